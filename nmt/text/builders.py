@@ -1,0 +1,120 @@
+"""Builders: raw text of both sides in, the pair of tokenizers out. One function a kind of tokenizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+from nmt.errors import ConfigError, DataError
+from nmt.text.character import CharacterTokenizer, split_characters
+from nmt.text.pair import TextPair
+from nmt.text.sentencepiece_training import train_sentencepiece
+from nmt.text.tokenizer import Tokenizer
+from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+from nmt.text.whitespace import WhitespaceTokenizer, split_at_spaces
+
+
+def build_sentencepiece(
+    source_lines: Iterable[str],
+    target_lines: Iterable[str],
+    *,
+    model_type: str,
+    joint: bool,
+    vocabulary_size: int,
+    character_coverage: float,
+    seed: int,
+    normalization_rule: str = "nmt_nfkc",
+) -> TextPair:
+    """Train one SentencePiece model for both sides, or one a side; see `train_sentencepiece`.
+
+    Raises:
+        ConfigError: the vocabulary cannot hold the characters of the text.
+        DataError: a side has no text.
+    """
+
+    def train(lines: Iterable[str]) -> Tokenizer:
+        return train_sentencepiece(
+            lines,
+            model_type=model_type,
+            vocabulary_size=vocabulary_size,
+            character_coverage=character_coverage,
+            seed=seed,
+            normalization_rule=normalization_rule,
+        )
+
+    return _build(source_lines, target_lines, joint=joint, build_side=train)
+
+
+def build_whitespace(
+    source_lines: Iterable[str],
+    target_lines: Iterable[str],
+    *,
+    joint: bool,
+    vocabulary_size: int | None,
+    minimum_count: int,
+) -> TextPair:
+    """Collect the most frequent tokens between spaces.
+
+    Args:
+        source_lines: text that is tokenised already.
+        target_lines: the same of the other language.
+        joint: one vocabulary for both sides.
+        vocabulary_size: upper bound of each vocabulary, special tokens included; None for no bound.
+        minimum_count: tokens that occur less often are unknown.
+
+    Raises:
+        ConfigError: the vocabulary has no room for anything but special tokens.
+        DataError: a side has no text.
+    """
+
+    def collect(lines: Iterable[str]) -> Tokenizer:
+        return WhitespaceTokenizer(_frequent(map(split_at_spaces, lines), vocabulary_size, minimum_count))
+
+    return _build(source_lines, target_lines, joint=joint, build_side=collect)
+
+
+def build_character(
+    source_lines: Iterable[str],
+    target_lines: Iterable[str],
+    *,
+    joint: bool,
+    vocabulary_size: int | None,
+    minimum_count: int,
+) -> TextPair:
+    """Collect the most frequent characters; arguments and errors are those of `build_whitespace`."""
+
+    def collect(lines: Iterable[str]) -> Tokenizer:
+        return CharacterTokenizer(_frequent(map(split_characters, lines), vocabulary_size, minimum_count))
+
+    return _build(source_lines, target_lines, joint=joint, build_side=collect)
+
+
+def _build(
+    source_lines: Iterable[str],
+    target_lines: Iterable[str],
+    *,
+    joint: bool,
+    build_side: Callable[[Iterable[str]], Tokenizer],
+) -> TextPair:
+    if joint:
+        tokenizer = build_side(chain(source_lines, target_lines))
+        return TextPair(source=tokenizer, target=tokenizer, joint=True)
+    return TextPair(source=build_side(source_lines), target=build_side(target_lines), joint=False)
+
+
+def _frequent(token_lists: Iterable[list[str]], vocabulary_size: int | None, minimum_count: int) -> Vocabulary:
+    """The special tokens, then all others by falling frequency, equal ones in the order of their characters."""
+    if vocabulary_size is not None and vocabulary_size <= len(SPECIAL_TOKENS):
+        raise ConfigError(
+            f"vocabulary_size must be more than the {len(SPECIAL_TOKENS)} special tokens, got {vocabulary_size}"
+        )
+    counts = Counter(chain.from_iterable(token_lists))
+    if not counts:
+        raise DataError("a vocabulary needs text to learn from, got only empty lines")
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    tokens = [token for token, count in ranked if count >= minimum_count]
+    if not tokens:
+        raise DataError(f"no token occurs minimum_count = {minimum_count} times or more: lower minimum_count")
+    room = None if vocabulary_size is None else vocabulary_size - len(SPECIAL_TOKENS)
+    return Vocabulary([*SPECIAL_TOKENS, *tokens[:room]])

@@ -1,0 +1,52 @@
+"""Reading and writing the small files that describe text in a model directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nmt.errors import DataError
+from nmt.types import PathLike
+
+
+def write_file(path: PathLike, content: bytes) -> None:
+    """Write a file in one step: whoever reads it sees the old content or the new one, never half.
+
+    Raises:
+        DataError: the file cannot be written (no such directory, no permission, a full disk).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_file(path: PathLike) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        DataError: the file is missing or cannot be read; the message names it.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{Path(path)}: cannot be read: {error.strerror}") from error
+
+
+def read_text_file(path: PathLike) -> str:
+    """Read a whole UTF-8 file without touching its line ends.
+
+    Raises:
+        DataError: the file is missing, cannot be read or is not UTF-8; the message names it.
+    """
+    try:
+        return read_file(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{Path(path)}: not valid UTF-8 (byte {error.start})") from error

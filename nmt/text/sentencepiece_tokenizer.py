@@ -1,0 +1,107 @@
+"""The tokenizer that cuts raw text into learned pieces (Kudo and Richardson 2018), unigram or BPE.
+
+Text goes in as it is and comes out detokenised: spaces are part of the pieces (`▁`). The model file carries the
+normalisation, so what other programs do with the same file is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sentencepiece import SentencePieceProcessor
+
+from nmt.errors import DataError
+from nmt.text.files import read_file, write_file
+from nmt.text.tokenizer import Tokenizer, spoken_ids
+from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Encodes and decodes with a trained SentencePiece model.
+
+    Args:
+        model: the content of a `.model` file with the ids pad 0, unk 1, bos 2, eos 3.
+        settings: how it was trained; only reported.
+
+    Raises:
+        DataError: the bytes are no SentencePiece model, or its special ids are others.
+    """
+
+    type: ClassVar[str] = "sentencepiece"
+
+    def __init__(self, model: bytes, *, settings: dict[str, Any]) -> None:
+        self._model = model
+        self._settings = settings
+        self._processor = _open_processor(model)
+        size = self._processor.get_piece_size()
+        self.vocabulary = Vocabulary([self._processor.id_to_piece(token_id) for token_id in range(size)])
+        self._fingerprint = hashlib.sha256(b"sentencepiece\0" + model).hexdigest()
+
+    def encode(self, line: str) -> list[int]:
+        """Token ids of one line."""
+        return self._processor.encode(_utf8(line), out_type=int)
+
+    def encode_batch(self, lines: Sequence[str]) -> list[list[int]]:
+        """Token ids of many lines in one call of the library."""
+        return self._processor.encode([_utf8(line) for line in lines], out_type=int, num_threads=1)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of the pieces, without spaces at its ends."""
+        return self._processor.decode(spoken_ids(token_ids)).strip(" ")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the model was trained."""
+        return dict(self._settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the model file: it holds pieces, scores and normalisation."""
+        return self._fingerprint
+
+    def save(self, directory: Path, side: str) -> None:
+        """Write `tokenizer.model`, and `vocabulary.txt` for people to read."""
+        write_file(directory / model_name(side), self._model)
+        super().save(directory, side)
+
+    @classmethod
+    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> SentencePieceTokenizer:
+        """Read `tokenizer.model` (or the one of a side).
+
+        Raises:
+            DataError: the file is missing or is no such model; the message names it.
+        """
+        path = directory / model_name(side)
+        model = read_file(path)
+        try:
+            return cls(model, settings=settings)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def model_name(side: str) -> str:
+    """File name of a SentencePiece model in a model directory."""
+    return f"tokenizer.{side}.model" if side else "tokenizer.model"
+
+
+def _open_processor(model: bytes) -> SentencePieceProcessor:
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise DataError("not a SentencePiece model") from error
+    found = [processor.id_to_piece(token_id) for token_id in range(min(4, processor.get_piece_size()))]
+    if tuple(found) != SPECIAL_TOKENS:
+        raise DataError(
+            f"a SentencePiece model must begin with the pieces {' '.join(SPECIAL_TOKENS)}, "
+            f"got {' '.join(found) or 'nothing'}: train it with pad_id=0 unk_id=1 bos_id=2 eos_id=3"
+        )
+    return processor
+
+
+def _utf8(line: str) -> bytes:
+    """The bytes the library works on; a lone surrogate, which UTF-8 cannot express, becomes `?`."""
+    return line.encode("utf-8", "replace")

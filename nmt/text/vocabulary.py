@@ -1,0 +1,109 @@
+"""The tokens a model knows, and their ids.
+
+The file is made to be read: one token a line, in the order of the ids. Whatever could break a line or hide in an
+editor (spaces, control characters, U+2028, lone surrogates ...) is written as an escape, so every token survives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmt.errors import DataError
+from nmt.text.files import read_text_file, write_file
+from nmt.types import PathLike
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
+
+_ESCAPE = re.compile(r"\\(\\|u[0-9a-f]{4}|U[0-9a-f]{8})")
+
+
+class Vocabulary:
+    """A fixed list of distinct tokens; the id of a token is its place in the list.
+
+    Args:
+        tokens: all V tokens, the special ones (`<pad>`, `<unk>`, `<s>`, `</s>`) first.
+
+    Raises:
+        DataError: the special tokens do not come first, or a token occurs twice.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens = tuple(tokens)
+        if self._tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            found = " ".join(self._tokens[: len(SPECIAL_TOKENS)]) or "nothing"
+            raise DataError(f"a vocabulary must begin with {' '.join(SPECIAL_TOKENS)}, got {found}")
+        self._ids = {token: token_id for token_id, token in enumerate(self._tokens)}
+        if len(self._ids) != len(self._tokens):
+            token_id, token = next((i, token) for i, token in enumerate(self._tokens) if self._ids[token] != i)
+            raise DataError(f"a vocabulary must not repeat a token, got {token!r} as {token_id} and {self._ids[token]}")
+
+    def __len__(self) -> int:
+        """Number of tokens, special ones included (V)."""
+        return len(self._tokens)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} tokens, {self.fingerprint[:8]})"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens in the order of their ids."""
+        return self._tokens
+
+    def token(self, token_id: int) -> str:
+        """The token of an id; IndexError where the id is not in 0 .. V-1."""
+        if token_id < 0:
+            raise IndexError(f"token ids must be 0 to {len(self) - 1}, got {token_id}")
+        return self._tokens[token_id]
+
+    def id(self, token: str) -> int:
+        """The id of a token; `UNK_ID` for one that is not in the vocabulary."""
+        return self._ids.get(token, UNK_ID)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content: equal for two vocabularies exactly when all tokens and ids are equal."""
+        return hashlib.sha256(self._text().encode("utf-8")).hexdigest()
+
+    def save(self, path: PathLike) -> None:
+        """Write the tokens to a text file, one a line, in one step: readers see the old file or the new one."""
+        write_file(path, self._text().encode("utf-8"))
+
+    @classmethod
+    def load(cls, path: PathLike) -> Vocabulary:
+        """Read a vocabulary that `save` wrote.
+
+        Raises:
+            DataError: the file is missing or is not such a vocabulary; the message names it.
+        """
+        lines = read_text_file(path).removesuffix("\n").split("\n")
+        try:
+            return cls([_unescape(line.removesuffix("\r")) for line in lines])
+        except (DataError, ValueError, OverflowError) as error:
+            raise DataError(f"{Path(path)}: not a vocabulary: {error}") from error
+
+    def _text(self) -> str:
+        return "".join(f"{_escape(token)}\n" for token in self._tokens)
+
+
+def _escape(token: str) -> str:
+    """Write backslashes, spaces and everything that does not print as an escape."""
+    if token.isprintable() and "\\" not in token and " " not in token:
+        return token
+    return "".join(_escape_character(character) for character in token)
+
+
+def _escape_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable() and character != " ":
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: "\\" if match[1] == "\\" else chr(int(match[1][1:], 16)), text)

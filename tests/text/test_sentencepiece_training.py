@@ -1,0 +1,113 @@
+import io
+import random
+from collections import Counter
+
+import pytest
+import sentencepiece
+
+from nmt.errors import ConfigError, DataError
+from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from nmt.text.sentencepiece_training import sample_lines, train_sentencepiece
+
+KINDS = ["unigram", "bpe"]
+
+
+def train(lines, model_type="unigram", vocabulary_size=150, **settings):
+    settings = {"character_coverage": 1.0, "seed": 3, **settings}
+    return train_sentencepiece(lines, model_type=model_type, vocabulary_size=vocabulary_size, **settings)
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_training_is_repeatable_and_silent(model_type, target_lines, capfd):
+    first, second = (train(iter(target_lines), model_type) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert first.vocabulary.tokens == second.vocabulary.tokens
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_a_wide_corpus_fills_the_vocabulary(model_type, target_lines):
+    assert len(train(target_lines, model_type, 55).vocabulary) == 55
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+@pytest.mark.parametrize("lines", [["a"], ["a b c", "a d"], ["ab ab"] * 50, ["日本"]])
+def test_a_narrow_corpus_gives_fewer_pieces(model_type, lines):
+    tokenizer = train(lines, model_type, 5000)
+    assert 4 < len(tokenizer.vocabulary) < 40
+    assert tokenizer.decode(tokenizer.encode(lines[0])) == lines[0]
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_where_the_library_insists_on_a_size_its_largest_is_used(model_type, target_lines, monkeypatch):
+    sizes = []
+    original = sentencepiece.SentencePieceTrainer.train
+
+    def insist(**options):
+        sizes.append(options["vocab_size"])
+        original(**{**options, "hard_vocab_limit": True})
+
+    free = train(target_lines[:30], model_type, 5000)
+    monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", insist)
+    tokenizer = train(target_lines[:30], model_type, 5000)
+    assert sizes == [5000, len(tokenizer.vocabulary)]
+    assert tokenizer.vocabulary.tokens == free.vocabulary.tokens
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_a_vocabulary_smaller_than_the_alphabet_says_how_large_it_must_be(model_type):
+    with pytest.raises(ConfigError, match=r"vocabulary_size must hold at least the characters .*, 9, got 6: raise it"):
+        train(["a b c", "a d"], model_type, 6)
+    assert len(train(["a b c", "a d"], model_type, 9).vocabulary) == 9
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "], ["\0"]])
+def test_no_text_is_an_error(lines):
+    with pytest.raises(DataError, match="a tokenizer needs text to learn from, got only empty lines"):
+        train(lines)
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_special_symbols_in_the_text_do_not_disturb_training(model_type, target_lines):
+    tokenizer = train([*target_lines, *["<s> </s> <pad> <unk>"] * 300], model_type)
+    assert tokenizer.vocabulary.tokens[:4] == ("<pad>", "<unk>", "<s>", "</s>")
+    assert not {0, 2, 3} & set(tokenizer.encode("<s> </s> <pad>"))
+
+
+def test_odd_characters_survive_with_identity_and_are_spaces_with_nfkc():
+    lines = ["old\rmac", "line\u2028break", "full，width…"] * 3
+    exact = train(lines, normalization_rule="identity")
+    unified = train(lines)
+    assert [exact.decode(exact.encode(line)) for line in lines[:3]] == lines[:3]
+    assert [unified.decode(unified.encode(line)) for line in lines[:3]] == ["old mac", "line break", "full,width..."]
+
+
+def test_a_small_corpus_is_not_sampled():
+    assert sample_lines(iter("abc"), 3, seed=1) == ["a", "b", "c"]
+    assert sample_lines(iter("ab"), 3, seed=1) == ["a", "b"]
+
+
+def test_a_sample_is_repeatable_and_has_the_wanted_size():
+    lines = [str(i) for i in range(1000)]
+    sample = sample_lines(lines, 37, seed=4)
+    assert len(set(sample)) == 37
+    assert sample == sample_lines(iter(lines), 37, seed=4)
+    assert sample != sample_lines(lines, 37, seed=5)
+
+
+def test_each_line_has_the_same_chance_to_be_sampled():
+    generator = random.Random(0)
+    counts = Counter()
+    for _ in range(3000):
+        counts.update(sample_lines(range(10), 3, seed=generator.randrange(10**9)))
+    # 900 expected of each, standard deviation 25
+    assert all(780 < counts[i] < 1020 for i in range(10))
+
+
+def test_a_model_with_other_special_ids_is_refused(target_lines):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(target_lines), model_writer=model, vocab_size=55, minloglevel=3
+    )
+    with pytest.raises(DataError, match="must begin with the pieces <pad> <unk> <s> </s>, got <unk> <s> </s>"):
+        SentencePieceTokenizer(model.getvalue(), settings={})
