@@ -1,0 +1,101 @@
+"""Settings of the section `data`: the languages, the corpora and how text becomes tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
+
+from nmt.config.paths import FilePath, FilePaths
+from nmt.config.section import REQUIRED, Misfit, Section, kind_or, setting
+
+SPECIAL_SYMBOLS = 4
+_JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
+_SIZE_HELP = "Upper bound of the vocabulary a language (of both, where joint), the four special symbols counted."
+_COUNT_HELP = "A {unit} that is seen less often in the training corpus is unknown."
+
+
+class SentencePieceSettings(Section):
+    """Subword pieces learned from the training corpus by SentencePiece."""
+
+    type: Literal["sentencepiece"] = setting("sentencepiece", "Subword pieces learned by SentencePiece.")
+    model_type: Literal["unigram", "bpe"] = setting("unigram", "How SentencePiece chooses its pieces.")
+    joint: bool = setting(True, _JOINT_HELP)
+    vocabulary_size: int = setting(8000, _SIZE_HELP + " A narrow corpus gives fewer.", above=SPECIAL_SYMBOLS)
+    character_coverage: float = setting(
+        1.0, "Share of the corpus's characters that get a piece; 0.9995 for Chinese or Japanese.", above=0, at_most=1
+    )
+
+
+class WhitespaceSettings(Section):
+    """Words as the whitespace of the text separates them."""
+
+    type: Literal["whitespace"] = setting("whitespace", "Words as the whitespace separates them; for tokenized text.")
+    joint: bool = setting(False, _JOINT_HELP)
+    vocabulary_size: int | None = setting(
+        30000, _SIZE_HELP + " The most frequent words are kept; null keeps all.", above=SPECIAL_SYMBOLS
+    )
+    minimum_count: int = setting(1, _COUNT_HELP.format(unit="word"), at_least=1)
+
+
+class CharacterSettings(Section):
+    """Single characters."""
+
+    type: Literal["character"] = setting("character", "Single characters.")
+    joint: bool = setting(False, _JOINT_HELP)
+    vocabulary_size: int | None = setting(
+        None, _SIZE_HELP + " The most frequent characters are kept; null keeps all.", above=SPECIAL_SYMBOLS
+    )
+    minimum_count: int = setting(1, _COUNT_HELP.format(unit="character"), at_least=1)
+
+
+TokenizerSettings = Annotated[
+    Annotated[SentencePieceSettings, Tag("sentencepiece")]
+    | Annotated[WhitespaceSettings, Tag("whitespace")]
+    | Annotated[CharacterSettings, Tag("character")],
+    Discriminator(kind_or("sentencepiece")),
+]
+"""How lines of text become tokens."""
+
+
+class CorpusSettings(Section):
+    """A parallel corpus: line n of the target translates line n of the source."""
+
+    source: FilePaths = setting(REQUIRED, "Text in the source language, one sentence a line; .gz is decompressed.")
+    target: FilePaths = setting(REQUIRED, "Its translation, line for line.")
+
+    @property
+    def source_paths(self) -> tuple[str, ...]:
+        """The files of the source, also where there is only one."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def target_paths(self) -> tuple[str, ...]:
+        """The files of the target, also where there is only one."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where source and target differ in their number of files."""
+        sources, targets = len(self.source_paths), len(self.target_paths)
+        if sources != targets:
+            yield Misfit(
+                "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
+            )
+
+
+class DataSettings(Section):
+    """The languages, the corpora and how text becomes tokens."""
+
+    source_language: str = setting(REQUIRED, "The language translated from, as a code such as de.", min_length=1)
+    target_language: str = setting(REQUIRED, "The language translated into, as a code such as en.", min_length=1)
+    train: CorpusSettings = setting(REQUIRED, "The corpus to learn from.")
+    validation: CorpusSettings = setting(REQUIRED, "The corpus that picks the best checkpoint; every line counts.")
+    test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
+    tokenizer: TokenizerSettings = setting(SentencePieceSettings(), "How lines of text become tokens.")
+    max_length: int = setting(
+        100, "Tokens a side, the closing one not counted; longer training pairs are dropped and counted.", at_least=1
+    )
+    store_directory: FilePath | None = setting(
+        None, "Where the encoded corpora are kept; null: token_store in the model directory.", may_change=True
+    )

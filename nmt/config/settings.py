@@ -1,0 +1,56 @@
+"""The root of the settings: everything that describes a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from nmt.config.data import DataSettings
+from nmt.config.model import ModelSettings, TransformerSettings
+from nmt.config.paths import FilePath
+from nmt.config.search import SearchSettings
+from nmt.config.section import REQUIRED, Misfit, Section, setting
+from nmt.config.training import TrainingSettings
+
+FORMAT_VERSION = 1
+"""The version of the files that `write` writes; `load` reads it and all before it."""
+
+STORE_NAME = "token_store"
+
+
+class Config(Section):
+    """Everything that describes a run: what to learn from, what to train and how to search."""
+
+    model_directory: FilePath = setting(
+        REQUIRED, "Where settings, vocabulary, checkpoints and logs of the run are kept.", may_change=True
+    )
+    seed: int = setting(
+        42, "All chance of a run follows from it: weights, order, dropout.", at_least=0, at_most=2**32 - 1
+    )
+    data: DataSettings = setting(REQUIRED, "The languages, the corpora and how text becomes tokens.")
+    model: ModelSettings = setting(TransformerSettings(), "The architecture and its sizes.")
+    training: TrainingSettings = setting(TrainingSettings(), "Batches, limits, saving, and the updates.")
+    search: SearchSettings = setting(SearchSettings(), "How translations are looked for.", may_change=True)
+
+    @property
+    def token_store_directory(self) -> str:
+        """Where the encoded corpora are kept: `data.store_directory`, or its place in the model directory."""
+        return self.data.store_directory or os.path.join(self.model_directory, STORE_NAME)
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields misfits between sections."""
+        tie = self.model.tie_embeddings
+        if tie in ("source_target", "all") and not self.data.tokenizer.joint:
+            yield Misfit(
+                "model.tie_embeddings",
+                f"must be none or target_output where data.tokenizer.joint is false, got {tie}: one embedding for both "
+                "languages needs one vocabulary, so try data.tokenizer.joint true, or target_output",
+            )
+        batch_tokens, max_length = self.training.batch_tokens, self.data.max_length
+        if batch_tokens <= max_length:
+            yield Misfit(
+                "training.batch_tokens",
+                f"must be above data.max_length, got {batch_tokens} and {max_length}: a batch holds at least one pair "
+                f"and its closing token, so try batch_tokens {max_length + 1} or data.max_length "
+                f"{max(batch_tokens - 1, 1)}",
+            )

@@ -1,0 +1,81 @@
+"""Settings of the section `training`: batches, limits, saving, and how the weights are updated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from nmt.config.optimization import (
+    AdamSettings,
+    EarlyStoppingSettings,
+    InverseSqrtSettings,
+    OptimizerSettings,
+    PlateauSettings,
+    ScheduleSettings,
+)
+from nmt.config.section import Misfit, Section, setting
+
+
+class TrainingSettings(Section):
+    """Batches, limits, saving, and how the weights are updated."""
+
+    batch_tokens: int = setting(4096, "Padded tokens of the longer side in one batch, at most.", at_least=1)
+    effective_batch_tokens: int | None = setting(
+        None,
+        "Tokens an update: the gradients of effective_batch_tokens / batch_tokens batches are summed. null: one batch.",
+        at_least=1,
+    )
+    max_updates: int | None = setting(100000, "The run ends after so many updates.", may_change=True, at_least=1)
+    max_epochs: int | None = setting(None, "The run ends after so many passes.", may_change=True, at_least=1)
+    max_minutes: float | None = setting(
+        None, "The run ends after so many minutes of wall-clock time.", may_change=True, above=0
+    )
+    validate_every_updates: int = setting(
+        500, "Updates from one validation to the next; a new best is saved.", may_change=True, at_least=1
+    )
+    save_every_updates: int = setting(500, "Updates from one checkpoint to the next.", may_change=True, at_least=1)
+    log_every_updates: int = setting(50, "Updates from one line of the log to the next.", may_change=True, at_least=1)
+    keep_last: int = setting(3, "The newest checkpoints that are kept.", may_change=True, at_least=1)
+    keep_best: int = setting(1, "The best checkpoints that are kept besides.", may_change=True, at_least=0)
+    label_smoothing: float = setting(0.1, "Probability taken from the right token and spread.", at_least=0, below=1)
+    ema_decay: float | None = setting(
+        None,
+        "Decay of an exponential moving average of the weights, used to validate and translate. null: none is kept.",
+        above=0,
+        below=1,
+    )
+    optimizer: OptimizerSettings = setting(AdamSettings(), "How gradients become updates.")
+    schedule: ScheduleSettings = setting(InverseSqrtSettings(), "How the learning rate changes.")
+    early_stopping: EarlyStoppingSettings | None = setting(
+        None, "Ends a run that no longer improves; {} takes its defaults, null never.", may_change=True
+    )
+    validation_beam_size: int = setting(1, "Beam of the validation's translations; 1 is greedy search.", at_least=1)
+    sample_translations: int = setting(
+        3, "Translations shown in the log at each validation.", may_change=True, at_least=0
+    )
+    tensorboard: bool = setting(True, "Write TensorBoard files to logs/ in the model directory.", may_change=True)
+    compile: Literal["graph", "xla"] = setting(
+        "graph", "How the training step is compiled; xla compiles anew for each shape.", may_change=True
+    )
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields misfits of the limits, the batch and the learning rate."""
+        if not (self.max_updates or self.max_epochs or self.max_minutes or self.early_stopping):
+            yield Misfit(
+                "max_updates",
+                "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
+            )
+        effective = self.effective_batch_tokens
+        if effective is not None and effective < self.batch_tokens:
+            yield Misfit(
+                "effective_batch_tokens",
+                f"must be at least batch_tokens, got {effective} and {self.batch_tokens}: "
+                f"try batch_tokens {effective}, or effective_batch_tokens null",
+            )
+        rate = self.optimizer.learning_rate
+        if isinstance(self.schedule, PlateauSettings) and self.schedule.minimum_learning_rate >= rate:
+            yield Misfit(
+                "schedule.minimum_learning_rate",
+                f"must be below optimizer.learning_rate, got {self.schedule.minimum_learning_rate} and {rate}: "
+                f"try {rate / 1000:g}",
+            )

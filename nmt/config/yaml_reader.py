@@ -1,0 +1,182 @@
+"""Reads YAML with the scalars of YAML 1.2, and remembers on which line each setting stands.
+
+PyYAML follows YAML 1.1, where `no` is false, `12:30` is 750 and `1e-3` is a text. Here the core schema of YAML 1.2.2
+(section 10.3.2) holds: `no` is Norwegian, `12:30` is a text and `1e-3` is a number. A duplicate key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+KeyPath = tuple[str, ...]
+
+_TAG = "tag:yaml.org,2002:"
+_MAXIMUM_NODES = 100_000
+
+CORE_SCALARS: list[tuple[str, str, str]] = [
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+]
+"""The core schema: the tag, the plain scalars that have it, and the characters that these can begin with."""
+
+
+class Document(NamedTuple):
+    """What a YAML text says.
+
+    Attributes:
+        value: dicts with text keys, lists and scalars.
+        lines: the line, from 1, on which each key of a mapping stands, by its path.
+        problems: duplicate keys and what cannot be read as a setting, each with its line.
+    """
+
+    value: Any
+    lines: dict[KeyPath, int]
+    problems: list[str]
+
+
+class _CoreLoader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _name, _pattern, _first in CORE_SCALARS:
+    _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))
+_CoreLoader.yaml_implicit_resolvers[""] = [(_TAG + "null", re.compile("^$"))]
+
+
+class YamlSyntaxError(Exception):
+    """The text is no YAML; the message says where and what to do."""
+
+
+def read_yaml(text: str, where: str) -> Document:
+    """Reads one YAML document.
+
+    Args:
+        text: the YAML text.
+        where: how problems name it: a file, or an option of the command line.
+
+    Returns:
+        The document; what is wrong with single nodes is listed in its problems.
+
+    Raises:
+        YamlSyntaxError: the text cannot be parsed at all.
+    """
+    try:
+        node = yaml.compose(text, _CoreLoader)
+        reader = _NodeReader(where)
+        value = None if node is None else reader.read(node, ())
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise YamlSyntaxError(
+            f"{where} line {line}: contains the character U+{code:04X}, which YAML does not allow: remove it"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise YamlSyntaxError(_describe_syntax_error(error, where)) from None
+    except RecursionError:
+        raise YamlSyntaxError(f"{where}: is nested too deeply for settings") from None
+    return Document(value, reader.lines, reader.problems)
+
+
+class _NodeReader:
+    """Turns YAML nodes into plain values."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.lines: dict[KeyPath, int] = {}
+        self.problems: list[str] = []
+        self._open: list[Node] = []
+        self._count = 0
+
+    def read(self, node: Node, path: KeyPath) -> Any:
+        """Returns the value of a node that stands at `path`."""
+        self._count += 1
+        if self._count > _MAXIMUM_NODES:
+            raise YamlSyntaxError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
+        if any(node is opened for opened in self._open):
+            self._report(node, "an alias (*) stands inside what it repeats: write the value out")
+            return None
+        self._open.append(node)
+        try:
+            if isinstance(node, MappingNode | SequenceNode) and node.tag not in (_TAG + "map", _TAG + "seq"):
+                self._refuse_tag(node)
+            if isinstance(node, MappingNode):
+                return self._mapping(node, path)
+            if isinstance(node, SequenceNode):
+                return [self.read(child, (*path, str(number))) for number, child in enumerate(node.value)]
+            return self._scalar(node.value, node)
+        finally:
+            self._open.pop()
+
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._report(key_node, "a key must be a word, not a list or a mapping")
+                continue
+            key_path = (*path, key_node.value)
+            line = key_node.start_mark.line + 1
+            if key_node.value in settings:
+                first = self.lines[key_path]
+                name = ".".join(key_path)
+                self._report(key_node, f"{name} is given twice, first in line {first}: remove one of the two")
+                continue
+            self.lines[key_path] = line
+            settings[key_node.value] = self.read(value_node, key_path)
+        return settings
+
+    def _scalar(self, text: str, node: Node) -> Any:
+        tag = node.tag.removeprefix(_TAG)
+        try:
+            if tag == "null":
+                return None
+            if tag == "bool":
+                return {"true": True, "false": False}[text.lower()]
+            if tag == "int":
+                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+            if tag == "float":
+                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        except (ValueError, KeyError):
+            self._report(node, f"{_shortened(text)} cannot be read as {tag}")
+            return None
+        if tag != "str":
+            self._refuse_tag(node)
+        return text
+
+    def _refuse_tag(self, node: Node) -> None:
+        tag = node.tag.replace(_TAG, "!!")
+        self._report(node, f"the tag {tag} is not allowed in a config: write the plain value")
+
+    def _report(self, node: Node, message: str) -> None:
+        self.problems.append(f"{self.where} line {node.start_mark.line + 1}: {message}")
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"{where} line {mark.line + 1}, column {mark.column + 1}" if mark else where
+    problem = error.problem or error.context or "cannot be read"
+    if "'\\t'" in problem:
+        return f"{place}: a tab cannot indent YAML: use spaces"
+    if "expected a single document" in (error.context or ""):
+        return f"{place}: a second YAML document begins here (---): a config is one document, give two files instead"
+    if "mapping values are not allowed" in problem:
+        return f"{place}: a ':' is not expected here: check the indentation, or put the text in quotes"
+    if "could not find expected ':'" in problem:
+        return f"{place}: a ':' is missing after a key, with a space behind it"
+    if "cannot start any token" in problem:
+        return f"{place}: {problem}: put the text in quotes"
+    context = f"{error.context}: " if error.context and error.context != problem else ""
+    return f"{place}: is no valid YAML: {context}{problem}"

@@ -1,0 +1,32 @@
+import pytest
+
+from nmt.config import advice, load
+
+
+def test_a_sound_config_gets_no_advice(write_config):
+    assert advice(load(write_config())) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "beginning"),
+    [
+        (["training.effective_batch_tokens=9000"], "training.effective_batch_tokens 9000 is no multiple of"),
+        (["training.validate_every_updates=200000"], "training.validate_every_updates 200000 is above max_updates"),
+        (["training.early_stopping={patience: 200}"], "training.early_stopping cannot act: patience 200"),
+        (["training.max_updates=4000"], "training.schedule.warmup_updates 4000 is not below max_updates 4000"),
+        (["training.schedule.type=noam"], "training.schedule noam peaks at a learning rate of 1e-06"),
+        (["training.optimizer.learning_rate=0.5"], "training.optimizer.learning_rate 0.5 is very high for adam"),
+        (["data.target_language=de"], "data.source_language and data.target_language are both de"),
+        (["data.train.target=train.de"], "data.train.source and data.train.target are the same file"),
+        (["data.validation.source=train.de"], "data.validation.source is also read for training"),
+        (["search.max_length=50"], "search.max_length 50 is below data.max_length 100"),
+        (["training.ema_decay=0.999999"], "training.ema_decay 0.999999 averages over about 1000000 updates"),
+    ],
+)  # fmt: skip
+def test_doubtful_settings_are_named(write_config, overrides, beginning):
+    (line,) = advice(load(write_config(), overrides))
+    assert line.startswith(beginning)
+
+
+def test_noam_with_its_usual_factor_gets_no_advice(write_config):
+    assert advice(load(write_config(), ["training.schedule.type=noam", "training.optimizer.learning_rate=2"])) == []

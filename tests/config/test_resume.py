@@ -1,0 +1,54 @@
+import pytest
+
+from nmt.config import changed_settings, load
+
+
+def changes(write_config, before, after):
+    file = write_config()
+    return changed_settings(load(file, before), load(file, after))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model_directory=elsewhere", "training.max_updates=7", "training.max_epochs=3", "training.max_minutes=2",
+        "training.validate_every_updates=9", "training.save_every_updates=9", "training.log_every_updates=9",
+        "training.keep_last=9", "training.keep_best=9", "training.early_stopping={patience: 2}", "search.beam_size=9",
+        "training.tensorboard=false", "training.sample_translations=0", "data.test={source: a, target: b}",
+        "data.store_directory=x", "search.length_penalty=0",
+    ],
+)  # fmt: skip
+def test_limits_saving_logging_and_search_may_change(write_config, override):
+    assert changes(write_config, [], [override]) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("training.batch_tokens=2048", "training.batch_tokens: 4096 before, 2048 now"),
+        ("training.effective_batch_tokens=8192", "training.effective_batch_tokens: null before, 8192 now"),
+        ("seed=1", "seed: 42 before, 1 now"),
+        ("model.hidden_size=64", "model.hidden_size: 256 before, 64 now"),
+        ("model.type=rnn", "model.type: transformer before, rnn now"),
+        ("data.tokenizer={type: character}", "data.tokenizer.type: sentencepiece before, character now"),
+        ("data.max_length=9", "data.max_length: 100 before, 9 now"),
+        ("training.optimizer.learning_rate=1", "training.optimizer.learning_rate: 0.001 before, 1.0 now"),
+        ("training.schedule.warmup_updates=9", "training.schedule.warmup_updates: 4000 before, 9 now"),
+        ("training.ema_decay=0.5", "training.ema_decay: null before, 0.5 now"),
+        ("data.train={source: [x, y], target: [z, w]}", "data.train.source: train.de before, [x, y] now"),
+    ],
+)  # fmt: skip
+def test_what_the_update_depends_on_may_not_change(write_config, override, line):
+    assert changes(write_config, [], [override])[0] == line
+    if "data.train" not in override:
+        assert len(changes(write_config, [], [override])) == 1
+
+
+def test_a_path_and_a_list_of_that_path_are_the_same(write_config):
+    assert changes(write_config, [], ["data.train.source=[train.de]"]) == []
+
+
+def test_all_changes_are_listed_and_equal_configs_have_none(write_config):
+    many = ["seed=1", "model.norm=post", "training.label_smoothing=0", "training.max_updates=3"]
+    assert len(changes(write_config, [], many)) == 3
+    assert changes(write_config, many, many) == []

@@ -1,0 +1,80 @@
+import pytest
+
+from nmt.config import load
+from nmt.config.structure import all_settings, kinds_of, section_classes
+from nmt.errors import ConfigError
+
+
+def test_the_default_kind_is_the_same_wherever_it_is_named():
+    """The field's default object, the first kind of the union and the kind of `{}` are one."""
+    found = 0
+    for setting in all_settings():
+        kinds = kinds_of(setting.field)
+        if kinds:
+            found += 1
+            (discriminator,) = (item for item in setting.field.metadata if hasattr(item, "discriminator"))
+            assert setting.field.default.type == next(iter(kinds)) == discriminator.discriminator({})
+    assert found == 4
+
+
+def test_every_default_is_a_valid_value():
+    for setting in all_settings():
+        for section in section_classes(setting.field.annotation):
+            given = {name: field.default for name, field in section.model_fields.items() if not field.is_required()}
+            required = {"source_language", "target_language", "train", "validation", "source", "target"}
+            if not required & set(section.model_fields):
+                assert section.model_validate(given) == section()
+
+
+def test_every_setting_has_a_help_text_that_is_a_sentence():
+    for setting in all_settings():
+        text = setting.field.description
+        assert text.endswith(".") or text.endswith(")."), setting.path
+        assert text[0].isupper(), setting.path
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "num_heads", "suggestion"), [(30, 4, 28), (31, 4, 32), (3, 5, 5), (257, 8, 256), (10, 3, 9)]
+)
+def test_the_suggested_hidden_size_is_the_nearest_that_works(write_config, hidden_size, num_heads, suggestion):
+    settings = [f"model.hidden_size={hidden_size}", f"model.num_heads={num_heads}"]
+    with pytest.raises(ConfigError, match=rf"got {hidden_size} and {num_heads}: try {suggestion}\b"):
+        load(write_config(), settings)
+    load(write_config(), [f"model.hidden_size={suggestion}", settings[1]])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.tie_embeddings=all", "data.tokenizer.joint=false"],
+         "^model.tie_embeddings must be none or target_output where data.tokenizer.joint is false, got all"),
+        (["model={type: rnn, tie_embeddings: source_target}", "data.tokenizer.type=character"],
+         "^model.tie_embeddings must be none or target_output"),
+        (["training.max_updates=null"], "^training.max_updates is null, and nothing else ends the run"),
+        (["training.effective_batch_tokens=300"],
+         "^training.effective_batch_tokens must be at least batch_tokens, got 300 and 4096"),
+        (["training.batch_tokens=60"], "^training.batch_tokens must be above data.max_length, got 60 and 100.*101.*59"),
+        (["training.schedule={type: plateau, minimum_learning_rate: 1}"],
+         "^training.schedule.minimum_learning_rate must be below optimizer.learning_rate, got 1.0 and 0.001"),
+        (["training.optimizer={type: sgd, nesterov: true}"], "^training.optimizer.nesterov needs a momentum above 0"),
+        (["data.train.source=[a, b]"], "^data.train.source must have as many files as target, got 2 and 1"),
+        (["search.min_length_ratio=3"], "^search.min_length_ratio must be at most max_length_ratio, got 3.0 and 2.0"),
+        (["search={max_length_ratio: 0, max_length_offset: 0}"], "^search.max_length_offset must be above 0"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_each_other_are_refused(write_config, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(write_config(), overrides)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["max_epochs=1", "max_minutes=0.5", "early_stopping={}"],
+)
+def test_any_one_limit_is_enough(write_config, override):
+    load(write_config(), ["training.max_updates=null", f"training.{override}"])
+
+
+@pytest.mark.parametrize("tie", ["auto", "none", "target_output"])
+def test_ties_within_the_target_need_no_joint_tokenizer(write_config, tie):
+    load(write_config(), [f"model.tie_embeddings={tie}", "data.tokenizer.joint=false"])
