@@ -102,6 +102,7 @@ def kind_or(default: str) -> Callable[[Any], str | None]:
     """
 
     def kind_of(value: Any) -> str | None:
+        """Returns the `type` of a section; None for what is no section."""
         if isinstance(value, dict):
             return value.get("type", default)
         return getattr(value, "type", None)

@@ -34,7 +34,7 @@ def suggest(path: KeyPath, section: type[Section], *, siblings: Mapping[str, typ
         return "is no key: YAML 1.2 has no merge keys, give several files instead (later ones win)"
     if "." in key:
         return "is unknown: dots are for --set; in a file, write each section on a line of its own and indent"
-    owners = [kind for kind, cls in siblings.items() if cls is not section and key in cls.model_fields]
+    owners = [kind for kind, cls in siblings.items() if key in cls.model_fields]
     if owners:
         owner = " or ".join(f"{prefix}type {kind}" for kind in owners)
         return f"is a setting of {owner}, but {prefix}type is {chosen}: remove it, or change the type"

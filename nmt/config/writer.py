@@ -21,6 +21,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what any reader would take for something else than a text: one of YAML 1.1, or ours of YAML 1.2."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indents lists below their key, as people write them."""
         super().increase_indent(flow, False)
 
 
