@@ -1,0 +1,24 @@
+"""Data: corpus readers, the encoded token store, and batches with a cursor. No Keras here."""
+
+from nmt.data.batches import Batch, BatchStream, Cursor, EvaluationBatch, evaluation_batches
+from nmt.data.corpus import check_corpus, read_lines, read_pairs
+from nmt.data.prefetching import Prefetcher
+from nmt.data.report import CorpusReport
+from nmt.data.sequences import TokenSequences
+from nmt.data.store import TokenStore, open_store
+
+__all__ = [
+    "Batch",
+    "BatchStream",
+    "CorpusReport",
+    "Cursor",
+    "EvaluationBatch",
+    "Prefetcher",
+    "TokenSequences",
+    "TokenStore",
+    "check_corpus",
+    "evaluation_batches",
+    "open_store",
+    "read_lines",
+    "read_pairs",
+]

@@ -1,0 +1,192 @@
+"""The encoded token store: a training corpus as token ids on disk, encoded once and mapped into memory.
+
+An epoch then costs slicing, and a corpus larger than memory works. A store is a folder whose name ends in a key made of
+all that decides its content: path, size and time of each file, the tokenizers, the length limit. The same key is the
+same store, so a second start finds it without reading the corpus.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt.data.corpus import as_paths
+from nmt.data.report import CorpusReport
+from nmt.data.sequences import TokenSequences
+from nmt.data.store_building import MANIFEST, SIDES, build_store_folder
+from nmt.errors import DataError
+from nmt.text.pair import TextPair
+from nmt.types import PathLike
+
+_FORMAT_VERSION = 1
+_KEY_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The pairs that training sees, as token ids, each side closed by EOS.
+
+    Attributes:
+        path: the folder it lies in.
+        source: the N source sequences.
+        target: the N target sequences.
+        report: how many pairs were read, kept and dropped.
+        content_hash: SHA-256 of the text of the whole corpus, both sides; the same whether it was compressed or not.
+    """
+
+    path: Path
+    source: TokenSequences
+    target: TokenSequences
+    report: CorpusReport
+    content_hash: str
+
+    def __len__(self) -> int:
+        """Number of pairs (N)."""
+        return len(self.source)
+
+    @property
+    def source_lengths(self) -> np.ndarray:
+        """Tokens of each source, EOS counted, (N,) int32."""
+        return self.source.lengths
+
+    @property
+    def target_lengths(self) -> np.ndarray:
+        """Tokens of each target, EOS counted, (N,) int32."""
+        return self.target.lengths
+
+    def source_ids(self, index: int) -> np.ndarray:
+        """Token ids of one source with its EOS, (S,) int32."""
+        return self.source[index]
+
+    def target_ids(self, index: int) -> np.ndarray:
+        """Token ids of one target with its EOS, (T,) int32."""
+        return self.target[index]
+
+
+def open_store(
+    directory: PathLike,
+    source_paths: PathLike | Sequence[PathLike],
+    target_paths: PathLike | Sequence[PathLike],
+    *,
+    text: TextPair,
+    max_length: int,
+    role: str = "train",
+) -> TokenStore:
+    """Open the token store of a corpus; encode the corpus first where that was not done yet.
+
+    Building happens in a temporary folder that gets its name when it is whole, under a lock: a build that is killed
+    leaves nothing that could be taken for a store, and of two runs that need the same store one waits for the other.
+
+    Args:
+        directory: where stores lie.
+        source_paths: the source side, a path or several.
+        target_paths: the target side.
+        text: the tokenizers.
+        max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
+        role: what the corpus is for; a directory keeps one store a role, and a new one replaces the old.
+
+    Raises:
+        DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, or the disk refuses.
+    """
+    sources, targets = as_paths(source_paths), as_paths(target_paths)
+    settings = {
+        "format_version": _FORMAT_VERSION,
+        "source_files": [_describe_file(path) for path in sources],
+        "target_files": [_describe_file(path) for path in targets],
+        "source_tokenizer": text.source.fingerprint,
+        "target_tokenizer": text.target.fingerprint,
+        "max_length": max_length,
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8")).hexdigest()[:_KEY_LENGTH]
+    path = Path(directory) / f"{role}-{key}"
+    try:
+        with _lock(Path(directory), role):
+            store = _open_folder(path)
+            if store is None:
+                _build(path, role, sources, targets, text=text, max_length=max_length, settings=settings)
+                store = _open_folder(path)
+    except OSError as error:
+        raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
+    if store is None:
+        raise DataError(f"{path}: the token store was written but is not whole: is the disk full or failing?")
+    return store
+
+
+def _build(
+    path: Path,
+    role: str,
+    source_paths: list[str],
+    target_paths: list[str],
+    *,
+    text: TextPair,
+    max_length: int,
+    settings: dict[str, Any],
+) -> None:
+    """Write a store beside its place, put it there with one rename, and only then remove what it replaces."""
+    for leftover in _folders_of_role(path.parent, f".building-{role}"):
+        shutil.rmtree(leftover)
+    temporary = path.with_name(f".building-{path.name}")
+    temporary.mkdir()
+    try:
+        build_store_folder(temporary, source_paths, target_paths, text=text, max_length=max_length, settings=settings)
+        shutil.rmtree(path, ignore_errors=True)  # there only where it was damaged
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for stale in _folders_of_role(path.parent, role):
+        if stale != path:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _open_folder(path: Path) -> TokenStore | None:
+    """The store in a folder, or None where there is none that is whole."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        source, target = (_map_side(path, side, manifest["sides"][side]) for side in SIDES)
+        report = CorpusReport(**manifest["report"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+    return TokenStore(path, source, target, report, manifest["content_hash"])
+
+
+def _map_side(path: Path, side: str, description: dict[str, Any]) -> TokenSequences:
+    """Map the two files of one side; ValueError where their sizes are not those of the manifest."""
+    token_ids = np.memmap(path / f"{side}.token_ids", dtype=description["dtype"], mode="r")
+    offsets = np.memmap(path / f"{side}.offsets", dtype=np.int64, mode="r")
+    if len(token_ids) != description["tokens"] or len(offsets) != description["pairs"] + 1:
+        raise ValueError("the files are not as long as the manifest says")
+    # As plain arrays: slicing a memmap object costs microseconds more each time, for nothing we use.
+    return TokenSequences(token_ids.view(np.ndarray), offsets.view(np.ndarray))
+
+
+def _folders_of_role(directory: Path, prefix: str) -> list[Path]:
+    """Folders named by the prefix and a key; those of a role that merely begins with this one are longer."""
+    length = len(prefix) + 1 + _KEY_LENGTH
+    return [path for path in directory.glob(f"{prefix}-*") if len(path.name) == length]
+
+
+def _describe_file(path: str) -> list[Any]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
+@contextmanager
+def _lock(directory: Path, role: str) -> Iterator[None]:
+    """Hold the stores of a role; the system lets go of the lock when the process ends, however it ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f".{role}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
