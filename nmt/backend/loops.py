@@ -1,0 +1,90 @@
+"""A while loop whose variables may grow, which `keras.ops.while_loop` cannot express."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from nmt.types import Tensor
+
+
+def while_loop(
+    condition: Callable[[Any], Tensor],
+    body: Callable[[Any], Any],
+    loop_variables: Any,
+    *,
+    parallel_iterations: int = 1,
+) -> Any:
+    """Repeats `body` as long as `condition` holds.
+
+    While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
+    from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
+    are found by tracing `body` beforehand, so `body` is traced two or three times and has to be free of side effects.
+    Run eagerly, or on another backend, it is a plain Python loop.
+
+    Args:
+        condition: Maps the loop variables to a scalar boolean.
+        body: Maps the loop variables to new ones, in the same nest, each of the same dtype and rank.
+        loop_variables: A nest (tuples, named tuples, lists, dictionaries) of tensors.
+        parallel_iterations: Turns of a compiled loop that may overlap; results do not depend on it.
+
+    Returns:
+        The loop variables for which `condition` no longer holds.
+    """
+    if _tracing_tensorflow():
+        return _graph_loop(condition, body, loop_variables, parallel_iterations)
+    return python_loop(condition, body, loop_variables)
+
+
+def python_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
+    """The twin of the compiled loop: the same turns, one after another, in Python."""
+    while bool(condition(loop_variables)):
+        loop_variables = body(loop_variables)
+    return loop_variables
+
+
+def _tracing_tensorflow() -> bool:
+    """Whether a TensorFlow graph is being traced right now."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
+
+
+def _graph_loop(
+    condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any, parallel_iterations: int
+) -> Any:
+    """`tf.while_loop` with a shape invariant for every variable."""
+    import tensorflow as tf
+
+    loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
+    invariants = tf.nest.map_structure(lambda spec: spec.shape, _stable_specs(body, loop_variables))
+    (result,) = tf.while_loop(
+        condition,
+        lambda variables: (body(variables),),
+        (loop_variables,),
+        shape_invariants=(invariants,),
+        parallel_iterations=parallel_iterations,
+    )
+    return result
+
+
+def _stable_specs(body: Callable[[Any], Any], loop_variables: Any) -> Any:
+    """The most specific shapes that `body` maps to themselves, found by tracing it until nothing changes."""
+    import tensorflow as tf
+
+    specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
+    while True:
+        outputs = tf.function(body, autograph=False).get_concrete_function(specs).structured_outputs
+        tf.nest.assert_same_structure(specs, outputs)
+        relaxed = tf.nest.map_structure(
+            lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
+            specs,
+            outputs,
+        )
+        if tf.nest.flatten(relaxed) == tf.nest.flatten(specs):
+            return specs
+        specs = relaxed

@@ -1,0 +1,7 @@
+"""From step logits to hypotheses: beam search and greedy search through a step function, without a model."""
+
+from nmt.search.beam import beam_search
+from nmt.search.greedy import greedy_search
+from nmt.search.result import SearchResult
+
+__all__ = ["SearchResult", "beam_search", "greedy_search"]

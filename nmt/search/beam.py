@@ -1,0 +1,304 @@
+"""Beam search over the sentences of a batch, through a step function."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from nmt.backend.gather import gather_beams
+from nmt.backend.loops import while_loop
+from nmt.search.candidates import top_tokens
+from nmt.search.result import SearchResult, tidy_result
+from nmt.search.scoring import Limits, check_length_penalty, check_limits, limits_per_sentence, penalty
+from nmt.search.step import IMPOSSIBLE, Reorder, SpecialIds, StepFunction, static_vocabulary_size
+from nmt.types import State, Tensor
+
+
+class BeamState(NamedTuple):
+    """What the loop carries. t steps are done; N hypotheses a sentence are wanted."""
+
+    num_steps: Tensor
+    """() int32: t, the length of every live hypothesis."""
+    last_ids: Tensor
+    """(B, K) int32: the newest token of every live hypothesis, at first BOS."""
+    log_probs: Tensor
+    """(B, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is done."""
+    token_ids: Tensor
+    """(B, N + K, t) int32: the N finished hypotheses, best first, then the K live ones."""
+    finished_scores: Tensor
+    """(B, N) float32, best first; −inf where none has finished yet."""
+    finished_log_probs: Tensor
+    """(B, N) float32."""
+    finished_lengths: Tensor
+    """(B, N) int32, EOS counted."""
+    state: State
+    """The caller's, leaves (B, K, ...), one row a live hypothesis."""
+
+
+class BeamSettings(NamedTuple):
+    """What stays the same from step to step."""
+
+    special: SpecialIds
+    limits: Limits
+    beam_size: int
+    num_hypotheses: int
+    length_penalty: float
+    reorder: Reorder
+
+
+class Candidates(NamedTuple):
+    """The best extensions of all live hypotheses of a sentence, best first, C a sentence."""
+
+    log_probs: Tensor
+    """(B, C) float32 of the whole hypothesis; −inf where there is none."""
+    parents: Tensor
+    """(B, C) int32: the live hypothesis that is extended, in [0, K)."""
+    token_ids: Tensor
+    """(B, C) int32: by which token."""
+
+
+def beam_search(
+    step: StepFunction,
+    state: State,
+    *,
+    batch_size: int | Tensor,
+    bos_id: int,
+    eos_id: int,
+    pad_id: int = 0,
+    max_length: int | Tensor,
+    min_length: int | Tensor = 0,
+    beam_size: int = 5,
+    length_penalty: float = 1.0,
+    num_hypotheses: int | None = None,
+    reorder: Reorder | None = None,
+) -> SearchResult:
+    """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
+
+    A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
+    A hypothesis ends where its EOS is among the K best of them; it is then scored,
+    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts), and frozen.
+    A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
+    fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
+    one. This holds for every `length_penalty` of 0 or more, and is tight where `max_length` is.
+
+    A beam of one is greedy search: it looks at one extension, and nothing is left when that ends.
+
+    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown.
+
+    Args:
+        step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state. V is static.
+            Called first with BOS everywhere. What does not change from step to step (the memory of the source) it
+            keeps to itself: that is never copied for the beams. It should be free of side effects.
+        state: A nest (tuples, named tuples, lists, dictionaries) of tensors whose leaves begin with (B, K). A leaf
+            may grow along any later axis. Without state: `()`.
+        batch_size: B.
+        bos_id: The token that every hypothesis begins with; never generated, in no result.
+        eos_id: The token that ends a hypothesis; part of the result.
+        pad_id: Fills a result after EOS; never generated.
+        max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length only EOS is
+            allowed and costs its real log probability, so every hypothesis returned is a finished one.
+        min_length: The least length, likewise. Below it EOS is banned, after normalisation. Where tensors contradict
+            each other, `max_length` holds.
+        beam_size: K.
+        length_penalty: The exponent, 0 or more.
+        num_hypotheses: N, how many of the best hypotheses are wanted, K unless given. Fewer take fewer steps to be
+            sure of.
+        reorder: Maps the state and the parents (B, K) int32 to the state whose row k is row `parents[b, k]` of
+            before, where a model knows a cheaper way than a gather of each leaf.
+
+    Returns:
+        The N best hypotheses of every sentence found, best first.
+
+    Raises:
+        ValueError: `beam_size` or `num_hypotheses` out of range, a negative `length_penalty`, ints that are no limits,
+            or a vocabulary of unknown size.
+    """
+    num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
+    _check_beam(beam_size, num_hypotheses)
+    check_length_penalty(length_penalty)
+    check_limits(min_length, max_length)
+    settings = BeamSettings(
+        special=SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id),
+        limits=limits_per_sentence(min_length, max_length, batch_size),
+        beam_size=beam_size,
+        num_hypotheses=num_hypotheses,
+        length_penalty=length_penalty,
+        reorder=reorder or reorder_state,
+    )
+    beams = while_loop(
+        any_live,
+        lambda beams: step_beams(beams, step, settings),
+        start_beams(state, batch_size, settings),
+    )
+    return finish_beams(beams, settings)
+
+
+def start_beams(state: State, batch_size: int | Tensor, settings: BeamSettings) -> BeamState:
+    """The empty hypothesis of every sentence, live in beam 0 alone: K equal ones would stay equal."""
+    beam_size, num_hypotheses = settings.beam_size, settings.num_hypotheses
+    only_first = [0.0] + [IMPOSSIBLE] * (beam_size - 1)
+    return BeamState(
+        num_steps=ops.convert_to_tensor(0, dtype="int32"),
+        last_ids=ops.full((batch_size, beam_size), settings.special.bos, dtype="int32"),
+        log_probs=ops.broadcast_to(ops.convert_to_tensor(only_first, dtype="float32"), (batch_size, beam_size)),
+        token_ids=ops.zeros((batch_size, num_hypotheses + beam_size, 0), dtype="int32"),
+        finished_scores=ops.full((batch_size, num_hypotheses), IMPOSSIBLE, dtype="float32"),
+        finished_log_probs=ops.full((batch_size, num_hypotheses), IMPOSSIBLE, dtype="float32"),
+        finished_lengths=ops.zeros((batch_size, num_hypotheses), dtype="int32"),
+        state=state,
+    )
+
+
+def any_live(beams: BeamState) -> Tensor:
+    """Whether a sentence is left that is not done; () bool."""
+    return ops.any(beams.log_probs[:, 0] > IMPOSSIBLE)
+
+
+def step_beams(beams: BeamState, step: StepFunction, settings: BeamSettings) -> BeamState:
+    """Extends the live hypotheses by one token, collects those that end, and drops sentences that are done."""
+    logits, state = step(beams.last_ids, beams.state)
+    candidates = best_candidates(beams, logits, settings)
+    ends = candidates.token_ids == settings.special.eos  # (B, C)
+
+    live_log_probs, live = ops.top_k(ops.where(ends, IMPOSSIBLE, candidates.log_probs), settings.beam_size)
+    parents = gather_beams(candidates.parents, live)  # (B, K)
+    live_ids = gather_beams(candidates.token_ids, live)  # (B, K)
+
+    finished, survivors = collect_finished(beams, candidates, ends, settings)
+    rows = ops.concatenate([survivors, settings.num_hypotheses + parents], axis=1)  # (B, N + K)
+    # What was finished before gets PAD, what has just ended gets EOS, the live ones their newest token.
+    just_ended = survivors >= settings.num_hypotheses
+    newest_ids = ops.concatenate([ops.where(just_ended, settings.special.eos, settings.special.pad), live_ids], axis=1)
+    return finished._replace(
+        num_steps=beams.num_steps + 1,
+        last_ids=live_ids,
+        log_probs=drop_done_sentences(live_log_probs, finished.finished_scores, settings),
+        token_ids=ops.concatenate([gather_beams(beams.token_ids, rows), newest_ids[:, :, None]], axis=2),
+        state=settings.reorder(state, parents),
+    )
+
+
+def best_candidates(beams: BeamState, logits: Tensor, settings: BeamSettings) -> Candidates:
+    """The best allowed extensions of all live hypotheses.
+
+    EOS is a column of its own, so that it can be had at `max_length` however improbable it is; among the K + 3 best
+    tokens of a row are its K best that are none of PAD, BOS and EOS.
+
+    Args:
+        beams: Before the step.
+        logits: (B, K, V).
+        settings: K and the bans.
+
+    Returns:
+        The best 2K, so that K live ones remain if K of them end. Of a single beam only the best.
+    """
+    special, beam_size, vocabulary_size = settings.special, settings.beam_size, static_vocabulary_size(logits)
+    length = beams.num_steps + 1
+    logits = ops.cast(logits, "float32")
+    rows = ops.reshape(logits, (-1, vocabulary_size))  # (B*K, V)
+    count = min(beam_size + 3, vocabulary_size)
+    tokens = top_tokens(rows, count)
+    token_ids = ops.reshape(tokens.token_ids, (-1, beam_size, count))
+    forced = (length >= settings.limits.max_length)[:, None, None]  # (B, 1, 1)
+    banned = (token_ids == special.pad) | (token_ids == special.bos) | (token_ids == special.eos) | forced
+    too_short = (length < settings.limits.min_length)[:, None, None] & ~forced
+    others = ops.where(banned, IMPOSSIBLE, ops.reshape(tokens.log_probs, (-1, beam_size, count)))
+    end = logits[:, :, special.eos, None] - ops.reshape(tokens.log_normalizers, (-1, beam_size, 1))
+    end = ops.where(too_short, IMPOSSIBLE, end)
+    log_probs = beams.log_probs[:, :, None] + ops.concatenate([others, end], axis=2)  # (B, K, count + 1)
+    log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
+    token_ids = ops.concatenate([token_ids, ops.full_like(token_ids[:, :, :1], special.eos)], axis=2)
+
+    width = beam_size * (count + 1)
+    num_candidates = 2 * beam_size if beam_size > 1 else 1
+    best, places = ops.top_k(ops.reshape(log_probs, (-1, width)), num_candidates)  # (B, C)
+    return Candidates(
+        log_probs=best,
+        parents=places // (count + 1),
+        token_ids=gather_beams(ops.reshape(token_ids, (-1, width)), places),
+    )
+
+
+def collect_finished(
+    beams: BeamState, candidates: Candidates, ends: Tensor, settings: BeamSettings
+) -> tuple[BeamState, Tensor]:
+    """Merges the hypotheses that end with this step into the N best finished ones.
+
+    Args:
+        beams: Before the step.
+        candidates: Of this step.
+        ends: (B, C) bool, where a candidate is an EOS.
+        settings: K, N and the length penalty.
+
+    Returns:
+        `beams` with new finished scores, log probabilities and lengths; and (B, N) int32, the row of
+        `beams.token_ids` that each of the finished hypotheses continues.
+    """
+    beam_size, num_hypotheses = settings.beam_size, settings.num_hypotheses
+    length = beams.num_steps + 1
+    # A plain beam would keep the K best candidates: only they may end.
+    log_probs = ops.where(ends, candidates.log_probs, IMPOSSIBLE)[:, :beam_size]  # (B, K)
+    scores = log_probs / penalty(length, settings.length_penalty)
+    finished_scores, picks = ops.top_k(ops.concatenate([beams.finished_scores, scores], axis=1), num_hypotheses)
+    pool_log_probs = ops.concatenate([beams.finished_log_probs, log_probs], axis=1)
+    # All that end now have the same length: one column stands for them.
+    pool_lengths = ops.concatenate([beams.finished_lengths, ops.full_like(picks[:, :1], 0) + length], axis=1)
+    lengths = gather_beams(pool_lengths, ops.minimum(picks, num_hypotheses))
+    # A hypothesis finished before continues its own row, one that ends now the row of its parent.
+    old_rows = ops.arange(num_hypotheses, dtype="int32")[None, :] + ops.zeros_like(picks[:, :1])
+    pool_rows = ops.concatenate([old_rows, num_hypotheses + candidates.parents[:, :beam_size]], axis=1)
+    finished = beams._replace(
+        finished_scores=finished_scores,
+        finished_log_probs=gather_beams(pool_log_probs, picks),
+        finished_lengths=lengths,
+    )
+    return finished, gather_beams(pool_rows, picks)
+
+
+def drop_done_sentences(live_log_probs: Tensor, finished_scores: Tensor, settings: BeamSettings) -> Tensor:
+    """Takes the live hypotheses from sentences whose best one can no longer reach the worst of the N finished.
+
+    Args:
+        live_log_probs: (B, K), best first.
+        finished_scores: (B, N), best first.
+        settings: `max_length` and the length penalty.
+
+    Returns:
+        (B, K): `live_log_probs`, or −inf throughout where a sentence is done. Nothing can then end in it any more.
+    """
+    bounds = live_log_probs[:, :1] / penalty(settings.limits.max_length, settings.length_penalty)[:, None]
+    return ops.where(bounds > finished_scores[:, -1:], live_log_probs, IMPOSSIBLE)
+
+
+def finish_beams(beams: BeamState, settings: BeamSettings) -> SearchResult:
+    """The finished hypotheses."""
+    return tidy_result(
+        beams.token_ids[:, : settings.num_hypotheses],
+        beams.finished_scores,
+        beams.finished_log_probs,
+        beams.finished_lengths,
+        pad_id=settings.special.pad,
+    )
+
+
+def reorder_state(state: State, parents: Tensor) -> State:
+    """Lets every leaf of the state follow its beams, by a gather.
+
+    Args:
+        state: Leaves (B, K, ...).
+        parents: (B, K) int32.
+
+    Returns:
+        Leaves (B, K, ...), `[b, k]` is what was `[b, parents[b, k]]`.
+    """
+    return keras.tree.map_structure(lambda leaf: gather_beams(leaf, parents), state)
+
+
+def _check_beam(beam_size: int, num_hypotheses: int) -> None:
+    """Refuses a beam that holds nothing, or less than is asked of it."""
+    if beam_size < 1:
+        raise ValueError(f"beam_size must be at least 1, got {beam_size}")
+    if not 1 <= num_hypotheses <= beam_size:
+        raise ValueError(f"num_hypotheses must lie between 1 and beam_size ({beam_size}), got {num_hypotheses}")
