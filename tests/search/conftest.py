@@ -43,11 +43,13 @@ class HistoryModel:
         return look_up(self.table, code), {"code": code}
 
     def log_probs(self, sentence, prefix):
-        """(V,) float64 log probabilities after BOS and `prefix`, in NumPy."""
+        """(V,) float64 log probabilities after BOS and `prefix`, in NumPy; all impossible where logits are NaN."""
         code = 0
         for token_id in (BOS, *prefix):
             code = advance(code, token_id)
         logits = self.table[sentence, code].astype("float64")
+        if np.isnan(logits).any():
+            return np.full_like(logits, -np.inf)
         return logits - np.log(np.exp(logits).sum())
 
     def score(self, sentence, token_ids, length_penalty):
@@ -91,7 +93,7 @@ def patient_search(model, sentence, *, beam_size, min_length, max_length, length
                 candidates.append((log_prob + step_log_probs[EOS], (*prefix, EOS)))
             if length < max_length:
                 candidates += [(log_prob + step_log_probs[token_id], (*prefix, token_id)) for token_id in CONTENT]
-        candidates = sorted(candidates, reverse=True)[: 2 * beam_size]
+        candidates = sorted((pair for pair in candidates if pair[0] > -np.inf), reverse=True)[: 2 * beam_size]
         ended = [(log_prob, ids) for log_prob, ids in candidates[:beam_size] if ids[-1] == EOS]
         finished += [(log_prob / ((5 + length) / 6) ** length_penalty, log_prob, ids) for log_prob, ids in ended]
         live = [(log_prob, ids) for log_prob, ids in candidates if ids[-1] != EOS][:beam_size]

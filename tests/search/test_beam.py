@@ -303,6 +303,18 @@ def test_logits_that_are_no_numbers_end_their_own_sentence_only(toy, vocabulary_
     toy.assert_same(toy.hypotheses(result, 1), toy.hypotheses(expected, 0), tolerance=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_logits_that_are_no_numbers_end_their_own_hypotheses_only(toy, seed):
+    model = toy.HistoryModel(seed, batch_size=2)
+    model.table[:, ::4] = np.nan
+    model.table[:, toy.advance(0, toy.BOS)] = np.linspace(0.0, 1.0, model.vocabulary_size)
+    limits = {"min_length": 2, "max_length": 7, "length_penalty": 1.0}
+    result = search(toy, model, beam_size=4, **limits)
+    for sentence in range(2):
+        expected = toy.patient_search(model, sentence, beam_size=4, **limits)
+        toy.assert_same(toy.hypotheses(result, sentence), expected[:4])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_logits_of_half_precision_are_scored_in_float32(toy, dtype):
     model = toy.HistoryModel(4, batch_size=2)
