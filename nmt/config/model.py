@@ -39,6 +39,8 @@ class TransformerSettings(Section):
             lower = got // heads * heads
             nearest = lower if lower and got - lower <= lower + heads - got else lower + heads
             yield Misfit("hidden_size", f"must be divisible by num_heads, got {got} and {heads}: try {nearest}")
+        elif self.hidden_size % 2:
+            yield _odd(self.hidden_size, "half of a position's encoding are sines, half are cosines")
 
 
 class RNNSettings(Section):
@@ -56,6 +58,15 @@ class RNNSettings(Section):
     )
     input_feeding: bool = setting(True, "Feed the attentional state back into the next step (Luong et al., 2015).")
     dropout: float = setting(0.2, "Dropout on embeddings, between layers and before the output.", at_least=0, below=1)
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where the two directions of the encoder do not share the hidden size evenly."""
+        if self.hidden_size % 2:
+            yield _odd(self.hidden_size, "each direction of the encoder has half of it")
+
+
+def _odd(hidden_size: int, reason: str) -> Misfit:
+    return Misfit("hidden_size", f"must be even, got {hidden_size}, because {reason}: try {hidden_size + 1}")
 
 
 ModelSettings = Annotated[

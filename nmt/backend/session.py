@@ -1,0 +1,91 @@
+"""How TensorFlow starts: silently, on so many threads, and taking only the GPU memory it needs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def start(*, threads: int | None = None) -> None:
+    """Import TensorFlow for a program; to be called before anything else imports it.
+
+    What TensorFlow says about itself while it starts goes to the log, at level DEBUG. A library that is used by
+    somebody else's program leaves all this to that program.
+
+    Args:
+        threads: processor cores that one operation, and operations side by side, may use; None is all of them.
+
+    Raises:
+        RuntimeError: TensorFlow runs already, on another number of threads.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _held_stderr():
+        import tensorflow as tf
+
+        grow_gpu_memory()
+        if threads is not None:
+            set_threads(threads)
+        tf.config.list_logical_devices()  # whatever is said about devices is said here
+
+
+def set_threads(threads: int) -> None:
+    """Let TensorFlow use so many processor cores; to be called before its first operation.
+
+    Raises:
+        RuntimeError: it runs already, on another number of threads.
+    """
+    import tensorflow as tf
+
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}")
+    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def grow_gpu_memory() -> None:
+    """Let TensorFlow take GPU memory as it needs it, where it would take all of it at its first operation."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(device, True)
+        except RuntimeError as error:  # it has started, so this was decided before
+            _LOGGER.debug("GPU memory growth: %s", error)
+
+
+@contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Keep what C++ code writes to file descriptor 2 out of sight: some of it ignores every setting.
+
+    It is shown after all where the block fails.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        visible = os.dup(2)
+    except OSError:  # there is no standard error to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(visible, 2)
+            hidden.seek(0)
+            os.write(2, hidden.read())
+            raise
+        finally:
+            os.dup2(visible, 2)
+            os.close(visible)
+        hidden.seek(0)
+        _LOGGER.debug("TensorFlow while it started:\n%s", hidden.read().decode("utf-8", "replace").rstrip())

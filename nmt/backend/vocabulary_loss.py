@@ -1,0 +1,69 @@
+"""The loss over the vocabulary, from hidden vectors, without ever holding all logits.
+
+Logits, softmax and their gradient are passed over several times in a plain graph, each pass N x V numbers that no
+cache holds. Here rows go through in blocks that fit the cache, and each block's gradients are computed while its
+logits are at hand: the logits of a batch never exist, nor does their gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from nmt.types import Tensor
+
+_BLOCK_LOGITS = 2**22
+"""Logits in a block: 16 MiB of float32, about what a last-level cache holds."""
+
+
+def summed_cross_entropy(hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, differentiable by the first three.
+
+    Args:
+        hidden: (N, E).
+        embeddings: (V, E).
+        bias: (V,).
+        targets: ids (N,).
+
+    Returns:
+        A scalar.
+    """
+
+    @tf.custom_gradient
+    def loss(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, ...]]]:
+        total, gradients = _loss_and_gradients(hidden, embeddings, bias, targets)
+        return total, lambda upstream: tuple(gradient * upstream for gradient in gradients)
+
+    return loss(tf.convert_to_tensor(hidden), tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias))
+
+
+def _loss_and_gradients(
+    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Return the summed loss and its gradients by hidden, embeddings and bias."""
+    count = tf.shape(hidden)[0]
+    rows = max(_BLOCK_LOGITS // embeddings.shape[0], 64)
+    blocks = (count + rows - 1) // rows
+
+    def turn(
+        block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor, by_bias: Tensor
+    ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor, Tensor]:
+        start, end = block * count // blocks, (block + 1) * count // blocks  # blocks of nearly equal size
+        part = hidden[start:end]
+        logits = tf.nn.bias_add(tf.matmul(part, embeddings, transpose_b=True), bias)
+        losses, by_logits = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets[start:end])
+        return (
+            block + 1,
+            total + tf.reduce_sum(losses),
+            by_hidden.write(block, tf.matmul(by_logits, embeddings)),
+            by_embeddings + tf.matmul(by_logits, part, transpose_a=True),
+            by_bias + tf.reduce_sum(by_logits, axis=0),
+        )
+
+    array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, hidden.shape[1]], infer_shape=False)
+    start = (tf.constant(0), tf.zeros([], hidden.dtype), array, tf.zeros_like(embeddings), tf.zeros_like(bias))
+    _, total, by_hidden, by_embeddings, by_bias = tf.while_loop(
+        lambda block, *_: block < blocks, turn, start, parallel_iterations=1
+    )
+    return total, (by_hidden.concat(), by_embeddings, by_bias)

@@ -1,0 +1,31 @@
+"""Errors a user can act on.
+
+    NMTError
+    ├── ConfigError       a setting is unknown, of the wrong type, or does not fit the others
+    ├── DataError         a corpus, a vocabulary or a line of text cannot be used
+    ├── CheckpointError   a model directory cannot be written, read or trusted
+    └── TrainingError     a run cannot go on (the loss is no longer a number)
+
+Each message says what must hold, what came instead, and what to do. The command line prints it as one line;
+anything that is not an NMTError is a defect of ours and keeps its traceback.
+"""
+
+
+class NMTError(Exception):
+    """Base of every error that a user can act on."""
+
+
+class ConfigError(NMTError):
+    """A setting is unknown, of the wrong type, or does not fit the others."""
+
+
+class DataError(NMTError):
+    """A corpus, a vocabulary or a line of text cannot be used."""
+
+
+class CheckpointError(NMTError):
+    """A model directory cannot be written, read or trusted."""
+
+
+class TrainingError(NMTError):
+    """A run cannot go on, for example because its loss is no longer a number."""

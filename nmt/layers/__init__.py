@@ -1,0 +1,1 @@
+"""Layers of the models: embedding, attention, recurrent cells, Transformer blocks, positions."""

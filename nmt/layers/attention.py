@@ -1,0 +1,173 @@
+"""Attention: several heads for the Transformer, one score function for the recurrent decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from nmt.layers.dropout import Dropout
+from nmt.types import Tensor
+
+MASKED_SCORE = -1e9
+"""Added to the score of a position that must not be seen; finite, so that a row without any stays a number."""
+
+
+class KeysValues(NamedTuple):
+    """What attention looks at, split into heads.
+
+    keys: (..., H, S, D/H)
+    values: (..., H, S, D/H)
+    """
+
+    keys: Tensor
+    values: Tensor
+
+
+def padding_bias(mask: Tensor) -> Tensor:
+    """Turn a mask (B, S), True = real token, into score biases (B, 1, 1, S)."""
+    return ops.cast(ops.logical_not(mask), "float32")[:, None, None, :] * MASKED_SCORE
+
+
+def causal_bias(length: Tensor) -> Tensor:
+    """Return score biases (T, T) that let position t see positions up to t."""
+    positions = ops.arange(length)
+    return ops.cast(positions[None, :] > positions[:, None], "float32") * MASKED_SCORE
+
+
+def fused_glorot(hidden_size: int) -> keras.initializers.Initializer:
+    """Return the Glorot initialiser of one (D, D) block, for kernels that hold several blocks side by side."""
+    limit = (3.0 / hidden_size) ** 0.5
+    return keras.initializers.RandomUniform(-limit, limit)
+
+
+def dense(units: int, inputs: int, name: str, initializer: keras.initializers.Initializer | str) -> keras.layers.Dense:
+    """Return a built linear layer with a bias, (..., inputs) to (..., units)."""
+    layer = keras.layers.Dense(units, kernel_initializer=initializer, name=name)
+    layer.build((None, inputs))
+    return layer
+
+
+class MultiHeadAttention(keras.layers.Layer):
+    """What self- and cross-attention share: heads, scaled dot products, the output product.
+
+    Args:
+        hidden_size: D, divisible by num_heads.
+        num_heads: H.
+        dropout: share of the attention weights to drop while training.
+        seed_generator: source of the dropout seeds.
+        name: name of the layer.
+
+    References:
+        Vaswani et al. 2017, section 3.2.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        dropout: float,
+        seed_generator: keras.random.SeedGenerator,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size must be divisible by num_heads, got {hidden_size} and {num_heads}")
+        self.hidden_size = hidden_size
+        self.num_heads = num_heads
+        self.head_size = hidden_size // num_heads
+        self.weights_dropout = Dropout(dropout, seed_generator, name="weights_dropout")
+        self.output_product = dense(hidden_size, hidden_size, "output_product", "glorot_uniform")
+
+    def split_heads(self, vectors: Tensor) -> Tensor:
+        """Cut (B, T, D) into heads, (B, H, T, D/H)."""
+        batch_size, length = ops.shape(vectors)[0], ops.shape(vectors)[1]
+        vectors = ops.reshape(vectors, (batch_size, length, self.num_heads, self.head_size))
+        return ops.transpose(vectors, (0, 2, 1, 3))
+
+    def attend(self, queries: Tensor, keys_values: KeysValues, bias: Tensor | None, training: bool) -> Tensor:
+        """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D)."""
+        scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys_values.keys, -1, -2))  # (B, H, T, S)
+        if bias is not None:
+            scores = scores + ops.cast(bias, scores.dtype)
+        weights = self.weights_dropout(ops.softmax(scores), training=training)
+        context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
+        shape = ops.shape(context)
+        return self.output_product(ops.reshape(context, (shape[0], shape[1], self.hidden_size)))
+
+
+class SelfAttention(MultiHeadAttention):
+    """Attention of a sequence to itself, with one product for queries, keys and values."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        dropout: float,
+        seed_generator: keras.random.SeedGenerator,
+        name: str,
+    ) -> None:
+        super().__init__(hidden_size, num_heads, dropout=dropout, seed_generator=seed_generator, name=name)
+        self.query_key_value = dense(3 * hidden_size, hidden_size, "query_key_value", fused_glorot(hidden_size))
+
+    def call(self, inputs: Tensor, bias: Tensor, training: bool = False) -> Tensor:
+        """Attend within whole sequences: inputs (B, T, D), bias broadcastable to (B, H, T, T), to (B, T, D)."""
+        queries, keys, values = map(self.split_heads, ops.split(self.query_key_value(inputs), 3, axis=-1))
+        return self.attend(queries, KeysValues(keys, values), bias, training)
+
+    def step(self, inputs: Tensor, past: KeysValues) -> tuple[Tensor, KeysValues]:
+        """Attend from the newest position to it and its past.
+
+        Args:
+            inputs: (B, K, D), one position of each hypothesis.
+            past: keys and values (B, K, H, t, D/H) of the t positions before.
+
+        Returns:
+            (B, K, D), and the past with this position, (B, K, H, t + 1, D/H).
+        """
+        batch_size, beam_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        heads = ops.reshape(
+            self.query_key_value(inputs), (batch_size, beam_size, 3, self.num_heads, 1, self.head_size)
+        )
+        past = KeysValues(
+            ops.concatenate([past.keys, heads[:, :, 1]], axis=3), ops.concatenate([past.values, heads[:, :, 2]], axis=3)
+        )
+        scores = ops.matmul(heads[:, :, 0] * self.head_size**-0.5, ops.swapaxes(past.keys, -1, -2))  # (B, K, H, 1, t+1)
+        context = ops.matmul(ops.softmax(scores), past.values)  # (B, K, H, 1, D/H)
+        return self.output_product(ops.reshape(context, (batch_size, beam_size, self.hidden_size))), past
+
+    def empty_past(self, batch_size: Tensor, beam_size: Tensor) -> KeysValues:
+        """Return the past of a hypothesis without any token, two tensors (B, K, H, 0, D/H)."""
+        empty = ops.zeros((batch_size, beam_size, self.num_heads, 0, self.head_size))
+        return KeysValues(empty, empty)
+
+
+class CrossAttention(MultiHeadAttention):
+    """Attention of a target to its source.
+
+    While decoding, the K hypotheses of a sentence are K query positions over the sentence's one memory.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        dropout: float,
+        seed_generator: keras.random.SeedGenerator,
+        name: str,
+    ) -> None:
+        super().__init__(hidden_size, num_heads, dropout=dropout, seed_generator=seed_generator, name=name)
+        self.query = dense(hidden_size, hidden_size, "query", "glorot_uniform")
+        self.key_value = dense(2 * hidden_size, hidden_size, "key_value", fused_glorot(hidden_size))
+
+    def keys_values(self, encoded: Tensor) -> KeysValues:
+        """Turn the encoder's output (B, S, D) into keys and values (B, H, S, D/H), once a sentence."""
+        return KeysValues(*map(self.split_heads, ops.split(self.key_value(encoded), 2, axis=-1)))
+
+    def call(self, inputs: Tensor, keys_values: KeysValues, bias: Tensor, training: bool = False) -> Tensor:
+        """Attend to the source: inputs (B, T, D), bias (B, 1, 1, S), to (B, T, D)."""
+        return self.attend(self.split_heads(self.query(inputs)), keys_values, bias, training)

@@ -1,0 +1,202 @@
+"""Blocks of the Transformer (Vaswani et al. 2017, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+import keras
+from keras import ops
+
+from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention, dense
+from nmt.layers.dropout import Dropout
+from nmt.types import Tensor
+
+Attention = TypeVar("Attention", SelfAttention, CrossAttention)
+
+LAYER_NORM_EPSILON = 1e-5
+"""Keras's default is 1e-3; 1e-5 is what the field's engines assume."""
+
+
+class BlockSettings(NamedTuple):
+    """What every block of one model has in common.
+
+    hidden_size: D.  ffn_size: F.  num_heads: H.
+    dropout: of the output of each sub-layer.  attention_dropout: of the attention weights.
+    ffn_dropout: of the inner layer of the feed-forward network.
+    residual: how a sub-layer joins the residual stream, PreNormResidual or PostNormResidual.
+    seed_generator: source of all dropout seeds.
+    """
+
+    hidden_size: int
+    ffn_size: int
+    num_heads: int
+    dropout: float
+    attention_dropout: float
+    ffn_dropout: float
+    residual: type[Residual]
+    seed_generator: keras.random.SeedGenerator
+
+
+def layer_norm(hidden_size: int, name: str) -> keras.layers.LayerNormalization:
+    """Return a built layer normalisation of the last axis, of size D."""
+    layer = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=name)
+    layer.build((None, None, hidden_size))
+    return layer
+
+
+class Residual(keras.layers.Layer):
+    """How a sub-layer joins the residual stream: x = leave(x, sublayer(enter(x))).
+
+    Args:
+        hidden_size: D.
+        dropout: share of the sub-layer's output to drop while training.
+        seed_generator: source of the dropout seeds.
+        name: name of the layer.
+    """
+
+    def __init__(
+        self, hidden_size: int, *, dropout: float, seed_generator: keras.random.SeedGenerator, name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.norm = layer_norm(hidden_size, "norm")
+        self.dropout = Dropout(dropout, seed_generator, name="dropout")
+        self.built = True
+
+    def enter(self, stream: Tensor) -> Tensor:
+        """Return the input of the sub-layer, (B, T, D)."""
+        raise NotImplementedError
+
+    def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
+        """Join the sub-layer's output with the stream, both (B, T, D)."""
+        raise NotImplementedError
+
+
+class PreNormResidual(Residual):
+    """Normalise what enters the sub-layer; the stream itself stays untouched (Xiong et al. 2020)."""
+
+    def enter(self, stream: Tensor) -> Tensor:
+        """Return the normalised stream, (B, T, D)."""
+        return self.norm(stream)
+
+    def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
+        """Add the output to the stream, both (B, T, D)."""
+        return stream + self.dropout(output, training=training)
+
+
+class PostNormResidual(Residual):
+    """Normalise after the sum, as in Vaswani et al. 2017."""
+
+    def enter(self, stream: Tensor) -> Tensor:
+        """Return the stream as it is, (B, T, D)."""
+        return stream
+
+    def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
+        """Add the output to the stream, both (B, T, D), and normalise."""
+        return self.norm(stream + self.dropout(output, training=training))
+
+
+class FeedForward(keras.layers.Layer):
+    """Two linear layers with a ReLU between, (B, T, D) to (B, T, F) to (B, T, D)."""
+
+    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+        super().__init__(name=name)
+        self.inner = dense(settings.ffn_size, settings.hidden_size, "inner", "glorot_uniform")
+        self.inner_dropout = Dropout(settings.ffn_dropout, settings.seed_generator, name="inner_dropout")
+        self.outer = dense(settings.hidden_size, settings.ffn_size, "outer", "glorot_uniform")
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Transform each position of (B, T, D) by itself."""
+        return self.outer(self.inner_dropout(ops.relu(self.inner(inputs)), training=training))
+
+
+class EncoderBlock(keras.layers.Layer):
+    """Self-attention, then feed-forward."""
+
+    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+        super().__init__(name=name)
+        self.self_attention = _attention(SelfAttention, settings, "self_attention")
+        self.self_attention_residual = _residual(settings, "self_attention_residual")
+        self.feed_forward = FeedForward(settings, name="feed_forward")
+        self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+
+    def call(self, stream: Tensor, bias: Tensor, training: bool = False) -> Tensor:
+        """Encode (B, S, D) with score biases (B, 1, 1, S), to (B, S, D)."""
+        output = self.self_attention(self.self_attention_residual.enter(stream), bias, training=training)
+        stream = self.self_attention_residual.leave(stream, output, training=training)
+        output = self.feed_forward(self.feed_forward_residual.enter(stream), training=training)
+        return self.feed_forward_residual.leave(stream, output, training=training)
+
+
+class DecoderBlock(keras.layers.Layer):
+    """Causal self-attention, attention to the source, then feed-forward."""
+
+    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+        super().__init__(name=name)
+        self.self_attention = _attention(SelfAttention, settings, "self_attention")
+        self.self_attention_residual = _residual(settings, "self_attention_residual")
+        self.cross_attention = _attention(CrossAttention, settings, "cross_attention")
+        self.cross_attention_residual = _residual(settings, "cross_attention_residual")
+        self.feed_forward = FeedForward(settings, name="feed_forward")
+        self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+
+    def call(
+        self, stream: Tensor, bias: Tensor, source: KeysValues, source_bias: Tensor, training: bool = False
+    ) -> Tensor:
+        """Decode whole targets.
+
+        Args:
+            stream: (B, T, D).
+            bias: causal score biases, (T, T).
+            source: keys and values of the source, (B, H, S, D/H).
+            source_bias: score biases of the source, (B, 1, 1, S).
+            training: whether to drop.
+
+        Returns:
+            (B, T, D).
+        """
+        output = self.self_attention(self.self_attention_residual.enter(stream), bias, training=training)
+        stream = self.self_attention_residual.leave(stream, output, training=training)
+        return self._after_self_attention(stream, source, source_bias, training)
+
+    def step(
+        self, stream: Tensor, past: KeysValues, source: KeysValues, source_bias: Tensor
+    ) -> tuple[Tensor, KeysValues]:
+        """Decode one position of each hypothesis.
+
+        Args:
+            stream: (B, K, D).
+            past: keys and values (B, K, H, t, D/H) of the positions before.
+            source: keys and values of the source, (B, H, S, D/H).
+            source_bias: score biases of the source, (B, 1, 1, S).
+
+        Returns:
+            (B, K, D), and the past with this position.
+        """
+        output, past = self.self_attention.step(self.self_attention_residual.enter(stream), past)
+        stream = self.self_attention_residual.leave(stream, output)
+        return self._after_self_attention(stream, source, source_bias, False), past
+
+    def _after_self_attention(
+        self, stream: Tensor, source: KeysValues, source_bias: Tensor, training: bool
+    ) -> Tensor:
+        entered = self.cross_attention_residual.enter(stream)
+        output = self.cross_attention(entered, source, source_bias, training=training)
+        stream = self.cross_attention_residual.leave(stream, output, training=training)
+        output = self.feed_forward(self.feed_forward_residual.enter(stream), training=training)
+        return self.feed_forward_residual.leave(stream, output, training=training)
+
+
+def _attention(kind: type[Attention], settings: BlockSettings, name: str) -> Attention:
+    return kind(
+        settings.hidden_size,
+        settings.num_heads,
+        dropout=settings.attention_dropout,
+        seed_generator=settings.seed_generator,
+        name=name,
+    )
+
+
+def _residual(settings: BlockSettings, name: str) -> Residual:
+    return settings.residual(
+        settings.hidden_size, dropout=settings.dropout, seed_generator=settings.seed_generator, name=name
+    )

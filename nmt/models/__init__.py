@@ -1,0 +1,1 @@
+"""Models: the contract, the Transformer and the recurrent encoder-decoder."""

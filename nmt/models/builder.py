@@ -1,0 +1,34 @@
+"""Building a model from the name of its architecture and plain settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nmt.errors import ConfigError
+from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.rnn import RNN
+from nmt.models.transformer import Transformer
+
+MODELS: dict[str, type[Seq2Seq]] = {"transformer": Transformer, "rnn": RNN}
+"""The architectures by the `type` under which configs know them."""
+
+
+def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings: Any) -> Seq2Seq:
+    """Build a model with fresh weights.
+
+    Args:
+        vocabularies: sizes of the two vocabularies, and whether they are one.
+        type: which of `MODELS`.
+        seed: of the initial weights and of dropout.
+        settings: the other keyword arguments of that class, all of them: defaults belong to configs.
+
+    Raises:
+        ConfigError: there is no such architecture, or sizes or ties do not fit each other.
+        TypeError: an argument is missing, or the architecture does not know it.
+    """
+    if type not in MODELS:
+        raise ConfigError(f"model.type must be one of {', '.join(MODELS)}, got {type}")
+    try:
+        return MODELS[type](vocabularies, seed=seed, **settings)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error

@@ -1,0 +1,143 @@
+"""The contract between models and the rest of the toolkit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from nmt.errors import ConfigError
+from nmt.layers.embedding import TokenEmbedding
+from nmt.types import Memory, State, Tensor
+
+PAD_ID = 0
+"""The id of padding in all token ids; a mask is True where an id differs from it."""
+
+TIE_SETTINGS = ("none", "source_target", "target_output", "all")
+"""What `tie_embeddings` may be once the vocabularies are known (`auto` is resolved before)."""
+
+
+class Vocabularies(NamedTuple):
+    """How many tokens each side has, and whether both sides mean the same by them.
+
+    source_size, target_size: V of each side.
+    shared: True where both sides use one vocabulary, token for token. Equal sizes are not enough.
+    """
+
+    source_size: int
+    target_size: int
+    shared: bool
+
+
+def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
+    """Turn a setting into one of `TIE_SETTINGS`, or refuse it.
+
+    Args:
+        tie_embeddings: `auto` or one of `TIE_SETTINGS`. `auto` means `all` where the vocabulary is shared,
+            else `target_output`.
+        vocabularies: what the two sides have.
+
+    Raises:
+        ConfigError: where source and target shall share a matrix and do not share their vocabulary.
+    """
+    if tie_embeddings == "auto":
+        return "all" if vocabularies.shared else "target_output"
+    if tie_embeddings not in TIE_SETTINGS:
+        raise ConfigError(f"model.tie_embeddings must be auto or one of {', '.join(TIE_SETTINGS)}, got {tie_embeddings}")
+    if tie_embeddings in ("source_target", "all") and not vocabularies.shared:
+        raise ConfigError(
+            f"model.tie_embeddings: {tie_embeddings} needs one vocabulary for both languages, but the source has "
+            f"{vocabularies.source_size} tokens and the target {vocabularies.target_size}, and they are not the same "
+            "tokens in the same order: build a joint one (data.tokenizer.joint: true), or tie target_output only"
+        )
+    return tie_embeddings
+
+
+class Seq2Seq(keras.Model):
+    """A source-to-target model that trains in parallel and decodes in steps.
+
+    Both ways give the same logits. The model owns the three roles of weight tying as the attributes
+    `source_embedding`, `target_embedding` and `output_projection`: tied roles are one and the same
+    `TokenEmbedding` object. The output bias is a variable of its own.
+
+    Args:
+        vocabularies: sizes of the two vocabularies, and whether they are one.
+        embedding_size: E.
+        tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
+        seed: of the initial weights and of dropout.
+        name: name of the model.
+
+    Raises:
+        ConfigError: if the ties need one vocabulary and there are two.
+    """
+
+    def __init__(
+        self, vocabularies: Vocabularies, *, embedding_size: int, tie_embeddings: str, seed: int, name: str
+    ) -> None:
+        super().__init__(name=name)
+        keras.utils.set_random_seed(seed)  # initialisers draw from the global generator
+        self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
+        self.vocabularies = vocabularies
+        self.tie_embeddings = resolve_ties(tie_embeddings, vocabularies)
+        self._create_embeddings(embedding_size)
+        self.output_bias = self.add_weight(shape=(vocabularies.target_size,), initializer="zeros", name="output_bias")
+
+    def _create_embeddings(self, embedding_size: int) -> None:
+        sizes, ties = self.vocabularies, self.tie_embeddings
+        self.source_embedding = TokenEmbedding(sizes.source_size, embedding_size, name="source_embedding")
+        self.target_embedding = (
+            self.source_embedding
+            if ties in ("source_target", "all")
+            else TokenEmbedding(sizes.target_size, embedding_size, name="target_embedding")
+        )
+        self.output_projection = (
+            self.target_embedding
+            if ties in ("target_output", "all")
+            else TokenEmbedding(sizes.target_size, embedding_size, name="output_projection")
+        )
+
+    def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
+        """Score the next token at every target position, all positions at once (teacher forcing).
+
+        Args:
+            inputs: source ids (B, S) that end with EOS, and target ids (B, T) that begin with BOS, both padded.
+            training: whether to drop.
+
+        Returns:
+            Logits (B, T, V).
+        """
+        source_ids, target_ids = inputs
+        return self.logits(self.hidden(source_ids, target_ids, training=training))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Project the decoder's output (..., E) to logits (..., V), by the tied matrix where it is tied."""
+        return self.output_projection.project(hidden) + self.output_bias
+
+    @abstractmethod
+    def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
+        """Compute what `logits` projects: source ids (B, S) and target ids (B, T) to (B, T, E)."""
+
+    @abstractmethod
+    def encode(self, source_ids: Tensor) -> Memory:
+        """Encode source ids (B, S) once; the memory stays constant during search."""
+
+    @abstractmethod
+    def initial_state(self, memory: Memory, beam_size: Tensor, max_length: Tensor) -> State:
+        """Return the state before the first step; its leaves begin with (B, K).
+
+        Args:
+            memory: what `encode` returned.
+            beam_size: K.
+            max_length: the most steps that will be taken; a model may reserve room for them.
+        """
+
+    @abstractmethod
+    def decode_step(self, token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        """Take one step of every hypothesis: token ids (B, K) to logits (B, K, V) and the next state."""
+
+
+def token_mask(token_ids: Tensor) -> Tensor:
+    """Return True where a token is real, of the shape of `token_ids`."""
+    return ops.not_equal(token_ids, PAD_ID)

@@ -1,0 +1,1 @@
+"""Training: the loop, the update, schedules, limits, and what a run reports."""

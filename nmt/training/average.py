@@ -1,0 +1,52 @@
+"""An exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+from keras import ops
+
+from nmt.tying import named_variables
+from nmt.types import Tensor
+
+
+class MovingAverage:
+    """Keeps average = d * average + (1 - d) * weights after every update (Polyak & Juditsky 1992).
+
+    The first averages follow the weights more closely: d is at most (1 + u) / (10 + u) after u updates.
+
+    Args:
+        model: whose trainable weights are averaged, each variable once however many roles it plays.
+        decay: d, in (0, 1).
+    """
+
+    def __init__(self, model: keras.Model, decay: float) -> None:
+        self.decay = decay
+        self._weights = {path: v for path, v in named_variables(model).items() if v.trainable}
+        self.variables = {
+            path: keras.Variable(ops.convert_to_tensor(variable), trainable=False, name="average")
+            for path, variable in self._weights.items()
+        }
+
+    def update(self, count: Tensor) -> None:
+        """Take in the weights after `count` updates, an integer scalar; part of the compiled step."""
+        count = ops.cast(count, "float32")
+        share = 1.0 - ops.minimum(self.decay, (1.0 + count) / (10.0 + count))
+        for path, average in self.variables.items():
+            value = ops.convert_to_tensor(average)
+            average.assign(value + share * (ops.convert_to_tensor(self._weights[path]) - value))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Put the average in the place of the weights, and the weights back at the end."""
+        kept = {path: np.array(variable) for path, variable in self._weights.items()}
+        try:
+            for path, variable in self._weights.items():
+                variable.assign(self.variables[path])
+            yield
+        finally:
+            for path, variable in self._weights.items():
+                variable.assign(kept[path])

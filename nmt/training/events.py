@@ -1,0 +1,104 @@
+"""What happens in a run, as told to whoever reports it (a progress line, log files, a notebook)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class UpdateEvent:
+    """The updates since the last such event.
+
+    update: updates made so far.
+    epoch: passes over the corpus begun, counted from 1.
+    epoch_share: share of this epoch that is done, 0 to 1.
+    loss: mean training loss a real target token, label smoothing included, in nats.
+    learning_rate: of the last update.
+    gradient_norm: global norm before clipping, of the last update.
+    tokens_per_second: real target tokens (EOS counted, padding not).
+    padded_share: share of the cells of both sides that held padding, 0 to 1.
+    skipped: updates skipped so far because their loss was not finite.
+    trained_seconds: wall time of the whole run so far, earlier starts included.
+    remaining_seconds: estimate until the first limit is reached; None without one.
+    """
+
+    update: int
+    epoch: int
+    epoch_share: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_second: float
+    padded_share: float
+    skipped: int
+    trained_seconds: float
+    remaining_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One validation sentence, its reference and what the model makes of it."""
+
+    source: str
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the model is on the validation corpus.
+
+    loss: unsmoothed cross-entropy a real target token, in nats, EOS counted.
+    perplexity: exp(loss).
+    accuracy: share of real target tokens that get the highest logit, 0 to 1.
+    bleu: corpus BLEU of the translations, 0 to 100.
+    samples: a few translations.
+    """
+
+    loss: float
+    perplexity: float
+    accuracy: float
+    bleu: float
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class ValidationEvent:
+    """A validation after `update` updates; `is_best` by the metric that the run is judged by."""
+
+    update: int
+    validation: Validation
+    is_best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CheckpointEvent:
+    """A checkpoint on disk; `seconds` is how long training waited for it."""
+
+    update: int
+    path: Path
+    seconds: float
+
+
+class Reporter:
+    """Receives events; overrides what it cares for. It must not change the run."""
+
+    def on_start(self, update: int) -> None:
+        """Take in that the run begins, or goes on after so many updates."""
+
+    def on_update(self, event: UpdateEvent) -> None:
+        """Take in the figures of the updates since the last call."""
+
+    def on_validation(self, event: ValidationEvent) -> None:
+        """Take in a validation."""
+
+    def on_checkpoint(self, event: CheckpointEvent) -> None:
+        """Take in that a checkpoint was written."""
+
+    def on_notice(self, text: str) -> None:
+        """Take in a sentence for the user, such as a skipped update or the reason of the end."""
+
+    def close(self) -> None:
+        """Flush and release what is held; nothing follows."""

@@ -1,0 +1,86 @@
+"""The log of a run: what happens, as lines of text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, ValidationEvent
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append what the package logs to a file while the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger("nmt")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        handler.close()
+
+
+class LogReporter(Reporter):
+    """Writes a run's events to the log, level INFO; notices are warnings."""
+
+    def on_start(self, update: int) -> None:
+        """Log where the run begins."""
+        if update:
+            logger.info("going on after update %s", f"{update:,}")
+
+    def on_update(self, event: UpdateEvent) -> None:
+        """Log one line of figures."""
+        logger.info("%s", describe_update(event))
+
+    def on_validation(self, event: ValidationEvent) -> None:
+        """Log the figures, and the samples below them."""
+        found = event.validation
+        logger.info(
+            "validation after update %s: loss %.4f  perplexity %.2f  accuracy %.1f%%  BLEU %.2f%s  (%.1f s)",
+            f"{event.update:,}", found.loss, found.perplexity, 100.0 * found.accuracy, found.bleu,
+            "  new best" if event.is_best else "", event.seconds,
+        )  # fmt: skip
+        for sample in found.samples:
+            logger.info("    source      %s", sample.source)
+            logger.info("    reference   %s", sample.reference)
+            logger.info("    hypothesis  %s", sample.hypothesis)
+
+    def on_checkpoint(self, event: CheckpointEvent) -> None:
+        """Log where the checkpoint is."""
+        logger.info("saved %s (%.2f s)", event.path.name, event.seconds)
+
+    def on_notice(self, text: str) -> None:
+        """Log a warning."""
+        logger.warning("%s", text)
+
+
+def describe_update(event: UpdateEvent) -> str:
+    """Return one line of figures."""
+    parts = [
+        f"update {event.update:,}",
+        f"epoch {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
+        f"loss {event.loss:.4f}",
+        f"learning rate {event.learning_rate:.3g}",
+        f"{event.tokens_per_second:,.0f} target tokens/s",
+    ]
+    if event.remaining_seconds is not None:
+        parts.append(f"{describe_seconds(event.remaining_seconds)} left")
+    if event.skipped:
+        parts.append(f"{event.skipped} skipped")
+    return "  ".join(parts)
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a span of time as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,64 @@
+"""Every figure of a run, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
+
+
+class MetricsFile(Reporter):
+    """Appends what is reported to `metrics.jsonl`.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def on_start(self, update: int) -> None:
+        """Open the file, and drop lines of updates that an interrupted start made and that will be made again."""
+        kept = _lines_up_to(self._path, update) if self._path.exists() else []
+        partial = self._path.with_name(self._path.name + ".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def on_update(self, event: UpdateEvent) -> None:
+        """Write a line of kind `update`."""
+        self._write("update", asdict(event))
+
+    def on_validation(self, event: ValidationEvent) -> None:
+        """Write a line of kind `validation`, without the samples."""
+        figures = asdict(event.validation)
+        del figures["samples"]
+        own = {"update": event.update, "is_best": event.is_best, "seconds": event.seconds}
+        self._write("validation", own | figures)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, kind: str, figures: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps({"kind": kind, **figures}) + "\n")
+            self._file.flush()
+
+
+def _lines_up_to(path: Path, update: int) -> list[str]:
+    """Return the whole lines of updates up to `update`; a line torn by a kill is dropped."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["update"] <= update:
+            kept.append(line + "\n")
+    return kept

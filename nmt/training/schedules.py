@@ -1,0 +1,132 @@
+"""Learning rate schedules, as functions of the number of the update, counted from 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Schedule:
+    """A learning rate for every update. A schedule that watches validations keeps a small state."""
+
+    def learning_rate(self, update: int) -> float:
+        """Return the learning rate of an update, counted from 1."""
+        raise NotImplementedError
+
+    def observe(self, score: float) -> None:
+        """Take in the score of a validation, higher is better."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+
+
+class ConstantSchedule(Schedule):
+    """The same rate throughout, after a linear warm-up.
+
+    Args:
+        peak: the rate.
+        warmup_updates: updates until the peak is reached, from 0 upwards; 0 starts at the peak.
+    """
+
+    def __init__(self, peak: float, *, warmup_updates: int) -> None:
+        self.peak = peak
+        self.warmup_updates = warmup_updates
+
+    def learning_rate(self, update: int) -> float:
+        """Return peak * min(1, update / warmup)."""
+        return self.peak * _warmup(update, self.warmup_updates)
+
+
+class InverseSquareRootSchedule(Schedule):
+    """Linear warm-up to the peak, then decay with the square root of the update.
+
+    Args:
+        peak: the highest rate, reached at the end of the warm-up.
+        warmup_updates: updates until then, at least 1.
+    """
+
+    def __init__(self, peak: float, *, warmup_updates: int) -> None:
+        self.peak = peak
+        self.warmup_updates = warmup_updates
+
+    def learning_rate(self, update: int) -> float:
+        """Return peak * min(update / warmup, sqrt(warmup / update))."""
+        return self.peak * min(update / self.warmup_updates, (self.warmup_updates / update) ** 0.5)
+
+
+class NoamSchedule(Schedule):
+    """The schedule of Vaswani et al. 2017, equation 3.
+
+    Args:
+        factor: what the formula is multiplied by.
+        hidden_size: D of the model.
+        warmup_updates: updates until the highest rate, at least 1.
+    """
+
+    def __init__(self, factor: float, *, hidden_size: int, warmup_updates: int) -> None:
+        self.factor = factor
+        self.hidden_size = hidden_size
+        self.warmup_updates = warmup_updates
+
+    def learning_rate(self, update: int) -> float:
+        """Return factor * D^-0.5 * min(update^-0.5, update * warmup^-1.5)."""
+        return self.factor * self.hidden_size**-0.5 * min(update**-0.5, update * self.warmup_updates**-1.5)
+
+
+class PlateauSchedule(Schedule):
+    """The peak, multiplied by a factor whenever validations stop getting better.
+
+    Args:
+        peak: the rate to begin with.
+        factor: what it is multiplied by, in (0, 1).
+        patience: validations without a new best after which it is.
+        minimum: it does not go below.
+        warmup_updates: updates of linear warm-up; 0 starts at the peak.
+    """
+
+    def __init__(self, peak: float, *, factor: float, patience: int, minimum: float, warmup_updates: int) -> None:
+        self.peak = peak
+        self.factor = factor
+        self.patience = patience
+        self.minimum = minimum
+        self.warmup_updates = warmup_updates
+        self.reductions = 0
+        self.best: float | None = None
+        self.validations_without_best = 0
+
+    def learning_rate(self, update: int) -> float:
+        """Return the reduced peak, warmed up."""
+        reduced = max(self.peak * self.factor**self.reductions, min(self.minimum, self.peak))
+        return reduced * _warmup(update, self.warmup_updates)
+
+    def observe(self, score: float) -> None:
+        """Count validations without a new best, and reduce after `patience` of them."""
+        if self.best is None or score > self.best:
+            self.best = score
+            self.validations_without_best = 0
+            return
+        self.validations_without_best += 1
+        if self.validations_without_best >= self.patience:
+            self.reductions += 1
+            self.validations_without_best = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return reductions, best score and the count of validations without a new best."""
+        return {
+            "reductions": self.reductions,
+            "best": self.best,
+            "validations_without_best": self.validations_without_best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+        self.reductions = state["reductions"]
+        self.best = state["best"]
+        self.validations_without_best = state["validations_without_best"]
+
+
+def _warmup(update: int, warmup_updates: int) -> float:
+    return min(1.0, update / warmup_updates) if warmup_updates else 1.0

@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM: stop at a place from which the run can go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
+    """A run was stopped by a signal, after its checkpoint was saved.
+
+    Args:
+        signal_number: the signal; a process that ends because of it exits with 128 + signal_number.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Remembers that a signal asked the run to stop.
+
+    The first signal is only noted, and raised by `check`, so that an update is never torn apart; inside
+    `interruptible` it is raised at once. The second one falls back to what Python does by default.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._interruptible = False
+        self._previous: dict[int, Any] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals while the block runs; outside the main thread Python cannot, and nothing is done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._previous = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal break off the block at once, for work that can be done again."""
+        self.check()
+        self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal came."""
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_DFL if other == signal.SIGTERM else signal.default_int_handler)
+        if self._interruptible:
+            self._interruptible = False
+            raise Interrupted(number)

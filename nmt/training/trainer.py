@@ -1,0 +1,288 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
+from nmt.data.batches import Batch, Cursor
+from nmt.data.prefetching import Stream
+from nmt.errors import TrainingError
+from nmt.text.vocabulary import PAD_ID
+from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
+from nmt.training.limits import Limits
+from nmt.training.schedules import Schedule
+from nmt.training.signals import Interrupted, StopRequest
+from nmt.training.state import Pending, TrainingState
+from nmt.training.update import Updater, UpdateResult
+
+MAX_SKIPPED_IN_ROW = 20
+"""Updates in a row without a finite loss after which a run gives up."""
+
+METRICS: dict[str, Callable[[Validation], float]] = {
+    "bleu": lambda validation: validation.bleu,
+    "loss": lambda validation: -validation.loss,
+}
+"""Scores that a run can be judged by; higher is better."""
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often things happen, in updates."""
+
+    validate_every_updates: int
+    save_every_updates: int
+    log_every_updates: int
+
+
+class TrainingResult(NamedTuple):
+    """How a run ended.
+
+    update: updates made in all.
+    reason: the limit that ended it, in words.
+    best_score: best validation score, higher is better; None without a validation.
+    """
+
+    update: int
+    reason: str
+    best_score: float | None
+
+
+class Trainer:
+    """Makes updates until a limit is reached; validates, reports and saves on the way.
+
+    A run that was stopped goes on where it was when the same trainer is set up again: `run` restores the newest
+    checkpoint first.
+
+    Args:
+        updater: makes one update of the model.
+        batches: an endless stream with a cursor.
+        schedule: the learning rate of each update.
+        checkpoints: where the run is kept.
+        validate: judges the model as it is; called with the moving average in place where there is one.
+        limits: what ends the run.
+        cadence: how often to validate, save and report.
+        micro_batches: batches an update.
+        metric: which score of a validation counts, a key of `METRICS`.
+        schedule_metric: which score the schedule observes.
+        facts: what the manifest of each checkpoint records besides, as JSON values.
+        reporters: receive what happens.
+    """
+
+    def __init__(
+        self,
+        updater: Updater,
+        batches: Stream,
+        *,
+        schedule: Schedule,
+        checkpoints: CheckpointManager,
+        validate: Callable[[], Validation],
+        limits: Limits,
+        cadence: Cadence,
+        micro_batches: int = 1,
+        metric: str = "bleu",
+        schedule_metric: str = "loss",
+        facts: Mapping[str, Any] | None = None,
+        reporters: Sequence[Reporter] = (),
+    ) -> None:
+        self.updater = updater
+        self.model = updater.model
+        self.batches = batches
+        self.schedule = schedule
+        self.checkpoints = checkpoints
+        self.validate = validate
+        self.limits = limits
+        self.cadence = cadence
+        self.micro_batches = micro_batches
+        self.metric = metric
+        self.schedule_metric = schedule_metric
+        self.facts = dict(facts or {})
+        self.reporters = reporters
+        self.state = TrainingState(random=random_state(self.model))
+        self._saved = (0, 0)
+        self._score: float | None = None
+        self._stop = StopRequest()
+        self._clock = time.monotonic()
+
+    def run(self) -> TrainingResult:
+        """Train until a limit is reached.
+
+        Raises:
+            Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
+            TrainingError: if the loss was not finite for `MAX_SKIPPED_IN_ROW` updates in a row.
+            CheckpointError: if the directory cannot be restored from or written to.
+        """
+        self.restore()
+        self._clock = time.monotonic() - self.state.trained_seconds
+        for reporter in self.reporters:
+            reporter.on_start(self.state.update)
+        try:
+            with self._stop.listening():
+                reason = self._train()
+        except Interrupted:
+            self._save()
+            raise
+        return TrainingResult(self.state.update, reason, self.state.best_score)
+
+    def restore(self) -> bool:
+        """Go back to the newest checkpoint; return whether there was one."""
+        average = self.updater.average
+        values = self.checkpoints.restore(
+            self.model, self.updater.optimizer, None if average is None else average.variables
+        )
+        if values is None:
+            return False
+        self.state = TrainingState.from_json(dict(values))
+        self.batches.seek(Cursor(self.state.epoch, self.state.batch))
+        self.schedule.restore(self.state.schedule)
+        restore_random_state(self.model, self.state.random)
+        self._saved = (self.state.update, self.state.validated_update)
+        return True
+
+    def _train(self) -> str:
+        self._validate_if_due()
+        while (reason := self.limits.reached(self.state)) is None:
+            self._update()
+            self._report_if_due()
+            self._validate_if_due()
+            if self.state.update % self.cadence.save_every_updates == 0:
+                self._save()
+            self._stop.check()
+        if self.state.validated_update != self.state.update:
+            self._validate()
+        self._save()
+        return reason
+
+    def _update(self) -> None:
+        """Make one update and move the state on, or leave both as they were."""
+        started = time.monotonic()
+        update = self.state.update + 1
+        rate = self.schedule.learning_rate(update)
+        batches = [next(self.batches) for _ in range(self.micro_batches)]
+        try:
+            result = self.updater.update(batches, rate, check=self._stop.check)
+        except Interrupted:  # between micro-batches: this update never was
+            restore_random_state(self.model, self.state.random)
+            self.batches.seek(Cursor(self.state.epoch, self.state.batch))
+            raise
+        cursor, now = self.batches.cursor, time.monotonic()
+        self.state = replace(
+            self.state,
+            update=update,
+            epoch=cursor.epoch,
+            batch=cursor.batch,
+            random=random_state(self.model),
+            skipped=self.state.skipped + (not result.applied),
+            skipped_in_row=0 if result.applied else self.state.skipped_in_row + 1,
+            trained_seconds=now - self._clock,
+            pending=_added(self.state.pending, batches, result, rate, now - started),
+        )
+        if not result.applied:
+            self._on_skipped(result)
+
+    def _on_skipped(self, result: UpdateResult) -> None:
+        state = self.state
+        loss = result.loss / max(result.tokens, 1)
+        self._notice(f"update {state.update} skipped: loss {loss:g}, gradient norm {result.gradient_norm:g}")
+        if state.skipped_in_row >= MAX_SKIPPED_IN_ROW:
+            raise TrainingError(
+                f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; the "
+                f"last checkpoint, of update {self._saved[0]}, is kept: lower training.optimizer.learning_rate, "
+                "lengthen the warm-up or set training.optimizer.clip_norm, and start again"
+            )
+
+    def _report_if_due(self) -> None:
+        if self.state.update % self.cadence.log_every_updates or not self.state.pending.tokens:
+            return
+        state, pending = self.state, self.state.pending
+        size = self.batches.batches_in_epoch(state.epoch)
+        event = UpdateEvent(
+            update=state.update,
+            epoch=state.epoch + 1,
+            epoch_share=state.batch / size,
+            loss=pending.loss / pending.tokens,
+            learning_rate=pending.learning_rate,
+            gradient_norm=pending.gradient_norm,
+            tokens_per_second=pending.tokens / max(pending.seconds, 1e-9),
+            padded_share=1.0 - pending.real_cells / pending.cells,
+            skipped=state.skipped,
+            trained_seconds=state.trained_seconds,
+            remaining_seconds=self.limits.remaining_seconds(state, size / self.micro_batches),
+        )
+        for reporter in self.reporters:
+            reporter.on_update(event)
+        self.state = replace(state, pending=Pending())
+
+    def _validate_if_due(self) -> None:
+        update = self.state.update
+        if update % self.cadence.validate_every_updates == 0 and update != self.state.validated_update:
+            self._validate()
+
+    def _validate(self) -> None:
+        """Judge the model, move the state on, and save a new best."""
+        started = time.monotonic()
+        average = self.updater.average
+        with nullcontext() if average is None else average.in_use(), self._stop.interruptible():
+            validation = self.validate()
+        self.schedule.observe(METRICS[self.schedule_metric](validation))
+        self._score = METRICS[self.metric](validation)
+        best = self.state.best_score
+        is_best = best is None or self._score > best
+        self.state = replace(
+            self.state,
+            schedule=self.schedule.state(),
+            best_score=self._score if is_best else best,
+            validations_without_best=0 if is_best else self.state.validations_without_best + 1,
+            validated_update=self.state.update,
+            trained_seconds=time.monotonic() - self._clock,
+        )
+        event = ValidationEvent(self.state.update, validation, is_best, time.monotonic() - started)
+        for reporter in self.reporters:
+            reporter.on_validation(event)
+        if is_best:
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint of this update, unless there is one already that knows as much."""
+        state, average = self.state, self.updater.average
+        if state.update == 0 or self._saved == (state.update, state.validated_update):
+            return
+        started = time.monotonic()
+        path = self.checkpoints.save(
+            state.update,
+            model=self.model,
+            optimizer=self.updater.optimizer,
+            average=None if average is None else average.variables,
+            state=state.to_json(),
+            facts=self.facts,
+            score=self._score if state.validated_update == state.update else None,
+        )
+        self._saved = (state.update, state.validated_update)
+        for reporter in self.reporters:
+            reporter.on_checkpoint(CheckpointEvent(state.update, path, time.monotonic() - started))
+
+    def _notice(self, text: str) -> None:
+        for reporter in self.reporters:
+            reporter.on_notice(text)
+
+
+def _added(
+    pending: Pending, batches: Sequence[Batch], result: UpdateResult, learning_rate: float, seconds: float
+) -> Pending:
+    """Add one update to the sums since the last report; one that was skipped adds no loss."""
+    sides = [side for batch in batches for side in (batch.source_ids, batch.target_output_ids)]
+    return Pending(
+        loss=pending.loss + (result.loss if result.applied else 0.0),
+        tokens=pending.tokens + (result.tokens if result.applied else 0),
+        cells=pending.cells + sum(side.size for side in sides),
+        real_cells=pending.real_cells + sum(int(np.count_nonzero(side != PAD_ID)) for side in sides),
+        seconds=pending.seconds + seconds,
+        learning_rate=learning_rate,
+        gradient_norm=result.gradient_norm,
+    )

@@ -1,0 +1,46 @@
+"""Packaging of `nmt`: what it is called, what it needs, what it installs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nmt" / "version.py").read_text(encoding="utf-8"), re.MULTILINE)
+if VERSION is None:
+    raise RuntimeError("nmt/version.py has no line of the form __version__ = \"X.Y.Z\"")
+
+setup(
+    name="nmt",
+    version=VERSION.group(1),
+    description="Neural machine translation on Keras 3 and TensorFlow, with three-way weight tying",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["nmt", "nmt.*"]),
+    package_data={"nmt": ["py.typed"]},
+    include_package_data=True,
+    install_requires=[
+        "tensorflow>=2.20",
+        "keras>=3.15",
+        "numpy>=2.0",
+        "sacrebleu>=2.4",
+        "pyyaml>=6.0",
+        "sentencepiece>=0.2",
+        "pydantic>=2.9",
+        "typer>=0.15",
+        "rich>=13.0",
+        "safetensors>=0.5",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "ruff>=0.8",
+            "mypy>=1.13",
+            "types-PyYAML>=6.0",
+        ],
+    },
+    entry_points={"console_scripts": ["nmt = nmt.cli.main:main"]},
+)
