@@ -33,7 +33,9 @@ def compile_function(
         The compiled function.
     """
     specs = None if signature is None else [tf.TensorSpec(spec.shape, spec.dtype) for spec in signature]
-    return tf.function(function, input_signature=specs, jit_compile=xla or None, reduce_retracing=specs is None)
+    return tf.function(
+        function, input_signature=specs, autograph=False, jit_compile=xla or None, reduce_retracing=specs is None
+    )
 
 
 def value_and_gradients(

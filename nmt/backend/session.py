@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,8 @@ def start(*, threads: int | None = None) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # The first step of a decoder attends to one position, which is meant.
+    warnings.filterwarnings("ignore", message="You are using a softmax over axis")
     with _held_stderr():
         import tensorflow as tf
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from nmt.types import Tensor
 
+_LEAST_ROWS = 64
 _BLOCK_LOGITS = 2**22
 """Logits in a block: 16 MiB of float32, about what a last-level cache holds."""
 
@@ -29,6 +30,7 @@ def summed_cross_entropy(hidden: Tensor, embeddings: Tensor, bias: Tensor, targe
     Returns:
         A scalar.
     """
+    targets = tf.convert_to_tensor(targets)
 
     @tf.custom_gradient
     def loss(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, ...]]]:
@@ -43,7 +45,7 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return the summed loss and its gradients by hidden, embeddings and bias."""
     count = tf.shape(hidden)[0]
-    rows = max(_BLOCK_LOGITS // embeddings.shape[0], 64)
+    rows = max(_BLOCK_LOGITS // embeddings.shape[0], _LEAST_ROWS)
     blocks = (count + rows - 1) // rows
 
     def turn(

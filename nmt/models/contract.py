@@ -45,7 +45,8 @@ def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     if tie_embeddings == "auto":
         return "all" if vocabularies.shared else "target_output"
     if tie_embeddings not in TIE_SETTINGS:
-        raise ConfigError(f"model.tie_embeddings must be auto or one of {', '.join(TIE_SETTINGS)}, got {tie_embeddings}")
+        known = ", ".join(TIE_SETTINGS)
+        raise ConfigError(f"model.tie_embeddings must be auto or one of {known}, got {tie_embeddings}")
     if tie_embeddings in ("source_target", "all") and not vocabularies.shared:
         raise ConfigError(
             f"model.tie_embeddings: {tie_embeddings} needs one vocabulary for both languages, but the source has "

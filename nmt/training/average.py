@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keras
-import numpy as np
 from keras import ops
 
 from nmt.tying import named_variables
@@ -42,7 +41,7 @@ class MovingAverage:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Put the average in the place of the weights, and the weights back at the end."""
-        kept = {path: np.array(variable) for path, variable in self._weights.items()}
+        kept = {path: ops.convert_to_numpy(variable).copy() for path, variable in self._weights.items()}
         try:
             for path, variable in self._weights.items():
                 variable.assign(self.variables[path])

@@ -34,7 +34,7 @@ class TrainingState:
 
     update: updates made.
     epoch, batch: the cursor, the next batch to be drawn.
-    random: states of the seed generators after `update` updates.
+    random: states of the seed generators; filled in when the state is saved.
     schedule: state of the learning rate schedule.
     best_score: best validation score, higher is better; None before the first.
     validations_without_best: validations since then.

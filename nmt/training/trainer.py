@@ -104,7 +104,7 @@ class Trainer:
         self.schedule_metric = schedule_metric
         self.facts = dict(facts or {})
         self.reporters = reporters
-        self.state = TrainingState(random=random_state(self.model))
+        self.state = TrainingState()
         self._saved = (0, 0)
         self._score: float | None = None
         self._stop = StopRequest()
@@ -165,10 +165,11 @@ class Trainer:
         update = self.state.update + 1
         rate = self.schedule.learning_rate(update)
         batches = [next(self.batches) for _ in range(self.micro_batches)]
+        random = random_state(self.model) if self.micro_batches > 1 else {}
         try:
             result = self.updater.update(batches, rate, check=self._stop.check)
         except Interrupted:  # between micro-batches: this update never was
-            restore_random_state(self.model, self.state.random)
+            restore_random_state(self.model, random)
             self.batches.seek(Cursor(self.state.epoch, self.state.batch))
             raise
         cursor, now = self.batches.cursor, time.monotonic()
@@ -177,7 +178,6 @@ class Trainer:
             update=update,
             epoch=cursor.epoch,
             batch=cursor.batch,
-            random=random_state(self.model),
             skipped=self.state.skipped + (not result.applied),
             skipped_in_row=0 if result.applied else self.state.skipped_in_row + 1,
             trained_seconds=now - self._clock,
@@ -250,7 +250,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
-        state, average = self.state, self.updater.average
+        state, average = replace(self.state, random=random_state(self.model)), self.updater.average
         if state.update == 0 or self._saved == (state.update, state.validated_update):
             return
         started = time.monotonic()

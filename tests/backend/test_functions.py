@@ -1,0 +1,48 @@
+import keras
+import numpy as np
+from keras import ops
+
+from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
+
+
+def test_a_signature_is_traced_once_for_all_shapes():
+    traces = []
+
+    def double(values):
+        traces.append(1)
+        return values * 2
+
+    compiled = compile_function(double, [Spec((None, None), "float32")])
+    for shape in ((2, 3), (5, 1), (1, 7)):
+        np.testing.assert_array_equal(compiled(np.ones(shape, "float32")), np.full(shape, 2.0))
+    assert len(traces) == 1
+
+
+def test_gradients_of_repeated_rows_are_added_up():
+    table = keras.Variable(np.ones((5, 2)), name="table")
+    unused = keras.Variable(np.ones((3,)), name="unused")
+
+    def function():
+        rows = ops.take(table, np.array([1, 3, 1, 1]), axis=0)
+        return ops.sum(rows * np.array([[1.0], [2.0], [3.0], [4.0]], "float32")), "rest"
+
+    value, rest, gradients = value_and_gradients(function, [table, unused])
+    assert float(value) == 20.0
+    assert rest == "rest"
+    expected = np.zeros((5, 2))
+    expected[1], expected[3] = 8.0, 2.0
+    np.testing.assert_array_equal(gradients[0], expected)
+    np.testing.assert_array_equal(gradients[1], np.zeros(3))
+
+
+def test_an_action_runs_only_where_the_condition_holds():
+    count = keras.Variable(0.0, name="count")
+
+    def maybe(condition):
+        if_then(condition, lambda: count.assign_add(1.0))
+        return condition
+
+    compiled = compile_function(maybe, [Spec((), "bool")])
+    for condition in (True, False, True):
+        compiled(condition)
+    assert float(count) == 2.0

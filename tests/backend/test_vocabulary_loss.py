@@ -1,0 +1,60 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from nmt.backend import vocabulary_loss
+from nmt.backend.functions import compile_function, value_and_gradients
+
+ROWS, SIZE, VOCABULARY_SIZE = 7, 3, 11
+
+
+@pytest.fixture
+def variables():
+    generator = np.random.default_rng(2)
+    shapes = {"hidden": (ROWS, SIZE), "embeddings": (VOCABULARY_SIZE, SIZE), "bias": (VOCABULARY_SIZE,)}
+    return [keras.Variable(generator.standard_normal(shape), name=name) for name, shape in shapes.items()]
+
+
+@pytest.fixture
+def targets():
+    return np.array([4, 10, 4, 1, 0, 4, 9], dtype="int32")
+
+
+def plain(hidden, embeddings, bias, targets):
+    """The same in `keras.ops`, with all logits at once."""
+    logits = ops.matmul(hidden, ops.transpose(embeddings)) + bias
+    return ops.sum(ops.sparse_categorical_crossentropy(targets, logits, from_logits=True))
+
+
+@pytest.mark.parametrize("block_rows", [2, 3, 7, 64])
+def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows):
+    monkeypatch.setattr(vocabulary_loss, "_BLOCK_LOGITS", block_rows * VOCABULARY_SIZE)
+    monkeypatch.setattr(vocabulary_loss, "_LEAST_ROWS", 1)
+
+    def loss(function):
+        return value_and_gradients(lambda: (function(*variables, targets) * 1.5, ()), variables)
+
+    value, _, gradients = compile_function(lambda: loss(vocabulary_loss.summed_cross_entropy), [])()
+    expected, _, expected_gradients = loss(plain)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for actual, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
+
+
+def test_gradient_by_finite_differences(variables, targets):
+    _, _, gradients = value_and_gradients(
+        lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables
+    )
+
+    def loss(arrays):
+        logits = arrays[0] @ arrays[1].T + arrays[2]
+        return sum(np.log(np.exp(row).sum()) - row[target] for row, target in zip(logits, targets, strict=True))
+
+    arrays = [np.array(variable, dtype="float64") for variable in variables]
+    for which, index in ((0, (2, 1)), (1, (4, 2)), (1, (3, 0)), (2, (4,))):
+        shifted = [[array.copy() for array in arrays] for _ in range(2)]
+        shifted[0][which][index] += 1e-5
+        shifted[1][which][index] -= 1e-5
+        slope = (loss(shifted[0]) - loss(shifted[1])) / 2e-5
+        np.testing.assert_allclose(np.array(gradients[which])[index], slope, rtol=1e-3)

@@ -1,0 +1,85 @@
+"""Tiny models of both kinds, every size different."""
+
+import keras
+import numpy as np
+import pytest
+
+from nmt.models.builder import build_model
+from nmt.models.contract import Vocabularies
+
+VOCABULARY_SIZE = 11
+TRANSFORMER = {
+    "type": "transformer",
+    "hidden_size": 8,
+    "ffn_size": 13,
+    "num_heads": 2,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 3,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "ffn_dropout": 0.1,
+    "norm": "pre",
+}
+RNN = {
+    "type": "rnn",
+    "cell": "gru",
+    "embedding_size": 6,
+    "hidden_size": 10,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 3,
+    "attention": "additive",
+    "input_feeding": True,
+    "dropout": 0.1,
+}
+ARCHITECTURES = {
+    "transformer-pre": TRANSFORMER,
+    "transformer-post": {**TRANSFORMER, "norm": "post"},
+    "rnn-gru-additive-feeding": RNN,
+    "rnn-lstm-multiplicative-feeding": {**RNN, "cell": "lstm", "attention": "multiplicative"},
+    "rnn-lstm-additive": {**RNN, "cell": "lstm", "input_feeding": False},
+    "rnn-gru-multiplicative-equal-sizes": {
+        **RNN,
+        "attention": "multiplicative",
+        "embedding_size": 10,
+        "input_feeding": False,
+    },
+}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def settings(request):
+    return ARCHITECTURES[request.param]
+
+
+@pytest.fixture(params=[TRANSFORMER, RNN], ids=["transformer", "rnn"])
+def both_kinds(request):
+    return request.param
+
+
+@pytest.fixture
+def build():
+    def build(settings, tie_embeddings="all", vocabularies=None, seed=3):
+        vocabularies = vocabularies or Vocabularies(VOCABULARY_SIZE, VOCABULARY_SIZE, shared=True)
+        model = build_model(vocabularies, seed=seed, tie_embeddings=tie_embeddings, **settings)
+        generator = np.random.default_rng(seed)
+        for variable in model.trainable_variables:  # zeros and ones of biases and norms would hide mistakes
+            variable.assign(variable + 0.3 * generator.standard_normal(variable.shape))
+        return model
+
+    return build
+
+
+@pytest.fixture
+def source_ids():
+    return np.array([[4, 5, 6, 9, 3], [7, 10, 3, 0, 0]], dtype="int32")  # (B=2, S=5)
+
+
+@pytest.fixture
+def target_ids():
+    return np.array([[2, 5, 6, 7, 8, 9, 10], [2, 4, 4, 5, 0, 0, 0]], dtype="int32")  # (B=2, T=7)
+
+
+@pytest.fixture(autouse=True)
+def no_left_over_state():
+    yield
+    keras.backend.clear_session()

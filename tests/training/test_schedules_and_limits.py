@@ -1,0 +1,65 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from nmt.training.limits import Limits
+from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule
+from nmt.training.state import Pending, TrainingState
+
+
+def test_constant_warms_up_and_stays():
+    schedule = ConstantSchedule(0.4, warmup_updates=4)
+    assert [schedule.learning_rate(u) for u in (1, 2, 4, 5, 900)] == pytest.approx([0.1, 0.2, 0.4, 0.4, 0.4])
+    assert ConstantSchedule(0.4, warmup_updates=0).learning_rate(1) == 0.4
+
+
+def test_inverse_square_root_peaks_at_the_end_of_the_warm_up():
+    schedule = InverseSquareRootSchedule(0.3, warmup_updates=100)
+    assert schedule.learning_rate(50) == pytest.approx(0.15)
+    assert schedule.learning_rate(100) == pytest.approx(0.3)
+    assert schedule.learning_rate(400) == pytest.approx(0.15)
+
+
+def test_noam_is_equation_3():
+    schedule = NoamSchedule(2.0, hidden_size=256, warmup_updates=100)
+    for update in (1, 99, 100, 101, 5000):
+        expected = 2.0 * 256**-0.5 * min(update**-0.5, update * 100**-1.5)
+        assert schedule.learning_rate(update) == pytest.approx(expected)
+    assert max(range(1, 300), key=schedule.learning_rate) == 100
+
+
+def test_plateau_reduces_after_patience_and_survives_a_restart():
+    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+    rates = []
+    for score in (1.0, 2.0, 1.5, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
+        restarted = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+        restarted.restore(schedule.state())
+        schedule = restarted
+        schedule.observe(score)
+        rates.append(schedule.learning_rate(10))
+    assert rates == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_the_first_limit_ends_the_run():
+    limits = Limits(max_updates=10, max_epochs=3, max_minutes=2.0, patience=4)
+    state = TrainingState(update=9, epoch=2, trained_seconds=119.0, validations_without_best=3)
+    assert limits.reached(state) is None
+    assert "max_updates" in limits.reached(replace(state, update=10))
+    assert "max_epochs" in limits.reached(replace(state, epoch=3))
+    assert "max_minutes" in limits.reached(replace(state, trained_seconds=120.0))
+    assert "4 validations" in limits.reached(replace(state, validations_without_best=4))
+    assert Limits().reached(replace(state, update=10**9)) is None
+
+
+def test_time_left_is_that_of_the_nearest_limit():
+    state = TrainingState(update=10, trained_seconds=20.0)
+    assert Limits(max_updates=40).remaining_seconds(state, 100.0) == pytest.approx(60.0)
+    assert Limits(max_updates=40, max_minutes=1.0).remaining_seconds(state, 100.0) == pytest.approx(40.0)
+    assert Limits(max_epochs=1).remaining_seconds(state, 100.0) == pytest.approx(180.0)
+    assert Limits(patience=3).remaining_seconds(state, 100.0) is None
+
+
+def test_the_state_survives_json():
+    state = TrainingState(update=3, random={"a": [1, 2]}, best_score=-1.5, pending=Pending(loss=math.pi, tokens=7))
+    assert TrainingState.from_json(state.to_json()) == state

@@ -1,0 +1,170 @@
+"""One update, held against NumPy and against itself cut into micro-batches."""
+
+import keras
+import numpy as np
+import pytest
+
+from nmt.data.batches import Batch
+from nmt.training.average import MovingAverage
+from nmt.training.loss import loss_sums
+from nmt.training.update import Updater
+from nmt.tying import named_variables
+
+TIES = ("none", "source_target", "target_output", "all")
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def array_of(variable):
+    return keras.ops.convert_to_numpy(variable).copy()
+
+
+def weights_of(model):
+    return {path: array_of(variable) for path, variable in named_variables(model).items()}
+
+
+def part(batch, rows):
+    return Batch(*(ids[rows] for ids in batch))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settings, make_batch, smoothing):
+    model, batch = build(settings), make_batch((3, 5), (4, 6))
+    log_probs = log_softmax(np.array(model((batch.source_ids, batch.target_input_ids)), "float64"))
+    nll = smoothed = 0.0
+    for row, length in enumerate((4, 6)):
+        for position in range(length):
+            right = log_probs[row, position, batch.target_output_ids[row, position]]
+            nll -= right
+            smoothed -= (1 - smoothing) * right + smoothing * log_probs[row, position].mean()
+    sums = loss_sums(model, *batch, label_smoothing=smoothing)
+    np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 10], rtol=1e-5)
+
+
+@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.usefixtures("eagerly")
+def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, settings, make_batch, tie):
+    """Finite differences in each tied and untied embedding matrix, ids repeated; then clip and step in NumPy."""
+    batch, rate, clip = make_batch((4, 6), (5, 7)), 0.5, 0.05
+    model = build(settings, tie)
+    updater = Updater(
+        model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=clip
+    )
+    before = weights_of(model)
+
+    def mean_loss():
+        sums = loss_sums(model, *batch, label_smoothing=0.1)
+        return float(sums.smoothed) / float(sums.tokens)
+
+    gradients = {}
+    for role in ("source_embedding", "target_embedding", "output_projection"):
+        variable = getattr(model, role).embeddings
+        for index in ((5, 1), (3, 2)):
+            values = []
+            for shift in (0.004, -0.004):
+                moved = before_of(variable, before, model).copy()
+                moved[index] += shift
+                variable.assign(moved)
+                values.append(mean_loss())
+            variable.assign(before_of(variable, before, model))
+            gradients[role, index] = (values[0] - values[1]) / 0.008
+    result = updater.update([batch], rate)
+    scale = min(1.0, clip / result.gradient_norm)
+    assert result.gradient_norm > clip
+    for (role, index), gradient in gradients.items():
+        variable = getattr(model, role).embeddings
+        moved = before_of(variable, before, model)[index] - array_of(variable)[index]
+        np.testing.assert_allclose(moved, rate * scale * gradient, atol=1e-4, rtol=1e-2)
+    total = sum(np.sum((before[path] - value) ** 2) for path, value in weights_of(model).items())
+    np.testing.assert_allclose(np.sqrt(total), rate * clip, rtol=1e-3)
+
+
+def before_of(variable, before, model):
+    (path,) = [path for path, other in named_variables(model).items() if other is variable]
+    return before[path]
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+@pytest.mark.usefixtures("eagerly")
+def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, make_batch, average):
+    batch = make_batch((3, 5, 4), (4, 6, 2))
+    results = []
+    for parts in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 3))]):
+        model = build(settings)
+        kept = None if average is None else MovingAverage(model, average)
+        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, average=kept)
+        outcomes = [updater.update(parts, 0.01) for _ in range(3)]
+        averages = {} if kept is None else {path: array_of(v) for path, v in kept.variables.items()}
+        results.append((outcomes, weights_of(model), averages))
+    (whole, whole_weights, whole_average), (cut, cut_weights, cut_average) = results
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    for path, value in whole_weights.items():
+        np.testing.assert_allclose(cut_weights[path], value, atol=2e-5, err_msg=path)
+    for path, value in whole_average.items():
+        np.testing.assert_allclose(cut_average[path], value, atol=2e-5, err_msg=path)
+
+
+def test_a_loss_that_is_no_number_changes_nothing(build, make_batch):
+    model, batch = build(), make_batch((3, 5), (4, 6))
+    updater = Updater(
+        model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0, average=MovingAverage(model, 0.9)
+    )
+    updater.update([batch], 0.01)
+    model.output_bias.assign(np.full(11, np.nan, "float32"))
+    poisoned = weights_of(model)
+    result = updater.update([batch], 0.01)
+    assert not result.applied
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, poisoned[path])
+    assert int(updater.optimizer.iterations) == 1
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_an_interruption_between_micro_batches_leaves_no_trace(build, make_batch):
+    batches = [make_batch((3, 5), (4, 6)), make_batch((2, 4), (3, 5), seed=2)]
+    model, untouched = build(), build()
+    updater, other = (
+        Updater(m, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0) for m in (model, untouched)
+    )
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        updater.update(batches, 0.01, check=check)
+    assert updater.update(batches, 0.01) == other.update(batches, 0.01)
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, weights_of(untouched)[path])
+
+
+def test_shapes_are_not_traced_anew(build, make_batch):
+    model = build()
+    updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0)
+    for lengths in ((3, 5), (4, 2), (7, 6)):
+        updater.update([make_batch(lengths, lengths)], 0.01)
+    assert updater._whole.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_the_average_is_the_recurrence(build, make_batch):
+    model, batch = build(), make_batch((3, 5), (4, 6))
+    average = MovingAverage(model, 0.5)
+    updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.0, clip_norm=None, average=average)
+    expected = array_of(model.output_bias)
+    for count in (1, 2, 3):
+        updater.update([batch], 0.5)
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * array_of(model.output_bias)
+    np.testing.assert_allclose(average.variables["output_bias"], expected, atol=1e-6)
+    weights = weights_of(model)
+    with average.in_use():
+        np.testing.assert_allclose(model.output_bias, expected, atol=1e-6)
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, weights[path])
