@@ -1,0 +1,129 @@
+"""Neural machine translation on Keras 3 and TensorFlow.
+
+Example:
+    import nmt
+
+    translator = nmt.Translator.load("runs/travel")
+    translator.translate(["¿Dónde está la estación?"])
+
+Importing this package loads neither TensorFlow nor Keras: a public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nmt.version import __version__
+
+if TYPE_CHECKING:
+    from nmt.checkpoint import CheckpointManager
+    from nmt.config import Config, SearchSettings
+    from nmt.config import load as load_config
+    from nmt.data import Batch, BatchStream, Cursor, TokenStore, open_store
+    from nmt.errors import CheckpointError, ConfigError, DataError, NMTError, TrainingError
+    from nmt.inference.evaluation import Evaluation, Score, evaluate_files, evaluate_lines
+    from nmt.inference.translator import Translation, Translator
+    from nmt.models.builder import build_model
+    from nmt.models.contract import Seq2Seq, Vocabularies
+    from nmt.models.rnn import RNN
+    from nmt.models.transformer import Transformer
+    from nmt.recipes.train import train
+    from nmt.search import SearchResult, beam_search, greedy_search
+    from nmt.text import TextPair, Tokenizer, Vocabulary
+    from nmt.training.trainer import Trainer
+    from nmt.tying import TieGroup, tie_groups, verify_ties
+
+__all__ = [
+    "RNN",
+    "Batch",
+    "BatchStream",
+    "CheckpointError",
+    "CheckpointManager",
+    "Config",
+    "ConfigError",
+    "Cursor",
+    "DataError",
+    "Evaluation",
+    "NMTError",
+    "Score",
+    "SearchResult",
+    "SearchSettings",
+    "Seq2Seq",
+    "TextPair",
+    "TieGroup",
+    "TokenStore",
+    "Tokenizer",
+    "Trainer",
+    "TrainingError",
+    "Transformer",
+    "Translation",
+    "Translator",
+    "Vocabularies",
+    "Vocabulary",
+    "__version__",
+    "beam_search",
+    "build_model",
+    "evaluate_files",
+    "evaluate_lines",
+    "greedy_search",
+    "load_config",
+    "open_store",
+    "tie_groups",
+    "train",
+    "verify_ties",
+]
+
+_HOMES = {
+    "RNN": "nmt.models.rnn",
+    "Batch": "nmt.data",
+    "BatchStream": "nmt.data",
+    "CheckpointError": "nmt.errors",
+    "CheckpointManager": "nmt.checkpoint",
+    "Config": "nmt.config",
+    "ConfigError": "nmt.errors",
+    "Cursor": "nmt.data",
+    "DataError": "nmt.errors",
+    "Evaluation": "nmt.inference.evaluation",
+    "NMTError": "nmt.errors",
+    "Score": "nmt.inference.evaluation",
+    "SearchResult": "nmt.search",
+    "SearchSettings": "nmt.config",
+    "Seq2Seq": "nmt.models.contract",
+    "TextPair": "nmt.text",
+    "TieGroup": "nmt.tying",
+    "TokenStore": "nmt.data",
+    "Tokenizer": "nmt.text",
+    "Trainer": "nmt.training.trainer",
+    "TrainingError": "nmt.errors",
+    "Transformer": "nmt.models.transformer",
+    "Translation": "nmt.inference.translator",
+    "Translator": "nmt.inference.translator",
+    "Vocabularies": "nmt.models.contract",
+    "Vocabulary": "nmt.text",
+    "beam_search": "nmt.search",
+    "build_model": "nmt.models.builder",
+    "evaluate_files": "nmt.inference.evaluation",
+    "evaluate_lines": "nmt.inference.evaluation",
+    "greedy_search": "nmt.search",
+    "load_config": "nmt.config:load",
+    "open_store": "nmt.data",
+    "tie_groups": "nmt.tying",
+    "train": "nmt.recipes.train",
+    "verify_ties": "nmt.tying",
+}
+"""Where each public name lives, as "module" or "module:name there"."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, and keep it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nmt' has no attribute {name!r}")
+    module, _, name_there = _HOMES[name].partition(":")
+    value = getattr(import_module(module), name_there or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

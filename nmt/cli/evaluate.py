@@ -1,0 +1,138 @@
+"""`nmt evaluate`: BLEU and chrF2 of a model, or of translations that exist already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.cli.options import (
+    BeamSize,
+    Checkpoint,
+    Debug,
+    LengthPenalty,
+    Overrides,
+    Threads,
+    Weights,
+    usage_error,
+    with_search,
+)
+
+if TYPE_CHECKING:
+    from nmt.inference.evaluation import Evaluation
+    from nmt.recipes.evaluate import ModelEvaluation
+
+EXAMPLE = """\b
+Examples:
+  nmt evaluate runs/travel
+  nmt evaluate runs/travel --source news.es --reference news.en --json
+  nmt evaluate --hypotheses hotel.out.en --reference hotel.en
+"""
+
+
+def run(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Model directory; not with --hypotheses.", show_default=False),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="Its translation, line for line.")
+    ] = None,
+    hypotheses: Annotated[
+        Path | None, typer.Option("--hypotheses", metavar="FILE", help="Finished translations to score, no model.")
+    ] = None,
+    output_path: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    tokenization: Annotated[
+        str, typer.Option("--tokenize", metavar="NAME", help="How sacreBLEU cuts text for BLEU; zh for Chinese.")
+    ] = "13a",
+    beam_size: BeamSize = None,
+    length_penalty: LengthPenalty = None,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    overrides: Overrides = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Print BLEU and chrF2 with sacreBLEU's signatures.
+
+    A model is scored on the test set of its config, or on --source and --reference. With --hypotheses and
+    --reference no model is needed.
+    """
+    if hypotheses is not None:
+        _refuse_model_options(directory=directory, source=source, output=output_path)
+        if reference is None:
+            raise usage_error("--hypotheses needs a --reference to compare with")
+        _score_files(hypotheses, reference, tokenization=tokenization, as_json=as_json)
+        return
+    if directory is None:
+        raise usage_error("give a model directory, or --hypotheses and --reference")
+    if (source is None) != (reference is None):
+        raise usage_error("--source and --reference go together")
+
+    from nmt.backend import session
+    from nmt.cli.lines import text_output
+    from nmt.cli.progress import LineCounter
+    from nmt.inference.model_directory import read_settings
+    from nmt.recipes.evaluate import evaluate, read_test_set
+
+    settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
+    test_set = read_test_set(read_settings(directory, settings), source=source, reference=reference)
+    session.start(threads=threads)
+    with LineCounter(total=len(test_set.source_lines)) as counter:
+        result = evaluate(
+            directory,
+            test_set,
+            checkpoint=checkpoint,
+            weights=None if weights is None else weights.value,
+            overrides=settings,
+            tokenization=tokenization,
+            progress=counter.add,
+        )
+    if output_path is not None:
+        with text_output(output_path) as write:
+            write("".join(f"{line}\n" for line in result.hypotheses))
+    _show(result.evaluation, _facts(directory, result), as_json=as_json)
+
+
+def _refuse_model_options(**options: Path | None) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise usage_error(f"--hypotheses scores finished translations: leave out the {' and '.join(given)}")
+
+
+def _score_files(hypotheses: Path, reference: Path, *, tokenization: str, as_json: bool) -> None:
+    from nmt.recipes.evaluate import evaluate_hypotheses
+
+    evaluation = evaluate_hypotheses(hypotheses, reference, tokenization=tokenization)
+    _show(evaluation, {"hypotheses": str(hypotheses), "reference": [str(reference)]}, as_json=as_json)
+
+
+def _facts(directory: Path, result: ModelEvaluation) -> dict[str, Any]:
+    """What was scored, for `--json`."""
+    return {
+        "model_directory": str(directory),
+        "checkpoint": result.checkpoint,
+        "weights": result.weights,
+        "beam_size": result.beam_size,
+        "length_penalty": result.length_penalty,
+        "source": list(result.source_paths),
+        "reference": list(result.reference_paths),
+    }
+
+
+def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:
+    scores = {"bleu": evaluation.bleu, "chrf2": evaluation.chrf2}
+    if as_json:
+        content = {key: {"score": score.score, "signature": score.signature} for key, score in scores.items()}
+        typer.echo(json.dumps({**content, "num_lines": evaluation.num_lines, **facts}, ensure_ascii=False))
+        return
+    for score in scores.values():
+        typer.echo(f"{score.name:<5} {score.score:6.2f}  {score.signature}")

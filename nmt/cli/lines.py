@@ -1,0 +1,154 @@
+"""Lines in and out: standard input as it arrives, files, and an output file that appears when it is whole."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+from nmt.data.corpus import read_lines
+from nmt.errors import DataError
+
+CHUNK_LINES = 10_000
+"""Lines that are sorted by length and translated together, at most."""
+
+PATIENCE_SECONDS = 0.05
+"""How long to wait for more of standard input before what has come is translated."""
+
+Write: TypeAlias = Callable[[str], None]
+"""Writes text somewhere."""
+
+_BLOCK_BYTES = 1 << 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def file_chunks(path: Path) -> Iterator[list[str]]:
+    """The lines of a file in chunks of `CHUNK_LINES`; gzip where the name ends in `.gz`.
+
+    Raises:
+        DataError: the file cannot be read or is not UTF-8, with its line.
+    """
+    lines = read_lines(path)
+    while chunk := list(islice(lines, CHUNK_LINES)):
+        yield chunk
+
+
+def stdin_chunks() -> Iterator[list[str]]:
+    r"""The lines of standard input in chunks: all that has arrived, up to `CHUNK_LINES`.
+
+    So a filter between two programs answers while its input stays open. A line ends at `\n` and nowhere else.
+
+    Raises:
+        DataError: a line is not UTF-8, with its number.
+    """
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise DataError("standard input is closed: give a file with --input")
+    read, arrived = _reader(stream)
+    number, pending = 0, b""
+    ended = False
+    while not ended:
+        parts, line_count = [pending], pending.count(b"\n")
+        while not ended and (line_count == 0 or (line_count < CHUNK_LINES and arrived())):
+            block = read()
+            ended = not block
+            parts.append(block)
+            line_count += block.count(b"\n")
+        *lines, pending = b"".join(parts).split(b"\n")
+        if ended and pending:
+            lines.append(pending)
+        for start in range(0, len(lines), CHUNK_LINES):
+            chunk = lines[start : start + CHUNK_LINES]
+            yield [_decode(line, number + place) for place, line in enumerate(chunk, start=1)]
+            number += len(chunk)
+
+
+def _reader(stream: BinaryIO) -> tuple[Callable[[], bytes], Callable[[], bool]]:
+    """Two functions of a stream: one returns the next bytes (none at the end), one whether there are some now."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a stream in memory
+        return (lambda: stream.read(_BLOCK_BYTES)), (lambda: True)
+    return (
+        lambda: os.read(descriptor, _BLOCK_BYTES),
+        lambda: bool(select.select([descriptor], [], [], PATIENCE_SECONDS)[0]),
+    )
+
+
+def _decode(line: bytes, number: int) -> str:
+    if number == 1:
+        line = line.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        return line.removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input, line {number}: must be valid UTF-8, got byte 0x{line[error.start]:02x} at position "
+            f"{error.start + 1}: convert it, say with iconv"
+        ) from error
+
+
+@contextmanager
+def text_output(path: Path | None) -> Iterator[Write]:
+    """A function that writes text to a file, or to standard output, flushed each time.
+
+    A file gets its name when it is whole, so what stood there before survives a failure; it is compressed where the
+    name ends in `.gz`. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
+
+    Args:
+        path: the file; None for standard output.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if path is None:
+        yield _write_to_stdout
+        return
+    in_place = path.exists() and not path.is_file()
+    target = path if in_place else path.resolve()  # a symbolic link stays one
+    temporary = target if in_place else target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with _naming(path):
+            file = _open(temporary, compressed=path.suffix == ".gz")
+        with closing(file):
+            yield lambda text: _write(file, text, path)
+            with _naming(path):
+                file.close()
+        if not in_place:
+            with _naming(path):
+                os.replace(temporary, target)
+    finally:
+        if not in_place:
+            temporary.unlink(missing_ok=True)
+
+
+def _open(path: Path, *, compressed: bool) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "wb")) if compressed else path.open("wb")
+
+
+def _write(file: BinaryIO, text: str, path: Path) -> None:
+    with _naming(path):
+        file.write(text.encode("utf-8"))
+
+
+def _write_to_stdout(text: str) -> None:
+    # Bytes, because a text stream would write in the encoding of the terminal's locale.
+    with _naming("standard output"):
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Turn what the system says about an output into an error with its name; a closed pipe is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

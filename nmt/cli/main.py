@@ -1,0 +1,156 @@
+"""`nmt`: the verbs, and what becomes of an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from nmt.cli import build_vocab, check_config, evaluate, train, translate
+from nmt.cli.logs import log_to_stderr
+from nmt.cli.options import Session, usage_error
+from nmt.errors import NMTError
+from nmt.version import __version__
+
+EXAMPLE = """\b
+Example:
+  nmt train configs/quickstart.yaml
+  nmt train --help
+"""
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+_ClickError: type[Exception] = type(usage_error("")).__bases__[0]  # whatever is wrong with arguments is one
+
+app = typer.Typer(
+    name="nmt",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class _Stopped(BaseException):
+    """SIGTERM came while a verb ran; not an error, so that only the clean-up sees it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the name of the program; those of the process unless given.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 128 + N after signal N (130 Ctrl-C, 143 SIGTERM, 141 where
+        whoever read the output went away).
+    """
+    session = Session()
+    try:
+        with _stopping_at_sigterm():
+            code = _run(list(sys.argv[1:] if arguments is None else arguments), session)
+            sys.stdout.flush()
+            return code
+    except _ClickError as error:
+        return _report_usage(error, session)
+    except NMTError as error:
+        _say(f"nmt: error: {error}", session)
+        return FAILED
+    except BrokenPipeError:
+        _forget_stdout()
+        return 128 + signal.SIGPIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    except _Stopped:
+        return 128 + signal.SIGTERM
+
+
+def _run(arguments: list[str], session: Session) -> int:
+    """Run a verb; `command.main` is passed by, since it ends the process on its own terms."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("nmt", arguments, obj=session) as context, log_to_stderr():
+            command.invoke(context)
+    except typer.Exit as exit_request:
+        return exit_request.exit_code
+    return DONE
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"nmt {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLE)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Neural machine translation: train a model from a YAML config, translate with it, score it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG_USAGE)
+
+
+for _name, _verb, _summary in (
+    ("train", train, "Train a model; the same command continues a run."),
+    ("translate", translate, "Translate text, line by line."),
+    ("evaluate", evaluate, "Print BLEU and chrF2 of a model or of translations."),
+    ("build-vocab", build_vocab, "Build vocabulary and tokenizers."),
+    ("check-config", check_config, "Check or explain settings."),
+):
+    app.command(_name, epilog=_verb.EXAMPLE, short_help=_summary)(_verb.run)
+
+
+def _report_usage(error: Exception, session: Session) -> int:
+    """One line on what is wrong with the arguments, and where the right ones are listed."""
+    context = getattr(error, "ctx", None)
+    name = getattr(context, "command_path", None) or "nmt"
+    message = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
+    message = " ".join(message.replace("Value error, ", "").split())
+    _say(f"nmt: error: {message} (see {name} --help)", session)
+    return WRONG_USAGE
+
+
+def _say(message: str, session: Session) -> None:
+    """Report an error on standard error, with its traceback where that is wanted."""
+    if session.debug:
+        traceback.print_exc(file=sys.stderr)
+    typer.echo(message, err=True)
+
+
+def _forget_stdout() -> None:
+    """Let nothing more be written to a closed pipe, also not when Python ends and flushes."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file, as in tests
+        logging.getLogger(__name__).debug("standard output has no descriptor")
+
+
+@contextmanager
+def _stopping_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the program, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,98 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmt.cli.logs import show_everything
+
+DASH = Path("-")
+"""The path that stands for standard input or output."""
+
+
+class WeightsKind(StrEnum):
+    """Which weights of a checkpoint."""
+
+    EMA = "ema"
+    RAW = "raw"
+
+
+@dataclass
+class Session:
+    """What one call of the command line knows beyond the arguments of its verb.
+
+    debug: whether errors show where they came from.
+    """
+
+    debug: bool = False
+
+
+def _note_debug(context: typer.Context, value: bool) -> bool:
+    if value and isinstance(context.obj, Session):
+        context.obj.debug = True
+        show_everything()
+    return value
+
+
+ModelDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
+]
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Argument(metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as seed=7; may be repeated."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor cores to use; all unless given.")
+]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", callback=_note_debug, is_eager=True, help="Show the traceback of an error, and more logs."),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="WHICH",
+        help="best, latest or update-N; the best, else the latest, unless given.",
+    ),
+]
+Weights = Annotated[
+    WeightsKind | None,
+    typer.Option("--weights", help="The moving average or the last weights; the average where kept unless given."),
+]
+BeamSize = Annotated[
+    int | None,
+    typer.Option("--beam-size", min=1, metavar="K", help="Hypotheses kept a sentence; as configured unless given."),
+]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option("--length-penalty", min=0, metavar="X", help="More gives longer text; as configured unless given."),
+]
+
+
+def usage_error(message: str) -> Exception:
+    """What to raise where arguments do not fit each other; `nmt.cli.main` reports it with exit code 2."""
+    # typer brings its own copy of click, or needs the package, depending on its version: so the class is reached.
+    return typer.BadParameter.__bases__[0](message)
+
+
+def with_search(
+    overrides: list[str] | None,
+    *,
+    beam_size: int | None,
+    length_penalty: float | None,
+    batch_size: int | None = None,
+) -> list[str]:
+    """All overrides of settings, those that have an option of their own last."""
+    options = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
+    given = [f"search.{name}={value}" for name, value in options.items() if value is not None]
+    return [*(overrides or []), *given]

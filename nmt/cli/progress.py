@@ -1,0 +1,117 @@
+"""Live lines on a terminal's standard error; nothing anywhere else, where the log says it all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
+from nmt.training.log import LogReporter, describe_seconds
+
+
+class LiveProgress(Reporter):
+    """One line that shows how training goes, below what is logged.
+
+    While it is shown, the log's own lines of figures are kept from the terminal; the log file has them.
+
+    Args:
+        console: where to draw; standard error unless given.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live = Live(
+            Text("compiling the model"), console=console or Console(stderr=True), transient=True, refresh_per_second=4
+        )
+        self._figures = ""
+        self._best: float | None = None
+
+    def on_update(self, event: UpdateEvent) -> None:
+        """Show the figures."""
+        self._show(describe_live(event))
+
+    def on_validation(self, event: ValidationEvent) -> None:
+        """Remember the best BLEU."""
+        if event.is_best:
+            self._best = event.validation.bleu
+        self._show(self._figures)
+
+    def __enter__(self) -> LiveProgress:
+        for handler in logging.getLogger("nmt").handlers:
+            handler.addFilter(_is_no_figure)
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+        for handler in logging.getLogger("nmt").handlers:
+            handler.removeFilter(_is_no_figure)
+
+    def _show(self, figures: str) -> None:
+        self._figures = figures
+        best = "" if self._best is None else f"  best BLEU {self._best:.2f}"
+        self._live.update(Text(f"{figures}{best}", no_wrap=True, overflow="ellipsis"))
+
+
+class LineCounter:
+    """Counts translated lines on a terminal, in one line that goes away at the end.
+
+    Args:
+        total: how many there will be, where that is known.
+        hidden: show nothing in any case.
+        console: where to draw; standard error unless given.
+    """
+
+    def __init__(self, *, total: int | None = None, hidden: bool = False, console: Console | None = None) -> None:
+        self._total = total
+        self._count = 0
+        self._started = time.monotonic()
+        console = console or Console(stderr=True)
+        shown = not hidden and console.is_terminal
+        self._live = Live(Text("opening the model"), console=console, transient=True) if shown else None
+
+    def add(self, num_lines: int) -> None:
+        """Take in that some more lines were translated."""
+        if not self._count:
+            self._started = time.monotonic() - 1e-9  # opening the model and waiting for input is not translating
+        self._count += num_lines
+        if self._live is not None:
+            self._live.update(Text(self._described()))
+
+    def __enter__(self) -> LineCounter:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def _described(self) -> str:
+        total = "" if self._total is None else f" of {self._total:,}"
+        return f"{self._count:,}{total} lines  {describe_seconds(time.monotonic() - self._started)}"
+
+
+def describe_live(event: UpdateEvent) -> str:
+    """The figures that a person at a terminal looks for, in one line."""
+    parts = [
+        f"update {event.update:,}",
+        f"epoch {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
+        f"loss {event.loss:.3f}",
+        f"{event.tokens_per_second:,.0f} target tokens/s",
+    ]
+    if event.remaining_seconds is not None:
+        parts.append(f"{describe_seconds(event.remaining_seconds)} left")
+    return "  ".join(parts)
+
+
+def _is_no_figure(record: logging.LogRecord) -> bool:
+    return not (record.name == LogReporter.__module__ and record.funcName == LogReporter.on_update.__name__)

@@ -1,0 +1,49 @@
+"""`nmt train`: from a config to a model directory."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from nmt.cli.options import ConfigFiles, Debug, Overrides, Threads
+
+EXAMPLE = """\b
+Examples:
+  nmt train configs/quickstart.yaml
+  nmt train base.yaml large.yaml --set seed=7 --set training.max_minutes=20
+"""
+
+
+def run(
+    configs: ConfigFiles,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete what an earlier run left in the model directory.")
+    ] = False,
+    overrides: Overrides = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model, or go on with a run that was interrupted: the same command continues it.
+
+    Ctrl-C and SIGTERM save first. Everything is kept in the model directory of the config.
+    """
+    from nmt.backend import session
+    from nmt.config import load
+
+    config = load(list(configs), overrides or ())
+    session.start(threads=threads)
+
+    from nmt.cli.progress import LiveProgress
+    from nmt.recipes.train import train
+    from nmt.training.signals import Interrupted
+
+    with LiveProgress() if sys.stderr.isatty() else nullcontext() as live:
+        try:
+            result = train(config, overwrite=overwrite, reporters=[] if live is None else [live])
+        except Interrupted as interrupted:
+            typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
+            raise typer.Exit(128 + interrupted.signal_number) from None
+    typer.echo(f"{result.directory}: {result.update:,} updates, ended by {result.reason}", err=True)

@@ -1,0 +1,108 @@
+"""How good translations are: BLEU (Papineni et al. 2002) and chrF2 (Popović 2015), by sacreBLEU (Post 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from nmt.data.corpus import read_lines
+from nmt.errors import DataError
+from nmt.types import PathLike
+
+DEFAULT_TOKENIZATION = "13a"
+"""sacreBLEU's tokenisation for BLEU where none is asked for; `zh` suits Chinese, `char` languages without spaces."""
+
+
+class Score(NamedTuple):
+    """A corpus score, 0 to 100, and the signature that says exactly how it was computed."""
+
+    name: str
+    score: float
+    signature: str
+
+
+class Evaluation(NamedTuple):
+    """What a corpus of hypotheses is worth.
+
+    bleu: cased BLEU on detokenised text.
+    chrf2: character F-score that weighs recall twice.
+    num_lines: sentences compared.
+    """
+
+    bleu: Score
+    chrf2: Score
+    num_lines: int
+
+
+def evaluate_lines(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION
+) -> Evaluation:
+    """Score hypotheses against one reference each.
+
+    Args:
+        hypotheses: detokenised translations.
+        references: as many detokenised references.
+        tokenization: how BLEU cuts text, a name that sacreBLEU knows.
+
+    Raises:
+        DataError: the numbers differ, there is nothing to score, or no such tokenisation.
+    """
+    return Evaluation(
+        bleu(hypotheses, references, tokenization=tokenization), chrf2(hypotheses, references), len(hypotheses)
+    )
+
+
+def evaluate_files(
+    hypotheses: PathLike, references: PathLike, *, tokenization: str = DEFAULT_TOKENIZATION
+) -> Evaluation:
+    """Score a file of hypotheses against a file of references, line by line; gzip where a name ends in `.gz`.
+
+    Raises:
+        DataError: a file cannot be read, they differ in their number of lines, or are empty.
+    """
+    hypothesis_lines, reference_lines = read_both(hypotheses, references)
+    return evaluate_lines(hypothesis_lines, reference_lines, tokenization=tokenization)
+
+
+def bleu(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION
+) -> Score:
+    """Compute corpus BLEU, cased, of detokenised text; see `evaluate_lines`."""
+    if tokenization not in BLEU.TOKENIZERS:
+        raise DataError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")
+    # `force` silences a remark on text that looks tokenised: with a whitespace tokenizer it is meant to.
+    return _score(BLEU(tokenize=tokenization, force=True), hypotheses, references, name="BLEU")
+
+
+def chrf2(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """Compute corpus chrF2 of detokenised text; see `evaluate_lines`."""
+    return _score(CHRF(), hypotheses, references, name="chrF2")
+
+
+def read_both(first: PathLike, second: PathLike) -> tuple[list[str], list[str]]:
+    """Read two files that belong together line by line.
+
+    Raises:
+        DataError: a file cannot be read, they differ in their number of lines, or are empty.
+    """
+    first_lines, second_lines = list(read_lines(first)), list(read_lines(second))
+    _check_counts(len(first_lines), len(second_lines), str(first), str(second))
+    return first_lines, second_lines
+
+
+def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], *, name: str) -> Score:
+    _check_counts(len(hypotheses), len(references), "the hypotheses", "the references")
+    result = metric.corpus_score(list(hypotheses), [list(references)])
+    return Score(name, float(result.score), str(metric.get_signature()))
+
+
+def _check_counts(first_count: int, second_count: int, first: str, second: str) -> None:
+    if first_count != second_count:
+        raise DataError(
+            f"hypotheses and references must have the same number of lines, got {first_count:,} in {first} and "
+            f"{second_count:,} in {second}"
+        )
+    if first_count == 0:
+        raise DataError(f"there must be at least one line to score, got none in {first} and {second}")

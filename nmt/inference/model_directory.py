@@ -1,0 +1,40 @@
+"""The settings of a trained model, read from its directory. No Keras here: a wrong path is refused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmt.checkpoint import has_checkpoint
+from nmt.config import Config, changed_settings, load
+from nmt.errors import CheckpointError, ConfigError
+from nmt.types import PathLike
+
+CONFIG_NAME = "config.yaml"
+
+
+def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
+    """Read the settings that a model directory holds.
+
+    Args:
+        directory: the model directory.
+        overrides: settings of the form "search.beam_size=4"; only what a trained model leaves open may change.
+
+    Raises:
+        CheckpointError: this is no model directory.
+        ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
+    """
+    path = Path(directory)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such model directory")
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: must be a model directory, got a file: give the model_directory of the run")
+    if not (path / CONFIG_NAME).is_file():
+        raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: train a model there first")
+    if not has_checkpoint(path):
+        raise CheckpointError(f"{path}: holds no whole checkpoint: train the model first")
+    config = load(path / CONFIG_NAME, overrides)
+    fixed = changed_settings(load(path / CONFIG_NAME), config) if overrides else []
+    if fixed:
+        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
+    return config

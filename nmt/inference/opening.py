@@ -1,0 +1,64 @@
+"""Opening a model directory: settings, tokenizers and the model with its trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nmt.checkpoint import load_weights
+from nmt.config import Config
+from nmt.inference.model_directory import read_settings
+from nmt.models.builder import build_model
+from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.text import TextPair
+from nmt.types import PathLike
+
+
+class OpenedModel(NamedTuple):
+    """All that a model directory holds, ready for use.
+
+    config: its settings, overrides included.
+    text: the tokenizers.
+    model: with the weights of the checkpoint.
+    checkpoint: name of the checkpoint that was read.
+    weights: `ema` or `raw`, which of its weights these are.
+    """
+
+    config: Config
+    text: TextPair
+    model: Seq2Seq
+    checkpoint: str
+    weights: str
+
+
+def open_model(
+    directory: PathLike,
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+) -> OpenedModel:
+    """Open a trained model.
+
+    Args:
+        directory: the model directory.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        overrides: settings of the form "search.beam_size=4".
+
+    Raises:
+        CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
+        ConfigError: the settings cannot be read, or an override does not fit.
+        DataError: the vocabulary cannot be read.
+    """
+    config = read_settings(directory, overrides)
+    text = TextPair.load(directory)
+    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    loaded = load_weights(directory, model, checkpoint=checkpoint, weights=weights)
+    return OpenedModel(config, text, model, loaded.name, loaded.weights)
+
+
+def vocabularies_of(text: TextPair) -> Vocabularies:
+    """What a model has to know of the tokenizers: the sizes, and whether both sides mean the same by their ids."""
+    source, target = text.source.vocabulary, text.target.vocabulary
+    return Vocabularies(len(source), len(target), shared=source.fingerprint == target.fingerprint)

@@ -1,0 +1,118 @@
+"""Building the tokenizers of a run from its training corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nmt.checkpoint import has_checkpoint
+from nmt.config import (
+    CharacterSettings,
+    Config,
+    SentencePieceSettings,
+    WhitespaceSettings,
+    load,
+    write,
+)
+from nmt.data.corpus import read_lines, read_pairs
+from nmt.errors import ConfigError
+from nmt.inference.model_directory import CONFIG_NAME
+from nmt.text import TextPair, build_character, build_sentencepiece, build_whitespace
+
+
+class VocabularyResult(NamedTuple):
+    """The tokenizers of a run, and whether they were built just now or found in its directory."""
+
+    text: TextPair
+    built: bool
+
+
+def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyResult:
+    """Build the tokenizers that a config describes and save them, with the config, in the model directory.
+
+    Tokenizers that were built there before for the same settings are kept.
+
+    Args:
+        config: the settings of the run.
+        overwrite: build them anew in any case.
+
+    Raises:
+        ConfigError: the directory holds a model, which needs the tokenizers it has; or the settings do not fit the
+            corpus.
+        DataError: the corpus cannot be used, or the directory cannot be written.
+    """
+    directory = Path(config.model_directory)
+    if not overwrite and (text := find_text(config)) is not None:
+        return VocabularyResult(text, built=False)
+    if has_checkpoint(directory):
+        raise ConfigError(
+            f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
+        )
+    text = build_text(config)
+    (directory / CONFIG_NAME).unlink(missing_ok=True)  # so that no stop in between leaves settings of other tokenizers
+    text.save(directory)
+    write(config, directory / CONFIG_NAME)
+    return VocabularyResult(text, built=True)
+
+
+def find_text(config: Config) -> TextPair | None:
+    """Return the tokenizers in the model directory, if they are there and were built for the same settings.
+
+    Tokenizers without a config beside them were put there by a person, and are taken as they are.
+
+    Raises:
+        DataError: they cannot be read.
+        ConfigError: the config beside them cannot be read.
+    """
+    directory = Path(config.model_directory)
+    if not TextPair.exists(directory):
+        return None
+    if (directory / CONFIG_NAME).is_file() and not has_checkpoint(directory):
+        before = load(directory / CONFIG_NAME)
+        if _text_depends_on(before) != _text_depends_on(config):
+            return None
+    return TextPair.load(directory)
+
+
+def build_text(config: Config) -> TextPair:
+    """Learn the tokenizers from the training corpus; nothing is written.
+
+    Raises:
+        ConfigError: the settings do not fit the corpus.
+        DataError: the corpus cannot be used.
+    """
+    train, settings = config.data.train, config.data.tokenizer
+    source_lines = (source for source, _ in read_pairs(train.source_paths, train.target_paths))
+    target_lines = _lines_of(train.target_paths)
+    if isinstance(settings, SentencePieceSettings):
+        return build_sentencepiece(
+            source_lines,
+            target_lines,
+            model_type=settings.model_type,
+            joint=settings.joint,
+            vocabulary_size=settings.vocabulary_size,
+            character_coverage=settings.character_coverage,
+            seed=config.seed,
+        )
+    build = _BUILDERS[type(settings)]
+    return build(
+        source_lines,
+        target_lines,
+        joint=settings.joint,
+        vocabulary_size=settings.vocabulary_size,
+        minimum_count=settings.minimum_count,
+    )
+
+
+_BUILDERS = {WhitespaceSettings: build_whitespace, CharacterSettings: build_character}
+
+
+def _lines_of(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        yield from read_lines(path)
+
+
+def _text_depends_on(config: Config) -> tuple[object, ...]:
+    train = config.data.train
+    return config.data.tokenizer, train.source_paths, train.target_paths, config.seed

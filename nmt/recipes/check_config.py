@@ -1,0 +1,47 @@
+"""Checking settings without doing anything with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nmt.config import Config, advice, load
+from nmt.types import PathLike
+
+
+class CheckedConfig(NamedTuple):
+    """Settings that are valid.
+
+    config: the effective settings.
+    remarks: what may not do what was meant, one line each.
+    """
+
+    config: Config
+    remarks: list[str]
+
+
+def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> CheckedConfig:
+    """Read, merge and check settings as training does, without reading any corpus.
+
+    Args:
+        paths: YAML files, merged from left to right.
+        overrides: settings of the form "training.seed=7".
+
+    Raises:
+        ConfigError: listing all problems.
+    """
+    config = load(list(paths), overrides)
+    return CheckedConfig(config, [*advice(config), *_missing_files(config)])
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    """Remarks on corpora that are not here: no error, since the machine that trains may be another one."""
+    corpora = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}
+    for name, corpus in corpora.items():
+        if corpus is None:
+            continue
+        for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths)):
+            for path in paths:
+                if not Path(path).is_file():
+                    yield f"data.{name}.{side}: there is no file {path} here"

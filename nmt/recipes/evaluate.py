@@ -1,0 +1,133 @@
+"""Scoring a model on a test set, or translations that exist already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from nmt.config import Config
+from nmt.data.corpus import read_pairs
+from nmt.errors import ConfigError
+from nmt.inference.evaluation import DEFAULT_TOKENIZATION, Evaluation, evaluate_files, evaluate_lines
+from nmt.inference.model_directory import read_settings
+from nmt.types import PathLike
+
+
+class TestSet(NamedTuple):
+    """Text to translate and its translation by people, line for line."""
+
+    source_paths: tuple[str, ...]
+    reference_paths: tuple[str, ...]
+    source_lines: list[str]
+    reference_lines: list[str]
+
+
+class ModelEvaluation(NamedTuple):
+    """How well a model translates a test set.
+
+    evaluation: the scores.
+    hypotheses: its translations, line by line.
+    checkpoint: name of the checkpoint that was used.
+    weights: `ema` or `raw`.
+    source_paths: what was translated.
+    reference_paths: what it was compared with.
+    beam_size: of the search.
+    length_penalty: of the search.
+    """
+
+    evaluation: Evaluation
+    hypotheses: list[str]
+    checkpoint: str
+    weights: str
+    source_paths: tuple[str, ...]
+    reference_paths: tuple[str, ...]
+    beam_size: int
+    length_penalty: float
+
+
+def evaluate(
+    directory: PathLike,
+    test_set: TestSet | None = None,
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    tokenization: str = DEFAULT_TOKENIZATION,
+    progress: Callable[[int], None] | None = None,
+) -> ModelEvaluation:
+    """Translate a test set and score the translations; every line counts.
+
+    Args:
+        directory: the model directory.
+        test_set: from `read_test_set`; that of the model's config unless given.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        overrides: settings of the form "search.beam_size=4".
+        tokenization: how BLEU cuts text.
+        progress: is told of every batch how many lines it held.
+
+    Raises:
+        NMTError: there is no such model, no test set, or its files do not fit.
+    """
+    test_set = test_set or read_test_set(read_settings(directory, overrides))
+
+    from nmt.inference.opening import open_model
+    from nmt.inference.translator import Translator
+
+    opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    search = opened.config.search
+    hypotheses = Translator(opened.model, opened.text, search).translate(test_set.source_lines, progress=progress)
+    return ModelEvaluation(
+        evaluate_lines(hypotheses, test_set.reference_lines, tokenization=tokenization),
+        hypotheses,
+        checkpoint=opened.checkpoint,
+        weights=opened.weights,
+        source_paths=test_set.source_paths,
+        reference_paths=test_set.reference_paths,
+        beam_size=search.beam_size,
+        length_penalty=search.length_penalty,
+    )
+
+
+def evaluate_hypotheses(
+    hypotheses: PathLike, reference: PathLike, *, tokenization: str = DEFAULT_TOKENIZATION
+) -> Evaluation:
+    """Score a file of translations against a file of references; no model, no TensorFlow.
+
+    Raises:
+        DataError: a file cannot be read, or they differ in their number of lines.
+    """
+    return evaluate_files(hypotheses, reference, tokenization=tokenization)
+
+
+def read_test_set(config: Config, *, source: PathLike | None = None, reference: PathLike | None = None) -> TestSet:
+    """Read two files, or the test set of a config where none are given; no line is left out.
+
+    Raises:
+        ConfigError: one file is missing, or the config has no test set.
+        DataError: the files cannot be read or differ in their number of lines.
+    """
+    source_paths, reference_paths = _paths(config, source, reference)
+    pairs = list(read_pairs(source_paths, reference_paths))
+    return TestSet(
+        source_paths,
+        reference_paths,
+        source_lines=[source_line for source_line, _ in pairs],
+        reference_lines=[reference_line for _, reference_line in pairs],
+    )
+
+
+def _paths(
+    config: Config, source: PathLike | None, reference: PathLike | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if source is not None and reference is not None:
+        return (os.fspath(source),), (os.fspath(reference),)
+    if source is not None or reference is not None:
+        raise ConfigError("a test set has two sides: give both a source and a reference, or neither for data.test")
+    if config.data.test is None:
+        raise ConfigError(
+            "data.test is not set for this model: give a source and a reference (--source, --reference), or set "
+            "data.test.source and data.test.target"
+        )
+    return config.data.test.source_paths, config.data.test.target_paths

@@ -1,0 +1,79 @@
+"""Translating text with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from nmt.config import SearchSettings
+from nmt.errors import ConfigError
+from nmt.inference.model_directory import read_settings
+from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.inference.translator import Translation
+
+
+class TranslatedLine(NamedTuple):
+    """A line of the source and its translations, best first."""
+
+    source: str
+    translations: list[Translation]
+
+
+def translate(
+    directory: PathLike,
+    chunks: Iterable[Sequence[str]],
+    *,
+    num_hypotheses: int = 1,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[TranslatedLine]:
+    """Translate lines that come in chunks, each chunk when it comes, in order.
+
+    The model is opened, and whatever is wrong with it raised, before the first line is asked for.
+
+    Args:
+        directory: the model directory.
+        chunks: lines of raw text; those of one chunk are sorted by length and translated together.
+        num_hypotheses: translations wanted a line.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        overrides: settings of the form "search.beam_size=4".
+        progress: is told of every batch how many lines it held.
+
+    Returns:
+        Each line with its translations.
+
+    Raises:
+        NMTError: as `Translator.load`, or more hypotheses are wanted than the beam holds.
+    """
+    check_num_hypotheses(num_hypotheses, read_settings(directory, overrides).search)
+
+    from nmt.inference.opening import open_model
+    from nmt.inference.translator import Translator
+
+    opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    translator = Translator(opened.model, opened.text, opened.config.search)
+    return (
+        TranslatedLine(source, translations)
+        for chunk in chunks
+        for source, translations in zip(
+            chunk, translator.n_best(chunk, num_hypotheses, progress=progress), strict=True
+        )
+    )
+
+
+def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:
+    """Refuse to look for more hypotheses than the beam holds.
+
+    Raises:
+        ConfigError: with the beam size that it takes.
+    """
+    if not 1 <= num_hypotheses <= settings.beam_size:
+        raise ConfigError(
+            f"the number of hypotheses must be 1 to search.beam_size, got {num_hypotheses} and {settings.beam_size}: "
+            f"set the beam size to {num_hypotheses}"
+        )

@@ -1,0 +1,66 @@
+"""BLEU and chrF2, against scores worked out by hand."""
+
+import gzip
+import math
+
+import pytest
+
+from nmt.errors import DataError
+from nmt.inference.evaluation import bleu, chrf2, evaluate_files, evaluate_lines
+
+REFERENCES = ["the cat sat on the mat", "a dog barks"]
+
+
+def test_equal_text_scores_100_and_foreign_text_nothing():
+    same = evaluate_lines(REFERENCES, REFERENCES)
+    assert same.bleu.score == pytest.approx(100)
+    assert same.chrf2.score == pytest.approx(100)
+    assert same.num_lines == 2
+    assert evaluate_lines(["xyz uvw", "q"], REFERENCES).chrf2.score == 0
+
+
+def test_bleu_by_hand():
+    # one reference of 6 words; the hypothesis lacks the last one: precisions 5/5, 4/4, 3/3, 2/2, brevity exp(1 - 6/5)
+    score = bleu(["the cat sat on the"], ["the cat sat on the mat"])
+    assert score.score == pytest.approx(100 * math.exp(1 - 6 / 5))
+
+
+def test_scores_are_cased_and_say_how_they_were_computed():
+    assert bleu(["The Cat Sat On The Mat"], ["the cat sat on the mat"]).score < 50
+    assert "case:mixed" in bleu(REFERENCES, REFERENCES).signature
+    assert "tok:13a" in bleu(REFERENCES, REFERENCES).signature
+    assert "tok:char" in bleu(REFERENCES, REFERENCES, tokenization="char").signature
+    assert chrf2(REFERENCES, REFERENCES).name == "chrF2"
+    assert "nw:0" in chrf2(REFERENCES, REFERENCES).signature
+
+
+def test_files_are_scored_line_by_line(tmp_path):
+    hypotheses, references = tmp_path / "out.en", tmp_path / "ref.en.gz"
+    hypotheses.write_bytes("a\u2028b c d e\r\nthe cat\rsat".encode())
+    references.write_bytes(gzip.compress("a\u2028b c d e\nthe cat\rsat\n".encode()))
+    evaluation = evaluate_files(hypotheses, references)
+    assert evaluation.num_lines == 2
+    assert evaluation.bleu.score == pytest.approx(100)
+
+
+def test_different_numbers_of_lines_are_refused_by_name(tmp_path):
+    hypotheses, references = tmp_path / "out.en", tmp_path / "ref.en"
+    hypotheses.write_text("a\nb\nc\n")
+    references.write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"same number of lines, got 3 in .*out\.en and 2 in .*ref\.en"):
+        evaluate_files(hypotheses, references)
+    for score in (evaluate_lines, bleu, chrf2):
+        with pytest.raises(DataError, match="got 1 in the hypotheses and 2 in the references"):
+            score(["a"], ["a", "b"])
+
+
+def test_nothing_is_not_scored(tmp_path):
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    with pytest.raises(DataError, match="at least one line to score, got none in .*empty"):
+        evaluate_files(empty, empty)
+
+
+def test_an_unknown_tokenisation_is_refused_with_the_known_ones():
+    with pytest.raises(DataError, match="must be one of .*13a.*, got 14a"):
+        bleu(["a"], ["a"], tokenization="14a")
