@@ -51,7 +51,8 @@ def test_greedy_takes_the_most_probable_token_at_each_step(toy, seed):
 def test_greedy_ends_a_sentence_without_numbers(toy):
     model = toy.HistoryModel(4, batch_size=2)
     expected = greedy_search(model.step, model.state(1), batch_size=2, max_length=6, **toy.IDS)
-    model.table[0] = np.nan
+    model.table[0, 1:] = np.nan
+    model.table[0, toy.advance(0, toy.BOS)] = np.arange(6.0)
     result = greedy_search(model.step, model.state(1), batch_size=2, max_length=6, **toy.IDS)
     assert toy.hypotheses(result, 0) == []
     toy.assert_same(toy.hypotheses(result, 1), toy.hypotheses(expected, 1))
@@ -69,6 +70,7 @@ def test_greedy_never_falls_back_on_pad_where_nothing_is_possible(toy):
         **toy.IDS,
     )
     assert toy.hypotheses(result, 0) == []
+    assert result.token_ids.shape == (1, 1, 1), "there is nothing to go on for"
 
 
 @pytest.mark.parametrize(
