@@ -57,10 +57,10 @@ def test_different_numbers_of_lines_are_refused_by_name(tmp_path):
 def test_nothing_is_not_scored(tmp_path):
     empty = tmp_path / "empty"
     empty.write_text("")
-    with pytest.raises(DataError, match="at least one line to score, got none in .*empty"):
+    with pytest.raises(DataError, match=r"at least one line to score, got none in .*empty"):
         evaluate_files(empty, empty)
 
 
 def test_an_unknown_tokenisation_is_refused_with_the_known_ones():
-    with pytest.raises(DataError, match="must be one of .*13a.*, got 14a"):
+    with pytest.raises(DataError, match=r"must be one of .*13a.*, got 14a"):
         bleu(["a"], ["a"], tokenization="14a")

@@ -1,0 +1,32 @@
+"""TensorFlow starts silently, on the threads it is given; each case in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(program):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
+
+
+def test_it_starts_silently_on_so_many_threads():
+    done = run_python(
+        "from nmt.backend import session; session.start(threads=1); import tensorflow as tf; tf.constant(1) + 1; "
+        "print(tf.config.threading.get_intra_op_parallelism_threads()); session.set_threads(1)"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+
+
+def test_what_was_held_back_is_shown_after_a_failure():
+    done = run_python(
+        "import os; from nmt.backend.session import _held_stderr\n"
+        "with _held_stderr():\n os.write(2, b'the cause\\n'); raise ValueError('the effect')"
+    )
+    assert done.stderr.startswith("the cause\n")
+    assert done.stderr.rstrip().endswith("ValueError: the effect")

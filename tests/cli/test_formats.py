@@ -1,0 +1,39 @@
+"""How translations are written."""
+
+import json
+
+from nmt.cli.formats import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
+from nmt.inference.translator import Translation
+
+BEST = Translation("a\tb", -0.5, -1.25, 4)
+SECOND = Translation("c\u2028d\x85", -0.75, -2.0, 5)
+
+
+def line(*translations, wanted=3):
+    return Translated(7, "quelle\u2028x", translations, wanted)
+
+
+def test_text_has_as_many_lines_as_were_asked_for():
+    assert as_text(line(BEST, SECOND)) == "a\tb\nc\u2028d\x85\n\n"
+    assert as_text(line(BEST, wanted=1)) == "a\tb\n"
+
+
+def test_tsv_has_a_row_a_translation():
+    assert as_tsv(line(BEST, SECOND)) == "7\t1\t-0.500000\ta b\n7\t2\t-0.750000\tc\u2028d\x85\n"
+
+
+def test_jsonl_is_one_line_for_every_reader():
+    text = as_jsonl(line(BEST, SECOND))
+    assert len(text.splitlines()) == 1
+    assert json.loads(text) == {
+        "line": 7,
+        "source": "quelle\u2028x",
+        "translations": [
+            {"text": "a\tb", "score": -0.5, "log_prob": -1.25, "num_tokens": 4},
+            {"text": "c\u2028d\x85", "score": -0.75, "log_prob": -2.0, "num_tokens": 5},
+        ],
+    }
+
+
+def test_every_format_has_a_writer():
+    assert set(WRITERS) == set(Format)

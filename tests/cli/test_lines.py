@@ -1,0 +1,128 @@
+"""Lines in as they arrive, and an output file that is whole or not there."""
+
+import gzip
+import io
+import os
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+
+from nmt.cli import lines as lines_module
+from nmt.cli.lines import file_chunks, stdin_chunks, text_output
+from nmt.errors import DataError
+
+
+@pytest.fixture
+def use_stdin(monkeypatch):
+    """Puts a stream, or bytes in memory, in the place of standard input."""
+
+    def use(stream):
+        stream = io.BytesIO(stream) if isinstance(stream, bytes) else stream
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"a", ["a"]),
+        (b"a\n\nb\n", ["a", "", "b"]),
+        (b"a\r\nb\rc\r\n", ["a", "b\rc"]),
+        ("\ufeffa\u2028b\nc\x85d\x0be\x0cf".encode(), ["a\u2028b", "c\x85d\x0be\x0cf"]),
+    ],
+)
+def test_a_line_ends_at_newline_alone(use_stdin, tmp_path, content, lines):
+    use_stdin(content)
+    assert [line for chunk in stdin_chunks() for line in chunk] == lines
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert [line for chunk in file_chunks(path) for line in chunk] == lines
+    with path.open("rb") as stream:
+        use_stdin(stream)
+        assert [line for chunk in stdin_chunks() for line in chunk] == lines
+
+
+def test_chunks_have_a_largest_size(use_stdin, tmp_path, monkeypatch):
+    monkeypatch.setattr(lines_module, "CHUNK_LINES", 3)
+    content = b"".join(b"%d\n" % number for number in range(8))
+    use_stdin(content)
+    assert [len(chunk) for chunk in stdin_chunks()] == [3, 3, 2]
+    (tmp_path / "text").write_bytes(content)
+    assert list(file_chunks(tmp_path / "text")) == [["0", "1", "2"], ["3", "4", "5"], ["6", "7"]]
+
+
+def test_what_has_arrived_is_not_kept_waiting(use_stdin):
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pipe:
+        use_stdin(stream)
+        chunks = stdin_chunks()
+        pipe.write(b"one\ntwo\nthr")
+        assert next(chunks) == ["one", "two"]
+        pipe.write(b"ee\nfo")
+        assert next(chunks) == ["three"]
+        pipe.write(b"ur")
+        pipe.close()
+        assert next(chunks) == ["four"]
+        assert next(chunks, None) is None
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_line(use_stdin, monkeypatch):
+    monkeypatch.setattr(lines_module, "CHUNK_LINES", 2)
+    use_stdin(b"a\nb\nc\xffd\n")
+    chunks = stdin_chunks()
+    assert next(chunks) == ["a", "b"]
+    with pytest.raises(DataError, match="standard input, line 3: must be valid UTF-8, got byte 0xff at position 2"):
+        next(chunks)
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with text_output(path) as write:
+        write("neü\n")
+        assert path.read_text() == "old"
+    assert path.read_bytes() == "neü\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with suppress(KeyboardInterrupt), text_output(path) as write:
+        write("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
+    target, link = tmp_path / "target.txt", tmp_path / "link.gz"
+    link.symlink_to(target)
+    with text_output(link) as write:
+        write("a\n")
+    assert link.is_symlink()
+    assert gzip.decompress(target.read_bytes()) == b"a\n"
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere/out: cannot be written: No such file"), text_output(
+        tmp_path / "nowhere" / "out"
+    ):
+        pytest.fail("opened")
+    with pytest.raises(DataError, match="cannot be written: Is a directory"), text_output(tmp_path):
+        pytest.fail("opened")
+    with pytest.raises(DataError, match="/dev/full: cannot be written: No space"), text_output(
+        lines_module.Path("/dev/full")
+    ) as write:
+        write("a")
+
+
+def test_what_is_no_file_is_written_to():
+    with text_output(lines_module.Path(os.devnull)) as write:
+        write("a")
+    assert not os.path.isfile(os.devnull)

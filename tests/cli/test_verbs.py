@@ -1,0 +1,200 @@
+"""Each verb on a tiny model, from its arguments to what it prints."""
+
+import gzip
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import DataError
+from nmt.recipes.train import TrainedModel
+from nmt.training.signals import Interrupted
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_translate_is_a_filter(run_nmt, trained_run):
+    outcome = run_nmt("translate", trained_run.directory, stdin="uno dos\n\ntres\u2028\r\n\rcuatro\n  \nsiete".encode())
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert len(outcome.lines) == 6
+    assert outcome.lines[1] == outcome.lines[4] == ""
+    assert outcome.lines[0]
+    assert outcome.lines[5]
+
+
+def test_translate_reads_and_writes_files_with_all_hypotheses(run_nmt, trained_run, tmp_path):
+    output = tmp_path / "out.jsonl.gz"
+    outcome = run_nmt(
+        "translate", trained_run.directory, "-i", trained_run.source, "-o", output,
+        "--n-best", 2, "--beam-size", 3, "--length-penalty", 0.5, "--batch-size", 2, "--format", "jsonl",
+        "--checkpoint", "latest", "--set", "search.max_length=4",
+    )  # fmt: skip
+    assert outcome == (0, "", "")
+    rows = [json.loads(line) for line in gzip.decompress(output.read_bytes()).decode().split("\n")[:-1]]
+    assert [row["source"] for row in rows] == trained_run.source.read_text().splitlines()
+    for row in rows:
+        first, second = row["translations"]
+        assert first["score"] >= second["score"]
+        assert max(first["num_tokens"], second["num_tokens"]) <= 4
+        assert first["score"] == pytest.approx(first["log_prob"] / ((5 + first["num_tokens"]) / 6) ** 0.5, rel=1e-5)
+
+
+def test_translate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
+    run = trained_run.directory
+    for arguments, message in (
+        (("--n-best", 2), "must be 1 to search.beam_size, got 2 and 1: set the beam size to 2"),
+        (("-i", tmp_path / "nowhere"), "nowhere: cannot be read: No such file"),
+        (("-o", tmp_path / "no" / "where"), "where: cannot be written: No such file"),
+        (("--set", "search.beam=3"), "search.beam is unknown: did you mean search.beam_size?"),
+        (("--set", "model.cell=lstm"), "keeps the settings it was trained with: model.cell: gru before, lstm now"),
+    ):
+        outcome = run_nmt("translate", run, *arguments, stdin=b"uno\n")
+        assert outcome.code == 1
+        assert outcome.err.startswith("nmt: error: ")
+        assert message in outcome.err
+        assert outcome.err.count("\n") == 1
+
+
+def test_evaluate_scores_the_configured_test_set(run_nmt, trained_run, tmp_path):
+    output = tmp_path / "out.en"
+    outcome = run_nmt("evaluate", trained_run.directory, "--json", "-o", output)
+    assert outcome.code == 0
+    result = json.loads(outcome.out)
+    assert result["num_lines"] == 5
+    assert result["checkpoint"] == "update-00000010"
+    assert result["weights"] == "ema"
+    assert result["beam_size"] == 1
+    assert result["source"] == [str(trained_run.source)]
+    again = run_nmt("evaluate", "--hypotheses", output, "--reference", trained_run.reference, "--json")
+    assert json.loads(again.out)["chrf2"] == result["chrf2"]
+    assert json.loads(again.out)["bleu"] == result["bleu"]
+
+
+def test_evaluate_scores_given_files(run_nmt, trained_run, tmp_path):
+    source, reference = tmp_path / "a.es", tmp_path / "a.en"
+    source.write_text("uno\n\n")
+    reference.write_text("one\n\n")
+    outcome = run_nmt("evaluate", trained_run.directory, "--source", source, "--reference", reference)
+    assert outcome.code == 0
+    assert [line.split()[0] for line in outcome.lines] == ["BLEU", "chrF2"]
+    assert all("version:" in line for line in outcome.lines)
+    reference.write_text("one\n")
+    outcome = run_nmt("evaluate", trained_run.directory, "--source", source, "--reference", reference)
+    assert outcome.code == 1
+    assert "must have the same number of lines, got 2 lines in" in outcome.err
+
+
+def test_build_vocab_builds_once(run_nmt, untrained_config):
+    first = run_nmt("build-vocab", untrained_config)
+    assert (first.code, first.err) == (0, "")
+    assert first.lines[0].endswith("run: whitespace vocabularies of 13 source and 13 target tokens")
+    assert (untrained_config.parent / "run" / "vocabulary.source.txt").is_file()
+    second = run_nmt("build-vocab", untrained_config)
+    assert (second.code, second.out) == (0, first.out)
+    assert "it was there already; --overwrite builds it anew" in second.err
+    other = run_nmt("build-vocab", untrained_config, "--set", "data.tokenizer={type: character, joint: true}")
+    assert "character vocabulary of " in other.out
+    assert "for both languages" in other.out
+
+
+def test_check_config_lists_every_problem(run_nmt, untrained_config):
+    valid = run_nmt("check-config", untrained_config)
+    assert valid.code == 0
+    assert valid.lines[0].startswith(f"{untrained_config}: valid, rnn for ")
+    wrong = run_nmt("check-config", untrained_config, "--set", "model.num_heads=2", "--set", "sead=1")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert wrong.err.startswith("nmt: error: 2 problems in the settings:\n")
+    assert "did you mean seed?" in wrong.err
+    absent = run_nmt("check-config", untrained_config, "--set", "data.test.source=nowhere")
+    assert absent.code == 0
+    assert "nmt: remark: data.test.source: there is no file nowhere here\n" in absent.err
+
+
+def test_check_config_explains_every_setting(run_nmt):
+    outcome = run_nmt("check-config", "--explain")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "  training.batch_tokens (" in outcome.out
+    assert outcome.out.count("\n  ") > 60
+
+
+@pytest.fixture
+def train_with(monkeypatch):
+    """Puts something else in the place of the training itself."""
+
+    def use(train):
+        monkeypatch.setattr("nmt.recipes.train.train", train)
+
+    return use
+
+
+def test_train_says_how_it_ended(run_nmt, untrained_config, train_with):
+    calls = []
+
+    def train(config, *, overwrite, reporters):
+        calls.append((config.seed, config.training.max_updates, overwrite, list(reporters)))
+        logging.getLogger("nmt.training.log").info("update 7")
+        return TrainedModel(Path("runs/x"), 1234, "max_updates: 1234", 0.5)
+
+    train_with(train)
+    outcome = run_nmt(
+        "train", untrained_config, "--overwrite", "--set", "seed=7", "--set", "training.max_updates=1234"
+    )
+    assert outcome == (0, "", "update 7\nruns/x: 1,234 updates, ended by max_updates: 1234\n")
+    assert calls == [(7, 1234, True, [])]
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+def test_an_interrupted_training_is_not_done(run_nmt, untrained_config, train_with, number, code):
+    def train(*arguments, **settings):
+        raise Interrupted(number)
+
+    train_with(train)
+    outcome = run_nmt("train", untrained_config)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.endswith("; the same command goes on with the run\n")
+
+
+def test_a_failed_training_is_one_line(run_nmt, untrained_config, train_with):
+    def train(*arguments, **settings):
+        raise DataError("train.es, line 3: broken")
+
+    train_with(train)
+    assert run_nmt("train", untrained_config) == (1, "", "nmt: error: train.es, line 3: broken\n")
+
+
+def test_a_closed_pipe_ends_quietly(trained_run):
+    """As a user runs it: on one thread, through `head -1`, with nothing of TensorFlow on standard error."""
+    command = [sys.executable, "-m", "nmt", "translate", str(trained_run.directory), "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        process.stdin.write(b"uno dos\n")
+        process.stdin.flush()
+        assert process.stdout.readline().strip()  # while standard input is still open
+        process.stdout.close()
+        process.stdin.write(b"tres\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_scoring_a_file_needs_no_tensorflow(trained_run):
+    reference = str(trained_run.reference)
+    program = (
+        "import sys; from nmt.cli.main import main; "
+        f"code = main(['evaluate', '--hypotheses', {reference!r}, '--reference', {reference!r}]); "
+        "print(code, sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    bleu, chrf2, last = done.stdout.splitlines()
+    assert bleu.startswith("BLEU  ")
+    assert chrf2.startswith("chrF2 100.00  ")
+    assert last == "0 []"

@@ -1,0 +1,85 @@
+"""A tiny model directory, made through the real rooms and never trained, for tests of what uses one."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+SENTENCES = [
+    ("uno dos tres", "one two three"),
+    ("dos tres", "two three"),
+    ("cuatro", "four"),
+    ("cinco seis uno dos", "five six one two"),
+    ("siete ocho nueve", "seven eight nine"),
+]
+
+
+class Run(NamedTuple):
+    """A directory with corpora, a config and, in `directory`, a model of two checkpoints.
+
+    The first checkpoint is the best one and keeps an average, the second one is the latest and keeps none.
+    """
+
+    directory: Path
+    config: Path
+    source: Path
+    reference: Path
+
+
+def write_config(folder):
+    """Writes small corpora and the config of a small recurrent model; returns the path of the config."""
+    for role, pairs in (("train", SENTENCES * 3), ("validation", SENTENCES[:2]), ("test", SENTENCES)):
+        for side, place in (("es", 0), ("en", 1)):
+            (folder / f"{role}.{side}").write_text("".join(f"{pair[place]}\n" for pair in pairs), encoding="utf-8")
+    config = folder / "config.yaml"
+    config.write_text(
+        f"""
+model_directory: {folder}/run
+data:
+  source_language: es
+  target_language: en
+  train: {{source: {folder}/train.es, target: {folder}/train.en}}
+  validation: {{source: {folder}/validation.es, target: {folder}/validation.en}}
+  test: {{source: {folder}/test.es, target: {folder}/test.en}}
+  tokenizer: {{type: whitespace}}
+model: {{type: rnn, embedding_size: 6, hidden_size: 8, dropout: 0.0}}
+search: {{beam_size: 1, min_length: 2, max_length: 9}}
+""",
+        encoding="utf-8",
+    )
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A `Run`; tests must not change it."""
+    from nmt.checkpoint import CheckpointManager
+    from nmt.config import load
+    from nmt.inference.opening import vocabularies_of
+    from nmt.models.builder import build_model
+    from nmt.recipes.build_vocabulary import build_vocabulary
+    from nmt.tying import named_variables
+
+    folder = tmp_path_factory.mktemp("trained")
+    path = write_config(folder)
+    config = load(path)
+    text = build_vocabulary(config).text
+    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    variables = named_variables(model)
+    with CheckpointManager(config.model_directory) as checkpoints:
+        for variable in variables.values():
+            variable.assign(2.0 * variable)
+        checkpoints.save(10, model=model, average=variables, score=0.5)
+        for variable in variables.values():
+            variable.assign(-1.0 * variable)
+        checkpoints.save(20, model=model, score=0.25)
+    return Run(folder / "run", path, folder / "test.es", folder / "test.en")
+
+
+@pytest.fixture
+def untrained_config(tmp_path):
+    """The path of a config whose model directory does not exist yet."""
+    return write_config(tmp_path)

@@ -1,0 +1,63 @@
+"""A model directory holds all that is needed, and nothing else is taken for one."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.model_directory import read_settings
+from nmt.inference.opening import open_model
+from nmt.inference.translator import Translator
+
+
+def kernel_of(opened):
+    return np.asarray(opened.model.attend.kernel)
+
+
+def test_the_best_checkpoint_is_opened_with_its_average(trained_run):
+    opened = open_model(trained_run.directory)
+    assert (opened.checkpoint, opened.weights) == ("update-00000010", "ema")
+    assert opened.config.search.max_length == 9
+    assert opened.text.source.encode("uno") != opened.text.source.encode("dos")
+
+
+def test_another_checkpoint_has_other_weights(trained_run):
+    best = open_model(trained_run.directory, weights="raw")
+    latest = open_model(trained_run.directory, checkpoint="latest")
+    assert (best.weights, latest.checkpoint, latest.weights) == ("raw", "update-00000020", "raw")
+    np.testing.assert_array_equal(kernel_of(latest), -kernel_of(best))
+    np.testing.assert_array_equal(
+        kernel_of(open_model(trained_run.directory, checkpoint="update-20")), kernel_of(latest)
+    )
+
+
+def test_overrides_reach_the_search_alone(trained_run):
+    opened = open_model(trained_run.directory, overrides=["search.beam_size=3"])
+    assert opened.config.search.beam_size == 3
+    with pytest.raises(ConfigError, match=r"keeps the settings it was trained with: model\.hidden_size: 8 before, 16"):
+        open_model(trained_run.directory, overrides=["model.hidden_size=16"])
+
+
+def test_a_directory_is_a_model(trained_run, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(trained_run.directory, moved)
+    lines = ["uno dos", "", "siete"]
+    translations = Translator.load(moved).translate(lines)
+    assert translations == Translator.load(trained_run.directory).translate(lines)
+    assert translations[1] == ""
+    assert translations[0]
+
+
+def test_what_is_no_model_directory_is_refused(trained_run, tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere: there is no such model directory"):
+        read_settings(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"config\.yaml: must be a model directory, got a file"):
+        read_settings(trained_run.config)
+    with pytest.raises(CheckpointError, match=r"is no model directory, it holds no config\.yaml"):
+        read_settings(tmp_path)
+    shutil.copy(trained_run.directory / "config.yaml", tmp_path)
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint: train the model first"):
+        read_settings(tmp_path)
+    with pytest.raises(CheckpointError, match="has no checkpoint update-30"):
+        open_model(trained_run.directory, checkpoint="update-30")

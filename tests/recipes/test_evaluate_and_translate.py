@@ -1,0 +1,61 @@
+"""Recipes as functions, without a command line."""
+
+import pytest
+
+from nmt.config import load
+from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.translator import Translator
+from nmt.recipes.check_config import check_config
+from nmt.recipes.evaluate import evaluate, evaluate_hypotheses, read_test_set
+from nmt.recipes.translate import translate
+
+
+def test_translate_takes_chunks_as_they_come(trained_run):
+    asked = []
+
+    def chunks():
+        for chunk in (["uno dos", ""], ["siete"]):
+            asked.append(chunk)
+            yield chunk
+
+    lines = translate(trained_run.directory, chunks())
+    assert asked == []
+    first = next(lines)
+    assert (first.source, len(asked)) == ("uno dos", 1)
+    rest = list(lines)
+    assert [line.source for line in rest] == ["", "siete"]
+    texts = [line.translations[0].text for line in (first, *rest)]
+    assert texts == Translator.load(trained_run.directory).translate(["uno dos", "", "siete"])
+
+
+def test_translate_refuses_at_once(trained_run, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no such model directory"):
+        translate(tmp_path / "nowhere", [])
+    with pytest.raises(ConfigError, match="got 4 and 3: set the beam size to 4"):
+        translate(trained_run.directory, [], num_hypotheses=4, overrides=["search.beam_size=3"])
+
+
+def test_evaluate_scores_what_the_model_translates(trained_run, tmp_path):
+    result = evaluate(trained_run.directory)
+    assert result.evaluation.num_lines == len(result.hypotheses) == 5
+    (tmp_path / "out").write_text("".join(f"{line}\n" for line in result.hypotheses))
+    assert evaluate_hypotheses(tmp_path / "out", trained_run.reference) == result.evaluation
+
+
+def test_a_test_set_is_read_or_missed(untrained_config):
+    config = load(untrained_config)
+    assert read_test_set(config).source_lines[0] == "uno dos tres"
+    with pytest.raises(ConfigError, match=r"data\.test is not set for this model"):
+        read_test_set(load(untrained_config, ["data.test=null"]))
+    with pytest.raises(ConfigError, match="a test set has two sides"):
+        read_test_set(config, source="a")
+    given = read_test_set(config, source=config.data.train.source, reference=config.data.train.target)
+    assert len(given.source_lines) == len(given.reference_lines) == 15
+
+
+def test_check_config_reads_no_corpus(untrained_config):
+    for path in untrained_config.parent.glob("train.*"):
+        path.unlink()
+    checked = check_config([untrained_config])
+    assert checked.config.model.type == "rnn"
+    assert len([remark for remark in checked.remarks if remark.startswith("data.train.")]) == 2
