@@ -33,7 +33,18 @@ class TieGroup(NamedTuple):
 
 def variable_roles(model: keras.Layer) -> dict[str, keras.Variable]:
     """Return the variable behind every role path, tied variables under each of their paths."""
-    return dict(_walk(model, "", ()))
+    return {path: value for path, value in _walk(model, "", ()) if isinstance(value, keras.Variable)}
+
+
+def named_layers(model: keras.Layer) -> dict[str, keras.Layer]:
+    """Return a model and every layer in it once, each by the first path that leads to it; the model's own is ""."""
+    named: dict[str, keras.Layer] = {}
+    seen: set[int] = set()
+    for path, value in _walk(model, "", ()):
+        if isinstance(value, keras.Layer) and id(value) not in seen:
+            seen.add(id(value))
+            named[path] = value
+    return named
 
 
 def named_variables(model: keras.Layer) -> dict[str, keras.Variable]:
@@ -118,11 +129,12 @@ def _owner(path: str) -> str:
     return path.rpartition("/")[0] or path
 
 
-def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield (role path, variable) for everything below `value`, in order of creation."""
+def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, keras.Variable | keras.Layer]]:
+    """Yield (path, layer or variable) for `value` and everything below it, in order of creation."""
     if isinstance(value, keras.Variable):
         yield path, value
     elif isinstance(value, keras.Layer) and id(value) not in above:
+        yield path, value
         for name, child in _children(value):
             yield from _walk(child, f"{path}/{name}" if path else name, (*above, id(value)))
     elif isinstance(value, Mapping):
@@ -137,19 +149,31 @@ def _children(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
     """Yield what a layer owns: public attributes by their name, then whatever else Keras tracks by its own name."""
     weights = {id(weight) for weight in layer.weights}
     named: set[int] = set()
+    taken: set[str] = set()
     for name, value in vars(layer).items():
         if name.startswith("_") or isinstance(layer, keras.Sequential):
             continue
         leaves = [leaf for leaf in _leaves(value) if not isinstance(leaf, keras.Variable) or id(leaf) in weights]
         if leaves:
             named.update(id(leaf) for leaf in leaves)
+            taken.add(name)
             yield name, value
-    for sublayer in layer._flatten_layers(include_self=False, recursive=False):
-        if id(sublayer) not in named:
-            yield sublayer.name, sublayer
-    for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
-        if id(variable) not in named and id(variable) in weights:
-            yield variable.name, variable
+    sublayers = layer._flatten_layers(include_self=False, recursive=False)
+    variables = (v for v in (*layer._trainable_variables, *layer._non_trainable_variables) if id(v) in weights)
+    for child in (*sublayers, *variables):
+        if id(child) not in named:
+            named.add(id(child))
+            yield _unused_name(child.name, taken), child
+
+
+def _unused_name(name: str, taken: set[str]) -> str:
+    """Return a name that no sibling has yet, and take it: two private layers of one name must not become one path."""
+    unused, count = name, 1
+    while unused in taken:
+        count += 1
+        unused = f"{name}_{count}"
+    taken.add(unused)
+    return unused
 
 
 def _leaves(value: Any) -> Iterator[Any]:

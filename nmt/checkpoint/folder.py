@@ -1,0 +1,227 @@
+"""The folder `checkpoints/`: checkpoints appear in it, and leave it, by one rename."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt.checkpoint.arrays import read_arrays, write_arrays
+from nmt.checkpoint.disk import (
+    TEMPORARY_SUFFIX,
+    DamagedCheckpointError,
+    FileRecord,
+    read_file,
+    sync_folder,
+    temporary_path,
+    write_file,
+)
+from nmt.checkpoint.manifest import (
+    AVERAGE,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    Manifest,
+    installed_versions,
+    json_bytes,
+    parse_json,
+    read_manifest,
+)
+from nmt.types import PathLike
+
+FOLDER = "checkpoints"
+DAMAGED_SUFFIX = ".damaged"
+_REPLACED_SUFFIX = ".replaced"
+_NAME = re.compile(r"update-(\d{8,})")
+_THREADS = 2  # hashing and writing release the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one checkpoint keeps, as arrays and JSON values.
+
+    update: updates made.
+    score: of the validation after this update, higher is better; None without one.
+    model: the weights by role path, each variable once.
+    average: their moving average by role path; None where none is kept.
+    optimizer: slots by the role path of their variable; None where none are kept.
+    state: the state of the run.
+    tie_groups, variables, optimizer_class, facts: see `Manifest`.
+    """
+
+    update: int
+    score: float | None
+    model: Mapping[str, np.ndarray]
+    average: Mapping[str, np.ndarray] | None = None
+    optimizer: Mapping[str, np.ndarray] | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    tie_groups: tuple[dict[str, Any], ...] = ()
+    variables: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    optimizer_class: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """The arrays of each file."""
+        parts = {MODEL: self.model, AVERAGE: self.average, OPTIMIZER: self.optimizer}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def checkpoints_folder(directory: PathLike) -> Path:
+    """Return where a model directory keeps its checkpoints."""
+    return Path(directory) / FOLDER
+
+
+def checkpoint_name(update: int) -> str:
+    """Return the name of the checkpoint after `update` updates."""
+    return f"update-{update:08d}"
+
+
+def update_of(name: str) -> int | None:
+    """Return the updates in a checkpoint's name, None where it is no such name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def checkpoint_names(folder: Path) -> list[str]:
+    """List the complete checkpoints of a folder, oldest first; none where there is no folder."""
+    try:
+        names = [path.name for path in folder.iterdir() if update_of(path.name) is not None and path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(names, key=lambda name: update_of(name) or 0)
+
+
+def write_checkpoint(folder: Path, contents: Contents) -> Path:
+    """Write a checkpoint: whole, flushed to the disk, or not at all.
+
+    One of the same update is replaced.
+
+    Raises:
+        CheckpointError: something in it cannot be stored.
+        OSError: the disk refuses.
+    """
+    path = folder / checkpoint_name(contents.update)
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        manifest = _write_files(temporary, contents)
+        write_file(temporary / MANIFEST, [manifest.to_bytes()])
+        sync_folder(temporary)
+        _move_into_place(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return path
+
+
+def _write_files(temporary: Path, contents: Contents) -> Manifest:
+    state = write_file(temporary / STATE, [json_bytes(contents.state)])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        writing = {
+            name: pool.submit(write_arrays, temporary / name, arrays) for name, arrays in contents.arrays.items()
+        }
+    files: dict[str, FileRecord] = {name: future.result() for name, future in writing.items()}
+    return Manifest(
+        update=contents.update,
+        score=contents.score,
+        files={**files, STATE: state},
+        tie_groups=contents.tie_groups,
+        variables=contents.variables,
+        optimizer=contents.optimizer_class,
+        versions=installed_versions(),
+        facts=contents.facts,
+    )
+
+
+def _move_into_place(temporary: Path, path: Path) -> None:
+    replaced = path.with_name(f".{path.name}{_REPLACED_SUFFIX}")
+    if path.exists():  # no rename puts a folder in the place of another: `clean` undoes this if we die in between
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    temporary.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_checkpoint(path: Path) -> Contents:
+    """Read a checkpoint whose hashes fit.
+
+    Raises:
+        DamagedCheckpointError: a file is missing, cut short or changed.
+        CheckpointError: it is of a newer format.
+    """
+    manifest = read_manifest(path)
+    if not {MODEL, STATE} <= set(manifest.files):
+        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL} and {STATE}")
+    arrays = read_parts(path, manifest, [name for name in manifest.files if name != STATE])
+    return Contents(
+        update=manifest.update,
+        score=manifest.score,
+        model=arrays[MODEL],
+        average=arrays.get(AVERAGE),
+        optimizer=arrays.get(OPTIMIZER),
+        state=parse_json(path / STATE, read_file(path / STATE, manifest.files[STATE])),
+        tie_groups=manifest.tie_groups,
+        variables=manifest.variables,
+        optimizer_class=manifest.optimizer,
+        facts=manifest.facts,
+    )
+
+
+def read_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Read the arrays of some files of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: one of them is missing, cut short or changed.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        reading = {name: pool.submit(read_arrays, path / name, manifest.files[name]) for name in names}
+    return {name: future.result() for name, future in reading.items()}
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that nobody reads it and somebody can look at it; return its new path."""
+    aside, count = path.with_name(path.name + DAMAGED_SUFFIX), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{count}")
+    path.rename(aside)
+    sync_folder(path.parent)
+    return aside
+
+
+def damaged_names(folder: Path) -> list[str]:
+    """List the checkpoints that were set aside."""
+    return sorted(path.name for path in folder.glob(f"update-*{DAMAGED_SUFFIX}*"))
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Delete a checkpoint; readers see it whole or not at all."""
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    path.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes left behind, and bring back what one was about to replace. The trainer's alone."""
+    for replaced in folder.glob(f".update-*{_REPLACED_SUFFIX}"):
+        path = folder / replaced.name.removeprefix(".").removesuffix(_REPLACED_SUFFIX)
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(path)
+    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink()

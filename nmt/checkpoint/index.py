@@ -1,0 +1,139 @@
+"""Which checkpoints there are, and which is the best: `index.json`, and the folders that it sums up."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from nmt.checkpoint.disk import DamagedCheckpointError, read_file, replace_file
+from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, update_of
+from nmt.checkpoint.manifest import AVERAGE, FORMAT_VERSION, check_format, json_bytes, parse_json, read_manifest
+from nmt.types import PathLike
+
+INDEX = "index.json"
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointInfo(NamedTuple):
+    """One checkpoint, or the weights that were loaded from it.
+
+    name: such as `update-00012000`.
+    path: its folder.
+    update: updates made.
+    score: of its validation, higher is better; None without one.
+    weights: `ema` or `raw`: what was loaded, or in a list, what would be.
+    """
+
+    name: str
+    path: Path
+    update: int
+    score: float | None
+    weights: str
+
+
+class Index(NamedTuple):
+    """The score of each checkpoint, None without a validation; oldest first."""
+
+    scores: dict[str, float | None]
+
+    @property
+    def latest(self) -> str | None:
+        """The newest checkpoint."""
+        return next(reversed(self.scores), None)
+
+    @property
+    def best(self) -> str | None:
+        """The one with the highest score, the first that reached it; None where none has a score."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def ranked(self) -> list[str]:
+        """Those with a score, best first; of equal ones the older is better, as a new best must be higher."""
+        scored = {name: score for name, score in self.scores.items() if score is not None}
+        return sorted(scored, key=lambda name: (-scored[name], update_of(name)))
+
+    def kept(self, *, keep_last: int, keep_best: int) -> set[str]:
+        """Choose what pruning leaves: the newest and the best, always the newest one and the best one."""
+        return {*list(self.scores)[-max(keep_last, 1) :], *self.ranked[: max(keep_best, 1)]}
+
+
+def scan_index(folder: Path, known: Mapping[str, float | None] | None = None) -> Index:
+    """Make the index from the folders themselves, reading the manifest of each that is not known yet.
+
+    Raises:
+        CheckpointError: one is of a newer format.
+    """
+    scores: dict[str, float | None] = {}
+    for name in checkpoint_names(folder):
+        if known is not None and name in known:
+            scores[name] = known[name]
+            continue
+        try:
+            scores[name] = read_manifest(folder / name).score
+        except DamagedCheckpointError as error:
+            if (folder / name).exists():  # else it was pruned just now
+                logger.warning("%s: skipped, it is damaged: %s", name, error)
+    return Index(scores)
+
+
+def read_index(folder: Path) -> Index:
+    """Return the checkpoints that exist, with the scores that `index.json` has for them.
+
+    A trainer that was killed between its two renames leaves an index that lags behind: the folders decide.
+
+    Raises:
+        CheckpointError: the index or a checkpoint is of a newer format.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        return scan_index(folder)
+    try:
+        values = parse_json(path, read_file(path))
+        check_format(path, values.get("format_version"))
+        known = {name: _score(entry["score"]) for name, entry in values["scores"].items()}
+    except (DamagedCheckpointError, AttributeError, KeyError, TypeError) as error:
+        logger.warning("%s: cannot be used, the checkpoints themselves are read: %s", path, error)
+        known = {}
+    return scan_index(folder, known)
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write `index.json` in one step.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    scores = {name: {"update": update_of(name), "score": score} for name, score in index.scores.items()}
+    values = {"format_version": FORMAT_VERSION, "latest": index.latest, "best": index.best, "scores": scores}
+    replace_file(folder / INDEX, json_bytes(values))
+
+
+def has_checkpoint(directory: PathLike) -> bool:
+    """Return whether a model directory holds a checkpoint; its hashes are not looked at."""
+    return bool(checkpoint_names(checkpoints_folder(directory)))
+
+
+def list_checkpoints(directory: PathLike) -> list[CheckpointInfo]:
+    """List the checkpoints of a model directory, oldest first.
+
+    Raises:
+        CheckpointError: one is of a newer format.
+    """
+    folder = checkpoints_folder(directory)
+    return [describe_checkpoint(folder / name, score) for name, score in read_index(folder).scores.items()]
+
+
+def describe_checkpoint(path: Path, score: float | None, weights: str | None = None) -> CheckpointInfo:
+    """Describe one checkpoint, by default with the weights that readers prefer."""
+    weights = weights or ("ema" if (path / AVERAGE).exists() else "raw")
+    return CheckpointInfo(path.name, path, update_of(path.name) or 0, score, weights)
+
+
+def _score(value: object) -> float | None:
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+        raise TypeError(f"a score must be a number, got {value!r}")
+    return None if value is None else float(value)

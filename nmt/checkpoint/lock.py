@@ -1,0 +1,66 @@
+"""One trainer a directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from nmt.errors import CheckpointError
+
+LOCK_NAME = ".lock"
+
+
+class DirectoryLock:
+    """An exclusive `flock` on a model directory, which the system releases when its process ends, however it ends.
+
+    The file itself stays: deleting it would let two processes lock two files of the same name.
+
+    Args:
+        directory: the model directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self) -> None:
+        """Take the lock, creating the directory.
+
+        Raises:
+            CheckpointError: another process holds it, or the directory cannot be written.
+        """
+        if self.held:
+            return
+        path = self.directory / LOCK_NAME
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise CheckpointError(f"{path}: cannot be locked: {error.strerror}") from error
+            raise CheckpointError(
+                f"{self.directory}: another training writes here ({holder or 'process unknown'}): "
+                "wait for its end, stop it, or choose another model_directory"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; nothing happens where it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

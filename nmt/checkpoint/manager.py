@@ -1,0 +1,292 @@
+"""The trainer's side of the model directory: the only one that writes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import keras
+
+from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.folder import (
+    Contents,
+    checkpoint_name,
+    checkpoint_names,
+    checkpoints_folder,
+    clean,
+    damaged_names,
+    read_checkpoint,
+    remove_checkpoint,
+    set_aside,
+    write_checkpoint,
+)
+from nmt.checkpoint.index import scan_index, write_index
+from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.weights import (
+    assign,
+    check_shapes,
+    check_ties,
+    describe_ties,
+    describe_variables,
+    role_arrays,
+    variable_arrays,
+    verify_values,
+)
+from nmt.errors import CheckpointError
+from nmt.tying import named_variables, verify_ties
+from nmt.types import PathLike
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointManager:
+    """Writes, prunes and restores the checkpoints of one model directory, under an exclusive lock.
+
+    Use it as a context manager, or call `acquire` and `release`.
+
+    Args:
+        directory: the model directory; it is created with the lock.
+        keep_last: newest checkpoints to keep, the newest always.
+        keep_best: best checkpoints to keep, the best always.
+    """
+
+    def __init__(self, directory: PathLike, *, keep_last: int = 3, keep_best: int = 1) -> None:
+        self.directory = Path(directory)
+        self.folder = checkpoints_folder(directory)
+        self.keep_last = keep_last
+        self.keep_best = keep_best
+        self._lock = DirectoryLock(self.directory)
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[Path] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock and clean up after a process that was killed.
+
+        Raises:
+            CheckpointError: another process trains in this directory, or it cannot be written.
+        """
+        self._lock.acquire()
+        try:
+            clean(self.folder)
+            if checkpoint_names(self.folder):
+                write_index(self.folder, scan_index(self.folder))
+        except OSError as error:
+            self._lock.release()
+            raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror}") from error
+        except CheckpointError:
+            self._lock.release()
+            raise
+
+    def release(self) -> None:
+        """Wait for a checkpoint that is still being written, and give the lock back.
+
+        Raises:
+            CheckpointError: that checkpoint could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown()
+                self._writer = None
+            self._lock.release()
+
+    def __enter__(self) -> CheckpointManager:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def save(
+        self,
+        update: int,
+        *,
+        model: keras.Layer,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        average: Mapping[str, keras.Variable] | None = None,
+        state: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        score: float | None = None,
+    ) -> Path:
+        """Write a checkpoint, and return once it is on the disk; then prune.
+
+        One of the same update is replaced.
+
+        Args:
+            update: updates made.
+            model: its weights are stored by role path, each variable once.
+            optimizer: its slots are stored by the role path of their variable.
+            average: moving average of the weights, by role path.
+            state: what else the run needs to go on, as JSON values.
+            facts: what the manifest records besides, as JSON values.
+            score: of the validation after this update, higher is better.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            CheckpointError: it could not be written; the checkpoints before are intact.
+        """
+        self.wait()
+        return self._write(self._contents(update, model, optimizer, average, state, facts, score))
+
+    def save_in_background(
+        self,
+        update: int,
+        *,
+        model: keras.Layer,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        average: Mapping[str, keras.Variable] | None = None,
+        state: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        score: float | None = None,
+    ) -> None:
+        """Take the values as they are now and return; a thread writes them as `save` does.
+
+        At most one checkpoint is being written: the next call of any other method here waits for it first, and
+        raises what went wrong.
+        """
+        self.wait()
+        contents = self._contents(update, model, optimizer, average, state, facts, score)
+        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing = self._writer.submit(self._write, contents)
+
+    def wait(self) -> Path | None:
+        """Wait until the checkpoint given to `save_in_background` is on the disk, and return its folder.
+
+        Raises:
+            CheckpointError: it could not be written; the checkpoints before are intact.
+        """
+        writing, self._writing = self._writing, None
+        return None if writing is None else writing.result()
+
+    def restore(
+        self,
+        model: keras.Layer,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        average: Mapping[str, keras.Variable] | None = None,
+    ) -> dict[str, Any] | None:
+        """Go back to the newest checkpoint that is whole.
+
+        A damaged one is named in a warning and set aside under another name. Nothing is changed unless everything
+        fits: ties, names and shapes. Afterwards every variable is read back through each of its roles.
+
+        Args:
+            model: must have the ties and variables of the checkpoint.
+            optimizer: must have its slots; None leaves those in the checkpoint alone.
+            average: must have its variables, by role path; None where the checkpoint keeps none.
+
+        Returns:
+            The state that was saved, or None where there is no checkpoint yet.
+
+        Raises:
+            CheckpointError: all checkpoints are damaged, or the newest whole one does not fit; the message names
+                everything that does not.
+        """
+        self._require_lock()
+        self.wait()
+        for name in reversed(checkpoint_names(self.folder)):
+            try:
+                contents = read_checkpoint(self.folder / name)
+            except DamagedCheckpointError as error:
+                aside = set_aside(self.folder / name)
+                logger.warning("%s is damaged and was set aside as %s: %s", name, aside.name, error)
+                continue
+            _restore(contents, model, optimizer, average)
+            write_index(self.folder, scan_index(self.folder))
+            return dict(contents.state)
+        damaged = damaged_names(self.folder)
+        if damaged:
+            raise CheckpointError(
+                f"{self.folder}: no whole checkpoint is left to go on with, only {', '.join(damaged)}: "
+                "bring one back from a copy, or start anew with another model_directory"
+            )
+        return None
+
+    def _contents(
+        self,
+        update: int,
+        model: keras.Layer,
+        optimizer: keras.optimizers.Optimizer | None,
+        average: Mapping[str, keras.Variable] | None,
+        state: Mapping[str, Any] | None,
+        facts: Mapping[str, Any] | None,
+        score: float | None,
+    ) -> Contents:
+        self._require_lock()
+        variables = named_variables(model)
+        return Contents(
+            update=update,
+            score=None if score is None or not math.isfinite(score) else float(score),
+            model=variable_arrays(variables),
+            average=None if average is None else variable_arrays(average),
+            optimizer=None if optimizer is None else variable_arrays(named_slots(model, optimizer)),
+            state=dict(state or {}),
+            tie_groups=describe_ties(model),
+            variables=describe_variables(variables),
+            optimizer_class=None if optimizer is None else type(optimizer).__name__,
+            facts=dict(facts or {}),
+        )
+
+    def _write(self, contents: Contents) -> Path:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = write_checkpoint(self.folder, contents)
+            index = scan_index(self.folder)
+            kept = {path.name, *index.kept(keep_last=self.keep_last, keep_best=self.keep_best)}
+            write_index(self.folder, index._replace(scores={n: s for n, s in index.scores.items() if n in kept}))
+            for name in set(index.scores) - kept:
+                remove_checkpoint(self.folder / name)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: {checkpoint_name(contents.update)} could not be written: {error.strerror}; "
+                "the checkpoints before it are intact"
+            ) from error
+        return path
+
+    def _require_lock(self) -> None:
+        if not self._lock.held:
+            raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
+
+
+def _restore(
+    contents: Contents,
+    model: keras.Layer,
+    optimizer: keras.optimizers.Optimizer | None,
+    average: Mapping[str, keras.Variable] | None,
+) -> None:
+    """Check everything, then assign everything, then prove it."""
+    name = checkpoint_name(contents.update)
+    groups = check_ties(contents.tie_groups, model, source=name)
+    variables = named_variables(model)
+    parts = [(variables, contents.model, f"the model in {name}")]
+    if optimizer is not None:
+        slots = _fitting_slots(contents, model, optimizer, name)
+        parts.append((slots, contents.optimizer or {}, f"the optimizer in {name}"))
+    parts.append((dict(average or {}), contents.average or {}, f"the moving average in {name}"))
+    for wanted, arrays, source in parts:
+        check_shapes(wanted, {path: array.shape for path, array in arrays.items()}, source=source)
+    for wanted, arrays, _ in parts:
+        assign(wanted, arrays)
+    verify_values(*role_arrays(model, contents.model))
+    for wanted, arrays, _ in parts[1:]:
+        verify_values(wanted, arrays)
+    verify_ties(model, groups, optimizer)
+
+
+def _fitting_slots(
+    contents: Contents, model: keras.Layer, optimizer: keras.optimizers.Optimizer, name: str
+) -> dict[str, keras.Variable]:
+    found, wanted = contents.optimizer_class, type(optimizer).__name__
+    if found != wanted:
+        raise CheckpointError(f"{name} keeps {f'the slots of {found}' if found else 'no optimizer'}, not of {wanted}")
+    return named_slots(model, optimizer)

@@ -1,0 +1,143 @@
+"""What a checkpoint is made of: `manifest.json`, written last, proves everything else in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file
+from nmt.errors import CheckpointError
+from nmt.types import PathLike
+from nmt.version import __version__
+
+FORMAT_VERSION = 1
+"""Of manifests and of the index. Later versions keep `format_version` and `sha256` of the manifest as they are."""
+
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+AVERAGE = "average.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+FILES = (MODEL, AVERAGE, OPTIMIZER, STATE)
+"""All that a checkpoint may hold besides its manifest; other names are never opened."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts about one checkpoint.
+
+    update: updates made.
+    score: of the validation after this update, higher is better; None without one.
+    files: hash and size of each file in the folder.
+    tie_groups: which variables play several roles: name, roles, variable, shape.
+    variables: shape and type of each weight in the model, by role path. Files hold float32 or int64.
+    optimizer: class of the optimizer, None where its slots are not kept.
+    versions: of the packages that wrote it.
+    facts: what the trainer adds, such as hashes of config and data.
+    """
+
+    update: int
+    score: float | None
+    files: Mapping[str, FileRecord]
+    tie_groups: tuple[dict[str, Any], ...] = ()
+    variables: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    optimizer: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON file, which holds a hash of the rest of itself."""
+        files = {name: record._asdict() for name, record in self.files.items()}
+        values = {"format_version": FORMAT_VERSION, **asdict(self), "files": files}
+        return json_bytes({**values, "sha256": _own_hash(values)})
+
+
+def read_manifest(checkpoint: PathLike) -> Manifest:
+    """Read the manifest of one checkpoint.
+
+    Args:
+        checkpoint: the folder of the checkpoint, such as `runs/travel/checkpoints/update-00012000`.
+
+    Raises:
+        DamagedCheckpointError: it is missing, changed or names files that no checkpoint has.
+        CheckpointError: it was written in a newer format.
+    """
+    path = Path(checkpoint) / MANIFEST
+    values = parse_json(path, read_file(path))
+    if values.pop("sha256", None) != _own_hash(values):
+        raise DamagedCheckpointError(f"{path}: its content does not fit its own hash")
+    check_format(path, values.pop("format_version", None))
+    try:
+        files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
+        manifest = Manifest(files=files, tie_groups=tuple(values.pop("tie_groups")), **values)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(f"{path}: is no manifest: {error}") from error
+    strangers = sorted(set(files) - set(FILES))
+    if strangers:
+        raise DamagedCheckpointError(f"{path}: names files that no checkpoint has: {', '.join(strangers)}")
+    return manifest
+
+
+def check_format(path: Path, found: Any) -> None:
+    """Refuse what a newer version of the toolkit wrote.
+
+    Raises:
+        CheckpointError: the format is newer than this version knows.
+        DamagedCheckpointError: there is no format version.
+    """
+    if not isinstance(found, int):
+        raise DamagedCheckpointError(f"{path}: has no format_version")
+    if found > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: is of format version {found}, but nmt {__version__} reads up to {FORMAT_VERSION}: "
+            "install a newer nmt"
+        )
+
+
+def parse_json(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the JSON object in a file's content.
+
+    Raises:
+        DamagedCheckpointError: it holds something else.
+    """
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{path}: is no JSON file: {error}") from error
+    if not isinstance(values, dict):
+        raise DamagedCheckpointError(f"{path}: must hold a JSON object")
+    return values
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Return a mapping as an indented JSON file.
+
+    Raises:
+        CheckpointError: a value is no JSON value; a number that is not finite is none.
+    """
+    try:
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"a checkpoint can only keep finite numbers, texts, lists and mappings: {error}"
+        ) from error
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a checkpoint means, without importing them."""
+    versions = {"nmt": __version__}
+    for package in ("keras", "tensorflow", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # installed under another name, such as tensorflow-cpu
+            versions[package] = "unknown"
+    return versions
+
+
+def _own_hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

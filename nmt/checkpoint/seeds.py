@@ -1,0 +1,42 @@
+"""The states of a model's seed generators, which Keras leaves out of saved weights: without them dropout repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+
+from nmt.errors import CheckpointError
+from nmt.tying import named_layers
+
+
+def random_state(model: keras.Layer) -> dict[str, list[int]]:
+    """Return the state of every seed generator of a model once, by the path of the first layer that owns it."""
+    return {path: np.asarray(g.state.value).tolist() for path, g in _seed_generators(model).items()}
+
+
+def restore_random_state(model: keras.Layer, states: Mapping[str, Sequence[int]]) -> None:
+    """Put the seed generators of a model back into the states that `random_state` returned.
+
+    Raises:
+        CheckpointError: naming the generators that are missing on one of both sides; nothing was changed then.
+    """
+    generators = _seed_generators(model)
+    problems = [f"{path} is missing" for path in generators if path not in states]
+    problems += [f"{path} is unexpected" for path in states if path not in generators]
+    if problems:
+        raise CheckpointError(f"the saved random state does not fit the model: {'; '.join(problems)}")
+    for path, generator in generators.items():
+        generator.state.assign(np.array(states[path], dtype=generator.state.dtype))
+
+
+def _seed_generators(model: keras.Layer) -> dict[str, keras.random.SeedGenerator]:
+    generators: dict[str, keras.random.SeedGenerator] = {}
+    seen: set[int] = set()
+    for path, layer in named_layers(model).items():
+        for index, generator in enumerate(layer._seed_generators):
+            if id(generator) not in seen:
+                seen.add(id(generator))
+                generators["/".join(filter(None, (path, "seed_generators", str(index))))] = generator
+    return generators

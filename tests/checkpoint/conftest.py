@@ -1,0 +1,96 @@
+"""Tiny models whose sizes are all different, and one update of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from nmt.backend.functions import value_and_gradients
+from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.rnn import RNN
+from nmt.models.transformer import Transformer
+
+Builder = Callable[..., Seq2Seq]
+
+
+def build_tiny(kind: str = "transformer", ties: str = "all", *, seed: int = 1) -> Seq2Seq:
+    """Build a model with V=11 on both sides and one layer each."""
+    common = {"num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2, "tie_embeddings": ties, "seed": seed}
+    vocabularies = Vocabularies(11, 11, shared=True)
+    if kind == "rnn":
+        return RNN(
+            vocabularies,
+            cell="gru",
+            embedding_size=6,
+            hidden_size=8,
+            attention="additive",
+            input_feeding=True,
+            **common,
+        )
+    return Transformer(
+        vocabularies,
+        hidden_size=8,
+        ffn_size=12,
+        num_heads=2,
+        attention_dropout=0.1,
+        ffn_dropout=0.1,
+        norm="pre",
+        **common,
+    )
+
+
+@pytest.fixture
+def build() -> Builder:
+    return build_tiny
+
+
+@pytest.fixture
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    """Source ids (2, 5) and target ids (2, 7), with repeated ids and padding."""
+    random = np.random.default_rng(3)
+    source, target = random.integers(3, 11, (2, 5)), random.integers(3, 11, (2, 7))
+    source[1, 3:] = target[0, 5:] = 0
+    return source.astype("int32"), target.astype("int32")
+
+
+@pytest.fixture
+def update(batch):
+    """One update of a model on the batch, dropout included."""
+
+    def run(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        def loss():
+            logits = model(batch, training=True)
+            return ops.mean(ops.logsumexp(logits, axis=-1) - logits[..., 3]), None
+
+        _, _, gradients = value_and_gradients(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+
+    return run
+
+
+@pytest.fixture
+def small_model() -> Callable[[], keras.Model]:
+    """A plain Keras model of three weights, for tests that are about files."""
+
+    def make() -> keras.Model:
+        dense, norm = keras.layers.Dense(4, name="dense"), keras.layers.BatchNormalization(name="norm")
+        return keras.Sequential([keras.Input((3,)), dense, norm])
+
+    return make
+
+
+@pytest.fixture
+def flip() -> Callable[[Path], None]:
+    """Change one bit in the middle of a file."""
+
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+
+    return change

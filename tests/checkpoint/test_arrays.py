@@ -1,0 +1,103 @@
+import hashlib
+import pickle
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+import nmt.checkpoint
+from nmt.checkpoint.arrays import disk_array, read_arrays, write_arrays
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord
+from nmt.errors import CheckpointError
+
+MATRIX = np.arange(15, dtype=np.float32).reshape(3, 5)
+
+
+def round_trip(path, arrays):
+    return read_arrays(path, write_arrays(path, arrays))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        MATRIX,
+        MATRIX.T,
+        MATRIX[:, ::2],
+        np.broadcast_to(np.float32(2.5), (2, 3)),
+        np.asfortranarray(MATRIX),
+        np.array(7, dtype=np.int64),
+        np.array(0.1, dtype=np.float32),
+        np.zeros((0, 4), np.float32),
+        np.array([np.nan, -0.0, np.inf], np.float32),
+        np.array([-(2**63), 2**63 - 1]),
+        np.arange(3, dtype=">f4"),
+    ],
+)
+def test_a_stored_array_keeps_its_shape_and_values_whatever_its_layout(tmp_path, array):
+    found = round_trip(tmp_path / "a.safetensors", {"x": array})["x"]
+    assert found.shape == array.shape
+    assert found.dtype == (np.float32 if array.dtype.kind == "f" else np.int64)
+    np.testing.assert_array_equal(found, array)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(array))
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.int32, np.uint32, np.uint8, np.bool_])
+def test_narrower_types_are_widened_without_loss(tmp_path, dtype):
+    array = np.array([[0.1, 1.5, 3.0]]).astype(dtype)
+    found = round_trip(tmp_path / "a.safetensors", {"x": array})["x"]
+    assert found.dtype in (np.float32, np.int64)
+    np.testing.assert_array_equal(found.astype(dtype), array)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.uint64, object, "U3"])
+def test_types_that_lose_something_are_refused_by_name(tmp_path, dtype):
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: the/path: arrays of type \w+ cannot be stored"):
+        write_arrays(tmp_path / "bad.safetensors", {"the/path": np.zeros(2, dtype)})
+
+
+def test_the_file_is_what_the_official_library_reads_and_the_record_is_of_its_bytes(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arrays = {"b/kernel": MATRIX.T, "é": np.array(3, np.int64), "a": np.float32([[1]])}
+    record = write_arrays(path, arrays)
+    official = load_file(path)
+    assert official.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(official[name], array)
+    content = path.read_bytes()
+    assert record == FileRecord(hashlib.sha256(content).hexdigest(), len(content))
+    assert int.from_bytes(content[:8], "little") % 8 == 0  # data begin aligned
+    official_file = save({name: disk_array(array) for name, array in arrays.items()})
+    path.write_bytes(official_file)
+    record = FileRecord(hashlib.sha256(official_file).hexdigest(), len(official_file))
+    assert read_arrays(path, record).keys() == arrays.keys()
+
+
+def test_large_arrays_are_written_in_pieces_in_order(tmp_path):
+    array = np.random.default_rng(0).standard_normal((3, 300_001)).astype(np.float32)
+    np.testing.assert_array_equal(round_trip(tmp_path / "a", {"x": array, "y": -array})["y"], -array)
+
+
+class Mine:
+    """Its pickle would create a file."""
+
+    def __reduce__(self):
+        return open, ("/tmp/must-not-be-there", "w")
+
+
+def test_a_pickle_with_the_right_hash_is_refused_and_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
+    content = pickle.dumps({"x": Mine()})
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match=r"model\.safetensors: is no safetensors file"):
+        read_arrays(path, FileRecord(hashlib.sha256(content).hexdigest(), len(content)))
+
+
+def test_nothing_in_the_room_can_unpickle():
+    sources = list(Path(nmt.checkpoint.__file__).parent.glob("*.py"))
+    assert len(sources) >= 10
+    for source in sources:
+        text = source.read_text()
+        assert not any(word in text for word in ("import pickle", "np.load", "allow_pickle", "h5py", "eval(")), source

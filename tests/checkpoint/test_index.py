@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nmt.checkpoint.folder import Contents, write_checkpoint
+from nmt.checkpoint.index import Index, has_checkpoint, list_checkpoints, read_index, scan_index, write_index
+from nmt.errors import CheckpointError
+
+
+def write(folder, update, score):
+    folder.mkdir(exist_ok=True)
+    return write_checkpoint(folder, Contents(update, score, {}))
+
+
+@pytest.mark.parametrize(
+    ("scores", "keep_last", "keep_best", "kept"),
+    [
+        ([1.0, 5.0, 3.0, 2.0, 4.0], 1, 1, {2, 5}),
+        ([1.0, 5.0, 3.0, 2.0, 4.0], 2, 3, {2, 3, 4, 5}),
+        ([1.0, 5.0, 3.0, 2.0, 4.0], 1, 0, {2, 5}),
+        ([None, None, None], 2, 2, {2, 3}),
+        ([None, 1.0, None, None], 1, 1, {2, 4}),
+        ([2.0, 2.0, 2.0], 1, 1, {1, 3}),
+        ([2.0, 2.0, 1.0, 0.0], 1, 2, {1, 2, 4}),
+    ],
+)
+def test_pruning_keeps_the_newest_and_the_best(scores, keep_last, keep_best, kept):
+    index = Index({f"update-{i:08d}": score for i, score in enumerate(scores, 1)})
+    assert index.kept(keep_last=keep_last, keep_best=keep_best) == {f"update-{i:08d}" for i in kept}
+
+
+def test_the_best_of_equal_scores_is_the_one_that_reached_it_first():
+    assert Index({"update-00000001": 2.0, "update-00000002": 3.0, "update-00000003": 3.0}).best == "update-00000002"
+    assert Index({"update-00000001": None}).best is None
+    assert Index({}).latest is None
+
+
+def test_the_file_tells_latest_best_and_scores(tmp_path):
+    index = Index({"update-00000007": -0.5, "update-00000009": None})
+    write_index(tmp_path, index)
+    assert json.loads((tmp_path / "index.json").read_text()) == {
+        "format_version": 1,
+        "latest": "update-00000009",
+        "best": "update-00000007",
+        "scores": {
+            "update-00000007": {"update": 7, "score": -0.5},
+            "update-00000009": {"update": 9, "score": None},
+        },
+    }
+
+
+BROKEN = (None, "", "{", "[]", '{"format_version": 1}', '{"format_version": 1, "scores": {"x": {"score": "y"}}}')
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_without_a_usable_index_the_folders_tell(tmp_path, broken):
+    folder = tmp_path / "checkpoints"
+    write(folder, 3, 1.5)
+    write(folder, 20, None)
+    if broken is not None:
+        (folder / "index.json").write_text(broken)
+    assert read_index(folder).scores == {"update-00000003": 1.5, "update-00000020": None}
+
+
+def test_an_index_that_lags_behind_is_completed_and_forgets_what_is_gone(tmp_path):
+    folder = tmp_path / "checkpoints"
+    write(folder, 3, 1.5)
+    write_index(folder, Index({"update-00000001": 9.0, "update-00000003": 1.5}))
+    write(folder, 20, 2.5)
+    assert read_index(folder) == scan_index(folder)
+    assert read_index(folder).best == "update-00000020"
+
+
+def test_a_newer_index_is_refused(tmp_path):
+    (tmp_path / "index.json").write_text('{"format_version": 9}')
+    with pytest.raises(CheckpointError, match="format version 9"):
+        read_index(tmp_path)
+
+
+def test_listing_is_in_the_order_of_updates_not_of_names(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for update in (123456789, 99999999, 7):
+        write(folder, update, float(update))
+    assert [info.update for info in list_checkpoints(tmp_path)] == [7, 99999999, 123456789]
+    assert {info.weights for info in list_checkpoints(tmp_path)} == {"raw"}
+
+
+def test_other_names_are_no_checkpoints(tmp_path):
+    assert not has_checkpoint(tmp_path / "nowhere")
+    folder = tmp_path / "checkpoints"
+    for name in (".update-00000003.12.tmp", "update-00000003.damaged", "update-3", "update-", "best"):
+        (folder / name).mkdir(parents=True)
+    (folder / "update-00000004").write_text("a file")
+    assert not has_checkpoint(tmp_path)
+    assert list_checkpoints(tmp_path) == []
+    (folder / "update-00000003").mkdir()
+    assert has_checkpoint(tmp_path)
+
+
+def test_nothing_of_it_loads_keras():
+    program = (
+        "import sys, nmt.checkpoint as c; c.has_checkpoint, c.list_checkpoints, c.read_manifest; "
+        "sys.exit('keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
