@@ -25,7 +25,7 @@ class LiveProgress(Reporter):
 
     def __init__(self, console: Console | None = None) -> None:
         self._live = Live(
-            Text("compiling the model"), console=console or Console(stderr=True), transient=True, refresh_per_second=4
+            Text("starting"), console=console or Console(stderr=True), transient=True, refresh_per_second=4
         )
         self._figures = ""
         self._best: float | None = None
