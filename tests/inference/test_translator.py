@@ -154,7 +154,7 @@ def test_a_batch_of_one_is_a_batch_of_many(kind, request):
 
 
 def test_a_single_decoder_layer_is_enough():
-    """Where one layer alone adds a bias to scaled scores, TensorFlow fused them into a node that never ran in a loop."""
+    """TensorFlow fused scaled scores and the bias that only one layer added into a node that never ran in a loop."""
     assert all(tiny_translator("transformer", num_decoder_layers=1).n_best(["abc", "d"], 1, beam_size=1))
 
 
