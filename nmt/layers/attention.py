@@ -11,7 +11,7 @@ from nmt.layers.dropout import Dropout
 from nmt.types import Tensor
 
 MASKED_SCORE = -1e9
-"""Added to the score of a position that must not be seen; finite, so that a row without any stays a number."""
+"""The score of a position that must not be seen; finite, so that a row without any stays a number."""
 
 
 class KeysValues(NamedTuple):
@@ -25,15 +25,15 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-def padding_bias(mask: Tensor) -> Tensor:
-    """Turn a mask (B, S), True = real token, into score biases (B, 1, 1, S)."""
-    return ops.cast(ops.logical_not(mask), "float32")[:, None, None, :] * MASKED_SCORE
+def padding_mask(mask: Tensor) -> Tensor:
+    """Give a mask (B, S), True = real token, the shape that scores are masked with, (B, 1, 1, S)."""
+    return mask[:, None, None, :]
 
 
-def causal_bias(length: Tensor) -> Tensor:
-    """Return score biases (T, T) that let position t see positions up to t."""
+def causal_mask(length: Tensor) -> Tensor:
+    """Return a mask (T, T) that lets position t see positions up to t."""
     positions = ops.arange(length)
-    return ops.cast(positions[None, :] > positions[:, None], "float32") * MASKED_SCORE
+    return positions[None, :] <= positions[:, None]
 
 
 def fused_glorot(hidden_size: int) -> keras.initializers.Initializer:
@@ -87,11 +87,14 @@ class MultiHeadAttention(keras.layers.Layer):
         vectors = ops.reshape(vectors, (batch_size, length, self.num_heads, self.head_size))
         return ops.transpose(vectors, (0, 2, 1, 3))
 
-    def attend(self, queries: Tensor, keys_values: KeysValues, bias: Tensor | None, training: bool) -> Tensor:
-        """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D)."""
+    def attend(self, queries: Tensor, keys_values: KeysValues, mask: Tensor, training: bool) -> Tensor:
+        """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D).
+
+        Scores are masked by a choice, not by a sum: TensorFlow's optimiser fuses product, scale and sum into one
+        kernel that loses its place inside a while loop and returns nothing at all (seen in 2.21 with oneDNN).
+        """
         scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys_values.keys, -1, -2))  # (B, H, T, S)
-        if bias is not None:
-            scores = scores + ops.cast(bias, scores.dtype)
+        scores = ops.where(mask, scores, MASKED_SCORE)
         weights = self.weights_dropout(ops.softmax(scores), training=training)
         context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
         shape = ops.shape(context)
@@ -113,10 +116,10 @@ class SelfAttention(MultiHeadAttention):
         super().__init__(hidden_size, num_heads, dropout=dropout, seed_generator=seed_generator, name=name)
         self.query_key_value = dense(3 * hidden_size, hidden_size, "query_key_value", fused_glorot(hidden_size))
 
-    def call(self, inputs: Tensor, bias: Tensor, training: bool = False) -> Tensor:
-        """Attend within whole sequences: inputs (B, T, D), bias broadcastable to (B, H, T, T), to (B, T, D)."""
+    def call(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        """Attend within whole sequences: inputs (B, T, D), mask broadcastable to (B, H, T, T), to (B, T, D)."""
         queries, keys, values = map(self.split_heads, ops.split(self.query_key_value(inputs), 3, axis=-1))
-        return self.attend(queries, KeysValues(keys, values), bias, training)
+        return self.attend(queries, KeysValues(keys, values), mask, training)
 
     def step(self, inputs: Tensor, past: KeysValues) -> tuple[Tensor, KeysValues]:
         """Attend from the newest position to it and its past.
@@ -129,9 +132,7 @@ class SelfAttention(MultiHeadAttention):
             (B, K, D), and the past with this position, (B, K, H, t + 1, D/H).
         """
         batch_size, beam_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
-        heads = ops.reshape(
-            self.query_key_value(inputs), (batch_size, beam_size, 3, self.num_heads, 1, self.head_size)
-        )
+        heads = ops.reshape(self.query_key_value(inputs), (batch_size, beam_size, 3, self.num_heads, 1, self.head_size))
         past = KeysValues(
             ops.concatenate([past.keys, heads[:, :, 1]], axis=3), ops.concatenate([past.values, heads[:, :, 2]], axis=3)
         )
@@ -168,6 +169,6 @@ class CrossAttention(MultiHeadAttention):
         """Turn the encoder's output (B, S, D) into keys and values (B, H, S, D/H), once a sentence."""
         return KeysValues(*map(self.split_heads, ops.split(self.key_value(encoded), 2, axis=-1)))
 
-    def call(self, inputs: Tensor, keys_values: KeysValues, bias: Tensor, training: bool = False) -> Tensor:
-        """Attend to the source: inputs (B, T, D), bias (B, 1, 1, S), to (B, T, D)."""
-        return self.attend(self.split_heads(self.query(inputs)), keys_values, bias, training)
+    def call(self, inputs: Tensor, keys_values: KeysValues, mask: Tensor, training: bool = False) -> Tensor:
+        """Attend to the source: inputs (B, T, D), mask (B, 1, 1, S), to (B, T, D)."""
+        return self.attend(self.split_heads(self.query(inputs)), keys_values, mask, training)

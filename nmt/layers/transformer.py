@@ -119,9 +119,9 @@ class EncoderBlock(keras.layers.Layer):
         self.feed_forward = FeedForward(settings, name="feed_forward")
         self.feed_forward_residual = _residual(settings, "feed_forward_residual")
 
-    def call(self, stream: Tensor, bias: Tensor, training: bool = False) -> Tensor:
-        """Encode (B, S, D) with score biases (B, 1, 1, S), to (B, S, D)."""
-        output = self.self_attention(self.self_attention_residual.enter(stream), bias, training=training)
+    def call(self, stream: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        """Encode (B, S, D) with their mask (B, 1, 1, S), to (B, S, D)."""
+        output = self.self_attention(self.self_attention_residual.enter(stream), mask, training=training)
         stream = self.self_attention_residual.leave(stream, output, training=training)
         output = self.feed_forward(self.feed_forward_residual.enter(stream), training=training)
         return self.feed_forward_residual.leave(stream, output, training=training)
@@ -140,26 +140,26 @@ class DecoderBlock(keras.layers.Layer):
         self.feed_forward_residual = _residual(settings, "feed_forward_residual")
 
     def call(
-        self, stream: Tensor, bias: Tensor, source: KeysValues, source_bias: Tensor, training: bool = False
+        self, stream: Tensor, mask: Tensor, source: KeysValues, source_mask: Tensor, training: bool = False
     ) -> Tensor:
         """Decode whole targets.
 
         Args:
             stream: (B, T, D).
-            bias: causal score biases, (T, T).
+            mask: what each position may see, (T, T).
             source: keys and values of the source, (B, H, S, D/H).
-            source_bias: score biases of the source, (B, 1, 1, S).
+            source_mask: which source tokens are real, (B, 1, 1, S).
             training: whether to drop.
 
         Returns:
             (B, T, D).
         """
-        output = self.self_attention(self.self_attention_residual.enter(stream), bias, training=training)
+        output = self.self_attention(self.self_attention_residual.enter(stream), mask, training=training)
         stream = self.self_attention_residual.leave(stream, output, training=training)
-        return self._after_self_attention(stream, source, source_bias, training)
+        return self._after_self_attention(stream, source, source_mask, training)
 
     def step(
-        self, stream: Tensor, past: KeysValues, source: KeysValues, source_bias: Tensor
+        self, stream: Tensor, past: KeysValues, source: KeysValues, source_mask: Tensor
     ) -> tuple[Tensor, KeysValues]:
         """Decode one position of each hypothesis.
 
@@ -167,20 +167,18 @@ class DecoderBlock(keras.layers.Layer):
             stream: (B, K, D).
             past: keys and values (B, K, H, t, D/H) of the positions before.
             source: keys and values of the source, (B, H, S, D/H).
-            source_bias: score biases of the source, (B, 1, 1, S).
+            source_mask: which source tokens are real, (B, 1, 1, S).
 
         Returns:
             (B, K, D), and the past with this position.
         """
         output, past = self.self_attention.step(self.self_attention_residual.enter(stream), past)
         stream = self.self_attention_residual.leave(stream, output)
-        return self._after_self_attention(stream, source, source_bias, False), past
+        return self._after_self_attention(stream, source, source_mask, False), past
 
-    def _after_self_attention(
-        self, stream: Tensor, source: KeysValues, source_bias: Tensor, training: bool
-    ) -> Tensor:
+    def _after_self_attention(self, stream: Tensor, source: KeysValues, source_mask: Tensor, training: bool) -> Tensor:
         entered = self.cross_attention_residual.enter(stream)
-        output = self.cross_attention(entered, source, source_bias, training=training)
+        output = self.cross_attention(entered, source, source_mask, training=training)
         stream = self.cross_attention_residual.leave(stream, output, training=training)
         output = self.feed_forward(self.feed_forward_residual.enter(stream), training=training)
         return self.feed_forward_residual.leave(stream, output, training=training)

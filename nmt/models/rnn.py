@@ -103,9 +103,7 @@ class RNN(Seq2Seq):
         self.alignment = ALIGNMENTS[attention](hidden_size, name="alignment")
         self.attend = dense(hidden_size, 2 * hidden_size, "attend", "glorot_uniform")
         self.readout = (
-            None
-            if embedding_size == hidden_size
-            else dense(embedding_size, hidden_size, "readout", "glorot_uniform")
+            None if embedding_size == hidden_size else dense(embedding_size, hidden_size, "readout", "glorot_uniform")
         )
         self._create_dropouts(dropout)
         self.built = True
@@ -170,9 +168,7 @@ class RNN(Seq2Seq):
         ones = ops.ones((batch_size, 1, self.hidden_size))
         return [self.layer_dropout(ones, training=training) for _ in self.decoder_cells[1:]]
 
-    def _advance(
-        self, projected: Tensor, state: RNNState, memory: AlignmentMemory, masks: list[Tensor]
-    ) -> RNNState:
+    def _advance(self, projected: Tensor, state: RNNState, memory: AlignmentMemory, masks: list[Tensor]) -> RNNState:
         """Take one step from the projected input (B, K, G*D) of the first layer."""
         if self.feed is not None:
             projected = projected + self.feed(state.attended)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from nmt.layers.attention import KeysValues, causal_bias, padding_bias
+from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.dropout import Dropout
 from nmt.layers.positions import sinusoidal_positions
 from nmt.layers.transformer import (
@@ -27,11 +27,11 @@ class TransformerMemory(NamedTuple):
     """The encoded source.
 
     sources: keys and values of each decoder layer, (B, H, S, D/H) each.
-    bias: score biases that hide the padding, (B, 1, 1, S).
+    mask: True where a source token is real, (B, 1, 1, S).
     """
 
     sources: tuple[KeysValues, ...]
-    bias: Tensor
+    mask: Tensor
 
 
 class Transformer(Seq2Seq):
@@ -74,9 +74,7 @@ class Transformer(Seq2Seq):
         seed: int,
         name: str = "transformer",
     ) -> None:
-        super().__init__(
-            vocabularies, embedding_size=hidden_size, tie_embeddings=tie_embeddings, seed=seed, name=name
-        )
+        super().__init__(vocabularies, embedding_size=hidden_size, tie_embeddings=tie_embeddings, seed=seed, name=name)
         if hidden_size % 2:
             raise ValueError(f"hidden_size must be even for sinusoidal positions, got {hidden_size}")
         self.hidden_size = hidden_size
@@ -103,20 +101,18 @@ class Transformer(Seq2Seq):
         memory = self._encode(source_ids, training)
         stream = self._embed(self.target_embedding(target_ids), 0, ops.shape(target_ids)[1])
         stream = self.target_dropout(stream, training=training)
-        bias = causal_bias(ops.shape(target_ids)[1])
+        mask = causal_mask(ops.shape(target_ids)[1])
         for block, source in zip(self.decoder_blocks, memory.sources, strict=True):
-            stream = block(stream, bias, source, memory.bias, training=training)
+            stream = block(stream, mask, source, memory.mask, training=training)
         return stream if self.decoder_norm is None else self.decoder_norm(stream)
 
     def encode(self, source_ids: Tensor) -> TransformerMemory:
         """Encode source ids (B, S), down to the keys and values that each decoder layer will look at."""
         return self._encode(source_ids, training=False)
 
-    def initial_state(
-        self, memory: TransformerMemory, beam_size: Tensor, max_length: Tensor
-    ) -> tuple[KeysValues, ...]:
+    def initial_state(self, memory: TransformerMemory, beam_size: Tensor, max_length: Tensor) -> tuple[KeysValues, ...]:
         """Return one empty past a decoder layer, (B, K, H, 0, D/H); a step makes it one position longer."""
-        batch_size = ops.shape(memory.bias)[0]
+        batch_size = ops.shape(memory.mask)[0]
         return tuple(block.self_attention.empty_past(batch_size, beam_size) for block in self.decoder_blocks)
 
     def decode_step(
@@ -127,19 +123,19 @@ class Transformer(Seq2Seq):
         stream = self._embed(self.target_embedding(token_ids), position, 1)
         pasts = []
         for block, past, source in zip(self.decoder_blocks, state, memory.sources, strict=True):
-            stream, past = block.step(stream, past, source, memory.bias)
+            stream, past = block.step(stream, past, source, memory.mask)
             pasts.append(past)
         hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
         return self.logits(hidden), tuple(pasts)
 
     def _encode(self, source_ids: Tensor, training: bool) -> TransformerMemory:
-        bias = padding_bias(token_mask(source_ids))
+        mask = padding_mask(token_mask(source_ids))
         stream = self._embed(self.source_embedding(source_ids), 0, ops.shape(source_ids)[1])
         stream = self.source_dropout(stream, training=training)
         for block in self.encoder_blocks:
-            stream = block(stream, bias, training=training)
+            stream = block(stream, mask, training=training)
         encoded = stream if self.encoder_norm is None else self.encoder_norm(stream)
-        return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), bias)
+        return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), mask)
 
     def _embed(self, vectors: Tensor, start: Tensor, length: Tensor) -> Tensor:
         """Scale looked up vectors (B, ., D) and add the positions start, start + 1, ..., `length` of them."""

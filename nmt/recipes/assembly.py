@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keras
-
 from nmt.config import (
     AdamSettings,
     AdamWSettings,
@@ -16,7 +14,7 @@ from nmt.config import (
     SGDSettings,
 )
 from nmt.training.limits import Limits
-from nmt.training.optimizers import build_adam, build_adamw, build_sgd
+from nmt.training.optimizers import Optimizer, build_adam, build_adamw, build_sgd
 from nmt.training.schedules import (
     ConstantSchedule,
     InverseSquareRootSchedule,
@@ -27,15 +25,13 @@ from nmt.training.schedules import (
 from nmt.training.trainer import Cadence
 
 
-def assemble_optimizer(settings: OptimizerSettings) -> keras.optimizers.Optimizer:
+def assemble_optimizer(settings: OptimizerSettings) -> Optimizer:
     """Build the optimizer that `training.optimizer` describes."""
     match settings:
         case AdamSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
             return build_adam(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
         case AdamWSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
-            return build_adamw(
-                learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay
-            )
+            return build_adamw(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay)
         case SGDSettings(learning_rate=rate, momentum=momentum, nesterov=nesterov):
             return build_sgd(learning_rate=rate, momentum=momentum, nesterov=nesterov)
 
@@ -58,7 +54,6 @@ def assemble_schedule(config: Config) -> Schedule:
                 minimum=settings.minimum_learning_rate,
                 warmup_updates=settings.warmup_updates,
             )
-
 
 
 def assemble_limits(config: Config) -> Limits:

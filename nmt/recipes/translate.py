@@ -60,9 +60,7 @@ def translate(
     return (
         TranslatedLine(source, translations)
         for chunk in chunks
-        for source, translations in zip(
-            chunk, translator.n_best(chunk, num_hypotheses, progress=progress), strict=True
-        )
+        for source, translations in zip(chunk, translator.n_best(chunk, num_hypotheses, progress=progress), strict=True)
     )
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.layers.attention import CrossAttention, SelfAttention, causal_bias, padding_bias
+from nmt.layers.attention import CrossAttention, SelfAttention, causal_mask, padding_mask
 
 HIDDEN_SIZE, NUM_HEADS = 6, 2
 
@@ -38,7 +38,7 @@ def test_self_attention_is_the_formula(seeds):
     queries, keys, values = np.split(product(layer.query_key_value, inputs), 3, axis=-1)
     allowed = np.broadcast_to(np.tril(np.ones((5, 5), bool)), (2, 5, 5))
     expected = product(layer.output_product, reference(queries, keys, values, allowed))
-    np.testing.assert_allclose(layer(inputs, causal_bias(5)), expected, atol=1e-5)
+    np.testing.assert_allclose(layer(inputs, causal_mask(5)), expected, atol=1e-5)
 
 
 def test_cross_attention_is_the_formula(seeds):
@@ -50,7 +50,7 @@ def test_cross_attention_is_the_formula(seeds):
     keys, values = np.split(product(layer.key_value, encoded), 2, axis=-1)
     allowed = np.broadcast_to(mask[:, None, :], (2, 4, 5))
     expected = product(layer.output_product, reference(product(layer.query, inputs), keys, values, allowed))
-    actual = layer(inputs, layer.keys_values(encoded), padding_bias(mask))
+    actual = layer(inputs, layer.keys_values(encoded), padding_mask(mask))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

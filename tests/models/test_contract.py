@@ -7,6 +7,7 @@ import pytest
 from nmt.backend.functions import Spec, compile_function
 from nmt.errors import ConfigError
 from nmt.models.contract import Vocabularies, resolve_ties
+from nmt.search import beam_search
 
 BEAM_SIZE = 3
 
@@ -134,3 +135,27 @@ def test_different_vocabularies_of_equal_size_are_refused(tie):
 def test_an_unknown_tie_is_refused():
     with pytest.raises(ConfigError, match="must be auto or one of none, source_target, target_output, all, got three"):
         resolve_ties("three", Vocabularies(7, 7, shared=True))
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_compiled_search_finds_what_an_eager_one_finds(build, both_kinds, source_ids, beam_size):
+    """Optimisers rewrite the loop; with one decoder layer one of them once returned nothing at all."""
+    model = build({**both_kinds, "num_encoder_layers": 1, "num_decoder_layers": 1})
+
+    def search(source_ids, max_length):
+        memory = model.encode(source_ids)
+        state = model.initial_state(memory, beam_size, 6)
+        return beam_search(
+            lambda token_ids, state: model.decode_step(token_ids, state, memory),
+            state,
+            batch_size=keras.ops.shape(source_ids)[0],
+            bos_id=2,
+            eos_id=3,
+            max_length=max_length,
+            beam_size=beam_size,
+        )
+
+    max_length = np.array([6, 4], "int32")
+    compiled = compile_function(search, [Spec((None, None), "int32"), Spec((None,), "int32")])
+    for one, other in zip(compiled(source_ids, max_length), search(source_ids, max_length), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)

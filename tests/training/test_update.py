@@ -50,9 +50,7 @@ def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, settings, mak
     """Finite differences in each tied and untied embedding matrix, ids repeated; then clip and step in NumPy."""
     batch, rate, clip = make_batch((4, 6), (5, 7)), 0.5, 0.05
     model = build(settings, tie)
-    updater = Updater(
-        model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=clip
-    )
+    updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=clip)
     before = weights_of(model)
 
     def mean_loss():

@@ -1,0 +1,108 @@
+"""Speed of the training step on real batches, as a share of the matrix peak measured in the same process.
+
+    MULTI30K=/path/to/corpus python benchmarks/training.py configs/multi30k_de_en_transformer.yaml
+
+Prints real target tokens a second, the padded share, GFLOP/s and the peaks of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from statistics import median
+
+import numpy as np
+
+from nmt.backend import session
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="+", help="config files, as for nmt train")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--updates", type=int, default=30, help="updates that are timed, in each of three rounds")
+    parser.add_argument("--threads", type=int, default=None)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse()
+    session.start(threads=arguments.threads)
+    from flops import forward_flops
+    from machine import matrix_peak
+
+    from nmt.config import load
+    from nmt.data import BatchStream, Prefetcher, open_store
+    from nmt.inference.opening import vocabularies_of
+    from nmt.models.builder import build_model
+    from nmt.recipes.assembly import assemble_schedule
+    from nmt.recipes.build_vocabulary import build_text
+    from nmt.recipes.train import assemble_updater
+
+    config = load(arguments.config, arguments.overrides)
+    text = build_text(config)
+    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    updater, schedule = assemble_updater(config, model), assemble_schedule(config)
+    flops = forward_flops(model)
+    train = config.data.train
+    with tempfile.TemporaryDirectory() as directory:
+        store = open_store(
+            directory, train.source_paths, train.target_paths, text=text, max_length=config.data.max_length
+        )
+        with Prefetcher(BatchStream(store, batch_tokens=config.training.batch_tokens, seed=config.seed)) as batches:
+            for update in range(1, 4):
+                updater.update([next(batches)], schedule.learning_rate(update))
+            rounds = []
+            for _ in range(3):
+                peaks = matrix_peak("float32"), matrix_peak("bfloat16")
+                rounds.append((measure(updater, schedule, batches, arguments.updates), peaks))
+    report(config, flops, rounds)
+
+
+def measure(updater, schedule, batches, updates: int) -> dict[str, float]:  # noqa: ANN001
+    """Time some updates and count what was in them."""
+    counts = {"source": 0, "target": 0, "source_cells": 0, "target_cells": 0, "waited": 0.0}
+    started = time.perf_counter()
+    for update in range(1, updates + 1):
+        waiting = time.perf_counter()
+        batch = next(batches)
+        counts["waited"] += time.perf_counter() - waiting
+        updater.update([batch], schedule.learning_rate(update))
+        counts["source"] += np.count_nonzero(batch.source_ids)
+        counts["target"] += np.count_nonzero(batch.target_output_ids)
+        counts["source_cells"] += batch.source_ids.size
+        counts["target_cells"] += batch.target_output_ids.size
+    return counts | {"seconds": time.perf_counter() - started, "updates": updates}
+
+
+def report(config, flops, rounds) -> None:  # noqa: ANN001
+    """Print the median of the rounds and their spread."""
+    shares, speeds = [], []
+    for counts, (float32_peak, bfloat16_peak) in rounds:
+        real = 3.0 * (flops.source * counts["source"] + flops.target * counts["target"]) / counts["seconds"]
+        padded = 3.0 * (flops.source * counts["source_cells"] + flops.target * counts["target_cells"])
+        padded /= counts["seconds"]
+        cells = counts["source_cells"] + counts["target_cells"]
+        share = real / float32_peak
+        shares.append(share)
+        speeds.append(counts["target"] / counts["seconds"])
+        print(
+            f"{counts['target'] / counts['seconds']:,.0f} real target tokens/s  "
+            f"{counts['seconds'] / counts['updates']:.3f} s an update  "
+            f"padding {1 - (counts['source'] + counts['target']) / cells:.1%}  "
+            f"{real / 1e9:.0f} GFLOP/s real, {padded / 1e9:.0f} padded  "
+            f"peak {float32_peak / 1e9:.0f} float32, {bfloat16_peak / 1e9:.0f} bfloat16  "
+            f"share {share:.3f} of float32, {real / bfloat16_peak:.3f} of bfloat16  "
+            f"waited for data {counts['waited'] / counts['seconds']:.2%}"
+        )
+    print(
+        f"batch_tokens {config.training.batch_tokens}: median {median(speeds):,.0f} real target tokens/s, "
+        f"{median(shares):.3f} of the float32 peak ({min(shares):.3f} to {max(shares):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
