@@ -42,9 +42,8 @@ def assert_equal(found, expected):
 def test_a_restored_model_is_the_same_and_so_is_its_next_update(manager, build, batch, update, kind, ties):
     model, optimizer = build(kind, ties, seed=1), keras.optimizers.Adam(0.05)
     average = MovingAverage(model, 0.5)
-    for _ in range(2):
-        update(model, optimizer)
-        average.update(optimizer.iterations)
+    update(model, optimizer)
+    average.update(optimizer.iterations)
     state = {"update": 2, "random": random_state(model)}
     manager.save(2, model=model, optimizer=optimizer, average=average.variables, state=state)
     logits, averages = np.asarray(model(batch)), values(average.variables)
@@ -56,7 +55,7 @@ def test_a_restored_model_is_the_same_and_so_is_its_next_update(manager, build, 
     restore_random_state(other, state["random"])
     np.testing.assert_array_equal(np.asarray(other(batch)), logits)
     assert_equal(values(other_average.variables), averages)
-    assert int(fresh.iterations) == 2
+    assert int(fresh.iterations) == 1
     update(other, fresh)
     assert_equal(values(named_variables(other)), values(named_variables(model)))
 
