@@ -149,8 +149,8 @@ class CheckpointManager:
         state: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         score: float | None = None,
-    ) -> None:
-        """Take the values as they are now and return; a thread writes them as `save` does.
+    ) -> Path:
+        """Copy the values as they are now and return where they will be; a thread writes them as `save` does.
 
         At most one checkpoint is being written: the next call of any other method here waits for it first, and
         raises what went wrong.
@@ -159,6 +159,7 @@ class CheckpointManager:
         contents = self._contents(update, model, optimizer, average, state, facts, score)
         self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing = self._writer.submit(self._write, contents)
+        return self.folder / checkpoint_name(update)
 
     def wait(self) -> Path | None:
         """Wait until the checkpoint given to `save_in_background` is on the disk, and return its folder.

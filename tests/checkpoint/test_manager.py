@@ -252,7 +252,8 @@ def test_saving_in_the_background_keeps_the_values_of_that_moment(tmp_path, smal
             variable.assign_add(np.ones(variable.shape, np.float32))
         assert manager.restore(model) == {"update": 1}  # waits for it
         assert_equal(values(named_variables(model)), expected)
-        manager.save_in_background(2, model=model)
+        path = manager.save_in_background(2, model=model)
+    assert path.is_dir()  # whoever leaves the manager waits too
     assert checkpoint_names(tmp_path / "checkpoints") == ["update-00000001", "update-00000002"]
 
 
