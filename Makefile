@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/travel
 
-.PHONY: quickstart test lint types check reference benchmarks clean
+.PHONY: quickstart test lint types check reference clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/nmt train configs/quickstart.yaml

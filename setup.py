@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nmt" / "version.py").read_text(encoding="utf-8"), re.MULTILINE)
 if VERSION is None:
-    raise RuntimeError("nmt/version.py has no line of the form __version__ = \"X.Y.Z\"")
+    raise RuntimeError('nmt/version.py has no line of the form __version__ = "X.Y.Z"')
 
 setup(
     name="nmt",

@@ -52,9 +52,7 @@ def _graph_scan(step: Step, initial: Any, inputs: Any, reverse: bool) -> tuple[A
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
     length = tf.shape(tf.nest.flatten(inputs)[0])[0]
     read = tf.nest.map_structure(lambda leaf: tf.TensorArray(leaf.dtype, size=length).unstack(leaf), inputs)
-    written = [
-        tf.TensorArray(leaf.dtype, size=length, element_shape=leaf.shape) for leaf in tf.nest.flatten(initial)
-    ]
+    written = [tf.TensorArray(leaf.dtype, size=length, element_shape=leaf.shape) for leaf in tf.nest.flatten(initial)]
 
     def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
         position = length - 1 - count if reverse else count

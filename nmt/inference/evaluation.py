@@ -66,9 +66,7 @@ def evaluate_files(
     return evaluate_lines(hypothesis_lines, reference_lines, tokenization=tokenization)
 
 
-def bleu(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION
-) -> Score:
+def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION) -> Score:
     """Compute corpus BLEU, cased, of detokenised text; see `evaluate_lines`."""
     if tokenization not in BLEU.TOKENIZERS:
         raise DataError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nmt.checkpoint import CheckpointManager, has_checkpoint
+from nmt.checkpoint import CheckpointManager, has_checkpoint, list_checkpoints, read_manifest
 from nmt.config import Config, PlateauSettings, advice, changed_settings, load, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, check_corpus, evaluation_batches, open_store, read_pairs
 from nmt.errors import ConfigError
@@ -119,6 +119,21 @@ def refuse_other_settings(config: Config, directory: Path) -> None:
         )
 
 
+def refuse_other_corpus(directory: Path, store: TokenStore) -> None:
+    """Refuse to go on with a run whose training corpus has changed under the same name.
+
+    Raises:
+        ConfigError: if the text is not what the last checkpoint was trained on.
+    """
+    for checkpoint in list_checkpoints(directory)[-1:]:
+        trained_on = read_manifest(checkpoint.path).facts.get("data_hash")
+        if trained_on not in (None, store.content_hash):
+            raise ConfigError(
+                f"{directory} holds a run on another training corpus: the text in data.train has changed since "
+                f"{checkpoint.name}; bring it back, choose another model_directory, or start anew with --overwrite"
+            )
+
+
 def check_corpora(config: Config, *, fresh: bool) -> None:
     """Read the corpora once and refuse what cannot be used, before anything is written.
 
@@ -170,6 +185,7 @@ def _train(
         text=text,
         max_length=config.data.max_length,
     )
+    refuse_other_corpus(directory, store)
     _describe(model, text, store)
     stream = BatchStream(store, batch_tokens=training.batch_tokens, seed=config.seed)
     own: list[Reporter] = [LogReporter(), MetricsFile(directory / "metrics.jsonl")]

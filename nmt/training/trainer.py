@@ -118,7 +118,10 @@ class Trainer:
             TrainingError: if the loss was not finite for `MAX_SKIPPED_IN_ROW` updates in a row.
             CheckpointError: if the directory cannot be restored from or written to.
         """
-        self.restore()
+        finished = self.restore() and self.limits.reached(self.state)
+        if finished and self.state.validated_update == self.state.update:
+            self._notice(f"nothing to do: this run was ended by {finished}; raise that limit to go on")
+            return TrainingResult(self.state.update, finished, self.state.best_score)
         self._clock = time.monotonic() - self.state.trained_seconds
         for reporter in self.reporters:
             reporter.on_start(self.state.update)

@@ -110,15 +110,17 @@ def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(DataError, match="nowhere/out: cannot be written: No such file"), text_output(
-        tmp_path / "nowhere" / "out"
+    with (
+        pytest.raises(DataError, match="nowhere/out: cannot be written: No such file"),
+        text_output(tmp_path / "nowhere" / "out"),
     ):
         pytest.fail("opened")
     with pytest.raises(DataError, match="cannot be written: Is a directory"), text_output(tmp_path):
         pytest.fail("opened")
-    with pytest.raises(DataError, match="/dev/full: cannot be written: No space"), text_output(
-        lines_module.Path("/dev/full")
-    ) as write:
+    with (
+        pytest.raises(DataError, match="/dev/full: cannot be written: No space"),
+        text_output(lines_module.Path("/dev/full")) as write,
+    ):
         write("a")
 
 

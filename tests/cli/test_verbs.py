@@ -142,9 +142,7 @@ def test_train_says_how_it_ended(run_nmt, untrained_config, train_with):
         return TrainedModel(Path("runs/x"), 1234, "max_updates: 1234", 0.5)
 
     train_with(train)
-    outcome = run_nmt(
-        "train", untrained_config, "--overwrite", "--set", "seed=7", "--set", "training.max_updates=1234"
-    )
+    outcome = run_nmt("train", untrained_config, "--overwrite", "--set", "seed=7", "--set", "training.max_updates=1234")
     assert outcome == (0, "", "update 7\nruns/x: 1,234 updates, ended by max_updates: 1234\n")
     assert calls == [(7, 1234, True, [])]
 

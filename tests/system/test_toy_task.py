@@ -1,7 +1,6 @@
 """From raw text through the command line to a model that has learned its task; interrupted = uninterrupted."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -124,7 +123,7 @@ def test_a_score_is_what_teacher_forcing_gives_the_same_tokens(run):
 def test_a_finished_run_says_so(run, config, capsys):
     before = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert main(["train", str(config)]) == 0
-    assert "450 updates, ended by max_updates: 450" in capsys.readouterr().err
+    assert "nothing to do: this run was ended by max_updates: 450" in capsys.readouterr().err
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
 
 
@@ -136,6 +135,17 @@ def test_other_settings_are_refused_by_name(run, config, capsys):
     assert "training.batch_tokens" in message
     assert "search.beam_size" not in message
     assert "--overwrite" in message
+
+
+def test_a_changed_corpus_is_refused(run, corpus, config, capsys):
+    path = corpus / "train.en"
+    original = path.read_text(encoding="utf-8")
+    path.write_text(original.replace("one", "won", 1), encoding="utf-8")
+    try:
+        assert main(["train", str(config), "--set", "training.max_updates=460"]) == 1
+    finally:
+        path.write_text(original, encoding="utf-8")
+    assert "the text in data.train has changed since update-00000450" in capsys.readouterr().err
 
 
 def test_figures_and_samples_are_kept(run):
@@ -173,9 +183,7 @@ def test_stopped_and_continued_equals_uninterrupted(corpus, config):
     assert main(["train", str(config), "--set", f"model_directory={whole}", *end]) == 0
 
     command = [sys.executable, "-m", "nmt", "train", str(config), "--set", f"model_directory={cut}", *MICRO]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("update 5"):
             process.send_signal(signal.SIGTERM)
