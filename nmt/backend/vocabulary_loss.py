@@ -17,6 +17,9 @@ _LEAST_ROWS = 64
 _BLOCK_LOGITS = 2**22
 """Logits in a block: 16 MiB of float32, about what a last-level cache holds."""
 
+_LEAST_PROBABILITY = 1e-37
+"""What a probability that underflows counts as: the loss of one token ends at 85 nats; gradients are not cut."""
+
 
 def summed_cross_entropy(hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, differentiable by the first three.
@@ -53,14 +56,14 @@ def _loss_and_gradients(
     ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor, Tensor]:
         start, end = block * count // blocks, (block + 1) * count // blocks  # blocks of nearly equal size
         part = hidden[start:end]
-        logits = tf.nn.bias_add(tf.matmul(part, embeddings, transpose_b=True), bias)
-        losses, by_logits = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=targets[start:end])
+        probabilities = tf.nn.softmax(tf.nn.bias_add(tf.matmul(part, embeddings, transpose_b=True), bias))
+        right = tf.gather(probabilities, targets[start:end], axis=1, batch_dims=1)
         return (
             block + 1,
-            total + tf.reduce_sum(losses),
-            by_hidden.write(block, tf.matmul(by_logits, embeddings)),
-            by_embeddings + tf.matmul(by_logits, part, transpose_a=True),
-            by_bias + tf.reduce_sum(by_logits, axis=0),
+            total - tf.reduce_sum(tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))),
+            by_hidden.write(block, tf.matmul(probabilities, embeddings)),
+            by_embeddings + tf.matmul(probabilities, part, transpose_a=True),
+            by_bias + tf.reduce_sum(probabilities, axis=0),
         )
 
     array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, hidden.shape[1]], infer_shape=False)
@@ -68,4 +71,10 @@ def _loss_and_gradients(
     _, total, by_hidden, by_embeddings, by_bias = tf.while_loop(
         lambda block, *_: block < blocks, turn, start, parallel_iterations=1
     )
-    return total, (by_hidden.concat(), by_embeddings, by_bias)
+    # So far the gradients are those of the log normalisers. The logits of the targets come off row by row, which
+    # spares a pass over all probabilities.
+    return total, (
+        by_hidden.concat() - tf.gather(embeddings, targets),
+        tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], hidden),
+        tf.tensor_scatter_nd_sub(by_bias, targets[:, None], tf.ones_like(hidden[:, 0])),
+    )

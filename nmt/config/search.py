@@ -16,7 +16,7 @@ class SearchSettings(Section):
     )
     batch_size: int = setting(64, "Sentences translated at once.", at_least=1)
     max_length_ratio: float = setting(
-        2.0, "A translation has at most max_length_ratio * source length + max_length_offset tokens.", at_least=0
+        1.5, "A translation has at most max_length_ratio * source length + max_length_offset tokens.", at_least=0
     )
     max_length_offset: int = setting(10, "Tokens added to that limit.", at_least=0)
     max_length: int = setting(256, "Tokens of a translation at most, whatever the source's length.", at_least=1)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
+from nmt.backend.kernels import move_towards
 from nmt.tying import named_variables
 from nmt.types import Tensor
 
@@ -35,8 +36,7 @@ class MovingAverage:
         count = ops.cast(count, "float32")
         share = 1.0 - ops.minimum(self.decay, (1.0 + count) / (10.0 + count))
         for path, average in self.variables.items():
-            value = ops.convert_to_tensor(average)
-            average.assign(value + share * (ops.convert_to_tensor(self._weights[path]) - value))
+            move_towards(average, ops.convert_to_tensor(self._weights[path]), share)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
+from nmt.backend.kernels import sum_of_squares
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq
 from nmt.training.average import MovingAverage
@@ -136,7 +137,7 @@ class Updater:
 
     def _apply(self, sums: LossSums, gradients: list[Tensor], learning_rate: Tensor) -> tuple[Tensor, Tensor]:
         """Clip and apply the gradients of a summed loss; return their norm and whether they were applied."""
-        norm = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients)) / sums.tokens
+        norm = ops.sqrt(sum_of_squares(gradients)) / sums.tokens
         finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
         scale = 1.0 / sums.tokens
         if self.clip_norm is not None:
