@@ -2,7 +2,9 @@
 
     python benchmarks/decoding.py runs/multi30k_de_en_transformer
 
-Translates the test set of the run three times and prints output tokens a second, GFLOP/s and the peak.
+Translates the test set of the run three times and prints output tokens a second, GFLOP/s and the peak. With --length
+every translation is made exactly so long: the speed of a step, without what sentences of unequal length cost and
+without the steps after which a search is sure of its best hypothesis.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run", help="model directory")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--length", type=int, default=None, help="tokens of every translation, EOS counted")
     parser.add_argument("--threads", type=int, default=None)
     return parser.parse_args()
 
@@ -35,6 +38,9 @@ def main() -> None:
     from nmt.data import read_lines
 
     translator = nmt.Translator.load(arguments.run)
+    if arguments.length is not None:
+        exact = {"min_length": arguments.length, "max_length": arguments.length, "max_length_offset": arguments.length}
+        translator.search = translator.search.model_copy(update=exact)
     config = nmt.load_config(f"{arguments.run}/config.yaml")
     if config.data.test is None:
         raise SystemExit("the run has no test set: set data.test")
@@ -57,7 +63,7 @@ def main() -> None:
             f"{operations / seconds / 1e9:.0f} GFLOP/s  peak {peak / 1e9:.0f} float32  share {shares[-1]:.3f}"
         )
     print(
-        f"beam {arguments.beam_size}, batch {arguments.batch_size}: median {median(shares):.3f} of the float32 peak "
+        f"beam {arguments.beam_size}, batch {arguments.batch_size}, length {arguments.length or 'natural'}: median {median(shares):.3f} of the float32 peak "
         f"({min(shares):.3f} to {max(shares):.3f})"
     )
 

@@ -51,7 +51,7 @@ class RNNSettings(Section):
     cell: Literal["gru", "lstm"] = setting("gru", "The recurrent cell.")
     embedding_size: int = setting(256, "Width of the embeddings.", at_least=1)
     hidden_size: int = setting(512, "Width of the recurrent states.", at_least=1)
-    num_encoder_layers: int = setting(1, "Layers that read the source; the first one reads both ways.", at_least=1)
+    num_encoder_layers: int = setting(1, "Layers that read the source, each of them both ways.", at_least=1)
     num_decoder_layers: int = setting(1, "Layers that write the target.", at_least=1)
     attention: Literal["additive", "multiplicative"] = setting(
         "additive", "How the source is attended to: Bahdanau et al. (2015) or Luong et al. (2015)."

@@ -36,7 +36,7 @@ class TrainingSettings(Section):
     save_every_updates: int = setting(500, "Updates from one checkpoint to the next.", may_change=True, at_least=1)
     log_every_updates: int = setting(50, "Updates from one line of the log to the next.", may_change=True, at_least=1)
     keep_last: int = setting(3, "The newest checkpoints that are kept.", may_change=True, at_least=1)
-    keep_best: int = setting(1, "The best checkpoints that are kept besides.", may_change=True, at_least=0)
+    keep_best: int = setting(1, "The best checkpoints that are kept besides.", may_change=True, at_least=1)
     label_smoothing: float = setting(0.1, "Probability taken from the right token and spread.", at_least=0, below=1)
     ema_decay: float | None = setting(
         None,

@@ -16,12 +16,12 @@ class AlignmentMemory(NamedTuple):
 
     values: the encoder's outputs, (B, S, D).
     keys: the part of the scores that does not depend on the query, (B, S, A).
-    bias: score biases that hide the padding, (B, 1, S).
+    mask: True where a source token is real, (B, 1, S).
     """
 
     values: Tensor
     keys: Tensor
-    bias: Tensor
+    mask: Tensor
 
 
 class Alignment(keras.layers.Layer):
@@ -38,13 +38,12 @@ class Alignment(keras.layers.Layer):
 
     def memory(self, encoded: Tensor, mask: Tensor) -> AlignmentMemory:
         """Prepare the encoder's outputs (B, S, D) with their mask (B, S), once a sentence."""
-        bias = ops.cast(ops.logical_not(mask), "float32")[:, None, :] * MASKED_SCORE
-        return AlignmentMemory(encoded, self.keys(encoded), bias)
+        return AlignmentMemory(encoded, self.keys(encoded), mask[:, None, :])
 
     def call(self, queries: Tensor, memory: AlignmentMemory) -> Tensor:
         """Average the encoder's outputs for queries (B, K, D), to contexts (B, K, D)."""
-        weights = ops.softmax(self.scores(queries, memory.keys) + memory.bias)  # (B, K, S)
-        return ops.matmul(weights, memory.values)
+        scores = ops.where(memory.mask, self.scores(queries, memory.keys), MASKED_SCORE)  # (B, K, S)
+        return ops.matmul(ops.softmax(scores), memory.values)
 
     def keys(self, encoded: Tensor) -> Tensor:
         """Map the encoder's outputs (B, S, D) to keys (B, S, A)."""

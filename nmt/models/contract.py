@@ -10,13 +10,19 @@ from keras import ops
 
 from nmt.errors import ConfigError
 from nmt.layers.embedding import TokenEmbedding
+from nmt.tying import TieGroup
 from nmt.types import Memory, State, Tensor
 
 PAD_ID = 0
 """The id of padding in all token ids; a mask is True where an id differs from it."""
 
-TIE_SETTINGS = ("none", "source_target", "target_output", "all")
-"""What `tie_embeddings` may be once the vocabularies are known (`auto` is resolved before)."""
+TIED_ROLES = {
+    "none": (),
+    "source_target": ("source_embedding", "target_embedding"),
+    "target_output": ("target_embedding", "output_projection"),
+    "all": ("source_embedding", "target_embedding", "output_projection"),
+}
+"""The roles that are one variable, by what `tie_embeddings` may be (`auto` is resolved before)."""
 
 
 class Vocabularies(NamedTuple):
@@ -32,10 +38,10 @@ class Vocabularies(NamedTuple):
 
 
 def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
-    """Turn a setting into one of `TIE_SETTINGS`, or refuse it.
+    """Turn a setting into one of `TIED_ROLES`, or refuse it.
 
     Args:
-        tie_embeddings: `auto` or one of `TIE_SETTINGS`. `auto` means `all` where the vocabulary is shared,
+        tie_embeddings: `auto` or one of `TIED_ROLES`. `auto` means `all` where the vocabulary is shared,
             else `target_output`.
         vocabularies: what the two sides have.
 
@@ -44,8 +50,8 @@ def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     """
     if tie_embeddings == "auto":
         return "all" if vocabularies.shared else "target_output"
-    if tie_embeddings not in TIE_SETTINGS:
-        known = ", ".join(TIE_SETTINGS)
+    if tie_embeddings not in TIED_ROLES:
+        known = ", ".join(TIED_ROLES)
         raise ConfigError(f"model.tie_embeddings must be auto or one of {known}, got {tie_embeddings}")
     if tie_embeddings in ("source_target", "all") and not vocabularies.shared:
         raise ConfigError(
@@ -67,7 +73,7 @@ class Seq2Seq(keras.Model):
         vocabularies: sizes of the two vocabularies, and whether they are one.
         embedding_size: E.
         tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
-        seed: of the initial weights and of dropout.
+        seed: of dropout; the initial weights are drawn inside `seeded_weights`.
         name: name of the model.
 
     Raises:
@@ -78,7 +84,6 @@ class Seq2Seq(keras.Model):
         self, vocabularies: Vocabularies, *, embedding_size: int, tie_embeddings: str, seed: int, name: str
     ) -> None:
         super().__init__(name=name)
-        keras.utils.set_random_seed(seed)  # initialisers draw from the global generator
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.vocabularies = vocabularies
         self.tie_embeddings = resolve_ties(tie_embeddings, vocabularies)
@@ -98,6 +103,15 @@ class Seq2Seq(keras.Model):
             if ties in ("target_output", "all")
             else TokenEmbedding(sizes.target_size, embedding_size, name="output_projection")
         )
+
+    def declared_ties(self) -> list[TieGroup]:
+        """Return the ties that the setting asks for, whatever the variables are; `verify_ties` compares them."""
+        roles = TIED_ROLES[self.tie_embeddings]
+        if not roles:
+            return []
+        paths = tuple(f"{role}/embeddings" for role in roles)
+        shape = tuple(getattr(self, roles[0]).embeddings.shape)
+        return [TieGroup("=".join(roles), paths, paths[0], shape)]
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
         """Score the next token at every target position, all positions at once (teacher forcing).

@@ -11,6 +11,7 @@ from nmt.layers.alignment import ALIGNMENTS, AlignmentMemory
 from nmt.layers.attention import dense
 from nmt.layers.dropout import Dropout
 from nmt.layers.recurrent import CELLS, BidirectionalLayer
+from nmt.layers.seeding import seeded_weights
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
@@ -80,32 +81,35 @@ class RNN(Seq2Seq):
         seed: int,
         name: str = "rnn",
     ) -> None:
-        super().__init__(
-            vocabularies, embedding_size=embedding_size, tie_embeddings=tie_embeddings, seed=seed, name=name
-        )
-        kind = CELLS[cell]
-        self.hidden_size = hidden_size
-        self.input_feeding = input_feeding
-        self.encoder_layers = [
-            BidirectionalLayer(kind, embedding_size if i == 0 else hidden_size, hidden_size, name=f"encoder_{i}")
-            for i in range(num_encoder_layers)
-        ]
-        self.decoder_cells = [
-            kind(embedding_size if i == 0 else hidden_size, hidden_size, name=f"decoder_{i}")
-            for i in range(num_decoder_layers)
-        ]
-        gates = kind.num_gates * hidden_size
-        self.feed = dense(gates, hidden_size, "feed", "glorot_uniform") if input_feeding else None
-        self.bridges = [
-            dense(kind.state_parts * hidden_size, hidden_size, f"bridge_{i}", "glorot_uniform")
-            for i in range(num_decoder_layers)
-        ]
-        self.alignment = ALIGNMENTS[attention](hidden_size, name="alignment")
-        self.attend = dense(hidden_size, 2 * hidden_size, "attend", "glorot_uniform")
-        self.readout = (
-            None if embedding_size == hidden_size else dense(embedding_size, hidden_size, "readout", "glorot_uniform")
-        )
-        self._create_dropouts(dropout)
+        with seeded_weights(seed):
+            super().__init__(
+                vocabularies, embedding_size=embedding_size, tie_embeddings=tie_embeddings, seed=seed, name=name
+            )
+            kind = CELLS[cell]
+            self.hidden_size = hidden_size
+            self.input_feeding = input_feeding
+            self.encoder_layers = [
+                BidirectionalLayer(kind, embedding_size if i == 0 else hidden_size, hidden_size, name=f"encoder_{i}")
+                for i in range(num_encoder_layers)
+            ]
+            self.decoder_cells = [
+                kind(embedding_size if i == 0 else hidden_size, hidden_size, name=f"decoder_{i}")
+                for i in range(num_decoder_layers)
+            ]
+            gates = kind.num_gates * hidden_size
+            self.feed = dense(gates, hidden_size, "feed", "glorot_uniform") if input_feeding else None
+            self.bridges = [
+                dense(kind.state_parts * hidden_size, hidden_size, f"bridge_{i}", "glorot_uniform")
+                for i in range(num_decoder_layers)
+            ]
+            self.alignment = ALIGNMENTS[attention](hidden_size, name="alignment")
+            self.attend = dense(hidden_size, 2 * hidden_size, "attend", "glorot_uniform")
+            self.readout = (
+                None
+                if embedding_size == hidden_size
+                else dense(embedding_size, hidden_size, "readout", "glorot_uniform")
+            )
+            self._create_dropouts(dropout)
         self.built = True
 
     def _create_dropouts(self, rate: float) -> None:

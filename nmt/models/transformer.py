@@ -17,6 +17,7 @@ from nmt.layers.transformer import (
     PreNormResidual,
     layer_norm,
 )
+from nmt.layers.seeding import seeded_weights
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
@@ -74,26 +75,29 @@ class Transformer(Seq2Seq):
         seed: int,
         name: str = "transformer",
     ) -> None:
-        super().__init__(vocabularies, embedding_size=hidden_size, tie_embeddings=tie_embeddings, seed=seed, name=name)
-        if hidden_size % 2:
-            raise ValueError(f"hidden_size must be even for sinusoidal positions, got {hidden_size}")
-        self.hidden_size = hidden_size
-        settings = BlockSettings(
-            hidden_size=hidden_size,
-            ffn_size=ffn_size,
-            num_heads=num_heads,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            ffn_dropout=ffn_dropout,
-            residual=RESIDUALS[norm],
-            seed_generator=self.seed_generator,
-        )
-        self.source_dropout = Dropout(dropout, self.seed_generator, name="source_dropout")
-        self.target_dropout = Dropout(dropout, self.seed_generator, name="target_dropout")
-        self.encoder_blocks = [EncoderBlock(settings, name=f"encoder_{i}") for i in range(num_encoder_layers)]
-        self.decoder_blocks = [DecoderBlock(settings, name=f"decoder_{i}") for i in range(num_decoder_layers)]
-        self.encoder_norm = layer_norm(hidden_size, "encoder_norm") if norm == "pre" else None
-        self.decoder_norm = layer_norm(hidden_size, "decoder_norm") if norm == "pre" else None
+        with seeded_weights(seed):
+            super().__init__(
+                vocabularies, embedding_size=hidden_size, tie_embeddings=tie_embeddings, seed=seed, name=name
+            )
+            if hidden_size % 2:
+                raise ValueError(f"hidden_size must be even for sinusoidal positions, got {hidden_size}")
+            self.hidden_size = hidden_size
+            settings = BlockSettings(
+                hidden_size=hidden_size,
+                ffn_size=ffn_size,
+                num_heads=num_heads,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                ffn_dropout=ffn_dropout,
+                residual=RESIDUALS[norm],
+                seed_generator=self.seed_generator,
+            )
+            self.source_dropout = Dropout(dropout, self.seed_generator, name="source_dropout")
+            self.target_dropout = Dropout(dropout, self.seed_generator, name="target_dropout")
+            self.encoder_blocks = [EncoderBlock(settings, name=f"encoder_{i}") for i in range(num_encoder_layers)]
+            self.decoder_blocks = [DecoderBlock(settings, name=f"decoder_{i}") for i in range(num_decoder_layers)]
+            self.encoder_norm = layer_norm(hidden_size, "encoder_norm") if norm == "pre" else None
+            self.decoder_norm = layer_norm(hidden_size, "decoder_norm") if norm == "pre" else None
         self.built = True
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:

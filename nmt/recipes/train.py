@@ -6,10 +6,11 @@ import hashlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nmt.checkpoint import CheckpointManager, has_checkpoint, list_checkpoints, read_manifest
 from nmt.config import Config, PlateauSettings, advice, changed_settings, load, to_yaml, write
@@ -22,7 +23,7 @@ from nmt.inference.translator import Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.build_vocabulary import build_text, find_text
+from nmt.recipes.build_vocabulary import build_text, find_text, save_text
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
 from nmt.training.events import Reporter, Sample, Validation
@@ -32,21 +33,16 @@ from nmt.training.tensorboard import TensorBoardReporter
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
 from nmt.training.validation import TokenScorer
-from nmt.tying import named_variables, tie_groups
+from nmt.tying import named_variables, tie_groups, verify_ties
 
 logger = logging.getLogger(__name__)
 
-RUN_FILES = (
-    CONFIG_NAME,
-    "tokenizer*",
-    "vocabulary*",
-    "checkpoints",
-    "metrics.jsonl",
-    "train.log",
-    "logs",
-    "token_store",
-)
-"""What a run writes into its directory."""
+METRICS_NAME, LOG_NAME, EVENTS_NAME = "metrics.jsonl", "train.log", "logs"
+RUN_FILES = (CONFIG_NAME, "checkpoints", METRICS_NAME, LOG_NAME, EVENTS_NAME)
+"""What a run writes into its directory, besides tokenizers and token store, which replace what was there."""
+
+VALIDATION_BATCH_TOKENS = 1024
+"""Small, since validation holds the logits of a whole batch where training does not."""
 
 MAX_LOGGED_LOSS = 700.0
 """exp of a larger loss is beyond a float."""
@@ -94,12 +90,34 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
     check_corpora(config, fresh=overwrite or not has_checkpoint(directory))
     training = config.training
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
+        found = None if overwrite else find_text(config)
+        text = found or assemble_text(config)
+        model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+        store = open_training_store(config, text)
         if overwrite:
             delete_run(directory)
-        text = prepare_text(config)
+        if found is None:
+            save_text(config, text)
         write(config, directory / CONFIG_NAME)
-        with log_to_file(directory / "train.log"):
-            return _train(config, text, checkpoints, reporters)
+        with log_to_file(directory / LOG_NAME):
+            return _train(config, text, model, store, checkpoints, reporters)
+
+
+def assemble_text(config: Config) -> TextPair:
+    """Build vocabulary and tokenizers, and say so, since it can take a while."""
+    logger.info("building the vocabulary")
+    return build_text(config)
+
+
+def open_training_store(config: Config, text: TextPair) -> TokenStore:
+    """Open the token store of the training corpus; it is encoded where that was not done yet."""
+    return open_store(
+        config.token_store_directory,
+        config.data.train.source_paths,
+        config.data.train.target_paths,
+        text=text,
+        max_length=config.data.max_length,
+    )
 
 
 def refuse_other_settings(config: Config, directory: Path) -> None:
@@ -119,19 +137,20 @@ def refuse_other_settings(config: Config, directory: Path) -> None:
         )
 
 
-def refuse_other_corpus(directory: Path, store: TokenStore) -> None:
-    """Refuse to go on with a run whose training corpus has changed under the same name.
+def refuse_other_data(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose training corpus or tokenizers have changed under the same name.
 
     Raises:
-        ConfigError: if the text is not what the last checkpoint was trained on.
+        ConfigError: if they are not what the last checkpoint was trained on.
     """
     for checkpoint in list_checkpoints(directory)[-1:]:
-        trained_on = read_manifest(checkpoint.path).facts.get("data_hash")
-        if trained_on not in (None, store.content_hash):
-            raise ConfigError(
-                f"{directory} holds a run on another training corpus: the text in data.train has changed since "
-                f"{checkpoint.name}; bring it back, choose another model_directory, or start anew with --overwrite"
-            )
+        before = read_manifest(checkpoint.path).facts
+        for key, what in (("data_hash", "text in data.train has"), ("tokenizers", "tokenizers have")):
+            if before.get(key) not in (None, facts[key]):
+                raise ConfigError(
+                    f"{directory} holds a run on other data: the {what} changed since {checkpoint.name}; bring them "
+                    "back, choose another model_directory, or start anew with --overwrite"
+                )
 
 
 def check_corpora(config: Config, *, fresh: bool) -> None:
@@ -151,49 +170,38 @@ def check_corpora(config: Config, *, fresh: bool) -> None:
 
 def delete_run(directory: Path) -> None:
     """Delete what a run wrote into its directory, and nothing else."""
-    for pattern in RUN_FILES:
-        for path in directory.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-def prepare_text(config: Config) -> TextPair:
-    """Load the vocabulary and tokenizers of the model directory, or build and save them.
-
-    Raises:
-        DataError: if the corpus or the saved files cannot be used.
-    """
-    text = find_text(config)
-    if text is None:
-        logger.info("building the vocabulary")
-        text = build_text(config)
-        text.save(config.model_directory)
-    return text
+    for path in (directory / name for name in RUN_FILES):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _train(
-    config: Config, text: TextPair, checkpoints: CheckpointManager, reporters: Sequence[Reporter]
+    config: Config,
+    text: TextPair,
+    model: Seq2Seq,
+    store: TokenStore,
+    checkpoints: CheckpointManager,
+    reporters: Sequence[Reporter],
 ) -> TrainedModel:
     directory, training = Path(config.model_directory), config.training
-    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
-    store = open_store(
-        config.token_store_directory,
-        config.data.train.source_paths,
-        config.data.train.target_paths,
-        text=text,
-        max_length=config.data.max_length,
-    )
-    refuse_other_corpus(directory, store)
+    facts = {
+        "config_hash": config_hash(config),
+        "data_hash": store.content_hash,
+        "tokenizers": [text.source.fingerprint, text.target.fingerprint],
+    }
+    refuse_other_data(directory, facts)
     _describe(model, text, store)
+    updater = assemble_updater(config, model)
+    verify_ties(model, model.declared_ties(), updater.optimizer)
     stream = BatchStream(store, batch_tokens=training.batch_tokens, seed=config.seed)
-    own: list[Reporter] = [LogReporter(), MetricsFile(directory / "metrics.jsonl")]
+    own: list[Reporter] = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
     if training.tensorboard:
-        own.append(TensorBoardReporter(directory / "logs"))
+        own.append(TensorBoardReporter(directory / EVENTS_NAME))
     with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
         trainer = Trainer(
-            assemble_updater(config, model),
+            updater,
             batches,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
@@ -203,7 +211,7 @@ def _train(
             micro_batches=round((training.effective_batch_tokens or training.batch_tokens) / training.batch_tokens),
             metric=training.early_stopping.metric if training.early_stopping else "bleu",
             schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
-            facts={"config_hash": config_hash(config), "data_hash": store.content_hash},
+            facts=facts,
             reporters=all_reporters,
         )
         result = trainer.run()
@@ -232,7 +240,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
     corpus, training = config.data.validation, config.training
     pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
     sources, references = [source for source, _ in pairs], [target for _, target in pairs]
-    batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=training.batch_tokens)]
+    batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
     scorer, translator = TokenScorer(model), Translator(model, text, config.search)
 
     def validate() -> Validation:

@@ -54,3 +54,18 @@ def loss_sums(
     mean_logits = ops.sum(ops.sum(hidden, axis=0) * ops.mean(embeddings, axis=0)) + tokens * ops.mean(bias)
     smoothed = cross_entropy + label_smoothing * (target_logits - mean_logits)
     return LossSums(smoothed, cross_entropy, tokens)
+
+
+def plain_loss_sums(
+    model: Seq2Seq, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor, *, label_smoothing: float
+) -> LossSums:
+    """Compute what `loss_sums` computes in `keras.ops` alone, all logits at once.
+
+    XLA needs it, since it cannot compile a selection of rows; arguments are those of `loss_sums`.
+    """
+    logits = model((source_ids, target_input_ids), training=True)  # (B, T, V)
+    mask = ops.cast(token_mask(target_output_ids), logits.dtype)
+    right = ops.take_along_axis(logits, target_output_ids[:, :, None], axis=2)[:, :, 0]  # (B, T)
+    cross_entropy = ops.sum((ops.logsumexp(logits, axis=-1) - right) * mask)
+    smoothed = cross_entropy + label_smoothing * ops.sum((right - ops.mean(logits, axis=-1)) * mask)
+    return LossSums(smoothed, cross_entropy, ops.cast(ops.sum(mask), "float32"))

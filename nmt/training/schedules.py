@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -103,8 +104,8 @@ class PlateauSchedule(Schedule):
         return reduced * _warmup(update, self.warmup_updates)
 
     def observe(self, score: float) -> None:
-        """Count validations without a new best, and reduce after `patience` of them."""
-        if self.best is None or score > self.best:
+        """Count validations without a new best, and reduce after `patience` of them; no number is no best."""
+        if math.isfinite(score) and (self.best is None or score > self.best):
             self.best = score
             self.validations_without_best = 0
             return

@@ -12,8 +12,10 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
+class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt, it is no error
     """A run was stopped by a signal, after its checkpoint was saved.
+
+    No `Exception`: Keras wraps those that pass through a layer, and one can while a model is being traced.
 
     Args:
         signal_number: the signal; a process that ends because of it exits with 128 + signal_number.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from nmt.errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -35,7 +37,8 @@ class TrainingState:
     update: updates made.
     epoch, batch: the cursor, the next batch to be drawn.
     random: states of the seed generators; filled in when the state is saved.
-    schedule: state of the learning rate schedule.
+    schedule: state of the learning rate schedule; likewise.
+    metric: what the scores are, a key of `METRICS`.
     best_score: best validation score, higher is better; None before the first.
     validations_without_best: validations since then.
     validated_update: the update after which the last validation was made, 0 before the first.
@@ -50,6 +53,7 @@ class TrainingState:
     batch: int = 0
     random: dict[str, list[int]] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    metric: str = "bleu"
     best_score: float | None = None
     validations_without_best: int = 0
     validated_update: int = 0
@@ -64,6 +68,15 @@ class TrainingState:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
-        """Return the state that `to_json` wrote."""
-        state = cls(**values)
-        return replace(state, pending=Pending(**values["pending"]))
+        """Return the state that `to_json` wrote.
+
+        Raises:
+            CheckpointError: if another version of the toolkit wrote it.
+        """
+        try:
+            return replace(cls(**values), pending=Pending(**values["pending"]))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"the state of the run was saved by another version of nmt ({error}): go on with that version, or "
+                "start anew with --overwrite"
+            ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import numpy as np
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
-from nmt.errors import TrainingError
+from nmt.errors import ConfigError, TrainingError
 from nmt.text.vocabulary import PAD_ID
 from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.limits import Limits
@@ -104,7 +105,7 @@ class Trainer:
         self.schedule_metric = schedule_metric
         self.facts = dict(facts or {})
         self.reporters = reporters
-        self.state = TrainingState()
+        self.state = TrainingState(metric=metric)
         self._saved = (0, 0)
         self._score: float | None = None
         self._stop = StopRequest()
@@ -117,6 +118,7 @@ class Trainer:
             Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
             TrainingError: if the loss was not finite for `MAX_SKIPPED_IN_ROW` updates in a row.
             CheckpointError: if the directory cannot be restored from or written to.
+            ConfigError: if the run was judged by another metric before.
         """
         finished = self.restore() and self.limits.reached(self.state)
         if finished and self.state.validated_update == self.state.update:
@@ -142,6 +144,11 @@ class Trainer:
         if values is None:
             return False
         self.state = TrainingState.from_json(dict(values))
+        if self.state.metric != self.metric:
+            raise ConfigError(
+                f"this run is judged by {self.state.metric}, and its scores cannot be compared with {self.metric}: "
+                f"set training.early_stopping.metric to {self.state.metric} (null means bleu), or start anew"
+            )
         self.batches.seek(Cursor(self.state.epoch, self.state.batch))
         self.schedule.restore(self.state.schedule)
         restore_random_state(self.model, self.state.random)
@@ -194,16 +201,20 @@ class Trainer:
         loss = result.loss / max(result.tokens, 1)
         self._notice(f"update {state.update} skipped: loss {loss:g}, gradient norm {result.gradient_norm:g}")
         if state.skipped_in_row >= MAX_SKIPPED_IN_ROW:
+            kept = f"the checkpoint of update {self._saved[0]} is kept" if self._saved[0] else "nothing was saved yet"
             raise TrainingError(
-                f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; the "
-                f"last checkpoint, of update {self._saved[0]}, is kept: lower training.optimizer.learning_rate, "
-                "lengthen the warm-up or set training.optimizer.clip_norm, and start again"
+                f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; {kept}: "
+                "lower training.optimizer.learning_rate, lengthen the warm-up or set training.optimizer.clip_norm, and "
+                "start anew in another model_directory, or in this one with --overwrite"
             )
 
     def _report_if_due(self) -> None:
-        if self.state.update % self.cadence.log_every_updates or not self.state.pending.tokens:
-            return
         state, pending = self.state, self.state.pending
+        if state.update % self.cadence.log_every_updates:
+            return
+        self.state = replace(state, pending=Pending())
+        if not pending.tokens:  # all updates since the last report were skipped, which was said already
+            return
         size = self.batches.batches_in_epoch(state.epoch)
         event = UpdateEvent(
             update=state.update,
@@ -220,7 +231,6 @@ class Trainer:
         )
         for reporter in self.reporters:
             reporter.on_update(event)
-        self.state = replace(state, pending=Pending())
 
     def _validate_if_due(self) -> None:
         update = self.state.update
@@ -234,12 +244,11 @@ class Trainer:
         with nullcontext() if average is None else average.in_use(), self._stop.interruptible():
             validation = self.validate()
         self.schedule.observe(METRICS[self.schedule_metric](validation))
-        self._score = METRICS[self.metric](validation)
-        best = self.state.best_score
-        is_best = best is None or self._score > best
+        score, best = METRICS[self.metric](validation), self.state.best_score
+        self._score = score if math.isfinite(score) else None
+        is_best = self._score is not None and (best is None or self._score > best)
         self.state = replace(
             self.state,
-            schedule=self.schedule.state(),
             best_score=self._score if is_best else best,
             validations_without_best=0 if is_best else self.state.validations_without_best + 1,
             validated_update=self.state.update,
@@ -253,9 +262,10 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
-        state, average = replace(self.state, random=random_state(self.model)), self.updater.average
+        state, average = self.state, self.updater.average
         if state.update == 0 or self._saved == (state.update, state.validated_update):
             return
+        state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
         started = time.monotonic()
         path = self.checkpoints.save(
             state.update,
@@ -287,5 +297,5 @@ def _added(
         real_cells=pending.real_cells + sum(int(np.count_nonzero(side != PAD_ID)) for side in sides),
         seconds=pending.seconds + seconds,
         learning_rate=learning_rate,
-        gradient_norm=result.gradient_norm,
+        gradient_norm=result.gradient_norm if result.applied else pending.gradient_norm,
     )

@@ -14,7 +14,7 @@ from nmt.backend.kernels import sum_of_squares
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq
 from nmt.training.average import MovingAverage
-from nmt.training.loss import LossSums, loss_sums
+from nmt.training.loss import LossSums, loss_sums, plain_loss_sums
 from nmt.types import Tensor
 
 BATCH_SPECS = (Spec((None, None), "int32"),) * 3
@@ -67,6 +67,7 @@ class Updater:
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
         self.average = average
+        self._loss_sums = plain_loss_sums if xla else loss_sums
         self._variables = list(model.trainable_variables)
         optimizer.build(self._variables)
         self._sums: list[keras.Variable] = []
@@ -108,7 +109,7 @@ class Updater:
         """Return the sums of a batch and the gradients of its summed loss."""
 
         def summed_loss() -> tuple[Tensor, LossSums]:
-            sums = loss_sums(self.model, *batch, label_smoothing=self.label_smoothing)
+            sums = self._loss_sums(self.model, *batch, label_smoothing=self.label_smoothing)
             return sums.smoothed, sums
 
         _, sums, gradients = value_and_gradients(summed_loss, self._variables)

@@ -58,7 +58,7 @@ def test_the_suggested_hidden_size_is_the_nearest_that_works(write_config, hidde
          "^training.schedule.minimum_learning_rate must be below optimizer.learning_rate, got 1.0 and 0.001"),
         (["training.optimizer={type: sgd, nesterov: true}"], "^training.optimizer.nesterov needs a momentum above 0"),
         (["data.train.source=[a, b]"], "^data.train.source must have as many files as target, got 2 and 1"),
-        (["search.min_length_ratio=3"], "^search.min_length_ratio must be at most max_length_ratio, got 3.0 and 2.0"),
+        (["search.min_length_ratio=3"], "^search.min_length_ratio must be at most max_length_ratio, got 3.0 and 1.5"),
         (["search={max_length_ratio: 0, max_length_offset: 0}"], "^search.max_length_offset must be above 0"),
     ],
 )  # fmt: skip

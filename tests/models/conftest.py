@@ -56,6 +56,11 @@ def both_kinds(request):
     return request.param
 
 
+@pytest.fixture(params=["transformer-pre", "rnn-gru-additive-feeding", "rnn-lstm-multiplicative-feeding"])
+def one_layer(request):
+    return {**ARCHITECTURES[request.param], "num_encoder_layers": 1, "num_decoder_layers": 1}
+
+
 @pytest.fixture
 def build():
     def build(settings, tie_embeddings="all", vocabularies=None, seed=3):

@@ -52,7 +52,8 @@ def test_a_tie_is_one_variable_one_slot_and_fewer_parameters(build, both_kinds, 
     assert model.count_params() == untied.count_params() - saved * size
     optimizer = keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
-    verify_ties(model, tie_groups(model), optimizer)
+    assert model.declared_ties() == tie_groups(model)
+    verify_ties(model, model.declared_ties(), optimizer)
     assert [group.roles for group in tie_groups(model)] == (
         [tuple(f"{role}/embeddings" for role in TIED_ROLES[tie])] if TIED_ROLES[tie] else []
     )

@@ -106,16 +106,19 @@ def test_a_score_is_what_teacher_forcing_gives_the_same_tokens(run):
     line = "perro azul dos gato"
     best = translator.n_best([line], 2, beam_size=4, length_penalty=0.7)[0]
     source_ids = np.array([[*translator.text.source.encode(line), 3]], "int32")
+    compared = 0
     for translation in best:
         target = [*translator.text.target.encode(translation.text), 3]
         if len(target) != translation.num_tokens:
             continue  # another segmentation of the same text
+        compared += 1
         logits = np.array(translator.model((source_ids, np.array([[2, *target[:-1]]], "int32"))))[0].astype("float64")
         shifted = logits - logits.max(axis=-1, keepdims=True)
         log_probs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         total = sum(log_probs[position, token] for position, token in enumerate(target))
         assert abs(total - translation.log_prob) < 1e-3
         assert abs(total / ((5 + len(target)) / 6) ** 0.7 - translation.score) < 1e-3
+    assert compared
     assert best[0].text == "cat two blue dog"
     assert best[0].score >= best[1].score
 

@@ -6,7 +6,7 @@ import pytest
 
 from nmt.data.batches import Batch
 from nmt.training.average import MovingAverage
-from nmt.training.loss import loss_sums
+from nmt.training.loss import loss_sums, plain_loss_sums
 from nmt.training.update import Updater
 from nmt.tying import named_variables
 
@@ -30,8 +30,9 @@ def part(batch, rows):
     return Batch(*(ids[rows] for ids in batch))
 
 
+@pytest.mark.parametrize("function", [loss_sums, plain_loss_sums])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settings, make_batch, smoothing):
+def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settings, make_batch, smoothing, function):
     model, batch = build(settings), make_batch((3, 5), (4, 6))
     log_probs = log_softmax(np.array(model((batch.source_ids, batch.target_input_ids)), "float64"))
     nll = smoothed = 0.0
@@ -40,7 +41,7 @@ def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settin
             right = log_probs[row, position, batch.target_output_ids[row, position]]
             nll -= right
             smoothed -= (1 - smoothing) * right + smoothing * log_probs[row, position].mean()
-    sums = loss_sums(model, *batch, label_smoothing=smoothing)
+    sums = function(model, *batch, label_smoothing=smoothing)
     np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 10], rtol=1e-5)
 
 
@@ -166,3 +167,15 @@ def test_the_average_is_the_recurrence(build, make_batch):
         np.testing.assert_allclose(model.output_bias, expected, atol=1e-6)
     for path, value in weights_of(model).items():
         np.testing.assert_array_equal(value, weights[path])
+
+
+def test_xla_makes_the_same_update(build, make_batch):
+    batch, results = make_batch((3, 5), (4, 6)), []
+    for xla in (False, True):
+        model = build()
+        updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=0.5, xla=xla)
+        results.append((updater.update([batch], 0.1), weights_of(model)))
+    (outcome, weights), (xla_outcome, xla_weights) = results
+    np.testing.assert_allclose(xla_outcome, outcome, rtol=1e-4)
+    for path, value in weights.items():
+        np.testing.assert_allclose(xla_weights[path], value, atol=1e-5, err_msg=path)

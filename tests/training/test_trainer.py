@@ -1,0 +1,223 @@
+"""The loop, with an updater, a stream and a validation that are made by hand."""
+
+import math
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from nmt.checkpoint import CheckpointManager, list_checkpoints
+from nmt.data.batches import Batch, Cursor
+from nmt.errors import ConfigError, TrainingError
+from nmt.training.events import Reporter, Validation
+from nmt.training.limits import Limits
+from nmt.training.schedules import ConstantSchedule, PlateauSchedule
+from nmt.training.signals import Interrupted
+from nmt.training.trainer import MAX_SKIPPED_IN_ROW, Cadence, Trainer
+from nmt.training.update import UpdateResult
+
+EPOCH = 4
+
+
+class CountingStream:
+    """Batches whose only source id says which one they are."""
+
+    def __init__(self):
+        self.cursor = Cursor(0, 0)
+
+    def seek(self, cursor):
+        self.cursor = cursor
+
+    def batches_in_epoch(self, epoch):
+        return EPOCH
+
+    def __next__(self):
+        epoch, batch = self.cursor
+        ids = np.array([[epoch * EPOCH + batch + 4, 3, 0]], "int32")
+        self.cursor = Cursor(epoch, batch + 1) if batch + 1 < EPOCH else Cursor(epoch + 1, 0)
+        return Batch(ids, ids, ids)
+
+
+class AddingUpdater:
+    """Adds the learning rate to its only weight, and remembers what it was given."""
+
+    average = None
+
+    def __init__(self, bad=(), on_update=lambda count: None):
+        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="dense")])
+        self.optimizer = keras.optimizers.SGD(1.0)
+        self.optimizer.build(self.model.trainable_variables)
+        self.seen, self.bad, self.on_update = [], bad, on_update
+
+    def update(self, batches, learning_rate, *, check):
+        for batch in batches:
+            check()
+            self.seen.append(int(batch.source_ids[0, 0]))
+        count = len(self.seen)
+        self.on_update(count)
+        if count in self.bad:
+            return UpdateResult(math.nan, math.nan, 2, math.nan, False)
+        kernel = self.model.layers[0].kernel
+        kernel.assign(kernel + learning_rate)
+        return UpdateResult(6.0, 5.0, 2, 0.5, True)
+
+
+class Recorder(Reporter):
+    def __init__(self):
+        self.updates, self.validations, self.saved, self.notices = [], [], [], []
+
+    def on_update(self, event):
+        self.updates.append(event)
+
+    def on_validation(self, event):
+        self.validations.append(event)
+
+    def on_checkpoint(self, event):
+        self.saved.append(event.update)
+
+    def on_notice(self, text):
+        self.notices.append(text)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a run in one directory, with validations of the given BLEU scores in turn."""
+
+    def start(updater=None, *, bleu=(), loss=1.0, schedule=None, cadence=(2, 100, 1), recorder=None, **settings):
+        scores = iter(bleu)
+        recorder = recorder or Recorder()
+        limits = {"max_updates": settings.pop("max_updates", 6)}
+        limits |= {key: settings.pop(key) for key in ("max_epochs", "max_minutes", "patience") if key in settings}
+        with CheckpointManager(tmp_path, keep_last=20) as checkpoints:
+            trainer = Trainer(
+                updater or AddingUpdater(),
+                CountingStream(),
+                schedule=schedule or ConstantSchedule(0.5, warmup_updates=0),
+                checkpoints=checkpoints,
+                validate=lambda: Validation(loss, math.exp(1.0), 0.5, next(scores, 0.0)),
+                limits=Limits(**limits),
+                cadence=Cadence(*cadence),
+                reporters=[recorder],
+                **settings,
+            )
+            try:
+                return trainer.run(), recorder
+            finally:
+                start.trainer, start.recorder = trainer, recorder
+
+    return start
+
+
+def saved_updates(directory: Path):
+    return [checkpoint.update for checkpoint in list_checkpoints(directory)]
+
+
+def test_it_ends_at_the_first_limit(start):
+    assert start(max_updates=5)[0].reason == "max_updates: 5"
+
+
+def test_epochs_end_a_run(start):
+    result, _ = start(max_updates=None, max_epochs=2)
+    assert (result.update, result.reason) == (2 * EPOCH, "max_epochs: 2")
+
+
+def test_minutes_end_a_run(start):
+    assert start(max_updates=None, max_minutes=1e-6)[0].update == 1
+
+
+def test_patience_ends_a_run_and_only_new_bests_are_saved(start, tmp_path):
+    result, recorder = start(max_updates=None, patience=2, bleu=[10.0, 12.0, 11.0, 12.0, 99.0])
+    assert "early stopping" in result.reason
+    assert result.best_score == 12.0
+    assert [event.is_best for event in recorder.validations] == [True, True, False, False]
+    assert saved_updates(tmp_path) == [2, 4, 8]  # two bests, and the end
+
+
+def test_the_loss_can_be_what_counts(start):
+    assert start(max_updates=4, metric="loss", loss=1.25)[0].best_score == -1.25
+
+
+def test_the_end_is_validated_and_saved(start, tmp_path):
+    _, recorder = start(max_updates=5, bleu=[3.0, 2.0, 1.0])
+    assert [event.update for event in recorder.validations] == [2, 4, 5]
+    assert saved_updates(tmp_path)[-1] == 5
+
+
+def test_micro_batches_go_into_one_update(start):
+    updater = AddingUpdater()
+    start(updater, max_updates=3, micro_batches=2)
+    assert updater.seen == [4, 5, 6, 7, 8, 9]
+
+
+def test_figures_are_means_over_real_tokens(start):
+    _, recorder = start(max_updates=4, cadence=(100, 100, 2))
+    assert [event.update for event in recorder.updates] == [2, 4]
+    assert recorder.updates[0].loss == 3.0  # 12 nats, 4 tokens
+    assert recorder.updates[0].padded_share == pytest.approx(1 / 3)
+    assert recorder.updates[1].epoch == 2
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_interrupted_and_continued_sees_every_batch_once(start, tmp_path, micro_batches):
+    whole = AddingUpdater()
+    stop_at = 5  # with two micro-batches in the middle of the third update
+
+    def interrupt(count):
+        if count >= stop_at and not interrupted:
+            interrupted.append(count)
+            signal.raise_signal(signal.SIGINT)
+
+    interrupted = []
+    cut = AddingUpdater(on_update=interrupt)
+    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum=0.01, warmup_updates=0)
+    settings = {"max_updates": 6, "micro_batches": micro_batches, "cadence": (100, 100, 1)}
+    with pytest.raises(Interrupted) as caught:
+        start(cut, schedule=schedule, **settings)
+    assert caught.value.signal_number == signal.SIGINT
+    done = saved_updates(tmp_path)[-1]
+    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum=0.01, warmup_updates=0)
+    start(whole, schedule=schedule, **settings)
+    assert start.trainer.state.update == 6
+    assert whole.seen == list(range(4 + done * micro_batches, 4 + 6 * micro_batches))
+    kernel = keras.ops.convert_to_numpy(whole.model.layers[0].kernel)
+    fresh = keras.ops.convert_to_numpy(cut.model.layers[0].kernel)
+    np.testing.assert_allclose(kernel - fresh, 0.5 * (6 - done), atol=1e-5)
+
+
+def test_a_skipped_update_is_counted_and_does_not_stop_saving(start, tmp_path):
+    _, recorder = start(AddingUpdater(bad={2, 3}), max_updates=4, cadence=(100, 1, 1))
+    assert saved_updates(tmp_path) == [1, 2, 3, 4]
+    assert [event.update for event in recorder.updates] == [1, 4]
+    assert recorder.updates[-1].skipped == 2
+    assert sum("skipped" in notice for notice in recorder.notices) == 2
+    assert all(math.isfinite(event.gradient_norm) for event in recorder.updates)
+
+
+def test_many_bad_updates_in_a_row_end_the_run_with_advice(start, tmp_path):
+    bad = set(range(4, 4 + MAX_SKIPPED_IN_ROW))
+    with pytest.raises(TrainingError, match=r"update 23; the checkpoint of update 21 is kept: lower .* --overwrite"):
+        start(AddingUpdater(bad=bad), max_updates=100, cadence=(100, 3, 1))
+    assert saved_updates(tmp_path)[-1] == 21
+
+
+def test_a_validation_that_is_no_number_is_no_best(start, tmp_path):
+    result, _ = start(max_updates=4, metric="loss", loss=math.nan)
+    assert result.best_score is None
+    assert saved_updates(tmp_path) == [4]
+
+
+def test_a_run_judged_by_another_metric_is_refused(start):
+    start(max_updates=2, bleu=[30.0])
+    with pytest.raises(ConfigError, match="judged by bleu, and its scores cannot be compared with loss"):
+        start(max_updates=4, metric="loss")
+
+
+def test_a_finished_run_does_nothing(start):
+    start(max_updates=2)
+    updater = AddingUpdater()
+    result, recorder = start(updater, max_updates=2)
+    assert updater.seen == []
+    assert result.update == 2
+    assert "nothing to do" in recorder.notices[0]

@@ -1,0 +1,48 @@
+import json
+
+import numpy as np
+import pytest
+
+from nmt.training.events import UpdateEvent, Validation, ValidationEvent
+from nmt.training.metrics_file import MetricsFile
+from nmt.training.validation import TokenScorer
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_token_scores_are_means_over_all_real_tokens(build, settings, make_batch):
+    model = build(settings)
+    batches = [make_batch((3, 5), (4, 6)), make_batch((2,), (3,), seed=5)]
+    nll = correct = tokens = 0
+    for batch in batches:
+        logits = np.array(model((batch.source_ids, batch.target_input_ids)), "float64")
+        log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for row, position in zip(*np.nonzero(batch.target_output_ids), strict=True):
+            right = batch.target_output_ids[row, position]
+            nll -= log_probs[row, position, right]
+            correct += logits[row, position].argmax() == right
+            tokens += 1
+    scores = TokenScorer(model).score(batches)
+    assert tokens == 13
+    assert scores.loss == pytest.approx(nll / tokens, rel=1e-5)
+    assert scores.accuracy == pytest.approx(correct / tokens)
+
+
+def update_event(update):
+    return UpdateEvent(update, 1, 0.5, 2.0, 0.1, 0.3, 99.0, 0.1, 0, 5.0, None)
+
+
+def test_lines_of_updates_that_will_be_made_again_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    first.on_start(0)
+    for update in (1, 2, 3):
+        first.on_update(update_event(update))
+    first.on_validation(ValidationEvent(3, Validation(1.0, 2.7, 0.5, 30.0), True, 1.0))
+    first.close()
+    path.write_text(path.read_text() + '{"kind": "upd')  # torn by a kill
+    second = MetricsFile(path)
+    second.on_start(2)
+    second.on_update(update_event(3))
+    second.close()
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(record["kind"], record["update"]) for record in records] == [("update", 1), ("update", 2), ("update", 3)]
