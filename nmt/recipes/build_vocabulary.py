@@ -16,9 +16,12 @@ from nmt.config import (
     write,
 )
 from nmt.data.corpus import read_lines, read_pairs
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import TextPair, build_character, build_sentencepiece, build_whitespace
+
+TOKENIZER_NAME = "tokenizer.json"
+"""The file that `TextPair.save` writes last, and without which there are no tokenizers."""
 
 
 class VocabularyResult(NamedTuple):
@@ -50,9 +53,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     text = build_text(config)
-    (directory / CONFIG_NAME).unlink(missing_ok=True)  # so that no stop in between leaves settings of other tokenizers
-    text.save(directory)
-    write(config, directory / CONFIG_NAME)
+    save_text(config, text)
     return VocabularyResult(text, built=True)
 
 
@@ -73,6 +74,21 @@ def find_text(config: Config) -> TextPair | None:
         if _text_depends_on(before) != _text_depends_on(config):
             return None
     return TextPair.load(directory)
+
+
+def save_text(config: Config, text: TextPair) -> None:
+    """Save tokenizers and the config they were built for in the model directory.
+
+    A stop in between leaves no whole tokenizers: those that are there belong to the config beside them.
+
+    Raises:
+        ConfigError: the config cannot be written.
+        DataError: the tokenizers cannot be written.
+    """
+    directory = Path(config.model_directory)
+    _remove(directory / TOKENIZER_NAME)
+    write(config, directory / CONFIG_NAME)
+    text.save(directory)
 
 
 def build_text(config: Config) -> TextPair:
@@ -106,6 +122,13 @@ def build_text(config: Config) -> TextPair:
 
 
 _BUILDERS = {WhitespaceSettings: build_whitespace, CharacterSettings: build_character}
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be replaced: {error.strerror}") from error
 
 
 def _lines_of(paths: Sequence[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text
+from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
 from nmt.text import TextPair
 
 TOKENIZERS = {
@@ -45,6 +45,31 @@ def test_it_is_built_once_and_anew_for_other_settings(untrained_config):
     assert find_text(other) is None
     assert len(build_vocabulary(other).text.source.vocabulary) == 9
     assert len(TextPair.load(config.model_directory).source.vocabulary) == 9
+
+
+@pytest.mark.parametrize("place", ["nmt.recipes.build_vocabulary.write", "nmt.text.pair.write_file"])
+def test_a_stop_in_between_leaves_no_tokenizers(untrained_config, monkeypatch, place):
+    def stop(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    config = load(untrained_config)
+    other = load(untrained_config, ["data.tokenizer.vocabulary_size=9"])
+    build_vocabulary(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, stop)
+        with pytest.raises(KeyboardInterrupt):
+            save_text(other, build_text(other))
+    assert find_text(config) is None
+    assert find_text(other) is None
+    assert len(build_vocabulary(other).text.source.vocabulary) == 9
+
+
+def test_a_directory_that_cannot_be_written_is_named(untrained_config):
+    config = load(untrained_config)
+    text = build_text(config)
+    (untrained_config.parent / "run").write_text("a file")
+    with pytest.raises(DataError, match=r"run/tokenizer\.json: cannot be replaced: Not a directory"):
+        save_text(config, text)
 
 
 def test_tokenizers_put_there_by_hand_are_taken_as_they_are(untrained_config):
