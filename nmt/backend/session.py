@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nmt.errors import ConfigError
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -23,10 +25,14 @@ def start(*, threads: int | None = None) -> None:
         threads: processor cores that one operation, and operations side by side, may use; None is all of them.
 
     Raises:
+        ConfigError: the environment asks Keras for another backend.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
+    os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # The first step of a decoder attends to one position, which is meant.
     warnings.filterwarnings("ignore", message="You are using a softmax over axis")
     with _held_stderr():

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from nmt.errors import ConfigError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,3 +34,14 @@ def test_what_was_held_back_is_shown_after_a_failure():
     )
     assert done.stderr.startswith("the cause\n")
     assert done.stderr.rstrip().endswith("ValueError: the effect")
+
+
+def test_another_backend_of_keras_is_refused(monkeypatch):
+    from nmt.backend import session
+
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(ConfigError, match="KERAS_BACKEND must be tensorflow, got jax: unset it"):
+        session.start()
+    monkeypatch.setenv("KERAS_BACKEND", "")  # Keras would look into its own settings
+    session.start()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
