@@ -61,6 +61,7 @@ def trained_run(tmp_path_factory):
     from nmt.inference.opening import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.build_vocabulary import build_vocabulary
+    from nmt.text import EOS_ID
     from nmt.tying import named_variables
 
     folder = tmp_path_factory.mktemp("trained")
@@ -69,12 +70,15 @@ def trained_run(tmp_path_factory):
     text = build_vocabulary(config).text
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     variables = named_variables(model)
+    ends_soon = [9.0 if token_id == EOS_ID else 0.0 for token_id in range(len(text.target.vocabulary))]
     with CheckpointManager(config.model_directory) as checkpoints:
         for variable in variables.values():
             variable.assign(2.0 * variable)
+        model.output_bias.assign(ends_soon)
         checkpoints.save(10, model=model, average=variables, score=0.5)
         for variable in variables.values():
             variable.assign(-1.0 * variable)
+        model.output_bias.assign(ends_soon)
         checkpoints.save(20, model=model, score=0.25)
     return Run(folder / "run", path, folder / "test.es", folder / "test.en")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from nmt.data.corpus import read_lines
-from nmt.errors import DataError
+from nmt.errors import ConfigError, DataError
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION
 from nmt.types import PathLike
 
-DEFAULT_TOKENIZATION = "13a"
-"""sacreBLEU's tokenisation for BLEU where none is asked for; `zh` suits Chinese, `char` languages without spaces."""
+INSTALLATIONS = {"ja-mecab": 'pip install "sacrebleu[ja]"', "ko-mecab": 'pip install "sacrebleu[ko]"'}
+"""What tokenisations need beyond sacreBLEU; the others that need more use a model that sacreBLEU downloads once."""
 
 
 class Score(NamedTuple):
@@ -47,7 +49,8 @@ def evaluate_lines(
         tokenization: how BLEU cuts text, a name that sacreBLEU knows.
 
     Raises:
-        DataError: the numbers differ, there is nothing to score, or no such tokenisation.
+        ConfigError: the tokenisation cannot be used.
+        DataError: the numbers differ, or there is nothing to score.
     """
     return Evaluation(
         bleu(hypotheses, references, tokenization=tokenization), chrf2(hypotheses, references), len(hypotheses)
@@ -60,6 +63,7 @@ def evaluate_files(
     """Score a file of hypotheses against a file of references, line by line; gzip where a name ends in `.gz`.
 
     Raises:
+        ConfigError: the tokenisation cannot be used.
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
     hypothesis_lines, reference_lines = read_both(hypotheses, references)
@@ -68,10 +72,28 @@ def evaluate_files(
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION) -> Score:
     """Compute corpus BLEU, cased, of detokenised text; see `evaluate_lines`."""
+    return _score(bleu_metric(tokenization), hypotheses, references, name="BLEU")
+
+
+@cache
+def bleu_metric(tokenization: str) -> BLEU:
+    """Build the metric; to be called early, since what it needs may be missing.
+
+    Raises:
+        ConfigError: there is no such tokenisation, or a package or model that it needs is missing.
+    """
     if tokenization not in BLEU.TOKENIZERS:
-        raise DataError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")
-    # `force` silences a remark on text that looks tokenised: with a whitespace tokenizer it is meant to.
-    return _score(BLEU(tokenize=tokenization, force=True), hypotheses, references, name="BLEU")
+        raise ConfigError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")
+    try:
+        # `force` silences a remark on text that looks tokenised: with a whitespace tokenizer it is meant to.
+        return BLEU(tokenize=tokenization, force=True)
+    except (ImportError, RuntimeError, OSError) as error:
+        if tokenization in INSTALLATIONS:
+            remedy = f"needs a package that is missing or does not work: {INSTALLATIONS[tokenization]}"
+        else:
+            reason = " ".join(str(error).split())
+            remedy = f"needs a model that sacreBLEU could not download or read ({reason}): choose another, say char"
+        raise ConfigError(f"the tokenisation {tokenization} of BLEU {remedy}") from error
 
 
 def chrf2(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

@@ -54,7 +54,8 @@ class Translator:
     """Translates lines of text with a model, its text processing and a search.
 
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
-    present state. The search is compiled once a beam size, for batches of every shape.
+    present state. The search is compiled once for each beam size, length penalty and number of hypotheses that is asked
+    for, and then serves batches of every shape.
 
     Args:
         model: any encoder-decoder of the contract.
@@ -165,6 +166,8 @@ class Translator:
             if progress is not None:
                 progress(len(batch))
         self._report_missing(translations)
+        _, greatest = length_limits(sequences.lengths, settings)
+        _report_cut([translations[place] for place in spoken], greatest)
         return translations
 
     def _settings(self, **changes: Any) -> SearchSettings:
@@ -265,6 +268,18 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
         return beam_search(step, state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
 
     return search
+
+
+def _report_cut(translations: Sequence[Sequence[Translation]], greatest_lengths: np.ndarray) -> None:
+    """Mention the hypotheses that the search ended: those of sentence i with `greatest_lengths[i]` tokens, (N,)."""
+    pairs = zip(translations, greatest_lengths, strict=True)
+    count = sum(found.num_tokens == greatest for hypotheses, greatest in pairs for found in hypotheses)
+    if count:
+        _LOGGER.warning(
+            "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
+            "search.max_length_ratio, search.max_length_offset or search.max_length",
+            f"{count:,} translations are" if count > 1 else "1 translation is",
+        )
 
 
 def _on_one_line(text: str) -> str:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
-from nmt.inference.evaluation import DEFAULT_TOKENIZATION, Evaluation, evaluate_files, evaluate_lines
+from nmt.inference.evaluation import Evaluation, bleu_metric, evaluate_files, evaluate_lines
 from nmt.inference.model_directory import read_settings
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION
 from nmt.types import PathLike
 
 
-class TestSet(NamedTuple):
+class EvaluationSet(NamedTuple):
     """Text to translate and its translation by people, line for line."""
 
     source_paths: tuple[str, ...]
@@ -48,7 +49,7 @@ class ModelEvaluation(NamedTuple):
 
 def evaluate(
     directory: PathLike,
-    test_set: TestSet | None = None,
+    test_set: EvaluationSet | None = None,
     *,
     checkpoint: str | None = None,
     weights: str | None = None,
@@ -70,6 +71,7 @@ def evaluate(
     Raises:
         NMTError: there is no such model, no test set, or its files do not fit.
     """
+    bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
     test_set = test_set or read_test_set(read_settings(directory, overrides))
 
     from nmt.inference.opening import open_model
@@ -101,7 +103,9 @@ def evaluate_hypotheses(
     return evaluate_files(hypotheses, reference, tokenization=tokenization)
 
 
-def read_test_set(config: Config, *, source: PathLike | None = None, reference: PathLike | None = None) -> TestSet:
+def read_test_set(
+    config: Config, *, source: PathLike | None = None, reference: PathLike | None = None
+) -> EvaluationSet:
     """Read two files, or the test set of a config where none are given; no line is left out.
 
     Raises:
@@ -110,7 +114,7 @@ def read_test_set(config: Config, *, source: PathLike | None = None, reference: 
     """
     source_paths, reference_paths = _paths(config, source, reference)
     pairs = list(read_pairs(source_paths, reference_paths))
-    return TestSet(
+    return EvaluationSet(
         source_paths,
         reference_paths,
         source_lines=[source_line for source_line, _ in pairs],

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from nmt.errors import DataError
-from nmt.inference.evaluation import bleu, chrf2, evaluate_files, evaluate_lines
+from nmt.errors import ConfigError, DataError
+from nmt.inference.evaluation import bleu, bleu_metric, chrf2, evaluate_files, evaluate_lines
 
 REFERENCES = ["the cat sat on the mat", "a dog barks"]
 
@@ -62,5 +62,22 @@ def test_nothing_is_not_scored(tmp_path):
 
 
 def test_an_unknown_tokenisation_is_refused_with_the_known_ones():
-    with pytest.raises(DataError, match=r"must be one of .*13a.*, got 14a"):
+    with pytest.raises(ConfigError, match=r"must be one of .*13a.*, got 14a"):
         bleu(["a"], ["a"], tokenization="14a")
+
+
+@pytest.mark.parametrize(("tokenization", "extra"), [("ja-mecab", "ja"), ("ko-mecab", "ko")])
+def test_a_tokenisation_names_the_package_that_it_misses(monkeypatch, tokenization, extra):
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{extra}_mecab.MeCab", None)
+    with pytest.raises(ConfigError, match=rf'{tokenization} of BLEU needs .*: pip install "sacrebleu\[{extra}\]"$'):
+        bleu_metric(tokenization)
+
+
+def test_a_model_that_cannot_be_had_is_one_line(monkeypatch, tmp_path):
+    def fail(*arguments):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.SACREBLEU_DIR", str(tmp_path))
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.download_file", fail)
+    with pytest.raises(ConfigError, match=r"flores200 of BLEU needs a model .* \(no network\): choose another"):
+        evaluate_lines(["a"], ["a"], tokenization="flores200")

@@ -96,6 +96,8 @@ def test_one_trace_serves_all_shapes():
     assert translator.model.traces == 1
     translator.translate(LINES, beam_size=2)
     assert translator.model.traces == 2
+    translator.translate(LINES, beam_size=2, length_penalty=0.5)
+    assert translator.model.traces == 3
 
 
 def test_a_beam_of_one_is_searched_greedily(monkeypatch):
@@ -211,6 +213,22 @@ def test_long_lines_are_translated_and_mentioned(caplog):
     with caplog.at_level(logging.WARNING):
         assert translator.translate(["two " * (MAX_SOURCE_LENGTH + 1)] * 2) == [" ".join(["two"] * 19)] * 2
     assert f"2 lines are longer than {MAX_SOURCE_LENGTH} tokens" in caplog.text
+
+
+def test_translations_that_reach_their_limit_are_mentioned(caplog):
+    search = SearchSettings(max_length_ratio=1.0, max_length_offset=2, max_length=6)
+    lines = ["one", "", "one two three four five six", "  "]
+    with caplog.at_level(logging.WARNING):
+        copier(search, ends=False).translate(lines, beam_size=1)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 translations are as long as allowed and may be cut short")
+    assert "search.max_length_ratio, search.max_length_offset or search.max_length" in record.getMessage()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        copier(search).translate(lines, beam_size=1)  # the second of them alone
+        copier(search).translate(["", "one two"], beam_size=1)
+        assert copier(search).translate(["", " "]) == ["", ""]
+    assert [record.getMessage()[:32] for record in caplog.records] == ["1 translation is as long as allo"]
 
 
 def test_progress_counts_every_line_once():
