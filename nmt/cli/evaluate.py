@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,7 @@ from nmt.cli.options import (
     usage_error,
     with_search,
 )
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
@@ -52,7 +55,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     tokenization: Annotated[
         str, typer.Option("--tokenize", metavar="NAME", help="How sacreBLEU cuts text for BLEU; zh for Chinese.")
-    ] = "13a",
+    ] = DEFAULT_TOKENIZATION,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,
@@ -67,7 +70,19 @@ def run(
     --reference no model is needed.
     """
     if hypotheses is not None:
-        _refuse_model_options(directory=directory, source=source, output=output_path)
+        _refuse_model_options(
+            {
+                "RUN": directory,
+                "--source": source,
+                "--output": output_path,
+                "--beam-size": beam_size,
+                "--length-penalty": length_penalty,
+                "--checkpoint": checkpoint,
+                "--weights": weights,
+                "--set": overrides or None,
+                "--threads": threads,
+            }
+        )
         if reference is None:
             raise usage_error("--hypotheses needs a --reference to compare with")
         _score_files(hypotheses, reference, tokenization=tokenization, as_json=as_json)
@@ -80,13 +95,18 @@ def run(
     from nmt.backend import session
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
+    from nmt.cli.streams import check_stdout
+    from nmt.inference.evaluation import bleu_metric
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.evaluate import evaluate, read_test_set
 
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
     test_set = read_test_set(read_settings(directory, settings), source=source, reference=reference)
-    session.start(threads=threads)
-    with LineCounter(total=len(test_set.source_lines)) as counter:
+    check_stdout()
+    bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
+    output = nullcontext() if output_path is None else text_output(output_path)
+    with output as write, LineCounter(total=len(test_set.source_lines)) as counter:
+        session.start(threads=threads)
         result = evaluate(
             directory,
             test_set,
@@ -96,16 +116,15 @@ def run(
             tokenization=tokenization,
             progress=counter.add,
         )
-    if output_path is not None:
-        with text_output(output_path) as write:
+        if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     _show(result.evaluation, _facts(directory, result), as_json=as_json)
 
 
-def _refuse_model_options(**options: Path | None) -> None:
+def _refuse_model_options(options: Mapping[str, object]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise usage_error(f"--hypotheses scores finished translations: leave out the {' and '.join(given)}")
+        raise usage_error(f"--hypotheses scores finished translations, without a model: leave out {', '.join(given)}")
 
 
 def _score_files(hypotheses: Path, reference: Path, *, tokenization: str, as_json: bool) -> None:

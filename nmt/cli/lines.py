@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
+from nmt.cli.streams import check_stdout, naming_stdout
 from nmt.data.corpus import read_lines
 from nmt.errors import DataError
 
@@ -45,11 +46,14 @@ def stdin_chunks() -> Iterator[list[str]]:
     So a filter between two programs answers while its input stays open. A line ends at `\n` and nowhere else.
 
     Raises:
-        DataError: a line is not UTF-8, with its number.
+        DataError: standard input is closed; while reading: a line is not UTF-8, with its number.
     """
-    stream = getattr(sys.stdin, "buffer", None)
-    if stream is None:
+    if sys.stdin is None:
         raise DataError("standard input is closed: give a file with --input")
+    return _chunks_of(sys.stdin.buffer)
+
+
+def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
     read, arrived = _reader(stream)
     number, pending = 0, b""
     ended = False
@@ -104,9 +108,10 @@ def text_output(path: Path | None) -> Iterator[Write]:
         path: the file; None for standard output.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or standard output is closed.
     """
     if path is None:
+        check_stdout()
         yield _write_to_stdout
         return
     in_place = path.exists() and not path.is_file()
@@ -138,14 +143,14 @@ def _write(file: BinaryIO, text: str, path: Path) -> None:
 
 def _write_to_stdout(text: str) -> None:
     # Bytes, because a text stream would write in the encoding of the terminal's locale.
-    with _naming("standard output"):
+    with naming_stdout():
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
 
 
 @contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Turn what the system says about an output into an error with its name; a closed pipe is another matter."""
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what the system says about an output file into an error with its name; a closed pipe is another matter."""
     try:
         yield
     except BrokenPipeError:

@@ -15,6 +15,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message, with its level where that is a warning or worse."""
+        if sys.stderr is None:
+            return
         try:
             level = f"nmt: {record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
             sys.stderr.write(f"{level}{self.format(record)}\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
 import sys
 import threading
@@ -18,6 +16,7 @@ import typer
 from nmt.cli import build_vocab, check_config, evaluate, train, translate
 from nmt.cli.logs import log_to_stderr
 from nmt.cli.options import Session, usage_error
+from nmt.cli.streams import hold_descriptors, named_stdout, settle_stdout
 from nmt.errors import NMTError
 from nmt.version import __version__
 
@@ -55,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         whoever read the output went away).
     """
     session = Session()
+    hold_descriptors()
     try:
-        with _stopping_at_sigterm():
+        with _stopping_at_sigterm(), named_stdout():
             code = _run(list(sys.argv[1:] if arguments is None else arguments), session)
             sys.stdout.flush()
             return code
@@ -64,9 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report_usage(error, session)
     except NMTError as error:
         _say(f"nmt: error: {error}", session)
+        settle_stdout()
         return FAILED
     except BrokenPipeError:
-        _forget_stdout()
+        settle_stdout()
         return 128 + signal.SIGPIPE
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
@@ -126,17 +127,9 @@ def _report_usage(error: Exception, session: Session) -> int:
 
 def _say(message: str, session: Session) -> None:
     """Report an error on standard error, with its traceback where that is wanted."""
-    if session.debug:
+    if session.debug and sys.stderr is not None:
         traceback.print_exc(file=sys.stderr)
     typer.echo(message, err=True)
-
-
-def _forget_stdout() -> None:
-    """Let nothing more be written to a closed pipe, also not when Python ends and flushes."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # it is no file, as in tests
-        logging.getLogger(__name__).debug("standard output has no descriptor")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nmt.cli.options import ConfigFiles, Debug, Overrides, Threads
+from nmt.cli.streams import is_terminal
 
 EXAMPLE = """\b
 Examples:
@@ -40,7 +41,7 @@ def run(
     from nmt.recipes.train import train
     from nmt.training.signals import Interrupted
 
-    with LiveProgress() if sys.stderr.isatty() else nullcontext() as live:
+    with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
         try:
             result = train(config, overwrite=overwrite, reporters=[] if live is None else [live])
         except Interrupted as interrupted:

@@ -23,6 +23,7 @@ from nmt.cli.options import (
     Weights,
     with_search,
 )
+from nmt.cli.streams import is_terminal
 
 EXAMPLE = """\b
 Examples:
@@ -74,8 +75,12 @@ def run(
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
     check_num_hypotheses(n_best, read_settings(directory, settings).search)
     chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
-    by_hand = input_path == DASH and sys.stdin.isatty()
-    with text_output(None if output_path == DASH else output_path) as write, LineCounter(hidden=by_hand) as counter:
+    by_hand = input_path == DASH and is_terminal(sys.stdin)
+    to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
+    with (
+        text_output(None if output_path == DASH else output_path) as write,
+        LineCounter(hidden=by_hand or to_terminal) as counter,
+    ):
         session.start(threads=threads)
         lines = translate(
             directory,

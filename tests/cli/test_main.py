@@ -56,7 +56,14 @@ def test_version(run_nmt):
         (("evaluate",), "give a model directory, or --hypotheses and --reference (see nmt evaluate --help)"),
         (("evaluate", "x", "--source", "y"), "--source and --reference go together"),
         (("evaluate", "--hypotheses", "x"), "--hypotheses needs a --reference"),
-        (("evaluate", "x", "--hypotheses", "y", "--reference", "z"), "leave out the directory"),
+        (("evaluate", "x", "--hypotheses", "y", "--reference", "z"), "leave out RUN (see nmt evaluate"),
+        (
+            (
+                *("evaluate", "--hypotheses", "y", "--reference", "z", "--beam-size", "3", "--length-penalty", "0"),
+                *("--checkpoint", "best", "--weights", "ema", "--set", "seed=1", "--threads", "1", "-o", "x"),
+            ),
+            "leave out --output, --beam-size, --length-penalty, --checkpoint, --weights, --set, --threads (see nmt",
+        ),
         (("check-config",), "give a config file, or --explain"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt.cli.progress import LineCounter
 from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
 from nmt.training.signals import Interrupted
@@ -88,6 +89,44 @@ def test_evaluate_scores_given_files(run_nmt, trained_run, tmp_path):
     outcome = run_nmt("evaluate", trained_run.directory, "--source", source, "--reference", reference)
     assert outcome.code == 1
     assert "must have the same number of lines, got 2 lines in" in outcome.err
+
+
+def test_evaluate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    for arguments, message in (
+        (("-o", tmp_path / "no" / "where"), "where: cannot be written: No such file"),
+        (("--tokenize", "14a"), "the tokenisation of BLEU must be one of "),
+        (("--tokenize", "ja-mecab"), 'missing or does not work: pip install "sacrebleu[ja]"'),
+    ):
+        outcome = run_nmt("evaluate", trained_run.directory, *arguments)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err.startswith("nmt: error: ")
+        assert message in outcome.err
+        assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["translate", "evaluate"])
+def test_another_backend_of_keras_is_refused(run_nmt, trained_run, monkeypatch, verb):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    outcome = run_nmt(verb, trained_run.directory)
+    assert outcome.code == 1
+    assert outcome.err == "nmt: error: the environment variable KERAS_BACKEND must be tensorflow, got torch: unset it\n"
+
+
+def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_path, monkeypatch):
+    hidden = []
+
+    class Counter(LineCounter):
+        def __init__(self, **settings):
+            hidden.append(settings["hidden"])
+            super().__init__(**settings)
+
+    monkeypatch.setattr("nmt.cli.progress.LineCounter", Counter)
+    monkeypatch.setattr("nmt.cli.translate.is_terminal", lambda stream: stream is sys.stdout)
+    for arguments in ((), ("-o", tmp_path / "out")):
+        run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)
+    assert hidden == [True, False]
 
 
 def test_build_vocab_builds_once(run_nmt, untrained_config):

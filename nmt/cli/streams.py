@@ -1,0 +1,129 @@
+"""The standard streams of a process, each of which may be closed, or full, or a pipe that nobody reads any more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, cast
+
+from nmt.errors import DataError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class NamedStdout:
+    """Standard output that says its name where it cannot be written to; where there is none, that is said.
+
+    Python sets `sys.stdout` to None where the stream is closed, and whoever prints to it meanwhile (help pages too)
+    would not notice, or end in a traceback.
+
+    Args:
+        stream: the real one, or None.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written."""
+        return self._stream is None or self._stream.closed
+
+    def write(self, text: str) -> int:
+        """Write text; returns its length.
+
+        Raises:
+            DataError: it cannot be written.
+            BrokenPipeError: nobody reads it any more.
+        """
+        if self._stream is None:
+            raise _closed()
+        with naming_stdout():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is held back; raises what `write` raises."""
+        if self._stream is not None:
+            with naming_stdout():
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a stream has."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def named_stdout() -> Iterator[None]:
+    """Put a `NamedStdout` in the place of standard output while the block runs."""
+    with redirect_stdout(cast(TextIO, NamedStdout(sys.stdout))):
+        yield
+
+
+@contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Turn what the system says about standard output into an error with its name; a closed pipe is another matter.
+
+    Raises:
+        DataError: the block could not write.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"standard output: cannot be written: {error.strerror or error}") from error
+
+
+def check_stdout() -> None:
+    """Refuse a closed standard output before the work whose result goes there.
+
+    Raises:
+        DataError: it is closed.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        raise _closed()
+
+
+def settle_stdout() -> None:
+    """Write what is still held back, or let it be forgotten: else Python tries again as it ends, and complains."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+
+
+def hold_descriptors() -> None:
+    """Open `/dev/null` at each of the descriptors 0 to 2 that is closed.
+
+    Else the next file to be opened would get its number, and what libraries say on their standard error would be
+    written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is there and is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def _forget_stdout() -> None:
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file, as in tests
+        _LOGGER.debug("standard output has no descriptor")
+
+
+def _closed() -> DataError:
+    return DataError("standard output is closed, where the result goes: leave it open, or name a file")
