@@ -306,17 +306,17 @@ def test_the_tree_in_the_readme_is_that_of_the_repository():
 def test_the_table_of_parameters_is_that_of_the_models(monkeypatch):
     from nmt.config import load
     from nmt.models.builder import build_model
-    from nmt.models.contract import TIE_SETTINGS, Vocabularies
+    from nmt.models.contract import TIED_ROLES, Vocabularies
 
     monkeypatch.setenv("MULTI30K", "/nowhere")
-    cells = {ties: f"|`{ties}`" for ties in TIE_SETTINGS}
+    cells = {ties: f"|`{ties}`" for ties in TIED_ROLES}
     for kind in ("transformer", "rnn"):
         config = load(ROOT / f"configs/multi30k_de_en_{kind}.yaml")
         size, settings = config.data.tokenizer.vocabulary_size, config.model.model_dump()
         sizes = Vocabularies(size, size, shared=True)
         counts = {
             ties: build_model(sizes, seed=1, **{**settings, "tie_embeddings": ties}).count_params()
-            for ties in TIE_SETTINGS
+            for ties in TIED_ROLES
         }
         for ties, count in counts.items():
             saved = round(100 * (1 - count / counts["none"]))

@@ -245,7 +245,8 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
 
     def validate() -> Validation:
         scores = scorer.score(batches)
-        hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
+        with hushed(Translator.__module__):
+            hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
         shown = sample_lines(len(pairs), training.sample_translations)
         return Validation(
             loss=scores.loss,
@@ -256,6 +257,18 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
         )
 
     return validate
+
+
+@contextmanager
+def hushed(module: str) -> Iterator[None]:
+    """Keep the warnings of a module to itself: a model that has just begun to learn repeats itself."""
+    logger = logging.getLogger(module)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def sample_lines(count: int, wanted: int) -> list[int]:

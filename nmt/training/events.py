@@ -75,7 +75,7 @@ class ValidationEvent:
 
 @dataclass(frozen=True)
 class CheckpointEvent:
-    """A checkpoint on disk; `seconds` is how long training waited for it."""
+    """A checkpoint that is being written; `seconds` is how long training waited for that."""
 
     update: int
     path: Path
@@ -95,7 +95,7 @@ class Reporter:
         """Take in a validation."""
 
     def on_checkpoint(self, event: CheckpointEvent) -> None:
-        """Take in that a checkpoint was written."""
+        """Take in that a checkpoint is being written."""
 
     def on_notice(self, text: str) -> None:
         """Take in a sentence for the user, such as a skipped update or the reason of the end."""

@@ -56,7 +56,7 @@ class LogReporter(Reporter):
 
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Log where the checkpoint is."""
-        logger.info("saved %s (%.2f s)", event.path.name, event.seconds)
+        logger.info("saving %s (%.2f s)", event.path.name, event.seconds)
 
     def on_notice(self, text: str) -> None:
         """Log a warning."""

@@ -31,13 +31,13 @@ def _fused_step(
     )
 
 
-class FusedAdam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):
     """Keras's Adam with one pass over memory a variable instead of a dozen; its slots are Keras's."""
 
     update_step = _fused_step
 
 
-class FusedAdamW(keras.optimizers.AdamW):
+class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW, likewise."""
 
     update_step = _fused_step
@@ -45,14 +45,14 @@ class FusedAdamW(keras.optimizers.AdamW):
 
 def build_adam(*, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> Optimizer:
     """Return Adam (Kingma & Ba 2015, arXiv:1412.6980)."""
-    return FusedAdam(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name="adam")
+    return Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name="adam")
 
 
 def build_adamw(
     *, learning_rate: float, beta_1: float, beta_2: float, epsilon: float, weight_decay: float
 ) -> Optimizer:
     """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019); biases and norms do not decay."""
-    optimizer = FusedAdamW(
+    optimizer = AdamW(
         learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay, name="adamw"
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

@@ -267,7 +267,7 @@ class Trainer:
             return
         state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
         started = time.monotonic()
-        path = self.checkpoints.save(
+        path = self.checkpoints.save_in_background(
             state.update,
             model=self.model,
             optimizer=self.updater.optimizer,
