@@ -63,8 +63,8 @@ def main() -> None:
             f"{operations / seconds / 1e9:.0f} GFLOP/s  peak {peak / 1e9:.0f} float32  share {shares[-1]:.3f}"
         )
     print(
-        f"beam {arguments.beam_size}, batch {arguments.batch_size}, length {arguments.length or 'natural'}: median {median(shares):.3f} of the float32 peak "
-        f"({min(shares):.3f} to {max(shares):.3f})"
+        f"beam {arguments.beam_size}, batch {arguments.batch_size}, length {arguments.length or 'natural'}: "
+        f"median {median(shares):.3f} of the float32 peak ({min(shares):.3f} to {max(shares):.3f})"
     )
 
 

@@ -9,6 +9,7 @@ from keras import ops
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.dropout import Dropout
 from nmt.layers.positions import sinusoidal_positions
+from nmt.layers.seeding import seeded_weights
 from nmt.layers.transformer import (
     BlockSettings,
     DecoderBlock,
@@ -17,7 +18,6 @@ from nmt.layers.transformer import (
     PreNormResidual,
     layer_norm,
 )
-from nmt.layers.seeding import seeded_weights
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 

@@ -12,7 +12,7 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt, it is no error
+class Interrupted(BaseException):
     """A run was stopped by a signal, after its checkpoint was saved.
 
     No `Exception`: Keras wraps those that pass through a layer, and one can while a model is being traced.

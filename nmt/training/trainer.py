@@ -203,8 +203,8 @@ class Trainer:
         if state.skipped_in_row >= MAX_SKIPPED_IN_ROW:
             kept = f"the checkpoint of update {self._saved[0]} is kept" if self._saved[0] else "nothing was saved yet"
             raise TrainingError(
-                f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; {kept}: "
-                "lower training.optimizer.learning_rate, lengthen the warm-up or set training.optimizer.clip_norm, and "
+                f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; "
+                f"{kept}: lower training.optimizer.learning_rate, lengthen the warm-up or set training.optimizer.clip_norm, and "
                 "start anew in another model_directory, or in this one with --overwrite"
             )
 
