@@ -205,7 +205,7 @@ class Trainer:
             raise TrainingError(
                 f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; "
                 f"{kept}: lower training.optimizer.learning_rate, lengthen the warm-up or set "
-                "training.optimizer.clip_norm, and start anew in another model_directory, or in this one with --overwrite"
+                "training.optimizer.clip_norm, and start anew in another model_directory, or here with --overwrite"
             )
 
     def _report_if_due(self) -> None:
