@@ -41,10 +41,10 @@ def run(
     from nmt.recipes.train import train
     from nmt.training.signals import Interrupted
 
-    with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
-        try:
+    try:
+        with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
             result = train(config, overwrite=overwrite, reporters=[] if live is None else [live])
-        except Interrupted as interrupted:
-            typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
-            raise typer.Exit(128 + interrupted.signal_number) from None
+    except Interrupted as interrupted:
+        typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
+        raise typer.Exit(128 + interrupted.signal_number) from None
     typer.echo(f"{result.directory}: {result.update:,} updates, ended by {result.reason}", err=True)
