@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,18 @@ def test_a_score_is_what_teacher_forcing_gives_the_same_tokens(run):
     assert compared
     assert best[0].text == "cat two blue dog"
     assert best[0].score >= best[1].score
+
+
+def test_tokenizers_of_another_run_are_refused_even_if_their_size_fits(run, tmp_path, capsys):
+    from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
+
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    size = len(TextPair.load(moved).source.vocabulary)
+    other = WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *(f"w{i}" for i in range(size - len(SPECIAL_TOKENS)))]))
+    TextPair(source=other, target=other, joint=True).save(moved)
+    assert main(["evaluate", str(moved)]) == 1
+    assert "was trained with other tokenizers" in capsys.readouterr().err
 
 
 def test_a_finished_run_says_so(run, config, capsys):
