@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ _TIE_HELP = (
     "Which of source embedding, target embedding and output projection are one variable; "
     "auto: all where the tokenizer is joint, else target_output."
 )
+_SINES = "since half of a position's encoding are sines and half are cosines"
 
 
 class TransformerSettings(Section):
@@ -35,12 +37,15 @@ class TransformerSettings(Section):
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where the heads do not share the hidden size evenly."""
         if self.hidden_size % self.num_heads:
-            got, heads = self.hidden_size, self.num_heads
-            lower = got // heads * heads
-            nearest = lower if lower and got - lower <= lower + heads - got else lower + heads
-            yield Misfit("hidden_size", f"must be divisible by num_heads, got {got} and {heads}: try {nearest}")
+            got, step = self.hidden_size, math.lcm(self.num_heads, 2)  # positions need an even size too
+            lower = got // step * step
+            nearest = lower if lower and got - lower <= lower + step - got else lower + step
+            yield Misfit(
+                "hidden_size", f"must be divisible by num_heads, got {got} and {self.num_heads}: try {nearest}"
+            )
         elif self.hidden_size % 2:
-            yield _odd(self.hidden_size, "half of a position's encoding are sines, half are cosines")
+            nearest = self.hidden_size + self.num_heads  # both are odd here
+            yield Misfit("hidden_size", f"must be even, got {self.hidden_size}, {_SINES}: try {nearest}")
 
 
 class RNNSettings(Section):
@@ -62,11 +67,8 @@ class RNNSettings(Section):
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where the two directions of the encoder do not share the hidden size evenly."""
         if self.hidden_size % 2:
-            yield _odd(self.hidden_size, "each direction of the encoder has half of it")
-
-
-def _odd(hidden_size: int, reason: str) -> Misfit:
-    return Misfit("hidden_size", f"must be even, got {hidden_size}, because {reason}: try {hidden_size + 1}")
+            got = self.hidden_size
+            yield Misfit("hidden_size", f"must be even, got {got}, since each direction has half of it: try {got + 1}")
 
 
 ModelSettings = Annotated[

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from nmt.config import load
@@ -34,13 +36,23 @@ def test_every_setting_has_a_help_text_that_is_a_sentence():
 
 
 @pytest.mark.parametrize(
-    ("hidden_size", "num_heads", "suggestion"), [(30, 4, 28), (31, 4, 32), (3, 5, 5), (257, 8, 256), (10, 3, 9)]
+    ("hidden_size", "num_heads", "suggestion"), [(30, 4, 28), (31, 4, 32), (3, 5, 10), (257, 8, 256), (10, 3, 12)]
 )
 def test_the_suggested_hidden_size_is_the_nearest_that_works(write_config, hidden_size, num_heads, suggestion):
     settings = [f"model.hidden_size={hidden_size}", f"model.num_heads={num_heads}"]
     with pytest.raises(ConfigError, match=rf"got {hidden_size} and {num_heads}: try {suggestion}\b"):
         load(write_config(), settings)
     load(write_config(), [f"model.hidden_size={suggestion}", settings[1]])
+
+
+@pytest.mark.parametrize(
+    "settings", [["model.hidden_size=15", "model.num_heads=5"], ["model={type: rnn, hidden_size: 9}"]], ids=str
+)
+def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, settings):
+    with pytest.raises(ConfigError, match=r"must be even, got \d+, since .*: try (\d+)") as caught:
+        load(write_config(), settings)
+    suggestion = re.search(r"try (\d+)", str(caught.value)).group(1)
+    load(write_config(), [re.sub(r"(?<=hidden_size[=:])( ?)\d+", rf"\g<1>{suggestion}", each) for each in settings])
 
 
 @pytest.mark.parametrize(
