@@ -11,10 +11,16 @@ RUN := runs/travel
 quickstart: $(VENV)/.installed
 	$(BIN)/nmt train configs/quickstart.yaml
 	$(BIN)/nmt translate $(RUN) -i examples/travel/test.es.gz -o $(RUN)/test.en
+	@gzip -dc examples/travel/test.es.gz > $(RUN)/test.es
+	@gzip -dc examples/travel/test.en.gz > $(RUN)/test.reference.en
 	@echo "Ten translations of the test set:"
-	@gzip -dc examples/travel/test.es.gz | head -n 10 | paste -d '\n' - $(RUN)/test.en | head -n 20
+	@paste $(RUN)/test.es $(RUN)/test.reference.en $(RUN)/test.en | head -n 10 | \
+		awk -F '\t' '{ printf "\n  source      %s\n  reference   %s\n  hypothesis  %s\n", $$1, $$2, $$3 }'
+	@echo
 	@echo "The whole test set:"
-	$(BIN)/nmt evaluate --hypotheses $(RUN)/test.en --reference examples/travel/test.en.gz
+	$(BIN)/nmt evaluate --hypotheses $(RUN)/test.en --reference $(RUN)/test.reference.en
+	@echo "This text is generated: copying the nearest training sentence would give a BLEU of 64."
+	@echo 'Try: echo "¿Dónde está la estación?" | $(BIN)/nmt translate $(RUN)'
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -35,6 +41,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV)/.installed: setup.py nmt/version.py
+	@echo "Installing into $(VENV): some hundred megabytes, the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

@@ -47,14 +47,14 @@ class Index(NamedTuple):
 
     @property
     def best(self) -> str | None:
-        """The one with the highest score, the first that reached it; None where none has a score."""
+        """The one with the highest score, the last that reached it; None where none has a score."""
         return next(iter(self.ranked), None)
 
     @property
     def ranked(self) -> list[str]:
-        """Those with a score, best first; of equal ones the older is better, as a new best must be higher."""
+        """Those with a score, best first; of equal ones the newer is better, as it has learned longer."""
         scored = {name: score for name, score in self.scores.items() if score is not None}
-        return sorted(scored, key=lambda name: (-scored[name], update_of(name)))
+        return sorted(scored, key=lambda name: (-scored[name], -(update_of(name) or 0)))
 
     def kept(self, *, keep_last: int, keep_best: int) -> set[str]:
         """Choose what pruning leaves: the newest and the best, always the newest one and the best one."""

@@ -21,7 +21,7 @@ from nmt.cli.options import (
     usage_error,
     with_search,
 )
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION, tokenization_for
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
@@ -54,8 +54,13 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     tokenization: Annotated[
-        str, typer.Option("--tokenize", metavar="NAME", help="How sacreBLEU cuts text for BLEU; zh for Chinese.")
-    ] = DEFAULT_TOKENIZATION,
+        str | None,
+        typer.Option(
+            "--tokenize",
+            metavar="NAME",
+            help=f"How sacreBLEU cuts text for BLEU; what suits the target language, for files {DEFAULT_TOKENIZATION}.",
+        ),
+    ] = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,
@@ -85,13 +90,40 @@ def run(
         )
         if reference is None:
             raise usage_error("--hypotheses needs a --reference to compare with")
-        _score_files(hypotheses, reference, tokenization=tokenization, as_json=as_json)
+        _score_files(hypotheses, reference, tokenization=tokenization or DEFAULT_TOKENIZATION, as_json=as_json)
         return
     if directory is None:
         raise usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (reference is None):
         raise usage_error("--source and --reference go together")
+    settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
+    result = _score_model(
+        directory,
+        settings,
+        source=source,
+        reference=reference,
+        output_path=output_path,
+        checkpoint=checkpoint,
+        weights=None if weights is None else weights.value,
+        tokenization=tokenization,
+        threads=threads,
+    )
+    _show(result.evaluation, _facts(directory, result), as_json=as_json)
 
+
+def _score_model(
+    directory: Path,
+    overrides: list[str],
+    *,
+    source: Path | None,
+    reference: Path | None,
+    output_path: Path | None,
+    checkpoint: str | None,
+    weights: str | None,
+    tokenization: str | None,
+    threads: int | None,
+) -> ModelEvaluation:
+    """Translate and score a test set; whatever can be refused is refused before the model is opened."""
     from nmt.backend import session
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
@@ -100,8 +132,9 @@ def run(
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.evaluate import evaluate, read_test_set
 
-    settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
-    test_set = read_test_set(read_settings(directory, settings), source=source, reference=reference)
+    config = read_settings(directory, overrides)
+    test_set = read_test_set(config, source=source, reference=reference)
+    tokenization = tokenization or tokenization_for(config.data.target_language)
     check_stdout()
     bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
     output = nullcontext() if output_path is None else text_output(output_path)
@@ -111,14 +144,14 @@ def run(
             directory,
             test_set,
             checkpoint=checkpoint,
-            weights=None if weights is None else weights.value,
-            overrides=settings,
+            weights=weights,
+            overrides=overrides,
             tokenization=tokenization,
             progress=counter.add,
         )
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    _show(result.evaluation, _facts(directory, result), as_json=as_json)
+    return result
 
 
 def _refuse_model_options(options: Mapping[str, object]) -> None:

@@ -47,6 +47,7 @@ def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple
         Least and greatest length of each translation in tokens, EOS counted, (B,) int32 each.
     """
     relative = np.floor(settings.max_length_ratio * source_lengths) + settings.max_length_offset
-    greatest = np.clip(relative, 1, settings.max_length)
     least = np.maximum(np.floor(settings.min_length_ratio * source_lengths), settings.min_length)
-    return np.minimum(least, greatest).astype(np.int32), greatest.astype(np.int32)
+    least = np.minimum(least, settings.max_length)
+    greatest = np.clip(np.maximum(relative, least), 1, settings.max_length)  # what is asked for at least is allowed
+    return least.astype(np.int32), greatest.astype(np.int32)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.checkpoint import has_checkpoint
+from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import (
     CharacterSettings,
     Config,
@@ -44,6 +45,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
         ConfigError: the directory holds a model, which needs the tokenizers it has; or the settings do not fit the
             corpus.
         DataError: the corpus cannot be used, or the directory cannot be written.
+        CheckpointError: a training has begun in the directory and needs its tokenizers.
     """
     directory = Path(config.model_directory)
     if not overwrite and (text := find_text(config)) is not None:
@@ -53,7 +55,12 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     text = build_text(config)
-    save_text(config, text)
+    lock = DirectoryLock(directory)
+    lock.acquire()
+    try:
+        save_text(config, text)
+    finally:
+        lock.release()
     return VocabularyResult(text, built=True)
 
 

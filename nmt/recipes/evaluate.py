@@ -11,7 +11,7 @@ from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
 from nmt.inference.evaluation import Evaluation, bleu_metric, evaluate_files, evaluate_lines
 from nmt.inference.model_directory import read_settings
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION, tokenization_for
 from nmt.types import PathLike
 
 
@@ -54,7 +54,7 @@ def evaluate(
     checkpoint: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
-    tokenization: str = DEFAULT_TOKENIZATION,
+    tokenization: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ModelEvaluation:
     """Translate a test set and score the translations; every line counts.
@@ -65,14 +65,16 @@ def evaluate(
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; the moving average where it was kept unless given.
         overrides: settings of the form "search.beam_size=4".
-        tokenization: how BLEU cuts text.
+        tokenization: how BLEU cuts text; what suits the target language unless given.
         progress: is told of every batch how many lines it held.
 
     Raises:
         NMTError: there is no such model, no test set, or its files do not fit.
     """
+    config = read_settings(directory, overrides)
+    tokenization = tokenization or tokenization_for(config.data.target_language)
     bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
-    test_set = test_set or read_test_set(read_settings(directory, overrides))
+    test_set = test_set or read_test_set(config)
 
     from nmt.inference.opening import open_model
     from nmt.inference.translator import Translator

@@ -19,6 +19,7 @@ from nmt.errors import ConfigError
 from nmt.inference.evaluation import bleu
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
+from nmt.inference.tokenization import tokenization_for
 from nmt.inference.translator import Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
@@ -241,6 +242,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
     pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
     sources, references = [source for source, _ in pairs], [target for _, target in pairs]
     batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
+    tokenization = tokenization_for(config.data.target_language)
     scorer, translator = TokenScorer(model), Translator(model, text, config.search)
 
     def validate() -> Validation:
@@ -252,7 +254,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
             accuracy=scores.accuracy,
-            bleu=bleu(hypotheses, references).score,
+            bleu=bleu(hypotheses, references, tokenization=tokenization).score,
             samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
         )
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at a place from which the run can go on."""
+"""Ctrl-C, SIGTERM and SIGHUP: stop at a place from which the run can go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run in good order: Ctrl-C, a scheduler, a terminal that is closed."""
 
 
 class Interrupted(BaseException):
@@ -40,11 +41,15 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals while the block runs; outside the main thread Python cannot, and nothing is done."""
+        """Handle the signals while the block runs, but for those that the process ignores, as `nohup` has it.
+
+        Outside the main thread Python cannot handle signals, and nothing is done.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._previous = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._handle) for number in heeded}
         try:
             yield
         finally:
@@ -68,8 +73,8 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for other in STOP_SIGNALS:
-            signal.signal(other, signal.SIG_DFL if other == signal.SIGTERM else signal.default_int_handler)
+        for other in self._previous:
+            signal.signal(other, signal.default_int_handler if other == signal.SIGINT else signal.SIG_DFL)
         if self._interruptible:
             self._interruptible = False
             raise Interrupted(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from nmt.training.schedules import Schedule
 from nmt.training.signals import Interrupted, StopRequest
 from nmt.training.state import Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
+
+logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 20
 """Updates in a row without a finite loss after which a run gives up."""
@@ -122,7 +125,7 @@ class Trainer:
         """
         finished = self.restore() and self.limits.reached(self.state)
         if finished and self.state.validated_update == self.state.update:
-            self._notice(f"nothing to do: this run was ended by {finished}; raise that limit to go on")
+            logger.info("nothing to do: this run was ended by %s; raise that limit to go on", finished)
             return TrainingResult(self.state.update, finished, self.state.best_score)
         self._clock = time.monotonic() - self.state.trained_seconds
         for reporter in self.reporters:
@@ -246,7 +249,7 @@ class Trainer:
         self.schedule.observe(METRICS[self.schedule_metric](validation))
         score, best = METRICS[self.metric](validation), self.state.best_score
         self._score = score if math.isfinite(score) else None
-        is_best = self._score is not None and (best is None or self._score > best)
+        is_best = self._score is not None and (best is None or self._score >= best)  # the newer of equals
         self.state = replace(
             self.state,
             best_score=self._score if is_best else best,

@@ -22,7 +22,8 @@ def write(folder, update, score):
         ([1.0, 5.0, 3.0, 2.0, 4.0], 1, 0, {2, 5}),
         ([None, None, None], 2, 2, {2, 3}),
         ([None, 1.0, None, None], 1, 1, {2, 4}),
-        ([2.0, 2.0, 2.0], 1, 1, {1, 3}),
+        ([2.0, 2.0, 2.0], 1, 1, {3}),
+        ([2.0, 2.0, 1.0], 1, 1, {2, 3}),
         ([2.0, 2.0, 1.0, 0.0], 1, 2, {1, 2, 4}),
     ],
 )
@@ -31,8 +32,8 @@ def test_pruning_keeps_the_newest_and_the_best(scores, keep_last, keep_best, kep
     assert index.kept(keep_last=keep_last, keep_best=keep_best) == {f"update-{i:08d}" for i in kept}
 
 
-def test_the_best_of_equal_scores_is_the_one_that_reached_it_first():
-    assert Index({"update-00000001": 2.0, "update-00000002": 3.0, "update-00000003": 3.0}).best == "update-00000002"
+def test_the_best_of_equal_scores_is_the_newest():
+    assert Index({"update-00000001": 3.0, "update-00000002": 3.0, "update-00000003": 2.0}).best == "update-00000002"
     assert Index({"update-00000001": None}).best is None
     assert Index({}).latest is None
 

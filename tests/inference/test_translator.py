@@ -179,8 +179,8 @@ def test_a_least_length_is_kept():
 def test_limits_are_those_of_the_settings():
     settings = SearchSettings(max_length_ratio=0.5, max_length_offset=0, max_length=7, min_length=3)
     least, greatest = length_limits(np.array([1, 5, 8, 40]), settings)
-    assert greatest.tolist() == [1, 2, 4, 7]
-    assert least.tolist() == [1, 2, 3, 3]
+    assert greatest.tolist() == [3, 3, 4, 7]  # what is asked for at least is allowed
+    assert least.tolist() == [3, 3, 3, 3]
     assert least.dtype == greatest.dtype == np.int32
 
 

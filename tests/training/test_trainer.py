@@ -1,5 +1,7 @@
 """The loop, with an updater, a stream and a validation that are made by hand."""
 
+import json
+import logging
 import math
 import signal
 from pathlib import Path
@@ -128,11 +130,17 @@ def test_minutes_end_a_run(start):
 
 
 def test_patience_ends_a_run_and_only_new_bests_are_saved(start, tmp_path):
-    result, recorder = start(max_updates=None, patience=2, bleu=[10.0, 12.0, 11.0, 12.0, 99.0])
+    result, recorder = start(max_updates=None, patience=2, bleu=[10.0, 12.0, 11.0, 11.9, 99.0])
     assert "early stopping" in result.reason
     assert result.best_score == 12.0
     assert [event.is_best for event in recorder.validations] == [True, True, False, False]
     assert saved_updates(tmp_path) == [2, 4, 8]  # two bests, and the end
+
+
+def test_of_equal_scores_the_newer_is_the_best(start, tmp_path):
+    _, recorder = start(max_updates=6, bleu=[0.0, 0.0, 0.0])
+    assert [event.is_best for event in recorder.validations] == [True, True, True]
+    assert json.loads((tmp_path / "checkpoints/index.json").read_text())["best"] == "update-00000006"
 
 
 def test_the_loss_can_be_what_counts(start):
@@ -186,6 +194,24 @@ def test_interrupted_and_continued_sees_every_batch_once(start, tmp_path, micro_
     np.testing.assert_allclose(kernel - fresh, 0.5 * (6 - done), atol=1e-5)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_schedulers_and_closed_terminals_save_first(start, tmp_path, number):
+    updater = AddingUpdater(on_update=lambda count: count == 3 and signal.raise_signal(number))
+    with pytest.raises(Interrupted) as caught:
+        start(updater, cadence=(100, 100, 1))
+    assert caught.value.signal_number == number
+    assert saved_updates(tmp_path) == [3]
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(start):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        updater = AddingUpdater(on_update=lambda count: signal.raise_signal(signal.SIGHUP))
+        assert start(updater, max_updates=2)[0].update == 2
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_skipped_update_is_counted_and_does_not_stop_saving(start, tmp_path):
     _, recorder = start(AddingUpdater(bad={2, 3}), max_updates=4, cadence=(100, 1, 1))
     assert saved_updates(tmp_path) == [1, 2, 3, 4]
@@ -214,10 +240,11 @@ def test_a_run_judged_by_another_metric_is_refused(start):
         start(max_updates=4, metric="loss")
 
 
-def test_a_finished_run_does_nothing(start):
+def test_a_finished_run_does_nothing(start, caplog):
+    caplog.set_level(logging.INFO)
     start(max_updates=2)
     updater = AddingUpdater()
-    result, recorder = start(updater, max_updates=2)
+    result, _ = start(updater, max_updates=2)
     assert updater.seen == []
     assert result.update == 2
-    assert "nothing to do" in recorder.notices[0]
+    assert "nothing to do: this run was ended by max_updates: 2" in caplog.text
