@@ -19,23 +19,20 @@ class Spec(NamedTuple):
 
 
 def compile_function(
-    function: Callable[..., Any], signature: Sequence[Spec] | None = None, *, xla: bool = False
+    function: Callable[..., Any], signature: Sequence[Spec], *, xla: bool = False
 ) -> Callable[..., Any]:
     """Compile a function of tensors into one graph.
 
     Args:
         function: takes and returns nests of tensors.
-        signature: one `Spec` an argument: with it the function is traced once, for all shapes. Without it a new
-            trace is made for each new combination of ranks and types.
+        signature: one `Spec` an argument; the function is traced once, for all shapes.
         xla: compile with XLA too, anew for each shape; on a processor this has been twice as slow.
 
     Returns:
         The compiled function.
     """
-    specs = None if signature is None else [tf.TensorSpec(spec.shape, spec.dtype) for spec in signature]
-    return tf.function(
-        function, input_signature=specs, autograph=False, jit_compile=xla or None, reduce_retracing=specs is None
-    )
+    specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in signature]
+    return tf.function(function, input_signature=specs, autograph=False, jit_compile=xla or None)
 
 
 def value_and_gradients(

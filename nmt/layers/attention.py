@@ -80,6 +80,11 @@ class MultiHeadAttention(keras.layers.Layer):
         self.head_size = hidden_size // num_heads
         self.weights_dropout = Dropout(dropout, seed_generator, name="weights_dropout")
         self.output_product = dense(hidden_size, hidden_size, "output_product", "glorot_uniform")
+        self.create_input_products()
+
+    def create_input_products(self) -> None:
+        """Create the products that queries, keys and values come from."""
+        raise NotImplementedError
 
     def split_heads(self, vectors: Tensor) -> Tensor:
         """Cut (B, T, D) into heads, (B, H, T, D/H)."""
@@ -104,17 +109,10 @@ class MultiHeadAttention(keras.layers.Layer):
 class SelfAttention(MultiHeadAttention):
     """Attention of a sequence to itself, with one product for queries, keys and values."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        *,
-        dropout: float,
-        seed_generator: keras.random.SeedGenerator,
-        name: str,
-    ) -> None:
-        super().__init__(hidden_size, num_heads, dropout=dropout, seed_generator=seed_generator, name=name)
-        self.query_key_value = dense(3 * hidden_size, hidden_size, "query_key_value", fused_glorot(hidden_size))
+    def create_input_products(self) -> None:
+        """Create one product for queries, keys and values, D to 3D."""
+        size = self.hidden_size
+        self.query_key_value = dense(3 * size, size, "query_key_value", fused_glorot(size))
 
     def call(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """Attend within whole sequences: inputs (B, T, D), mask broadcastable to (B, H, T, T), to (B, T, D)."""
@@ -152,18 +150,11 @@ class CrossAttention(MultiHeadAttention):
     While decoding, the K hypotheses of a sentence are K query positions over the sentence's one memory.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        *,
-        dropout: float,
-        seed_generator: keras.random.SeedGenerator,
-        name: str,
-    ) -> None:
-        super().__init__(hidden_size, num_heads, dropout=dropout, seed_generator=seed_generator, name=name)
-        self.query = dense(hidden_size, hidden_size, "query", "glorot_uniform")
-        self.key_value = dense(2 * hidden_size, hidden_size, "key_value", fused_glorot(hidden_size))
+    def create_input_products(self) -> None:
+        """Create a product for the queries, D to D, and one for keys and values of the source, D to 2D."""
+        size = self.hidden_size
+        self.query = dense(size, size, "query", "glorot_uniform")
+        self.key_value = dense(2 * size, size, "key_value", fused_glorot(size))
 
     def keys_values(self, encoded: Tensor) -> KeysValues:
         """Turn the encoder's output (B, S, D) into keys and values (B, H, S, D/H), once a sentence."""
