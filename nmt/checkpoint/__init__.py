@@ -10,20 +10,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nmt.checkpoint.contents import Contents
     from nmt.checkpoint.index import CheckpointInfo, has_checkpoint, list_checkpoints
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.checkpoint.manifest import Manifest, read_manifest
-    from nmt.checkpoint.reader import load_weights
+    from nmt.checkpoint.reader import SelectedContents, load_weights, read_contents
     from nmt.checkpoint.seeds import random_state, restore_random_state
 
 _MODULES = {
     "CheckpointInfo": "index",
     "CheckpointManager": "manager",
+    "Contents": "contents",
     "Manifest": "manifest",
+    "SelectedContents": "reader",
     "has_checkpoint": "index",
     "list_checkpoints": "index",
     "load_weights": "reader",
     "random_state": "seeds",
+    "read_contents": "reader",
     "read_manifest": "manifest",
     "restore_random_state": "seeds",
 }
@@ -31,11 +35,14 @@ _MODULES = {
 __all__ = [
     "CheckpointInfo",
     "CheckpointManager",
+    "Contents",
     "Manifest",
+    "SelectedContents",
     "has_checkpoint",
     "list_checkpoints",
     "load_weights",
     "random_state",
+    "read_contents",
     "read_manifest",
     "restore_random_state",
 ]

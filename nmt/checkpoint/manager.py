@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 
+from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import (
-    Contents,
     checkpoint_name,
     checkpoint_names,
     checkpoints_folder,
@@ -136,8 +136,17 @@ class CheckpointManager:
         Raises:
             CheckpointError: it could not be written; the checkpoints before are intact.
         """
+        return self.write(self._contents(update, model, optimizer, average, state, facts, score))
+
+    def write(self, contents: Contents) -> Path:
+        """Write a checkpoint that was read or computed elsewhere, as `save` does.
+
+        Raises:
+            CheckpointError: it could not be written; the checkpoints before are intact.
+        """
+        self._require_lock()
         self.wait()
-        return self._write(self._contents(update, model, optimizer, average, state, facts, score))
+        return self._write(contents)
 
     def save_in_background(
         self,

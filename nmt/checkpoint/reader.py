@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import keras
 import numpy as np
 
+from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names, read_parts
+from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names, read_checkpoint, read_parts
 from nmt.checkpoint.index import CheckpointInfo, Index, describe_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.checkpoint.weights import assign, check_shapes, check_ties, role_arrays, verify_values
@@ -21,6 +24,15 @@ _TRIES = 10
 """Times that the checkpoints are looked up anew when pruning took the one that was being read."""
 
 logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+
+class SelectedContents(NamedTuple):
+    """A checkpoint that was chosen, and all it keeps."""
+
+    info: CheckpointInfo
+    contents: Contents
 
 
 def load_weights(
@@ -45,12 +57,42 @@ def load_weights(
     """
     if weights not in (None, "ema", "raw"):
         raise CheckpointError(f"weights must be ema or raw, got {weights}")
+    return _read_selected(directory, checkpoint, lambda path, score: _load(path, score, model, weights))
+
+
+def read_contents(directory: PathLike, checkpoint: str | None = None) -> SelectedContents:
+    """Read everything one checkpoint of a model directory keeps, into memory.
+
+    A damaged checkpoint is skipped with a warning, unless it was asked for by its update.
+
+    Args:
+        directory: the model directory.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+
+    Raises:
+        CheckpointError: as `load_weights`, where no model has to fit.
+    """
+    return _read_selected(
+        directory,
+        checkpoint,
+        lambda path, score: SelectedContents(describe_checkpoint(path, score), read_checkpoint(path)),
+    )
+
+
+def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path, float | None], Read]) -> Read:
+    """Read the checkpoint that answers a request, or the next that does where it is damaged.
+
+    Args:
+        directory: the model directory.
+        checkpoint: as in `load_weights`.
+        read: is given the folder of a checkpoint and its score.
+    """
     folder = checkpoints_folder(directory)
     for _ in range(_TRIES):
         index = read_index(folder)
         for name in _candidates(Path(directory), index, checkpoint):
             try:
-                return _load(folder / name, index.scores[name], model, weights)
+                return read(folder / name, index.scores[name])
             except DamagedCheckpointError as error:
                 if not (folder / name).exists():
                     break  # pruned while we read it: look again

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import disk, folder
+from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import Contents, checkpoint_names, clean, read_checkpoint, write_checkpoint
+from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
 
 CONTENTS = Contents(
     update=7,
@@ -148,7 +149,8 @@ ENDLESS_WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from nmt.checkpoint.folder import Contents, write_checkpoint, remove_checkpoint, checkpoint_names
+from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.folder import write_checkpoint, remove_checkpoint, checkpoint_names
 from nmt.checkpoint.index import scan_index, write_index
 folder, update = Path(sys.argv[1]), int(sys.argv[2])
 while True:

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from nmt.checkpoint.folder import Contents, write_checkpoint
+from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.folder import write_checkpoint
 from nmt.checkpoint.index import Index, has_checkpoint, list_checkpoints, read_index, scan_index, write_index
 from nmt.errors import CheckpointError
 

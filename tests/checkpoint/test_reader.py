@@ -8,7 +8,7 @@ import pytest
 from nmt.checkpoint import index as index_module
 from nmt.checkpoint import reader as reader_module
 from nmt.checkpoint.manager import CheckpointManager
-from nmt.checkpoint.reader import load_weights
+from nmt.checkpoint.reader import load_weights, read_contents
 from nmt.errors import CheckpointError
 from nmt.training.average import MovingAverage
 from nmt.tying import named_variables, variable_roles
@@ -201,3 +201,28 @@ def test_a_reader_that_loses_the_race_every_time_gives_up(tmp_path, write, small
     monkeypatch.setattr(reader_module, "read_index", lambda _: index_module.Index({"update-00000005": 1.0}))
     with pytest.raises(CheckpointError, match="changed 10 times while they were read"):
         load_weights(tmp_path, small_model())
+
+
+def test_what_is_read_and_written_elsewhere_is_the_same_checkpoint(tmp_path, small_model):
+    model, optimizer = small_model(), keras.optimizers.Adam()
+    average = MovingAverage(model, 0.9).variables
+    with CheckpointManager(tmp_path / "one") as manager:
+        manager.save(
+            3, model=model, optimizer=optimizer, average=average, state={"epoch": 2}, facts={"a": "b"}, score=4.5
+        )
+    info, contents = read_contents(tmp_path / "one")
+    assert (info.name, contents.update, contents.score) == ("update-00000003", 3, 4.5)
+    with CheckpointManager(tmp_path / "two") as manager:
+        path = manager.write(contents)
+    assert {file.name for file in path.iterdir()} == {file.name for file in info.path.iterdir()}
+    for file in info.path.iterdir():
+        assert file.read_bytes() == (path / file.name).read_bytes()
+
+
+def test_reading_everything_passes_over_a_damaged_checkpoint(tmp_path, write, caplog):
+    folder = write({1: 5.0, 2: 7.0})
+    (folder / "update-00000002" / "state.json").unlink()
+    assert read_contents(tmp_path).info.update == 1
+    assert "update-00000002: skipped" in caplog.text
+    with pytest.raises(CheckpointError, match="is missing"):
+        read_contents(tmp_path, "update-2")

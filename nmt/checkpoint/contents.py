@@ -1,0 +1,42 @@
+"""What one checkpoint keeps, in memory. Surgery on checkpoints is functions from contents to contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one checkpoint keeps, as arrays and JSON values.
+
+    update: updates made.
+    score: of the validation after this update, higher is better; None without one.
+    model: the weights by role path, each variable once.
+    average: their moving average by role path; None where none is kept.
+    optimizer: slots by the role path of their variable; None where none are kept.
+    state: the state of the run.
+    tie_groups, variables, optimizer_class, facts: see `Manifest`.
+    """
+
+    update: int
+    score: float | None
+    model: Mapping[str, np.ndarray]
+    average: Mapping[str, np.ndarray] | None = None
+    optimizer: Mapping[str, np.ndarray] | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    tie_groups: tuple[dict[str, Any], ...] = ()
+    variables: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    optimizer_class: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """The arrays of each file."""
+        parts = {MODEL: self.model, AVERAGE: self.average, OPTIMIZER: self.optimizer}
+        return {name: part for name, part in parts.items() if part is not None}
