@@ -12,9 +12,10 @@ import numpy as np
 
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names, read_checkpoint, read_parts
-from nmt.checkpoint.index import CheckpointInfo, Index, describe_checkpoint, read_index
+from nmt.checkpoint.folder import checkpoints_folder, read_checkpoint, read_parts
+from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
+from nmt.checkpoint.selection import candidates, is_update
 from nmt.checkpoint.weights import assign, check_shapes, check_ties, role_arrays, verify_values
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables, verify_ties
@@ -90,54 +91,18 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
     folder = checkpoints_folder(directory)
     for _ in range(_TRIES):
         index = read_index(folder)
-        for name in _candidates(Path(directory), index, checkpoint):
+        for name in candidates(Path(directory), index, checkpoint):
             try:
                 return read(folder / name, index.scores[name])
             except DamagedCheckpointError as error:
                 if not (folder / name).exists():
                     break  # pruned while we read it: look again
-                if _is_update(checkpoint):
+                if is_update(checkpoint):
                     raise
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
         else:
             raise CheckpointError(f"{folder}: every checkpoint is damaged: {', '.join(index.scores)}")
     raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
-
-
-def _candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:
-    """List the checkpoints that answer a request, the wanted one first.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if not index.scores:
-        raise CheckpointError(_nothing_to_read(directory))
-    newest_first = list(reversed(index.scores))
-    if checkpoint in (None, "best") and index.best is not None:
-        return [*index.ranked, *(name for name in newest_first if name not in index.ranked)]
-    if checkpoint in (None, "latest"):
-        return newest_first
-    if checkpoint == "best":
-        raise CheckpointError(f"{directory}: no checkpoint was validated yet, so none is the best: ask for latest")
-    if not _is_update(checkpoint):
-        raise CheckpointError(f"checkpoint must be best, latest or update-N, got {checkpoint}")
-    name = checkpoint_name(int(str(checkpoint).removeprefix("update-")))
-    if name not in index.scores:
-        raise CheckpointError(f"{directory} has no checkpoint {checkpoint}, it has {', '.join(index.scores)}")
-    return [name]
-
-
-def _is_update(checkpoint: str | None) -> bool:
-    return checkpoint is not None and checkpoint.startswith("update-") and checkpoint[7:].isdecimal()
-
-
-def _nothing_to_read(directory: Path) -> str:
-    if not directory.is_dir():
-        return f"{directory}: there is no such model directory"
-    damaged = damaged_names(checkpoints_folder(directory))
-    if damaged:
-        return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
-    return f"{directory}: there is no checkpoint yet: train the model first"
 
 
 def _load(path: Path, score: float | None, model: keras.Layer, weights: str | None) -> CheckpointInfo:

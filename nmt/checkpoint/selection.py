@@ -1,0 +1,51 @@
+"""Which checkpoint is meant by `best`, `latest`, `update-N` or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names
+from nmt.checkpoint.index import Index
+from nmt.errors import CheckpointError
+
+
+def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:
+    """List the checkpoints that answer a request, the wanted one first, then those that stand in where it is damaged.
+
+    Args:
+        directory: the model directory.
+        index: of its checkpoints.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not index.scores:
+        raise CheckpointError(_nothing_to_read(directory))
+    newest_first = list(reversed(index.scores))
+    if checkpoint in (None, "best") and index.best is not None:
+        return [*index.ranked, *(name for name in newest_first if name not in index.ranked)]
+    if checkpoint in (None, "latest"):
+        return newest_first
+    if checkpoint == "best":
+        raise CheckpointError(f"{directory}: no checkpoint was validated yet, so none is the best: ask for latest")
+    if not is_update(checkpoint):
+        raise CheckpointError(f"checkpoint must be best, latest or update-N, got {checkpoint}")
+    name = checkpoint_name(int(str(checkpoint).removeprefix("update-")))
+    if name not in index.scores:
+        raise CheckpointError(f"{directory} has no checkpoint {checkpoint}, it has {', '.join(index.scores)}")
+    return [name]
+
+
+def is_update(checkpoint: str | None) -> bool:
+    """Return whether one checkpoint was asked for by its update, so that no other may stand in for it."""
+    return checkpoint is not None and checkpoint.startswith("update-") and checkpoint[7:].isdecimal()
+
+
+def _nothing_to_read(directory: Path) -> str:
+    if not directory.is_dir():
+        return f"{directory}: there is no such model directory"
+    damaged = damaged_names(checkpoints_folder(directory))
+    if damaged:
+        return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
+    return f"{directory}: there is no checkpoint yet: train the model first"
