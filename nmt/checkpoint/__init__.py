@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nmt.checkpoint.contents import Contents
     from nmt.checkpoint.index import CheckpointInfo, has_checkpoint, list_checkpoints
-    from nmt.checkpoint.manager import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager, Restored
     from nmt.checkpoint.manifest import Manifest, read_manifest
-    from nmt.checkpoint.reader import SelectedContents, load_weights, read_contents
+    from nmt.checkpoint.reader import LoadedWeights, SelectedContents, load_weights, read_contents
+    from nmt.checkpoint.retie import TieChange
     from nmt.checkpoint.seeds import random_state, restore_random_state
 
 _MODULES = {
     "CheckpointInfo": "index",
     "CheckpointManager": "manager",
     "Contents": "contents",
+    "LoadedWeights": "reader",
     "Manifest": "manifest",
+    "Restored": "manager",
     "SelectedContents": "reader",
+    "TieChange": "retie",
     "has_checkpoint": "index",
     "list_checkpoints": "index",
     "load_weights": "reader",
@@ -36,8 +40,11 @@ __all__ = [
     "CheckpointInfo",
     "CheckpointManager",
     "Contents",
+    "LoadedWeights",
     "Manifest",
+    "Restored",
     "SelectedContents",
+    "TieChange",
     "has_checkpoint",
     "list_checkpoints",
     "load_weights",

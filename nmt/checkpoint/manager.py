@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -27,11 +27,11 @@ from nmt.checkpoint.folder import (
 )
 from nmt.checkpoint.index import scan_index, write_index
 from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.slots import named_slots
 from nmt.checkpoint.weights import (
     assign,
     check_shapes,
-    check_ties,
     describe_ties,
     describe_variables,
     role_arrays,
@@ -39,10 +39,23 @@ from nmt.checkpoint.weights import (
     verify_values,
 )
 from nmt.errors import CheckpointError
-from nmt.tying import named_variables, verify_ties
+from nmt.tying import named_variables, tie_groups, verify_ties
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
+
+
+class Restored(NamedTuple):
+    """What a model was restored from.
+
+    state: what was saved with it.
+    name: of the checkpoint.
+    tie_change: what had to be merged or split; None where the ties were the model's.
+    """
+
+    state: dict[str, Any]
+    name: str
+    tie_change: TieChange | None
 
 
 class CheckpointManager:
@@ -184,24 +197,28 @@ class CheckpointManager:
         model: keras.Layer,
         optimizer: keras.optimizers.Optimizer | None = None,
         average: Mapping[str, keras.Variable] | None = None,
-    ) -> dict[str, Any] | None:
+        *,
+        on_tie_change: str = "error",
+    ) -> Restored | None:
         """Go back to the newest checkpoint that is whole.
 
         A damaged one is named in a warning and set aside under another name. Nothing is changed unless everything
         fits: ties, names and shapes. Afterwards every variable is read back through each of its roles.
 
         Args:
-            model: must have the ties and variables of the checkpoint.
+            model: must have the variables of the checkpoint.
             optimizer: must have its slots; None leaves those in the checkpoint alone.
             average: must have its variables, by role path; None where the checkpoint keeps none.
+            on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
 
         Returns:
-            The state that was saved, or None where there is no checkpoint yet.
+            The state that was saved and what became of the ties, or None where there is no checkpoint yet.
 
         Raises:
             CheckpointError: all checkpoints are damaged, or the newest whole one does not fit; the message names
                 everything that does not.
         """
+        check_rule(on_tie_change)
         self._require_lock()
         self.wait()
         for name in reversed(checkpoint_names(self.folder)):
@@ -211,9 +228,9 @@ class CheckpointManager:
                 aside = set_aside(self.folder / name)
                 logger.warning("%s is damaged and was set aside as %s: %s", name, aside.name, error)
                 continue
-            _restore(contents, model, optimizer, average)
+            tie_change = _restore(contents, model, optimizer, average, on_tie_change)
             write_index(self.folder, scan_index(self.folder))
-            return dict(contents.state)
+            return Restored(dict(contents.state), name, tie_change)
         damaged = damaged_names(self.folder)
         if damaged:
             raise CheckpointError(
@@ -273,11 +290,12 @@ def _restore(
     model: keras.Layer,
     optimizer: keras.optimizers.Optimizer | None,
     average: Mapping[str, keras.Variable] | None,
-) -> None:
+    rule: str,
+) -> TieChange | None:
     """Check everything, then assign everything, then prove it."""
     name = checkpoint_name(contents.update)
-    groups = check_ties(contents.tie_groups, model, source=name)
-    variables = named_variables(model)
+    contents, tie_change = retie(contents, describe_ties(model), rule)
+    variables, groups = named_variables(model), tie_groups(model)
     parts = [(variables, contents.model, f"the model in {name}")]
     if optimizer is not None:
         slots = _fitting_slots(contents, model, optimizer, name)
@@ -291,6 +309,7 @@ def _restore(
     for wanted, arrays, _ in parts[1:]:
         verify_values(wanted, arrays)
     verify_ties(model, groups, optimizer)
+    return tie_change
 
 
 def _fitting_slots(

@@ -15,10 +15,11 @@ from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoints_folder, read_checkpoint, read_parts
 from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
+from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.selection import candidates, is_update
-from nmt.checkpoint.weights import assign, check_shapes, check_ties, role_arrays, verify_values
+from nmt.checkpoint.weights import assign, check_shapes, describe_ties, role_arrays, verify_values
 from nmt.errors import CheckpointError
-from nmt.tying import named_variables, verify_ties
+from nmt.tying import named_variables, tie_groups, verify_ties
 from nmt.types import PathLike
 
 _TRIES = 10
@@ -36,29 +37,54 @@ class SelectedContents(NamedTuple):
     contents: Contents
 
 
+class LoadedWeights(NamedTuple):
+    """Where the weights of a model came from.
+
+    name, path, update, score: the checkpoint, as in `CheckpointInfo`.
+    weights: `ema` or `raw`.
+    manifest: of the checkpoint.
+    tie_change: what had to be merged or split; None where the ties were the model's.
+    """
+
+    name: str
+    path: Path
+    update: int
+    score: float | None
+    weights: str
+    manifest: Manifest
+    tie_change: TieChange | None
+
+
 def load_weights(
-    directory: PathLike, model: keras.Layer, *, checkpoint: str | None = None, weights: str | None = None
-) -> CheckpointInfo:
-    """Load weights of a model directory into a model with the same variables and ties.
+    directory: PathLike,
+    model: keras.Layer,
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    on_tie_change: str = "error",
+) -> LoadedWeights:
+    """Load weights of a model directory into a model with the same variables.
 
     A damaged checkpoint is skipped with a warning, unless it was asked for by its update.
 
     Args:
         directory: the model directory.
-        model: built, with the ties of the checkpoint; it is changed only if everything fits.
+        model: built; it is changed only if everything fits.
         checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
         weights: `ema` or `raw`; the moving average where it was kept unless given.
+        on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
 
     Returns:
-        The checkpoint and which of its weights were loaded.
+        The checkpoint, which of its weights were loaded, and what became of its ties.
 
     Raises:
         CheckpointError: there is no such directory, checkpoint or average; it is damaged and no other can take its
             place; it is of a newer format; or it does not fit the model, naming everything that does not.
     """
+    check_rule(on_tie_change)
     if weights not in (None, "ema", "raw"):
         raise CheckpointError(f"weights must be ema or raw, got {weights}")
-    return _read_selected(directory, checkpoint, lambda path, score: _load(path, score, model, weights))
+    return _read_selected(directory, checkpoint, lambda path, score: _load(path, score, model, weights, on_tie_change))
 
 
 def read_contents(directory: PathLike, checkpoint: str | None = None) -> SelectedContents:
@@ -105,7 +131,7 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
     raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
 
 
-def _load(path: Path, score: float | None, model: keras.Layer, weights: str | None) -> CheckpointInfo:
+def _load(path: Path, score: float | None, model: keras.Layer, weights: str | None, rule: str) -> LoadedWeights:
     manifest = read_manifest(path)
     kept = AVERAGE in manifest.files
     if weights == "ema" and not kept:
@@ -113,16 +139,27 @@ def _load(path: Path, score: float | None, model: keras.Layer, weights: str | No
             f"{path}: no moving average was kept: ask for raw weights, or train with training.ema_decay"
         )
     kind = weights or ("ema" if kept else "raw")
-    variables = named_variables(model)
-    groups = check_ties(manifest.tie_groups, model, source=path.name)
-    shapes = {name: variable["shape"] for name, variable in manifest.variables.items()}
+    contents, tie_change = retie(_weights(path, manifest, kind), describe_ties(model), rule)
+    variables, groups = named_variables(model), tie_groups(model)
+    shapes = {name: variable["shape"] for name, variable in contents.variables.items()}
     check_shapes(variables, shapes, source=f"the model in {path.name}")
-    arrays = _arrays(path, manifest, kind)
-    check_shapes(variables, {name: array.shape for name, array in arrays.items()}, source=f"{path.name} ({kind})")
-    assign(variables, arrays)
-    verify_values(*role_arrays(model, arrays))
+    shapes = {name: array.shape for name, array in contents.model.items()}
+    check_shapes(variables, shapes, source=f"{path.name} ({kind})")
+    assign(variables, contents.model)
+    verify_values(*role_arrays(model, contents.model))
     verify_ties(model, groups)
-    return describe_checkpoint(path, score, kind)
+    return LoadedWeights(path.name, path, manifest.update, score, kind, manifest, tie_change)
+
+
+def _weights(path: Path, manifest: Manifest, kind: str) -> Contents:
+    """Return a checkpoint that keeps its weights, or the average in their place, and nothing else."""
+    return Contents(
+        update=manifest.update,
+        score=manifest.score,
+        model=_arrays(path, manifest, kind),
+        tie_groups=manifest.tie_groups,
+        variables=manifest.variables,
+    )
 
 
 def _arrays(path: Path, manifest: Manifest, kind: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from nmt.errors import CheckpointError
-from nmt.tying import TieGroup, tie_groups, variable_roles
+from nmt.tying import tie_groups, variable_roles
 
 
 def variable_arrays(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
@@ -29,27 +29,6 @@ def describe_ties(model: keras.Layer) -> tuple[dict[str, Any], ...]:
         {"name": g.name, "roles": list(g.roles), "variable": g.variable, "shape": list(g.shape)}
         for g in tie_groups(model)
     )
-
-
-def check_ties(stored: Sequence[Mapping[str, Any]], model: keras.Layer, *, source: str) -> list[TieGroup]:
-    """Return the tie groups of a checkpoint, which must be those of the model.
-
-    Args:
-        stored: tie groups as the manifest has them.
-        model: what is to be restored.
-        source: what the error calls the checkpoint.
-
-    Raises:
-        CheckpointError: naming the groups of both sides.
-    """
-    groups = [TieGroup(g["name"], tuple(g["roles"]), g["variable"], tuple(g["shape"])) for g in stored]
-    own = tie_groups(model)
-    if {frozenset(group.roles) for group in groups} != {frozenset(group.roles) for group in own}:
-        raise CheckpointError(
-            f"{source} ties {_names(groups)}, but the model ties {_names(own)}: "
-            "build the model with the tie_embeddings of the checkpoint"
-        )
-    return groups
 
 
 def check_shapes(variables: Mapping[str, keras.Variable], shapes: Mapping[str, Sequence[int]], *, source: str) -> None:
@@ -106,7 +85,3 @@ def _equal(value: np.ndarray, stored: np.ndarray) -> bool:
     expected = np.asarray(stored).astype(value.dtype, copy=False)
     bits = f"u{value.dtype.itemsize}"
     return value.shape == expected.shape and np.array_equal(value.view(bits), expected.view(bits))
-
-
-def _names(groups: Sequence[TieGroup]) -> str:
-    return ", ".join(group.name for group in groups) or "nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nmt.checkpoint import CheckpointInfo, load_weights, read_manifest
+from nmt.checkpoint import LoadedWeights, load_weights
 from nmt.config import Config
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import read_settings
@@ -56,16 +56,20 @@ def open_model(
     text = TextPair.load(directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     loaded = load_weights(directory, model, checkpoint=checkpoint, weights=weights)
-    _check_tokenizers(text, loaded)
+    check_tokenizers(text, loaded)
     return OpenedModel(config, text, model, loaded.name, loaded.weights)
 
 
-def _check_tokenizers(text: TextPair, checkpoint: CheckpointInfo) -> None:
-    """Refuse tokenizers of the right size that are not those of the training: translations would be garbage."""
-    trained_with = read_manifest(checkpoint.path).facts.get("tokenizers")
+def check_tokenizers(text: TextPair, loaded: LoadedWeights) -> None:
+    """Refuse tokenizers of the right size that are not those of the training: translations would be garbage.
+
+    Raises:
+        CheckpointError: naming the checkpoint.
+    """
+    trained_with = loaded.manifest.facts.get("tokenizers")
     if trained_with not in (None, [text.source.fingerprint, text.target.fingerprint]):
         raise CheckpointError(
-            f"{checkpoint.path}: was trained with other tokenizers than those in the model directory: bring back its "
+            f"{loaded.path}: was trained with other tokenizers than those in the model directory: bring back its "
             "tokenizer and vocabulary files"
         )
 

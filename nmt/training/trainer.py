@@ -141,12 +141,12 @@ class Trainer:
     def restore(self) -> bool:
         """Go back to the newest checkpoint; return whether there was one."""
         average = self.updater.average
-        values = self.checkpoints.restore(
+        restored = self.checkpoints.restore(
             self.model, self.updater.optimizer, None if average is None else average.variables
         )
-        if values is None:
+        if restored is None:
             return False
-        self.state = TrainingState.from_json(dict(values))
+        self.state = TrainingState.from_json(restored.state)
         if self.state.metric != self.metric:
             raise ConfigError(
                 f"this run is judged by {self.state.metric}, and its scores cannot be compared with {self.metric}: "

@@ -51,7 +51,7 @@ def test_a_restored_model_is_the_same_and_so_is_its_next_update(manager, build, 
 
     other, fresh = build(kind, ties, seed=9), keras.optimizers.Adam(0.05)
     other_average = MovingAverage(other, 0.5)
-    assert manager.restore(other, fresh, other_average.variables) == state
+    assert manager.restore(other, fresh, other_average.variables).state == state
     restore_random_state(other, state["random"])
     np.testing.assert_array_equal(np.asarray(other(batch)), logits)
     assert_equal(values(other_average.variables), averages)
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(manager, s
         manager.save(number, model=model, optimizer=optimizer, average=average, state={"update": number}, score=number)
     flip(manager.folder / "update-00000002" / name)
     with caplog.at_level(logging.WARNING):
-        assert manager.restore(model, optimizer, average) == {"update": 1}
+        assert manager.restore(model, optimizer, average).state == {"update": 1}
     assert "update-00000002 is damaged and was set aside as update-00000002.damaged" in caplog.text
     assert name in caplog.text
     assert checkpoint_names(manager.folder) == ["update-00000001"]
@@ -238,7 +238,7 @@ def test_a_full_disk_is_a_clear_error_and_the_old_checkpoint_is_intact(manager, 
         manager.save_in_background(4, model=model)
         with pytest.raises(CheckpointError, match="update-00000004 could not be written"):
             manager.save(5, model=model)
-    assert manager.restore(model) == {"update": 1}
+    assert manager.restore(model).state == {"update": 1}
     assert {path.name for path in manager.folder.iterdir()} == {"update-00000001", "index.json"}
     manager.save(6, model=model)
 
@@ -250,7 +250,7 @@ def test_saving_in_the_background_keeps_the_values_of_that_moment(tmp_path, smal
         manager.save_in_background(1, model=model, state={"update": 1})
         for variable in named_variables(model).values():
             variable.assign_add(np.ones(variable.shape, np.float32))
-        assert manager.restore(model) == {"update": 1}  # waits for it
+        assert manager.restore(model).state == {"update": 1}  # waits for it
         assert_equal(values(named_variables(model)), expected)
         path = manager.save_in_background(2, model=model)
     assert path.is_dir()  # whoever leaves the manager waits too

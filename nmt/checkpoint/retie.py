@@ -1,0 +1,291 @@
+"""A checkpoint of a model with other weight ties: from arrays to arrays, without Keras and without the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.folder import checkpoint_name
+from nmt.errors import CheckpointError
+
+ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "output_projection"}
+"""The rules that take the matrix of one role, and how its role path begins."""
+
+RULES = ("error", "average", *ROLES)
+"""What may be said about a change of ties."""
+
+AVERAGES_OF_WEIGHTS = "model_variables_moving_average"
+"""What a Keras optimizer with `use_ema` keeps: not sums of gradients but weights, which follow the rule of weights."""
+
+Group = Mapping[str, Any]
+"""A tie group as the manifest has it: name, roles, variable, shape."""
+
+Combine = Callable[[str, Mapping[str, np.ndarray]], np.ndarray]
+"""How the distinct old arrays of a merged variable, by their old role path, become one; with its new role path."""
+
+
+class Merged(NamedTuple):
+    """Variables that became one.
+
+    group: name of the tie group that they form now.
+    variables: their role paths before.
+    largest_difference: between two of their values at the same place.
+    """
+
+    group: str
+    variables: tuple[str, ...]
+    largest_difference: float
+
+
+class Split(NamedTuple):
+    """A variable that became several.
+
+    group: name of the tie group that it was.
+    variables: their role paths now.
+    """
+
+    group: str
+    variables: tuple[str, ...]
+
+
+class TieChange(NamedTuple):
+    """What became of the ties of a checkpoint.
+
+    rule: one of `RULES`.
+    merged, split: what was merged and split.
+    """
+
+    rule: str
+    merged: tuple[Merged, ...]
+    split: tuple[Split, ...]
+
+    def describe(self) -> str:
+        """One line for logs."""
+        parts = [f"{group} was split into copies ({', '.join(paths)})" for group, paths in self.split]
+        how = "their average" if self.rule == "average" else f"the matrix of {self.rule}"
+        parts += [
+            f"{', '.join(merged.variables)} were merged into {merged.group}, as {how}; "
+            f"they differed by up to {merged.largest_difference:.3g}"
+            for merged in self.merged
+        ]
+        return "; ".join(parts)
+
+
+class Retied(NamedTuple):
+    """A checkpoint with other ties, and what was changed; None where the ties were the same."""
+
+    contents: Contents
+    change: TieChange | None
+
+
+def check_rule(rule: str) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        CheckpointError: listing those there are.
+    """
+    if rule not in RULES:
+        raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
+
+
+def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
+    """Return what a checkpoint would keep, were its weights tied in another way.
+
+    Each role of the checkpoint first gets the array behind it; then the wanted groups are formed.
+
+    - Values, and their moving average: what a group merges becomes the mean of the distinct old matrices, each
+      counted once however many roles it played (`average`), or the matrix of one role (`source`, `target`,
+      `output`). What is split is copied.
+    - Slots of the optimizer: on splitting copied, on merging added, whatever the rule. The gradient of a merged
+      variable is the sum of its roles' gradients, so first moments add up exactly. Second moments are added too, an
+      approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 where the roles'
+      gradients have nothing to do with each other. Where the gradients of n roles are equal, the sum is an n-th of
+      the true moment and updates are larger by sqrt(n) until it has adapted; where they oppose each other, smaller.
+    - What belongs to no variable, such as `iterations`, stays.
+
+    Args:
+        contents: a checkpoint; it is left as it is.
+        groups: all ties that the result shall have, as the manifest keeps them.
+        rule: one of `RULES`; `error` admits no change.
+
+    Returns:
+        The checkpoint under the names and groups wanted, and a report.
+
+    Raises:
+        CheckpointError: the ties differ and the rule is `error`, or names a role that is not in each group that is
+            merged; the matrices to merge differ in shape; or a group has a role that the checkpoint does not have.
+    """
+    check_rule(rule)
+    if _role_sets(contents.tie_groups) == _role_sets(groups):
+        return Retied(contents, None)
+    source = checkpoint_name(contents.update)
+    before = _canonical_paths(contents.variables, contents.tie_groups)
+    _refuse_missing_roles(groups, before, source)
+    after = _canonical_paths(before, groups)
+    origins = _origins(before, after)
+    merging = [group for group in groups if len(origins[group["variable"]]) > 1]
+    _refuse_rule(contents, groups, merging, rule, source)
+    _refuse_matrices(contents, merging, origins, source)
+    taken = {after[role]: before[role] for role in before if _plays(role, rule)}
+
+    def combine(path: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        return parts[taken[path]] if path in taken else _mean(parts)
+
+    change = TieChange(rule, tuple(_merged(contents, group, origins) for group in merging), _split(contents, after))
+    average, slots = contents.average, contents.optimizer
+    result = replace(
+        contents,
+        model=_regrouped(contents.model, origins, combine),
+        average=None if average is None else _regrouped(average, origins, combine, missing=contents.model),
+        optimizer=None if slots is None else _regrouped_slots(slots, origins, combine, missing=contents.model),
+        tie_groups=tuple(dict(group) for group in groups),
+        variables={path: contents.variables[olds[0]] for path, olds in origins.items()},
+    )
+    return Retied(result, change)
+
+
+def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, str]:
+    """Return the canonical path of every role, in the order of `paths`, each followed by the roles tied to it.
+
+    Args:
+        paths: role paths, of variables or of all roles.
+        groups: which roles are one variable.
+    """
+    roles = {group["variable"]: group["roles"] for group in groups}
+    tied = {role: group["variable"] for group in groups for role in group["roles"]}
+    canonical: dict[str, str] = {}
+    for path in paths:
+        for role in (path, *roles.get(path, ())):
+            canonical[role] = tied.get(role, role)
+    return canonical
+
+
+def _origins(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the old variables, each once, that every new one comes from, by canonical role paths."""
+    origins: dict[str, list[str]] = {}
+    for role, path in after.items():
+        olds = origins.setdefault(path, [])
+        if before[role] not in olds:
+            olds.append(before[role])
+    return origins
+
+
+def _regrouped(
+    arrays: Mapping[str, np.ndarray],
+    origins: Mapping[str, Sequence[str]],
+    combine: Combine,
+    *,
+    missing: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the array of every new variable of which an old one is in `arrays`.
+
+    Args:
+        arrays: by old role path.
+        origins: the old role paths that each new one comes from.
+        combine: how several become one.
+        missing: stands in for those of several that are not in `arrays`; unless given, these are left out.
+    """
+    available, result = {**(missing or {}), **arrays}, {}
+    for path, olds in origins.items():
+        if any(old in arrays for old in olds):
+            parts = {old: available[old] for old in olds if old in available}
+            result[path] = combine(path, parts) if len(parts) > 1 else next(iter(parts.values()))
+    return result
+
+
+def _regrouped_slots(
+    slots: Mapping[str, np.ndarray],
+    origins: Mapping[str, Sequence[str]],
+    combine: Combine,
+    *,
+    missing: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return the slots of the new variables; a slot is called `<kind>/<role path>`, any other state as it likes."""
+    kinds: dict[str, dict[str, np.ndarray]] = {}
+    result: dict[str, np.ndarray] = {}
+    paths = sorted({old for olds in origins.values() for old in olds}, key=len, reverse=True)
+    for name, array in slots.items():
+        path = next((path for path in paths if name.endswith(f"/{path}")), None)  # the longest: a/kernel, not kernel
+        if path is None:
+            result[name] = array
+        else:
+            kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
+    for kind, arrays in kinds.items():
+        if kind.rpartition("/")[2] == AVERAGES_OF_WEIGHTS:
+            regrouped = _regrouped(arrays, origins, combine, missing=missing)
+        else:
+            regrouped = _regrouped(arrays, origins, _total)
+        result.update({f"{kind}/{path}": array for path, array in regrouped.items()})
+    return result
+
+
+def _mean(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    arrays = list(parts.values())
+    return np.mean(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
+
+
+def _total(_: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    arrays = list(parts.values())
+    return np.sum(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
+
+
+def _merged(contents: Contents, group: Group, origins: Mapping[str, Sequence[str]]) -> Merged:
+    olds = origins[group["variable"]]
+    parts = [contents.model[old] for old in olds]
+    difference = reduce(np.maximum, parts) - reduce(np.minimum, parts)
+    return Merged(group["name"], tuple(olds), float(np.max(difference, initial=0.0)))
+
+
+def _split(contents: Contents, after: Mapping[str, str]) -> tuple[Split, ...]:
+    news = {group["name"]: dict.fromkeys(after[role] for role in group["roles"]) for group in contents.tie_groups}
+    return tuple(Split(name, tuple(paths)) for name, paths in news.items() if len(paths) > 1)
+
+
+def _refuse_missing_roles(groups: Sequence[Group], before: Mapping[str, str], source: str) -> None:
+    missing = [role for group in groups for role in group["roles"] if role not in before]
+    if missing:
+        raise CheckpointError(f"{source} does not fit: it has no {', '.join(missing)}, which the model ties")
+
+
+def _refuse_rule(contents: Contents, groups: Sequence[Group], merging: Sequence[Group], rule: str, source: str) -> None:
+    roles = (name for name in ROLES if all(any(_plays(role, name) for role in group["roles"]) for group in merging))
+    fitting = ", ".join(("average", *roles))
+    if rule == "error":
+        raise CheckpointError(
+            f"{source} ties {_names(contents.tie_groups)}, but the model ties {_names(groups)}: build the model with "
+            f"the tie_embeddings of the checkpoint, or admit the change with on_tie_change {fitting}"
+        )
+    for group in merging:
+        if rule in ROLES and not any(_plays(role, rule) for role in group["roles"]):
+            raise CheckpointError(
+                f"on_tie_change must name a role of {group['name']}, which is merged, got {rule}: try {fitting}"
+            )
+
+
+def _refuse_matrices(
+    contents: Contents, merging: Sequence[Group], origins: Mapping[str, Sequence[str]], source: str
+) -> None:
+    for group in merging:
+        arrays = {old: contents.model[old] for old in origins[group["variable"]]}
+        kinds = {(array.shape, array.dtype.kind) for array in arrays.values()}
+        if len(kinds) > 1 or "f" not in {kind for _, kind in kinds}:
+            found = ", ".join(f"{old} of {array.shape} {array.dtype}" for old, array in arrays.items())
+            raise CheckpointError(f"{source}: only floating-point matrices of one shape can be merged, got {found}")
+
+
+def _plays(role: str, rule: str) -> bool:
+    """Return whether a role path is of the role that a rule names."""
+    return rule in ROLES and role.split("/")[0] == ROLES[rule]
+
+
+def _role_sets(groups: Sequence[Group]) -> set[frozenset[str]]:
+    return {frozenset(group["roles"]) for group in groups}
+
+
+def _names(groups: Sequence[Group]) -> str:
+    return ", ".join(group["name"] for group in groups) or "nothing"
