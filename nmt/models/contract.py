@@ -24,6 +24,14 @@ TIED_ROLES = {
 }
 """The roles that are one variable, by what `tie_embeddings` may be (`auto` is resolved before)."""
 
+TOKEN_ROWS = {
+    "source_embedding/embeddings": "source",
+    "target_embedding/embeddings": "target",
+    "output_projection/embeddings": "target",
+    "output_bias": "target",
+}
+"""The role paths of variables with one row a token, and the side whose tokens these are."""
+
 
 class Vocabularies(NamedTuple):
     """How many tokens each side has, and whether both sides mean the same by them.

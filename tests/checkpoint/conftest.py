@@ -18,10 +18,14 @@ from nmt.models.transformer import Transformer
 Builder = Callable[..., Seq2Seq]
 
 
-def build_tiny(kind: str = "transformer", ties: str = "all", *, seed: int = 1) -> Seq2Seq:
-    """Build a model with V=11 on both sides and one layer each."""
+SHARED = Vocabularies(11, 11, shared=True)
+
+
+def build_tiny(
+    kind: str = "transformer", ties: str = "all", *, seed: int = 1, vocabularies: Vocabularies = SHARED
+) -> Seq2Seq:
+    """Build a model of one layer each, with V=11 on both sides unless told otherwise."""
     common = {"num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2, "tie_embeddings": ties, "seed": seed}
-    vocabularies = Vocabularies(11, 11, shared=True)
     if kind == "rnn":
         return RNN(
             vocabularies,
