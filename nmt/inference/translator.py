@@ -17,7 +17,7 @@ from nmt.inference.opening import open_model
 from nmt.models.contract import Seq2Seq
 from nmt.search import SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
-from nmt.types import PathLike, State, Tensor
+from nmt.types import PathLike, Tensor
 
 _LOGGER = logging.getLogger(__name__)
 _SIGNATURE = (
@@ -251,10 +251,8 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
         memory = model.encode(source_ids)
         state = model.initial_state(memory, beam_size, most_steps)
 
-        def step(token_ids: Tensor, state: State) -> tuple[Tensor, State]:
-            return model.decode_step(token_ids, state, memory)
-
         shared: dict[str, Any] = {
+            "memory": memory,
             "batch_size": batch_size,
             "bos_id": BOS_ID,
             "eos_id": EOS_ID,
@@ -264,8 +262,8 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
             "length_penalty": length_penalty,
         }
         if beam_size == 1:
-            return greedy_search(step, state, **shared)
-        return beam_search(step, state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
+            return greedy_search(model.decode_step, state, **shared)
+        return beam_search(model.decode_step, state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
 
     return search
 

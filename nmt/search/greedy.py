@@ -8,41 +8,58 @@ from keras import ops
 
 from nmt.backend.gather import gather_beams
 from nmt.backend.loops import while_loop
+from nmt.search.leaving import empty_result, let_leave
 from nmt.search.result import SearchResult, tidy_result
 from nmt.search.scoring import Limits, check_length_penalty, check_limits, limits_per_sentence, penalty
-from nmt.search.step import IMPOSSIBLE, SpecialIds, StepFunction, static_vocabulary_size
-from nmt.types import State, Tensor
+from nmt.search.step import IMPOSSIBLE, MemoryStep, SpecialIds, StepFunction, static_vocabulary_size, with_memory
+from nmt.types import Memory, State, Tensor
+
+
+class GreedyRows(NamedTuple):
+    """What the loop carries of the b sentences in the batch; every tensor begins with b. t steps are done."""
+
+    sentences: Tensor
+    """(b,) int32: their places in the batch of the beginning."""
+    limits: Limits
+    """(b,) int32 each."""
+    last_ids: Tensor
+    """(b, 1) int32: the newest token, at first BOS."""
+    log_probs: Tensor
+    """(b, 1) float32 of the hypothesis so far; −inf once its logits were not numbers."""
+    lengths: Tensor
+    """(b, 1) int32: t while the hypothesis is live, its length once it has ended."""
+    live: Tensor
+    """(b, 1) bool."""
+    token_ids: Tensor
+    """(b, 1, t) int32: PAD after the end."""
+    state: State
+    """The caller's, leaves (b, 1, ...)."""
+    memory: Memory
+    """The caller's, leaves (b, ...)."""
 
 
 class GreedyState(NamedTuple):
-    """What the loop carries. t steps are done."""
+    """What the loop carries."""
 
     num_steps: Tensor
     """() int32: t."""
-    last_ids: Tensor
-    """(B, 1) int32: the newest token, at first BOS."""
-    log_probs: Tensor
-    """(B, 1) float32 of the hypothesis so far; −inf once its logits were not numbers."""
-    lengths: Tensor
-    """(B, 1) int32: t while the hypothesis is live, its length once it has ended."""
-    live: Tensor
-    """(B, 1) bool."""
-    token_ids: Tensor
-    """(B, 1, t) int32: PAD after the end."""
-    state: State
-    """The caller's, leaves (B, 1, ...)."""
+    rows: GreedyRows
+    """The sentences in the batch."""
+    result: SearchResult
+    """What was found for those that have left it."""
 
 
 class GreedySettings(NamedTuple):
     """What stays the same from step to step."""
 
     special: SpecialIds
-    limits: Limits
     length_penalty: float
+    early: bool
+    """Whether sentences that are done leave while others stay."""
 
 
 def greedy_search(
-    step: StepFunction,
+    step: StepFunction | MemoryStep,
     state: State,
     *,
     batch_size: int | Tensor,
@@ -52,6 +69,7 @@ def greedy_search(
     max_length: int | Tensor,
     min_length: int | Tensor = 0,
     length_penalty: float = 1.0,
+    memory: Memory | None = None,
 ) -> SearchResult:
     """Follows the most probable allowed token from step to step: `beam_search` with a beam of one, but cheaper.
 
@@ -68,6 +86,7 @@ def greedy_search(
             and costs its real log probability.
         min_length: The least length, likewise. Below it EOS is banned, after normalisation.
         length_penalty: The exponent of the penalty in `scores`; it changes nothing else here.
+        memory: As in `beam_search`: the third argument of the step, and sentences that are done leave the batch.
 
     Returns:
         The one hypothesis of every sentence, N = 1.
@@ -79,55 +98,72 @@ def greedy_search(
     check_limits(min_length, max_length)
     settings = GreedySettings(
         special=SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id),
-        limits=limits_per_sentence(min_length, max_length, batch_size),
         length_penalty=length_penalty,
+        early=memory is not None,
     )
+    limits = limits_per_sentence(min_length, max_length, batch_size)
     hypothesis = while_loop(
-        lambda hypothesis: ops.any(hypothesis.live),
-        lambda hypothesis: step_greedy(hypothesis, step, settings),
-        start_greedy(state, batch_size, settings),
+        lambda hypothesis: ops.any(hypothesis.rows.live),
+        lambda hypothesis: step_greedy(hypothesis, with_memory(step, memory), settings),
+        start_greedy(state, () if memory is None else memory, limits, batch_size, settings),
     )
-    return finish_greedy(hypothesis, settings)
+    return tidy_result(hypothesis.result, pad_id=pad_id)
 
 
-def start_greedy(state: State, batch_size: int | Tensor, settings: GreedySettings) -> GreedyState:
+def start_greedy(
+    state: State, memory: Memory, limits: Limits, batch_size: int | Tensor, settings: GreedySettings
+) -> GreedyState:
     """The empty hypothesis of every sentence."""
-    return GreedyState(
-        num_steps=ops.convert_to_tensor(0, dtype="int32"),
+    rows = GreedyRows(
+        sentences=ops.arange(batch_size, dtype="int32"),
+        limits=limits,
         last_ids=ops.full((batch_size, 1), settings.special.bos, dtype="int32"),
         log_probs=ops.zeros((batch_size, 1), dtype="float32"),
         lengths=ops.zeros((batch_size, 1), dtype="int32"),
         live=ops.ones((batch_size, 1), dtype="bool"),
         token_ids=ops.zeros((batch_size, 1, 0), dtype="int32"),
         state=state,
+        memory=memory,
     )
+    return GreedyState(ops.convert_to_tensor(0, dtype="int32"), rows, empty_result(batch_size, 1))
 
 
-def step_greedy(hypothesis: GreedyState, step: StepFunction, settings: GreedySettings) -> GreedyState:
-    """Extends every live hypothesis by its most probable allowed token."""
-    logits, state = step(hypothesis.last_ids, hypothesis.state)
+def step_greedy(hypothesis: GreedyState, step: MemoryStep, settings: GreedySettings) -> GreedyState:
+    """Extends every live hypothesis by its most probable allowed token, and lets sentences leave that are done."""
     length = hypothesis.num_steps + 1
-    next_ids, token_log_probs = best_token(logits[:, 0], length, settings)
-    log_probs = ops.where(hypothesis.live, hypothesis.log_probs + token_log_probs, hypothesis.log_probs)
+    rows = extend_rows(hypothesis.rows, length, step, settings)
+    scores = rows.log_probs / penalty(rows.lengths, settings.length_penalty)
+    found = SearchResult(rows.token_ids, scores, rows.log_probs, rows.lengths)
+    rows, result = let_leave(
+        rows.live[:, 0], rows, found, hypothesis.result, sentences=rows.sentences, early=settings.early
+    )
+    return GreedyState(length, rows, result)
+
+
+def extend_rows(rows: GreedyRows, length: Tensor, step: MemoryStep, settings: GreedySettings) -> GreedyRows:
+    """Extends every live hypothesis to `length` tokens."""
+    logits, state = step(rows.last_ids, rows.state, rows.memory)
+    next_ids, token_log_probs = best_token(logits[:, 0], length, rows.limits, settings)
+    log_probs = ops.where(rows.live, rows.log_probs + token_log_probs, rows.log_probs)
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
-    written_ids = ops.where(hypothesis.live, next_ids, settings.special.pad)
-    return GreedyState(
-        num_steps=length,
+    written_ids = ops.where(rows.live, next_ids, settings.special.pad)
+    return rows._replace(
         last_ids=next_ids,
         log_probs=log_probs,
-        lengths=ops.where(hypothesis.live, length, hypothesis.lengths),
-        live=hypothesis.live & (next_ids != settings.special.eos) & (log_probs > IMPOSSIBLE),
-        token_ids=ops.concatenate([hypothesis.token_ids, written_ids[:, :, None]], axis=2),
+        lengths=ops.where(rows.live, length, rows.lengths),
+        live=rows.live & (next_ids != settings.special.eos) & (log_probs > IMPOSSIBLE),
+        token_ids=ops.concatenate([rows.token_ids, written_ids[:, :, None]], axis=2),
         state=state,
     )
 
 
-def best_token(logits: Tensor, length: Tensor, settings: GreedySettings) -> tuple[Tensor, Tensor]:
+def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: GreedySettings) -> tuple[Tensor, Tensor]:
     """The most probable allowed token of every sentence.
 
     Args:
         logits: (B, V).
         length: () int32, of the hypothesis with this token.
+        limits: (b,) each.
         settings: The bans.
 
     Returns:
@@ -140,17 +176,9 @@ def best_token(logits: Tensor, length: Tensor, settings: GreedySettings) -> tupl
     other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
     other = gather_beams(others, other_ids)  # (B, 1)
     end = logits[:, special.eos, None]  # (B, 1)
-    forced = (length >= settings.limits.max_length)[:, None]
-    too_short = (length < settings.limits.min_length)[:, None]
+    forced = (length >= limits.max_length)[:, None]
+    too_short = (length < limits.min_length)[:, None]
     ends = forced | ((end > other) & ~too_short)
     next_ids = ops.where(ends, special.eos, other_ids)
     best = ops.where(ends, end, other)
     return next_ids, best - ops.logsumexp(logits, axis=-1, keepdims=True)
-
-
-def finish_greedy(hypothesis: GreedyState, settings: GreedySettings) -> SearchResult:
-    """The hypotheses with their scores."""
-    scores = hypothesis.log_probs / penalty(hypothesis.lengths, settings.length_penalty)
-    return tidy_result(
-        hypothesis.token_ids, scores, hypothesis.log_probs, hypothesis.lengths, pad_id=settings.special.pad
-    )

@@ -26,12 +26,14 @@ class SearchResult(NamedTuple):
     """(B, N) int32: tokens, EOS counted."""
 
 
-def tidy_result(token_ids: Tensor, scores: Tensor, log_probs: Tensor, lengths: Tensor, *, pad_id: int) -> SearchResult:
-    """A `SearchResult` with the hypotheses that do not exist blanked out. Shapes as there."""
-    exists = scores > -float("inf")
+def tidy_result(result: SearchResult, *, pad_id: int) -> SearchResult:
+    """The result with the hypotheses that do not exist blanked out, and PAD after the others."""
+    exists = result.scores > -float("inf")
+    places = ops.arange(ops.shape(result.token_ids)[2], dtype="int32")
+    real = exists[:, :, None] & (places < result.lengths[:, :, None])  # (B, N, T)
     return SearchResult(
-        token_ids=ops.where(exists[:, :, None], token_ids, pad_id),
-        scores=scores,
-        log_probs=ops.where(exists, log_probs, -float("inf")),
-        lengths=ops.where(exists, lengths, 0),
+        token_ids=ops.where(real, result.token_ids, pad_id),
+        scores=result.scores,
+        log_probs=ops.where(exists, result.log_probs, -float("inf")),
+        lengths=ops.where(exists, result.lengths, 0),
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from nmt.types import State, Tensor
+from nmt.types import Memory, State, Tensor
 
 StepFunction: TypeAlias = Callable[[Tensor, State], tuple[Tensor, State]]
 """Maps the newest token ids (B, K) and the state to logits (B, K, V) and the next state."""
+
+MemoryStep: TypeAlias = Callable[[Tensor, State, Memory], tuple[Tensor, State]]
+"""The same with the memory of the sentences, whose leaves begin with (B,), as its third argument."""
 
 Reorder: TypeAlias = Callable[[State, Tensor], State]
 """Maps the state and parents (B, K) to the state whose row k is row `parents[b, k]` of before."""
@@ -23,6 +26,11 @@ class SpecialIds(NamedTuple):
     pad: int
     bos: int
     eos: int
+
+
+def with_memory(step: StepFunction | MemoryStep, memory: Memory | None) -> MemoryStep:
+    """The step as a function of three arguments; without a memory it has two and the third is left out."""
+    return step if memory is not None else lambda token_ids, state, _: step(token_ids, state)
 
 
 def static_vocabulary_size(logits: Tensor) -> int:

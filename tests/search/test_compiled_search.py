@@ -24,6 +24,11 @@ def make_step(toy, table):
     return step
 
 
+def make_memory_step(toy):
+    """The same with the table as its memory: sentences that are done leave."""
+    return lambda token_ids, state, memory: make_step(toy, memory)(token_ids, state)
+
+
 def start_state(batch_size, beam_size):
     zeros = ops.zeros((batch_size, beam_size), dtype="int32")
     return {"history": ops.zeros((batch_size, beam_size, 0), dtype="int32"), "code": zeros, "sum": zeros}
@@ -55,7 +60,34 @@ def greedy_of(toy, table, min_length, max_length):
     )
 
 
-@pytest.mark.parametrize("search_of", [beam_of, greedy_of])
+def leaving_beam_of(toy, table, min_length, max_length):
+    batch_size = ops.shape(table)[0]
+    return beam_search(
+        make_memory_step(toy),
+        start_state(batch_size, BEAM_SIZE),
+        memory=table,
+        batch_size=batch_size,
+        beam_size=BEAM_SIZE,
+        min_length=min_length,
+        max_length=max_length,
+        **toy.IDS,
+    )
+
+
+def leaving_greedy_of(toy, table, min_length, max_length):
+    batch_size = ops.shape(table)[0]
+    return greedy_search(
+        make_memory_step(toy),
+        start_state(batch_size, 1),
+        memory=table,
+        batch_size=batch_size,
+        min_length=min_length,
+        max_length=max_length,
+        **toy.IDS,
+    )
+
+
+@pytest.mark.parametrize("search_of", [beam_of, greedy_of, leaving_beam_of, leaving_greedy_of])
 @pytest.mark.parametrize("vocabulary_size", [6, 600])
 def test_compiled_equals_eager_with_one_trace_for_all_shapes(toy, search_of, vocabulary_size):
     @tf.function(
@@ -113,8 +145,8 @@ def test_without_the_tensorflow_paths_it_finds_the_same(toy, monkeypatch):
     """What another backend runs: the twins in `keras.ops`."""
     model = toy.HistoryModel(9, batch_size=3, vocabulary_size=600)
     max_length = ops.convert_to_tensor([4, 8, 11], dtype="int32")
-    for search_of in (beam_of, greedy_of):
-        usual = search_of(toy, model.table, 2, max_length)
+    for search_of in (beam_of, greedy_of, leaving_beam_of, leaving_greedy_of):
+        usual = search_of(toy, ops.convert_to_tensor(model.table), 2, max_length)
         with monkeypatch.context() as context:
             context.setattr("keras.backend.backend", lambda: "another")
             twins = search_of(toy, ops.convert_to_tensor(model.table), 2, max_length)
