@@ -1,11 +1,12 @@
 """Data: corpus readers, the encoded token store, and batches with a cursor. No Keras here."""
 
 from nmt.data.batches import Batch, BatchStream, Cursor, EvaluationBatch, evaluation_batches
+from nmt.data.content_hash import hash_corpus
 from nmt.data.corpus import check_corpus, read_lines, read_pairs
 from nmt.data.prefetching import Prefetcher
 from nmt.data.report import CorpusReport
 from nmt.data.sequences import TokenSequences
-from nmt.data.store import TokenStore, open_store
+from nmt.data.store import TokenStore, find_store, open_store
 
 __all__ = [
     "Batch",
@@ -18,6 +19,8 @@ __all__ = [
     "TokenStore",
     "check_corpus",
     "evaluation_batches",
+    "find_store",
+    "hash_corpus",
     "open_store",
     "read_lines",
     "read_pairs",

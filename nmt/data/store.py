@@ -99,16 +99,8 @@ def open_store(
         DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, or the disk refuses.
     """
     sources, targets = as_paths(source_paths), as_paths(target_paths)
-    settings = {
-        "format_version": _FORMAT_VERSION,
-        "source_files": [_describe_file(path) for path in sources],
-        "target_files": [_describe_file(path) for path in targets],
-        "source_tokenizer": text.source.fingerprint,
-        "target_tokenizer": text.target.fingerprint,
-        "max_length": max_length,
-    }
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8")).hexdigest()[:_KEY_LENGTH]
-    path = Path(directory) / f"{role}-{key}"
+    settings = _settings(sources, targets, text, max_length)
+    path = _place(directory, settings, role)
     try:
         with _lock(Path(directory), role):
             store = _open_folder(path)
@@ -120,6 +112,44 @@ def open_store(
     if store is None:
         raise DataError(f"{path}: the token store was written but is not whole: is the disk full or failing?")
     return store
+
+
+def find_store(
+    directory: PathLike,
+    source_paths: PathLike | Sequence[PathLike],
+    target_paths: PathLike | Sequence[PathLike],
+    *,
+    text: TextPair,
+    max_length: int,
+    role: str = "train",
+) -> TokenStore | None:
+    """Open the token store of a corpus if it was built already, writing nothing; the arguments are `open_store`'s.
+
+    Raises:
+        DataError: a file of the corpus is missing.
+    """
+    settings = _settings(as_paths(source_paths), as_paths(target_paths), text, max_length)
+    try:
+        return _open_folder(_place(directory, settings, role))
+    except OSError:  # `open_store` says what is wrong, when it has to
+        return None
+
+
+def _settings(source_paths: list[str], target_paths: list[str], text: TextPair, max_length: int) -> dict[str, Any]:
+    """All that decides the content of a store."""
+    return {
+        "format_version": _FORMAT_VERSION,
+        "source_files": [_describe_file(path) for path in source_paths],
+        "target_files": [_describe_file(path) for path in target_paths],
+        "source_tokenizer": text.source.fingerprint,
+        "target_tokenizer": text.target.fingerprint,
+        "max_length": max_length,
+    }
+
+
+def _place(directory: PathLike, settings: dict[str, Any], role: str) -> Path:
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8")).hexdigest()[:_KEY_LENGTH]
+    return Path(directory) / f"{role}-{key}"
 
 
 def _build(

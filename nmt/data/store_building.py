@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from nmt.data.content_hash import ContentHash, blocks
 from nmt.data.corpus import read_pairs
 from nmt.data.report import CorpusReport
 from nmt.errors import DataError
@@ -23,8 +23,6 @@ from nmt.text.vocabulary import EOS_ID
 
 MANIFEST = "manifest.json"
 SIDES = ("source", "target")
-
-_BLOCK_PAIRS = 8192
 
 
 def build_store_folder(
@@ -43,13 +41,12 @@ def build_store_folder(
         OSError: the disk refuses.
     """
     counts: Counter[str] = Counter()
-    hashes = (hashlib.sha256(), hashlib.sha256())
+    content_hash = ContentHash()
     writers = (_SideWriter(folder, "source", text.source), _SideWriter(folder, "target", text.target))
     with writers[0], writers[1]:
-        for block in _blocks(read_pairs(source_paths, target_paths)):
+        for block in blocks(read_pairs(source_paths, target_paths)):
             counts["pairs_read"] += len(block)
-            for side, content in enumerate(hashes):
-                content.update("".join(f"{pair[side]}\n" for pair in block).encode("utf-8"))
+            content_hash.update(block)
             _write_block([pair for pair in block if _usable(pair, counts)], writers, max_length, counts)
     reasons = ("dropped_empty", "dropped_nul", "dropped_too_long")
     report = CorpusReport(
@@ -68,7 +65,7 @@ def build_store_folder(
         "settings": settings,
         "sides": {writer.side: writer.describe() for writer in writers},
         "report": vars(report),
-        "content_hash": hashlib.sha256("".join(content.hexdigest() for content in hashes).encode()).hexdigest(),
+        "content_hash": content_hash.hexdigest(),
     }
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=2)
@@ -116,11 +113,6 @@ class _SideWriter:
     def describe(self) -> dict[str, Any]:
         """What the manifest says about this side."""
         return {"pairs": self.pairs, "tokens": self._tokens, "dtype": np.dtype(self._dtype).name}
-
-
-def _blocks(pairs: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    while block := list(islice(pairs, _BLOCK_PAIRS)):
-        yield block
 
 
 def _usable(pair: tuple[str, str], counts: Counter[str]) -> bool:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from nmt.data import check_corpus, open_store, store_building
+from nmt.data import check_corpus, content_hash, find_store, hash_corpus, open_store, store_building
 from nmt.errors import DataError
 from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer, build_whitespace
 
@@ -74,6 +74,17 @@ def test_whatever_decides_the_content_makes_a_new_store_in_place_of_the_old(
     assert len(store.source_ids(3)) == store.source_lengths[3]  # a run that has the old one open goes on
 
 
+def test_a_store_is_looked_for_without_writing(store, paths, text, tmp_path, monkeypatch):
+    forbid_reading(monkeypatch)
+    found = find_store(tmp_path / "store", *paths, text=text, max_length=20)
+    assert (found.path, found.content_hash) == (store.path, store.content_hash)
+    assert find_store(tmp_path / "store", *paths, text=text, max_length=19) is None
+    assert find_store(tmp_path / "nowhere", *paths, text=text, max_length=20) is None
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(DataError, match="absent: cannot be read"):
+        find_store(tmp_path / "store", tmp_path / "absent", paths[1], text=text, max_length=20)
+
+
 def test_roles_do_not_replace_one_another(store, paths, text, tmp_path):
     other = open_store(tmp_path / "store", *paths, text=text, max_length=9, role="train-extra")
     assert folders(tmp_path / "store") == sorted([store.path.name, other.path.name])
@@ -82,10 +93,10 @@ def test_roles_do_not_replace_one_another(store, paths, text, tmp_path):
 
 
 def test_the_content_hash_does_not_see_compression_or_blocks(store, corpus, text, tmp_path, write_lines, monkeypatch):
-    monkeypatch.setattr(store_building, "_BLOCK_PAIRS", 7)
+    monkeypatch.setattr(content_hash, "_BLOCK_PAIRS", 7)
     paths = write_lines("train.es.gz", corpus[0]), write_lines("train.en.gz", corpus[1])
     other = open_store(tmp_path / "other", *paths, text=text, max_length=20)
-    assert other.content_hash == store.content_hash
+    assert other.content_hash == store.content_hash == hash_corpus(*paths)
     assert np.array_equal(other.target.token_ids, store.target.token_ids)
     assert np.array_equal(other.target.offsets, store.target.offsets)
 
@@ -142,9 +153,9 @@ def test_a_directory_that_cannot_hold_a_store_is_named(paths, text, tmp_path):
 
 KILLED_BUILD = """
 import os, sys
-from nmt.data import open_store, store_building
+from nmt.data import open_store, content_hash, store_building
 from nmt.text import TextPair
-store_building._BLOCK_PAIRS = 10
+content_hash._BLOCK_PAIRS = 10
 write = store_building._write_block
 blocks = []
 def write_and_die(*arguments):
@@ -186,7 +197,7 @@ def test_a_damaged_store_is_built_again(store, paths, text, tmp_path, damage):
 
 
 def test_the_corpus_passes_in_blocks(paths, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_building, "_BLOCK_PAIRS", 11)
+    monkeypatch.setattr(content_hash, "_BLOCK_PAIRS", 11)
     sizes = []
 
     class Watched(WhitespaceTokenizer):
