@@ -14,7 +14,13 @@ _LARGEST_USEFUL_ADAM_RATE = 0.1
 
 def advice(config: Config) -> list[str]:
     """Returns remarks on settings that are valid but doubtful, one line each; the run may go on."""
-    return [*_about_limits(config), *_about_learning_rate(config), *_about_data(config), *_about_averaging(config)]
+    return [
+        *_about_limits(config),
+        *_about_learning_rate(config),
+        *_about_data(config),
+        *_about_averaging(config),
+        *_about_initial_weights(config),
+    ]
 
 
 def _about_limits(config: Config) -> Iterator[str]:
@@ -87,3 +93,9 @@ def _about_averaging(config: Config) -> Iterator[str]:
             f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
             f"{last}: the average still holds the first, untrained weights"
         )
+
+
+def _about_initial_weights(config: Config) -> Iterator[str]:
+    training = config.training
+    if training.on_tie_change != "error" and training.initialize_from is None:
+        yield f"training.on_tie_change {training.on_tie_change} means nothing without training.initialize_from"

@@ -13,6 +13,7 @@ from nmt.config.optimization import (
     PlateauSettings,
     ScheduleSettings,
 )
+from nmt.config.paths import FilePath
 from nmt.config.section import Misfit, Section, setting
 
 
@@ -43,6 +44,16 @@ class TrainingSettings(Section):
         "Decay of an exponential moving average of the weights, used to validate and translate. null: none is kept.",
         above=0,
         below=1,
+    )
+    initialize_from: FilePath | None = setting(
+        None,
+        "Begin with the weights and tokenizers of another model directory: RUN, RUN@best, RUN@latest or RUN@update-N. "
+        "Optimizer, schedule and counters are new. Read until the run has a checkpoint of its own.",
+    )
+    on_tie_change: Literal["error", "average", "source", "target", "output"] = setting(
+        "error",
+        "Where initialize_from has other weight ties: matrices that become one are averaged, or taken from one role; "
+        "one that becomes several is copied; error refuses. Without initialize_from it means nothing.",
     )
     optimizer: OptimizerSettings = setting(AdamSettings(), "How gradients become updates.")
     schedule: ScheduleSettings = setting(InverseSqrtSettings(), "How the learning rate changes.")

@@ -21,11 +21,17 @@ def test_a_sound_config_gets_no_advice(write_config):
         (["data.validation.source=train.de"], "data.validation.source is also read for training"),
         (["search.max_length=50"], "search.max_length 50 is below data.max_length 100"),
         (["training.ema_decay=0.999999"], "training.ema_decay 0.999999 averages over about 1000000 updates"),
+        (["training.on_tie_change=average"], "training.on_tie_change average means nothing without training.init"),
     ],
 )  # fmt: skip
 def test_doubtful_settings_are_named(write_config, overrides, beginning):
     (line,) = advice(load(write_config(), overrides))
     assert line.startswith(beginning)
+
+
+def test_a_rule_for_ties_beside_other_weights_gets_no_advice(write_config):
+    overrides = ["training.on_tie_change=source", "training.initialize_from=runs/old@best"]
+    assert advice(load(write_config(), overrides)) == []
 
 
 def test_noam_with_its_usual_factor_gets_no_advice(write_config):

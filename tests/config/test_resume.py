@@ -35,6 +35,8 @@ def test_limits_saving_logging_and_search_may_change(write_config, override):
         ("training.optimizer.learning_rate=1", "training.optimizer.learning_rate: 0.001 before, 1.0 now"),
         ("training.schedule.warmup_updates=9", "training.schedule.warmup_updates: 4000 before, 9 now"),
         ("training.ema_decay=0.5", "training.ema_decay: null before, 0.5 now"),
+        ("training.initialize_from=runs/old", "training.initialize_from: null before, runs/old now"),
+        ("training.on_tie_change=average", "training.on_tie_change: error before, average now"),
         ("data.train={source: [x, y], target: [z, w]}", "data.train.source: train.de before, [x, y] now"),
     ],
 )  # fmt: skip
