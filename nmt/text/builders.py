@@ -69,7 +69,7 @@ def build_whitespace(
     """
 
     def collect(lines: Iterable[str]) -> Tokenizer:
-        return WhitespaceTokenizer(_frequent(map(split_at_spaces, lines), vocabulary_size, minimum_count))
+        return learn_whitespace(lines, vocabulary_size=vocabulary_size, minimum_count=minimum_count)
 
     return _build(source_lines, target_lines, joint=joint, build_side=collect)
 
@@ -85,9 +85,31 @@ def build_character(
     """Collect the most frequent characters; arguments and errors are those of `build_whitespace`."""
 
     def collect(lines: Iterable[str]) -> Tokenizer:
-        return CharacterTokenizer(_frequent(map(split_characters, lines), vocabulary_size, minimum_count))
+        return learn_character(lines, vocabulary_size=vocabulary_size, minimum_count=minimum_count)
 
     return _build(source_lines, target_lines, joint=joint, build_side=collect)
+
+
+def learn_whitespace(lines: Iterable[str], *, vocabulary_size: int | None, minimum_count: int) -> WhitespaceTokenizer:
+    """Build the tokenizer of one vocabulary; arguments and errors are those of `build_whitespace`."""
+    return WhitespaceTokenizer(_frequent(map(split_at_spaces, lines), vocabulary_size, minimum_count))
+
+
+def learn_character(lines: Iterable[str], *, vocabulary_size: int | None, minimum_count: int) -> CharacterTokenizer:
+    """Build the tokenizer of one vocabulary; arguments and errors are those of `build_whitespace`."""
+    return CharacterTokenizer(_frequent(map(split_characters, lines), vocabulary_size, minimum_count))
+
+
+def ranked_tokens(token_lists: Iterable[list[str]]) -> list[tuple[str, int]]:
+    """Count tokens, by falling frequency, equal ones in the order of their characters.
+
+    Raises:
+        DataError: there is none.
+    """
+    counts = Counter(chain.from_iterable(token_lists))
+    if not counts:
+        raise DataError("a vocabulary needs text to learn from, got only empty lines")
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _build(
@@ -109,11 +131,7 @@ def _frequent(token_lists: Iterable[list[str]], vocabulary_size: int | None, min
         raise ConfigError(
             f"vocabulary_size must be more than the {len(SPECIAL_TOKENS)} special tokens, got {vocabulary_size}"
         )
-    counts = Counter(chain.from_iterable(token_lists))
-    if not counts:
-        raise DataError("a vocabulary needs text to learn from, got only empty lines")
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    tokens = [token for token, count in ranked if count >= minimum_count]
+    tokens = [token for token, count in ranked_tokens(token_lists) if count >= minimum_count]
     if not tokens:
         raise DataError(f"no token occurs minimum_count = {minimum_count} times or more: lower minimum_count")
     room = None if vocabulary_size is None else vocabulary_size - len(SPECIAL_TOKENS)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sentencepiece import SentencePieceProcessor
 
@@ -17,6 +18,9 @@ from nmt.errors import DataError
 from nmt.text.files import read_file, write_file
 from nmt.text.tokenizer import Tokenizer, spoken_ids
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+if TYPE_CHECKING:
+    from nmt.text.sentencepiece_pieces import PieceCutter
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -51,6 +55,21 @@ class SentencePieceTokenizer(Tokenizer):
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of the pieces, without spaces at its ends."""
         return self._processor.decode(spoken_ids(token_ids)).strip(" ")
+
+    def cut(self, token: str) -> list[int]:
+        """Token ids of a piece of another model, which is normalised already and may stand within a word."""
+        return self._cutter.cut(token)
+
+    @cached_property
+    def _cutter(self) -> PieceCutter:
+        from nmt.text.sentencepiece_pieces import PieceCutter  # protobuf is loaded where it is needed
+
+        return PieceCutter(self._model)
+
+    @property
+    def model(self) -> bytes:
+        """The content of the `.model` file."""
+        return self._model
 
     @property
     def settings(self) -> dict[str, Any]:

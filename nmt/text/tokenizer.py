@@ -38,6 +38,10 @@ class Tokenizer(ABC):
         """Token ids of many lines, equal to `encode` of each and faster."""
         return [self.encode(line) for line in lines]
 
+    def cut(self, token: str) -> list[int]:
+        """Token ids of a token of another tokenizer of this kind; its own where it knows the token."""
+        return [self.vocabulary.id(token)]
+
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """The tokens of ids as the vocabulary writes them, special ones included: for looking at, not for readers."""
         return [self.vocabulary.token(int(token_id)) for token_id in token_ids]

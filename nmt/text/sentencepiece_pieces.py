@@ -1,0 +1,80 @@
+"""The pieces inside a SentencePiece model file: reading them, adding some, cutting text that is pieces already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sentencepiece import SentencePieceProcessor
+from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+
+_KINDS = {TrainerSpec.UNIGRAM: "unigram", TrainerSpec.BPE: "bpe", TrainerSpec.WORD: "word", TrainerSpec.CHAR: "char"}
+_NORMAL = ModelProto.SentencePiece.NORMAL
+_UNKNOWN_PENALTY = 10.0  # the library's kUnkPenalty: what an unknown character costs more than the worst piece
+
+
+class ModelFacts(NamedTuple):
+    """What a model file says about itself.
+
+    model_type: `unigram`, `bpe`, `word` or `char`.
+    normalization_rule: name of the rule by which text is normalised.
+    lowest_score: of all its ordinary pieces.
+    """
+
+    model_type: str
+    normalization_rule: str
+    lowest_score: float
+
+
+class PieceCutter:
+    """Cuts pieces of other models into the pieces of one, whatever stands at a line's beginning.
+
+    Encoding a piece as a line would normalise it once more and put a `▁` before one from within a word.
+
+    Args:
+        model: the content of a `.model` file.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        content = _parse(model)
+        content.normalizer_spec.Clear()
+        content.normalizer_spec.name = "identity"
+        content.normalizer_spec.add_dummy_prefix = False
+        content.normalizer_spec.remove_extra_whitespaces = False
+        content.normalizer_spec.escape_whitespaces = True
+        self._processor = SentencePieceProcessor()
+        self._processor.LoadFromSerializedProto(content.SerializeToString())
+        self._unknown_id = self._processor.unk_id()
+        self._unknown_score = model_facts(model).lowest_score - _UNKNOWN_PENALTY
+
+    def cut(self, piece: str) -> list[int]:
+        """Token ids of the best cut; a run of unknown characters is one unknown token."""
+        return self._processor.encode(piece.encode("utf-8", "replace"), out_type=int)
+
+    def score(self, token_ids: Iterable[int]) -> float:
+        """The sum of the scores of tokens: of a unigram model, the log probability of this cut."""
+        unknown, score = self._unknown_id, self._processor.get_score
+        return sum(self._unknown_score if token_id == unknown else score(token_id) for token_id in token_ids)
+
+
+def model_facts(model: bytes) -> ModelFacts:
+    """Read what decides how more pieces can be learned for a model."""
+    content = _parse(model)
+    scores = [piece.score for piece in content.pieces if piece.type == _NORMAL]
+    kind = _KINDS[content.trainer_spec.model_type]
+    return ModelFacts(kind, content.normalizer_spec.name, min(scores, default=0.0))
+
+
+def with_pieces(model: bytes, pieces: Iterable[tuple[str, float]]) -> bytes:
+    """Append ordinary pieces with their scores; those that are there keep their ids and scores."""
+    content = _parse(model)
+    for piece, score in pieces:
+        content.pieces.add(piece=piece, score=score, type=_NORMAL)
+    content.trainer_spec.vocab_size = len(content.pieces)
+    return content.SerializeToString()
+
+
+def _parse(model: bytes) -> Any:
+    content = ModelProto()
+    content.ParseFromString(model)
+    return content
