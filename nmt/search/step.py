@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from nmt.types import Memory, State, Tensor
 
@@ -30,7 +30,10 @@ class SpecialIds(NamedTuple):
 
 def with_memory(step: StepFunction | MemoryStep, memory: Memory | None) -> MemoryStep:
     """The step as a function of three arguments; without a memory it has two and the third is left out."""
-    return step if memory is not None else lambda token_ids, state, _: step(token_ids, state)
+    if memory is not None:
+        return cast("MemoryStep", step)
+    plain = cast("StepFunction", step)
+    return lambda token_ids, state, _: plain(token_ids, state)
 
 
 def static_vocabulary_size(logits: Tensor) -> int:
