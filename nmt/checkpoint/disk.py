@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from nmt.errors import CheckpointError
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the names of what a killed process may leave behind; they begin with a dot."""
+
+_CHUNK_BYTES = 2**20  # what was read is still in the processor's cache when it is hashed
+_DAMAGE = {
+    errno.ENOENT: "is missing",
+    errno.ENOTDIR: "is missing",
+    errno.ELOOP: "is a symbolic link, and could lead outside the checkpoint: put the file itself in its place",
+    errno.EIO: "cannot be read: the disk fails",
+}
+"""Errors that are the checkpoint's fault. Others, such as too many open files, say nothing about it."""
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -47,21 +61,55 @@ def read_file(path: Path, record: FileRecord | None = None) -> bytes:
     """Read a whole file; with a record, only if its size and hash fit.
 
     Raises:
-        DamagedCheckpointError: the file is missing or is not the one that was recorded.
+        DamagedCheckpointError: the file is missing, a link, or is not the one that was recorded.
+        CheckpointError: it may not be read.
+    """
+    return read_buffer(path, record).tobytes()
+
+
+def read_buffer(path: Path, record: FileRecord | None = None) -> np.ndarray:
+    """Read a whole file into an array, as `read_file`, hashing the bytes on their way.
+
+    Returns:
+        The bytes, (size,) uint8. NumPy asks the system for large pages, which are faster to get than small ones.
+
+    Raises:
+        DamagedCheckpointError: the file is missing, a link, or is not the one that was recorded.
         CheckpointError: it may not be read.
     """
     try:
-        content = path.read_bytes()
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        with _open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if record is not None and size != record.size:
+                raise DamagedCheckpointError(f"{path}: must have {record.size:,} bytes, but has {size:,}")
+            content, sha256 = _read_and_hash(file, size, hashed=record is not None)
     except OSError as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise DamagedCheckpointError(f"{path}: {reason}") from error
-    if record is not None and len(content) != record.size:
-        raise DamagedCheckpointError(f"{path}: must have {record.size:,} bytes, but has {len(content):,}")
-    if record is not None and hashlib.sha256(content).hexdigest() != record.sha256:
+        if error.errno in _DAMAGE:
+            raise DamagedCheckpointError(f"{path}: {_DAMAGE[error.errno]}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if record is not None and sha256 != record.sha256:
         raise DamagedCheckpointError(f"{path}: its content does not fit the hash in the manifest")
     return content
+
+
+def _open_regular(path: Path) -> io.FileIO:
+    """Open a file, but no link, and nothing that would be waited for, such as a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedCheckpointError(f"{path}: is no file")
+    return io.FileIO(descriptor, "rb")
+
+
+def _read_and_hash(file: io.FileIO, size: int, *, hashed: bool) -> tuple[np.ndarray, str]:
+    """Return up to `size` bytes and, where it is asked for, their SHA-256."""
+    content, digest, filled = np.empty(size, np.uint8), hashlib.sha256(), 0
+    view = content.data
+    while filled < size and (count := file.readinto(view[filled : filled + _CHUNK_BYTES])):
+        if hashed:
+            digest.update(view[filled : filled + count])
+        filled += count
+    return content[:filled], digest.hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:

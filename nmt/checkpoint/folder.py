@@ -78,7 +78,7 @@ def write_checkpoint(folder: Path, contents: Contents) -> Path:
     """
     path = folder / checkpoint_name(contents.update)
     temporary = temporary_path(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    _delete(temporary)
     temporary.mkdir(parents=True)
     try:
         manifest = _write_files(temporary, contents)
@@ -86,7 +86,7 @@ def write_checkpoint(folder: Path, contents: Contents) -> Path:
         sync_folder(temporary)
         _move_into_place(temporary, path)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _delete(temporary)
         raise
     return path
 
@@ -113,11 +113,11 @@ def _write_files(temporary: Path, contents: Contents) -> Manifest:
 def _move_into_place(temporary: Path, path: Path) -> None:
     replaced = path.with_name(f".{path.name}{_REPLACED_SUFFIX}")
     if path.exists():  # no rename puts a folder in the place of another: `clean` undoes this if we die in between
-        shutil.rmtree(replaced, ignore_errors=True)
+        _delete(replaced)
         path.rename(replaced)
     temporary.rename(path)
     sync_folder(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _delete(replaced)
 
 
 def read_checkpoint(path: Path) -> Contents:
@@ -130,6 +130,8 @@ def read_checkpoint(path: Path) -> Contents:
     manifest = read_manifest(path)
     if not {MODEL, STATE} <= set(manifest.files):
         raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL} and {STATE}")
+    if update_of(path.name) not in (None, manifest.update):
+        raise DamagedCheckpointError(f"{path / MANIFEST}: is of update {manifest.update}, under another name")
     arrays = read_parts(path, manifest, [name for name in manifest.files if name != STATE])
     return Contents(
         update=manifest.update,
@@ -175,9 +177,9 @@ def damaged_names(folder: Path) -> list[str]:
 def remove_checkpoint(path: Path) -> None:
     """Delete a checkpoint; readers see it whole or not at all."""
     temporary = temporary_path(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    _delete(temporary)
     path.rename(temporary)
-    shutil.rmtree(temporary, ignore_errors=True)
+    _delete(temporary)
 
 
 def clean(folder: Path) -> None:
@@ -185,11 +187,16 @@ def clean(folder: Path) -> None:
     for replaced in folder.glob(f".update-*{_REPLACED_SUFFIX}"):
         path = folder / replaced.name.removeprefix(".").removesuffix(_REPLACED_SUFFIX)
         if path.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+            _delete(replaced)
         else:
             replaced.rename(path)
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink()
+        _delete(leftover)
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder with all that is in it, or a file; of a link, the link alone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file
+from nmt.checkpoint.json_files import is_count, strict_json
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -68,6 +69,10 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
         CheckpointError: it was written in a newer format.
     """
     path = Path(checkpoint) / MANIFEST
+    if path.parent.is_symlink():
+        raise DamagedCheckpointError(
+            f"{path.parent}: is a symbolic link, and could lead outside: put the folder itself in its place"
+        )
     values = parse_json(path, read_file(path))
     if values.pop("sha256", None) != _own_hash(values):
         raise DamagedCheckpointError(f"{path}: its content does not fit its own hash")
@@ -77,10 +82,57 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
         manifest = Manifest(files=files, tie_groups=tuple(values.pop("tie_groups")), **values)
     except (AttributeError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{path}: is no manifest: {error}") from error
-    strangers = sorted(set(files) - set(FILES))
+    _check_fields(path, manifest)
+    return manifest
+
+
+def _check_fields(path: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that fits its own hash, and yet was not written by us."""
+    strangers = sorted(set(manifest.files) - set(FILES))
     if strangers:
         raise DamagedCheckpointError(f"{path}: names files that no checkpoint has: {', '.join(strangers)}")
-    return manifest
+    wrong = [
+        name
+        for name, right in (
+            ("update", is_count(manifest.update)),
+            ("score", manifest.score is None or isinstance(manifest.score, int | float)),
+            ("files", all(_is_record(record) for record in manifest.files.values())),
+            ("tie_groups", all(_is_group(group) for group in manifest.tie_groups)),
+            ("variables", _is_mapping(manifest.variables) and all(map(_is_variable, manifest.variables.values()))),
+            ("optimizer", manifest.optimizer is None or isinstance(manifest.optimizer, str)),
+            ("versions", _is_mapping(manifest.versions)),
+            ("facts", _is_mapping(manifest.facts)),
+        )
+        if not right
+    ]
+    if wrong:
+        raise DamagedCheckpointError(f"{path}: is no manifest: {', '.join(wrong)} cannot be what it says")
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_count, value))
+
+
+def _is_record(record: FileRecord) -> bool:
+    return isinstance(record.sha256, str) and is_count(record.size)
+
+
+def _is_variable(value: object) -> bool:
+    return isinstance(value, Mapping) and _is_shape(value.get("shape")) and isinstance(value.get("dtype"), str)
+
+
+def _is_group(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {"name", "roles", "variable", "shape"}
+        and isinstance(value["roles"], list)
+        and all(isinstance(text, str) for text in (value["name"], value["variable"], *value["roles"]))
+        and _is_shape(value["shape"])
+    )
 
 
 def check_format(path: Path, found: Any) -> None:
@@ -90,7 +142,7 @@ def check_format(path: Path, found: Any) -> None:
         CheckpointError: the format is newer than this version knows.
         DamagedCheckpointError: there is no format version.
     """
-    if not isinstance(found, int):
+    if not is_count(found):
         raise DamagedCheckpointError(f"{path}: has no format_version")
     if found > FORMAT_VERSION:
         raise CheckpointError(
@@ -106,7 +158,7 @@ def parse_json(path: Path, content: bytes) -> dict[str, Any]:
         DamagedCheckpointError: it holds something else.
     """
     try:
-        values = json.loads(content)
+        values = strict_json(content)
     except ValueError as error:
         raise DamagedCheckpointError(f"{path}: is no JSON file: {error}") from error
     if not isinstance(values, dict):

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from nmt.backend import memory
 from nmt.errors import CheckpointError
 from nmt.tying import tie_groups, variable_roles
 
@@ -56,7 +56,7 @@ def check_shapes(variables: Mapping[str, keras.Variable], shapes: Mapping[str, S
 def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
     """Give variables the values of a checkpoint, in their own types."""
     for name, variable in variables.items():
-        variable.assign(ops.cast(ops.convert_to_tensor(arrays[name]), variable.dtype))
+        memory.assign(variable, arrays[name])
 
 
 def verify_values(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
@@ -65,7 +65,7 @@ def verify_values(variables: Mapping[str, keras.Variable], arrays: Mapping[str, 
     Raises:
         CheckpointError: naming those that do not.
     """
-    wrong = [name for name, variable in variables.items() if not _equal(np.asarray(variable.value), arrays[name])]
+    wrong = [name for name, variable in variables.items() if not _equal(memory.view(variable), arrays[name])]
     if wrong:
         raise CheckpointError(f"restored, but of other values than in the checkpoint: {', '.join(wrong)}")
 
