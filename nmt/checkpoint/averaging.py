@@ -1,0 +1,176 @@
+"""The mean of several checkpoints of one run (Junczys-Dowmunt et al. 2016, arXiv:1605.04809, section 2.2).
+
+Checkpoints are given one after another, so that one at a time is in memory, besides the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.folder import checkpoint_name, read_parts
+from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, Manifest, read_manifest
+from nmt.errors import CheckpointError
+
+SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
+"""Facts that a run cannot change, and what they are about. Its config may: a longer run has another hash of it."""
+
+
+def average_contents(checkpoints: Iterable[Contents]) -> Contents:
+    """Return a checkpoint whose weights are the mean of those of others, variable by variable.
+
+    Each tied variable is one variable in every checkpoint, and is averaged once. The mean is computed in float64.
+
+    Args:
+        checkpoints: at least one; what is averaged are their `model` arrays (see `ema_as_model`).
+
+    Returns:
+        The mean in float32, with the update and the facts of the newest one; without score, state, moving average and
+        optimizer, which belong to none of them any more.
+
+    Raises:
+        CheckpointError: there is none, they do not belong together, or one holds values that are not finite.
+    """
+    first: Contents | None = None
+    newest: Contents | None = None
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for contents in checkpoints:
+        bare = replace(contents, model={}, average=None, optimizer=None, state={})
+        first = first or bare
+        _check_together(first, bare)
+        _check_arrays(contents)
+        _add(sums, contents)
+        newest = bare if newest is None or bare.update > newest.update else newest
+        count += 1
+        del contents  # the next one is read now
+    if newest is None:
+        raise CheckpointError("there must be a checkpoint to average, got none")
+    model = {path: _mean(total, count) for path, total in sums.items()}
+    return replace(newest, model=model, score=None, optimizer_class=None)
+
+
+def ema_as_model(contents: Contents) -> Contents:
+    """Put the moving average of a checkpoint in the place of its weights; what is not trained has none and stays.
+
+    Raises:
+        CheckpointError: it keeps no moving average.
+    """
+    if contents.average is None:
+        raise _no_average(checkpoint_name(contents.update))
+    return replace(contents, model={**contents.model, **contents.average}, average=None)
+
+
+def read_raw(path: Path) -> Contents:
+    """Read the weights of a checkpoint, and nothing else that it keeps.
+
+    Args:
+        path: the folder of the checkpoint.
+
+    Raises:
+        DamagedCheckpointError: a file of these is missing, cut short or changed.
+        CheckpointError: it is of a newer format.
+    """
+    return _read(path, read_manifest(path), [MODEL])
+
+
+def read_ema(path: Path) -> Contents:
+    """Read the weights of a checkpoint and their moving average, and nothing else that it keeps.
+
+    Raises:
+        CheckpointError: it keeps no moving average, or as `read_raw`.
+    """
+    manifest = read_manifest(path)
+    if AVERAGE not in manifest.files:
+        raise _no_average(path.name)
+    return _read(path, manifest, [MODEL, AVERAGE])
+
+
+def _read(path: Path, manifest: Manifest, names: Sequence[str]) -> Contents:
+    if MODEL not in manifest.files:
+        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL}")
+    arrays = read_parts(path, manifest, names)
+    return Contents(
+        update=manifest.update,
+        score=manifest.score,
+        model=arrays[MODEL],
+        average=arrays.get(AVERAGE),
+        tie_groups=manifest.tie_groups,
+        variables=manifest.variables,
+        facts=manifest.facts,
+    )
+
+
+def _no_average(name: str) -> CheckpointError:
+    return CheckpointError(f"{name} keeps no moving average: average the raw weights, or leave it out")
+
+
+def _check_together(first: Contents, other: Contents) -> None:
+    """Refuse a checkpoint of another model, or of another run."""
+    problems = [*_variable_problems(first.variables, other.variables)]
+    if _ties(first) != _ties(other):
+        problems.append(f"it ties {_tie_names(other)}, not {_tie_names(first)}")
+    for key, what in SAME_FACTS.items():
+        before, now = first.facts.get(key), other.facts.get(key)
+        if before is not None and now is not None and before != now:
+            problems.append(f"it was trained with other {what}")
+    if problems:
+        raise CheckpointError(
+            f"{checkpoint_name(other.update)} cannot be averaged with {checkpoint_name(first.update)}: "
+            + "; ".join(problems)
+        )
+
+
+def _variable_problems(first: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    yield from (f"it has no {path}" for path in first if path not in other)
+    yield from (f"it alone has {path}" for path in other if path not in first)
+    for path in first:
+        if path in other and first[path] != other[path]:
+            yield f"its {path} is {_described(other[path])}, not {_described(first[path])}"
+
+
+def _described(variable: Mapping[str, Any]) -> str:
+    return f"{variable['dtype']} of shape {tuple(variable['shape'])}"
+
+
+def _ties(contents: Contents) -> set[tuple[str, frozenset[str]]]:
+    return {(group["variable"], frozenset(group["roles"])) for group in contents.tie_groups}
+
+
+def _tie_names(contents: Contents) -> str:
+    return ", ".join(group["name"] for group in contents.tie_groups) or "nothing"
+
+
+def _check_arrays(contents: Contents) -> None:
+    """Refuse arrays that are not those which the checkpoint lists, and numbers that would spoil the mean."""
+    name, model = checkpoint_name(contents.update), contents.model
+    wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
+    if wanted != {path: array.shape for path, array in model.items()}:
+        raise DamagedCheckpointError(f"{name}: its arrays are not the variables that it lists")
+    broken = [path for path, array in model.items() if not np.isfinite(array).all()]
+    if broken:
+        raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
+
+
+def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
+    """Add weights to the sum of those before them; whole numbers, such as counters, must be equal."""
+    for path, array in contents.model.items():
+        if array.dtype.kind == "f":
+            if path in sums:
+                sums[path] += array
+            else:
+                sums[path] = array.astype(np.float64)
+        elif not np.array_equal(sums.setdefault(path, array), array):
+            raise CheckpointError(
+                f"{checkpoint_name(contents.update)} cannot be averaged: {path} holds whole numbers that differ"
+            )
+
+
+def _mean(total: np.ndarray, count: int) -> np.ndarray:
+    return (total / count).astype(np.float32) if total.dtype.kind == "f" else total
