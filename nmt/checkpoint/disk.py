@@ -8,6 +8,7 @@ import io
 import os
 import stat
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from nmt.errors import CheckpointError
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the names of what a killed process may leave behind; they begin with a dot."""
 
-_CHUNK_BYTES = 2**20  # what was read is still in the processor's cache when it is hashed
+_CHUNK_BYTES = 2**22  # what was read is still in the processor's cache when it is hashed
 _DAMAGE = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
@@ -102,13 +103,17 @@ def _open_regular(path: Path) -> io.FileIO:
 
 
 def _read_and_hash(file: io.FileIO, size: int, *, hashed: bool) -> tuple[np.ndarray, str]:
-    """Return up to `size` bytes and, where it is asked for, their SHA-256."""
+    """Return up to `size` bytes and, where it is asked for, their SHA-256: a thread reads ahead of the hashing."""
     content, digest, filled = np.empty(size, np.uint8), hashlib.sha256(), 0
     view = content.data
-    while filled < size and (count := file.readinto(view[filled : filled + _CHUNK_BYTES])):
-        if hashed:
-            digest.update(view[filled : filled + count])
-        filled += count
+    with ThreadPoolExecutor(1) as ahead:
+        reading = ahead.submit(file.readinto, view[:_CHUNK_BYTES])
+        while count := reading.result():
+            chunk = view[filled : filled + count]
+            filled += count
+            reading = ahead.submit(file.readinto, view[filled : filled + _CHUNK_BYTES])
+            if hashed:
+                digest.update(chunk)
     return content[:filled], digest.hexdigest()
 
 

@@ -27,15 +27,16 @@ from nmt.checkpoint.folder import (
 )
 from nmt.checkpoint.index import scan_index, write_index
 from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
 from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.snapshot import Snapshot
 from nmt.checkpoint.weights import (
     assign,
     check_shapes,
     describe_ties,
     describe_variables,
     role_arrays,
-    variable_arrays,
     verify_values,
 )
 from nmt.errors import CheckpointError
@@ -77,6 +78,8 @@ class CheckpointManager:
         self._lock = DirectoryLock(self.directory)
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[Path] | None = None
+        self._snapshot = Snapshot()
+        self._reserving: Future[None] | None = None
 
     def acquire(self) -> None:
         """Take the lock and clean up after a process that was killed.
@@ -177,10 +180,8 @@ class CheckpointManager:
         At most one checkpoint is being written: the next call of any other method here waits for it first, and
         raises what went wrong.
         """
-        self.wait()
         contents = self._contents(update, model, optimizer, average, state, facts, score)
-        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing = self._writer.submit(self._write, contents)
+        self._writing = self._background().submit(self._write, contents)
         return self.folder / checkpoint_name(update)
 
     def wait(self) -> Path | None:
@@ -189,6 +190,9 @@ class CheckpointManager:
         Raises:
             CheckpointError: it could not be written; the checkpoints before are intact.
         """
+        reserving, self._reserving = self._reserving, None
+        if reserving is not None:
+            reserving.result()
         writing, self._writing = self._writing, None
         return None if writing is None else writing.result()
 
@@ -221,6 +225,18 @@ class CheckpointManager:
         check_rule(on_tie_change)
         self._require_lock()
         self.wait()
+        restored = self._restore_newest(model, optimizer, average, on_tie_change)
+        variables = [variable for part in _parts(model, optimizer, average).values() for variable in part.values()]
+        self._reserving = self._background().submit(self._snapshot.reserve, variables)
+        return restored
+
+    def _restore_newest(
+        self,
+        model: keras.Layer,
+        optimizer: keras.optimizers.Optimizer | None,
+        average: Mapping[str, keras.Variable] | None,
+        on_tie_change: str,
+    ) -> Restored | None:
         for name in reversed(checkpoint_names(self.folder)):
             try:
                 contents = read_checkpoint(self.folder / name)
@@ -250,16 +266,18 @@ class CheckpointManager:
         score: float | None,
     ) -> Contents:
         self._require_lock()
-        variables = named_variables(model)
+        self.wait()
+        parts = _parts(model, optimizer, average)
+        arrays = dict(zip(parts, self._snapshot.copy(parts.values()), strict=True))
         return Contents(
             update=update,
             score=None if score is None or not math.isfinite(score) else float(score),
-            model=variable_arrays(variables),
-            average=None if average is None else variable_arrays(average),
-            optimizer=None if optimizer is None else variable_arrays(named_slots(model, optimizer)),
+            model=arrays[MODEL],
+            average=arrays.get(AVERAGE),
+            optimizer=arrays.get(OPTIMIZER),
             state=dict(state or {}),
             tie_groups=describe_ties(model),
-            variables=describe_variables(variables),
+            variables=describe_variables(parts[MODEL]),
             optimizer_class=None if optimizer is None else type(optimizer).__name__,
             facts=dict(facts or {}),
         )
@@ -280,9 +298,27 @@ class CheckpointManager:
             ) from error
         return path
 
+    def _background(self) -> ThreadPoolExecutor:
+        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        return self._writer
+
     def _require_lock(self) -> None:
         if not self._lock.held:
             raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
+
+
+def _parts(
+    model: keras.Layer,
+    optimizer: keras.optimizers.Optimizer | None,
+    average: Mapping[str, keras.Variable] | None,
+) -> dict[str, Mapping[str, keras.Variable]]:
+    """Return what each file keeps of a run."""
+    parts: dict[str, Mapping[str, keras.Variable]] = {MODEL: named_variables(model)}
+    if average is not None:
+        parts[AVERAGE] = average
+    if optimizer is not None:
+        parts[OPTIMIZER] = named_slots(model, optimizer)
+    return parts
 
 
 def _restore(

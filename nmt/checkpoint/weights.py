@@ -13,11 +13,6 @@ from nmt.errors import CheckpointError
 from nmt.tying import tie_groups, variable_roles
 
 
-def variable_arrays(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """Return copies of the values of variables, which later updates leave alone."""
-    return {path: np.asarray(variable.value) for path, variable in variables.items()}
-
-
 def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dict[str, Any]]:
     """Return shape and type of each variable, as the manifest keeps them."""
     return {path: {"shape": list(v.shape), "dtype": str(v.dtype)} for path, v in variables.items()}
