@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.config import Config, advice, load
+from nmt.recipes.run_reference import parse_run_reference
 from nmt.types import PathLike
 
 
@@ -36,7 +37,7 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
 
 
 def _missing_files(config: Config) -> Iterator[str]:
-    """Remarks on corpora that are not here: no error, since the machine that trains may be another one."""
+    """Remarks on what is not here: no error, since the machine that trains may be another one."""
     corpora = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}
     for name, corpus in corpora.items():
         if corpus is None:
@@ -45,3 +46,6 @@ def _missing_files(config: Config) -> Iterator[str]:
             for path in paths:
                 if not Path(path).is_file():
                     yield f"data.{name}.{side}: there is no file {path} here"
+    initial = config.training.initialize_from
+    if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
+        yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

@@ -6,34 +6,31 @@ import hashlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from nmt.checkpoint import CheckpointManager, has_checkpoint, list_checkpoints, read_manifest
-from nmt.config import Config, PlateauSettings, advice, changed_settings, load, to_yaml, write
-from nmt.data import BatchStream, Prefetcher, TokenStore, check_corpus, evaluation_batches, open_store, read_pairs
-from nmt.errors import ConfigError
-from nmt.inference.evaluation import bleu
+from nmt.checkpoint import CheckpointManager, has_checkpoint
+from nmt.config import Config, PlateauSettings, advice, to_yaml, write
+from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
+from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
-from nmt.inference.tokenization import tokenization_for
-from nmt.inference.translator import Translator
-from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.build_vocabulary import build_text, find_text, save_text
+from nmt.recipes.build_vocabulary import save_text
+from nmt.recipes.run_checks import check_corpora, fingerprints, refuse_other_data, refuse_other_settings
+from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
+from nmt.recipes.validation import validator
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
-from nmt.training.events import Reporter, Sample, Validation
+from nmt.training.events import Reporter
 from nmt.training.log import LogReporter, log_to_file
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.tensorboard import TensorBoardReporter
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
-from nmt.training.validation import TokenScorer
 from nmt.tying import named_variables, tie_groups, verify_ties
 
 logger = logging.getLogger(__name__)
@@ -41,12 +38,6 @@ logger = logging.getLogger(__name__)
 METRICS_NAME, LOG_NAME, EVENTS_NAME = "metrics.jsonl", "train.log", "logs"
 RUN_FILES = (CONFIG_NAME, "checkpoints", METRICS_NAME, LOG_NAME, EVENTS_NAME)
 """What a run writes into its directory, besides tokenizers and token store, which replace what was there."""
-
-VALIDATION_BATCH_TOKENS = 1024
-"""Small, since validation holds the logits of a whole batch where training does not."""
-
-MAX_LOGGED_LOSS = 700.0
-"""exp of a larger loss is beyond a float."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +59,8 @@ class TrainedModel:
 def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Reporter] = ()) -> TrainedModel:
     """Train the model that a config describes, or go on with a run that was interrupted.
 
-    The directory is written once the settings and the corpora have passed. A run that is finished says so and
-    returns at once.
+    The directory is written once settings, corpora and initial weights have passed. A run that is finished says so
+    and returns at once.
 
     Args:
         config: the run.
@@ -77,37 +68,36 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         reporters: receive what happens, besides the files in the directory.
 
     Raises:
-        ConfigError: if the directory holds a run with other settings.
+        ConfigError: if the directory holds a run with other settings or on other data.
         DataError: if a corpus cannot be used.
-        CheckpointError: if the directory cannot be used, or another process trains there.
+        CheckpointError: if the directory cannot be used, another process trains there, or the weights to begin with
+            cannot be taken over.
         TrainingError: if the loss is no longer a number.
         Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
     """
-    directory = Path(config.model_directory)
-    if not overwrite:
+    directory, training = Path(config.model_directory), config.training
+    resumed = not overwrite and has_checkpoint(directory)
+    if resumed:
         refuse_other_settings(config, directory)
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    check_corpora(config, fresh=overwrite or not has_checkpoint(directory))
-    training = config.training
+    check_corpora(config, fresh=not resumed)
+    other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
-        found = None if overwrite else find_text(config)
-        text = found or assemble_text(config)
-        model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
-        store = open_training_store(config, text)
+        if not overwrite and has_checkpoint(directory) != resumed:
+            raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
+        start = other or start_own(config, overwrite=overwrite)
+        if resumed:
+            refuse_other_data(config, directory, start.text)
+            start = replace(start, facts=inherited_facts(directory))
+        store = open_training_store(config, start.text)
         if overwrite:
             delete_run(directory)
-        if found is None:
-            save_text(config, text)
+        if not start.text_is_saved:
+            save_text(config, start.text)
         write(config, directory / CONFIG_NAME)
         with log_to_file(directory / LOG_NAME):
-            return _train(config, text, model, store, checkpoints, reporters)
-
-
-def assemble_text(config: Config) -> TextPair:
-    """Build vocabulary and tokenizers, and say so, since it can take a while."""
-    logger.info("building the vocabulary")
-    return build_text(config)
+            return _train(config, start, store, checkpoints, reporters)
 
 
 def open_training_store(config: Config, text: TextPair) -> TokenStore:
@@ -121,54 +111,6 @@ def open_training_store(config: Config, text: TextPair) -> TokenStore:
     )
 
 
-def refuse_other_settings(config: Config, directory: Path) -> None:
-    """Refuse to go on with a run whose settings were others, where they decide what is learned.
-
-    Raises:
-        ConfigError: naming every setting that differs.
-    """
-    if not has_checkpoint(directory):
-        return
-    changed = changed_settings(load([directory / CONFIG_NAME]), config)
-    if changed:
-        raise ConfigError(
-            f"{directory} holds a run with other settings:\n"
-            + "\n".join(f"  {line}" for line in changed)
-            + "\ngo on with the old ones, choose another model_directory, or start anew with --overwrite"
-        )
-
-
-def refuse_other_data(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose training corpus or tokenizers have changed under the same name.
-
-    Raises:
-        ConfigError: if they are not what the last checkpoint was trained on.
-    """
-    for checkpoint in list_checkpoints(directory)[-1:]:
-        before = read_manifest(checkpoint.path).facts
-        for key, what in (("data_hash", "text in data.train has"), ("tokenizers", "tokenizers have")):
-            if before.get(key) not in (None, facts[key]):
-                raise ConfigError(
-                    f"{directory} holds a run on other data: the {what} changed since {checkpoint.name}; bring them "
-                    "back, choose another model_directory, or start anew with --overwrite"
-                )
-
-
-def check_corpora(config: Config, *, fresh: bool) -> None:
-    """Read the corpora once and refuse what cannot be used, before anything is written.
-
-    Args:
-        config: the run.
-        fresh: whether the training corpus was not encoded by an earlier start.
-
-    Raises:
-        DataError: with file and line.
-    """
-    if fresh:
-        check_corpus(config.data.train.source_paths, config.data.train.target_paths)
-    check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
-
-
 def delete_run(directory: Path) -> None:
     """Delete what a run wrote into its directory, and nothing else."""
     for path in (directory / name for name in RUN_FILES):
@@ -180,20 +122,19 @@ def delete_run(directory: Path) -> None:
 
 def _train(
     config: Config,
-    text: TextPair,
-    model: Seq2Seq,
+    start: Start,
     store: TokenStore,
     checkpoints: CheckpointManager,
     reporters: Sequence[Reporter],
 ) -> TrainedModel:
-    directory, training = Path(config.model_directory), config.training
+    directory, training, model = Path(config.model_directory), config.training, start.model
     facts = {
         "config_hash": config_hash(config),
         "data_hash": store.content_hash,
-        "tokenizers": [text.source.fingerprint, text.target.fingerprint],
+        "tokenizers": fingerprints(start.text),
+        **start.facts,
     }
-    refuse_other_data(directory, facts)
-    _describe(model, text, store)
+    _describe(start, store)
     updater = assemble_updater(config, model)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     stream = BatchStream(store, batch_tokens=training.batch_tokens, seed=config.seed)
@@ -206,7 +147,7 @@ def _train(
             batches,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
-            validate=validator(config, model, text),
+            validate=validator(config, model, start.text),
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
             micro_batches=round((training.effective_batch_tokens or training.batch_tokens) / training.batch_tokens),
@@ -232,53 +173,6 @@ def assemble_updater(config: Config, model: Seq2Seq) -> Updater:
     )
 
 
-def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Validation]:
-    """Return a function that judges the model on the validation corpus, every line of it.
-
-    Raises:
-        DataError: if the corpus cannot be read.
-    """
-    corpus, training = config.data.validation, config.training
-    pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
-    sources, references = [source for source, _ in pairs], [target for _, target in pairs]
-    batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
-    tokenization = tokenization_for(config.data.target_language)
-    scorer, translator = TokenScorer(model), Translator(model, text, config.search)
-
-    def validate() -> Validation:
-        scores = scorer.score(batches)
-        with hushed(Translator.__module__):
-            hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
-        shown = sample_lines(len(pairs), training.sample_translations)
-        return Validation(
-            loss=scores.loss,
-            perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
-            accuracy=scores.accuracy,
-            bleu=bleu(hypotheses, references, tokenization=tokenization).score,
-            samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
-        )
-
-    return validate
-
-
-@contextmanager
-def hushed(module: str) -> Iterator[None]:
-    """Keep the warnings of a module to itself: a model that has just begun to learn repeats itself."""
-    logger = logging.getLogger(module)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def sample_lines(count: int, wanted: int) -> list[int]:
-    """Return which of `count` lines to show, spread evenly, the same at every validation."""
-    wanted = min(wanted, count)
-    return [index * count // wanted for index in range(wanted)]
-
-
 def config_hash(config: Config) -> str:
     """Return the SHA-256 of the effective settings."""
     return hashlib.sha256(to_yaml(config).encode("utf-8")).hexdigest()
@@ -294,10 +188,12 @@ def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
             reporter.close()
 
 
-def _describe(model: Seq2Seq, text: TextPair, store: TokenStore) -> None:
+def _describe(start: Start, store: TokenStore) -> None:
     """Log what is trained on what."""
-    parameters = sum(math.prod(variable.shape) for variable in named_variables(model).values())
-    ties = ", ".join(group.name for group in tie_groups(model)) or "none"
+    parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
+    ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
     logger.info("training corpus: %s", store.report.describe())
-    logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(text)[:2])
-    logger.info("model: %s, %s parameters, weights tied: %s", model.name, f"{parameters:,}", ties)
+    logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
+    logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
+    for remark in start.remarks:
+        logger.info("%s", remark)

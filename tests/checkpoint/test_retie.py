@@ -332,11 +332,11 @@ def test_slots_are_known_by_the_longest_path_and_states_of_no_variable_stay():
     slots = {name: np.array([10.0**power, 0], F) for power, name in enumerate(names)}
     slots |= {"iterations": np.array(4), "inner/learning": np.array(0.5, F)}
     contents = contents_of(a=F([1, 2]), b=F([3, 5]), **{"outer/a": F([7, 8])}, optimizer=slots)
-    found = retie(contents, [tie("a", "b")], "average").contents.optimizer
+    found = retie(contents, [tie("b", "a")], "average").contents.optimizer
     assert {name: array.tolist() for name, array in found.items()} == {
-        "momentums/a/kernel": [11, 0],
+        "momentums/b/kernel": [11, 0],
         "momentums/outer/a/kernel": [100, 0],
-        "inner/velocities/a/kernel": [1000, 0],
+        "inner/velocities/b/kernel": [1000, 0],
         "iterations": 4,
         "inner/learning": 0.5,
     }

@@ -1,0 +1,88 @@
+"""What a training refuses before it writes anything: corpora it cannot use, and a run it must not go on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nmt.checkpoint import list_checkpoints, read_manifest
+from nmt.config import Config, changed_settings, load
+from nmt.data import check_corpus, find_store, hash_corpus
+from nmt.errors import ConfigError
+from nmt.inference.model_directory import CONFIG_NAME
+from nmt.text import TextPair
+
+
+def check_corpora(config: Config, *, fresh: bool) -> None:
+    """Read the corpora once and refuse what cannot be used.
+
+    Args:
+        config: the run.
+        fresh: whether the training corpus was not encoded by an earlier start.
+
+    Raises:
+        DataError: with file and line.
+    """
+    if fresh:
+        check_corpus(config.data.train.source_paths, config.data.train.target_paths)
+    check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
+
+
+def refuse_other_settings(config: Config, directory: Path) -> None:
+    """Refuse to go on with a run whose settings were others, where they decide what is learned.
+
+    Args:
+        config: the settings now.
+        directory: where the run has a checkpoint.
+
+    Raises:
+        ConfigError: naming every setting that differs.
+    """
+    changed = changed_settings(load([directory / CONFIG_NAME]), config)
+    if changed:
+        raise ConfigError(
+            f"{directory} holds a run with other settings:\n"
+            + "\n".join(f"  {line}" for line in changed)
+            + "\ngo on with the old ones, start anew with --overwrite, or choose another model_directory; "
+            f"training.initialize_from {directory} begins there with the weights learned here"
+        )
+
+
+def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
+    """Refuse to go on with a run whose tokenizers or training corpus have changed under the same name.
+
+    Args:
+        config: the run.
+        directory: where it has a checkpoint.
+        text: its tokenizers.
+
+    Raises:
+        ConfigError: if they are not what the last checkpoint was trained on.
+        DataError: the corpus cannot be read.
+    """
+    for checkpoint in list_checkpoints(directory)[-1:]:
+        before = read_manifest(checkpoint.path).facts
+        if before.get("tokenizers") not in (None, fingerprints(text)):
+            raise _other_data(directory, "tokenizers have", checkpoint.name)
+        if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
+            raise _other_data(directory, "text in data.train has", checkpoint.name)
+
+
+def fingerprints(text: TextPair) -> list[str]:
+    """What manifests record of the tokenizers."""
+    return [text.source.fingerprint, text.target.fingerprint]
+
+
+def _content_hash(config: Config, text: TextPair) -> str:
+    """Return the hash of the training corpus; it is read only where no token store was built from these files."""
+    train = config.data.train
+    paths = train.source_paths, train.target_paths
+    store = find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
+    return hash_corpus(*paths) if store is None else store.content_hash
+
+
+def _other_data(directory: Path, what: str, checkpoint: str) -> ConfigError:
+    return ConfigError(
+        f"{directory} holds a run on other data: the {what} changed since {checkpoint}; bring them back, start anew "
+        f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
+        "with the weights learned here"
+    )

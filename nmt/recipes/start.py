@@ -1,0 +1,148 @@
+"""What a run starts from: tokenizers and a model, its own or those of another model directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nmt.checkpoint import LoadedWeights, list_checkpoints, load_weights, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MODEL
+from nmt.config import Config
+from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.model_directory import read_settings
+from nmt.inference.opening import check_tokenizers, vocabularies_of
+from nmt.models.builder import build_model
+from nmt.models.contract import Seq2Seq
+from nmt.recipes.build_vocabulary import build_text, find_text
+from nmt.recipes.run_reference import RunReference, parse_run_reference
+from nmt.text import TextPair
+
+logger = logging.getLogger(__name__)
+
+ORIGIN = "initialized_from"
+"""The fact in manifests that says where the first weights of a run came from."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    text: the tokenizers.
+    model: with its first weights; a checkpoint of the run, where there is one, takes their place.
+    text_is_saved: whether the tokenizers lie in the model directory already.
+    facts: what the manifests of the run record about its start, as JSON values.
+    remarks: what the log says about it.
+    """
+
+    text: TextPair
+    model: Seq2Seq
+    text_is_saved: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def start_own(config: Config, *, overwrite: bool) -> Start:
+    """Return the tokenizers of the run, which are built where it has none yet, and a model with fresh weights.
+
+    Args:
+        config: the run.
+        overwrite: whether to leave aside what an earlier run left behind.
+
+    Raises:
+        ConfigError: the settings do not fit the corpus or each other.
+        DataError: tokenizers or corpus cannot be used.
+    """
+    found = None if overwrite else find_text(config)
+    if found is None:
+        logger.info("building the vocabulary")  # it can take a while
+    text = build_text(config) if found is None else found
+    return Start(text, _build(config, text), text_is_saved=found is not None)
+
+
+def start_from_other(config: Config) -> Start:
+    """Return tokenizers and weights of the directory that `training.initialize_from` names; nothing is written.
+
+    The weights are those that `nmt translate` would use: the moving average where one was kept. A row of an embedding
+    means a token, so the tokenizers come with them.
+
+    Args:
+        config: the run, with `training.initialize_from`.
+
+    Raises:
+        ConfigError: the model is another one than that of the directory, or the directory is the run's own.
+        CheckpointError: there is no such model or checkpoint, it cannot be trusted, its ties differ and
+            `training.on_tie_change` does not admit that, or it was trained with other tokenizers.
+        DataError: the tokenizers cannot be read.
+    """
+    reference = parse_run_reference(str(config.training.initialize_from))
+    if Path(reference.directory).resolve() == Path(config.model_directory).resolve():
+        raise ConfigError(
+            f"training.initialize_from must be another directory than model_directory, got {reference.directory} for "
+            "both: choose another model_directory, or leave training.initialize_from out"
+        )
+    try:
+        return _start_from(config, reference)
+    except CheckpointError as error:
+        hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in reference.directory else ""
+        raise CheckpointError(f"training.initialize_from: {error}{hint}") from error
+
+
+def inherited_facts(directory: Path) -> dict[str, Any]:
+    """Return what the last checkpoint of a run records about its start, for the checkpoints to come."""
+    for checkpoint in list_checkpoints(directory)[-1:]:
+        facts = read_manifest(checkpoint.path).facts
+        return {ORIGIN: facts[ORIGIN]} if ORIGIN in facts else {}
+    return {}
+
+
+def _start_from(config: Config, reference: RunReference) -> Start:
+    other = read_settings(reference.directory)
+    _refuse_other_model(config, other, reference.directory)
+    text = TextPair.load(reference.directory)
+    if other.data.tokenizer != config.data.tokenizer:
+        logger.warning(
+            "data.tokenizer is not used: with the weights of %s come its tokenizers, whose settings differ",
+            reference.directory,
+        )
+    model = _build(config, text)
+    loaded = load_weights(
+        reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change
+    )
+    check_tokenizers(text, loaded)
+    remarks = [f"initial weights ({loaded.weights}) and tokenizers: {reference.directory}, {loaded.name}"]
+    if loaded.tie_change is not None:
+        remarks.append(f"weight ties changed: {loaded.tie_change.describe()}")
+    return Start(text, model, False, {ORIGIN: _origin(reference, loaded)}, tuple(remarks))
+
+
+def _origin(reference: RunReference, loaded: LoadedWeights) -> dict[str, Any]:
+    file = AVERAGE if loaded.weights == "ema" else MODEL
+    return {
+        "directory": reference.directory,
+        "checkpoint": loaded.name,
+        "weights": loaded.weights,
+        "sha256": loaded.manifest.files[file].sha256,
+        "tie_change": None if loaded.tie_change is None else loaded.tie_change.describe(),
+    }
+
+
+def _refuse_other_model(config: Config, other: Config, directory: str) -> None:
+    """Refuse an architecture whose weights mean something else, be they of the same shapes or not."""
+    here, there = config.model.model_dump(), other.model.model_dump()
+    if here["type"] != there["type"]:
+        names = ["type"]
+    else:
+        names = [name for name in there if name != "tie_embeddings" and not name.endswith("dropout")]
+    problems = [f"model.{name} must be {there[name]}, got {here[name]}" for name in names if here[name] != there[name]]
+    if problems:
+        raise ConfigError(
+            f"training.initialize_from: the model must be that of {directory}: {'; '.join(problems)}; "
+            "set these as there, or begin with fresh weights"
+        )
+
+
+def _build(config: Config, text: TextPair) -> Seq2Seq:
+    return build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())

@@ -1,0 +1,71 @@
+"""How a run is judged while it is trained: by its loss, and by its translations of the validation corpus."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nmt.config import Config
+from nmt.data import evaluation_batches, read_pairs
+from nmt.inference.evaluation import bleu
+from nmt.inference.tokenization import tokenization_for
+from nmt.inference.translator import Translator
+from nmt.models.contract import Seq2Seq
+from nmt.text import TextPair
+from nmt.training.events import Sample, Validation
+from nmt.training.validation import TokenScorer
+
+VALIDATION_BATCH_TOKENS = 1024
+"""Small, since validation holds the logits of a whole batch where training does not."""
+
+MAX_LOGGED_LOSS = 700.0
+"""exp of a larger loss is beyond a float."""
+
+
+def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Validation]:
+    """Return a function that judges the model on the validation corpus, every line of it.
+
+    Raises:
+        DataError: if the corpus cannot be read.
+    """
+    corpus, training = config.data.validation, config.training
+    pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
+    sources, references = [source for source, _ in pairs], [target for _, target in pairs]
+    batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
+    tokenization = tokenization_for(config.data.target_language)
+    scorer, translator = TokenScorer(model), Translator(model, text, config.search)
+
+    def validate() -> Validation:
+        scores = scorer.score(batches)
+        with hushed(Translator.__module__):
+            hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
+        shown = sample_lines(len(pairs), training.sample_translations)
+        return Validation(
+            loss=scores.loss,
+            perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
+            accuracy=scores.accuracy,
+            bleu=bleu(hypotheses, references, tokenization=tokenization).score,
+            samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
+        )
+
+    return validate
+
+
+@contextmanager
+def hushed(module: str) -> Iterator[None]:
+    """Keep the warnings of a module to itself: a model that has just begun to learn repeats itself."""
+    logger = logging.getLogger(module)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def sample_lines(count: int, wanted: int) -> list[int]:
+    """Return which of `count` lines to show, spread evenly, the same at every validation."""
+    wanted = min(wanted, count)
+    return [index * count // wanted for index in range(wanted)]
