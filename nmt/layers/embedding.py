@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from nmt.types import Tensor
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class TokenEmbedding(keras.layers.Layer):
     """One matrix E of shape (V, E) that plays up to three roles.
 
@@ -52,3 +55,11 @@ class TokenEmbedding(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (..., E) for ids of shape (...)."""
         return (*input_shape, self.embedding_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes an equal layer."""
+        return {
+            "name": self.name,
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_size": self.embedding_size,
+        }

@@ -1,0 +1,330 @@
+"""An output layer that reuses the matrix of an embedding, for any Keras model."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from nmt.errors import CheckpointError
+from nmt.layers.embedding import TokenEmbedding
+from nmt.layers.layer_graph import (
+    Step,
+    connected_layers,
+    follow,
+    is_sharing,
+    running_layer,
+    shared_layers,
+    steps_between,
+)
+from nmt.types import Tensor
+
+
+@dataclass(frozen=True)
+class TieReference:
+    """What a config says about the embedding of a tied layer: enough to find it again in the same model.
+
+    config: the part of the config that says all this.
+    steps: the way to it from the layers of the model: the name of one of them, and the steps below that one.
+    layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
+    in_file: whether a `.keras` file was being loaded.
+    misplaced: whether that file has the embedding before the output, and none came before.
+    """
+
+    config: dict[str, Any]
+    steps: list[Step]
+    layer: keras.Layer
+    in_file: bool
+    misplaced: bool
+
+
+@keras.saving.register_keras_serializable(package="nmt")
+class TiedEmbeddingsTransposed(keras.layers.Layer):
+    """The output projection that is the transpose of an embedding: hidden · Eᵀ, then an activation.
+
+    The matrix belongs to the embedding and is read from it at every call, so both uses are one variable with one
+    gradient, the sum of both (Press & Wolf 2017, arXiv:1608.05859, section 3). Nothing is copied, and no
+    transposed matrix is kept. What the embedding makes of its matrix is respected: with LoRA enabled, the
+    adapted matrix is used, and freezing either layer freezes the one matrix.
+
+    The tie survives `model.save`, `load_model`, `save_weights`, `load_weights`, `model.export`, and also
+    `from_config`, `model_from_json` and `clone_model`, which keep no shared layers of their own: a copy finds the
+    copy of its embedding among the layers that its inputs are connected with, by name in Functional and
+    Sequential models, also nested ones, and by place within other layers. Where it is not found, the call that
+    makes the copy raises; a copy in a wrapper such as `TimeDistributed`, which hides the connections, looks when
+    it is first asked for its weights or called. There is never a second matrix.
+
+    In a new process, import this module (or `nmt.layers`) before loading a model.
+
+    Args:
+        tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`, not quantised; it is
+            built here where it is not yet.
+        activation: function of the logits, by name or itself; None leaves them as they are.
+        use_bias: whether to add a bias (V,) of its own to the logits.
+        bias_initializer: initialiser of the bias.
+        bias_regularizer: regulariser of the bias.
+        bias_constraint: constraint of the bias.
+        **kwargs: `name`, `dtype`, `trainable` and `activity_regularizer` as for every Keras layer.
+
+    Call arguments:
+        inputs: hidden states (..., E). A mask is passed on.
+
+    Raises:
+        ValueError: tied_to is no embedding, cannot be built or is quantised; inputs are not E wide.
+        CheckpointError: a copy made from a config does not find the embedding it is tied to.
+    """
+
+    def __init__(
+        self,
+        tied_to: keras.Layer | TieReference,
+        *,
+        activation: Any = "softmax",
+        use_bias: bool = False,
+        bias_initializer: Any = "zeros",
+        bias_regularizer: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.bias = None
+        self.supports_masking = True
+        self._wrapper: weakref.ref[keras.Layer] | None = None
+        self.tied_to: Any = None
+        self._reference: TieReference | None = None
+        self._unproved: TieReference | None = None
+        if isinstance(tied_to, TieReference):
+            self._reference = tied_to
+        else:
+            self.tied_to = _built(tied_to)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Check the width of the inputs and create the bias.
+
+        Args:
+            input_shape: (..., E).
+
+        Raises:
+            ValueError: the inputs are not as wide as the embedding.
+        """
+        vocabulary_size, embedding_size = self._sizes()
+        if input_shape[-1] != embedding_size:
+            raise ValueError(
+                f"the inputs of {self.name!r} must be as wide as the embedding it is tied to, {embedding_size}, got "
+                f"{input_shape[-1]}: project them to {embedding_size} first"
+            )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(vocabulary_size,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.built = True
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Map hidden states (..., E) to the activation of the logits (..., V)."""
+        self._settle()
+        matrix = ops.cast(_usable(self.tied_to).embeddings, self.compute_dtype)
+        logits = ops.matmul(ops.cast(inputs, self.compute_dtype), ops.transpose(matrix))
+        if self.bias is not None:
+            logits = ops.add(logits, ops.cast(self.bias, self.compute_dtype))
+        return self.activation(logits)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return (..., V) for hidden states of shape (..., E)."""
+        caller = running_layer()
+        if caller is not None and caller is not self and not self._callers():
+            self._wrapper = weakref.ref(caller)  # symbolic calls leave nodes at a wrapper only
+        return (*input_shape[:-1], self._sizes()[0])
+
+    def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the symbolic output for a symbolic input; a copy made from a config finds its embedding here."""
+        reference = self._reference
+        if reference is not None and not self._find(reference, [inputs]) and not reference.in_file:
+            raise self._lost(reference)
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
+
+    def tie_to(self, embedding: keras.Layer) -> None:
+        """Give a copy that was made from a config its embedding, where a model with a `from_config` of its own does so.
+
+        Args:
+            embedding: the copy of the embedding that the original is tied to.
+
+        Raises:
+            ValueError: the layer is tied already, or not to such an embedding.
+        """
+        if self._reference is None:
+            raise ValueError(f"{self.name!r} is tied to an embedding already; make a new layer for another one")
+        wanted, given = _sizes(self._reference.layer), _sizes(_built(embedding))
+        if wanted != given:
+            raise ValueError(f"{self.name!r} must be tied to an embedding of shape {wanted}, got {given}")
+        self.tied_to, self._reference = embedding, None
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes an equal layer: the embedding is described, and where in the model it is found."""
+        self._settle_if_called()
+        return {
+            **super().get_config(),
+            **self._tie_config(),
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TiedEmbeddingsTransposed:
+        """Make a layer that finds the embedding it is tied to when it is called, in the model of that call."""
+        reference = _read_reference({key: value for key, value in config.items() if key.startswith("tied_to")})
+        others = {key: value for key, value in config.items() if key not in reference.config}
+        return super().from_config({**others, "tied_to": reference})
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the bias; the matrix is loaded by the embedding.
+
+        Raises:
+            CheckpointError: the file has the embedding elsewhere, and what the layer is tied to is not that one.
+        """
+        if self._reference is not None and self._reference.in_file:
+            self._settle()
+        if self._unproved is not None and not self.tied_to._called:
+            raise self._lost(self._unproved)
+        self._unproved = None
+        super().load_own_variables(store)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The matrix of the embedding and the bias, with all other state."""
+        self._settle_if_called()
+        return super().variables
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """The matrix of the embedding and the bias."""
+        self._settle_if_called()
+        return super().weights
+
+    def _lock_state(self) -> None:
+        """Stay open: a copy made from a config is built before it has found its embedding."""
+
+    def _sizes(self) -> tuple[int, int]:
+        """Return (V, E)."""
+        return _sizes(self.tied_to if self._reference is None else self._reference.layer)
+
+    def _settle(self) -> None:
+        """Tie a copy made from a config for good: by now the model around it is complete.
+
+        Raises:
+            CheckpointError: it does not find its embedding, and no file says that it alone has one.
+        """
+        reference = self._reference
+        if reference is None or self._find(reference, []):
+            return
+        if not reference.in_file:
+            raise self._lost(reference)
+        self._unproved = reference if reference.misplaced else None
+        self.tie_to(reference.layer)
+
+    def _settle_if_called(self) -> None:
+        if getattr(self, "_reference", None) is not None and self._callers():
+            self._settle()
+
+    def _callers(self) -> list[keras.Layer]:
+        """Return the layer whose nodes show what symbolic calls connected this one with: itself, or its wrapper."""
+        wrapper = None if self._wrapper is None else self._wrapper()
+        return [self] if self._inbound_nodes else [] if wrapper is None else [wrapper]
+
+    def _find(self, reference: TieReference, inputs: list[keras.KerasTensor]) -> bool:
+        """Tie a copy made from a config to the embedding that the layers around it have, if they have it."""
+        first, *below = reference.steps
+        for layer in connected_layers([*inputs, *self._callers()]):
+            found = follow(layer, below) if layer.name == first else None
+            if found is not None and _sizes_or_none(found) == _sizes(reference.layer):
+                self.tie_to(found)
+                return True
+        return False
+
+    def _lost(self, reference: TieReference) -> CheckpointError:
+        return CheckpointError(
+            f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, but its inputs "
+            f"are not connected with {'/'.join(map(str, reference.steps))!r}: build the model by the code that first "
+            "made it and load its weights, or call tie_to(embedding) in the from_config of your model"
+        )
+
+    def _tie_config(self) -> dict[str, Any]:
+        if self._reference is not None:
+            return self._reference.config
+        layer = keras.saving.serialize_keras_object(self.tied_to)
+        came_before = "shared_object_id" in layer
+        if is_sharing():
+            layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
+        return {"tied_to": layer, "tied_to_steps": self._steps(), "tied_to_came_before": came_before}
+
+    def _steps(self) -> list[Step]:
+        """Return the way to the embedding from the layers of the model; its name where no symbolic call shows one."""
+        callers = self._callers()
+        for layer in connected_layers(callers):
+            below = None if layer in callers else steps_between(layer, self.tied_to)
+            if below is not None:
+                return [layer.name, *below]
+        return [self.tied_to.name]
+
+
+def _read_reference(config: dict[str, Any]) -> TieReference:
+    layer, steps, shared = config["tied_to"], config["tied_to_steps"], shared_layers()
+    if shared is None:
+        unbuilt = {key: value for key, value in layer.items() if key != "build_config"}
+        return TieReference(config, steps, keras.saving.deserialize_keras_object(unbuilt), False, False)
+    misplaced = config["tied_to_came_before"] and layer["shared_object_id"] not in shared
+    return TieReference(config, steps, keras.saving.deserialize_keras_object(layer), True, misplaced)
+
+
+def _built(layer: Any) -> keras.Layer:
+    """Return a built embedding that can be tied to.
+
+    Raises:
+        ValueError: it is no embedding, cannot be built or is quantised.
+    """
+    if not isinstance(layer, keras.layers.Embedding | TokenEmbedding):
+        raise ValueError(f"tied_to must be an embedding layer, got {type(layer).__name__}: pass the layer itself")
+    if not _usable(layer).built:
+        try:
+            layer.build()
+        except Exception as error:
+            raise ValueError(f"tied_to must be an embedding that can be built, but {layer.name!r}: {error}") from error
+    return layer
+
+
+def _usable(layer: keras.Layer) -> keras.Layer:
+    """Return an embedding whose matrix is one of numbers that can be multiplied by.
+
+    Raises:
+        ValueError: it is quantised.
+    """
+    if layer.quantization_mode is not None:
+        raise ValueError(
+            f"an output cannot be tied to a quantised embedding, got {layer.quantization_mode} for {layer.name!r}: "
+            "quantise neither, or use keras.layers.ReversibleEmbedding, which quantises both"
+        )
+    return layer
+
+
+def _sizes(embedding: keras.Layer) -> tuple[int, int]:
+    """Return (V, E) of an embedding, built or not."""
+    if isinstance(embedding, TokenEmbedding):
+        return embedding.vocabulary_size, embedding.embedding_size
+    return embedding.input_dim, embedding.output_dim
+
+
+def _sizes_or_none(layer: keras.Layer) -> tuple[int, int] | None:
+    return _sizes(layer) if isinstance(layer, keras.layers.Embedding | TokenEmbedding) else None
