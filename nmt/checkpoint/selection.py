@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names
 from nmt.checkpoint.index import Index
 from nmt.errors import CheckpointError
-from nmt.types import PathLike
 
 
 def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:
@@ -37,17 +35,6 @@ def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[st
     if name not in index.scores:
         raise CheckpointError(f"{directory} has no checkpoint {checkpoint}, it has {', '.join(index.scores)}")
     return [name]
-
-
-def split_checkpoint(text: PathLike) -> tuple[Path, str | None]:
-    """Split `RUN@CHECKPOINT` into a model directory and what is asked of it; None where only the directory is given.
-
-    What exists under the whole name is a directory: its own name may hold an `@`.
-    """
-    directory, _, checkpoint = os.fspath(text).rpartition("@")
-    if not directory or not checkpoint or Path(text).exists():
-        return Path(text), None
-    return Path(directory), checkpoint
 
 
 def is_update(checkpoint: str | None) -> bool:

@@ -1,7 +1,5 @@
 """What is said about a model directory: parts, ties and what they save, and which checkpoints there are."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from nmt.checkpoint import CheckpointManager
 from nmt.checkpoint.arrays import write_arrays
 from nmt.checkpoint.inspection import describe, find_checkpoints, part_of, slot_variable, stored_shapes
-from nmt.checkpoint.selection import split_checkpoint
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES
 from nmt.tying import named_variables, variable_roles
@@ -119,12 +116,3 @@ def test_where_nothing_is_whole_that_is_said(directory, tmp_path):
         describe(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="there is no checkpoint yet"):
         describe(tmp_path)
-
-
-def test_a_directory_and_its_checkpoint_are_split(tmp_path):
-    assert split_checkpoint("runs/x@update-5") == (Path("runs/x"), "update-5")
-    assert split_checkpoint("runs/x") == (Path("runs/x"), None)
-    assert split_checkpoint("a@b/c")[1] == "b/c"
-    (tmp_path / "a@b").mkdir()
-    assert split_checkpoint(tmp_path / "a@b") == (tmp_path / "a@b", None)
-    assert split_checkpoint(f"{tmp_path}/a@b@best") == (tmp_path / "a@b", "best")

@@ -1,0 +1,174 @@
+"""What `nmt inspect` shows: the tables of an inspection, of a comparison and of a verification."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nmt.cli.tables import Table, describe_bytes
+
+if TYPE_CHECKING:
+    from nmt.checkpoint.inspection import Description, FoundCheckpoint, VariableUse
+    from nmt.recipes.inspect_model import Inspection, ModelDifference
+
+PART_NAMES = {"embeddings": "embeddings and output"}
+_HASH = re.compile("[0-9a-f]{64}")
+_SHORT_HASH = 12  # characters
+_LAYER = re.compile(r"/(\d+)(?=/)")
+
+
+def inspection_tables(inspection: Inspection) -> list[Table]:
+    """Return all about one checkpoint."""
+    described = inspection.description
+    return [
+        Table("", ("", ""), [*_identity(inspection), *_facts(described)]),
+        Table("checkpoints", ("name", ">update", ">score", ">size", ""), _checkpoint_rows(described)),
+        Table("parameters", ("part", ">variables", ">parameters"), _part_rows(described)),
+        Table("ties", ("one variable in several roles", ">parameters saved", ">saved on disk"), _tie_rows(described)),
+        Table("variables", ("role path", "shape", ">count", ">parameters"), variable_rows(described.variables)),
+        Table("files", ("name", ">bytes", "sha256"), _file_rows(described)),
+    ]
+
+
+def difference_tables(found: ModelDifference) -> list[Table]:
+    """Return what differs between two checkpoints."""
+    difference = found.difference
+    tokenizers = {True: "the same", False: "others", None: "not recorded"}[difference.same_tokenizers]
+    head = [
+        ("from", f"{found.before.directory} {found.before.name}"),
+        ("to", f"{found.after.directory} {found.after.name}"),
+        ("tokenizers", tokenizers),
+        ("equal variables", f"{difference.num_equal:,}"),
+        ("changed variables", f"{len(difference.changed):,}"),
+    ]
+    ties = [("+", name) for name in difference.ties_added] + [("-", name) for name in difference.ties_removed]
+    return [
+        Table("", ("", ""), head),
+        Table("ties", ("", "roles of one variable"), ties),
+        Table("added", ("role path", "shape"), [(one.name, _shape(one.shape)) for one in difference.added]),
+        Table("removed", ("role path", "shape"), [(one.name, _shape(one.shape)) for one in difference.removed]),
+        Table(
+            "other shapes",
+            ("role path", "before", "after"),
+            [(one.name, _shape(one.before), _shape(one.after)) for one in difference.shapes_changed],
+        ),
+        Table(
+            "changed (norm of the change / norm before)",
+            ("role path", ">change"),
+            [(one.name, _relative(one.relative_norm)) for one in difference.changed],
+        ),
+    ]
+
+
+def variable_rows(variables: Iterable[VariableUse]) -> list[tuple[str, ...]]:
+    """Return a row for each variable; those of the layers of a stack share one: `encoder_blocks/0-5/...`."""
+    groups: dict[tuple[object, ...], list[VariableUse]] = {}
+    for variable in variables:
+        layer = _LAYER.search(variable.name)
+        pattern = _LAYER.sub("/*", variable.name, count=1) if len(variable.roles) == 1 and layer else None
+        groups.setdefault((pattern or variable.name, variable.shape), []).append(variable)
+    return [
+        (
+            _name_of([variable.name for variable in group]),
+            _shape(group[0].shape),
+            str(len(group)),
+            f"{sum(variable.parameters for variable in group):,}",
+        )
+        for group in groups.values()
+    ]
+
+
+def _name_of(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    layers = [int(match[1]) for name in names if (match := _LAYER.search(name))]
+    whole = layers == list(range(layers[0], layers[-1] + 1))
+    numbers = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
+    return _LAYER.sub(f"/{numbers}", names[0], count=1)
+
+
+def _identity(inspection: Inspection) -> list[tuple[str, str]]:
+    described, manifest, config = inspection.description, inspection.description.manifest, inspection.config
+    rows = [("model directory", str(described.directory))]
+    if config is not None:
+        languages = f"{config.data.source_language} to {config.data.target_language}"
+        rows.append(("model", f"{config.model.type}, {languages}, tie_embeddings {config.model.tie_embeddings}"))
+    marks = [mark for mark, name in _marks(described) if name == described.checkpoint]
+    score = "" if manifest.score is None else f", score {manifest.score:.4f}"
+    rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *marks])))
+    kept = ["weights"]
+    if any(one.name == described.checkpoint and one.weights == "ema" for one in described.checkpoints):
+        kept.append("moving average (used unless raw weights are asked for)")
+    kept.append(
+        f"optimizer {manifest.optimizer}"
+        if manifest.optimizer
+        else "no optimizer (a training can start from it, not go on)"
+    )
+    rows.append(("keeps", ", ".join(kept)))
+    rows.append(("written by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())))
+    return rows
+
+
+def _facts(described: Description) -> list[tuple[str, str]]:
+    """What the trainer and later tools recorded, such as where the weights came from."""
+    return [(key.replace("_", " "), _fact(value)) for key, value in described.manifest.facts.items()]
+
+
+def _fact(value: Any) -> str:
+    """Put a JSON value into words, with hashes shortened and nothing said twice."""
+    if isinstance(value, dict):
+        named = {key.replace("_", " "): _fact(one) for key, one in value.items() if one is not None}
+        return ", ".join(f"{key} {text}" for key, text in named.items())
+    if isinstance(value, list):
+        return "; ".join(dict.fromkeys(map(_fact, value)))
+    return value[:_SHORT_HASH] if isinstance(value, str) and _HASH.fullmatch(value) else str(value)
+
+
+def _checkpoint_rows(described: Description) -> list[tuple[str, ...]]:
+    rows = [_checkpoint_row(one, _marks(described)) for one in described.checkpoints]
+    return [*rows, *((name, "", "", "", "set aside as damaged") for name in described.set_aside)]
+
+
+def _checkpoint_row(one: FoundCheckpoint, marks: Sequence[tuple[str, str | None]]) -> tuple[str, ...]:
+    score = "" if one.score is None else f"{one.score:.4f}"
+    if one.problem is not None:
+        return one.name, f"{one.update:,}", score, "", f"DAMAGED: {one.problem}"
+    marked = ", ".join(mark for mark, name in marks if name == one.name)
+    return one.name, f"{one.update:,}", score, describe_bytes(one.size), marked
+
+
+def _marks(described: Description) -> list[tuple[str, str | None]]:
+    return [("best", described.best), ("latest", described.latest)]
+
+
+def _part_rows(described: Description) -> list[tuple[str, ...]]:
+    rows = []
+    for part, count in described.parts.items():
+        variables = sum(variable.part == part for variable in described.variables)
+        rows.append((PART_NAMES.get(part, part), f"{variables:,}", f"{count:,}"))
+    return [*rows, ("total", f"{len(described.variables):,}", f"{described.parameters:,}")]
+
+
+def _tie_rows(described: Description) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for tie in described.ties:
+        rows.append((tie.variable, f"{tie.parameters:,}", describe_bytes(tie.size)))
+        rows += [(f"= {role}", "", "") for role in tie.roles if role != tie.variable]
+    return rows
+
+
+def _file_rows(described: Description) -> list[tuple[str, ...]]:
+    return [
+        (name, f"{record.size:,}", record.sha256[:_SHORT_HASH]) for name, record in described.manifest.files.items()
+    ]
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})" if shape else "()"
+
+
+def _relative(norm: float | None) -> str:
+    if norm is None:
+        return "from zero"
+    return f"{norm:.4f}" if norm >= 1e-4 else f"{norm:.1e}"

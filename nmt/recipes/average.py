@@ -1,0 +1,278 @@
+"""Averaging checkpoints of one run into a model directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
+from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, remove_checkpoint
+from nmt.checkpoint.index import read_index, scan_index, write_index
+from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
+from nmt.config import Config, write
+from nmt.errors import CheckpointError
+from nmt.inference.model_directory import CONFIG_NAME, read_settings
+from nmt.text import TextPair
+from nmt.types import PathLike
+
+FACT = "average_of"
+"""What the manifest of an average calls the checkpoints that it was made of."""
+
+_LOCK_NAME = ".lock"
+
+
+class AveragedModel(NamedTuple):
+    """An average that was written.
+
+    directory: its model directory.
+    checkpoint: the name of its checkpoint.
+    weights: `ema` or `raw`: what was averaged.
+    averaged: names of the checkpoints that it is the mean of, oldest first.
+    """
+
+    directory: Path
+    checkpoint: str
+    weights: str
+    averaged: tuple[str, ...]
+
+
+class ComputedAverage(NamedTuple):
+    """An average that is ready to be written.
+
+    output: the model directory to write.
+    config: its settings.
+    text: its tokenizers.
+    contents: its checkpoint.
+    weights: `ema` or `raw`: what was averaged.
+    averaged: names of the checkpoints that it is the mean of, oldest first.
+    overwrite: whether to replace whatever model the output holds.
+    """
+
+    output: Path
+    config: Config
+    text: TextPair
+    contents: Contents
+    weights: str
+    averaged: tuple[str, ...]
+    overwrite: bool
+
+
+def last_checkpoints(directory: PathLike, count: int) -> list[str]:
+    """Return the names of the newest checkpoints of a model directory, oldest first.
+
+    Raises:
+        CheckpointError: there are fewer.
+    """
+    names = checkpoint_names(checkpoints_folder(directory))
+    if not 1 <= count <= len(names):
+        raise _too_few(directory, count, "checkpoints", names)
+    return names[-count:]
+
+
+def best_checkpoints(directory: PathLike, count: int) -> list[str]:
+    """Return the names of the checkpoints of a model directory with the highest scores, oldest first.
+
+    Raises:
+        CheckpointError: fewer have a score.
+    """
+    ranked = read_index(checkpoints_folder(directory)).ranked
+    if not 1 <= count <= len(ranked):
+        raise _too_few(directory, count, "checkpoints with a score", sorted(ranked))
+    return sorted(ranked[:count], key=checkpoint_names(checkpoints_folder(directory)).index)
+
+
+def checkpoints_of_updates(directory: PathLike, updates: Sequence[int]) -> list[str]:
+    """Return the names of the checkpoints after these updates, oldest first.
+
+    Raises:
+        CheckpointError: there is none after one of them, or one is named twice.
+    """
+    names = checkpoint_names(checkpoints_folder(directory))
+    wanted = [checkpoint_name(update) for update in sorted(updates)]
+    missing = [name for name in wanted if name not in names]
+    if missing or not wanted:
+        raise CheckpointError(f"{directory} has no {', '.join(missing) or 'such checkpoint'}, it has {_listed(names)}")
+    if len(set(wanted)) < len(wanted):
+        raise CheckpointError(f"each checkpoint counts once in an average, got {', '.join(wanted)}")
+    return wanted
+
+
+def default_output(directory: PathLike) -> Path:
+    """Return where an average is written unless told: beside the model directory, with `-average` appended."""
+    path = Path(os.path.normpath(directory))
+    path = path.resolve() if path.name in ("", "..") else path
+    return path.with_name(f"{path.name}-average")
+
+
+def average(
+    directory: PathLike,
+    names: Sequence[str],
+    *,
+    output: PathLike | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+) -> AveragedModel:
+    """Write the mean of checkpoints of a run as the only checkpoint of another model directory.
+
+    It translates, scores and starts trainings as any other, but keeps no optimizer to go on with.
+
+    Args and errors: as for `compute_average` and `write_average`.
+    """
+    return write_average(compute_average(directory, names, output=output, weights=weights, overwrite=overwrite))
+
+
+def compute_average(
+    directory: PathLike,
+    names: Sequence[str],
+    *,
+    output: PathLike | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+) -> ComputedAverage:
+    """Compute the mean of checkpoints of a run, and refuse whatever can be refused; nothing is written.
+
+    Args:
+        directory: the model directory of the run.
+        names: its checkpoints, such as `update-00012000`; see `last_checkpoints` and its siblings.
+        output: the model directory to write; that of the run with `-average` appended unless given. An earlier
+            average of the same run is replaced.
+        weights: `ema` or `raw`; the moving averages where each of the checkpoints keeps one unless given.
+        overwrite: replace whatever model the output holds.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged, does not belong together with the others or keeps no moving average
+            that was asked for; or the output is in the way.
+        ConfigError: the settings of the run cannot be read.
+        DataError: its tokenizers cannot be read.
+    """
+    directory, output = Path(directory), default_output(directory) if output is None else Path(output)
+    config, text = read_settings(directory), TextPair.load(directory)
+    _check_output(directory, output, overwrite=overwrite)
+    contents, weights = _mean_of(directory, names, weights)
+    config = config.model_copy(update={"model_directory": str(output)})
+    return ComputedAverage(output, config, text, contents, weights, tuple(names), overwrite)
+
+
+def write_average(computed: ComputedAverage) -> AveragedModel:
+    """Write an average as a model directory, and prove that it opens with its ties.
+
+    Raises:
+        CheckpointError: another process writes there, it cannot be written, or it does not open; the output is then
+            as empty as before.
+        ConfigError, DataError: its settings or its tokenizers cannot be written.
+    """
+    output = computed.output
+    fresh = not output.exists() or not any(output.iterdir())
+    try:
+        path = _write(computed)
+    except BaseException:
+        if fresh:
+            shutil.rmtree(output, ignore_errors=True)
+        raise
+    return AveragedModel(output, path.name, computed.weights, computed.averaged)
+
+
+def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tuple[Contents, str]:
+    """Compute the mean, and record in its facts what it is of."""
+    folder = checkpoints_folder(directory)
+    try:
+        manifests = {name: read_manifest(folder / name) for name in names}
+        kept = all(AVERAGE in manifest.files for manifest in manifests.values())
+        weights = weights or ("ema" if kept else "raw")
+        if weights == "ema":
+            contents = average_contents(ema_as_model(read_ema(folder / name)) for name in names)
+        else:
+            contents = average_contents(read_raw(folder / name) for name in names)
+    except CheckpointError as error:
+        pruned = [name for name in names if not (folder / name).exists()]
+        if pruned:
+            raise CheckpointError(f"{', '.join(pruned)}: was pruned while it was read: try again") from error
+        raise
+    origin = {
+        "directory": str(directory),
+        "weights": weights,
+        "checkpoints": [_source(name, manifests[name], weights) for name in names],
+    }
+    return replace(contents, facts={**contents.facts, FACT: origin}), weights
+
+
+def _source(name: str, manifest: Manifest, weights: str) -> dict[str, Any]:
+    files = (MODEL, AVERAGE) if weights == "ema" else (MODEL,)
+    return {"checkpoint": name, "sha256": {file: manifest.files[file].sha256 for file in files}}
+
+
+def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something else lies.
+
+    Raises:
+        CheckpointError: saying what lies there.
+    """
+    if output.resolve() == directory.resolve():
+        raise CheckpointError(f"{output}: the average must not replace the run that it is made of: choose another -o")
+    if output.exists() and not output.is_dir():
+        raise CheckpointError(f"{output}: must be a directory to write the average to, got a file: choose another -o")
+    if overwrite or not output.exists() or {path.name for path in output.iterdir()} <= {_LOCK_NAME}:
+        return
+    if not _is_average_of(directory, output):
+        raise CheckpointError(
+            f"{output}: exists, and is no earlier average of {directory}: choose another -o, or replace it with "
+            "--overwrite"
+        )
+
+
+def _is_average_of(directory: Path, output: Path) -> bool:
+    folder = checkpoints_folder(output)
+    names = checkpoint_names(folder)
+    try:
+        origins = [read_manifest(folder / name).facts[FACT]["directory"] for name in names]
+    except (CheckpointError, KeyError, TypeError):
+        return False
+    return bool(origins) and all(Path(origin).resolve() == directory.resolve() for origin in origins)
+
+
+def _write(computed: ComputedAverage) -> Path:
+    from nmt.checkpoint import CheckpointManager
+    from nmt.inference.opening import open_model
+
+    output = computed.output
+    with CheckpointManager(output) as manager:
+        if computed.overwrite:
+            _delete_run(output)
+        write(computed.config, output / CONFIG_NAME)
+        computed.text.save(output)
+        path = manager.write(computed.contents)
+        try:
+            open_model(output, checkpoint=path.name, weights="raw")
+        except CheckpointError:
+            _keep(path.parent, [name for name in checkpoint_names(path.parent) if name != path.name])
+            raise
+        _keep(path.parent, [path.name])
+    return path
+
+
+def _delete_run(output: Path) -> None:
+    from nmt.recipes.train import delete_run
+
+    delete_run(output)
+
+
+def _keep(folder: Path, names: Sequence[str]) -> None:
+    """Remove all checkpoints but these."""
+    for name in checkpoint_names(folder):
+        if name not in names:
+            remove_checkpoint(folder / name)
+    write_index(folder, scan_index(folder))
+
+
+def _too_few(directory: PathLike, count: int, what: str, names: Sequence[str]) -> CheckpointError:
+    advice = f"ask for 1 to {len(names)}" if names else "train the model first"
+    return CheckpointError(f"{directory} has {len(names)} {what}, not {count} ({_listed(names)}): {advice}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
