@@ -37,7 +37,11 @@ def refuse_other_settings(config: Config, directory: Path) -> None:
     Raises:
         ConfigError: naming every setting that differs.
     """
-    changed = changed_settings(load([directory / CONFIG_NAME]), config)
+    before = load([directory / CONFIG_NAME])
+    changed = changed_settings(before, config)
+    if judged_by(before) != judged_by(config):  # the rest of early_stopping may change
+        was, now = judged_by(before), judged_by(config)
+        changed.append(f"training.early_stopping.metric: {was} before, {now} now (early_stopping null means bleu)")
     if changed:
         raise ConfigError(
             f"{directory} holds a run with other settings:\n"
@@ -65,6 +69,12 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
             raise _other_data(directory, "tokenizers have", checkpoint.name)
         if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
             raise _other_data(directory, "text in data.train has", checkpoint.name)
+
+
+def judged_by(config: Config) -> str:
+    """Return the metric by which checkpoints of a run are ranked."""
+    stopping = config.training.early_stopping
+    return "bleu" if stopping is None else stopping.metric
 
 
 def fingerprints(text: TextPair) -> list[str]:

@@ -20,7 +20,7 @@ from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.run_checks import check_corpora, fingerprints, refuse_other_data, refuse_other_settings
+from nmt.recipes.run_checks import check_corpora, fingerprints, judged_by, refuse_other_data, refuse_other_settings
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
 from nmt.text import TextPair
@@ -151,7 +151,7 @@ def _train(
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
             micro_batches=round((training.effective_batch_tokens or training.batch_tokens) / training.batch_tokens),
-            metric=training.early_stopping.metric if training.early_stopping else "bleu",
+            metric=judged_by(config),
             schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
             facts=facts,
             reporters=all_reporters,
