@@ -27,7 +27,7 @@ PAGES = sorted(
     if not any(part.startswith(".") or part in SKIPPED_FOLDERS for part in path.relative_to(ROOT).parts)
 )
 LEAST_PAGES = 7
-VERBS = ("train", "translate", "evaluate", "build-vocab", "check-config")
+VERBS = ("train", "translate", "evaluate", "inspect", "average", "build-vocab", "check-config")
 
 TINY = [
     f"--set={setting}"
@@ -41,7 +41,7 @@ TINY = [
         "training.batch_tokens=512",
         "training.max_updates=3",
         "training.validate_every_updates=3",
-        "training.save_every_updates=3",
+        "training.save_every_updates=1",
         "training.schedule.warmup_updates=1",
         "training.early_stopping=null",
         "training.tensorboard=false",
