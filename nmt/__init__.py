@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from nmt.config import Config, SearchSettings
     from nmt.config import load as load_config
     from nmt.data import Batch, BatchStream, Cursor, TokenStore, open_store
-    from nmt.errors import CheckpointError, ConfigError, DataError, NMTError, TrainingError
+    from nmt.errors import CheckpointError, ConfigError, DataError, ExportError, NMTError, TrainingError
     from nmt.inference.evaluation import Evaluation, Score, evaluate_files, evaluate_lines
-    from nmt.inference.translator import Translation, Translator
+    from nmt.inference.translation import Translation
+    from nmt.inference.translator import Translator
+    from nmt.layers import TiedEmbeddingsTransposed
     from nmt.models.builder import build_model
     from nmt.models.contract import Seq2Seq, Vocabularies
     from nmt.models.rnn import RNN
@@ -45,6 +47,7 @@ __all__ = [
     "Cursor",
     "DataError",
     "Evaluation",
+    "ExportError",
     "NMTError",
     "Score",
     "SearchResult",
@@ -52,6 +55,7 @@ __all__ = [
     "Seq2Seq",
     "TextPair",
     "TieGroup",
+    "TiedEmbeddingsTransposed",
     "TokenStore",
     "Tokenizer",
     "Trainer",
@@ -85,6 +89,7 @@ _HOMES = {
     "Cursor": "nmt.data",
     "DataError": "nmt.errors",
     "Evaluation": "nmt.inference.evaluation",
+    "ExportError": "nmt.errors",
     "NMTError": "nmt.errors",
     "Score": "nmt.inference.evaluation",
     "SearchResult": "nmt.search",
@@ -92,12 +97,13 @@ _HOMES = {
     "Seq2Seq": "nmt.models.contract",
     "TextPair": "nmt.text",
     "TieGroup": "nmt.tying",
+    "TiedEmbeddingsTransposed": "nmt.layers",
     "TokenStore": "nmt.data",
     "Tokenizer": "nmt.text",
     "Trainer": "nmt.training.trainer",
     "TrainingError": "nmt.errors",
     "Transformer": "nmt.models.transformer",
-    "Translation": "nmt.inference.translator",
+    "Translation": "nmt.inference.translation",
     "Translator": "nmt.inference.translator",
     "Vocabularies": "nmt.models.contract",
     "Vocabulary": "nmt.text",

@@ -4,6 +4,7 @@
     ├── ConfigError       a setting is unknown, of the wrong type, or does not fit the others
     ├── DataError         a corpus, a vocabulary or a line of text cannot be used
     ├── CheckpointError   a model directory cannot be written, read or trusted
+    ├── ExportError       a model cannot be exported, or an export cannot be written, read or trusted
     └── TrainingError     a run cannot go on (the loss is no longer a number)
 
 Each message says what must hold, what came instead, and what to do. The command line prints it as one line;
@@ -25,6 +26,10 @@ class DataError(NMTError):
 
 class CheckpointError(NMTError):
     """A model directory cannot be written, read or trusted."""
+
+
+class ExportError(NMTError):
+    """A model cannot be exported, or an export cannot be written, read or trusted."""
 
 
 class TrainingError(NMTError):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from nmt.inference.translator import Translation
+    from nmt.inference.translation import Translation
 
 
 class Format(StrEnum):

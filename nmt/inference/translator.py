@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from nmt.backend.functions import Spec, compile_function
 from nmt.config import SearchSettings
-from nmt.data.sequences import TokenSequences
-from nmt.errors import ConfigError
-from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.inference.batching import length_limits
 from nmt.inference.opening import open_model
+from nmt.inference.translation import Progress, Translation, changed_search, decoded, n_best_lines
 from nmt.models.contract import Seq2Seq
 from nmt.search import SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike, Tensor
 
-_LOGGER = logging.getLogger(__name__)
 _SIGNATURE = (
     Spec((None, None), "int32"),  # source ids (B, S)
     Spec((None,), "int32"),  # least lengths (B,)
@@ -27,27 +25,6 @@ _SIGNATURE = (
     Spec((), "int32"),  # B
     Spec((), "int32"),  # the greatest of the greatest lengths
 )
-
-Progress = Callable[[int], None]
-"""Is told how many more sentences have been translated."""
-
-
-class Translation(NamedTuple):
-    """One translation of a sentence.
-
-    text: detokenised, one line.
-    score: log probability / length penalty; higher is better.
-    log_prob: sum of the log probabilities of its tokens, EOS among them.
-    num_tokens: its tokens, EOS counted; 0 for the translation of an empty line.
-    """
-
-    text: str
-    score: float
-    log_prob: float
-    num_tokens: int
-
-
-_NOTHING = Translation("", 0.0, 0.0, 0)
 
 
 class Translator:
@@ -144,62 +121,20 @@ class Translator:
             ConfigError: a setting is out of range.
             TypeError: `lines` is one text instead of several.
         """
-        if isinstance(lines, str):
-            raise TypeError("lines must be a list of lines, got one str: pass [line]")
-        settings = self._settings(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
-        if not 1 <= num_hypotheses <= settings.beam_size:
-            raise ConfigError(
-                f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
-                "raise beam_size"
-            )
-        token_ids = self._encode(list(lines), settings)
-        translations = [[_NOTHING] if not ids else [] for ids in token_ids]
-        spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
-        if progress is not None and len(spoken) < len(token_ids):
-            progress(len(token_ids) - len(spoken))
-        sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
-        for batch in plan_batches(sequences.lengths, batch_size=settings.batch_size):
-            source_ids, _ = sequences.padded(batch)
-            found = self._search_batch(source_ids, sequences.lengths[batch], num_hypotheses, settings)
-            for index, hypotheses in zip(batch, found, strict=True):
-                translations[spoken[index]] = hypotheses
-            if progress is not None:
-                progress(len(batch))
-        self._report_missing(translations)
-        _, greatest = length_limits(sequences.lengths, settings)
-        _report_cut([translations[place] for place in spoken], greatest)
-        return translations
-
-    def _settings(self, **changes: Any) -> SearchSettings:
-        """The search with some settings replaced; None keeps one."""
-        given = {name: value for name, value in changes.items() if value is not None}
-        settings = self.search.model_copy(update=given)
-        for name, least in (("beam_size", 1), ("batch_size", 1), ("length_penalty", 0)):
-            if not getattr(settings, name) >= least:
-                raise ConfigError(f"{name} must be {least} or more, got {getattr(settings, name)}")
-        return settings
-
-    def _encode(self, lines: Sequence[str], settings: SearchSettings) -> list[list[int]]:
-        """Token ids of each line, without EOS; what is too long to be read is cut, and said."""
-        token_ids = self.text.source.encode_batch(lines)
-        longest = max(map(len, token_ids), default=0)
-        if longest > MAX_SOURCE_LENGTH:
-            count = sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
-            _LOGGER.warning(
-                "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
-                _lines_are(count), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
-            )  # fmt: skip
-        elif longest > settings.max_length:
-            count = sum(len(ids) > settings.max_length for ids in token_ids)
-            _LOGGER.warning(
-                "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
-                "or raise it",
-                _lines_are(count), settings.max_length,
-            )  # fmt: skip
-        return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
+        settings = changed_search(
+            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
+        )
+        return n_best_lines(
+            lines,
+            num_hypotheses,
+            tokenizer=self.text.source,
+            settings=settings,
+            search_batch=partial(self._search_batch, num_hypotheses=num_hypotheses, settings=settings),
+            progress=progress,
+        )
 
     def _search_batch(
-        self, source_ids: np.ndarray, source_lengths: np.ndarray, num_hypotheses: int, settings: SearchSettings
+        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
         """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
         least, greatest = length_limits(source_lengths, settings)
@@ -214,7 +149,7 @@ class Translator:
         """The hypotheses of a sentence that exist, as text: token ids (N, T), the rest (N,)."""
         return [
             Translation(
-                _on_one_line(self.text.target.decode(token_ids[rank, : lengths[rank]].tolist())),
+                decoded(token_ids[rank, : lengths[rank]].tolist(), self.text.target),
                 float(scores[rank]),
                 float(log_probs[rank]),
                 int(lengths[rank]),
@@ -232,14 +167,6 @@ class Translator:
             search = _model_search(self.model, *key)
             self._compiled[key] = compile_function(search, _SIGNATURE)
         return self._compiled[key]
-
-    def _report_missing(self, translations: Sequence[Sequence[Translation]]) -> None:
-        count = sum(not found for found in translations)
-        if count:
-            _LOGGER.warning(
-                "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
-                f"{count:,} lines are" if count > 1 else "1 line is",
-            )
 
 
 def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_penalty: float) -> Callable[..., Any]:
@@ -266,24 +193,3 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
         return beam_search(model.decode_step, state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
 
     return search
-
-
-def _report_cut(translations: Sequence[Sequence[Translation]], greatest_lengths: np.ndarray) -> None:
-    """Mention the hypotheses that the search ended: those of sentence i with `greatest_lengths[i]` tokens, (N,)."""
-    pairs = zip(translations, greatest_lengths, strict=True)
-    count = sum(found.num_tokens == greatest for hypotheses, greatest in pairs for found in hypotheses)
-    if count:
-        _LOGGER.warning(
-            "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
-            "search.max_length_ratio, search.max_length_offset or search.max_length",
-            f"{count:,} translations are" if count > 1 else "1 translation is",
-        )
-
-
-def _on_one_line(text: str) -> str:
-    """Text that no reader of lines can take for two: a vocabulary may hold a stray carriage return."""
-    return text.replace("\n", " ").replace("\r", " ")
-
-
-def _lines_are(count: int) -> str:
-    return "1 line is" if count == 1 else f"{count:,} lines are"

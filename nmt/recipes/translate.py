@@ -11,7 +11,7 @@ from nmt.inference.model_directory import read_settings
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
-    from nmt.inference.translator import Translation
+    from nmt.inference.translation import Translation
 
 
 class TranslatedLine(NamedTuple):

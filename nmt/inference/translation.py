@@ -1,0 +1,159 @@
+"""Lines of raw text through any engine: what it is asked, in which batches, and what is said about the outcome.
+
+No Keras here: an engine may do without.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from nmt.config import SearchSettings
+from nmt.data.sequences import TokenSequences
+from nmt.errors import ConfigError
+from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.text import EOS_ID, Tokenizer
+
+_LOGGER = logging.getLogger(__name__)
+
+Progress: TypeAlias = Callable[[int], None]
+"""Is told how many more sentences have been translated."""
+
+
+class Translation(NamedTuple):
+    """One translation of a sentence.
+
+    text: detokenised, one line.
+    score: log probability / length penalty; higher is better.
+    log_prob: sum of the log probabilities of its tokens, EOS among them.
+    num_tokens: its tokens, EOS counted; 0 for the translation of an empty line.
+    """
+
+    text: str
+    score: float
+    log_prob: float
+    num_tokens: int
+
+
+BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translation]]]
+"""Maps source ids (B, S) that end with EOS, and their lengths (B,), to the translations of each, best first."""
+
+_NOTHING = Translation("", 0.0, 0.0, 0)
+
+
+def n_best_lines(
+    lines: Iterable[str],
+    num_hypotheses: int,
+    *,
+    tokenizer: Tokenizer,
+    settings: SearchSettings,
+    search_batch: BatchSearch,
+    progress: Progress | None = None,
+) -> list[list[Translation]]:
+    """Find the best translations of each line.
+
+    Args:
+        lines: raw text, one sentence each.
+        num_hypotheses: what `search_batch` looks for a line; it has to fit the beam.
+        tokenizer: of the source.
+        settings: batch size, beam size and limits of length.
+        search_batch: the engine.
+        progress: is told of every batch how many lines it held.
+
+    Returns:
+        The translations of each line, in the order of the lines; that of an empty line is empty, with score 0.
+
+    Raises:
+        ConfigError: more hypotheses are wanted than the beam holds.
+        TypeError: `lines` is one text instead of several.
+    """
+    if isinstance(lines, str):
+        raise TypeError("lines must be a list of lines, got one str: pass [line]")
+    if not 1 <= num_hypotheses <= settings.beam_size:
+        raise ConfigError(
+            f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
+            "raise beam_size"
+        )
+    token_ids = _encode(list(lines), tokenizer, settings)
+    translations = [[_NOTHING] if not ids else [] for ids in token_ids]
+    spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
+    if progress is not None and len(spoken) < len(token_ids):
+        progress(len(token_ids) - len(spoken))
+    sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
+    for batch in plan_batches(sequences.lengths, batch_size=settings.batch_size):
+        source_ids, _ = sequences.padded(batch)
+        for index, found in zip(batch, search_batch(source_ids, sequences.lengths[batch]), strict=True):
+            translations[spoken[index]] = found
+        if progress is not None:
+            progress(len(batch))
+    _report_missing(translations)
+    _, greatest = length_limits(sequences.lengths, settings)
+    _report_cut([translations[place] for place in spoken], greatest)
+    return translations
+
+
+def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:
+    """Return the search with some settings replaced; None keeps one.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    settings = search.model_copy(update=given)
+    for name, least in (("beam_size", 1), ("batch_size", 1), ("length_penalty", 0)):
+        if not getattr(settings, name) >= least:
+            raise ConfigError(f"{name} must be {least} or more, got {getattr(settings, name)}")
+    return settings
+
+
+def decoded(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Detokenise, on what no reader of lines can take for two: a vocabulary may hold a stray carriage return."""
+    return tokenizer.decode(token_ids).replace("\n", " ").replace("\r", " ")
+
+
+def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings) -> list[list[int]]:
+    """Token ids of each line, without EOS; what is too long to be read is cut, and said."""
+    token_ids = tokenizer.encode_batch(lines)
+    longest = max(map(len, token_ids), default=0)
+    if longest > MAX_SOURCE_LENGTH:
+        count = sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
+        _LOGGER.warning(
+            "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
+            _lines_are(count), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
+        )  # fmt: skip
+    elif longest > settings.max_length:
+        count = sum(len(ids) > settings.max_length for ids in token_ids)
+        _LOGGER.warning(
+            "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
+            "or raise it",
+            _lines_are(count), settings.max_length,
+        )  # fmt: skip
+    return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
+
+
+def _report_missing(translations: Sequence[Sequence[Translation]]) -> None:
+    count = sum(not found for found in translations)
+    if count:
+        _LOGGER.warning(
+            "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
+            _lines_are(count),
+        )
+
+
+def _report_cut(translations: Sequence[Sequence[Translation]], greatest_lengths: np.ndarray) -> None:
+    """Mention the hypotheses that the search ended: those of sentence i with `greatest_lengths[i]` tokens, (N,)."""
+    pairs = zip(translations, greatest_lengths, strict=True)
+    count = sum(found.num_tokens == greatest for hypotheses, greatest in pairs for found in hypotheses)
+    if count:
+        _LOGGER.warning(
+            "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
+            "search.max_length_ratio, search.max_length_offset or search.max_length",
+            f"{count:,} translations are" if count > 1 else "1 translation is",
+        )
+
+
+def _lines_are(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count:,} lines are"
