@@ -258,7 +258,7 @@ def _refuse_rule(contents: Contents, groups: Sequence[Group], merging: Sequence[
     if rule == "error":
         raise CheckpointError(
             f"{source} ties {_names(contents.tie_groups)}, but the model ties {_names(groups)}: build the model with "
-            f"the tie_embeddings of the checkpoint, or admit the change with on_tie_change {fitting}"
+            f"the tie_embeddings of the checkpoint, or admit the change with on_tie_change, one of {fitting}"
         )
     for group in merging:
         if rule in ROLES and not any(_plays(role, rule) for role in group["roles"]):

@@ -281,7 +281,7 @@ def test_a_mere_split_copies_whatever_the_rule(make, saved, rule):
     ("old", "new", "rule", "message"),
     [
         ("all", "none", "error", r"ties source_.*, but the model ties nothing: .* average, source, target, output$"),
-        ("none", "source_target", "error", r"with on_tie_change average, source, target$"),
+        ("none", "source_target", "error", r"with on_tie_change, one of average, source, target$"),
         ("none", "source_target", "output", r"a role of source_embedding=target_embedding, .*got output: try average,"),
         ("source_target", "target_output", "source", r"got source: try average, target, output$"),
         ("all", "all", "mean", "on_tie_change must be one of error, average, source, target, output, got mean"),
