@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from nmt.cli import average, build_vocab, check_config, evaluate, inspect_model, train, translate
+from nmt.cli import average, build_vocab, check_config, evaluate, inspect_model, train, translate, update_vocab
 from nmt.cli.logs import log_to_stderr
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, named_stdout, settle_stdout
@@ -111,6 +111,7 @@ for _name, _verb, _summary in (
     ("evaluate", evaluate, "Print BLEU and chrF2 of a model or of translations."),
     ("average", average, "Average checkpoints of a run."),
     ("inspect", inspect_model, "Show, compare or verify what a model holds."),
+    ("update-vocab", update_vocab, "Give a trained model another vocabulary."),
     ("build-vocab", build_vocab, "Build vocabulary and tokenizers."),
     ("check-config", check_config, "Check or explain settings."),
 ):

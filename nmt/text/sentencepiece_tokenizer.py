@@ -72,6 +72,13 @@ class SentencePieceTokenizer(Tokenizer):
         return self._model
 
     @property
+    def model_type(self) -> str:
+        """`unigram` or `bpe`; `word` or `char` where the model came from elsewhere."""
+        from nmt.text.sentencepiece_pieces import model_facts
+
+        return model_facts(self._model).model_type
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How the model was trained."""
         return dict(self._settings)

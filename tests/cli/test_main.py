@@ -8,7 +8,7 @@ import pytest
 from nmt.errors import ConfigError
 from nmt.version import __version__
 
-VERBS = ("train", "translate", "evaluate", "build-vocab", "check-config")
+VERBS = ("train", "translate", "evaluate", "average", "inspect", "update-vocab", "build-vocab", "check-config")
 
 
 def raising(error):

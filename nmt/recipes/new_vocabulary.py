@@ -1,0 +1,227 @@
+"""Other tokenizers for a trained model: extended by text, learned anew from text, or brought along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+from nmt.config import CharacterSettings, Config, SentencePieceSettings, WhitespaceSettings
+from nmt.data.corpus import read_lines
+from nmt.errors import ConfigError, DataError
+from nmt.text import UNK_ID, CharacterTokenizer, SentencePieceTokenizer, TextPair, Tokenizer, WhitespaceTokenizer
+from nmt.text.adoption import adopt_character, adopt_sentencepiece, adopt_whitespace
+from nmt.text.builders import learn_character, learn_whitespace
+from nmt.text.extension import extend_character, extend_whitespace
+from nmt.text.sentencepiece_extension import extend_sentencepiece
+from nmt.text.sentencepiece_training import sample_lines, train_sentencepiece
+from nmt.types import PathLike
+
+Given = TypeVar("Given")
+
+
+class SideFiles(NamedTuple):
+    """Files that say something about vocabularies.
+
+    both: about the joint vocabulary.
+    source, target: about the vocabulary of one side.
+    """
+
+    both: tuple[PathLike, ...] = ()
+    source: tuple[PathLike, ...] = ()
+    target: tuple[PathLike, ...] = ()
+
+
+def files_by_vocabulary(text: TextPair, files: SideFiles) -> dict[str, tuple[PathLike, ...]]:
+    """Return the files of each vocabulary, by `joint`, or by `source` and `target`; a side may have none.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have, or none at all.
+    """
+    if not any(files):
+        raise ConfigError("another vocabulary needs files to come from, got none")
+    if text.joint and (files.source or files.target):
+        raise ConfigError(
+            "this model has one vocabulary for both languages: give files for both (--with, --tokenizer), not for a "
+            "side"
+        )
+    if not text.joint and files.both:
+        raise ConfigError(
+            "this model has a vocabulary for each language: say whose files these are (--with-source and "
+            "--with-target, --source-tokenizer and --target-tokenizer)"
+        )
+    if text.joint:
+        return {"joint": files.both}
+    return {side: given for side, given in (("source", files.source), ("target", files.target)) if given}
+
+
+def extended_text(
+    config: Config,
+    text: TextPair,
+    corpora: SideFiles,
+    *,
+    minimum_count: int | None = None,
+    max_new_tokens: int | None = None,
+) -> TextPair:
+    """Append the tokens that text has and a vocabulary lacks; old tokens keep their ids.
+
+    Args:
+        config: of the model; its tokenizer settings are those for learning from the text.
+        text: the tokenizers of the model.
+        corpora: text of both languages, or of each.
+        minimum_count: tokens that occur less often are left out; as configured, else 1, unless given.
+        max_new_tokens: how many tokens a vocabulary may gain.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have.
+        DataError: a file cannot be read or has no text.
+    """
+    settings = config.data.tokenizer
+    usual_count = 1 if isinstance(settings, SentencePieceSettings) else settings.minimum_count
+    count, most = usual_count if minimum_count is None else minimum_count, max_new_tokens
+
+    def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        lines = text_lines(paths)
+        match tokenizer, settings:
+            case SentencePieceTokenizer(), SentencePieceSettings():
+                return extend_sentencepiece(
+                    tokenizer,
+                    lines,
+                    vocabulary_size=settings.vocabulary_size,
+                    character_coverage=settings.character_coverage,
+                    seed=config.seed,
+                    minimum_count=count,
+                    max_new_tokens=most,
+                )
+            case WhitespaceTokenizer(), WhitespaceSettings():
+                return extend_whitespace(tokenizer, lines, minimum_count=count, max_new_tokens=most)
+            case CharacterTokenizer(), CharacterSettings():
+                return extend_character(tokenizer, lines, minimum_count=count, max_new_tokens=most)
+        raise _unlike(tokenizer, config)
+
+    return _changed_sides(text, files_by_vocabulary(text, corpora), extend)
+
+
+def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair:
+    """Learn vocabularies anew from text alone, with the tokenizer settings of the config.
+
+    Args and errors: as for `extended_text`.
+    """
+    settings = config.data.tokenizer
+
+    def learn(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        lines = text_lines(paths)
+        match tokenizer, settings:
+            case SentencePieceTokenizer(), SentencePieceSettings():
+                return train_sentencepiece(
+                    lines,
+                    model_type=settings.model_type,
+                    vocabulary_size=settings.vocabulary_size,
+                    character_coverage=settings.character_coverage,
+                    seed=config.seed,
+                )
+            case WhitespaceTokenizer(), WhitespaceSettings(vocabulary_size=size, minimum_count=least):
+                return learn_whitespace(lines, vocabulary_size=size, minimum_count=least)
+            case CharacterTokenizer(), CharacterSettings(vocabulary_size=size, minimum_count=least):
+                return learn_character(lines, vocabulary_size=size, minimum_count=least)
+        raise _unlike(tokenizer, config)
+
+    return _changed_sides(text, files_by_vocabulary(text, corpora), learn)
+
+
+def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
+    """Read finished vocabularies of the kind that the model has: SentencePiece models, or lists of tokens.
+
+    Args:
+        config: of the model.
+        text: its tokenizers.
+        files: one for the joint vocabulary, or one a side.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have, or several for one.
+        DataError: a file cannot be read, or is no such vocabulary.
+    """
+
+    def adopt(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        if len(paths) != 1:
+            raise ConfigError(f"a vocabulary comes from one file, got {len(paths)}: {', '.join(map(str, paths))}")
+        if tokenizer.type != config.data.tokenizer.type:
+            raise _unlike(tokenizer, config)
+        return _ADOPTERS[type(tokenizer)](paths[0])
+
+    return _changed_sides(text, files_by_vocabulary(text, files), adopt)
+
+
+_ADOPTERS: dict[type[Tokenizer], Callable[[PathLike], Tokenizer]] = {
+    SentencePieceTokenizer: adopt_sentencepiece,
+    WhitespaceTokenizer: adopt_whitespace,
+    CharacterTokenizer: adopt_character,
+}
+
+
+def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
+    """Yield the lines of files that hold text.
+
+    Raises:
+        DataError: a file cannot be read, or all its lines are empty.
+    """
+    for path in paths:
+        has_text = False
+        for line in read_lines(path):
+            has_text = has_text or bool(line.strip())
+            yield line
+        if not has_text:
+            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
+
+
+def _changed_sides(
+    text: TextPair, given: Mapping[str, Given], change: Callable[[Tokenizer, Given], Tokenizer]
+) -> TextPair:
+    """Change the vocabularies that something is given for: a joint one stays joint, and the other side as it is."""
+    if text.joint:
+        tokenizer = change(text.source, given["joint"])
+        return TextPair(source=tokenizer, target=tokenizer, joint=True)
+    sides = {"source": text.source, "target": text.target}
+    changed = {side: change(old, given[side]) if side in given else old for side, old in sides.items()}
+    return TextPair(**changed, joint=False)
+
+
+def _unlike(tokenizer: Tokenizer, config: Config) -> ConfigError:
+    return ConfigError(
+        f"data.tokenizer.type must be {tokenizer.type} as in the model's tokenizer.json, "
+        f"got {config.data.tokenizer.type}"
+    )
+
+
+MEASURED_LINES = 20_000
+"""Lines of each vocabulary's text on which `measure_text` counts; of more a sample is drawn."""
+
+
+class TextMeasure(NamedTuple):
+    """How text is cut, before and now.
+
+    lines: of the text, or of a sample of it.
+    tokens_before, tokens_now: in these lines.
+    unknown_before, unknown_now: those of them that are `<unk>`.
+    """
+
+    lines: int
+    tokens_before: int
+    tokens_now: int
+    unknown_before: int
+    unknown_now: int
+
+
+def measure_text(old: TextPair, new: TextPair, corpora: SideFiles) -> dict[str, TextMeasure]:
+    """Count the tokens of text under old and new tokenizers, by vocabulary.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    measures = {}
+    for name, paths in files_by_vocabulary(old, corpora).items():
+        side = "source" if name == "joint" else name
+        lines = sample_lines(text_lines(paths), MEASURED_LINES, seed=0)
+        before, now = (list(chain.from_iterable(getattr(text, side).encode_batch(lines))) for text in (old, new))
+        measures[name] = TextMeasure(len(lines), len(before), len(now), before.count(UNK_ID), now.count(UNK_ID))
+    return measures

@@ -1,0 +1,316 @@
+"""A trained model with another vocabulary: all it has learned about the tokens that remain goes along."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nmt.checkpoint.lock import DirectoryLock
+from nmt.config import Config, changed_settings, load, write
+from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.model_directory import CONFIG_NAME, read_settings
+from nmt.recipes.new_vocabulary import SideFiles, TextMeasure, measure_text
+from nmt.text import SentencePieceTokenizer, TextPair
+from nmt.text.comparison import VocabularyDifference, compare_vocabularies
+from nmt.text.files import write_file
+from nmt.types import PathLike
+
+REPORT_NAME = "vocabulary_update.json"
+"""What was changed, in the new directory; only a directory that has it is ever replaced."""
+
+_FREE_TOKENIZER_SETTINGS = ("vocabulary_size", "minimum_count", "character_coverage")
+
+
+class VocabularyUpdate(NamedTuple):
+    """Another vocabulary for a model, ready to be written.
+
+    directory: the model directory it starts from, which is never changed.
+    output: the model directory to write.
+    settings: those of the new directory.
+    old, new: the tokenizers before and now.
+    differences: what became of each vocabulary, by `joint`, or by `source` and `target`.
+    measures: how the text given is cut, before and now, likewise; empty without text.
+    overwrite: whether the output may replace an earlier one.
+    """
+
+    directory: Path
+    output: Path
+    settings: Config
+    old: TextPair
+    new: TextPair
+    differences: dict[str, VocabularyDifference]
+    measures: dict[str, TextMeasure]
+    overwrite: bool
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the new tokenizers are the old ones."""
+        return _fingerprints(self.old) == _fingerprints(self.new)
+
+
+class UpdatedModel(NamedTuple):
+    """A model directory that was written.
+
+    directory: the model directory.
+    checkpoint: the name of its checkpoint, which is also that of the one it was made from.
+    update: updates made so far.
+    ended_by: the limit that the training had reached already, in words; None where it can go on at once.
+    can_go_on: whether optimizer and state were kept to go on with.
+    """
+
+    directory: Path
+    checkpoint: str
+    update: int
+    ended_by: str | None
+    can_go_on: bool
+
+
+def plan_update(
+    directory: PathLike,
+    choose: Callable[[Config, TextPair], TextPair],
+    *,
+    corpora: SideFiles | None = None,
+    output: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+) -> VocabularyUpdate:
+    """Find other tokenizers for a trained model, and refuse whatever can be refused; nothing is written.
+
+    Args:
+        directory: the model directory.
+        choose: gives the new tokenizers for the new settings and the old tokenizers; see `nmt.recipes.new_vocabulary`.
+        corpora: text whose cuts are compared.
+        output: the model directory to write; that of the model with `-vocabulary` appended unless given.
+        overrides: settings of the new directory, such as "data.train.source=new.de". Corpora and limits may change.
+        overwrite: replace what an earlier update wrote to `output`.
+
+    Raises:
+        CheckpointError: there is no such model.
+        ConfigError: a setting may not change, or the output is in the way.
+        DataError: tokenizers or text cannot be read.
+    """
+    directory = Path(directory)
+    output = default_output(directory) if output is None else Path(output)
+    settings = _new_settings(directory, overrides)
+    _check_output(directory, output, overwrite=overwrite)
+    old = TextPair.load(directory)
+    new = choose(settings, old)
+    return VocabularyUpdate(
+        directory,
+        output,
+        _describing(settings, output, new),
+        old,
+        new,
+        _differences(old, new),
+        measure_text(old, new, corpora) if corpora and any(corpora) else {},
+        overwrite,
+    )
+
+
+def default_output(directory: PathLike) -> Path:
+    """Return where an update is written unless told: beside the model directory, with `-vocabulary` appended."""
+    path = Path(os.path.normpath(directory))
+    path = path.resolve() if path.name in ("", "..") else path
+    return path.with_name(f"{path.name}-vocabulary")
+
+
+def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") -> UpdatedModel:
+    """Write a model directory with the new vocabulary and one checkpoint, from which training goes on.
+
+    Weights, moving average and optimizer are carried over as `change_vocabulary` says, the update counter and the
+    random state stay. The epoch begins anew, since batches are other ones. Scores are forgotten: none was measured
+    with this vocabulary. The directory appears once it is complete and opens with its ties.
+
+    Args:
+        planned: from `plan_update`.
+        checkpoint: `best`, `latest` or `update-N`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, was trained with other tokenizers or ties both sides while they
+            change apart; or the output cannot be written.
+        ConfigError, DataError: settings or tokenizers cannot be written.
+    """
+    from nmt.checkpoint import CheckpointManager, read_contents
+    from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
+    from nmt.inference.opening import open_model
+    from nmt.recipes.assembly import assemble_limits
+    from nmt.training.state import TrainingState
+
+    info, contents = read_contents(planned.directory, checkpoint)
+    _check_tokenizers(info.path, contents.facts, planned.old)
+    mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
+    sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
+    state = _state_to_go_on_with(contents.state)
+    contents = change_vocabulary(
+        replace(contents, score=None, state=state, facts=_facts(planned, info.name, contents.facts)), sides
+    )
+    with _new_directory(planned.output, overwrite=planned.overwrite) as folder:
+        write(planned.settings, folder / CONFIG_NAME)
+        planned.new.save(folder)
+        with CheckpointManager(folder) as manager:
+            manager.write(contents)
+        write_file(folder / REPORT_NAME, json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n")
+        open_model(folder, checkpoint="latest")  # proves shapes, values and ties
+    limits = assemble_limits(planned.settings)
+    return UpdatedModel(
+        planned.output,
+        info.name,
+        contents.update,
+        limits.reached(TrainingState.from_json(state)) if state else None,
+        can_go_on=bool(state) and contents.optimizer is not None,
+    )
+
+
+def report(planned: VocabularyUpdate) -> dict[str, Any]:
+    """Return what changes, as JSON values."""
+    vocabularies = {}
+    for name, difference in planned.differences.items():
+        measure = planned.measures.get(name)
+        vocabularies[name] = {
+            "size_before": difference.old_size,
+            "size_now": difference.new_size,
+            "kept": difference.kept,
+            "moved": difference.moved,
+            "added": len(difference.added),
+            "dropped": len(difference.dropped),
+            "added_tokens": difference.added,
+            "dropped_tokens": difference.dropped,
+            "text": None if measure is None else measure._asdict(),
+        }
+    return {"model_directory": str(planned.directory), "output": str(planned.output), "vocabularies": vocabularies}
+
+
+def _new_settings(directory: Path, overrides: Sequence[str]) -> Config:
+    """Load the settings of the model with overrides; those that its weights depend on may not change."""
+    old = read_settings(directory)
+    new = load(directory / CONFIG_NAME, overrides)
+    fixed = [line for line in changed_settings(old, new) if not _may_change(line.partition(":")[0])]
+    if fixed:
+        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
+    if new.model_directory != old.model_directory:
+        raise ConfigError(f"the new model directory is set with -o, got model_directory={new.model_directory}")
+    return new
+
+
+def _may_change(path: str) -> bool:
+    """Return whether a setting is left open: what text there is, and how many tokens are learned from it."""
+    section, _, name = path.rpartition(".")
+    return name in _FREE_TOKENIZER_SETTINGS if section == "data.tokenizer" else path.startswith("data.")
+
+
+def _describing(settings: Config, output: Path, text: TextPair) -> Config:
+    """Return settings of the new directory that describe its tokenizers."""
+    tokenizer, size = settings.data.tokenizer, max(len(side.vocabulary) for side in (text.source, text.target))
+    update: dict[str, Any] = {}
+    if tokenizer.vocabulary_size is not None:
+        update["vocabulary_size"] = max(tokenizer.vocabulary_size, size)
+    if isinstance(text.target, SentencePieceTokenizer) and text.target.model_type in ("unigram", "bpe"):
+        update["model_type"] = text.target.model_type
+    data = settings.data.model_copy(update={"tokenizer": tokenizer.model_copy(update=update)})
+    return settings.model_copy(update={"model_directory": str(output), "data": data})
+
+
+def _differences(old: TextPair, new: TextPair) -> dict[str, VocabularyDifference]:
+    if new.joint:
+        return {"joint": compare_vocabularies(old.source, new.source)}
+    return {
+        "source": compare_vocabularies(old.source, new.source),
+        "target": compare_vocabularies(old.target, new.target),
+    }
+
+
+def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
+    if output.resolve() == directory.resolve():
+        raise ConfigError(f"{output}: the model must stay as it is: choose another directory with -o")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / REPORT_NAME).is_file():
+        raise ConfigError(f"{output}: exists, and was not written by update-vocab: choose another directory with -o")
+    if not overwrite:
+        raise ConfigError(f"{output}: exists already: choose another directory with -o, or replace it with --overwrite")
+
+
+def _check_tokenizers(path: Path, facts: Mapping[str, Any], text: TextPair) -> None:
+    if facts.get("tokenizers") not in (None, _fingerprints(text)):
+        raise CheckpointError(
+            f"{path}: was trained with other tokenizers than those in the model directory: bring back its tokenizer "
+            "and vocabulary files"
+        )
+
+
+def _fingerprints(text: TextPair) -> list[str]:
+    return [text.source.fingerprint, text.target.fingerprint]
+
+
+def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of the new checkpoint, with which a training goes on; another corpus has no hash yet."""
+    from nmt.recipes.train import config_hash
+
+    same_corpus = load(planned.directory / CONFIG_NAME).data.train == planned.settings.data.train
+    return {
+        **{key: value for key, value in before.items() if same_corpus or key != "data_hash"},
+        "config_hash": config_hash(planned.settings),
+        "tokenizers": _fingerprints(planned.new),
+        "vocabulary_update_of": {
+            "model_directory": str(planned.directory),
+            "checkpoint": checkpoint,
+            "tokenizers": _fingerprints(planned.old),
+        },
+    }
+
+
+def _state_to_go_on_with(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a run whose batches and scores will be others: those it had mean nothing any more."""
+    from nmt.training.state import Pending, TrainingState
+
+    if not before:
+        return {}
+    state = TrainingState.from_json(dict(before))
+    forgotten = {"best": None, "validations_without_best": 0}  # what a schedule remembers of validations
+    schedule = {key: forgotten.get(key, value) for key, value in state.schedule.items()}
+    return replace(
+        state,
+        batch=0,
+        schedule=schedule,
+        best_score=None,
+        validations_without_best=0,
+        validated_update=0,
+        pending=Pending(),
+    ).to_json()
+
+
+@contextmanager
+def _new_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder that becomes the output when all went well, and leaves nothing behind otherwise."""
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if overwrite and output.exists():
+            _replace(output, temporary)
+        else:
+            temporary.rename(output)
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(output: Path, temporary: Path) -> None:
+    """Put a folder in the place of another, unless somebody trains there."""
+    lock = DirectoryLock(output)
+    lock.acquire()
+    try:
+        aside = output.with_name(f".{output.name}.{os.getpid()}.old")
+        output.rename(aside)
+        temporary.rename(output)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        lock.release()
