@@ -45,7 +45,8 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
         bare = replace(contents, model={}, average=None, optimizer=None, state={})
         first = first or bare
         _check_together(first, bare)
-        _check_arrays(contents)
+        _check_listed(contents)
+        _check_finite(contents)
         _add(sums, contents)
         newest = bare if newest is None or bare.update > newest.update else newest
         count += 1
@@ -96,7 +97,7 @@ def _read(path: Path, manifest: Manifest, names: Sequence[str]) -> Contents:
     if MODEL not in manifest.files:
         raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL}")
     arrays = read_parts(path, manifest, names)
-    return Contents(
+    contents = Contents(
         update=manifest.update,
         score=manifest.score,
         model=arrays[MODEL],
@@ -105,6 +106,8 @@ def _read(path: Path, manifest: Manifest, names: Sequence[str]) -> Contents:
         variables=manifest.variables,
         facts=manifest.facts,
     )
+    _check_listed(contents)
+    return contents
 
 
 def _no_average(name: str) -> CheckpointError:
@@ -147,15 +150,22 @@ def _tie_names(contents: Contents) -> str:
     return ", ".join(group["name"] for group in contents.tie_groups) or "nothing"
 
 
-def _check_arrays(contents: Contents) -> None:
-    """Refuse arrays that are not those which the checkpoint lists, and numbers that would spoil the mean."""
-    name, model = checkpoint_name(contents.update), contents.model
+def _check_listed(contents: Contents) -> None:
+    """Refuse arrays that are not those which the checkpoint lists."""
     wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
-    if wanted != {path: array.shape for path, array in model.items()}:
-        raise DamagedCheckpointError(f"{name}: its arrays are not the variables that it lists")
-    broken = [path for path, array in model.items() if not np.isfinite(array).all()]
+    if wanted != {path: array.shape for path, array in contents.model.items()}:
+        raise DamagedCheckpointError(
+            f"{checkpoint_name(contents.update)}: its arrays are not the variables that it lists"
+        )
+
+
+def _check_finite(contents: Contents) -> None:
+    """Refuse numbers that would spoil the mean."""
+    broken = [path for path, array in contents.model.items() if not np.isfinite(array).all()]
     if broken:
-        raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
+        raise CheckpointError(
+            f"{checkpoint_name(contents.update)} holds values that are not finite: {', '.join(broken)}: leave it out"
+        )
 
 
 def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:

@@ -102,7 +102,8 @@ def compare(before: Contents, after: Contents) -> Difference:
 def role_variables(contents: Contents) -> dict[str, str]:
     """Return the canonical role path behind every role path of a checkpoint, in the model's order."""
     roles = {group["variable"]: group["roles"] for group in contents.tie_groups}
-    return {role: path for path in contents.model for role in roles.get(path, (path,))}
+    order = contents.variables or contents.model
+    return {role: path for path in order for role in roles.get(path, (path,))}
 
 
 def relative_norm(before: np.ndarray, after: np.ndarray) -> float | None:

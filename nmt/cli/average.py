@@ -20,7 +20,7 @@ Examples:
 def run(
     directory: ModelDirectory,
     more_updates: Annotated[
-        list[str] | None, typer.Argument(metavar="[N...]", help="More numbers for --updates.", show_default=False)
+        list[str] | None, typer.Argument(metavar="N", help="More numbers for --updates.", show_default=False)
     ] = None,
     last: Annotated[
         int | None, typer.Option("--last", min=1, metavar="K", help="Average the newest K checkpoints.")

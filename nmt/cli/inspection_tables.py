@@ -40,7 +40,9 @@ def difference_tables(found: ModelDifference) -> list[Table]:
         ("to", f"{found.after.directory} {found.after.name}"),
         ("tokenizers", tokenizers),
         ("equal variables", f"{difference.num_equal:,}"),
-        ("changed variables", f"{len(difference.changed):,}"),
+        ("changed", f"{len(difference.changed):,}"),
+        ("added, removed", f"{len(difference.added):,}, {len(difference.removed):,}"),
+        ("of another shape", f"{len(difference.shapes_changed):,}"),
     ]
     ties = [("+", name) for name in difference.ties_added] + [("-", name) for name in difference.ties_removed]
     return [
@@ -54,7 +56,7 @@ def difference_tables(found: ModelDifference) -> list[Table]:
             [(one.name, _shape(one.before), _shape(one.after)) for one in difference.shapes_changed],
         ),
         Table(
-            "changed (norm of the change / norm before)",
+            "changed values (norm of the change / norm before)",
             ("role path", ">change"),
             [(one.name, _relative(one.relative_norm)) for one in difference.changed],
         ),
@@ -116,10 +118,10 @@ def _facts(described: Description) -> list[tuple[str, str]]:
 
 
 def _fact(value: Any) -> str:
-    """Put a JSON value into words, with hashes shortened and nothing said twice."""
+    """Put a JSON value into words: hashes shortened, those within a list of things left to `--json`."""
     if isinstance(value, dict):
-        named = {key.replace("_", " "): _fact(one) for key, one in value.items() if one is not None}
-        return ", ".join(f"{key} {text}" for key, text in named.items())
+        named = {key.replace("_", " "): _fact(one) for key, one in value.items() if one is not None and key != "sha256"}
+        return ", ".join(named.values() if len(named) == 1 else (f"{key} {text}" for key, text in named.items()))
     if isinstance(value, list):
         return "; ".join(dict.fromkeys(map(_fact, value)))
     return value[:_SHORT_HASH] if isinstance(value, str) and _HASH.fullmatch(value) else str(value)

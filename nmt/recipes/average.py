@@ -13,6 +13,7 @@ from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, r
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, remove_checkpoint
 from nmt.checkpoint.index import read_index, scan_index, write_index
+from nmt.checkpoint.lock import LOCK_NAME
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
@@ -22,8 +23,6 @@ from nmt.types import PathLike
 
 FACT = "average_of"
 """What the manifest of an average calls the checkpoints that it was made of."""
-
-_LOCK_NAME = ".lock"
 
 
 class AveragedModel(NamedTuple):
@@ -216,9 +215,11 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{output}: the average must not replace the run that it is made of: choose another -o")
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output}: must be a directory to write the average to, got a file: choose another -o")
-    if overwrite or not output.exists() or {path.name for path in output.iterdir()} <= {_LOCK_NAME}:
-        return
-    if not _is_average_of(directory, output):
+    try:
+        names = {path.name for path in output.iterdir()} if output.exists() else set()
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot be read: {error.strerror}") from error
+    if not overwrite and names - {LOCK_NAME} and not _is_average_of(directory, output):
         raise CheckpointError(
             f"{output}: exists, and is no earlier average of {directory}: choose another -o, or replace it with "
             "--overwrite"

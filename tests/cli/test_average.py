@@ -43,7 +43,10 @@ def test_an_average_is_a_model_like_any_other(run_nmt, trained_run, tmp_path):
         "checkpoint": "update-00000010",
         "sha256": {"model.safetensors": of_run["files"]["model.safetensors"]["sha256"]},
     }
-    assert f"directory {trained_run.directory}, weights raw, checkpoints " in run_nmt("inspect", output).out
+    assert (
+        f"directory {trained_run.directory}, weights raw, checkpoints update-00000010; update-00000020"
+        in run_nmt("inspect", output).out
+    )
     assert run_nmt("inspect", output, "--verify").code == 0
     with eagerly():
         translated = run_nmt("translate", output, stdin=b"uno dos\ntres\n")

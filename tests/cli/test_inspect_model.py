@@ -92,10 +92,10 @@ def test_two_checkpoints_are_compared(run_nmt, trained_run):
     assert values["num_equal"] == len(first) - len(changed) > 0
     assert {round(change["relative_norm"], 6) for change in values["changed"]} == {2.0}  # x became -x
     text = run_nmt("inspect", run, "--diff", f"{run}@latest")
-    assert f"equal variables    {values['num_equal']}" in text.out
+    assert f"equal variables   {values['num_equal']}" in text.out
     assert "target_embedding/embeddings" in text.out
     same = run_nmt("inspect", run, "--diff", run)
-    assert (same.code, "changed variables  0" in same.out) == (0, True)
+    assert (same.code, "changed           0" in same.out) == (0, True)
 
 
 def test_verify_says_what_was_checked(run_nmt, trained_run):

@@ -1,6 +1,5 @@
 """Where an average is written, what it replaces, and that a failure leaves nothing behind."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -62,11 +61,6 @@ def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
         average(run, ["update-00000007"])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_that_cannot_be_written_is_said(run):
-    run.parent.chmod(0o500)
-    try:
-        with pytest.raises(CheckpointError, match="run-average: cannot be written"):
-            average(run, [FIRST])
-    finally:
-        run.parent.chmod(0o700)
+    with pytest.raises(CheckpointError, match="mean: cannot be written: Not a directory"):
+        average(run, [FIRST], output=run / "config.yaml/mean")
