@@ -27,7 +27,7 @@ PAGES = sorted(
     if not any(part.startswith(".") or part in SKIPPED_FOLDERS for part in path.relative_to(ROOT).parts)
 )
 LEAST_PAGES = 7
-VERBS = ("train", "translate", "evaluate", "inspect", "average", "build-vocab", "check-config")
+VERBS = ("train", "translate", "evaluate", "inspect", "average", "update-vocab", "build-vocab", "check-config")
 
 TINY = [
     f"--set={setting}"
