@@ -7,7 +7,7 @@ from pathlib import Path
 from nmt.checkpoint import list_checkpoints, read_manifest
 from nmt.config import Config, changed_settings, load
 from nmt.data import check_corpus, find_store, hash_corpus
-from nmt.errors import ConfigError
+from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import TextPair
 
@@ -49,6 +49,20 @@ def refuse_other_settings(config: Config, directory: Path) -> None:
             + "\ngo on with the old ones, start anew with --overwrite, or choose another model_directory; "
             f"training.initialize_from {directory} begins there with the weights learned here"
         )
+
+
+def refuse_without_optimizer(directory: Path) -> None:
+    """Refuse to go on with a checkpoint that holds weights alone, such as an average of others.
+
+    Raises:
+        CheckpointError: naming the setting that begins with such weights.
+    """
+    for checkpoint in list_checkpoints(directory)[-1:]:
+        if read_manifest(checkpoint.path).optimizer is None:
+            raise CheckpointError(
+                f"{directory}: {checkpoint.name} keeps weights and no optimizer, so no training can go on with it: "
+                f"begin a new one in another model_directory, with training.initialize_from {directory}"
+            )
 
 
 def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:

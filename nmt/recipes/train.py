@@ -20,7 +20,14 @@ from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.run_checks import check_corpora, fingerprints, judged_by, refuse_other_data, refuse_other_settings
+from nmt.recipes.run_checks import (
+    check_corpora,
+    fingerprints,
+    judged_by,
+    refuse_other_data,
+    refuse_other_settings,
+    refuse_without_optimizer,
+)
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
 from nmt.text import TextPair
@@ -79,6 +86,7 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
         refuse_other_settings(config, directory)
+        refuse_without_optimizer(directory)
     for sentence in advice(config):
         logger.warning("%s", sentence)
     check_corpora(config, fresh=not resumed)

@@ -1,5 +1,6 @@
 """Beginning with the weights of another directory, through the recipe; all of it eager, one update at a time."""
 
+import dataclasses
 import os
 import shutil
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.checkpoint import read_contents
+from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.manifest import read_manifest
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError
@@ -268,3 +269,13 @@ def test_a_run_is_named_with_or_without_its_checkpoint(text, directory, checkpoi
 def test_check_config_remarks_on_a_directory_that_is_not_here(trained_run):
     remarks = check_config([trained_run.config], ["training.initialize_from=nowhere@best"]).remarks
     assert remarks[-1] == "training.initialize_from: there is no directory nowhere here"
+
+
+def test_weights_without_an_optimizer_are_refused_before_anything_is_written(old):
+    contents = read_contents(old, "latest").contents
+    with CheckpointManager(old) as manager:
+        manager.write(dataclasses.replace(contents, update=contents.update + 1, optimizer=None, optimizer_class=None))
+    before = contents_of(old)
+    with pytest.raises(CheckpointError, match=r"keeps weights and no optimizer.*training.initialize_from"):
+        train(load([old / "config.yaml"], [f"model_directory={old}"]))
+    assert contents_of(old) == before
