@@ -10,6 +10,8 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nmt" / "version.py").rea
 if VERSION is None:
     raise RuntimeError('nmt/version.py has no line of the form __version__ = "X.Y.Z"')
 
+CTRANSLATE2 = "ctranslate2>=4.5"  # the first that works with NumPy 2
+
 setup(
     name="nmt",
     version=VERSION.group(1),
@@ -34,7 +36,9 @@ setup(
         "safetensors>=0.5",
     ],
     extras_require={
+        "ctranslate2": [CTRANSLATE2],
         "dev": [
+            CTRANSLATE2,
             "pytest>=8.0",
             "hypothesis>=6.100",
             "ruff>=0.8",

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from nmt.cli import average, build_vocab, check_config, evaluate, inspect_model, train, translate, update_vocab
+from nmt.cli import average, build_vocab, check_config, evaluate, export, inspect_model, train, translate, update_vocab
 from nmt.cli.logs import log_to_stderr
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, named_stdout, settle_stdout
@@ -109,6 +109,7 @@ for _name, _verb, _summary in (
     ("train", train, "Train a model; the same command continues a run."),
     ("translate", translate, "Translate text, line by line."),
     ("evaluate", evaluate, "Print BLEU and chrF2 of a model or of translations."),
+    ("export", export, "Export a model for another engine."),
     ("average", average, "Average checkpoints of a run."),
     ("inspect", inspect_model, "Show, compare or verify what a model holds."),
     ("update-vocab", update_vocab, "Give a trained model another vocabulary."),

@@ -11,6 +11,8 @@ from nmt.errors import CheckpointError, ConfigError
 from nmt.types import PathLike
 
 CONFIG_NAME = "config.yaml"
+EXPORT_NAME = "export.json"
+"""Holds what an export for another engine says of itself; a model directory has none."""
 
 
 def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
@@ -31,10 +33,28 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         raise CheckpointError(f"{path}: must be a model directory, got a file: give the model_directory of the run")
     if not (path / CONFIG_NAME).is_file():
         raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: train a model there first")
+    if (path / EXPORT_NAME).is_file():
+        raise CheckpointError(
+            f"{path}: is an export for another engine: translate with --engine ctranslate2, or give the model "
+            "directory it was made of"
+        )
     if not has_checkpoint(path):
         raise CheckpointError(f"{path}: holds no whole checkpoint: train the model first")
-    config = load(path / CONFIG_NAME, overrides)
-    fixed = changed_settings(load(path / CONFIG_NAME), config) if overrides else []
+    return load_settings(path / CONFIG_NAME, overrides)
+
+
+def load_settings(path: PathLike, overrides: Sequence[str] = ()) -> Config:
+    """Read the settings of a trained model from their file.
+
+    Args:
+        path: the file.
+        overrides: settings of the form "search.beam_size=4"; only what a trained model leaves open may change.
+
+    Raises:
+        ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
+    """
+    config = load(path, overrides)
+    fixed = changed_settings(load(path), config) if overrides else []
     if fixed:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     return config

@@ -1,0 +1,263 @@
+"""Raw text in, raw text out, by CTranslate2 in place of Keras: no TensorFlow is loaded.
+
+The search is that of CTranslate2. It keeps the same hypotheses, but ranks and stops by
+log probability / length ** length_penalty, and ends where as many hypotheses as the beam holds are finished. All
+hypotheses it returns are scored and ranked here by our formula (Wu et al. 2016, eq. 14), so that scores mean the same.
+Greedy search is the same search.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nmt.config import SearchSettings
+from nmt.errors import ConfigError, ExportError
+from nmt.inference.batching import length_limits
+from nmt.inference.export_directory import read_export_settings, read_export_text, read_facts
+from nmt.inference.translation import Progress, Translation, changed_search, decoded, n_best_lines
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
+from nmt.types import PathLike
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Hypothesis(NamedTuple):
+    """What the engine found.
+
+    token_ids: without EOS.
+    log_prob: of these tokens and EOS; None where the engine stopped before EOS.
+    """
+
+    token_ids: tuple[int, ...]
+    log_prob: float | None
+
+
+def load_package() -> Any:
+    """Import the package `ctranslate2`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import ctranslate2
+    except ImportError as error:
+        raise ConfigError('CTranslate2 is not installed, and this needs it: pip install "nmt[ctranslate2]"') from error
+    return ctranslate2
+
+
+def open_engine(directory: PathLike, quantization: str, *, threads: int | None = None) -> Any:
+    """Open the files of an export.
+
+    Weights are computed with as they are stored, or in float32 where this processor has no efficient way to do so.
+
+    Args:
+        directory: of the export.
+        quantization: how its weights are stored.
+        threads: processor cores to use; all unless given.
+
+    Returns:
+        A `ctranslate2.Translator`.
+
+    Raises:
+        ConfigError: the package is not installed.
+        ExportError: a file is missing or damaged.
+    """
+    package = load_package()
+    supported = package.get_supported_compute_types("cpu")
+    if quantization not in supported:
+        _LOGGER.info("this processor computes in float32 what is stored as %s", quantization)
+    try:
+        return package.Translator(
+            os.fspath(directory),
+            compute_type=quantization if quantization in supported else "float32",
+            intra_threads=threads or _num_cores(),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"{Path(directory)}: CTranslate2 cannot read it ({' '.join(str(error).split())}): export the model again"
+        ) from error
+
+
+class CTranslate2Translator:
+    """Translates lines of text with an export of a model.
+
+    Args:
+        engine: a `ctranslate2.Translator`.
+        text: the tokenizers of the model.
+        search: how translations are looked for; what `SearchSettings()` says unless given.
+        num_positions: longest translation that the export can write, in tokens.
+    """
+
+    def __init__(
+        self, engine: Any, text: TextPair, search: SearchSettings | None = None, *, num_positions: int
+    ) -> None:
+        self.engine = engine
+        self.text = text
+        self.search = search or SearchSettings()
+        self.num_positions = num_positions
+        self._target_ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
+
+    @classmethod
+    def load(
+        cls, directory: PathLike, *, threads: int | None = None, overrides: Sequence[str] = ()
+    ) -> CTranslate2Translator:
+        """Load an export from its directory, which is all that is needed.
+
+        Args:
+            directory: what `nmt export` wrote.
+            threads: processor cores to use; all unless given.
+            overrides: settings of the form "search.beam_size=4".
+
+        Raises:
+            ConfigError: the package is not installed, or the settings cannot be read.
+            DataError: its vocabulary cannot be read.
+            ExportError: there is no such export, or it is damaged.
+        """
+        facts = read_facts(directory)
+        config = read_export_settings(directory, overrides)
+        text = read_export_text(directory, facts)
+        engine = open_engine(directory, facts.quantization, threads=threads)
+        return cls(engine, text, config.search, num_positions=facts.num_positions)
+
+    def translate(
+        self,
+        lines: Iterable[str],
+        *,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Translate each line; an empty line stays empty. See `nmt.Translator.translate`.
+
+        Raises:
+            ConfigError: a setting is out of range.
+            TypeError: `lines` is one text instead of several.
+        """
+        best = self.n_best(
+            lines, 1, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, progress=progress
+        )
+        return [translations[0].text if translations else "" for translations in best]
+
+    def n_best(
+        self,
+        lines: Iterable[str],
+        num_hypotheses: int,
+        *,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Translation]]:
+        """Find the best translations of each line with their scores. See `nmt.Translator.n_best`.
+
+        Raises:
+            ConfigError: a setting is out of range.
+            TypeError: `lines` is one text instead of several.
+        """
+        settings = changed_search(
+            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
+        )
+        if settings.max_length > self.num_positions:
+            raise ConfigError(
+                f"search.max_length must be at most {self.num_positions} for this export, got {settings.max_length}: "
+                "lower it, or export the model with it"
+            )
+        return n_best_lines(
+            lines,
+            num_hypotheses,
+            tokenizer=self.text.source,
+            settings=settings,
+            search_batch=partial(self._search_batch, num_hypotheses=num_hypotheses, settings=settings),
+            progress=progress,
+        )
+
+    def _search_batch(
+        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
+    ) -> list[list[Translation]]:
+        """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
+        tokens = [
+            self.text.source.tokens(row[: length - 1])  # CTranslate2 appends EOS
+            for row, length in zip(source_ids, source_lengths, strict=True)
+        ]
+        least, greatest = length_limits(source_lengths, settings)
+        found = self._found(tokens, least, greatest, settings)
+        whole = self._finished(tokens, found)
+        return [self._ranked(hypotheses, num_hypotheses, settings.length_penalty) for hypotheses in whole]
+
+    def _found(
+        self, tokens: Sequence[list[str]], least: np.ndarray, greatest: np.ndarray, settings: SearchSettings
+    ) -> list[list[Hypothesis]]:
+        """What CTranslate2 finds for each sentence, not beyond its own limit; least and greatest lengths (B,)."""
+        found: list[list[Hypothesis]] = [[] for _ in tokens]
+        # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
+        for minimum, group in groupby(np.argsort(least, kind="stable"), key=lambda place: int(least[place])):
+            places = list(group)
+            results = self.engine.translate_batch(
+                [tokens[place] for place in places],
+                max_input_length=0,
+                max_decoding_length=int(greatest[places].max()),
+                min_decoding_length=max(minimum - 1, 0),
+                beam_size=settings.beam_size,
+                num_hypotheses=settings.beam_size,
+                length_penalty=settings.length_penalty,
+                suppress_sequences=[[token] for token in self.text.target.tokens([PAD_ID, BOS_ID])],
+                return_scores=True,
+                return_end_token=True,
+            )
+            for place, result in zip(places, results, strict=True):
+                found[place] = self._hypotheses(result, int(greatest[place]), settings.length_penalty)
+        return found
+
+    def _hypotheses(self, result: Any, greatest: int, length_penalty: float) -> list[Hypothesis]:
+        """The hypotheses of a sentence, each once; those longer than `greatest`, EOS counted, are cut."""
+        kept: dict[tuple[int, ...], Hypothesis] = {}
+        for tokens, score in zip(result.hypotheses, result.scores, strict=True):
+            token_ids = tuple(self._target_ids[token] for token in tokens)
+            ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest
+            log_prob = score * len(token_ids) ** length_penalty if ended else None
+            token_ids = token_ids[:-1] if ended else token_ids[: greatest - 1]
+            kept.setdefault(token_ids, Hypothesis(token_ids, log_prob))
+        return list(kept.values())
+
+    def _finished(self, tokens: Sequence[list[str]], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
+        """The same hypotheses, EOS put to those that were cut, at its real cost."""
+        cut = [
+            (place, rank)
+            for place, hypotheses in enumerate(found)
+            for rank, hypothesis in enumerate(hypotheses)
+            if hypothesis.log_prob is None
+        ]
+        if cut:
+            targets = [self.text.target.tokens(found[place][rank].token_ids) for place, rank in cut]
+            results = self.engine.score_batch([tokens[place] for place, _ in cut], targets, max_input_length=0)
+            for (place, rank), result in zip(cut, results, strict=True):
+                found[place][rank] = found[place][rank]._replace(log_prob=math.fsum(result.log_probs))
+        return found
+
+    def _ranked(
+        self, hypotheses: Sequence[Hypothesis], num_hypotheses: int, length_penalty: float
+    ) -> list[Translation]:
+        """The best hypotheses of a sentence, scored by our formula; those that are no numbers do not exist."""
+        translations = []
+        for token_ids, log_prob in hypotheses:
+            if log_prob is None or not math.isfinite(log_prob):
+                continue
+            num_tokens = len(token_ids) + 1
+            score = log_prob / ((5 + num_tokens) / 6) ** length_penalty  # Wu et al. 2016, eq. 14
+            translations.append(Translation(decoded(token_ids, self.text.target), score, log_prob, num_tokens))
+        return sorted(translations, key=lambda translation: -translation.score)[:num_hypotheses]
+
+
+def _num_cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,112 @@
+"""Exporting a trained model for another engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmt.config import Config
+from nmt.data.corpus import read_pairs
+from nmt.errors import DataError
+from nmt.inference.model_directory import read_settings
+from nmt.text import SPECIAL_TOKENS, TextPair
+from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.serving.ctranslate2_export import Export
+    from nmt.serving.equality import SamplePair
+
+SAMPLE_PAIRS = 200
+"""Sentence pairs on which an export is compared with its model."""
+
+SAMPLE_LENGTH = 100
+"""Tokens of a side of such a pair, at most."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def export_for_ctranslate2(
+    directory: PathLike,
+    output: PathLike,
+    *,
+    quantization: str = "float32",
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Write a trained Transformer as a directory that CTranslate2 reads, and prove that it translates alike.
+
+    They are compared on the first pairs of the validation set, or the test set, where their files are there, else on
+    text drawn from the vocabulary.
+
+    Args:
+        directory: the model directory.
+        output: the directory to write.
+        quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        overwrite: replace an earlier export.
+
+    Raises:
+        NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
+            as it was.
+    """
+    check_export(directory, output, overwrite=overwrite)
+
+    from nmt.inference.opening import open_model
+    from nmt.serving.ctranslate2_export import export_ctranslate2
+
+    opened = open_model(directory, checkpoint=checkpoint, weights=weights)
+    sample = _corpus_sample(opened.config, opened.text) or _drawn_sample(opened.text, seed=opened.config.seed)
+    return export_ctranslate2(opened, _full(output), sample, quantization=quantization, overwrite=overwrite)
+
+
+def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = False) -> None:
+    """Refuse what can be refused before the model is opened; see `export_for_ctranslate2`."""
+    from nmt.inference.ctranslate2_engine import load_package
+    from nmt.serving.ctranslate2_spec import check_exportable
+    from nmt.serving.output import check_output
+
+    check_exportable(read_settings(directory))
+    load_package()
+    check_output(_full(output), overwrite=overwrite)
+
+
+def _full(output: PathLike) -> Path:
+    """The path with a name at its end, which `.` and `..` have not."""
+    return Path(os.path.abspath(output))
+
+
+def _corpus_sample(config: Config, text: TextPair) -> list[SamplePair]:
+    """Pairs of the first set of the config that lies on this machine; none where there is no such set."""
+    from nmt.serving.equality import SamplePair
+
+    for corpus in (config.data.validation, config.data.test):
+        try:
+            pairs = [] if corpus is None else list(islice(read_pairs(corpus.source_paths, corpus.target_paths), 1000))
+        except DataError as error:
+            _LOGGER.info("not used to compare export and model: %s", error)
+            continue
+        encoded = (SamplePair(text.source.encode(source), text.target.encode(target)) for source, target in pairs)
+        sample = [pair for pair in encoded if all(0 < len(side) <= SAMPLE_LENGTH for side in pair)]
+        if sample:
+            return sample[:SAMPLE_PAIRS]
+    return []
+
+
+def _drawn_sample(text: TextPair, *, seed: int) -> list[SamplePair]:
+    """Pairs of random tokens, of 1 to 20 a side."""
+    from nmt.serving.equality import SamplePair
+
+    generator = random.Random(seed)
+
+    def draw(vocabulary_size: int) -> list[int]:
+        first, last = min(len(SPECIAL_TOKENS), vocabulary_size - 1), vocabulary_size - 1
+        return [generator.randint(first, last) for _ in range(generator.randint(1, 20))]
+
+    sizes = len(text.source.vocabulary), len(text.target.vocabulary)
+    return [SamplePair(draw(sizes[0]), draw(sizes[1])) for _ in range(SAMPLE_PAIRS)]

@@ -1,0 +1,124 @@
+"""Exporting a Transformer for CTranslate2: written beside its place, verified, compared, then moved there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from nmt.config import write
+from nmt.errors import ExportError
+from nmt.inference.batching import MAX_SOURCE_LENGTH
+from nmt.inference.ctranslate2_engine import load_package, open_engine
+from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json
+from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
+from nmt.inference.opening import OpenedModel
+from nmt.serving.ctranslate2_file import read_stored_model
+from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
+from nmt.serving.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
+from nmt.serving.output import check_output, moved_in_place
+from nmt.tying import tie_groups, variable_roles
+from nmt.version import __version__
+
+QUANTIZATIONS = tuple(TOLERANCES)
+"""How weights may be stored."""
+
+
+class Export(NamedTuple):
+    """An export that was written.
+
+    directory: where it lies.
+    quantization: how its weights are stored.
+    computed_in: how this processor computes with them.
+    checkpoint: name of the checkpoint that was exported.
+    weights: `ema` or `raw`.
+    file_sizes: bytes of each file, by name.
+    agreement: with the model.
+    """
+
+    directory: Path
+    quantization: str
+    computed_in: str
+    checkpoint: str
+    weights: str
+    file_sizes: dict[str, int]
+    agreement: Agreement
+
+
+def export_ctranslate2(
+    opened: OpenedModel, output: Path, sample: Sequence[SamplePair], *, quantization: str, overwrite: bool = False
+) -> Export:
+    """Write a Transformer as a directory that CTranslate2 reads, with all that its text needs.
+
+    Args:
+        opened: the model.
+        output: the directory to write.
+        sample: sentence pairs on which export and model must agree, one or more.
+        quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
+        overwrite: replace an earlier export.
+
+    Raises:
+        ConfigError: the package ctranslate2 is not installed.
+        ExportError: the model is no Transformer, something lies in the way, the files cannot be written, or they do
+            not hold the ties of the model or give other results; the output is then as it was.
+    """
+    load_package()
+    check_exportable(opened.config)
+    if quantization not in QUANTIZATIONS:
+        raise ExportError(f"the quantization must be one of {', '.join(QUANTIZATIONS)}, got {quantization}")
+    check_output(output, overwrite=overwrite)
+    num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.max_length)
+    with moved_in_place(output) as folder:
+        _write_model(opened, folder, quantization=quantization, num_positions=num_positions)
+        verify_stored_ties(opened.model, folder / MODEL_NAME)
+        engine = open_engine(folder, quantization)
+        tolerance = TOLERANCES[quantization]
+        agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance)
+        check_agreement(agreement, tolerance=tolerance)
+        opened.text.save(folder)
+        write(opened.config, folder / CONFIG_NAME)
+        facts = ExportFacts(
+            quantization=quantization,
+            checkpoint=opened.checkpoint,
+            weights=opened.weights,
+            num_positions=num_positions,
+            tokenizers=(opened.text.source.fingerprint, opened.text.target.fingerprint),
+            versions={"nmt": __version__, "ctranslate2": load_package().__version__},
+            check=agreement._asdict(),
+        )
+        (folder / EXPORT_NAME).write_text(facts_as_json(facts), encoding="utf-8")
+        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return Export(output, quantization, engine.compute_type, opened.checkpoint, opened.weights, sizes, agreement)
+
+
+def verify_stored_ties(model: keras.Layer, path: Path) -> None:
+    """Prove that a file holds each tied matrix of a model once.
+
+    Raises:
+        ExportError: naming a tie that got lost.
+    """
+    stored = read_stored_model(path)
+    for group in tie_groups(model):
+        names = {stored.stored_name(EMBEDDINGS[role]) for role in group.roles}
+        if len(names) != 1 or names.isdisjoint(stored.shapes):
+            raise ExportError(f"{path.name}: must hold {group.name} once, but has it as {', '.join(sorted(names))}")
+
+
+def _write_model(opened: OpenedModel, folder: Path, *, quantization: str, num_positions: int) -> None:
+    settings = opened.config.model.model_dump()
+    spec = build_spec(
+        {path: np.asarray(variable.value) for path, variable in variable_roles(opened.model).items()},
+        opened.text,
+        num_heads=settings["num_heads"],
+        num_encoder_layers=settings["num_encoder_layers"],
+        num_decoder_layers=settings["num_decoder_layers"],
+        norm=settings["norm"],
+        num_positions=num_positions,
+        bfloat16=quantization == "bfloat16",
+    )
+    spec.optimize(quantization)
+    spec.save(os.fspath(folder))

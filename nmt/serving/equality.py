@@ -1,0 +1,170 @@
+"""How equal an export is to the model it came from, measured on sample sentences.
+
+Two things are compared. Given pairs of sentences are scored by both. And the export translates greedily, after which
+the model is asked at every token what it would have written there: where it agrees all along, its own greedy
+translation is the same, token for token. Two tokens that the model likes equally well, up to the rounding that is
+allowed, are a tie, and parting there is no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from nmt.errors import ExportError
+from nmt.models.contract import Seq2Seq
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
+
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 0.2, "int8": 0.2}
+"""How far the log probabilities of a pair's tokens may lie from those of the model, on average, by quantisation."""
+
+LEAST_IDENTICAL_SHARE = 0.99
+"""Of the sample lines whose greedy translation must be that of the model, ties aside."""
+
+MAX_GREEDY_LENGTH = 100
+
+_MOST_LOGITS = 2**25
+"""Computed at once, 128 MB of them."""
+
+
+class SamplePair(NamedTuple):
+    """Token ids of a sentence and its translation, without BOS and EOS."""
+
+    source_ids: Sequence[int]
+    target_ids: Sequence[int]
+
+
+class Agreement(NamedTuple):
+    """How equal an export was found to be.
+
+    num_pairs: sentence pairs compared.
+    mean_difference: between the log probabilities that export and model give a token.
+    greatest_pair_difference: the mean over the tokens of the pair where it is greatest.
+    greatest_token_difference: that of the token where it is greatest.
+    identical_lines: pairs whose source both translate to the same tokens greedily.
+    tied_lines: further ones that part only where the model likes both tokens equally well.
+    """
+
+    num_pairs: int
+    mean_difference: float
+    greatest_pair_difference: float
+    greatest_token_difference: float
+    identical_lines: int
+    tied_lines: int
+
+
+class _Forced(NamedTuple):
+    """Log probabilities that a model gives to one target.
+
+    of_tokens: of its own tokens, (T,).
+    of_best: of the tokens that the model likes best at these places, (T,).
+    """
+
+    of_tokens: np.ndarray
+    of_best: np.ndarray
+
+
+def measure_agreement(
+    model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair], *, tolerance: float
+) -> Agreement:
+    """Compare a model with an export of it.
+
+    Args:
+        model: the model.
+        engine: a `ctranslate2.Translator` of the export.
+        text: the tokenizers of both.
+        sample: one pair or more; the empty sides of none.
+        tolerance: log probabilities that differ by twice as much or less are a tie.
+    """
+    sources = [text.source.tokens(pair.source_ids) for pair in sample]
+    targets = [text.target.tokens(pair.target_ids) for pair in sample]
+    scored = engine.score_batch(sources, targets, max_input_length=0, max_batch_size=32)
+    forced = _force(model, [SamplePair(pair.source_ids, [*pair.target_ids, EOS_ID]) for pair in sample])
+    differences = [np.abs(ours.of_tokens - theirs.log_probs) for ours, theirs in zip(forced, scored, strict=True)]
+    gaps = _gaps(model, engine, text, sample)
+    return Agreement(
+        num_pairs=len(sample),
+        mean_difference=float(np.mean(np.concatenate(differences))),
+        greatest_pair_difference=float(max(map(np.mean, differences))),
+        greatest_token_difference=float(max(map(np.max, differences))),
+        identical_lines=sum(gap == 0 for gap in gaps),
+        tied_lines=sum(0 < gap <= 2 * tolerance for gap in gaps),
+    )
+
+
+def check_agreement(agreement: Agreement, *, tolerance: float) -> None:
+    """Refuse an export that is not equal enough.
+
+    Args:
+        agreement: what was measured.
+        tolerance: greatest mean difference of a pair.
+
+    Raises:
+        ExportError: saying what differs by how much.
+    """
+    # `not <=`, since what is no number must not pass.
+    if not agreement.greatest_pair_difference <= tolerance:
+        raise ExportError(
+            f"export and model must agree within {tolerance:g} a token, but the log probabilities of a given "
+            f"translation differ by {agreement.greatest_pair_difference:.2g} a token: nothing was written"
+        )
+    equal = agreement.identical_lines + agreement.tied_lines
+    if equal < LEAST_IDENTICAL_SHARE * agreement.num_pairs:
+        raise ExportError(
+            f"export and model must translate {LEAST_IDENTICAL_SHARE:.0%} of the sample lines alike, greedily and up "
+            f"to ties, but do so for {equal} of {agreement.num_pairs}: nothing was written"
+        )
+
+
+def _gaps(model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair]) -> list[float]:
+    """How much less the model likes a token of the export's greedy translation than its own favourite, at most."""
+    longest = max(len(pair.source_ids) for pair in sample)
+    results = engine.translate_batch(
+        [text.source.tokens(pair.source_ids) for pair in sample],
+        max_batch_size=32,
+        max_input_length=0,
+        max_decoding_length=min(2 * longest + 10, MAX_GREEDY_LENGTH),
+        min_decoding_length=0,
+        beam_size=1,
+        suppress_sequences=[[token] for token in text.target.tokens([PAD_ID, BOS_ID])],
+        return_end_token=True,
+    )
+    ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
+    written = [[ids[token] for token in result.hypotheses[0]] for result in results]
+    forced = _force(model, [SamplePair(p.source_ids, found) for p, found in zip(sample, written, strict=True)])
+    return [float(np.max(found.of_best - found.of_tokens)) for found in forced]
+
+
+def _force(model: Seq2Seq, pairs: Sequence[SamplePair]) -> list[_Forced]:
+    """Let a model score targets as they are given, an EOS among them where there is one."""
+    forced: list[_Forced | None] = [None] * len(pairs)
+    for places in _batches([len(pair.target_ids) for pair in pairs], model.vocabularies.target_size):
+        source_ids = _padded([[*pairs[place].source_ids, EOS_ID] for place in places])
+        target_ids = _padded([[BOS_ID, *pairs[place].target_ids] for place in places])
+        logits = model((source_ids, target_ids[:, :-1]))
+        log_probs = np.asarray(ops.log_softmax(logits))  # (B, T, V)
+        of_tokens = np.take_along_axis(log_probs, target_ids[:, 1:, None], axis=-1)[..., 0]
+        possible = np.ones(log_probs.shape[-1], dtype=bool)
+        possible[[PAD_ID, BOS_ID]] = False  # never written
+        of_best = np.max(log_probs, axis=-1, where=possible, initial=-np.inf)
+        for row, place in enumerate(places):
+            length = len(pairs[place].target_ids)
+            forced[place] = _Forced(of_tokens[row, :length], of_best[row, :length])
+    return [found for found in forced if found is not None]
+
+
+def _batches(lengths: Sequence[int], vocabulary_size: int) -> Iterator[list[int]]:
+    """Places of targets of like length, so many that their logits fit into memory."""
+    order = np.argsort(lengths, kind="stable")[::-1].tolist()
+    while order:
+        count = max(1, _MOST_LOGITS // (max(1, lengths[order[0]]) * vocabulary_size))
+        yield order[:count]
+        order = order[count:]
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    width = max(map(len, rows))
+    return np.array([[*row, *[PAD_ID] * (width - len(row))] for row in rows], dtype=np.int32)
