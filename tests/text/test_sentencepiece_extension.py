@@ -6,7 +6,7 @@ import pytest
 
 from nmt.errors import ConfigError, DataError
 from nmt.text import SentencePieceTokenizer
-from nmt.text.sentencepiece_extension import extend_sentencepiece
+from nmt.text.sentencepiece_extension import _with_pieces, extend_sentencepiece
 from nmt.text.sentencepiece_pieces import PieceCutter, model_facts
 from nmt.text.sentencepiece_training import train_sentencepiece
 
@@ -23,6 +23,11 @@ def new_lines():
 def old(request, source_lines, target_lines):
     lines = [*source_lines, *target_lines]
     return train_sentencepiece(lines, model_type=request.param, vocabulary_size=150, character_coverage=1.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def old_unigram(target_lines):
+    return train_sentencepiece(target_lines, model_type="unigram", vocabulary_size=100, character_coverage=1.0, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,32 @@ def test_old_text_is_cut_as_before_but_for_merges(old, extended, source_lines, t
     assert merged > 0  # "would" and "hotel" are in both
 
 
+def test_any_pieces_only_merge_what_a_unigram_model_had(old_unigram, target_lines):
+    """Whatever is added, fragments of words too: no line is cut at a new place, and what fits is merged."""
+    generator, merged = random.Random(7), 0
+    words = sorted({word for line in target_lines for word in line.split(" ")})
+    for _ in range(20):
+        pieces = set()
+        for word in generator.choices(words, k=12):
+            begin = generator.randrange(len(word))
+            pieces.add(word[begin : begin + generator.randint(2, 6)])
+        pieces = [p for p in sorted(pieces) if len(p) > 1 and old_unigram.vocabulary.id(p) == 1]
+        extended = _with_pieces(old_unigram, pieces)
+        for line in target_lines[:60]:
+            before, now = (tokenizer.tokens(tokenizer.encode(line)) for tokenizer in (old_unigram, extended))
+            assert boundaries(now) <= boundaries(before)
+            merged += len(now) < len(before)
+    assert merged > 0
+
+
+def test_one_long_piece_beats_two_short_ones(old_unigram):
+    cut = old_unigram.tokens(old_unigram.cut("▁glasshouse"))
+    assert len(cut) >= 4
+    halves = ["".join(cut[:2]), "".join(cut[2:])]
+    extended = _with_pieces(old_unigram, ["▁glasshouse", *halves])
+    assert extended.tokens(extended.encode("glasshouse")) == ["▁glasshouse"]
+
+
 def test_every_new_piece_is_used_or_on_the_way_to_one_that_is(old, extended, new_lines):
     used = {extended.vocabulary.token(token_id) for ids in extended.encode_batch(new_lines) for token_id in ids}
     is_bpe = model_facts(old.model).model_type == "bpe"
@@ -109,8 +140,8 @@ def test_a_cut_knows_no_beginning_of_a_line(old):
         assert "".join(old.tokens(old.cut(old.vocabulary.token(token_id)))) == old.vocabulary.token(token_id)
 
 
-def test_the_score_of_a_cut_is_that_of_its_pieces(source_lines, target_lines):
-    old = train_sentencepiece(target_lines, model_type="unigram", vocabulary_size=100, character_coverage=1.0, seed=5)
+def test_the_score_of_a_cut_is_that_of_its_pieces(old_unigram):
+    old = old_unigram
     cutter, processor = PieceCutter(old.model), PieceCutter(old.model)._processor
     ids = old.cut("▁would▁like")
     assert cutter.score(ids) == pytest.approx(sum(processor.get_score(token_id) for token_id in ids))
