@@ -14,7 +14,15 @@ from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
-from nmt.recipes.new_vocabulary import SideFiles, adopted_text, extended_text, files_by_vocabulary, learned_text
+from nmt.recipes.build_vocabulary import build_text
+from nmt.recipes.new_vocabulary import (
+    SideFiles,
+    adopted_text,
+    extended_text,
+    files_by_vocabulary,
+    learned_text,
+    measure_text,
+)
 from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import REPORT_NAME, default_output, plan_update, update_vocabulary
 from nmt.text import TextPair
@@ -248,6 +256,38 @@ def test_files_must_say_whose_they_are(trained, trained_run):
             files_by_vocabulary(text, files)
     with pytest.raises(ConfigError, match="a vocabulary comes from one file, got 2: a, b"):
         adopted_text(load(trained.run / "config.yaml"), joint, SideFiles(both=("a", "b")))
+
+
+KINDS = {
+    "{type: whitespace}": "vocabulary",
+    "{type: character, joint: true}": "vocabulary",
+    "{type: sentencepiece, vocabulary_size: 30}": "tokenizer",
+    "{type: sentencepiece, model_type: bpe, vocabulary_size: 30, joint: false}": "tokenizer",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_extended_learned_and_adopted(untrained_config, trained, tmp_path, kind):
+    config = load(untrained_config, [f"data.tokenizer={kind}"])
+    old = build_text(config)
+    source, target = trained.corpora.both
+    corpora = trained.corpora if old.joint else SideFiles(source=(source,), target=(target,))
+    extended, learned = extended_text(config, old, corpora), learned_text(config, old, corpora)
+    learned.save(tmp_path / "learned")
+    ending = {"vocabulary": "txt", "tokenizer": "model"}[KINDS[kind]]
+    names = [f"{KINDS[kind]}{side}.{ending}" for side in ([""] if old.joint else [".source", ".target"])]
+    paths = [(tmp_path / "learned" / name,) for name in names]
+    adopted = adopted_text(config, old, SideFiles(both=paths[0]) if old.joint else SideFiles((), *paths))
+    for new in (extended, learned, adopted):
+        assert new.joint is old.joint
+        for path, side in ((source, "source"), (target, "target")):
+            tokenizer = getattr(new, side)
+            assert tokenizer.type == config.data.tokenizer.type
+            for line in path.read_text("utf-8").splitlines():
+                assert tokenizer.decode(tokenizer.encode(line)) == line
+    assert extended.target.vocabulary.tokens[: len(old.target.vocabulary)] == old.target.vocabulary.tokens
+    assert adopted.source.fingerprint == learned.source.fingerprint
+    assert measure_text(old, extended, corpora).keys() == ({"joint"} if old.joint else {"source", "target"})
 
 
 def test_damage_is_refused(trained, trained_run, tmp_path):
