@@ -181,4 +181,4 @@ def _outcome(planned: VocabularyUpdate, done: UpdatedModel | None) -> str:
     if not done.can_go_on:
         return f"{told}; it kept no optimizer to go on with, start from it with training.initialize_from"
     told += f"; go on with: nmt train {done.directory}/config.yaml"
-    return told if done.ended_by is None else f"{told} --set ... (it was ended by {done.ended_by}: raise that)"
+    return told if done.ended_by is None else f"{told} (so far ended by {done.ended_by}: raise that limit with --set)"
