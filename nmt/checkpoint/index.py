@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -88,17 +89,34 @@ def read_index(folder: Path) -> Index:
     Raises:
         CheckpointError: the index or a checkpoint is of a newer format.
     """
+    stored = _read_stored(folder)
+    index = scan_index(folder, stored.scores)
+    if stored.best not in (None, *index.scores) and _read_stored(folder).best == stored.best:  # not pruned just now
+        logger.warning(
+            "%s: %s, the best by %s, is no longer there: %s takes its place",
+            folder, stored.best, INDEX, index.best or index.latest or "none",
+        )  # fmt: skip
+    return index
+
+
+class _Stored(NamedTuple):
+    """What `index.json` says; of no checkpoint where there is no such file, or none that can be used."""
+
+    scores: dict[str, float | None]
+    best: str | None
+
+
+def _read_stored(folder: Path) -> _Stored:
     path = folder / INDEX
-    if not path.exists():
-        return scan_index(folder)
+    if not os.path.lexists(path):
+        return _Stored({}, None)
     try:
         values = parse_json(path, read_file(path))
         check_format(path, values.get("format_version"))
-        known = {name: _score(entry["score"]) for name, entry in values["scores"].items()}
+        return _Stored({name: _score(entry["score"]) for name, entry in values["scores"].items()}, values["best"])
     except (DamagedCheckpointError, AttributeError, KeyError, TypeError) as error:
         logger.warning("%s: cannot be used, the checkpoints themselves are read: %s", path, error)
-        known = {}
-    return scan_index(folder, known)
+        return _Stored({}, None)
 
 
 def write_index(folder: Path, index: Index) -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from nmt.errors import CheckpointError
@@ -58,8 +59,9 @@ class DirectoryLock:
                 f"{self.directory}: another training writes here ({holder or 'process unknown'}): "
                 "wait for its end, stop it, or choose another model_directory"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with suppress(OSError):  # who holds it is a help to others, and no reason to fail where the disk is full
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

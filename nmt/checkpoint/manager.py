@@ -25,7 +25,7 @@ from nmt.checkpoint.folder import (
     set_aside,
     write_checkpoint,
 )
-from nmt.checkpoint.index import scan_index, write_index
+from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
 from nmt.checkpoint.retie import TieChange, check_rule, retie
@@ -91,6 +91,7 @@ class CheckpointManager:
         try:
             clean(self.folder)
             if checkpoint_names(self.folder):
+                read_index(self.folder)  # warns of what is lost, before it is forgotten
                 write_index(self.folder, scan_index(self.folder))
         except OSError as error:
             self._lock.release()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from nmt.errors import TrainingError
 from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
 
 
 class MetricsFile(Reporter):
     """Appends what is reported to `metrics.jsonl`.
+
+    Where the disk refuses, the run ends with a `TrainingError`: it goes on from its last checkpoint, and so loses no
+    figure.
 
     Args:
         path: the file.
@@ -23,11 +29,12 @@ class MetricsFile(Reporter):
 
     def on_start(self, update: int) -> None:
         """Open the file, and drop lines of updates that an interrupted start made and that will be made again."""
-        kept = _lines_up_to(self._path, update) if self._path.exists() else []
         partial = self._path.with_name(self._path.name + ".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self._path)
-        self._file = self._path.open("a", encoding="utf-8")
+        with self._writing():
+            kept = _lines_up_to(self._path, update) if self._path.exists() else []
+            partial.write_text("".join(kept), encoding="utf-8")
+            partial.replace(self._path)
+            self._file = self._path.open("a", encoding="utf-8")
 
     def on_update(self, event: UpdateEvent) -> None:
         """Write a line of kind `update`."""
@@ -43,12 +50,24 @@ class MetricsFile(Reporter):
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # all was flushed, but for what has been refused already
+                self._file.close()
 
     def _write(self, kind: str, figures: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps({"kind": kind, **figures}) + "\n")
-            self._file.flush()
+            with self._writing():
+                self._file.write(json.dumps({"kind": kind, **figures}) + "\n")
+                self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(
+                f"{self._path}: cannot be written: {error.strerror}; the checkpoints are intact: mend that, and the "
+                "same command goes on with the run"
+            ) from error
 
 
 def _lines_up_to(path: Path, update: int) -> list[str]:

@@ -1,9 +1,4 @@
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,46 +138,3 @@ def test_an_index_that_cannot_be_written_stays_the_old_one(tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space"):
         disk.replace_file(tmp_path / "index.json", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
-ENDLESS_WRITER = """
-import sys
-from pathlib import Path
-import numpy as np
-from nmt.checkpoint.contents import Contents
-from nmt.checkpoint.folder import write_checkpoint, remove_checkpoint, checkpoint_names
-from nmt.checkpoint.index import scan_index, write_index
-folder, update = Path(sys.argv[1]), int(sys.argv[2])
-while True:
-    update += 1
-    values = {f"layer/{i}": np.full((64, 257), update, np.float32) for i in range(20)}
-    write_checkpoint(folder, Contents(update, 1.0, values, values, values, {"update": update}))
-    write_index(folder, scan_index(folder))
-    for name in checkpoint_names(folder)[:-2]:
-        remove_checkpoint(folder / name)
-    print(update, flush=True)
-"""
-
-
-def test_killed_at_random_moments_the_last_complete_checkpoint_opens(tmp_path):
-    moments = random.Random(5)
-    update, leftovers = 0, 0
-    for _ in range(8):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", ENDLESS_WRITER, str(tmp_path), str(update)], stdout=subprocess.PIPE, text=True
-        )
-        update = int(writer.stdout.readline())
-        time.sleep(moments.uniform(0, 0.03))
-        writer.send_signal(signal.SIGKILL)
-        update = int(([str(update), *writer.stdout.read().split()])[-1])
-        writer.wait()
-        writer.stdout.close()
-        newest = checkpoint_names(tmp_path)[-1]
-        found = read_checkpoint(tmp_path / newest)
-        assert found.update in (update, update + 1)  # the kill may fall between the rename and the report
-        assert all((array == found.update).all() for arrays in found.arrays.values() for array in arrays.values())
-        update = found.update
-        leftovers += len(list(tmp_path.glob(".*.tmp")))
-        clean(tmp_path)
-        assert not list(tmp_path.glob(".*"))
-    assert leftovers  # some kills did fall into the writing

@@ -1,8 +1,10 @@
 import json
+import os
 
 import numpy as np
 import pytest
 
+from nmt.errors import TrainingError
 from nmt.training.events import UpdateEvent, Validation, ValidationEvent
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.validation import TokenScorer
@@ -46,3 +48,18 @@ def test_lines_of_updates_that_will_be_made_again_are_dropped(tmp_path):
     second.close()
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["kind"], record["update"]) for record in records] == [("update", 1), ("update", 2), ("update", 3)]
+
+
+def test_figures_that_cannot_be_written_end_the_run_with_advice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    reporter = MetricsFile(path)
+    reporter.on_start(0)
+    reporter.on_update(update_event(1))
+    with open("/dev/full", "w") as full:  # every write to it fails as on a full disk
+        os.dup2(full.fileno(), reporter._file.fileno())
+    with pytest.raises(
+        TrainingError, match=r"metrics\.jsonl: cannot be written: No space left .* goes on with the run"
+    ):
+        reporter.on_update(update_event(2))
+    reporter.close()
+    assert len(path.read_text().splitlines()) == 1
