@@ -5,6 +5,7 @@ Run as a program, this file is the new process that opens what the test wrote: `
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,23 @@ def test_a_tie_survives_every_way_into_a_new_process(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report == {"looked_at": 5 * len(MODELS) + len(EXPORTED), "problems": []}
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_copies_of_copies_are_tied(make, tmp_path):
+    model = make()
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    clone = keras.models.clone_model(keras.models.model_from_json(loaded.to_json()), recursive=True)
+    clone.save(tmp_path / "m.keras")
+    for copy in (
+        type(model).from_config(keras.models.load_model(tmp_path / "m.keras").get_config()),
+        pickle.loads(pickle.dumps(clone)),
+    ):
+        verify_ties(copy, tie_groups(model))
+        copy.set_weights(model.get_weights())
+        for output, expected in zip(outputs_of(copy), outputs_of(model), strict=True):
+            np.testing.assert_allclose(output, expected, atol=1e-6)
 
 
 def test_the_transpose_is_of_the_matrix_as_it_is_now():
