@@ -306,6 +306,21 @@ def test_an_adapted_matrix_is_read_as_the_embedding_adapts_it():
     assert [v.shape for v in layer.trainable_variables] == [(V, 2), (2, E)]
 
 
+@pytest.mark.parametrize("name", ["embedding", "output"])
+def test_freezing_either_use_freezes_the_one_matrix_in_copies_too(name):
+    model = functional()
+    model.get_layer(name).trainable = False
+    for frozen in (model, keras.models.clone_model(model)):
+        assert not frozen.get_layer("embedding").embeddings.trainable
+        assert (V, E) not in [v.shape for v in frozen.trainable_variables]
+
+
+def test_a_penalty_on_the_matrix_counts_once():
+    shared, ids = embedding(embeddings_regularizer="l2"), keras.Input((T,))
+    model = keras.Model(ids, TiedEmbeddingsTransposed(shared)(shared(ids)))
+    assert len(model.losses) == 1
+
+
 def test_a_model_of_nothing_but_the_output_trains_and_returns(tmp_path):
     hidden = keras.Input((E,))
     model = compiled(keras.Model(hidden, TiedEmbeddingsTransposed(embedding(), name="output")(hidden)))
