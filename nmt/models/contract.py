@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from nmt.errors import ConfigError
+from nmt.errors import CheckpointError, ConfigError
 from nmt.layers.embedding import TokenEmbedding
 from nmt.tying import TieGroup
 from nmt.types import Memory, State, Tensor
@@ -83,15 +85,25 @@ class Seq2Seq(keras.Model):
         tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
         seed: of dropout; the initial weights are drawn inside `seeded_weights`.
         name: name of the model.
+        settings: the other arguments of the model's class, by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
     """
 
     def __init__(
-        self, vocabularies: Vocabularies, *, embedding_size: int, tie_embeddings: str, seed: int, name: str
+        self,
+        vocabularies: Vocabularies,
+        *,
+        embedding_size: int,
+        tie_embeddings: str,
+        seed: int,
+        name: str,
+        settings: Mapping[str, Any],
     ) -> None:
         super().__init__(name=name)
+        self.settings = dict(settings)
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.vocabularies = vocabularies
         self.tie_embeddings = resolve_ties(tie_embeddings, vocabularies)
@@ -111,6 +123,49 @@ class Seq2Seq(keras.Model):
             if ties in ("target_output", "all")
             else TokenEmbedding(sizes.target_size, embedding_size, name="output_projection")
         )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make an equal model, with resolved ties; Keras saves and clones by them."""
+        return {
+            **self.settings,
+            "vocabularies": list(self.vocabularies),
+            "tie_embeddings": self.tie_embeddings,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Seq2Seq:
+        """Make a model from what `get_config` returned."""
+        return cls(**{**config, "vocabularies": Vocabularies(*config["vocabularies"])})
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Return nothing: a model is built when it is made, for inputs of every shape."""
+        return {}
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Give Keras what the model itself keeps: its ties, the output bias, and the state of dropout.
+
+        Keras leaves the last out, and loads the weights of other ties without a word.
+        """
+        store["ties"] = np.array(list(TIED_ROLES).index(self.tie_embeddings))
+        store["output_bias"] = ops.convert_to_numpy(self.output_bias)
+        store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Take back what `save_own_variables` gave.
+
+        Raises:
+            CheckpointError: the weights were saved with other ties.
+        """
+        ties = list(TIED_ROLES)[int(np.array(store["ties"]))]
+        if ties != self.tie_embeddings:
+            raise CheckpointError(
+                f"these weights were saved with tie_embeddings {ties}, but the model has {self.tie_embeddings}: build "
+                f"the model with {ties}"
+            )
+        self.output_bias.assign(store["output_bias"])
+        self.seed_generator.state.assign(store["random_state"])
 
     def declared_ties(self) -> list[TieGroup]:
         """Return the ties that the setting asks for, whatever the variables are; `verify_ties` compares them."""

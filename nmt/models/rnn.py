@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from nmt.backend.scan import scan
@@ -38,6 +39,7 @@ class RNNState(NamedTuple):
     attended: Tensor
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class RNN(Seq2Seq):
     """Bidirectional recurrent encoder, recurrent decoder with attention over the encoder's outputs.
 
@@ -83,7 +85,21 @@ class RNN(Seq2Seq):
     ) -> None:
         with seeded_weights(seed):
             super().__init__(
-                vocabularies, embedding_size=embedding_size, tie_embeddings=tie_embeddings, seed=seed, name=name
+                vocabularies,
+                embedding_size=embedding_size,
+                tie_embeddings=tie_embeddings,
+                seed=seed,
+                name=name,
+                settings={
+                    "cell": cell,
+                    "embedding_size": embedding_size,
+                    "hidden_size": hidden_size,
+                    "num_encoder_layers": num_encoder_layers,
+                    "num_decoder_layers": num_decoder_layers,
+                    "attention": attention,
+                    "input_feeding": input_feeding,
+                    "dropout": dropout,
+                },
             )
             kind = CELLS[cell]
             self.hidden_size = hidden_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
@@ -35,6 +36,7 @@ class TransformerMemory(NamedTuple):
     mask: Tensor
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class Transformer(Seq2Seq):
     """Encoder and decoder of attention blocks, with sinusoidal positions.
 
@@ -77,7 +79,22 @@ class Transformer(Seq2Seq):
     ) -> None:
         with seeded_weights(seed):
             super().__init__(
-                vocabularies, embedding_size=hidden_size, tie_embeddings=tie_embeddings, seed=seed, name=name
+                vocabularies,
+                embedding_size=hidden_size,
+                tie_embeddings=tie_embeddings,
+                seed=seed,
+                name=name,
+                settings={
+                    "hidden_size": hidden_size,
+                    "ffn_size": ffn_size,
+                    "num_heads": num_heads,
+                    "num_encoder_layers": num_encoder_layers,
+                    "num_decoder_layers": num_decoder_layers,
+                    "dropout": dropout,
+                    "attention_dropout": attention_dropout,
+                    "ffn_dropout": ffn_dropout,
+                    "norm": norm,
+                },
             )
             if hidden_size % 2:
                 raise ValueError(f"hidden_size must be even for sinusoidal positions, got {hidden_size}")

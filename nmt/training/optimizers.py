@@ -31,12 +31,14 @@ def _fused_step(
     )
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class Adam(keras.optimizers.Adam):
     """Keras's Adam with one pass over memory a variable instead of a dozen; its slots are Keras's."""
 
     update_step = _fused_step
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW, likewise."""
 
