@@ -1,6 +1,6 @@
 """What the pages show is true: their commands run, their links lead somewhere, their trees and figures are the code's.
 
-Commands of README.md and docs/quickstart.md run in this process, in a folder that holds the configs and a shortened
+Commands of README.md, docs/quickstart.md and docs/weight_tying.md run in this process, in a folder that holds the configs and a shortened
 travel corpus. What trains gets settings that make it tiny, and nothing is compiled, which would take most of the
 time (other tests do it); `make` and `pip` are only looked up.
 """
@@ -192,6 +192,7 @@ PROGRAMS = {
         ("README.md", 6, {"make quickstart", "make test", "pip install", *(f"nmt {verb}" for verb in VERBS), "python"}),
         ("docs/quickstart.md", 8, {"pip install", "nmt --version", "nmt check-config", "nmt train", "nmt translate",
                                    "nmt evaluate", "python"}),
+        ("docs/weight_tying.md", 3, {"nmt train", "nmt inspect", "python"}),
     ],
 )  # fmt: skip
 def test_what_a_page_shows_runs(page, least_blocks, expected, reader):
