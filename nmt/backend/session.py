@@ -72,6 +72,25 @@ def grow_gpu_memory() -> None:
 
 
 @contextmanager
+def deterministic() -> Iterator[None]:
+    """Make every operation give the same bits for the same inputs while the block runs.
+
+    TensorFlow then sums in a fixed order, on one thread where it must, and refuses the few operations that cannot
+    promise it. The mode is the whole process's.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import config  # what switches it off again has no public name
+
+    before = config.is_op_determinism_enabled()
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
+
+
+@contextmanager
 def _held_stderr() -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 out of sight: some of it ignores every setting.
 

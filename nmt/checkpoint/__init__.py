@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nmt.checkpoint.contents import Contents
-    from nmt.checkpoint.index import CheckpointInfo, has_checkpoint, list_checkpoints
+    from nmt.checkpoint.index import CheckpointInfo, has_checkpoint, list_checkpoints, newest_manifest
     from nmt.checkpoint.manager import CheckpointManager, Restored
     from nmt.checkpoint.manifest import Manifest, read_manifest
     from nmt.checkpoint.reader import LoadedWeights, SelectedContents, load_weights, read_contents
@@ -30,6 +30,7 @@ _MODULES = {
     "has_checkpoint": "index",
     "list_checkpoints": "index",
     "load_weights": "reader",
+    "newest_manifest": "index",
     "random_state": "seeds",
     "read_contents": "reader",
     "read_manifest": "manifest",
@@ -48,6 +49,7 @@ __all__ = [
     "has_checkpoint",
     "list_checkpoints",
     "load_weights",
+    "newest_manifest",
     "random_state",
     "read_contents",
     "read_manifest",

@@ -6,12 +6,21 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file, replace_file
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, update_of
-from nmt.checkpoint.manifest import AVERAGE, FORMAT_VERSION, check_format, json_bytes, parse_json, read_manifest
+from nmt.checkpoint.manifest import (
+    AVERAGE,
+    FORMAT_VERSION,
+    Manifest,
+    check_format,
+    json_bytes,
+    parse_json,
+    read_manifest,
+)
 from nmt.types import PathLike
 
 INDEX = "index.json"
@@ -143,6 +152,21 @@ def list_checkpoints(directory: PathLike) -> list[CheckpointInfo]:
     """
     folder = checkpoints_folder(directory)
     return [describe_checkpoint(folder / name, score) for name, score in read_index(folder).scores.items()]
+
+
+def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
+    """Return name and manifest of the newest checkpoint whose manifest is whole; None where there is none.
+
+    Damaged ones are passed over without a word: whoever restores names them.
+
+    Raises:
+        CheckpointError: it is of a newer format.
+    """
+    folder = checkpoints_folder(directory)
+    for name in reversed(checkpoint_names(folder)):
+        with suppress(DamagedCheckpointError):
+            return name, read_manifest(folder / name)
+    return None
 
 
 def describe_checkpoint(path: Path, score: float | None, weights: str | None = None) -> CheckpointInfo:

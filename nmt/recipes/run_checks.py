@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nmt.checkpoint import list_checkpoints, read_manifest
+from nmt.checkpoint import newest_manifest
 from nmt.config import Config, changed_settings, load
 from nmt.data import check_corpus, find_store, hash_corpus
 from nmt.errors import CheckpointError, ConfigError
@@ -57,12 +57,12 @@ def refuse_without_optimizer(directory: Path) -> None:
     Raises:
         CheckpointError: naming the setting that begins with such weights.
     """
-    for checkpoint in list_checkpoints(directory)[-1:]:
-        if read_manifest(checkpoint.path).optimizer is None:
-            raise CheckpointError(
-                f"{directory}: {checkpoint.name} keeps weights and no optimizer, so no training can go on with it: "
-                f"begin a new one in another model_directory, with training.initialize_from {directory}"
-            )
+    newest = newest_manifest(directory)
+    if newest is not None and newest[1].optimizer is None:
+        raise CheckpointError(
+            f"{directory}: {newest[0]} keeps weights and no optimizer, so no training can go on with it: "
+            f"begin a new one in another model_directory, with training.initialize_from {directory}"
+        )
 
 
 def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
@@ -77,12 +77,14 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
         ConfigError: if they are not what the last checkpoint was trained on.
         DataError: the corpus cannot be read.
     """
-    for checkpoint in list_checkpoints(directory)[-1:]:
-        before = read_manifest(checkpoint.path).facts
-        if before.get("tokenizers") not in (None, fingerprints(text)):
-            raise _other_data(directory, "tokenizers have", checkpoint.name)
-        if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
-            raise _other_data(directory, "text in data.train has", checkpoint.name)
+    newest = newest_manifest(directory)
+    if newest is None:
+        return
+    name, before = newest[0], newest[1].facts
+    if before.get("tokenizers") not in (None, fingerprints(text)):
+        raise _other_data(directory, "tokenizers have", name)
+    if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
+        raise _other_data(directory, "text in data.train has", name)
 
 
 def judged_by(config: Config) -> str:

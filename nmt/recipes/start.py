@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nmt.checkpoint import LoadedWeights, list_checkpoints, load_weights, read_manifest
+from nmt.checkpoint import LoadedWeights, load_weights, newest_manifest
 from nmt.checkpoint.manifest import AVERAGE, MODEL
 from nmt.config import Config
 from nmt.errors import CheckpointError, ConfigError
@@ -92,10 +92,8 @@ def start_from_other(config: Config) -> Start:
 
 def inherited_facts(directory: Path) -> dict[str, Any]:
     """Return what the last checkpoint of a run records about its start, for the checkpoints to come."""
-    for checkpoint in list_checkpoints(directory)[-1:]:
-        facts = read_manifest(checkpoint.path).facts
-        return {ORIGIN: facts[ORIGIN]} if ORIGIN in facts else {}
-    return {}
+    newest = newest_manifest(directory)
+    return {} if newest is None or ORIGIN not in newest[1].facts else {ORIGIN: newest[1].facts[ORIGIN]}
 
 
 def _start_from(config: Config, reference: RunReference) -> Start:

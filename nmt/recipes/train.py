@@ -7,10 +7,11 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nmt.backend import session
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
@@ -104,7 +105,8 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         if not start.text_is_saved:
             save_text(config, start.text)
         write(config, directory / CONFIG_NAME)
-        with log_to_file(directory / LOG_NAME):
+        determinism = session.deterministic() if training.deterministic else nullcontext()
+        with log_to_file(directory / LOG_NAME), determinism:
             return _train(config, start, store, checkpoints, reporters)
 
 

@@ -1,0 +1,191 @@
+"""2N updates = N updates, a stop, N updates, bit for bit: weights, moments, average, figures, data, dropout.
+
+Both models, stopped at the end of an epoch, in the middle of one, and between the micro-batches of an update.
+"""
+
+import json
+import random
+import shutil
+import signal
+
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config
+
+from nmt.cli.main import main
+from nmt.training.update import Updater
+
+WORDS = ("uno", "dos", "tres", "rojo", "azul", "gato", "perro")
+MODELS = {
+    "transformer": {
+        "type": "transformer", "hidden_size": 16, "ffn_size": 24, "num_heads": 2,
+        "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2,
+    },
+    "rnn": {
+        "type": "rnn", "embedding_size": 12, "hidden_size": 16,
+        "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2,
+    },
+}  # fmt: skip
+UPDATES = 9  # of two micro-batches; the corpus gives 6 batches an epoch
+END = f"checkpoints/update-{UPDATES:08}"
+TIMES = {"seconds", "tokens_per_second", "trained_seconds", "remaining_seconds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eagerly():
+    """Step by step, since a trace takes seconds and this is no test of it; `test_toy_task` stops a compiled run."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("corpus"), random.Random(3)
+    for name, count in (("train", 90), ("validation", 4)):
+        lines = [" ".join(generator.choices(WORDS, k=generator.randint(1, 6))) for _ in range(count)]
+        for side in ("es", "en"):
+            (folder / f"{name}.{side}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(corpus):
+    """Train in a directory of this name with this kind of model; return the exit status."""
+
+    def train(name, kind, *settings):
+        files = {
+            part: {"source": f"{corpus}/{part}.es", "target": f"{corpus}/{part}.en"} for part in ("train", "validation")
+        }
+        values = {
+            "model_directory": f"{corpus}/{name}",
+            "data": {
+                "source_language": "es",
+                "target_language": "en",
+                **files,
+                "tokenizer": {"type": "whitespace"},
+                "max_length": 30,
+            },
+            "model": MODELS[kind],
+            "training": {
+                "batch_tokens": 90,
+                "effective_batch_tokens": 180,
+                "max_updates": UPDATES,
+                "validate_every_updates": 3,
+                "save_every_updates": 3,
+                "log_every_updates": 2,
+                "keep_last": 9,
+                "ema_decay": 0.9,
+                "tensorboard": False,
+            },
+        }
+        path = corpus / f"{name}.yaml"
+        path.write_text(json.dumps(values), encoding="utf-8")
+        return main(["train", str(path), *(word for setting in settings for word in ("--set", setting))])
+
+    return train
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def whole(request, corpus, train):
+    """A run that nothing interrupts."""
+    assert train(f"whole-{request.param}", request.param) == 0
+    return corpus / f"whole-{request.param}", request.param
+
+
+def hashes(directory):
+    """SHA-256 of weights, moving average and moments at the end."""
+    manifest = json.loads((directory / END / "manifest.json").read_text())
+    return {name: entry["sha256"] for name, entry in manifest["files"].items() if name.endswith(".safetensors")}
+
+
+def read_state(checkpoint):
+    """Cursor, random states, schedule and scores, without times."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    del state["trained_seconds"], state["pending"]["seconds"]
+    return state
+
+
+def figures(directory):
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+def assert_same(directory, whole):
+    assert len(hashes(whole)) == 3
+    assert hashes(directory) == hashes(whole)
+    assert read_state(directory / END) == read_state(whole / END)
+    assert figures(directory) == figures(whole)
+    assert len(figures(directory)) >= 6
+
+
+@pytest.fixture
+def terminate_after(monkeypatch):
+    """Send this process SIGTERM once the gradients of so many micro-batches were computed."""
+
+    def terminate_after(number):
+        done, accumulate = [], Updater._accumulate
+
+        def accumulating(updater, *batch):
+            sums = accumulate(updater, *batch)
+            done.append(sums)
+            if len(done) == number:
+                signal.raise_signal(signal.SIGTERM)
+            return sums
+
+        monkeypatch.setattr(Updater, "_accumulate", accumulating)
+
+    return terminate_after
+
+
+def test_stopped_twice_and_continued(whole, train, corpus, terminate_after):
+    """At the end of an epoch; then by SIGTERM within the next, with one of the two micro-batches of update 6 summed."""
+    directory, kind = whole
+    name = f"cut-{kind}"
+    assert train(name, kind, "training.max_updates=3") == 0
+    terminate_after(5)
+    assert train(name, kind) == 128 + signal.SIGTERM
+    places = [(state["epoch"], state["batch"]) for state in map(read_state, sorted((corpus / name).glob("*/update-*")))]
+    assert places == [(1, 0), (1, 4)]  # after updates 3 and 5
+    assert train(name, kind) == 0
+    assert_same(corpus / name, directory)
+
+
+def test_a_damaged_checkpoint_costs_updates_but_not_a_bit(whole, train, corpus, capsys):
+    """Readers pass over it, the trainer sets it aside and makes its updates again; both say so and exit with 0."""
+    directory, kind = whole
+    copy = corpus / f"damaged-{kind}"
+    shutil.copytree(directory, copy)
+    damaged = copy / END / "model.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (copy / END / "average.safetensors").unlink()
+    assert main(["translate", str(copy), "--checkpoint", "latest", "-i", str(corpus / "validation.es")]) == 0
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 4
+    assert f"update-{UPDATES:08}: skipped, it is damaged" in output.err
+    assert train(copy.name, kind) == 0
+    assert f"was set aside as update-{UPDATES:08}.damaged" in capsys.readouterr().err
+    assert_same(copy, directory)
+    (copy / END / "manifest.json").write_text("{")
+    assert train(copy.name, kind) == 0
+    assert f"was set aside as update-{UPDATES:08}.damaged-2" in capsys.readouterr().err
+    assert_same(copy, directory)
+    for checkpoint in (copy / "checkpoints").glob("update-*"):
+        (checkpoint / "manifest.json").unlink()
+    assert train(copy.name, kind) == 1
+    assert "no whole checkpoint is left to go on with" in capsys.readouterr().err
+
+
+def test_deterministic_operations_are_on_while_it_trains(train, monkeypatch):
+    seen, update = [], Updater.update
+
+    def updating(*arguments, **settings):
+        seen.append(config.is_op_determinism_enabled())
+        return update(*arguments, **settings)
+
+    monkeypatch.setattr(Updater, "update", updating)
+    assert train("deterministic", "rnn", "training.deterministic=true", "training.max_updates=3") == 0
+    assert seen == [True] * 3
+    assert not config.is_op_determinism_enabled()
