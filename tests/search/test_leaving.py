@@ -33,7 +33,7 @@ def both_ways(toy, model, beam_size, **options):
     return toy.numpy_fields(stay), toy.numpy_fields(leave), sizes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**20),
     beam_size=st.sampled_from([None, 2, 3, 5]),
@@ -50,8 +50,9 @@ def test_those_that_leave_take_the_same_with_them(toy, seed, beam_size, limits, 
         max_length=np.array([max(pair) for pair in limits], "int32"),
         length_penalty=length_penalty,
     )
-    for mine, theirs in zip(leave, stay, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for place, (mine, theirs) in enumerate(zip(leave, stay, strict=True)):
+        tolerance = 1e-6 if place in (1, 2) else 0  # a logarithm may round otherwise in a batch of another size
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance)
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) == stay[0].shape[2], "as many steps as without leaving"
 
