@@ -1,4 +1,5 @@
 import hashlib
+import json
 import pickle
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import nmt.checkpoint
-from nmt.checkpoint.arrays import disk_array, read_arrays, write_arrays
+from nmt.checkpoint.arrays import disk_array, parse_arrays, read_arrays, write_arrays
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord
 from nmt.errors import CheckpointError
 
@@ -101,3 +102,58 @@ def test_nothing_in_the_room_can_unpickle():
     for source in sources:
         text = source.read_text()
         assert not any(word in text for word in ("import pickle", "np.load", "allow_pickle", "h5py", "eval(")), source
+
+
+def safetensors(header, data=bytes(24)):
+    """A file with this header, an object or the text of one, and these bytes behind it."""
+    text = header.encode() if isinstance(header, str) else json.dumps(header).encode()
+    return np.frombuffer(len(text).to_bytes(8, "little") + text + data, np.uint8)
+
+
+def entry(begin=0, end=24, shape=(2, 3), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def test_a_file_that_keeps_to_the_format_is_parsed_without_a_copy():
+    content = safetensors({"__metadata__": {"by": "hand"}, "b": entry(8, 24, (4,)), "a": entry(0, 8, (1,), "I64")})
+    arrays = parse_arrays(content)
+    assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
+        "a": ("int64", (1,)),
+        "b": ("float32", (4,)),
+    }
+    assert all(np.shares_memory(array, content) for array in arrays.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros(7, np.uint8), "has no header"),
+        (np.full(16, 255, np.uint8), "must end within the file, but has 18446744073709551615 bytes"),
+        (safetensors("[]"), "must be a JSON object"),
+        (safetensors("{"), "Expecting property name"),
+        (safetensors("[" * 100_000), "nested too deeply"),
+        (safetensors('{"a": NaN}'), "NaN is no finite number"),
+        (safetensors('{"a": 1e999}'), "1e999 is no finite number"),
+        (safetensors('{"a": {"dtype": "F32", "dtype": "I64"}}'), "has dtype twice"),
+        (safetensors('{"a": 1, "a": 2}'), "has a twice"),
+        (safetensors({"a": entry()}, bytes(20)), "end by byte 20"),
+        (safetensors({"a": entry(0, 28, (7,))}), "end by byte 24"),
+        (safetensors({"a": entry(4, 24, (5,))}), "a must begin at byte 0"),
+        (safetensors({"a": entry(0, 16, (4,)), "b": entry(8, 24, (4,))}), "b must begin at byte 16"),
+        (safetensors({"a": entry(0, 8, (2,)), "b": entry(16, 24, (2,))}), "b must begin at byte 8"),
+        (safetensors({"a": entry(0, 16, (4,))}), "8 bytes at its end belong to no array"),
+        (safetensors({"a": entry(shape=(7,))}), r"follow its shape \(7,\)"),
+        (safetensors({"a": entry(shape=(2**62, 2**62))}), "follow its shape"),
+        (safetensors({"a": entry(24, 0)}), "must begin at byte 0"),
+        (safetensors({"a": entry(-24, 0)}), "two data_offsets"),
+        (safetensors({"a": entry(shape=(-2, -3))}), "a shape of counts"),
+        (safetensors({"a": entry(shape=(True, 6))}), "a shape of counts"),
+        (safetensors({"a": entry(dtype="F16")}), "must be of type F32 or I64, not F16"),
+        (safetensors({"a": entry(dtype="O")}), "must be of type F32 or I64"),
+        (safetensors({"a": entry() | {"file": "/etc/passwd"}}), "must have dtype, shape and data_offsets"),
+        (safetensors({"a": "../../secret"}), "must have dtype, shape and data_offsets"),
+    ],
+)
+def test_anything_else_is_refused(content, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arrays(content)

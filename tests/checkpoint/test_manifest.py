@@ -93,3 +93,22 @@ def test_other_structures_are_damage(stored, changes):
 def test_values_that_json_has_no_word_for_are_refused():
     with pytest.raises(CheckpointError, match="only keep finite numbers"):
         Manifest(update=1, score=float("nan"), files={}).to_bytes()
+
+
+WRONG_FIELDS = (
+    {"update": -1},
+    {"update": True},
+    {"score": "high"},
+    {"files": {"state.json": {"sha256": 5, "size": 7}}},
+    {"files": {"state.json": {"sha256": "ab", "size": "7"}}},
+    {"tie_groups": [{"name": "a=b"}]},
+    {"variables": {"a": {"shape": ["3"], "dtype": "float32"}}},
+    {"facts": []},
+)
+
+
+@pytest.mark.parametrize("changes", WRONG_FIELDS)
+def test_fields_that_cannot_be_what_they_say_are_named(stored, changes):
+    rewrite(stored, **changes)
+    with pytest.raises(DamagedCheckpointError, match=f"is no manifest: {next(iter(changes))} cannot be"):
+        read_manifest(stored)
