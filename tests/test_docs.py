@@ -1,8 +1,8 @@
 """What the pages show is true: their commands run, their links lead somewhere, their trees and figures are the code's.
 
 Commands of README.md, docs/quickstart.md and docs/weight_tying.md run in this process, in a folder that holds the
-configs and a shortened travel corpus. What trains gets settings that make it tiny, and nothing is compiled, which would take most of the
-time (other tests do it); `make` and `pip` are only looked up.
+configs and a shortened travel corpus. What trains gets settings that make it tiny, and nothing is compiled, which would
+take most of the time (other tests do it); `make` and `pip` are only looked up.
 """
 
 import contextlib
