@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nmt.config import load as load_config
     from nmt.data import Batch, BatchStream, Cursor, TokenStore, open_store
     from nmt.errors import CheckpointError, ConfigError, DataError, ExportError, NMTError, TrainingError
+    from nmt.inference.ctranslate2_engine import CTranslate2Translator
     from nmt.inference.evaluation import Evaluation, Score, evaluate_files, evaluate_lines
     from nmt.inference.translation import Translation
     from nmt.inference.translator import Translator
@@ -40,6 +41,7 @@ __all__ = [
     "RNN",
     "Batch",
     "BatchStream",
+    "CTranslate2Translator",
     "CheckpointError",
     "CheckpointManager",
     "Config",
@@ -82,6 +84,7 @@ _HOMES = {
     "RNN": "nmt.models.rnn",
     "Batch": "nmt.data",
     "BatchStream": "nmt.data",
+    "CTranslate2Translator": "nmt.inference.ctranslate2_engine",
     "CheckpointError": "nmt.errors",
     "CheckpointManager": "nmt.checkpoint",
     "Config": "nmt.config",

@@ -29,8 +29,14 @@ class Run(NamedTuple):
     reference: Path
 
 
-def write_config(folder):
-    """Writes small corpora and the config of a small recurrent model; returns the path of the config."""
+RNN = "{type: rnn, embedding_size: 6, hidden_size: 8, dropout: 0.0}"
+TRANSFORMER = (
+    "{type: transformer, hidden_size: 8, ffn_size: 12, num_heads: 2, num_encoder_layers: 2, num_decoder_layers: 1}"
+)
+
+
+def write_config(folder, model=RNN):
+    """Writes small corpora and the config of a small model; returns the path of the config."""
     for role, pairs in (("train", SENTENCES * 3), ("validation", SENTENCES[:2]), ("test", SENTENCES)):
         for side, place in (("es", 0), ("en", 1)):
             (folder / f"{role}.{side}").write_text("".join(f"{pair[place]}\n" for pair in pairs), encoding="utf-8")
@@ -45,7 +51,7 @@ data:
   validation: {{source: {folder}/validation.es, target: {folder}/validation.en}}
   test: {{source: {folder}/test.es, target: {folder}/test.en}}
   tokenizer: {{type: whitespace}}
-model: {{type: rnn, embedding_size: 6, hidden_size: 8, dropout: 0.0}}
+model: {model}
 search: {{beam_size: 1, min_length: 2, max_length: 9}}
 """,
         encoding="utf-8",
@@ -87,3 +93,43 @@ def trained_run(tmp_path_factory):
 def untrained_config(tmp_path):
     """The path of a config whose model directory does not exist yet."""
     return write_config(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def transformer_run(tmp_path_factory):
+    """A `Run` of a Transformer with one checkpoint; tests must not change it."""
+    import numpy as np
+
+    from nmt.checkpoint import CheckpointManager
+    from nmt.config import load
+    from nmt.inference.opening import vocabularies_of
+    from nmt.models.builder import build_model
+    from nmt.recipes.build_vocabulary import build_vocabulary
+    from nmt.text import BOS_ID, EOS_ID, PAD_ID
+
+    folder = tmp_path_factory.mktemp("transformer")
+    path = write_config(folder, TRANSFORMER)
+    config = load(path)
+    text = build_vocabulary(config).text
+    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    generator = np.random.default_rng(5)
+    for variable in model.trainable_variables:  # no zeros and ones, so that every bias counts; and outputs that vary
+        factor = 1.0 if "embedding" in variable.path else 4.0
+        variable.assign(factor * variable + generator.normal(0.0, 0.3, variable.shape))
+    bias = np.array(model.output_bias.value)
+    bias[[PAD_ID, BOS_ID]] = -20.0  # as training leaves them
+    bias[EOS_ID] += 1.0
+    model.output_bias.assign(bias)
+    with CheckpointManager(config.model_directory) as checkpoints:
+        checkpoints.save(30, model=model, score=0.5)
+    return Run(folder / "run", path, folder / "test.es", folder / "test.en")
+
+
+@pytest.fixture(scope="session")
+def exported_run(transformer_run, tmp_path_factory):
+    """An export of `transformer_run` for CTranslate2, in float32; tests must not change it."""
+    from nmt.recipes.export import export_for_ctranslate2
+
+    output = tmp_path_factory.mktemp("exported") / "out"
+    export_for_ctranslate2(transformer_run.directory, output)
+    return output

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -21,15 +22,30 @@ from nmt.cli.options import (
     Overrides,
     Threads,
     Weights,
+    usage_error,
     with_search,
 )
 from nmt.cli.streams import is_terminal
+
+if TYPE_CHECKING:
+    from nmt.recipes.translate import TranslatedLine
 
 EXAMPLE = """\b
 Examples:
   nmt translate runs/travel < hotel.es > hotel.en
   echo "¿Dónde está la estación?" | nmt translate runs/travel --n-best 3 --format tsv
+  nmt translate exports/travel --engine ctranslate2 < hotel.es > hotel.en
 """
+
+Start: TypeAlias = "Callable[[Iterator[list[str]], Callable[[int], None]], Iterator[TranslatedLine]]"
+"""Opens a model, and translates lines that come in chunks; is given whom to tell of each batch."""
+
+
+class Engine(StrEnum):
+    """What `--engine` takes."""
+
+    KERAS = "keras"
+    CTRANSLATE2 = "ctranslate2"
 
 
 def run(
@@ -56,6 +72,9 @@ def run(
             "tsv: line, rank, score and text of each translation.",
         ),
     ] = Format.TEXT,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote.")
+    ] = Engine.KERAS,
     checkpoint: Checkpoint = None,
     weights: Weights = None,
     overrides: Overrides = None,
@@ -66,14 +85,17 @@ def run(
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
-    from nmt.backend import session
     from nmt.cli.lines import file_chunks, stdin_chunks, text_output
     from nmt.cli.progress import LineCounter
-    from nmt.inference.model_directory import read_settings
-    from nmt.recipes.translate import check_num_hypotheses, translate
 
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
-    check_num_hypotheses(n_best, read_settings(directory, settings).search)
+    if engine is Engine.CTRANSLATE2:
+        if checkpoint is not None or weights is not None:
+            raise usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
+        start = _with_ctranslate2(directory, n_best, settings, threads=threads)
+    else:
+        kind = None if weights is None else weights.value
+        start = _with_keras(directory, n_best, settings, threads=threads, checkpoint=checkpoint, weights=kind)
     chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
     by_hand = input_path == DASH and is_terminal(sys.stdin)
     to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
@@ -81,20 +103,59 @@ def run(
         text_output(None if output_path == DASH else output_path) as write,
         LineCounter(hidden=by_hand or to_terminal) as counter,
     ):
-        session.start(threads=threads)
-        lines = translate(
-            directory,
-            chunks,
-            num_hypotheses=n_best,
-            checkpoint=checkpoint,
-            weights=None if weights is None else weights.value,
-            overrides=settings,
-            progress=counter.add,
-        )
+        lines = start(chunks, counter.add)
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
         for number, line in enumerate(lines, start=1):
             write(WRITERS[output_format](Translated(number, line.source, line.translations, n_best)))
+
+
+def _with_keras(
+    directory: Path,
+    n_best: int,
+    overrides: list[str],
+    *,
+    threads: int | None,
+    checkpoint: str | None,
+    weights: str | None,
+) -> Start:
+    """Prepare to translate with a model directory; what can be refused is refused before TensorFlow is loaded."""
+    from nmt.backend import session
+    from nmt.inference.model_directory import read_settings
+    from nmt.recipes.translate import check_num_hypotheses, translate
+
+    check_num_hypotheses(n_best, read_settings(directory, overrides).search)
+
+    def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
+        session.start(threads=threads)
+        return translate(
+            directory,
+            chunks,
+            num_hypotheses=n_best,
+            checkpoint=checkpoint,
+            weights=weights,
+            overrides=overrides,
+            progress=progress,
+        )
+
+    return start
+
+
+def _with_ctranslate2(directory: Path, n_best: int, overrides: list[str], *, threads: int | None) -> Start:
+    """Prepare to translate with an export; TensorFlow is not loaded at all."""
+    from nmt.inference.ctranslate2_engine import load_package
+    from nmt.inference.export_directory import read_export_settings
+    from nmt.recipes.translate import check_num_hypotheses, translate_with_ctranslate2
+
+    check_num_hypotheses(n_best, read_export_settings(directory, overrides).search)
+    load_package()
+
+    def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
+        return translate_with_ctranslate2(
+            directory, chunks, num_hypotheses=n_best, threads=threads, overrides=overrides, progress=progress
+        )
+
+    return start
 
 
 def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:

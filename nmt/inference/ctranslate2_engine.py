@@ -1,9 +1,9 @@
 """Raw text in, raw text out, by CTranslate2 in place of Keras: no TensorFlow is loaded.
 
-The search is that of CTranslate2. It keeps the same hypotheses, but ranks and stops by
-log probability / length ** length_penalty, and ends where as many hypotheses as the beam holds are finished. All
-hypotheses it returns are scored and ranked here by our formula (Wu et al. 2016, eq. 14), so that scores mean the same.
-Greedy search is the same search.
+Greedy search is the same search. The beam search of CTranslate2 takes the same steps as ours, but it ranks by log
+probability / length ** length_penalty, and stops where a number of hypotheses is finished, whether a better one can
+still come or not. So it is asked for more than the beam holds (`PATIENCE`), and all that it finds are scored and ranked
+here by our formula (Wu et al. 2016, eq. 14): scores mean the same, and hardly a translation differs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from nmt.inference.translation import Progress, Translation, changed_search, dec
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 
+PATIENCE = 2
+"""Finished hypotheses to wait for, in beam sizes (Kasai et al. 2022, arXiv:2204.05424); CTranslate2's default is 1."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -34,7 +37,7 @@ class Hypothesis(NamedTuple):
     """What the engine found.
 
     token_ids: without EOS.
-    log_prob: of these tokens and EOS; None where the engine stopped before EOS.
+    log_prob: of these tokens and EOS; None where the engine does not tell.
     """
 
     token_ids: tuple[int, ...]
@@ -199,6 +202,7 @@ class CTranslate2Translator:
     ) -> list[list[Hypothesis]]:
         """What CTranslate2 finds for each sentence, not beyond its own limit; least and greatest lengths (B,)."""
         found: list[list[Hypothesis]] = [[] for _ in tokens]
+        patience = 1 if settings.beam_size == 1 else PATIENCE
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
         for minimum, group in groupby(np.argsort(least, kind="stable"), key=lambda place: int(least[place])):
             places = list(group)
@@ -208,14 +212,17 @@ class CTranslate2Translator:
                 max_decoding_length=int(greatest[places].max()),
                 min_decoding_length=max(minimum - 1, 0),
                 beam_size=settings.beam_size,
-                num_hypotheses=settings.beam_size,
+                num_hypotheses=settings.beam_size * patience,
+                patience=patience,
                 length_penalty=settings.length_penalty,
                 suppress_sequences=[[token] for token in self.text.target.tokens([PAD_ID, BOS_ID])],
                 return_scores=True,
                 return_end_token=True,
             )
             for place, result in zip(places, results, strict=True):
-                found[place] = self._hypotheses(result, int(greatest[place]), settings.length_penalty)
+                hypotheses = self._hypotheses(result, int(greatest[place]), settings.length_penalty)
+                # Where the engine bans EOS, it shares out its probability: the scores are not those of the model.
+                found[place] = hypotheses if minimum <= 1 else [each._replace(log_prob=None) for each in hypotheses]
         return found
 
     def _hypotheses(self, result: Any, greatest: int, length_penalty: float) -> list[Hypothesis]:
@@ -230,17 +237,17 @@ class CTranslate2Translator:
         return list(kept.values())
 
     def _finished(self, tokens: Sequence[list[str]], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-        """The same hypotheses, EOS put to those that were cut, at its real cost."""
-        cut = [
+        """The same hypotheses, all of them with their log probabilities; where one was cut, EOS at its real cost."""
+        unscored = [
             (place, rank)
             for place, hypotheses in enumerate(found)
             for rank, hypothesis in enumerate(hypotheses)
             if hypothesis.log_prob is None
         ]
-        if cut:
-            targets = [self.text.target.tokens(found[place][rank].token_ids) for place, rank in cut]
-            results = self.engine.score_batch([tokens[place] for place, _ in cut], targets, max_input_length=0)
-            for (place, rank), result in zip(cut, results, strict=True):
+        if unscored:
+            targets = [self.text.target.tokens(found[place][rank].token_ids) for place, rank in unscored]
+            results = self.engine.score_batch([tokens[place] for place, _ in unscored], targets, max_input_length=0)
+            for (place, rank), result in zip(unscored, results, strict=True):
                 found[place][rank] = found[place][rank]._replace(log_prob=math.fsum(result.log_probs))
         return found
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
+from nmt.inference.export_directory import read_export_settings
 from nmt.inference.model_directory import read_settings
 from nmt.types import PathLike
 
@@ -57,11 +59,45 @@ def translate(
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
     translator = Translator(opened.model, opened.text, opened.config.search)
-    return (
-        TranslatedLine(source, translations)
-        for chunk in chunks
-        for source, translations in zip(chunk, translator.n_best(chunk, num_hypotheses, progress=progress), strict=True)
-    )
+    return _translated(chunks, partial(translator.n_best, num_hypotheses=num_hypotheses, progress=progress))
+
+
+def translate_with_ctranslate2(
+    directory: PathLike,
+    chunks: Iterable[Sequence[str]],
+    *,
+    num_hypotheses: int = 1,
+    threads: int | None = None,
+    overrides: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[TranslatedLine]:
+    """Translate lines as `translate` does, with an export of the model in place of the model.
+
+    Args:
+        directory: what `nmt export` wrote.
+        chunks: as for `translate`, like all that is not named here.
+        num_hypotheses: likewise.
+        threads: processor cores to use; all unless given.
+        overrides: likewise.
+        progress: likewise.
+
+    Raises:
+        NMTError: as `CTranslate2Translator.load`, or more hypotheses are wanted than the beam holds.
+    """
+    check_num_hypotheses(num_hypotheses, read_export_settings(directory, overrides).search)
+
+    from nmt.inference.ctranslate2_engine import CTranslate2Translator
+
+    translator = CTranslate2Translator.load(directory, threads=threads, overrides=overrides)
+    return _translated(chunks, partial(translator.n_best, num_hypotheses=num_hypotheses, progress=progress))
+
+
+def _translated(
+    chunks: Iterable[Sequence[str]], n_best: Callable[[Sequence[str]], list[list[Translation]]]
+) -> Iterator[TranslatedLine]:
+    for chunk in chunks:
+        for source, translations in zip(chunk, n_best(chunk), strict=True):
+            yield TranslatedLine(source, translations)
 
 
 def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:

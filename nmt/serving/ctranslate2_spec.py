@@ -110,7 +110,7 @@ class _Weights:
         return self.cast(self._arrays[path])
 
     def cast(self, array: np.ndarray) -> np.ndarray:
-        """Copy an array: CTranslate2 quantises in place, and this may be the memory of the model itself."""
+        """Copy an array: CTranslate2 quantises in place, and what was given stays as it is."""
         return np.array(array, dtype=self._dtype, order="C")
 
     def transposed(self, path: str) -> np.ndarray:

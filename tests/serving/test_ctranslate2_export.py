@@ -1,0 +1,182 @@
+"""An export is the model: the same scores, the same greedy translations, each tied matrix once; or it is nothing."""
+
+import json
+
+import ctranslate2
+import numpy as np
+import pytest
+
+from nmt.config import from_settings
+from nmt.errors import ConfigError, ExportError
+from nmt.inference.opening import OpenedModel, vocabularies_of
+from nmt.layers.positions import sinusoidal_positions
+from nmt.models.builder import build_model
+from nmt.serving import ctranslate2_spec
+from nmt.serving.ctranslate2_export import QUANTIZATIONS, export_ctranslate2
+from nmt.serving.ctranslate2_file import read_stored_model
+from nmt.serving.ctranslate2_spec import position_encodings
+from nmt.serving.equality import TOLERANCES, SamplePair
+from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
+from nmt.tying import named_variables, variable_roles
+
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
+SAMPLE = [
+    SamplePair([4, 7, 5], [6, 4]),
+    SamplePair([8], [5, 5, 9, 1, 7, 4]),
+    SamplePair([5, 6, 7, 8, 9, 1, 4, 4, 6], [9]),
+    SamplePair([9, 9], [4, 8, 6]),
+]
+
+
+def opened_model(norm="pre", tie_embeddings="all", joint=True, tokens=("a", "b c", "ç\\d", "\u2028", "e", "f"), seed=3):
+    """A Transformer of random weights none of which is zero, as `open_model` returns one."""
+    source = WhitespaceTokenizer(Vocabulary([*SPECIAL, *tokens]))
+    target = source if joint else WhitespaceTokenizer(Vocabulary([*SPECIAL, *tokens, "g"]))
+    text = TextPair(source=source, target=target, joint=joint)
+    model = {
+        "type": "transformer", "norm": norm, "tie_embeddings": tie_embeddings, "hidden_size": 8, "ffn_size": 12,
+        "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2,
+    }  # fmt: skip
+    files = {"source": "s", "target": "t"}
+    data = {"source_language": "de", "target_language": "en", "train": files, "validation": files}
+    config = from_settings({"model_directory": "run", "data": data, "model": model})
+    built = build_model(vocabularies_of(text), seed=seed, **config.model.model_dump())
+    generator = np.random.default_rng(seed)
+    for variable in built.trainable_variables:
+        variable.assign(1.5 * variable + generator.normal(0.0, 0.2, variable.shape))
+    return OpenedModel(config, text, built, "update-00000007", "raw")
+
+
+def values(model):
+    return {path: np.array(variable.value) for path, variable in named_variables(model).items()}
+
+
+@pytest.mark.parametrize(
+    ("norm", "tie_embeddings", "joint", "num_matrices"),
+    [
+        ("pre", "all", True, 1),
+        ("post", "source_target", True, 2),
+        ("post", "target_output", False, 2),
+        ("pre", "none", False, 3),
+    ],
+)
+def test_an_export_is_the_model_and_holds_each_tied_matrix_once(tmp_path, norm, tie_embeddings, joint, num_matrices):
+    opened = opened_model(norm, tie_embeddings, joint)
+    done = export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    assert done.agreement.greatest_token_difference < 1e-4
+    assert done.agreement.identical_lines + done.agreement.tied_lines == done.agreement.num_pairs == len(SAMPLE)
+    content = (tmp_path / "out" / "model.bin").read_bytes()
+    model = opened.model
+    matrices = [layer.embeddings for layer in (model.source_embedding, model.target_embedding, model.output_projection)]
+    different = {np.array(matrix.value).tobytes() for matrix in matrices}
+    assert [content.count(matrix) for matrix in different] == [1] * num_matrices
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    vocabularies = {"shared_vocabulary.json"} if joint else {"source_vocabulary.json", "target_vocabulary.json"}
+    assert {name for name in names if name.endswith("vocabulary.json")} == vocabularies
+    assert names == set(done.file_sizes)
+    assert TextPair.load(tmp_path / "out").target.fingerprint == opened.text.target.fingerprint
+
+
+def test_other_programs_find_all_they_need(tmp_path):
+    opened = opened_model()
+    export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["add_source_eos"], config["add_source_bos"], config["decoder_start_token"]) == (True, False, "<s>")
+    assert json.loads((tmp_path / "out" / "shared_vocabulary.json").read_text())[4:6] == ["a", "b c"]
+    engine = ctranslate2.Translator(str(tmp_path / "out"))
+    assert len(engine.translate_batch([["a", "e"]], max_decoding_length=3)[0].hypotheses[0]) <= 3
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_quantised_exports_are_near_and_leave_the_model_alone(tmp_path, quantization):
+    opened = opened_model()
+    before = values(opened.model)
+    done = export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization=quantization)
+    assert done.agreement.greatest_pair_difference <= TOLERANCES[quantization]
+    assert (done.agreement.mean_difference < 1e-5) == (quantization == "float32")
+    for path, value in values(opened.model).items():
+        np.testing.assert_array_equal(value, before[path])
+    bytes_each = {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1}[quantization]
+    stored = read_stored_model(tmp_path / "out" / "model.bin")
+    kernels = sum(np.prod(shape) for name, shape in stored.shapes.items() if name.endswith("/weight"))
+    rest = sum(max(1, np.prod(shape)) for name, shape in stored.shapes.items() if not name.endswith("/weight"))
+    assert done.file_sizes["model.bin"] <= bytes_each * kernels + 4 * rest + 100 * 2 * len(stored.shapes)
+
+
+def test_what_is_not_the_model_is_not_written(tmp_path, monkeypatch):
+    opened = opened_model()
+    real = position_encodings
+    monkeypatch.setattr(ctranslate2_spec, "position_encodings", lambda count, size: real(count + 1, size)[1:])
+    with pytest.raises(ExportError, match=r"must agree within 0\.001 a token, but .* nothing was written"):
+        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    monkeypatch.undo()
+    monkeypatch.setattr(ctranslate2_spec, "LAYER_NORM_EPSILON", 0.1)
+    with pytest.raises(ExportError, match=r"must agree within 0\.001 a token"):
+        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_tie_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(ctranslate2.specs.model_spec.LayerSpec, "_alias_variables", lambda spec: None)
+    with pytest.raises(ExportError, match=r"must hold source_embedding=target_embedding=output_projection once, but"):
+        export_ctranslate2(opened_model(), tmp_path / "out", SAMPLE, quantization="float32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_variables_are_all_taken_and_left_as_they_are():
+    opened = opened_model()
+    arrays = {path: np.array(variable.value) for path, variable in variable_roles(opened.model).items()}
+    before = {path: array.copy() for path, array in arrays.items()}
+    sizes = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "norm": "pre", "num_positions": 5}
+    ctranslate2_spec.build_spec(arrays, opened.text, **sizes).optimize("int8")
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(array, before[path])  # CTranslate2 quantises in place
+    arrays["decoder_gate/kernel"] = np.ones(3)
+    with pytest.raises(ExportError, match=r"must have a place in the export, but not so \['decoder_gate/kernel'\]"):
+        ctranslate2_spec.build_spec(arrays, opened.text, **sizes)
+
+
+def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
+    opened, out = opened_model(), tmp_path / "out"
+    out.mkdir()  # an empty place is free
+    export_ctranslate2(opened, out, SAMPLE, quantization="float32")
+    first = (out / "model.bin").read_bytes()
+    with pytest.raises(ExportError, match="out: holds an export already: give --overwrite to replace it"):
+        export_ctranslate2(opened, out, SAMPLE, quantization="int8")
+    export_ctranslate2(opened, out, SAMPLE, quantization="int8", overwrite=True)
+    assert len((out / "model.bin").read_bytes()) < len(first)
+    monkeypatch.setattr(ctranslate2_spec, "LAYER_NORM_EPSILON", 0.1)
+    with pytest.raises(ExportError, match="must agree within"):
+        export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)
+    assert json.loads((out / "export.json").read_text())["quantization"] == "int8"
+    (out / "export.json").unlink()
+    with pytest.raises(ExportError, match="must be an empty place or an earlier export, but holds something else"):
+        export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, monkeypatch):
+    opened = opened_model(tokens=("a", "\ud800", "c", "d", "e", "f"))
+    with pytest.raises(ExportError, match=r"takes tokens that are UTF-8, token 5 is '\\ud800'"):
+        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    with pytest.raises(ExportError, match="must be one of float32, float16, bfloat16, int16, int8, got int4"):
+        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="int4")
+    monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)
+    with pytest.raises(ConfigError, match=r'not installed, and this needs it: pip install "nmt\[ctranslate2\]"'):
+        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_positions_are_those_of_the_layer():
+    ours = np.asarray(sinusoidal_positions(0, 300, 10))
+    np.testing.assert_allclose(position_encodings(300, 10), ours, atol=2e-5)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"\x06\x00\x00\x00\x20")
+    with pytest.raises(ExportError, match=r"model\.bin: cannot be read as a model of CTranslate2"):
+        read_stored_model(path)
+    path.write_bytes(b"\x05\x00\x00\x00\x20")
+    with pytest.raises(ExportError, match="must be of binary version 6 to be verified, got 5"):
+        read_stored_model(path)
