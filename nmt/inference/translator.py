@@ -189,7 +189,7 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
             "length_penalty": length_penalty,
         }
         if beam_size == 1:
-            return greedy_search(model.decode_step, state, **shared)
-        return beam_search(model.decode_step, state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
+            return greedy_search(model.decoder(), state, **shared)
+        return beam_search(model.decoder(), state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
 
     return search

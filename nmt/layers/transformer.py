@@ -9,12 +9,10 @@ from keras import ops
 
 from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention, dense
 from nmt.layers.dropout import Dropout
+from nmt.layers.norm import LayerNorm
 from nmt.types import Tensor
 
 Attention = TypeVar("Attention", SelfAttention, CrossAttention)
-
-LAYER_NORM_EPSILON = 1e-5
-"""Keras's default is 1e-3; 1e-5 is what the field's engines assume."""
 
 
 class BlockSettings(NamedTuple):
@@ -37,13 +35,6 @@ class BlockSettings(NamedTuple):
     seed_generator: keras.random.SeedGenerator
 
 
-def layer_norm(hidden_size: int, name: str) -> keras.layers.LayerNormalization:
-    """Return a built layer normalisation of the last axis, of size D."""
-    layer = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=name)
-    layer.build((None, None, hidden_size))
-    return layer
-
-
 class Residual(keras.layers.Layer):
     """How a sub-layer joins the residual stream: x = leave(x, sublayer(enter(x))).
 
@@ -58,7 +49,7 @@ class Residual(keras.layers.Layer):
         self, hidden_size: int, *, dropout: float, seed_generator: keras.random.SeedGenerator, name: str
     ) -> None:
         super().__init__(name=name)
-        self.norm = layer_norm(hidden_size, "norm")
+        self.norm = LayerNorm(hidden_size, name="norm")
         self.dropout = Dropout(dropout, seed_generator, name="dropout")
         self.built = True
 

@@ -162,12 +162,12 @@ class RNN(Seq2Seq):
             cells.append(tuple(ops.broadcast_to(part[:, None, :], shape) for part in parts))
         return RNNState(tuple(cells), ops.zeros(shape))
 
-    def decode_step(self, token_ids: Tensor, state: RNNState, memory: RNNMemory) -> tuple[Tensor, RNNState]:
-        """Take one step of every hypothesis: token ids (B, K) to logits (B, K, V) and the next state."""
+    def hidden_step(self, token_ids: Tensor, state: RNNState, memory: RNNMemory) -> tuple[Tensor, RNNState]:
+        """Take one step of every hypothesis: token ids (B, K) to (B, K, E) and the next state."""
         projected = self.decoder_cells[0].project(self.target_embedding(token_ids))  # (B, K, G*D)
         masks = self._layer_masks(ops.shape(token_ids)[0], training=False)
         state = self._advance(projected, state, memory.alignment, masks)
-        return self.logits(self._read_out(state.attended)), state
+        return self._read_out(state.attended), state
 
     def _encode(self, source_ids: Tensor, training: bool) -> RNNMemory:
         mask = token_mask(source_ids)

@@ -9,6 +9,7 @@ from keras import ops
 
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.dropout import Dropout
+from nmt.layers.norm import LayerNorm
 from nmt.layers.positions import sinusoidal_positions
 from nmt.layers.seeding import seeded_weights
 from nmt.layers.transformer import (
@@ -17,7 +18,6 @@ from nmt.layers.transformer import (
     EncoderBlock,
     PostNormResidual,
     PreNormResidual,
-    layer_norm,
 )
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
@@ -113,8 +113,8 @@ class Transformer(Seq2Seq):
             self.target_dropout = Dropout(dropout, self.seed_generator, name="target_dropout")
             self.encoder_blocks = [EncoderBlock(settings, name=f"encoder_{i}") for i in range(num_encoder_layers)]
             self.decoder_blocks = [DecoderBlock(settings, name=f"decoder_{i}") for i in range(num_decoder_layers)]
-            self.encoder_norm = layer_norm(hidden_size, "encoder_norm") if norm == "pre" else None
-            self.decoder_norm = layer_norm(hidden_size, "decoder_norm") if norm == "pre" else None
+            self.encoder_norm = LayerNorm(hidden_size, name="encoder_norm") if norm == "pre" else None
+            self.decoder_norm = LayerNorm(hidden_size, name="decoder_norm") if norm == "pre" else None
         self.built = True
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
@@ -136,10 +136,10 @@ class Transformer(Seq2Seq):
         batch_size = ops.shape(memory.mask)[0]
         return tuple(block.self_attention.empty_past(batch_size, beam_size) for block in self.decoder_blocks)
 
-    def decode_step(
+    def hidden_step(
         self, token_ids: Tensor, state: tuple[KeysValues, ...], memory: TransformerMemory
     ) -> tuple[Tensor, tuple[KeysValues, ...]]:
-        """Take one step of every hypothesis: token ids (B, K) to logits (B, K, V) and the next state."""
+        """Take one step of every hypothesis: token ids (B, K) to (B, K, E) and the next state."""
         position = ops.shape(state[0].keys)[3]
         stream = self._embed(self.target_embedding(token_ids), position, 1)
         pasts = []
@@ -147,7 +147,7 @@ class Transformer(Seq2Seq):
             stream, past = block.step(stream, past, source, memory.mask)
             pasts.append(past)
         hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
-        return self.logits(hidden), tuple(pasts)
+        return hidden, tuple(pasts)
 
     def _encode(self, source_ids: Tensor, training: bool) -> TransformerMemory:
         mask = padding_mask(token_mask(source_ids))

@@ -40,6 +40,9 @@ class CopyModel:
         wanted = ops.where(at_end, EOS_ID if self.ends else 4, wanted)
         return 9.0 * ops.one_hot(wanted, self.vocabulary_size), state + 1
 
+    def decoder(self):
+        return self.decode_step
+
 
 def whitespace_pair(words=WORDS):
     tokenizer = WhitespaceTokenizer(Vocabulary(["<pad>", "<unk>", "<s>", "</s>", *words]))

@@ -21,10 +21,13 @@ def leaves(nest):
 def test_stepwise_gives_the_logits_of_the_parallel_pass(build, settings, source_ids, target_ids):
     model = build(settings)
     parallel = np.array(model((source_ids, target_ids)))  # (B, T, V)
-    memory = model.encode(source_ids)
+    memory, step_of = model.encode(source_ids), model.decoder()
     state = model.initial_state(memory, BEAM_SIZE, 9)
     for step in range(target_ids.shape[1]):
         beams = np.repeat(target_ids[:, step : step + 1], BEAM_SIZE, axis=1)
+        np.testing.assert_allclose(
+            step_of(beams, state, memory)[0], model.decode_step(beams, state, memory)[0], atol=2e-6
+        )
         logits, state = model.decode_step(beams, state, memory)
         assert logits.shape == (2, BEAM_SIZE, 11)
         real = target_ids[:, step] != 0
@@ -156,8 +159,9 @@ def test_a_compiled_search_finds_what_an_eager_one_finds(build, one_layer, sourc
         memory = model.encode(source_ids)
         state = model.initial_state(memory, beam_size, 6)
         return beam_search(
-            lambda token_ids, state: model.decode_step(token_ids, state, memory),
+            model.decoder(),
             state,
+            memory=memory,
             batch_size=keras.ops.shape(source_ids)[0],
             bos_id=2,
             eos_id=3,
