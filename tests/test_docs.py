@@ -1,8 +1,8 @@
 """What the pages show is true: their commands run, their links lead somewhere, their trees and figures are the code's.
 
-Commands of README.md, docs/quickstart.md and docs/weight_tying.md run in this process, in a folder that holds the
-configs and a shortened travel corpus. What trains gets settings that make it tiny, and nothing is compiled, which would
-take most of the time (other tests do it); `make` and `pip` are only looked up.
+Commands of README.md, docs/quickstart.md, docs/weight_tying.md and docs/export.md run in this process, in a folder that
+holds the configs and a shortened travel corpus. What trains gets settings that make it tiny, and nothing is compiled,
+which would take most of the time (other tests do it); `make` and `pip` are only looked up.
 """
 
 import contextlib
@@ -20,14 +20,16 @@ import pytest
 from nmt.cli.main import main
 
 ROOT = Path(__file__).parents[1]
-SKIPPED_FOLDERS = {"build", "dist", "runs"}
+SKIPPED_FOLDERS = {"build", "dist", "exports", "runs"}
 PAGES = sorted(
     path
     for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part in SKIPPED_FOLDERS for part in path.relative_to(ROOT).parts)
 )
 LEAST_PAGES = 7
-VERBS = ("train", "translate", "evaluate", "inspect", "average", "update-vocab", "build-vocab", "check-config")
+VERBS = (
+    "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
+)  # fmt: skip
 
 TINY = [
     f"--set={setting}"
@@ -193,6 +195,7 @@ PROGRAMS = {
         ("docs/quickstart.md", 8, {"pip install", "nmt --version", "nmt check-config", "nmt train", "nmt translate",
                                    "nmt evaluate", "python"}),
         ("docs/weight_tying.md", 3, {"nmt train", "nmt inspect", "python"}),
+        ("docs/export.md", 2, {"nmt train", "nmt export", "nmt translate", "python"}),
     ],
 )  # fmt: skip
 def test_what_a_page_shows_runs(page, least_blocks, expected, reader):

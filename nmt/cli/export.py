@@ -76,6 +76,7 @@ def _report(done: Export, output: str) -> list[str]:
     found, names = done.agreement, {"ema": "moving average", "raw": "raw weights"}
     computed = "" if done.computed_in.startswith(done.quantization) else f", computed in {done.computed_in} here"
     sizes = [f"  {name:<24} {size:>12,} bytes" for name, size in done.file_sizes.items()]
+    tie = 2 * done.tolerance
     return [
         f"{output}: {done.checkpoint}, {names[done.weights]}, stored in {done.quantization}{computed}",
         *sizes,
@@ -83,5 +84,5 @@ def _report(done: Export, output: str) -> list[str]:
         f"by {found.greatest_pair_difference:.1e} in the worst of them, by {found.greatest_token_difference:.1e} at "
         "the worst token",
         f"greedy translations of {found.num_pairs:,} lines: {found.identical_lines:,} identical, "
-        f"{found.tied_lines:,} part at a tie",
+        f"{found.tied_lines:,} part at a tie (within {tie:g})",
     ]

@@ -38,6 +38,7 @@ class Export(NamedTuple):
     weights: `ema` or `raw`.
     file_sizes: bytes of each file, by name.
     agreement: with the model.
+    tolerance: mean difference a token that was allowed.
     """
 
     directory: Path
@@ -47,6 +48,7 @@ class Export(NamedTuple):
     weights: str
     file_sizes: dict[str, int]
     agreement: Agreement
+    tolerance: float
 
 
 def export_ctranslate2(
@@ -92,7 +94,9 @@ def export_ctranslate2(
         )
         (folder / EXPORT_NAME).write_text(facts_as_json(facts), encoding="utf-8")
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return Export(output, quantization, engine.compute_type, opened.checkpoint, opened.weights, sizes, agreement)
+    return Export(
+        output, quantization, engine.compute_type, opened.checkpoint, opened.weights, sizes, agreement, tolerance
+    )
 
 
 def verify_stored_ties(model: keras.Layer, path: Path) -> None:
