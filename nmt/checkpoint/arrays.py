@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_buffer, write_file
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, map_file, write_file
 from nmt.checkpoint.json_files import is_count, strict_json
 from nmt.errors import CheckpointError
 
@@ -63,13 +63,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
 def read_arrays(path: Path, record: FileRecord) -> dict[str, np.ndarray]:
     """Read a safetensors file whose hash fits.
 
-    The library copies every array out of the file's bytes, and takes no buffer that was read and hashed in one pass;
-    here the arrays are views of it.
+    The library copies every array out of the file's bytes; here the arrays are views of them, not to be written to.
 
     Raises:
         DamagedCheckpointError: the file is not the one that was recorded, or no safetensors file of ours at all.
     """
-    content = read_buffer(path, record)
+    content = map_file(path, record)
     try:
         return parse_arrays(content)
     except ValueError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import mmap
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,32 +67,53 @@ def read_file(path: Path, record: FileRecord | None = None) -> bytes:
         DamagedCheckpointError: the file is missing, a link, or is not the one that was recorded.
         CheckpointError: it may not be read.
     """
-    return read_buffer(path, record).tobytes()
+    with _opened(path) as file:
+        content = file.readall()
+    if record is not None:
+        _check_record(path, record, FileRecord(hashlib.sha256(content).hexdigest(), len(content)))
+    return content
 
 
-def read_buffer(path: Path, record: FileRecord | None = None) -> np.ndarray:
-    """Read a whole file into an array, as `read_file`, hashing the bytes on their way.
+def map_file(path: Path, record: FileRecord) -> np.ndarray:
+    """Read a whole file whose size and hash fit, without memory of its own: the bytes are those of the page cache.
+
+    Fresh memory for them may take longer to get than they take to read and to hash. They are read first and mapped
+    then, so that a disk that fails is an error here.
 
     Returns:
-        The bytes, (size,) uint8. NumPy asks the system for large pages, which are faster to get than small ones.
+        The bytes, (size,) uint8, not to be written to.
 
     Raises:
         DamagedCheckpointError: the file is missing, a link, or is not the one that was recorded.
         CheckpointError: it may not be read.
     """
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record.size:
+            _check_record(path, record, FileRecord(record.sha256, size))
+        _check_record(path, record, _hashed(file))
+        if not size:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE), np.uint8)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.FileIO]:
+    """Open a file for reading; what the system refuses becomes an error of ours."""
     try:
         with _open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if record is not None and size != record.size:
-                raise DamagedCheckpointError(f"{path}: must have {record.size:,} bytes, but has {size:,}")
-            content, sha256 = _read_and_hash(file, size, hashed=record is not None)
+            yield file
     except OSError as error:
         if error.errno in _DAMAGE:
             raise DamagedCheckpointError(f"{path}: {_DAMAGE[error.errno]}") from error
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if record is not None and sha256 != record.sha256:
+
+
+def _check_record(path: Path, record: FileRecord, found: FileRecord) -> None:
+    if found.size != record.size:
+        raise DamagedCheckpointError(f"{path}: must have {record.size:,} bytes, but has {found.size:,}")
+    if found.sha256 != record.sha256:
         raise DamagedCheckpointError(f"{path}: its content does not fit the hash in the manifest")
-    return content
 
 
 def _open_regular(path: Path) -> io.FileIO:
@@ -102,19 +125,17 @@ def _open_regular(path: Path) -> io.FileIO:
     return io.FileIO(descriptor, "rb")
 
 
-def _read_and_hash(file: io.FileIO, size: int, *, hashed: bool) -> tuple[np.ndarray, str]:
-    """Return up to `size` bytes and, where it is asked for, their SHA-256: a thread reads ahead of the hashing."""
-    content, digest, filled = np.empty(size, np.uint8), hashlib.sha256(), 0
-    view = content.data
+def _hashed(file: io.FileIO) -> FileRecord:
+    """Read a file to its end: a thread reads ahead of the hashing, into one of two buffers."""
+    buffers, digest, size, turn = (bytearray(_CHUNK_BYTES), bytearray(_CHUNK_BYTES)), hashlib.sha256(), 0, 0
     with ThreadPoolExecutor(1) as ahead:
-        reading = ahead.submit(file.readinto, view[:_CHUNK_BYTES])
+        reading = ahead.submit(file.readinto, buffers[0])
         while count := reading.result():
-            chunk = view[filled : filled + count]
-            filled += count
-            reading = ahead.submit(file.readinto, view[filled : filled + _CHUNK_BYTES])
-            if hashed:
-                digest.update(chunk)
-    return content[:filled], digest.hexdigest()
+            chunk, turn = memoryview(buffers[turn])[:count], 1 - turn
+            reading = ahead.submit(file.readinto, buffers[turn])
+            digest.update(chunk)
+            size += count
+    return FileRecord(digest.hexdigest(), size)
 
 
 def replace_file(path: Path, content: bytes) -> None:
