@@ -65,10 +65,12 @@ def test_greedy_search_is_the_same(engine, opened, keras_translator, limits):
     assert other.translate(LINES) == [found[0].text for found in ours]
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 0.6])
-def test_scores_are_ours(engine, opened, length_penalty):
+@pytest.mark.parametrize(("length_penalty", "min_length"), [(0.0, 2), (0.6, 0)])
+def test_scores_are_ours(engine, opened, length_penalty, min_length):
+    search = engine.search.model_copy(update={"min_length": min_length})
+    other = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
     lines = LINES[1:4]
-    found = engine.n_best(lines, 3, beam_size=5, length_penalty=length_penalty)
+    found = other.n_best(lines, 3, beam_size=5, length_penalty=length_penalty)
     assert found[0] == [("", 0.0, 0.0, 0)]
     for line, translations in zip(lines[1:], found[1:], strict=True):
         assert len(translations) == len({translation.text for translation in translations}) == 3
