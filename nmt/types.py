@@ -23,3 +23,6 @@ Memory: TypeAlias = Any
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 """A path on disk."""
+
+PAD_ID = 0
+"""What stands in token ids where a mask is False. All that models know of a vocabulary, besides its size."""

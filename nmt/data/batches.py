@@ -12,7 +12,8 @@ from nmt.data.sequences import TokenSequences
 from nmt.data.store import TokenStore
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
-from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD_ID
+from nmt.text.vocabulary import BOS_ID, EOS_ID
+from nmt.types import PAD_ID
 
 
 class Batch(NamedTuple):

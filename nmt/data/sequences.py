@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from nmt.text.vocabulary import PAD_ID
+from nmt.types import PAD_ID
 
 
 @dataclass(frozen=True)

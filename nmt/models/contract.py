@@ -13,10 +13,7 @@ from keras import ops
 from nmt.errors import CheckpointError, ConfigError
 from nmt.layers.embedding import TokenEmbedding
 from nmt.tying import TieGroup
-from nmt.types import Memory, State, Tensor
-
-PAD_ID = 0
-"""The id of padding in all token ids; a mask is True where an id differs from it."""
+from nmt.types import PAD_ID, Memory, State, Tensor
 
 TIED_ROLES = {
     "none": (),

@@ -5,8 +5,9 @@ from nmt.text.character import CharacterTokenizer
 from nmt.text.pair import TextPair
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import Tokenizer
-from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
+from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
 from nmt.text.whitespace import WhitespaceTokenizer
+from nmt.types import PAD_ID
 
 __all__ = [
     "BOS_ID",

@@ -14,7 +14,8 @@ import sentencepiece
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD, PAD_ID, UNK, UNK_ID
+from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD, UNK, UNK_ID
+from nmt.types import PAD_ID
 
 MAXIMUM_TRAINING_LINES = 1_000_000
 """More lines than this are sampled: pieces hardly change, while time and memory keep growing."""

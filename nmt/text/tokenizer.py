@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, Vocabulary
+from nmt.text.vocabulary import BOS_ID, EOS_ID, Vocabulary
+from nmt.types import PAD_ID
 
 _SILENT_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID))
 

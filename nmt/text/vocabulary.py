@@ -15,7 +15,7 @@ from nmt.errors import DataError
 from nmt.text.files import read_text_file, write_file
 from nmt.types import PathLike
 
-PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+UNK_ID, BOS_ID, EOS_ID = 1, 2, 3  # after `PAD_ID` of nmt.types
 PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 
 _ESCAPE = re.compile(r"\\(\\|u[0-9a-f]{4}|U[0-9a-f]{8})")

@@ -16,13 +16,13 @@ from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
-from nmt.text.vocabulary import PAD_ID
 from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.limits import Limits
 from nmt.training.schedules import Schedule
 from nmt.training.signals import Interrupted, StopRequest
 from nmt.training.state import Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
+from nmt.types import PAD_ID
 
 logger = logging.getLogger(__name__)
 

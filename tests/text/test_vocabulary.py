@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.errors import DataError
-from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
+from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
+from nmt.types import PAD_ID
 
 ODD_TOKENS = ["a\rb", "\u2028", "\x85", "\x00", "\n", "\t", " ", "\\", "\\n", "\\u0041", "\ufeff", "\U000e0001", ""]
 
