@@ -17,6 +17,7 @@ from nmt.inference.ctranslate2_engine import load_package, open_engine
 from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json
 from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
 from nmt.inference.opening import OpenedModel
+from nmt.layers.norm import LAYER_NORM_EPSILON
 from nmt.serving.ctranslate2_file import read_stored_model
 from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
 from nmt.serving.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
@@ -122,6 +123,7 @@ def _write_model(opened: OpenedModel, folder: Path, *, quantization: str, num_po
         num_decoder_layers=settings["num_decoder_layers"],
         norm=settings["norm"],
         num_positions=num_positions,
+        layer_norm_epsilon=LAYER_NORM_EPSILON,
         bfloat16=quantization == "bfloat16",
     )
     spec.optimize(quantization)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ctranslate2.specs.common_spec import LayerNormSpec, LinearSpec
     from ctranslate2.specs.transformer_spec import FeedForwardSpec, TransformerSpec
 
-LAYER_NORM_EPSILON = 1e-5
-
 EMBEDDINGS = {
     "source_embedding/embeddings": "encoder/embeddings_0/weight",
     "target_embedding/embeddings": "decoder/embeddings/weight",
@@ -47,6 +45,7 @@ def build_spec(
     num_decoder_layers: int,
     norm: str,
     num_positions: int,
+    layer_norm_epsilon: float,
     bfloat16: bool = False,
 ) -> TransformerSpec:
     """Lay out the weights of a Transformer as CTranslate2 wants them.
@@ -59,6 +58,7 @@ def build_spec(
         num_decoder_layers: blocks of the decoder.
         norm: `pre` or `post`.
         num_positions: longest sequence that will be readable, in tokens.
+        layer_norm_epsilon: what its layer norms add to variances.
         bfloat16: store the weights in bfloat16, for which the converter of CTranslate2 would need PyTorch.
 
     Returns:
@@ -79,7 +79,7 @@ def build_spec(
     _fill(spec, weights, positions=weights.cast(position_encodings(num_positions, hidden_size)), pre_norm=pre_norm)
     weights.check_all_taken()
     spec.config.add_source_eos = True
-    spec.config.add_attribute("layer_norm_epsilon", LAYER_NORM_EPSILON)
+    spec.config.add_attribute("layer_norm_epsilon", layer_norm_epsilon)
     spec.register_source_vocabulary(_writable(text.source.vocabulary.tokens))
     spec.register_target_vocabulary(_writable(text.target.vocabulary.tokens))
     spec.validate()

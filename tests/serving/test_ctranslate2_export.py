@@ -11,7 +11,7 @@ from nmt.errors import ConfigError, ExportError
 from nmt.inference.opening import OpenedModel, vocabularies_of
 from nmt.layers.positions import sinusoidal_positions
 from nmt.models.builder import build_model
-from nmt.serving import ctranslate2_spec
+from nmt.serving import ctranslate2_export, ctranslate2_spec
 from nmt.serving.ctranslate2_export import QUANTIZATIONS, export_ctranslate2
 from nmt.serving.ctranslate2_file import read_stored_model
 from nmt.serving.ctranslate2_spec import position_encodings
@@ -110,7 +110,7 @@ def test_what_is_not_the_model_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"must agree within 0\.001 a token, but .* nothing was written"):
         export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
     monkeypatch.undo()
-    monkeypatch.setattr(ctranslate2_spec, "LAYER_NORM_EPSILON", 0.1)
+    monkeypatch.setattr(ctranslate2_export, "LAYER_NORM_EPSILON", 0.1)
     with pytest.raises(ExportError, match=r"must agree within 0\.001 a token"):
         export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
     assert list(tmp_path.iterdir()) == []
@@ -127,13 +127,14 @@ def test_the_variables_are_all_taken_and_left_as_they_are():
     opened = opened_model()
     arrays = {path: np.array(variable.value) for path, variable in variable_roles(opened.model).items()}
     before = {path: array.copy() for path, array in arrays.items()}
-    sizes = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "norm": "pre", "num_positions": 5}
-    ctranslate2_spec.build_spec(arrays, opened.text, **sizes).optimize("int8")
+    sizes = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_positions": 5}
+    kind = {"norm": "pre", "layer_norm_epsilon": 1e-5}
+    ctranslate2_spec.build_spec(arrays, opened.text, **sizes, **kind).optimize("int8")
     for path, array in arrays.items():
         np.testing.assert_array_equal(array, before[path])  # CTranslate2 quantises in place
     arrays["decoder_gate/kernel"] = np.ones(3)
     with pytest.raises(ExportError, match=r"must have a place in the export, but not so \['decoder_gate/kernel'\]"):
-        ctranslate2_spec.build_spec(arrays, opened.text, **sizes)
+        ctranslate2_spec.build_spec(arrays, opened.text, **sizes, **kind)
 
 
 def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
@@ -145,7 +146,7 @@ def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
         export_ctranslate2(opened, out, SAMPLE, quantization="int8")
     export_ctranslate2(opened, out, SAMPLE, quantization="int8", overwrite=True)
     assert len((out / "model.bin").read_bytes()) < len(first)
-    monkeypatch.setattr(ctranslate2_spec, "LAYER_NORM_EPSILON", 0.1)
+    monkeypatch.setattr(ctranslate2_export, "LAYER_NORM_EPSILON", 0.1)
     with pytest.raises(ExportError, match="must agree within"):
         export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)
     assert json.loads((out / "export.json").read_text())["quantization"] == "int8"
