@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nmt"
 
 LEVELS = (
-    {"errors", "types", "version"},
+    {"atomic_files", "errors", "types", "version"},
     {"config", "backend"},
     {"layers", "text", "tying"},
     {"models", "search", "data"},

@@ -1,4 +1,4 @@
-"""Files that are flushed to the disk, replaced in one step, and read only if their hash fits."""
+"""Files that are hashed when they are written, and read only if their hash fits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nmt.atomic_files import write_chunks
 from nmt.errors import CheckpointError
-
-TEMPORARY_SUFFIX = ".tmp"
-"""Ends the names of what a killed process may leave behind; they begin with a dot."""
 
 _CHUNK_BYTES = 2**22  # what was read is still in the processor's cache when it is hashed
 _DAMAGE = {
@@ -49,14 +47,16 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> FileRecord:
         OSError: the disk refuses.
     """
     digest, size = hashlib.sha256(), 0
-    with path.open("xb", buffering=0) as file:
+
+    def hashed() -> Iterator[memoryview]:
+        nonlocal size
         for chunk in chunks:
             view = memoryview(chunk).cast("B")
             digest.update(view)
             size += len(view)
-            while view:  # an unbuffered write may take less than it is given
-                view = view[file.write(view) :]
-        os.fsync(file.fileno())
+            yield view
+
+    write_chunks(path, hashed())
     return FileRecord(digest.hexdigest(), size)
 
 
@@ -136,34 +136,3 @@ def _hashed(file: io.FileIO) -> FileRecord:
             digest.update(chunk)
             size += count
     return FileRecord(digest.hexdigest(), size)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of another in one step: readers see the old content or the new one, never half.
-
-    Raises:
-        OSError: the disk refuses; the old file is left as it was.
-    """
-    temporary = temporary_path(path)
-    temporary.unlink(missing_ok=True)
-    try:
-        write_file(temporary, [content])
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk, so that a rename outlives a power failure."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def temporary_path(path: Path) -> Path:
-    """Return where this process writes what will be moved to `path`: in the same folder, so that a rename does."""
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nmt.atomic_files import TEMPORARY_SUFFIX, sync_folder, temporary_path
 from nmt.checkpoint.arrays import read_arrays, write_arrays
 from nmt.checkpoint.contents import Contents
-from nmt.checkpoint.disk import (
-    TEMPORARY_SUFFIX,
-    DamagedCheckpointError,
-    FileRecord,
-    read_file,
-    sync_folder,
-    temporary_path,
-    write_file,
-)
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file, write_file
 from nmt.checkpoint.manifest import (
     AVERAGE,
     MANIFEST,

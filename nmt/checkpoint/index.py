@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from nmt.checkpoint.disk import DamagedCheckpointError, read_file, replace_file
+from nmt.atomic_files import replace_file
+from nmt.checkpoint.disk import DamagedCheckpointError, read_file
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, update_of
 from nmt.checkpoint.manifest import (
     AVERAGE,

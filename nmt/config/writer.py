@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nmt.atomic_files import replace_file
 from nmt.config.loader import VERSION_KEY
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.yaml_reader import CORE_SCALARS
@@ -54,16 +54,10 @@ def write(config: Config, path: PathLike) -> None:
         ConfigError: the file cannot be written.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(to_yaml(config))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace_file(target, to_yaml(config).encode("utf-8"))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
 
 

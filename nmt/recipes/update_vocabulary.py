@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.atomic_files import new_directory
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import Config, changed_settings, load, write
 from nmt.errors import CheckpointError, ConfigError
@@ -287,30 +287,14 @@ def _state_to_go_on_with(before: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _new_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder that becomes the output when all went well, and leaves nothing behind otherwise."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Yield a folder that becomes the output when all went well, unless somebody trains in what it would replace."""
+    lock = DirectoryLock(output)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
         if overwrite and output.exists():
-            _replace(output, temporary)
-        else:
-            temporary.rename(output)
+            lock.acquire()
+        with new_directory(output, overwrite=overwrite) as folder:
+            yield folder
     except OSError as error:
         raise CheckpointError(f"{output}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(output: Path, temporary: Path) -> None:
-    """Put a folder in the place of another, unless somebody trains there."""
-    lock = DirectoryLock(output)
-    lock.acquire()
-    try:
-        aside = output.with_name(f".{output.name}.{os.getpid()}.old")
-        output.rename(aside)
-        temporary.rename(output)
-        shutil.rmtree(aside, ignore_errors=True)
     finally:
         lock.release()

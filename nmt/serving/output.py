@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nmt.atomic_files import new_directory
 from nmt.errors import ExportError
 from nmt.inference.export_directory import is_export
 
@@ -27,28 +26,18 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def moved_in_place(output: Path) -> Iterator[Path]:
+def moved_in_place(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new folder that becomes `output` at the end, or disappears where something fails.
+
+    Args:
+        output: the directory to write.
+        overwrite: replace an earlier export.
 
     Raises:
         ExportError: the disk refuses.
     """
-    folder = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    replaced = output.with_name(f".{output.name}.{os.getpid()}.old")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        yield folder
-        for path in folder.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        if output.exists():
-            output.rename(replaced)
-        folder.rename(output)
+        with new_directory(output, overwrite=overwrite) as folder:
+            yield folder
     except OSError as error:
         raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
-    finally:
-        if replaced.exists() and not output.exists():
-            replaced.rename(output)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

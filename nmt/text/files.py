@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from nmt.atomic_files import replace_file
 from nmt.errors import DataError
 from nmt.types import PathLike
 
@@ -16,15 +16,9 @@ def write_file(path: PathLike, content: bytes) -> None:
         DataError: the file cannot be written (no such directory, no permission, a full disk).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 

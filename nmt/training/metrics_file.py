@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from nmt.atomic_files import replace_file
 from nmt.errors import TrainingError
 from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
 
@@ -29,11 +30,9 @@ class MetricsFile(Reporter):
 
     def on_start(self, update: int) -> None:
         """Open the file, and drop lines of updates that an interrupted start made and that will be made again."""
-        partial = self._path.with_name(self._path.name + ".partial")
         with self._writing():
             kept = _lines_up_to(self._path, update) if self._path.exists() else []
-            partial.write_text("".join(kept), encoding="utf-8")
-            partial.replace(self._path)
+            replace_file(self._path, "".join(kept).encode("utf-8"))
             self._file = self._path.open("a", encoding="utf-8")
 
     def on_update(self, event: UpdateEvent) -> None:

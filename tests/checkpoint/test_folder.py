@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.checkpoint import disk, folder
+from nmt.atomic_files import replace_file
+from nmt.checkpoint import folder
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
@@ -133,8 +134,8 @@ def test_damaged_ones_are_set_aside_under_free_names(tmp_path):
 
 
 def test_an_index_that_cannot_be_written_stays_the_old_one(tmp_path, monkeypatch):
-    disk.replace_file(tmp_path / "index.json", b"old")
+    replace_file(tmp_path / "index.json", b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        disk.replace_file(tmp_path / "index.json", b"new")
+        replace_file(tmp_path / "index.json", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.checkpoint import disk
+from nmt.atomic_files import replace_file
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
 from nmt.checkpoint.index import read_index, scan_index, write_index
@@ -432,8 +432,8 @@ def test_on_a_disk_that_is_really_full(tmp_path):
 
 
 def test_the_index_on_a_full_disk_stays_the_old_one(tmp_path, monkeypatch):
-    disk.replace_file(tmp_path / "index.json", b"old")
+    replace_file(tmp_path / "index.json", b"old")
     FullDisk(monkeypatch, 1)
     with pytest.raises(OSError, match="No space"):
-        disk.replace_file(tmp_path / "index.json", b"new")
+        replace_file(tmp_path / "index.json", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -1,0 +1,109 @@
+"""Files and directories that appear whole: written beside their place, flushed, and moved there by one rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ends the names of what a killed process may leave behind; they begin with a dot."""
+
+_REPLACED_SUFFIX = ".old"
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a new file through to the disk.
+
+    Raises:
+        OSError: the disk refuses, or there is such a file.
+    """
+    with path.open("xb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk).cast("B")
+            while view:  # an unbuffered write may take less than it is given
+                view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in the place of another in one step: readers see the old content or the new one, never half.
+
+    Raises:
+        OSError: the disk refuses; the old file is left as it was.
+    """
+    temporary = temporary_path(path)
+    temporary.unlink(missing_ok=True)
+    try:
+        write_chunks(temporary, [content])
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def new_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` at the end, or disappears where something fails.
+
+    Args:
+        path: what is to be written; an empty directory counts as nothing.
+        overwrite: whether it may take the place of a directory that is not empty. No rename does that in one step:
+            for a moment there is none, and where the second rename fails, the old one comes back.
+
+    Raises:
+        OSError: the disk refuses, or something lies there; whatever was there is left as it was.
+    """
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _sync_tree(temporary)
+        _move(temporary, path, overwrite=overwrite)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk, so that a rename outlives a power failure."""
+    _sync(path, os.O_DIRECTORY)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where this process writes what will be moved to `path`: in the same folder, so that a rename does."""
+    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if not overwrite or not path.exists():
+        temporary.rename(path)  # onto an empty directory too, but no other
+        return
+    replaced = path.with_name(f".{path.name}.{os.getpid()}{_REPLACED_SUFFIX}")
+    path.rename(replaced)
+    try:
+        temporary.rename(path)
+    except OSError:
+        replaced.rename(path)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush every file of a folder, and every folder in it, to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        sync_folder(Path(parent))
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
