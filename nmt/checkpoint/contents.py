@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,3 +40,13 @@ class Contents:
         """The arrays of each file."""
         parts = {MODEL: self.model, AVERAGE: self.average, OPTIMIZER: self.optimizer}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def slot_variable(slot: str, variables: Iterable[str]) -> str | None:
+    """Return the variable that a slot of an optimizer belongs to, None for one that belongs to the optimizer itself.
+
+    Args:
+        slot: `<kind>/<role path>`, or a name of another kind, such as `iterations`.
+        variables: role paths; of several that fit the longest is meant: `a/kernel`, not `kernel`.
+    """
+    return max((path for path in variables if slot.endswith(f"/{path}")), key=len, default=None)

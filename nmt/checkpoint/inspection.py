@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, damaged_names
+from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
 from nmt.checkpoint.index import Index
 from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Manifest, read_manifest
-from nmt.checkpoint.selection import candidates, is_update
+from nmt.checkpoint.selection import candidates, name_of_update
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -113,6 +114,11 @@ class Description:
         return sum(variable.parameters for variable in self.variables)
 
     @property
+    def keeps_average(self) -> bool:
+        """Whether it keeps a moving average of the weights."""
+        return AVERAGE in self.manifest.files
+
+    @property
     def parts(self) -> dict[str, int]:
         """The parameters of each part that has any."""
         sums = {part: sum(v.parameters for v in self.variables if v.part == part) for part in PARTS}
@@ -182,7 +188,8 @@ def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: st
     """
     index = whole_index(found)
     problems = {one.name: one.problem for one in found if one.problem is not None}
-    if is_update(checkpoint) and (name := checkpoint_name(int(str(checkpoint)[7:]))) in problems:
+    name = name_of_update(checkpoint)
+    if name is not None and name in problems:
         raise CheckpointError(f"{name} cannot be used: {problems[name]}")
     if problems and not index.scores:
         raise CheckpointError(f"{directory}: no checkpoint can be used: {'; '.join(map(str, problems.values()))}")
@@ -200,11 +207,6 @@ def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DamagedCheckpointError(f"{path}: is no safetensors file that could be read: {error}") from error
-
-
-def slot_variable(slot: str, variables: Iterable[str]) -> str | None:
-    """Return the variable that a slot of an optimizer belongs to, None for one that belongs to the optimizer itself."""
-    return max((path for path in variables if slot.endswith(f"/{path}")), key=len, default=None)
 
 
 def part_of(path: str) -> str:
@@ -230,7 +232,7 @@ def describe_uses(manifest: Manifest) -> tuple[VariableUse, ...]:
 
 
 def _find(path: Path) -> FoundCheckpoint:
-    update = int(path.name.removeprefix("update-"))
+    update = update_of(path.name) or 0
     try:
         manifest = read_manifest(path)
     except CheckpointError as error:

@@ -16,7 +16,7 @@ from nmt.checkpoint.folder import checkpoints_folder, read_checkpoint, read_part
 from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.checkpoint.retie import TieChange, check_rule, retie
-from nmt.checkpoint.selection import candidates, is_update
+from nmt.checkpoint.selection import candidates, name_of_update
 from nmt.checkpoint.weights import assign, check_shapes, describe_ties, role_arrays, verify_values
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables, tie_groups, verify_ties
@@ -123,7 +123,7 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
             except DamagedCheckpointError as error:
                 if not (folder / name).exists():
                     break  # pruned while we read it: look again
-                if is_update(checkpoint):
+                if name_of_update(checkpoint) is not None:
                     raise
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
         else:

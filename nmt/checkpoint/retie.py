@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.contents import Contents, slot_variable
 from nmt.checkpoint.folder import checkpoint_name
 from nmt.errors import CheckpointError
 
@@ -208,9 +208,9 @@ def _regrouped_slots(
     """Return the slots of the new variables; a slot is called `<kind>/<role path>`, any other state as it likes."""
     kinds: dict[str, dict[str, np.ndarray]] = {}
     result: dict[str, np.ndarray] = {}
-    paths = sorted({old for olds in origins.values() for old in olds}, key=len, reverse=True)
+    paths = {old for olds in origins.values() for old in olds}
     for name, array in slots.items():
-        path = next((path for path in paths if name.endswith(f"/{path}")), None)  # the longest: a/kernel, not kernel
+        path = slot_variable(name, paths)
         if path is None:
             result[name] = array
         else:

@@ -29,17 +29,20 @@ def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[st
         return newest_first
     if checkpoint == "best":
         raise CheckpointError(f"{directory}: no checkpoint was validated yet, so none is the best: ask for latest")
-    if not is_update(checkpoint):
+    name = name_of_update(checkpoint)
+    if name is None:
         raise CheckpointError(f"checkpoint must be best, latest or update-N, got {checkpoint}")
-    name = checkpoint_name(int(str(checkpoint).removeprefix("update-")))
     if name not in index.scores:
         raise CheckpointError(f"{directory} has no checkpoint {checkpoint}, it has {', '.join(index.scores)}")
     return [name]
 
 
-def is_update(checkpoint: str | None) -> bool:
-    """Return whether one checkpoint was asked for by its update, so that no other may stand in for it."""
-    return checkpoint is not None and checkpoint.startswith("update-") and checkpoint[7:].isdecimal()
+def name_of_update(checkpoint: str | None) -> str | None:
+    """Return the one checkpoint that was asked for by its update, so that no other may stand in for it, else None."""
+    if checkpoint is None or not checkpoint.startswith("update-"):
+        return None
+    update = checkpoint.removeprefix("update-")
+    return checkpoint_name(int(update)) if update.isdecimal() else None
 
 
 def _nothing_to_read(directory: Path) -> str:

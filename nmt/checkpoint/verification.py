@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from nmt.checkpoint.arrays import read_arrays
+from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file
 from nmt.checkpoint.folder import checkpoint_names, update_of
 from nmt.checkpoint.index import INDEX, Index
-from nmt.checkpoint.inspection import slot_variable
 from nmt.checkpoint.manifest import (
     AVERAGE,
     MANIFEST,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.contents import Contents, slot_variable
 from nmt.errors import CheckpointError
 from nmt.models.contract import TOKEN_ROWS
 
@@ -97,8 +97,8 @@ def _changed_slots(contents: Contents, changed: Mapping[str, RowMapping]) -> dic
     """Change the slots `<slot>/<path>` of the variables that changed."""
     slots: dict[str, np.ndarray] = {}
     for name, array in (contents.optimizer or {}).items():
-        path = _path_of(name, contents.model)
-        if path in changed:
+        path = slot_variable(name, contents.model)
+        if path is not None and path in changed:
             if array.shape != contents.model[path].shape:
                 raise CheckpointError(
                     f"optimizer slot {name} must be of shape {contents.model[path].shape} as its variable, "
@@ -107,13 +107,6 @@ def _changed_slots(contents: Contents, changed: Mapping[str, RowMapping]) -> dic
             array = _changed(name, array, changed[path])
         slots[name] = array
     return slots
-
-
-def _path_of(slot: str, model: Mapping[str, np.ndarray]) -> str:
-    """Return the variable that a slot belongs to, the longest path that its name ends with; "" for `iterations`."""
-    parts = slot.split("/")
-    paths = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    return next((path for path in paths if path in model), "")
 
 
 def _changed(name: str, array: np.ndarray, mapping: RowMapping) -> np.ndarray:

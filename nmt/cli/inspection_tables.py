@@ -1,4 +1,4 @@
-"""What `nmt inspect` shows: the tables of an inspection, of a comparison and of a verification."""
+"""What `nmt inspect` shows: the tables of an inspection and of a comparison."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _identity(inspection: Inspection) -> list[tuple[str, str]]:
     score = "" if manifest.score is None else f", score {manifest.score:.4f}"
     rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *marks])))
     kept = ["weights"]
-    if any(one.name == described.checkpoint and one.weights == "ema" for one in described.checkpoints):
+    if described.keeps_average:
         kept.append("moving average (used unless raw weights are asked for)")
     kept.append(
         f"optimizer {manifest.optimizer}"
