@@ -14,7 +14,8 @@ from nmt.cli.options import Debug, ModelDirectory, Overrides, usage_error
 
 if TYPE_CHECKING:
     from nmt.config import Config
-    from nmt.recipes.new_vocabulary import SideFiles, TextMeasure
+    from nmt.recipes.new_vocabulary import SideFiles
+    from nmt.recipes.text_measure import TextMeasure
     from nmt.recipes.update_vocabulary import UpdatedModel, VocabularyUpdate
     from nmt.text import TextPair
 
@@ -30,38 +31,44 @@ SHOWN_TOKENS = 6
 
 _NAMES = {"joint": "vocabulary of both languages", "source": "source vocabulary", "target": "target vocabulary"}
 
-Files = list[Path] | None
+MoreCorpora = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE...]", help="More files for --with.", show_default=False)
+]
+Corpora = Annotated[
+    list[Path] | None, typer.Option("--with", metavar="FILE...", help="Text of both languages, for a joint vocabulary.")
+]
+SourceCorpora = Annotated[
+    list[Path] | None,
+    typer.Option("--with-source", metavar="FILE", help="Text of the source language; may be repeated."),
+]
+TargetCorpora = Annotated[
+    list[Path] | None,
+    typer.Option("--with-target", metavar="FILE", help="Text of the target language; may be repeated."),
+]
+JointTokenizer = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", metavar="FILE", help="Take a finished joint one: a .model file, or a token a line."),
+]
+SourceTokenizer = Annotated[
+    Path | None, typer.Option("--source-tokenizer", metavar="FILE", help="The same for the source alone.")
+]
+TargetTokenizer = Annotated[
+    Path | None, typer.Option("--target-tokenizer", metavar="FILE", help="The same for the target alone.")
+]
 
 
 def run(
     directory: ModelDirectory,
-    more_corpora: Annotated[
-        Files, typer.Argument(metavar="[FILE...]", help="More files for --with.", show_default=False)
-    ] = None,
-    corpora: Annotated[
-        Files, typer.Option("--with", metavar="FILE...", help="Text of both languages, for a joint vocabulary.")
-    ] = None,
-    source_corpora: Annotated[
-        Files, typer.Option("--with-source", metavar="FILE", help="Text of the source language; may be repeated.")
-    ] = None,
-    target_corpora: Annotated[
-        Files, typer.Option("--with-target", metavar="FILE", help="Text of the target language; may be repeated.")
-    ] = None,
+    more_corpora: MoreCorpora = None,
+    corpora: Corpora = None,
+    source_corpora: SourceCorpora = None,
+    target_corpora: TargetCorpora = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Learn the vocabulary anew from these files, instead of extending it.")
     ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            "--tokenizer", metavar="FILE", help="Take a finished joint one: a .model file, or a token a line."
-        ),
-    ] = None,
-    source_tokenizer: Annotated[
-        Path | None, typer.Option("--source-tokenizer", metavar="FILE", help="The same for the source alone.")
-    ] = None,
-    target_tokenizer: Annotated[
-        Path | None, typer.Option("--target-tokenizer", metavar="FILE", help="The same for the target alone.")
-    ] = None,
+    tokenizer: JointTokenizer = None,
+    source_tokenizer: SourceTokenizer = None,
+    target_tokenizer: TargetTokenizer = None,
     minimum_count: Annotated[
         int | None,
         typer.Option("--minimum-count", min=1, metavar="N", help="Add what occurs so often; as configured, else 1."),

@@ -41,7 +41,7 @@ class ExportFacts(NamedTuple):
     checkpoint: str
     weights: str
     num_positions: int
-    tokenizers: tuple[str, str]
+    tokenizers: list[str]
     versions: Mapping[str, str]
     check: Mapping[str, Any]
 
@@ -71,11 +71,9 @@ def read_facts(directory: PathLike) -> ExportFacts:
                 f"{path}: format and format_version must be {FORMAT} and {_FORMAT_VERSION}, got {version[1]} and "
                 f"{version[0]}: export the model with this version"
             )
-        facts = ExportFacts(**content)
+        return ExportFacts(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(f"{path}: is no description of an export ({error}): export the model again") from error
-    source, target = facts.tokenizers  # a list in JSON
-    return facts._replace(tokenizers=(source, target))
 
 
 def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
@@ -100,7 +98,7 @@ def read_export_text(directory: PathLike, facts: ExportFacts) -> TextPair:
         ExportError: they are not those of the model.
     """
     text = TextPair.load(directory)
-    if (text.source.fingerprint, text.target.fingerprint) != facts.tokenizers:
+    if text.fingerprints != facts.tokenizers:
         raise ExportError(
             f"{Path(directory)}: its tokenizers are not those that its model was exported with: export the model again"
         )

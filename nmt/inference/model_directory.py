@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,3 +59,10 @@ def load_settings(path: PathLike, overrides: Sequence[str] = ()) -> Config:
     if fixed:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     return config
+
+
+def sibling_directory(directory: PathLike, suffix: str) -> Path:
+    """Return `RUN-suffix` beside a directory `RUN`, also where that is named by `.` or `..`."""
+    path = Path(os.path.normpath(directory))
+    path = path.resolve() if path.name in ("", "..") else path
+    return path.with_name(f"{path.name}-{suffix}")

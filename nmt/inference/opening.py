@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from nmt.checkpoint import LoadedWeights, load_weights
+from nmt.checkpoint import load_weights
 from nmt.config import Config
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import read_settings
@@ -56,20 +57,24 @@ def open_model(
     text = TextPair.load(directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     loaded = load_weights(directory, model, checkpoint=checkpoint, weights=weights)
-    check_tokenizers(text, loaded)
+    check_tokenizers(text, loaded.path, loaded.manifest.facts)
     return OpenedModel(config, text, model, loaded.name, loaded.weights)
 
 
-def check_tokenizers(text: TextPair, loaded: LoadedWeights) -> None:
+def check_tokenizers(text: TextPair, checkpoint: Path, facts: Mapping[str, Any]) -> None:
     """Refuse tokenizers of the right size that are not those of the training: translations would be garbage.
+
+    Args:
+        text: the tokenizers.
+        checkpoint: what the error names.
+        facts: of its manifest; one that records no tokenizers fits any.
 
     Raises:
         CheckpointError: naming the checkpoint.
     """
-    trained_with = loaded.manifest.facts.get("tokenizers")
-    if trained_with not in (None, [text.source.fingerprint, text.target.fingerprint]):
+    if facts.get("tokenizers") not in (None, text.fingerprints):
         raise CheckpointError(
-            f"{loaded.path}: was trained with other tokenizers than those in the model directory: bring back its "
+            f"{checkpoint}: was trained with other tokenizers than those in the model directory: bring back its "
             "tokenizer and vocabulary files"
         )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
 from nmt.checkpoint.contents import Contents
@@ -17,9 +16,12 @@ from nmt.checkpoint.lock import LOCK_NAME
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import CONFIG_NAME, read_settings
+from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.checkpoint import CheckpointManager
 
 FACT = "average_of"
 """What the manifest of an average calls the checkpoints that it was made of."""
@@ -103,9 +105,7 @@ def checkpoints_of_updates(directory: PathLike, updates: Sequence[int]) -> list[
 
 def default_output(directory: PathLike) -> Path:
     """Return where an average is written unless told: beside the model directory, with `-average` appended."""
-    path = Path(os.path.normpath(directory))
-    path = path.resolve() if path.name in ("", "..") else path
-    return path.with_name(f"{path.name}-average")
+    return sibling_directory(directory, "average")
 
 
 def average(
@@ -165,14 +165,17 @@ def write_average(computed: ComputedAverage) -> AveragedModel:
             as empty as before.
         ConfigError, DataError: its settings or its tokenizers cannot be written.
     """
+    from nmt.checkpoint import CheckpointManager
+
     output = computed.output
-    fresh = not output.exists() or not any(output.iterdir())
-    try:
-        path = _write(computed)
-    except BaseException:
-        if fresh:
-            shutil.rmtree(output, ignore_errors=True)
-        raise
+    with CheckpointManager(output) as manager:
+        fresh = {path.name for path in output.iterdir()} <= {LOCK_NAME}  # under the lock: all that comes now is ours
+        try:
+            path = _write(computed, manager)
+        except BaseException:
+            if fresh:
+                shutil.rmtree(output, ignore_errors=True)
+            raise
     return AveragedModel(output, path.name, computed.weights, computed.averaged)
 
 
@@ -236,30 +239,23 @@ def _is_average_of(directory: Path, output: Path) -> bool:
     return bool(origins) and all(Path(origin).resolve() == directory.resolve() for origin in origins)
 
 
-def _write(computed: ComputedAverage) -> Path:
-    from nmt.checkpoint import CheckpointManager
+def _write(computed: ComputedAverage, manager: CheckpointManager) -> Path:
     from nmt.inference.opening import open_model
-
-    output = computed.output
-    with CheckpointManager(output) as manager:
-        if computed.overwrite:
-            _delete_run(output)
-        write(computed.config, output / CONFIG_NAME)
-        computed.text.save(output)
-        path = manager.write(computed.contents)
-        try:
-            open_model(output, checkpoint=path.name, weights="raw")
-        except CheckpointError:
-            _keep(path.parent, [name for name in checkpoint_names(path.parent) if name != path.name])
-            raise
-        _keep(path.parent, [path.name])
-    return path
-
-
-def _delete_run(output: Path) -> None:
     from nmt.recipes.train import delete_run
 
-    delete_run(output)
+    output = computed.output
+    if computed.overwrite:
+        delete_run(output)
+    write(computed.config, output / CONFIG_NAME)
+    computed.text.save(output)
+    path = manager.write(computed.contents)
+    try:
+        open_model(output, checkpoint=path.name, weights="raw")
+    except CheckpointError:
+        _keep(path.parent, [name for name in checkpoint_names(path.parent) if name != path.name])
+        raise
+    _keep(path.parent, [path.name])
+    return path
 
 
 def _keep(folder: Path, names: Sequence[str]) -> None:

@@ -160,7 +160,7 @@ def _text_problems(directory: Path, checkpoints: list[Path]) -> list[str]:
 
 def _misfits(path: Path, manifest: Manifest, text: TextPair) -> list[str]:
     wanted = manifest.facts.get("tokenizers")
-    if wanted not in (None, [text.source.fingerprint, text.target.fingerprint]):
+    if wanted not in (None, text.fingerprints):
         return [f"{path}: was trained with other tokenizers than those in the model directory"]
     shapes = {name: variable["shape"] for name, variable in manifest.variables.items()}
     shapes |= {role: group["shape"] for group in manifest.tie_groups for role in group["roles"]}
@@ -201,7 +201,7 @@ def inspection_values(inspection: Inspection) -> dict[str, Any]:
         ],
         "saved_parameters": sum(tie.parameters for tie in described.ties),
         "saved_bytes": sum(tie.size for tie in described.ties),
-        "average": keeps_average(described),
+        "average": described.keeps_average,
         "optimizer": manifest.optimizer if OPTIMIZER in manifest.files else None,
         "files": {name: record._asdict() for name, record in manifest.files.items()},
         "versions": dict(manifest.versions),
@@ -233,11 +233,6 @@ def settings_values(config: Config | None) -> Mapping[str, Any] | None:
         "source_language": config.data.source_language,
         "target_language": config.data.target_language,
     }
-
-
-def keeps_average(description: Description) -> bool:
-    """Return whether a checkpoint keeps a moving average of its weights."""
-    return any(one.name == description.checkpoint and one.weights == "ema" for one in description.checkpoints)
 
 
 def difference_values(found: ModelDifference) -> dict[str, Any]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from nmt.config import CharacterSettings, Config, SentencePieceSettings, WhitespaceSettings
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
-from nmt.text import UNK_ID, CharacterTokenizer, SentencePieceTokenizer, TextPair, Tokenizer, WhitespaceTokenizer
+from nmt.text import CharacterTokenizer, SentencePieceTokenizer, TextPair, Tokenizer, WhitespaceTokenizer
 from nmt.text.adoption import adopt_character, adopt_sentencepiece, adopt_whitespace
 from nmt.text.builders import learn_character, learn_whitespace
 from nmt.text.extension import extend_character, extend_whitespace
 from nmt.text.sentencepiece_extension import extend_sentencepiece
-from nmt.text.sentencepiece_training import sample_lines, train_sentencepiece
+from nmt.text.sentencepiece_training import train_sentencepiece
 from nmt.types import PathLike
 
 Given = TypeVar("Given")
@@ -78,7 +77,7 @@ def extended_text(
     """
     settings = config.data.tokenizer
     usual_count = 1 if isinstance(settings, SentencePieceSettings) else settings.minimum_count
-    count, most = usual_count if minimum_count is None else minimum_count, max_new_tokens
+    count = usual_count if minimum_count is None else minimum_count
 
     def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
         lines = text_lines(paths)
@@ -91,12 +90,12 @@ def extended_text(
                     character_coverage=settings.character_coverage,
                     seed=config.seed,
                     minimum_count=count,
-                    max_new_tokens=most,
+                    max_new_tokens=max_new_tokens,
                 )
             case WhitespaceTokenizer(), WhitespaceSettings():
-                return extend_whitespace(tokenizer, lines, minimum_count=count, max_new_tokens=most)
+                return extend_whitespace(tokenizer, lines, minimum_count=count, max_new_tokens=max_new_tokens)
             case CharacterTokenizer(), CharacterSettings():
-                return extend_character(tokenizer, lines, minimum_count=count, max_new_tokens=most)
+                return extend_character(tokenizer, lines, minimum_count=count, max_new_tokens=max_new_tokens)
         raise _unlike(tokenizer, config)
 
     return _changed_sides(text, files_by_vocabulary(text, corpora), extend)
@@ -191,37 +190,3 @@ def _unlike(tokenizer: Tokenizer, config: Config) -> ConfigError:
         f"data.tokenizer.type must be {tokenizer.type} as in the model's tokenizer.json, "
         f"got {config.data.tokenizer.type}"
     )
-
-
-MEASURED_LINES = 20_000
-"""Lines of each vocabulary's text on which `measure_text` counts; of more a sample is drawn."""
-
-
-class TextMeasure(NamedTuple):
-    """How text is cut, before and now.
-
-    lines: of the text, or of a sample of it.
-    tokens_before, tokens_now: in these lines.
-    unknown_before, unknown_now: those of them that are `<unk>`.
-    """
-
-    lines: int
-    tokens_before: int
-    tokens_now: int
-    unknown_before: int
-    unknown_now: int
-
-
-def measure_text(old: TextPair, new: TextPair, corpora: SideFiles) -> dict[str, TextMeasure]:
-    """Count the tokens of text under old and new tokenizers, by vocabulary.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    measures = {}
-    for name, paths in files_by_vocabulary(old, corpora).items():
-        side = "source" if name == "joint" else name
-        lines = sample_lines(text_lines(paths), MEASURED_LINES, seed=0)
-        before, now = (list(chain.from_iterable(getattr(text, side).encode_batch(lines))) for text in (old, new))
-        measures[name] = TextMeasure(len(lines), len(before), len(now), before.count(UNK_ID), now.count(UNK_ID))
-    return measures

@@ -81,7 +81,7 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
     if newest is None:
         return
     name, before = newest[0], newest[1].facts
-    if before.get("tokenizers") not in (None, fingerprints(text)):
+    if before.get("tokenizers") not in (None, text.fingerprints):
         raise _other_data(directory, "tokenizers have", name)
     if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
         raise _other_data(directory, "text in data.train has", name)
@@ -91,11 +91,6 @@ def judged_by(config: Config) -> str:
     """Return the metric by which checkpoints of a run are ranked."""
     stopping = config.training.early_stopping
     return "bleu" if stopping is None else stopping.metric
-
-
-def fingerprints(text: TextPair) -> list[str]:
-    """What manifests record of the tokenizers."""
-    return [text.source.fingerprint, text.target.fingerprint]
 
 
 def _content_hash(config: Config, text: TextPair) -> str:

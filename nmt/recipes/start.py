@@ -109,7 +109,7 @@ def _start_from(config: Config, reference: RunReference) -> Start:
     loaded = load_weights(
         reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change
     )
-    check_tokenizers(text, loaded)
+    check_tokenizers(text, loaded.path, loaded.manifest.facts)
     remarks = [f"initial weights ({loaded.weights}) and tokenizers: {reference.directory}, {loaded.name}"]
     if loaded.tie_change is not None:
         remarks.append(f"weight ties changed: {loaded.tie_change.describe()}")

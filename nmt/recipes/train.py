@@ -23,7 +23,6 @@ from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_opt
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.run_checks import (
     check_corpora,
-    fingerprints,
     judged_by,
     refuse_other_data,
     refuse_other_settings,
@@ -141,7 +140,7 @@ def _train(
     facts = {
         "config_hash": config_hash(config),
         "data_hash": store.content_hash,
-        "tokenizers": fingerprints(start.text),
+        "tokenizers": start.text.fingerprints,
         **start.facts,
     }
     _describe(start, store)

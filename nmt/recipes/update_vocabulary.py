@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +13,9 @@ from nmt.atomic_files import new_directory
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import Config, changed_settings, load, write
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import CONFIG_NAME, read_settings
-from nmt.recipes.new_vocabulary import SideFiles, TextMeasure, measure_text
+from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.recipes.new_vocabulary import SideFiles
+from nmt.recipes.text_measure import TextMeasure, measure_text
 from nmt.text import SentencePieceTokenizer, TextPair
 from nmt.text.comparison import VocabularyDifference, compare_vocabularies
 from nmt.text.files import write_file
@@ -51,7 +51,7 @@ class VocabularyUpdate(NamedTuple):
     @property
     def changes_nothing(self) -> bool:
         """Whether the new tokenizers are the old ones."""
-        return _fingerprints(self.old) == _fingerprints(self.new)
+        return self.old.fingerprints == self.new.fingerprints
 
 
 class UpdatedModel(NamedTuple):
@@ -115,9 +115,7 @@ def plan_update(
 
 def default_output(directory: PathLike) -> Path:
     """Return where an update is written unless told: beside the model directory, with `-vocabulary` appended."""
-    path = Path(os.path.normpath(directory))
-    path = path.resolve() if path.name in ("", "..") else path
-    return path.with_name(f"{path.name}-vocabulary")
+    return sibling_directory(directory, "vocabulary")
 
 
 def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") -> UpdatedModel:
@@ -138,12 +136,12 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     """
     from nmt.checkpoint import CheckpointManager, read_contents
     from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
-    from nmt.inference.opening import open_model
+    from nmt.inference.opening import check_tokenizers, open_model
     from nmt.recipes.assembly import assemble_limits
     from nmt.training.state import TrainingState
 
     info, contents = read_contents(planned.directory, checkpoint)
-    _check_tokenizers(info.path, contents.facts, planned.old)
+    check_tokenizers(planned.old, info.path, contents.facts)
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
     state = _state_to_go_on_with(contents.state)
@@ -236,18 +234,6 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{output}: exists already: choose another directory with -o, or replace it with --overwrite")
 
 
-def _check_tokenizers(path: Path, facts: Mapping[str, Any], text: TextPair) -> None:
-    if facts.get("tokenizers") not in (None, _fingerprints(text)):
-        raise CheckpointError(
-            f"{path}: was trained with other tokenizers than those in the model directory: bring back its tokenizer "
-            "and vocabulary files"
-        )
-
-
-def _fingerprints(text: TextPair) -> list[str]:
-    return [text.source.fingerprint, text.target.fingerprint]
-
-
 def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of the new checkpoint, with which a training goes on; another corpus has no hash yet."""
     from nmt.recipes.train import config_hash
@@ -256,11 +242,11 @@ def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]
     return {
         **{key: value for key, value in before.items() if same_corpus or key != "data_hash"},
         "config_hash": config_hash(planned.settings),
-        "tokenizers": _fingerprints(planned.new),
+        "tokenizers": planned.new.fingerprints,
         "vocabulary_update_of": {
             "model_directory": str(planned.directory),
             "checkpoint": checkpoint,
-            "tokenizers": _fingerprints(planned.old),
+            "tokenizers": planned.old.fingerprints,
         },
     }
 

@@ -89,7 +89,7 @@ def export_ctranslate2(
             checkpoint=opened.checkpoint,
             weights=opened.weights,
             num_positions=num_positions,
-            tokenizers=(opened.text.source.fingerprint, opened.text.target.fingerprint),
+            tokenizers=opened.text.fingerprints,
             versions={"nmt": __version__, "ctranslate2": load_package().__version__},
             check=agreement._asdict(),
         )

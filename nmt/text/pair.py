@@ -49,6 +49,11 @@ class TextPair:
         if self.joint and self.source.fingerprint != self.target.fingerprint:
             raise ConfigError("a joint pair of tokenizers must be equal on both sides: use one tokenizer for both")
 
+    @property
+    def fingerprints(self) -> list[str]:
+        """What tells the tokenizers of source and target from others; manifests record it."""
+        return [self.source.fingerprint, self.target.fingerprint]
+
     def save(self, directory: PathLike) -> None:
         """Write the files of both sides into a directory, which is made where it is missing.
 

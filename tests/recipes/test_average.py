@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from nmt.checkpoint.folder import checkpoint_names
+from nmt.checkpoint.lock import DirectoryLock
 from nmt.errors import CheckpointError
-from nmt.recipes.average import average, default_output
+from nmt.recipes.average import average, compute_average, default_output, write_average
 
 
 @pytest.fixture
@@ -64,3 +65,17 @@ def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
 def test_an_output_that_cannot_be_written_is_said(run):
     with pytest.raises(CheckpointError, match="mean: cannot be written: Not a directory"):
         average(run, [FIRST], output=run / "config.yaml/mean")
+
+
+def test_whoever_gets_there_first_is_left_alone(run, monkeypatch):
+    computed = compute_average(run, [FIRST])
+
+    def too_late(lock):
+        lock.directory.mkdir()
+        (lock.directory / "config.yaml").write_text("theirs")
+        raise CheckpointError("another training writes here")
+
+    monkeypatch.setattr(DirectoryLock, "acquire", too_late)
+    with pytest.raises(CheckpointError, match="another training writes here"):
+        write_average(computed)
+    assert (computed.output / "config.yaml").read_text() == "theirs"

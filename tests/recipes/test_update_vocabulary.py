@@ -21,8 +21,8 @@ from nmt.recipes.new_vocabulary import (
     extended_text,
     files_by_vocabulary,
     learned_text,
-    measure_text,
 )
+from nmt.recipes.text_measure import measure_text
 from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import REPORT_NAME, default_output, plan_update, update_vocabulary
 from nmt.text import TextPair
