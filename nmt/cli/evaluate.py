@@ -35,32 +35,37 @@ Examples:
 """
 
 
+OptionalModel = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Model directory; not with --hypotheses.", show_default=False),
+]
+Source = Annotated[
+    Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
+]
+Reference = Annotated[Path | None, typer.Option("--reference", metavar="FILE", help="Its translation, line for line.")]
+Hypotheses = Annotated[
+    Path | None, typer.Option("--hypotheses", metavar="FILE", help="Finished translations to score, no model.")
+]
+Tokenization = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenize",
+        metavar="NAME",
+        help=f"How sacreBLEU cuts text for BLEU; what suits the target language, for files {DEFAULT_TOKENIZATION}.",
+    ),
+]
+
+
 def run(
-    directory: Annotated[
-        Path | None,
-        typer.Argument(metavar="[RUN]", help="Model directory; not with --hypotheses.", show_default=False),
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="FILE", help="Its translation, line for line.")
-    ] = None,
-    hypotheses: Annotated[
-        Path | None, typer.Option("--hypotheses", metavar="FILE", help="Finished translations to score, no model.")
-    ] = None,
+    directory: OptionalModel = None,
+    source: Source = None,
+    reference: Reference = None,
+    hypotheses: Hypotheses = None,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    tokenization: Annotated[
-        str | None,
-        typer.Option(
-            "--tokenize",
-            metavar="NAME",
-            help=f"How sacreBLEU cuts text for BLEU; what suits the target language, for files {DEFAULT_TOKENIZATION}.",
-        ),
-    ] = None,
+    tokenization: Tokenization = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,

@@ -75,11 +75,14 @@ def translate_with_ctranslate2(
 
     Args:
         directory: what `nmt export` wrote.
-        chunks: as for `translate`, like all that is not named here.
-        num_hypotheses: likewise.
+        chunks: lines of raw text; those of one chunk are sorted by length and translated together.
+        num_hypotheses: translations wanted a line.
         threads: processor cores to use; all unless given.
-        overrides: likewise.
-        progress: likewise.
+        overrides: settings of the form "search.beam_size=4".
+        progress: is told of every batch how many lines it held.
+
+    Returns:
+        Each line with its translations.
 
     Raises:
         NMTError: as `CTranslate2Translator.load`, or more hypotheses are wanted than the beam holds.

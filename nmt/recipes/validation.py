@@ -41,7 +41,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
         scores = scorer.score(batches)
         with hushed(Translator.__module__):
             hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
-        shown = sample_lines(len(pairs), training.sample_translations)
+        shown = lines_to_show(len(pairs), training.sample_translations)
         return Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
@@ -65,7 +65,7 @@ def hushed(module: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def sample_lines(count: int, wanted: int) -> list[int]:
+def lines_to_show(count: int, wanted: int) -> list[int]:
     """Return which of `count` lines to show, spread evenly, the same at every validation."""
     wanted = min(wanted, count)
     return [index * count // wanted for index in range(wanted)]
