@@ -16,8 +16,10 @@ def eagerly():
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def test_an_average_is_a_model_like_any_other(run_nmt, trained_run, tmp_path):
