@@ -40,6 +40,7 @@ setup(
         "dev": [
             CTRANSLATE2,
             "pytest>=8.0",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.8",
             "mypy>=1.13",

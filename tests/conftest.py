@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 SENTENCES = [
     ("uno dos tres", "one two three"),

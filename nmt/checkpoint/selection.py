@@ -47,8 +47,14 @@ def name_of_update(checkpoint: str | None) -> str | None:
 
 def _nothing_to_read(directory: Path) -> str:
     if not directory.is_dir():
-        return f"{directory}: there is no such model directory"
+        return no_such_directory(directory)
     damaged = damaged_names(checkpoints_folder(directory))
     if damaged:
         return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
-    return f"{directory}: there is no checkpoint yet: train the model first"
+    return f"{directory}: there is no checkpoint yet: train the model first, or give the model_directory of a run"
+
+
+def no_such_directory(directory: Path) -> str:
+    """Say that a directory is missing, and how a checkpoint is named where that was tried in its place."""
+    hint = ": a checkpoint is named best, latest or update-N" if "@" in directory.name else ""
+    return f"{directory}: there is no such model directory{hint}"

@@ -40,7 +40,7 @@ def run(
         WeightsKind | None,
         typer.Option("--weights", help="What to average; the moving averages where each keeps one unless given."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace whatever model OUT holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any model that OUT holds.")] = False,
     debug: Debug = False,
 ) -> None:
     """Average checkpoints of a run, variable by variable, tied ones once, into a model directory of its own.

@@ -97,6 +97,8 @@ def run(
     from nmt.recipes.new_vocabulary import SideFiles
     from nmt.recipes.update_vocabulary import plan_update, update_vocabulary
 
+    if more_corpora and directory.is_file() and more_corpora[-1].is_dir():
+        raise usage_error(f"RUN comes first: nmt update-vocab {more_corpora[-1]} --with ...")
     if more_corpora and not corpora:
         raise usage_error(f"got the unexpected argument {more_corpora[0]}: files need --with, after RUN")
     text = SideFiles(
@@ -107,7 +109,7 @@ def run(
     )
     choose = _choice(text, tokenizers, replace=replace, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
     planned = plan_update(
-        directory, choose, corpora=text, output=output, overrides=overrides or (), overwrite=overwrite
+        directory, choose, corpora=text, output=output, overrides=overrides or (), overwrite=overwrite or dry_run
     )
     done = None
     if not dry_run and not planned.changes_nothing:

@@ -29,7 +29,8 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
     """
     path = Path(directory)
     if not path.exists():
-        raise CheckpointError(f"{path}: there is no such model directory")
+        hint = " (give a checkpoint as --checkpoint)" if "@" in path.name else ""
+        raise CheckpointError(f"{path}: there is no such model directory{hint}")
     if not path.is_dir():
         raise CheckpointError(f"{path}: must be a model directory, got a file: give the model_directory of the run")
     if not (path / CONFIG_NAME).is_file():

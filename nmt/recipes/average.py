@@ -222,6 +222,8 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         names = {path.name for path in output.iterdir()} if output.exists() else set()
     except OSError as error:
         raise CheckpointError(f"{output}: cannot be read: {error.strerror}") from error
+    if names - {LOCK_NAME} and not names & {CONFIG_NAME, checkpoints_folder(output).name}:
+        raise CheckpointError(f"{output}: holds files that are no model: choose another -o")
     if not overwrite and names - {LOCK_NAME} and not _is_average_of(directory, output):
         raise CheckpointError(
             f"{output}: exists, and is no earlier average of {directory}: choose another -o, or replace it with "

@@ -11,14 +11,11 @@ from nmt.checkpoint.folder import checkpoint_names
 from nmt.checkpoint.index import list_checkpoints, read_index
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
-from nmt.checkpoint.seeds import random_state, restore_random_state
 from nmt.errors import CheckpointError
 from nmt.training.average import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles
 
-KINDS = ("rnn", "transformer")
 TIES = ("none", "source_target", "target_output", "all")
-SIZES = {"none": 3, "source_target": 2, "target_output": 2, "all": 1}
 
 
 @pytest.fixture
@@ -35,33 +32,6 @@ def assert_equal(found, expected):
     assert found.keys() == expected.keys()
     for path, value in expected.items():
         np.testing.assert_array_equal(found[path], value, err_msg=path)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ties", TIES)
-def test_a_restored_model_is_the_same_and_so_is_its_next_update(manager, build, batch, update, kind, ties):
-    model, optimizer = build(kind, ties, seed=1), keras.optimizers.Adam(0.05)
-    average = MovingAverage(model, 0.5)
-    update(model, optimizer)
-    average.update(optimizer.iterations)
-    state = {"update": 2, "random": random_state(model)}
-    manager.save(2, model=model, optimizer=optimizer, average=average.variables, state=state)
-    logits, averages = np.asarray(model(batch)), values(average.variables)
-    update(model, optimizer)
-
-    other, fresh = build(kind, ties, seed=9), keras.optimizers.Adam(0.05)
-    other_average = MovingAverage(other, 0.5)
-    assert manager.restore(other, fresh, other_average.variables).state == state
-    restore_random_state(other, state["random"])
-    np.testing.assert_array_equal(np.asarray(other(batch)), logits)
-    assert_equal(values(other_average.variables), averages)
-    assert int(fresh.iterations) == 1
-    update(other, fresh)
-    assert_equal(values(named_variables(other)), values(named_variables(model)))
-
-    manifest = read_manifest(manager.folder / "update-00000002")
-    assert sum("embeddings" in path for path in manifest.variables) == SIZES[ties]
-    assert [group["name"] for group in manifest.tie_groups] == [group.name for group in tie_groups(model)]
 
 
 @pytest.mark.parametrize("saved", TIES)
