@@ -23,7 +23,7 @@ quickstart: $(VENV)/.installed
 	@echo 'Try: echo "¿Dónde está la estación?" | $(BIN)/nmt translate $(RUN)'
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
