@@ -243,7 +243,7 @@ def _is_average_of(directory: Path, output: Path) -> bool:
 
 def _write(computed: ComputedAverage, manager: CheckpointManager) -> Path:
     from nmt.inference.opening import open_model
-    from nmt.recipes.train import delete_run
+    from nmt.recipes.earlier_run import delete_run
 
     output = computed.output
     if computed.overwrite:

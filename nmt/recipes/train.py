@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.build_vocabulary import save_text
+from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.run_checks import (
     check_corpora,
     judged_by,
@@ -42,10 +42,6 @@ from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties
 
 logger = logging.getLogger(__name__)
-
-METRICS_NAME, LOG_NAME, EVENTS_NAME = "metrics.jsonl", "train.log", "logs"
-RUN_FILES = (CONFIG_NAME, "checkpoints", METRICS_NAME, LOG_NAME, EVENTS_NAME)
-"""What a run writes into its directory, besides tokenizers and token store, which replace what was there."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,8 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         reporters: receive what happens, besides the files in the directory.
 
     Raises:
-        ConfigError: if the directory holds a run with other settings or on other data.
+        ConfigError: if the directory holds a run with other settings or on other data, or what is to be deleted there
+            would be needed.
         DataError: if a corpus cannot be used.
         CheckpointError: if the directory cannot be used, another process trains there, or the weights to begin with
             cannot be taken over.
@@ -88,6 +85,8 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
     if resumed:
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
+    if overwrite:
+        refuse_to_delete_start(config)
     for sentence in advice(config):
         logger.warning("%s", sentence)
     check_precision(training.precision)
@@ -120,15 +119,6 @@ def open_training_store(config: Config, text: TextPair) -> TokenStore:
         text=text,
         max_length=config.data.max_length,
     )
-
-
-def delete_run(directory: Path) -> None:
-    """Delete what a run wrote into its directory, and nothing else."""
-    for path in (directory / name for name in RUN_FILES):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _train(

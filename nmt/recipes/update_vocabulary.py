@@ -14,15 +14,13 @@ from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import Config, changed_settings, load, write
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.recipes.earlier_run import REPORT_NAME
 from nmt.recipes.new_vocabulary import SideFiles
 from nmt.recipes.text_measure import TextMeasure, measure_text
 from nmt.text import SentencePieceTokenizer, TextPair
 from nmt.text.comparison import VocabularyDifference, compare_vocabularies
 from nmt.text.files import write_file
 from nmt.types import PathLike
-
-REPORT_NAME = "vocabulary_update.json"
-"""What was changed, in the new directory; only a directory that has it is ever replaced."""
 
 _FREE_TOKENIZER_SETTINGS = ("vocabulary_size", "minimum_count", "character_coverage")
 

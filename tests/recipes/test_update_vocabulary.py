@@ -15,6 +15,7 @@ from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
 from nmt.recipes.build_vocabulary import build_text
+from nmt.recipes.earlier_run import REPORT_NAME
 from nmt.recipes.new_vocabulary import (
     SideFiles,
     adopted_text,
@@ -24,7 +25,7 @@ from nmt.recipes.new_vocabulary import (
 )
 from nmt.recipes.text_measure import measure_text
 from nmt.recipes.train import train
-from nmt.recipes.update_vocabulary import REPORT_NAME, default_output, plan_update, update_vocabulary
+from nmt.recipes.update_vocabulary import default_output, plan_update, update_vocabulary
 from nmt.text import TextPair
 
 JOINT = "data.tokenizer={type: whitespace, joint: true}"
