@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
 from nmt.checkpoint.retie import TieChange, check_rule, retie
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.slots import named_slots, optimizer_class
 from nmt.checkpoint.snapshot import Snapshot
 from nmt.checkpoint.weights import (
     assign,
@@ -279,7 +280,7 @@ class CheckpointManager:
             state=dict(state or {}),
             tie_groups=describe_ties(model),
             variables=describe_variables(parts[MODEL]),
-            optimizer_class=None if optimizer is None else type(optimizer).__name__,
+            optimizer_class=None if optimizer is None else optimizer_class(optimizer),
             facts=dict(facts or {}),
         )
 
@@ -331,6 +332,8 @@ def _restore(
 ) -> TieChange | None:
     """Check everything, then assign everything, then prove it."""
     name = checkpoint_name(contents.update)
+    if optimizer is None:  # what it keeps of one is not needed, and need not follow the ties
+        contents = replace(contents, optimizer=None)
     contents, tie_change = retie(contents, describe_ties(model), rule)
     variables, groups = named_variables(model), tie_groups(model)
     parts = [(variables, contents.model, f"the model in {name}")]
@@ -352,7 +355,7 @@ def _restore(
 def _fitting_slots(
     contents: Contents, model: keras.Layer, optimizer: keras.optimizers.Optimizer, name: str
 ) -> dict[str, keras.Variable]:
-    found, wanted = contents.optimizer_class, type(optimizer).__name__
+    found, wanted = contents.optimizer_class, optimizer_class(optimizer)
     if found != wanted:
         raise CheckpointError(f"{name} keeps {f'the slots of {found}' if found else 'no optimizer'}, not of {wanted}")
     return named_slots(model, optimizer)

@@ -37,7 +37,8 @@ class Manifest:
     files: hash and size of each file in the folder.
     tie_groups: which variables play several roles: name, roles, variable, shape.
     variables: shape and type of each weight in the model, by role path. Files hold float32 or int64.
-    optimizer: class of the optimizer, None where its slots are not kept.
+    optimizer: class of the optimizer, with those within it as in `LossScaleOptimizer(SGD)`; None where its slots are
+        not kept.
     versions: of the packages that wrote it.
     facts: what the trainer adds, such as hashes of config and data.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 
 from nmt.checkpoint.contents import Contents, slot_variable
 from nmt.checkpoint.folder import checkpoint_name
+from nmt.checkpoint.slot_kinds import AVERAGES_OF_WEIGHTS, can_be_added
 from nmt.errors import CheckpointError
 
 ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "output_projection"}
@@ -18,9 +19,6 @@ ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "
 
 RULES = ("error", "average", *ROLES)
 """What may be said about a change of ties."""
-
-AVERAGES_OF_WEIGHTS = "model_variables_moving_average"
-"""What a Keras optimizer with `use_ema` keeps: not sums of gradients but weights, which follow the rule of weights."""
 
 Group = Mapping[str, Any]
 """A tie group as the manifest has it: name, roles, variable, shape."""
@@ -106,6 +104,7 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
       approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 where the roles'
       gradients have nothing to do with each other. Where the gradients of n roles are equal, the sum is an n-th of
       the true moment and updates are larger by sqrt(n) until it has adapted; where they oppose each other, smaller.
+      Slots that are no such moments are not merged (see `can_be_added`), and averages of weights follow the rule.
     - What belongs to no variable, such as `iterations`, stays.
 
     Args:
@@ -118,7 +117,8 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
 
     Raises:
         CheckpointError: the ties differ and the rule is `error`, or names a role that is not in each group that is
-            merged; the matrices to merge differ in shape; or a group has a role that the checkpoint does not have.
+            merged; the matrices to merge differ in shape; the optimizer keeps slots of them that cannot be added; or
+            a group has a role that the checkpoint does not have.
     """
     check_rule(rule)
     if _role_sets(contents.tie_groups) == _role_sets(groups):
@@ -131,6 +131,7 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
     merging = [group for group in groups if len(origins[group["variable"]]) > 1]
     _refuse_rule(contents, groups, merging, rule, source)
     _refuse_matrices(contents, merging, origins, source)
+    _refuse_slots(contents, merging, origins, source)
     taken = {after[role]: before[role] for role in before if _plays(role, rule)}
 
     def combine(path: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -206,15 +207,7 @@ def _regrouped_slots(
     missing: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Return the slots of the new variables; a slot is called `<kind>/<role path>`, any other state as it likes."""
-    kinds: dict[str, dict[str, np.ndarray]] = {}
-    result: dict[str, np.ndarray] = {}
-    paths = {old for olds in origins.values() for old in olds}
-    for name, array in slots.items():
-        path = slot_variable(name, paths)
-        if path is None:
-            result[name] = array
-        else:
-            kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
+    kinds, result = _by_kind(slots, {old for olds in origins.values() for old in olds})
     for kind, arrays in kinds.items():
         if kind.rpartition("/")[2] == AVERAGES_OF_WEIGHTS:
             regrouped = _regrouped(arrays, origins, combine, missing=missing)
@@ -222,6 +215,21 @@ def _regrouped_slots(
             regrouped = _regrouped(arrays, origins, _total)
         result.update({f"{kind}/{path}": array for path, array in regrouped.items()})
     return result
+
+
+def _by_kind(
+    slots: Mapping[str, np.ndarray], paths: Collection[str]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return the slots of variables by kind and role path, and what belongs to no variable by its name."""
+    kinds: dict[str, dict[str, np.ndarray]] = {}
+    others: dict[str, np.ndarray] = {}
+    for name, array in slots.items():
+        path = slot_variable(name, paths)
+        if path is None:
+            others[name] = array
+        else:
+            kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
+    return kinds, others
 
 
 def _mean(parts: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -276,6 +284,22 @@ def _refuse_matrices(
         if len(kinds) > 1 or "f" not in {kind for _, kind in kinds}:
             found = ", ".join(f"{old} of {array.shape} {array.dtype}" for old, array in arrays.items())
             raise CheckpointError(f"{source}: only floating-point matrices of one shape can be merged, got {found}")
+
+
+def _refuse_slots(
+    contents: Contents, merging: Sequence[Group], origins: Mapping[str, Sequence[str]], source: str
+) -> None:
+    """Refuse to merge slots whose sum would mean nothing, such as copies of the weights."""
+    merged = {old for group in merging for old in origins[group["variable"]]}
+    kinds, _ = _by_kind(contents.optimizer or {}, {old for olds in origins.values() for old in olds})
+    for kind, arrays in kinds.items():
+        is_average = kind.rpartition("/")[2] == AVERAGES_OF_WEIGHTS
+        if merged & set(arrays) and not is_average and not can_be_added(contents.optimizer_class, kind):
+            raise CheckpointError(
+                f"{source} keeps {kind} of {contents.optimizer_class or 'an unknown optimizer'}, which cannot be "
+                "merged as the ties ask for: restore without the optimizer (a fresh one), or begin a new run with "
+                "training.initialize_from"
+            )
 
 
 def _plays(role: str, rule: str) -> bool:

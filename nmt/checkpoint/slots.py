@@ -39,6 +39,12 @@ def named_slots(model: keras.Layer, optimizer: keras.optimizers.Optimizer) -> di
     return slots
 
 
+def optimizer_class(optimizer: keras.optimizers.Optimizer) -> str:
+    """Return the class of an optimizer, with those of the optimizers within it: `LossScaleOptimizer(SGD)`."""
+    inner = ", ".join(optimizer_class(each) for each in _inner_optimizers(optimizer))
+    return type(optimizer).__name__ + (f"({inner})" if inner else "")
+
+
 def _slots(
     optimizer: keras.optimizers.Optimizer, prefix: str, paths: dict[int, str]
 ) -> Iterator[tuple[str, keras.Variable]]:
@@ -70,7 +76,11 @@ def _list_slots(
 def _optimizers(optimizer: keras.optimizers.Optimizer) -> Iterator[keras.optimizers.Optimizer]:
     """Yield an optimizer and those within it."""
     yield optimizer
-    for value in vars(optimizer).values():
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, keras.optimizers.Optimizer):
-                yield from _optimizers(each)
+    for inner in _inner_optimizers(optimizer):
+        yield from _optimizers(inner)
+
+
+def _inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """Return the optimizers right within one, each once."""
+    values = (each for value in vars(optimizer).values() for each in (value if isinstance(value, list) else [value]))
+    return list({id(each): each for each in values if isinstance(each, keras.optimizers.Optimizer)}.values())

@@ -80,6 +80,11 @@ def test_slots_that_are_missing_or_too_many_are_refused_by_name(manager, small_m
         manager.restore(model, keras.optimizers.SGD(0.1))
     with pytest.raises(CheckpointError, match="keeps the slots of SGD, not of Lion"):
         manager.restore(model, keras.optimizers.Lion(0.1))
+    scaled = keras.optimizers.LossScaleOptimizer
+    manager.save(3, model=model, optimizer=scaled(keras.optimizers.SGD(0.1, momentum=0.9)))
+    with pytest.raises(CheckpointError, match=r"keeps the slots of .*\(SGD\), not of LossScaleOptimizer\(Lion\)"):
+        manager.restore(model, scaled(keras.optimizers.Lion(0.1)))
+    manager.restore(model, scaled(keras.optimizers.SGD(0.1, momentum=0.9)))
     manager.save(3, model=model)
     with pytest.raises(CheckpointError, match="update-00000003 keeps no optimizer, not of SGD"):
         manager.restore(model, keras.optimizers.SGD(0.1))

@@ -1,5 +1,6 @@
 """A checkpoint restored into a model with other ties, against sums and means written here by role."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import keras
@@ -10,7 +11,8 @@ from nmt.backend.functions import value_and_gradients
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.reader import load_weights, read_contents
-from nmt.checkpoint.retie import AVERAGES_OF_WEIGHTS, RULES, Merged, Split, TieChange, retie
+from nmt.checkpoint.retie import RULES, Merged, Split, TieChange, retie
+from nmt.checkpoint.slot_kinds import AVERAGES_OF_WEIGHTS
 from nmt.checkpoint.slots import named_slots
 from nmt.errors import CheckpointError
 from nmt.training.average import MovingAverage
@@ -312,11 +314,19 @@ def test_the_contents_given_are_left_as_they_are(saved, make):
     assert (changed.state, changed.update, changed.optimizer_class) == ({"epoch": 4}, 3, "Adam")
 
 
-def contents_of(optimizer=None, average=None, **arrays):
+def contents_of(optimizer=None, average=None, optimizer_class="Adam", **arrays):
     """A checkpoint of small arrays, "a" standing for the path a/kernel."""
     model = {f"{name}/kernel": np.asarray(array) for name, array in arrays.items()}
     variables = {path: {"shape": list(array.shape), "dtype": "float32"} for path, array in model.items()}
-    return Contents(update=7, score=None, model=model, optimizer=optimizer, average=average, variables=variables)
+    return Contents(
+        update=7,
+        score=None,
+        model=model,
+        optimizer=optimizer,
+        average=average,
+        variables=variables,
+        optimizer_class=optimizer_class,
+    )
 
 
 def tie(*names):
@@ -328,7 +338,7 @@ F = np.float32
 
 
 def test_slots_are_known_by_the_longest_path_and_states_of_no_variable_stay():
-    names = ("momentums/a/kernel", "momentums/b/kernel", "momentums/outer/a/kernel", "inner/velocities/b/kernel")
+    names = ("momentums/a/kernel", "momentums/b/kernel", "momentums/outer/a/kernel", "velocities/b/kernel")
     slots = {name: np.array([10.0**power, 0], F) for power, name in enumerate(names)}
     slots |= {"iterations": np.array(4), "inner/learning": np.array(0.5, F)}
     contents = contents_of(a=F([1, 2]), b=F([3, 5]), **{"outer/a": F([7, 8])}, optimizer=slots)
@@ -336,10 +346,44 @@ def test_slots_are_known_by_the_longest_path_and_states_of_no_variable_stay():
     assert {name: array.tolist() for name, array in found.items()} == {
         "momentums/b/kernel": [11, 0],
         "momentums/outer/a/kernel": [100, 0],
-        "inner/velocities/b/kernel": [1000, 0],
+        "velocities/b/kernel": [1000, 0],
         "iterations": 4,
         "inner/learning": 0.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("make", "slot"),
+    [
+        (lambda: keras.optimizers.ScheduleFreeAdamW(0.1), "momentums of ScheduleFreeAdamW"),
+        (lambda: keras.optimizers.Ftrl(0.1), "accumulators of Ftrl"),
+        (lambda: keras.optimizers.Adagrad(0.1), "accumulators of Adagrad"),
+        (lambda: keras.optimizers.RMSprop(0.1, centered=True), "average_gradients of RMSprop"),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Ftrl(0.1)),
+            r"inner_optimizer/accumulators of LossScaleOptimizer\(Ftrl\)",
+        ),
+    ],
+)
+def test_slots_whose_sum_means_nothing_are_copied_but_never_merged(build, tmp_path, make, slot):
+    models = {ties: build("rnn", ties, seed=len(ties)) for ties in ("none", "all")}
+    with CheckpointManager(tmp_path) as manager:
+        manager.save(1, model=models["none"], optimizer=make())
+        with pytest.raises(CheckpointError, match=f"keeps {slot}, which cannot be merged .* restore without the opt"):
+            manager.restore(models["all"], make(), on_tie_change="average")
+        assert manager.restore(models["all"], on_tie_change="average").tie_change.merged
+        manager.save(2, model=models["all"], optimizer=make())
+        assert manager.restore(models["none"], make(), on_tie_change="average").tie_change.split
+
+
+def test_slots_of_an_optimizer_within_another_are_added_as_its_class_says():
+    slots = {f"inner_optimizer/momentums/{name}/kernel": F([place + 2, 4]) for place, name in enumerate("ab")}
+    contents = contents_of(slots, optimizer_class="LossScaleOptimizer(SGD)", a=F([1, 2]), b=F([3, 5]))
+    found = retie(contents, [tie("a", "b")], "average").contents.optimizer
+    assert {name: array.tolist() for name, array in found.items()} == {"inner_optimizer/momentums/a/kernel": [5, 8]}
+    for other in ("LossScaleOptimizer", "LossScaleOptimizer(Mine)", "SGD", None):
+        with pytest.raises(CheckpointError, match=r"keeps inner_optimizer/momentums of .* cannot be merged"):
+            retie(replace(contents, optimizer_class=other), [tie("a", "b")], "average")
 
 
 def test_averages_that_an_optimizer_keeps_follow_the_weights(small_model):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.slots import named_slots, optimizer_class
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables
 
@@ -70,6 +70,14 @@ def test_optimizers_within_optimizers_become_prefixes(small_model):
     assert {"step_counter", "dynamic_scale", "inner_optimizer/iterations"} <= set(slots)
     assert "inner_optimizer/momentums/dense/kernel" in slots
     assert not any("learning_rate" in name for name in slots)
+
+
+def test_the_class_of_an_optimizer_tells_those_within_it(small_model):
+    inner = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, momentum=0.9))
+    assert optimizer_class(keras.optimizers.Adam()) == "Adam"
+    assert optimizer_class(inner) == "LossScaleOptimizer(SGD)"
+    inner.build(small_model().trainable_variables)
+    assert optimizer_class(inner) == "LossScaleOptimizer(SGD)"
 
 
 def test_a_tied_variable_has_one_slot_of_each_kind(build):
