@@ -63,9 +63,36 @@ class DirectoryLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._descriptor = descriptor
+        try:
+            self.verify()  # the directory may have been replaced after the file was opened
+        except CheckpointError:
+            self.release()
+            raise
+
+    def verify(self) -> None:
+        """Check that the file that is locked is the one in the directory still: no other holds others off.
+
+        Raises:
+            CheckpointError: the directory or the file was moved or deleted.
+        """
+        if self._descriptor is None:
+            return
+        path, locked = self.directory / LOCK_NAME, os.fstat(self._descriptor)
+        try:
+            found = path.stat(follow_symlinks=False)
+        except OSError as error:
+            raise self._gone() from error
+        if (found.st_dev, found.st_ino) != (locked.st_dev, locked.st_ino):
+            raise self._gone()
 
     def release(self) -> None:
         """Give the lock back; nothing happens where it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _gone(self) -> CheckpointError:
+        return CheckpointError(
+            f"{self.directory}: the directory was moved or deleted while this process wrote there, or its {LOCK_NAME} "
+            "was: nothing more is written; start again"
+        )

@@ -307,6 +307,7 @@ class CheckpointManager:
     def _require_lock(self) -> None:
         if not self._lock.held:
             raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
+        self._lock.verify()
 
 
 def _parts(

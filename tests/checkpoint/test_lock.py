@@ -1,4 +1,6 @@
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,3 +54,41 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written: Not a directory"):
         DirectoryLock(tmp_path / "file" / "run").acquire()
+
+
+GONE = r"run: the directory was moved or deleted while this process wrote there, or its \.lock was: nothing more"
+
+
+@pytest.mark.parametrize("change", ["deleted", "moved", "replaced", "without its lock"])
+def test_a_lock_in_a_directory_that_is_gone_counts_for_nothing(tmp_path, change):
+    run = tmp_path / "run"
+    lock, other = DirectoryLock(run), DirectoryLock(run)
+    lock.verify()
+    lock.acquire()
+    lock.verify()
+    if change == "without its lock":
+        (run / ".lock").unlink()
+    elif change == "moved":
+        run.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(run)
+    if change == "replaced":
+        other.acquire()
+        other.verify()
+    with pytest.raises(CheckpointError, match=GONE):
+        lock.verify()
+    lock.release()
+    other.release()
+
+
+def test_a_lock_that_is_replaced_while_it_is_taken_is_not_held(tmp_path, monkeypatch):
+    lock, flock = DirectoryLock(tmp_path / "run"), fcntl.flock
+
+    def too_late(*arguments):
+        shutil.rmtree(tmp_path / "run")
+        return flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with pytest.raises(CheckpointError, match=GONE):
+        lock.acquire()
+    assert not lock.held

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from nmt.checkpoint import CheckpointManager, list_checkpoints
 from nmt.data.batches import Batch, Cursor
-from nmt.errors import ConfigError, TrainingError
+from nmt.errors import CheckpointError, ConfigError, TrainingError
 from nmt.training.events import Reporter, Validation
 from nmt.training.limits import Limits
 from nmt.training.schedules import ConstantSchedule, PlateauSchedule
@@ -248,3 +249,14 @@ def test_a_finished_run_does_nothing(start, caplog):
     assert updater.seen == []
     assert result.update == 2
     assert "nothing to do: this run was ended by max_updates: 2" in caplog.text
+
+
+def test_a_run_ends_where_its_directory_is_deleted(start, tmp_path):
+    def delete(count):
+        if count == 3:
+            shutil.rmtree(tmp_path)
+
+    with pytest.raises(CheckpointError, match="the directory was moved or deleted while this process wrote there"):
+        start(AddingUpdater(on_update=delete), max_updates=20, cadence=(100, 4, 1))
+    assert start.trainer.state.update == 4
+    assert not tmp_path.exists()
