@@ -35,6 +35,7 @@ from nmt.checkpoint.snapshot import Snapshot
 from nmt.checkpoint.weights import (
     assign,
     check_shapes,
+    check_values,
     describe_ties,
     describe_variables,
     role_arrays,
@@ -209,7 +210,7 @@ class CheckpointManager:
         """Go back to the newest checkpoint that is whole.
 
         A damaged one is named in a warning and set aside under another name. Nothing is changed unless everything
-        fits: ties, names and shapes. Afterwards every variable is read back through each of its roles.
+        fits: ties, names, shapes and types. Afterwards every variable is read back through each of its roles.
 
         Args:
             model: must have the variables of the checkpoint.
@@ -344,6 +345,7 @@ def _restore(
     parts.append((dict(average or {}), contents.average or {}, f"the moving average in {name}"))
     for wanted, arrays, source in parts:
         check_shapes(wanted, {path: array.shape for path, array in arrays.items()}, source=source)
+        check_values(wanted, arrays, source=source, described=contents.variables)
     for wanted, arrays, _ in parts:
         assign(wanted, arrays)
     verify_values(*role_arrays(model, contents.model))

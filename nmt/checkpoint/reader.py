@@ -17,7 +17,15 @@ from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.selection import candidates, name_of_update
-from nmt.checkpoint.weights import assign, check_shapes, describe_ties, role_arrays, verify_values
+from nmt.checkpoint.weights import (
+    assign,
+    check_finite,
+    check_shapes,
+    check_values,
+    describe_ties,
+    role_arrays,
+    verify_values,
+)
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables, tie_groups, verify_ties
 from nmt.types import PathLike
@@ -79,7 +87,8 @@ def load_weights(
 
     Raises:
         CheckpointError: there is no such directory, checkpoint or average; it is damaged and no other can take its
-            place; it is of a newer format; or it does not fit the model, naming everything that does not.
+            place; it is of a newer format; it holds weights that are not finite; or it does not fit the model, naming
+            everything that does not.
     """
     check_rule(on_tie_change)
     if weights not in (None, "ema", "raw"):
@@ -145,6 +154,8 @@ def _load(path: Path, score: float | None, model: keras.Layer, weights: str | No
     check_shapes(variables, shapes, source=f"the model in {path.name}")
     shapes = {name: array.shape for name, array in contents.model.items()}
     check_shapes(variables, shapes, source=f"{path.name} ({kind})")
+    check_values(variables, contents.model, source=f"{path.name} ({kind})", described=contents.variables)
+    check_finite(contents.model, source=f"{path.name} ({kind})")
     assign(variables, contents.model)
     verify_values(*role_arrays(model, contents.model))
     verify_ties(model, groups)
