@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -52,13 +53,15 @@ def new_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Args:
         path: what is to be written; an empty directory counts as nothing.
         overwrite: whether it may take the place of a directory that is not empty. No rename does that in one step:
-            for a moment there is none, and where the second rename fails, the old one comes back.
+            for a moment there is none, and where the second rename fails, the old one comes back. What a killed process
+            left behind is put right first, see `recover_directory`.
 
     Raises:
         OSError: the disk refuses, or something lies there; whatever was there is left as it was.
     """
+    recover_directory(path)
     temporary = temporary_path(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # of an earlier process that had our number
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -67,6 +70,24 @@ def new_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def recover_directory(path: Path) -> None:
+    """Put right what processes left that were killed within `new_directory`: remove what they had not finished.
+
+    Where they had moved the old directory away and not yet put the new one in its place, the old one comes back.
+    What belongs to a process that lives on this machine is left alone, and so is what cannot be changed.
+    """
+    suffixes = "|".join(map(re.escape, (TEMPORARY_SUFFIX, _REPLACED_SUFFIX)))
+    left = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)({suffixes})")
+    with suppress(OSError):
+        matches = [match for match in map(left.fullmatch, os.listdir(path.parent)) if match]
+        leftovers = [path.with_name(match[0]) for match in matches if _is_left_over(int(match[1]), match[2])]
+        replaced = [leftover for leftover in leftovers if leftover.suffix == _REPLACED_SUFFIX]
+        if replaced and not os.path.lexists(path):
+            max(replaced, key=lambda leftover: leftover.lstat().st_mtime_ns).rename(path)
+        for leftover in leftovers:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -91,6 +112,19 @@ def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
         replaced.rename(path)
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_left_over(process: int, suffix: str) -> bool:
+    """Whether nobody needs what is named after a process: it is dead, or only its number has come back as ours."""
+    if process == os.getpid():
+        return suffix == _REPLACED_SUFFIX  # ours lives for two renames, while the temporary folder may be in use
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return False
+    except (ProcessLookupError, OverflowError):
+        return True
+    return False
 
 
 def _sync_tree(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Whatever fails, what lay there before still lies there, and nothing else is left."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nmt.atomic_files import new_directory, replace_file
+from nmt.atomic_files import new_directory, recover_directory, replace_file
 
 
 def tree(folder):
@@ -86,3 +88,67 @@ def test_a_rename_that_fails_brings_the_old_directory_back(tmp_path, monkeypatch
         write_directory(tmp_path / "directory", b"new", overwrite=True)
     assert tree(tmp_path) == {"directory/below/file": b"old"}
     assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+DEAD = 2**22 + 1
+"""A number that no process of Linux has."""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nmt.atomic_files import new_directory
+path, when = Path(sys.argv[1]), sys.argv[2]
+rename, renamed = Path.rename, []
+def stopping(self, target):
+    renamed.append(rename(self, target))
+    if len(renamed) == int(when):
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = stopping
+with new_directory(path, overwrite=True) as folder:
+    (folder / "file").write_bytes(b"killed")
+    if when == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("renames", "content"), [(0, b"old"), (1, b"old"), (2, b"killed")])
+def test_what_a_killed_process_left_is_put_right(tmp_path, renames, content):
+    path = tmp_path / "directory"
+    path.mkdir()
+    (path / "file").write_bytes(b"old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(renames)], check=False)
+    assert killed.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    recover_directory(path)
+    assert tree(tmp_path) == {"directory/file": content}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_directory_removes_what_is_left_of_one(tmp_path):
+    for name in (f".directory.{DEAD}.tmp", f".directory.{DEAD}.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left").write_bytes(b"")
+    (tmp_path / "directory").mkdir()
+    write_directory(tmp_path / "directory", b"new", overwrite=True)
+    assert tree(tmp_path) == {"directory/below/file": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+def test_a_number_that_has_come_back_is_no_other_process(tmp_path):
+    (tmp_path / f".directory.{os.getpid()}.old").mkdir()
+    (tmp_path / f".directory.{os.getpid()}.tmp").mkdir()
+    (tmp_path / f".directory.{os.getpid()}.old" / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="not empty"):
+        write_directory(tmp_path / "directory", b"new", overwrite=False)
+    assert tree(tmp_path) == {"directory/file": b"old"}
+
+
+def test_what_others_write_is_left_alone(tmp_path):
+    ours, theirs = os.getpid(), os.getppid()
+    others = [f".directory.{theirs}.tmp", f".directory.{theirs}.old", f".directory.{ours}.tmp", f".other.{DEAD}.tmp",
+              f".directory.more.{DEAD}.tmp", ".directory.x.tmp", f".directory.{DEAD}"]  # fmt: skip
+    for name in others:
+        (tmp_path / name).mkdir()
+    recover_directory(tmp_path / "directory")
+    recover_directory(tmp_path / "nowhere" / "directory")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

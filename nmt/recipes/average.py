@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
 from nmt.checkpoint.contents import Contents
-from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, remove_checkpoint
-from nmt.checkpoint.index import read_index, scan_index, write_index
+from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder
+from nmt.checkpoint.index import read_index
 from nmt.checkpoint.lock import LOCK_NAME
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.recipes.earlier_run import REPORT_NAME
+from nmt.recipes.output_directory import check_place, output_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
-
-if TYPE_CHECKING:
-    from nmt.checkpoint import CheckpointManager
 
 FACT = "average_of"
 """What the manifest of an average calls the checkpoints that it was made of."""
@@ -45,6 +43,7 @@ class AveragedModel(NamedTuple):
 class ComputedAverage(NamedTuple):
     """An average that is ready to be written.
 
+    directory: the model directory of the run.
     output: the model directory to write.
     config: its settings.
     text: its tokenizers.
@@ -54,6 +53,7 @@ class ComputedAverage(NamedTuple):
     overwrite: whether to replace whatever model the output holds.
     """
 
+    directory: Path
     output: Path
     config: Config
     text: TextPair
@@ -154,29 +154,29 @@ def compute_average(
     _check_output(directory, output, overwrite=overwrite)
     contents, weights = _mean_of(directory, names, weights)
     config = config.model_copy(update={"model_directory": str(output)})
-    return ComputedAverage(output, config, text, contents, weights, tuple(names), overwrite)
+    return ComputedAverage(directory, output, config, text, contents, weights, tuple(names), overwrite)
 
 
 def write_average(computed: ComputedAverage) -> AveragedModel:
-    """Write an average as a model directory, and prove that it opens with its ties.
+    """Write an average as a model directory, which appears once it is complete and opens with its ties.
 
     Raises:
         CheckpointError: another process writes there, it cannot be written, or it does not open; the output is then
-            as empty as before.
+            as it was before.
         ConfigError, DataError: its settings or its tokenizers cannot be written.
     """
     from nmt.checkpoint import CheckpointManager
+    from nmt.inference.opening import open_model
 
     output = computed.output
-    with CheckpointManager(output) as manager:
-        fresh = {path.name for path in output.iterdir()} <= {LOCK_NAME}  # under the lock: all that comes now is ours
-        try:
-            path = _write(computed, manager)
-        except BaseException:
-            if fresh:
-                shutil.rmtree(output, ignore_errors=True)
-            raise
-    return AveragedModel(output, path.name, computed.weights, computed.averaged)
+    with output_directory(output, overwrite=bool(_names_in(output))) as folder:
+        _check_output(computed.directory, output, overwrite=computed.overwrite)  # again, since it is locked
+        write(computed.config, folder / CONFIG_NAME)
+        computed.text.save(folder)
+        with CheckpointManager(folder) as manager:
+            name = manager.write(computed.contents).name
+        open_model(folder, checkpoint=name, weights="raw")
+    return AveragedModel(output, name, computed.weights, computed.averaged)
 
 
 def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tuple[Contents, str]:
@@ -218,10 +218,8 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{output}: the average must not replace the run that it is made of: choose another -o")
     if output.exists() and not output.is_dir():
         raise CheckpointError(f"{output}: must be a directory to write the average to, got a file: choose another -o")
-    try:
-        names = {path.name for path in output.iterdir()} if output.exists() else set()
-    except OSError as error:
-        raise CheckpointError(f"{output}: cannot be read: {error.strerror}") from error
+    check_place(output, directory)
+    names = _names_in(output)
     if names - {LOCK_NAME} and not names & {CONFIG_NAME, checkpoints_folder(output).name}:
         raise CheckpointError(f"{output}: holds files that are no model: choose another -o")
     if not overwrite and names - {LOCK_NAME} and not _is_average_of(directory, output):
@@ -231,7 +229,17 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         )
 
 
+def _names_in(output: Path) -> set[str]:
+    try:
+        return {path.name for path in output.iterdir()} if output.exists() else set()
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot be read: {error.strerror}") from error
+
+
 def _is_average_of(directory: Path, output: Path) -> bool:
+    """Return whether all that lies there is an average, and not what was made of one."""
+    if (output / REPORT_NAME).exists():
+        return False
     folder = checkpoints_folder(output)
     names = checkpoint_names(folder)
     try:
@@ -239,33 +247,6 @@ def _is_average_of(directory: Path, output: Path) -> bool:
     except (CheckpointError, KeyError, TypeError):
         return False
     return bool(origins) and all(Path(origin).resolve() == directory.resolve() for origin in origins)
-
-
-def _write(computed: ComputedAverage, manager: CheckpointManager) -> Path:
-    from nmt.inference.opening import open_model
-    from nmt.recipes.earlier_run import delete_run
-
-    output = computed.output
-    if computed.overwrite:
-        delete_run(output)
-    write(computed.config, output / CONFIG_NAME)
-    computed.text.save(output)
-    path = manager.write(computed.contents)
-    try:
-        open_model(output, checkpoint=path.name, weights="raw")
-    except CheckpointError:
-        _keep(path.parent, [name for name in checkpoint_names(path.parent) if name != path.name])
-        raise
-    _keep(path.parent, [path.name])
-    return path
-
-
-def _keep(folder: Path, names: Sequence[str]) -> None:
-    """Remove all checkpoints but these."""
-    for name in checkpoint_names(folder):
-        if name not in names:
-            remove_checkpoint(folder / name)
-    write_index(folder, scan_index(folder))
 
 
 def _too_few(directory: PathLike, count: int, what: str, names: Sequence[str]) -> CheckpointError:

@@ -9,10 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmt.atomic_files import recover_directory
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
 from nmt.inference.model_directory import read_settings
+from nmt.recipes.output_directory import check_not_among_checkpoints
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 
@@ -72,6 +74,8 @@ def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = Fal
     from nmt.serving.output import check_output
 
     check_exportable(read_settings(directory))
+    check_not_among_checkpoints(_full(output))
+    recover_directory(_full(output))
     load_package()
     check_output(_full(output), overwrite=overwrite)
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.atomic_files import new_directory
-from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import Config, changed_settings, load, write
-from nmt.errors import CheckpointError, ConfigError
+from nmt.errors import ConfigError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.recipes.average import FACT as AVERAGE_FACT
 from nmt.recipes.earlier_run import REPORT_NAME
 from nmt.recipes.new_vocabulary import SideFiles
+from nmt.recipes.output_directory import check_place, output_directory
 from nmt.recipes.text_measure import TextMeasure, measure_text
 from nmt.text import SentencePieceTokenizer, TextPair
 from nmt.text.comparison import VocabularyDifference, compare_vocabularies
@@ -89,7 +88,7 @@ def plan_update(
         overwrite: replace what an earlier update wrote to `output`.
 
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or the output would lie in it or among checkpoints.
         ConfigError: a setting may not change, or the output is in the way.
         DataError: tokenizers or text cannot be read.
     """
@@ -146,7 +145,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     contents = change_vocabulary(
         replace(contents, score=None, state=state, facts=_facts(planned, info.name, contents.facts)), sides
     )
-    with _new_directory(planned.output, overwrite=planned.overwrite) as folder:
+    with output_directory(planned.output, overwrite=planned.overwrite) as folder:
         write(planned.settings, folder / CONFIG_NAME)
         planned.new.save(folder)
         with CheckpointManager(folder) as manager:
@@ -224,6 +223,7 @@ def _differences(old: TextPair, new: TextPair) -> dict[str, VocabularyDifference
 def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
     if output.resolve() == directory.resolve():
         raise ConfigError(f"{output}: the model must stay as it is: choose another directory with -o")
+    check_place(output, directory)
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output / REPORT_NAME).is_file():
@@ -233,18 +233,23 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
 
 
 def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of the new checkpoint, with which a training goes on; another corpus has no hash yet."""
+    """Return the facts of the new checkpoint, with which a training goes on; another corpus has no hash yet.
+
+    What the model before was the average of is said of that model: the new one is no average.
+    """
     from nmt.recipes.train import config_hash
 
     same_corpus = load(planned.directory / CONFIG_NAME).data.train == planned.settings.data.train
+    left_out = {AVERAGE_FACT} if same_corpus else {AVERAGE_FACT, "data_hash"}
     return {
-        **{key: value for key, value in before.items() if same_corpus or key != "data_hash"},
+        **{key: value for key, value in before.items() if key not in left_out},
         "config_hash": config_hash(planned.settings),
         "tokenizers": planned.new.fingerprints,
         "vocabulary_update_of": {
             "model_directory": str(planned.directory),
             "checkpoint": checkpoint,
             "tokenizers": planned.old.fingerprints,
+            **({AVERAGE_FACT: before[AVERAGE_FACT]} if AVERAGE_FACT in before else {}),
         },
     }
 
@@ -267,18 +272,3 @@ def _state_to_go_on_with(before: Mapping[str, Any]) -> dict[str, Any]:
         validated_update=0,
         pending=Pending(),
     ).to_json()
-
-
-@contextmanager
-def _new_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder that becomes the output when all went well, unless somebody trains in what it would replace."""
-    lock = DirectoryLock(output)
-    try:
-        if overwrite and output.exists():
-            lock.acquire()
-        with new_directory(output, overwrite=overwrite) as folder:
-            yield folder
-    except OSError as error:
-        raise CheckpointError(f"{output}: cannot be written: {error.strerror}") from error
-    finally:
-        lock.release()

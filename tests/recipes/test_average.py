@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import nmt.inference.opening
 from nmt.checkpoint.folder import checkpoint_names
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.errors import CheckpointError
@@ -63,19 +64,66 @@ def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
 
 
 def test_an_output_that_cannot_be_written_is_said(run):
+    (run.parent / "file").write_text("")
     with pytest.raises(CheckpointError, match="mean: cannot be written: Not a directory"):
-        average(run, [FIRST], output=run / "config.yaml/mean")
+        average(run, [FIRST], output=run.parent / "file/mean")
 
 
-def test_whoever_gets_there_first_is_left_alone(run, monkeypatch):
+def test_whoever_gets_there_first_is_left_alone(run):
     computed = compute_average(run, [FIRST])
-
-    def too_late(lock):
-        lock.directory.mkdir()
-        (lock.directory / "config.yaml").write_text("theirs")
-        raise CheckpointError("another training writes here")
-
-    monkeypatch.setattr(DirectoryLock, "acquire", too_late)
+    computed.output.mkdir()
+    (computed.output / "config.yaml").write_text("theirs")
+    with pytest.raises(CheckpointError, match="exists, and is no earlier average"):
+        write_average(computed)
+    lock = DirectoryLock(computed.output)
+    lock.acquire()
     with pytest.raises(CheckpointError, match="another training writes here"):
         write_average(computed)
+    lock.release()
     assert (computed.output / "config.yaml").read_text() == "theirs"
+
+
+def test_an_average_appears_whole(run, monkeypatch):
+    output, load = run.with_name("run-average"), nmt.inference.opening.open_model
+    seen = []
+
+    def look(*arguments, **settings):
+        seen.append((output.exists(), checkpoint_names(output / "checkpoints")))
+        return load(*arguments, **settings)
+
+    monkeypatch.setattr(nmt.inference.opening, "open_model", look)
+    average(run, [FIRST])
+    average(run, [SECOND])
+    assert seen == [(False, []), (True, [FIRST])]
+    assert checkpoint_names(output / "checkpoints") == [SECOND]
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run", "run-average"]
+
+
+def test_what_was_made_of_an_average_is_none(run):
+    output = run.with_name("run-average")
+    average(run, [FIRST])
+    (output / "vocabulary_update.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="run-average: exists, and is no earlier average"):
+        average(run, [SECOND])
+    assert checkpoint_names(output / "checkpoints") == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("run/checkpoints/update-00000099", "must not lie among the checkpoints in .*run/checkpoints: choose another"),
+        ("run/sub/deep", "must not lie in the model directory .*run: choose another -o"),
+        ("link/sub", "must not lie in the model directory .*run: choose another -o"),
+        ("other/checkpoints", "must not lie among the checkpoints in .*other/checkpoints: choose another -o"),
+        ("other/checkpoints/new", "must not lie among the checkpoints in .*other/checkpoints: choose another -o"),
+        (".", "must not hold the model directory .*run: choose another -o"),
+    ],
+)
+def test_a_place_where_an_average_would_do_harm_is_refused(run, place, message):
+    (run.parent / "link").symlink_to(run)
+    (run.parent / "other" / "checkpoints").mkdir(parents=True)
+    (run.parent / "other" / "config.yaml").write_text("")
+    before = sorted(run.parent.rglob("*"))
+    with pytest.raises(CheckpointError, match=message):
+        average(run, [FIRST], output=run.parent / place, overwrite=True)
+    assert sorted(run.parent.rglob("*")) == before

@@ -14,6 +14,7 @@ from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
+from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.earlier_run import REPORT_NAME
 from nmt.recipes.new_vocabulary import (
@@ -205,8 +206,13 @@ def test_only_an_earlier_update_is_replaced(trained, extend, tmp_path):
     choose = partial(extended_text, corpora=trained.corpora)
     with pytest.raises(ConfigError, match="run: the model must stay as it is"):
         plan_update(trained.run, choose, output=trained.folder / "." / "run", overwrite=True)
-    with pytest.raises(ConfigError, match=r"updated\d: exists, and was not written by update-vocab"):
-        plan_update(trained.run, choose, output=trained.folder, overwrite=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="other: exists, and was not written by update-vocab"):
+        plan_update(trained.run, choose, output=tmp_path / "other", overwrite=True)
+    for place, message in ((trained.folder, "must not hold"), (trained.run / "sub", "must not lie in")):
+        with pytest.raises(CheckpointError, match=f"{message} the model directory .*run: choose another -o"):
+            plan_update(trained.run, choose, output=place, overwrite=True)
     extend("training.max_updates=7")
     with pytest.raises(ConfigError, match="new: exists already: choose another directory with -o, or replace it"):
         extend()
@@ -216,9 +222,24 @@ def test_only_an_earlier_update_is_replaced(trained, extend, tmp_path):
         extend(overwrite=True)
     lock.release()
     assert load(tmp_path / "new" / "config.yaml").training.max_updates == 7
+    (tmp_path / "new" / "notes.txt").write_text("mine")
     extend("training.max_updates=8", overwrite=True)
     assert load(tmp_path / "new" / "config.yaml").training.max_updates == 8
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "other"]
+
+
+def test_an_average_with_another_vocabulary_is_no_average(trained, tmp_path):
+    averaged = average(trained.run, ["update-00000003"], output=tmp_path / "average").directory
+    planned = plan_update(averaged, partial(extended_text, corpora=trained.corpora), output=tmp_path / "new")
+    facts = read_contents(update_vocabulary(planned).directory).contents.facts
+    assert "average_of" not in facts
+    assert facts["vocabulary_update_of"]["average_of"]["directory"] == str(trained.run)
+    shutil.copytree(tmp_path / "new", tmp_path / "without-report")
+    (tmp_path / "without-report" / REPORT_NAME).unlink()
+    for name in ("new", "without-report"):
+        with pytest.raises(CheckpointError, match=f"{name}: exists, and is no earlier average"):
+            average(trained.run, ["update-00000003"], output=tmp_path / name)
 
 
 def test_a_directory_that_does_not_open_never_appears(trained, extend, tmp_path, monkeypatch):

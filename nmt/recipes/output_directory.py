@@ -1,0 +1,78 @@
+"""The model directory that a verb makes of another: it appears whole, and where it harms nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nmt.atomic_files import new_directory, recover_directory
+from nmt.checkpoint.folder import FOLDER, checkpoint_names
+from nmt.checkpoint.lock import DirectoryLock
+from nmt.errors import CheckpointError
+from nmt.inference.model_directory import CONFIG_NAME
+from nmt.recipes.earlier_run import foreign_files
+
+
+def check_place(output: Path, directory: Path) -> None:
+    """Refuse to write a model directory into the one that it is made of, around it, or among checkpoints.
+
+    Where a killed process left the output half replaced, that is put right first.
+
+    Raises:
+        CheckpointError: saying what is in the way.
+    """
+    check_not_among_checkpoints(output)
+    place, run = output.resolve(), directory.resolve()
+    if place != run and place.is_relative_to(run):
+        raise CheckpointError(f"{output}: must not lie in the model directory {directory}: choose another -o")
+    if place != run and run.is_relative_to(place):
+        raise CheckpointError(f"{output}: must not hold the model directory {directory}: choose another -o")
+    recover_directory(place)
+
+
+def check_not_among_checkpoints(output: Path) -> None:
+    """Refuse to write where a model directory keeps its checkpoints.
+
+    Raises:
+        CheckpointError: naming the folder.
+    """
+    place = output.resolve()
+    for folder in (place, *place.parents):
+        if folder.name == FOLDER and (checkpoint_names(folder) or (folder.parent / CONFIG_NAME).is_file()):
+            raise CheckpointError(f"{output}: must not lie among the checkpoints in {folder}: choose another -o")
+
+
+@contextmanager
+def output_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder that becomes the output when all went well, unless somebody trains in what it would replace.
+
+    What others keep in a directory that is replaced is copied into the new one.
+
+    Raises:
+        CheckpointError: the output cannot be written, or another process writes there.
+    """
+    place, lock = output.resolve(), DirectoryLock(output)
+    try:
+        if overwrite and output.exists():
+            lock.acquire()
+        with new_directory(place, overwrite=overwrite) as folder:
+            yield folder
+            if lock.held:
+                _copy_foreign(place, folder)
+                lock.verify()
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        lock.release()
+
+
+def _copy_foreign(old: Path, new: Path) -> None:
+    for path in foreign_files(old):
+        copy = new / path.relative_to(old)
+        copy.parent.mkdir(exist_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, copy, symlinks=True)
+        else:
+            shutil.copy2(path, copy, follow_symlinks=False)
