@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nmt.checkpoint.json_files import is_count, is_number
 from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
+from nmt.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,34 @@ class Contents:
         """The arrays of each file."""
         parts = {MODEL: self.model, AVERAGE: self.average, OPTIMIZER: self.optimizer}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def check_contents(contents: Contents) -> None:
+    """Refuse what could be written, but would not be read again.
+
+    Raises:
+        CheckpointError: update or score are no such numbers, the state is of another update, or the moving average is
+            of variables that the model does not have.
+    """
+    if not is_count(contents.update):
+        raise CheckpointError(f"update must be a whole number of 0 or more, got {contents.update!r}")
+    if contents.score is not None and not is_number(contents.score):
+        raise CheckpointError(f"score must be a finite number or None, got {contents.score!r}")
+    if not is_of_update(contents.state, contents.update):
+        raise CheckpointError(
+            f"the state must be of update {contents.update}, as its checkpoint, got {contents.state['update']!r}"
+        )
+    shapes = {path: array.shape for path, array in contents.model.items()}
+    strangers = [path for path, array in (contents.average or {}).items() if shapes.get(path) != array.shape]
+    if strangers:
+        raise CheckpointError(
+            f"a moving average must be of variables of the model, of their shapes, got {', '.join(strangers)}"
+        )
+
+
+def is_of_update(state: Mapping[str, Any], update: int) -> bool:
+    """Return whether the state of a run, if it tells its update, tells this one."""
+    return "update" not in state or (is_count(state["update"]) and state["update"] == update)
 
 
 def slot_variable(slot: str, variables: Iterable[str]) -> str | None:

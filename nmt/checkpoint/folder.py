@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nmt.atomic_files import TEMPORARY_SUFFIX, sync_folder, temporary_path
 from nmt.checkpoint.arrays import read_arrays, write_arrays
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.contents import Contents, is_of_update
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file, write_file
 from nmt.checkpoint.manifest import (
     AVERAGE,
@@ -132,12 +133,26 @@ def read_checkpoint(path: Path) -> Contents:
         model=arrays[MODEL],
         average=arrays.get(AVERAGE),
         optimizer=arrays.get(OPTIMIZER),
-        state=parse_json(path / STATE, read_file(path / STATE, manifest.files[STATE])),
+        state=read_state(path, manifest),
         tie_groups=manifest.tie_groups,
         variables=manifest.variables,
         optimizer_class=manifest.optimizer,
         facts=manifest.facts,
     )
+
+
+def read_state(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """Read the state of the run in a checkpoint; where it tells the update, that must be the checkpoint's.
+
+    Raises:
+        DamagedCheckpointError: it is missing, cut short, changed or of another update.
+    """
+    state = parse_json(path / STATE, read_file(path / STATE, manifest.files[STATE]))
+    if not is_of_update(state, manifest.update):
+        raise DamagedCheckpointError(
+            f"{path / STATE}: is of update {state['update']!r}, but the checkpoint of {manifest.update}"
+        )
+    return state
 
 
 def read_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

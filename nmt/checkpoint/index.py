@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from nmt.atomic_files import replace_file
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, update_of
+from nmt.checkpoint.json_files import is_number
 from nmt.checkpoint.manifest import (
     AVERAGE,
     FORMAT_VERSION,
@@ -177,6 +177,8 @@ def describe_checkpoint(path: Path, score: float | None, weights: str | None = N
 
 
 def _score(value: object) -> float | None:
-    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-        raise TypeError(f"a score must be a number, got {value!r}")
-    return None if value is None else float(value)
+    if value is None:
+        return None
+    if not (isinstance(value, int | float) and is_number(value)):
+        raise TypeError(f"a score must be a finite number, got {value!r:.40}")
+    return float(value)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeGuard
 
 
 def strict_json(content: bytes) -> Any:
@@ -22,7 +24,34 @@ def strict_json(content: bytes) -> Any:
 
 def is_count(value: object) -> bool:
     """Return whether a JSON value is a whole number of 0 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return is_whole(value) and value >= 0
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Return whether a JSON value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a JSON value is a number that fits a finite float; 10**400 does not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def refuse_stray_keys(value: object) -> None:
+    """Look for keys that are no text, however deep: JSON would make texts of them that may be there already.
+
+    Raises:
+        TypeError: there is one.
+    """
+    if isinstance(value, Mapping):
+        stray = [key for key in value if not isinstance(key, str)]
+        if stray:
+            raise TypeError(f"a name must be a text, got {stray[0]!r}")
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        refuse_stray_keys(part)
 
 
 def _refuse(word: str) -> NoReturn:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.contents import Contents, check_contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import (
     checkpoint_name,
@@ -27,6 +28,7 @@ from nmt.checkpoint.folder import (
     write_checkpoint,
 )
 from nmt.checkpoint.index import read_index, scan_index, write_index
+from nmt.checkpoint.json_files import is_number
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
 from nmt.checkpoint.retie import TieChange, check_rule, retie
@@ -147,24 +149,26 @@ class CheckpointManager:
             average: moving average of the weights, by role path.
             state: what else the run needs to go on, as JSON values.
             facts: what the manifest records besides, as JSON values.
-            score: of the validation after this update, higher is better.
+            score: of the validation after this update, higher is better; one that is not finite is kept as none.
 
         Returns:
             The folder of the checkpoint.
 
         Raises:
-            CheckpointError: it could not be written; the checkpoints before are intact.
+            CheckpointError: it could not be written, or would not be read again: an update below 0, a score that is no
+                number, names that are no texts, averages of other variables. The checkpoints before are intact.
         """
-        return self.write(self._contents(update, model, optimizer, average, state, facts, score))
+        return self._write(self._contents(update, model, optimizer, average, state, facts, score))
 
     def write(self, contents: Contents) -> Path:
         """Write a checkpoint that was read or computed elsewhere, as `save` does.
 
         Raises:
-            CheckpointError: it could not be written; the checkpoints before are intact.
+            CheckpointError: it could not be written, or would not be read again; the checkpoints before are intact.
         """
         self._require_lock()
         self.wait()
+        check_contents(contents)
         return self._write(contents)
 
     def save_in_background(
@@ -272,9 +276,9 @@ class CheckpointManager:
         self.wait()
         parts = _parts(model, optimizer, average)
         arrays = dict(zip(parts, self._snapshot.copy(parts.values()), strict=True))
-        return Contents(
+        contents = Contents(
             update=update,
-            score=None if score is None or not math.isfinite(score) else float(score),
+            score=_kept_score(score),
             model=arrays[MODEL],
             average=arrays.get(AVERAGE),
             optimizer=arrays.get(OPTIMIZER),
@@ -284,6 +288,8 @@ class CheckpointManager:
             optimizer_class=None if optimizer is None else optimizer_class(optimizer),
             facts=dict(facts or {}),
         )
+        check_contents(contents)
+        return contents
 
     def _write(self, contents: Contents) -> Path:
         try:
@@ -309,6 +315,14 @@ class CheckpointManager:
         if not self._lock.held:
             raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
         self._lock.verify()
+
+
+def _kept_score(score: float | None) -> float | None:
+    """Return a score as it is kept: one that is not finite as none, and what is no number at all as it is."""
+    value: Any = score.item() if isinstance(score, np.generic) else score
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return float(value) if is_number(value) else value
 
 
 def _parts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file
-from nmt.checkpoint.json_files import is_count, strict_json
+from nmt.checkpoint.json_files import is_count, is_number, refuse_stray_keys, strict_json
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -53,9 +54,14 @@ class Manifest:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Return the JSON file, which holds a hash of the rest of itself."""
+        """Return the JSON file, which holds a hash of the rest of itself.
+
+        Raises:
+            CheckpointError: a value is no JSON value.
+        """
         files = {name: record._asdict() for name, record in self.files.items()}
         values = {"format_version": FORMAT_VERSION, **asdict(self), "files": files}
+        json_bytes(values)  # refuses what would have another hash when it is read
         return json_bytes({**values, "sha256": _own_hash(values)})
 
 
@@ -96,7 +102,7 @@ def _check_fields(path: Path, manifest: Manifest) -> None:
         name
         for name, right in (
             ("update", is_count(manifest.update)),
-            ("score", manifest.score is None or isinstance(manifest.score, int | float)),
+            ("score", manifest.score is None or is_number(manifest.score)),
             ("files", all(_is_record(record) for record in manifest.files.values())),
             ("tie_groups", all(_is_group(group) for group in manifest.tie_groups)),
             ("variables", _is_mapping(manifest.variables) and all(map(_is_variable, manifest.variables.values()))),
@@ -108,6 +114,10 @@ def _check_fields(path: Path, manifest: Manifest) -> None:
     ]
     if wrong:
         raise DamagedCheckpointError(f"{path}: is no manifest: {', '.join(wrong)} cannot be what it says")
+    places = Counter(role for group in manifest.tie_groups for role in group["roles"])
+    twice = [role for role, count in places.items() if count > 1]
+    if twice:
+        raise DamagedCheckpointError(f"{path}: each role must be in one tie, and once, but not so {', '.join(twice)}")
 
 
 def _is_mapping(value: object) -> bool:
@@ -171,11 +181,12 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
     """Return a mapping as an indented JSON file.
 
     Raises:
-        CheckpointError: a value is no JSON value; a number that is not finite is none.
+        CheckpointError: a value is no JSON value, as a number that is not finite, or a name is no text.
     """
     try:
+        refuse_stray_keys(values)
         return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"a checkpoint can only keep finite numbers, texts, lists and mappings: {error}"
         ) from error

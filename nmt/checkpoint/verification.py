@@ -11,7 +11,7 @@ import numpy as np
 from nmt.checkpoint.arrays import read_arrays
 from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file
-from nmt.checkpoint.folder import checkpoint_names, update_of
+from nmt.checkpoint.folder import checkpoint_names, read_state, update_of
 from nmt.checkpoint.index import INDEX, Index
 from nmt.checkpoint.manifest import (
     AVERAGE,
@@ -98,7 +98,6 @@ def verify_index(folder: Path) -> list[str]:
 
 def tie_problems(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts itself in the ties of a checkpoint."""
-    owners: dict[str, str] = {}
     for group in manifest.tie_groups:
         name, roles, variable = group["name"], group["roles"], group["variable"]
         if len(set(roles)) < 2 or roles[0] != variable:
@@ -110,9 +109,6 @@ def tie_problems(manifest: Manifest) -> Iterator[str]:
         for role in roles:
             if role != variable and role in manifest.variables:
                 yield f"{role} is tied to {variable}, but is listed as a variable of its own"
-            if role in owners:
-                yield f"{role} is in two ties, {owners[role]} and {name}"
-            owners[role] = name
 
 
 def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:
@@ -128,7 +124,7 @@ def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:
 
 def _file_problems(path: Path, name: str, manifest: Manifest) -> Iterator[str]:
     if name == STATE:
-        parse_json(path / name, read_file(path / name, manifest.files[name]))
+        read_state(path, manifest)
         return
     arrays = read_arrays(path / name, manifest.files[name])
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from nmt.checkpoint.json_files import is_count, is_number, is_whole
 from nmt.errors import CheckpointError
 
 
@@ -71,12 +73,43 @@ class TrainingState:
         """Return the state that `to_json` wrote.
 
         Raises:
-            CheckpointError: if another version of the toolkit wrote it.
+            CheckpointError: if another version of the toolkit wrote it, or it was changed by hand.
         """
         try:
-            return replace(cls(**values), pending=Pending(**values["pending"]))
+            state = replace(cls(**values), pending=Pending(**values["pending"]))
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the state of the run was saved by another version of nmt ({error}): go on with that version, or "
                 "start anew with --overwrite"
             ) from error
+        wrong = [*_wrong_fields(state), *(f"pending.{name}" for name in _wrong_fields(state.pending))]
+        if wrong:
+            raise CheckpointError(
+                f"the state of the run is damaged, as {', '.join(wrong)} cannot be what it says: go back to a "
+                "checkpoint before, or start anew with --overwrite"
+            )
+        return state
+
+
+def _wrong_fields(values: TrainingState | Pending) -> list[str]:
+    """Return the fields that hold what their type does not allow."""
+    return [field.name for field in fields(values) if not _ALLOWED[str(field.type)](getattr(values, field.name))]
+
+
+def _is_random_state(value: object) -> bool:
+    """Return whether this is a list of whole numbers for each seed generator; which fit it knows."""
+    return isinstance(value, dict) and all(
+        isinstance(numbers, list) and all(map(is_whole, numbers)) for numbers in value.values()
+    )
+
+
+_ALLOWED: dict[str, Callable[[object], bool]] = {
+    "int": is_count,
+    "float": is_number,
+    "float | None": lambda value: value is None or is_number(value),
+    "str": lambda value: isinstance(value, str),
+    "dict[str, list[int]]": _is_random_state,
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "Pending": lambda value: isinstance(value, Pending),
+}
+"""What the fields of a state may hold, by the type they are declared with."""

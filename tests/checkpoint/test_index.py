@@ -53,7 +53,16 @@ def test_the_file_tells_latest_best_and_scores(tmp_path):
     }
 
 
-BROKEN = (None, "", "{", "[]", '{"format_version": 1}', '{"format_version": 1, "scores": {"x": {"score": "y"}}}')
+BROKEN = (
+    None,
+    "",
+    "{",
+    "[]",
+    '{"format_version": 1}',
+    '{"format_version": 1, "scores": {"x": {"score": "y"}}}',
+    '{"format_version": 1, "best": null, "scores": {"x": {"score": true}}}',
+    f'{{"format_version": 1, "best": null, "scores": {{"update-00000001": {{"score": {10**400}}}}}}}',
+)
 
 
 @pytest.mark.parametrize("broken", BROKEN)

@@ -1,16 +1,18 @@
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 from nmt.checkpoint import folder as folder_module
-from nmt.checkpoint.folder import checkpoint_names
+from nmt.checkpoint.folder import checkpoint_names, write_checkpoint
 from nmt.checkpoint.index import list_checkpoints, read_index
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
+from nmt.checkpoint.reader import read_contents
 from nmt.errors import CheckpointError
 from nmt.training.average import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles
@@ -236,6 +238,50 @@ def test_state_that_is_no_json_is_refused_and_leaves_nothing(manager, small_mode
     with pytest.raises(CheckpointError, match="only keep finite numbers"):
         manager.save(1, model=small_model(), state={"score": float("inf")})
     assert list(manager.folder.iterdir()) == []
+
+
+NOT_KEPT = [
+    ({"update": -1}, "update must be a whole number of 0 or more, got -1"),
+    ({"update": True}, "update must be a whole number of 0 or more, got True"),
+    ({"update": 1.5}, "update must be a whole number of 0 or more, got 1.5"),
+    ({"update": "x"}, "update must be a whole number of 0 or more, got 'x'"),
+    ({"update": None}, "update must be a whole number of 0 or more, got None"),
+    ({"score": "x"}, "score must be a finite number or None, got 'x'"),
+    ({"score": True}, "score must be a finite number or None, got True"),
+    ({"score": 10**400}, "score must be a finite number or None, got 1000"),
+    ({"facts": {2: 1, 10: 1}}, "only keep .* a name must be a text, got 2"),
+    ({"facts": {1: 1, "a": 2}}, "only keep .* a name must be a text, got 1"),
+    ({"state": {1: 1, "1": 2}}, "only keep .* a name must be a text, got 1"),
+    ({"state": {"update": 4}}, "the state must be of update 1, as its checkpoint, got 4"),
+    ({"average": {"dense/kernels": np.ones((3, 4))}}, "be of variables of the model, .*, got dense/kernels$"),
+    ({"average": {"dense/kernel": np.ones((4, 3))}}, "be of variables of the model, .*, got dense/kernel$"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "problem"), NOT_KEPT)
+def test_what_would_not_be_read_again_is_not_written(manager, small_model, arguments, problem):
+    arguments = {"update": 1, "model": small_model(), **arguments}
+    if "average" in arguments:
+        arguments["average"] = {path: keras.Variable(value) for path, value in arguments["average"].items()}
+    manager.save(0, model=arguments["model"], score=np.float32(0.5))
+    with pytest.raises(CheckpointError, match=problem):
+        manager.save(arguments.pop("update"), **arguments)
+    assert {path.name for path in manager.folder.iterdir()} == {"update-00000000", "index.json"}
+    assert manager.restore(arguments["model"]).name == "update-00000000"
+    contents = read_contents(manager.directory).contents
+    assert contents.score == 0.5
+    with pytest.raises(CheckpointError, match="update must be"):
+        manager.write(replace(contents, update=-1))
+
+
+def test_a_state_of_another_update_is_damage(manager, small_model):
+    """Whoever changes a file can make all hashes fit; the run would go on from elsewhere."""
+    model = small_model()
+    manager.save(1, model=model, state={"update": 1})
+    contents = read_contents(manager.directory).contents
+    write_checkpoint(manager.folder, replace(contents, update=2))
+    assert manager.restore(model).name == "update-00000001"
+    assert (manager.folder / "update-00000002.damaged").is_dir()
 
 
 def test_only_who_holds_the_lock_writes(tmp_path, small_model):

@@ -7,11 +7,12 @@ from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord
 from nmt.checkpoint.manifest import FORMAT_VERSION, Manifest, _own_hash, installed_versions, read_manifest
 from nmt.errors import CheckpointError
 
+TIE = {"name": "a=b", "roles": ["a/x", "b/x"], "variable": "a/x", "shape": [3, 5]}
 MANIFEST = Manifest(
     update=12,
     score=31.25,
     files={"model.safetensors": FileRecord("ab" * 32, 7), "state.json": FileRecord("cd" * 32, 5)},
-    tie_groups=({"name": "a=b", "roles": ["a/x", "b/x"], "variable": "a/x", "shape": [3, 5]},),
+    tie_groups=(TIE,),
     variables={"a/x": {"shape": [3, 5], "dtype": "float32"}},
     optimizer="Adam",
     versions=installed_versions(),
@@ -99,6 +100,8 @@ WRONG_FIELDS = (
     {"update": -1},
     {"update": True},
     {"score": "high"},
+    {"score": True},
+    {"score": 10**400},
     {"files": {"state.json": {"sha256": 5, "size": 7}}},
     {"files": {"state.json": {"sha256": "ab", "size": "7"}}},
     {"tie_groups": [{"name": "a=b"}]},
@@ -112,3 +115,23 @@ def test_fields_that_cannot_be_what_they_say_are_named(stored, changes):
     rewrite(stored, **changes)
     with pytest.raises(DamagedCheckpointError, match=f"is no manifest: {next(iter(changes))} cannot be"):
         read_manifest(stored)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [TIE, TIE],
+        [TIE, {**TIE, "name": "b=c", "roles": ["c/x", "b/x"], "variable": "c/x"}],
+        [{**TIE, "roles": ["b/x"] * 2}],
+    ],
+)
+def test_a_role_listed_twice_is_damage(stored, groups):
+    rewrite(stored, tie_groups=groups)
+    with pytest.raises(DamagedCheckpointError, match=r"each role must be in one tie, and once, but not so .*b/x$"):
+        read_manifest(stored)
+
+
+@pytest.mark.parametrize("facts", [{2: 1, 10: 1}, {1: 1, "a": 2}, {"a": [{"b": {None: 1}}]}, {"a": object()}])
+def test_facts_that_would_be_others_when_read_are_refused(facts):
+    with pytest.raises(CheckpointError, match="a checkpoint can only keep"):
+        Manifest(update=1, score=None, files={}, facts=facts).to_bytes()

@@ -90,7 +90,8 @@ UNTIED = {**GOOD.variables, "b/w": {"shape": [2, 3], "dtype": "float32"}}
         ({"tie_groups": ({**TIE, "roles": ["a/w"]},)}, "the tie a=b must have two roles or more"),
         ({"tie_groups": ({**TIE, "shape": [3, 2]},)}, "the tie a=b is of another shape than its variable a/w"),
         ({"tie_groups": ({**TIE, "roles": ["c", "d"], "variable": "c"},)}, "of the variable c, which is not listed"),
-        ({"tie_groups": (TIE, {**TIE, "name": "z"})}, "b/w is in two ties, a=b and z"),
+        ({"tie_groups": (TIE, {**TIE, "name": "z"})}, "each role must be in one tie, and once, but not so a/w, b/w"),
+        ({"state": {"update": 3}}, "state.json: is of update 3, but the checkpoint of 7"),
         ({"tie_groups": ({"name": "a=b"},)}, "manifest.json: "),
     ],
 )

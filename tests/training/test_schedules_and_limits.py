@@ -1,8 +1,10 @@
+import json
 import math
 from dataclasses import replace
 
 import pytest
 
+from nmt.errors import CheckpointError
 from nmt.training.limits import Limits
 from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule
 from nmt.training.state import Pending, TrainingState
@@ -63,3 +65,31 @@ def test_time_left_is_that_of_the_nearest_limit():
 def test_the_state_survives_json():
     state = TrainingState(update=3, random={"a": [1, 2]}, best_score=-1.5, pending=Pending(loss=math.pi, tokens=7))
     assert TrainingState.from_json(state.to_json()) == state
+
+
+WRONG = [
+    ("update", "abc"),
+    ("update", True),
+    ("epoch", -1),
+    ("batch", 1.5),
+    ("random", 5),
+    ("random", {"a": 5}),
+    ("random", {"a": ["x"]}),
+    ("schedule", []),
+    ("metric", 3),
+    ("best_score", "x"),
+    ("best_score", 10**400),
+    ("trained_seconds", None),
+    ("pending.loss", "a"),
+    ("pending.tokens", 0.5),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_state_of_other_types_is_refused_by_name(name, value):
+    values = json.loads(json.dumps(TrainingState(random={"a": [1, 2]}).to_json()))
+    assert TrainingState.from_json(values) == TrainingState(random={"a": [1, 2]})
+    *owner, field = name.split(".")
+    (values["pending"] if owner else values)[field] = value
+    with pytest.raises(CheckpointError, match=f"the state of the run is damaged, as {name} cannot be what it says"):
+        TrainingState.from_json(values)
