@@ -24,11 +24,17 @@ def connected_layers(starts: Iterable[Any]) -> Iterator[keras.Layer]:
         starts: symbolic tensors, or layers that were called with some.
     """
     nodes = [node for start in starts for node in _nodes_of(start)]
-    found: set[int] = set()
-    for node in (*_walk(nodes, backwards=True), *_walk(nodes, backwards=False)):
-        if isinstance(node.operation, keras.Layer) and id(node.operation) not in found:
-            found.add(id(node.operation))
-            yield node.operation
+    yield from _layers_of((*_walk(nodes, backwards=True), *_walk(nodes, backwards=False)))
+
+
+def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
+    """Return the layers that each symbolic tensor, or each call of each layer, depends on, the nearest first.
+
+    Args:
+        starts: symbolic tensors, or layers that were called with some.
+    """
+    nodes = [node for start in starts for node in _nodes_of(start)]
+    return [list(_layers_of(_walk([node], backwards=True))) for node in nodes]
 
 
 def steps_between(layer: keras.Layer, target: keras.Layer) -> list[Step] | None:
@@ -75,6 +81,15 @@ def _nodes_of(start: Any) -> list[Any]:
     if history is None or history.operation is None:
         return []
     return [history.operation._inbound_nodes[history.node_index]]
+
+
+def _layers_of(nodes: Iterable[Any]) -> Iterator[keras.Layer]:
+    """Yield once every layer that was called at some nodes, in their order."""
+    found: set[int] = set()
+    for node in nodes:
+        if isinstance(node.operation, keras.Layer) and id(node.operation) not in found:
+            found.add(id(node.operation))
+            yield node.operation
 
 
 def _walk(nodes: list[Any], *, backwards: bool) -> Iterator[Any]:

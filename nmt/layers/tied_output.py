@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from nmt.layers.layer_graph import (
     connected_layers,
     follow,
     is_sharing,
+    layers_before,
     running_layer,
     shared_layers,
     steps_between,
@@ -29,6 +31,8 @@ class TieReference:
 
     config: the part of the config that says all this.
     steps: the way to it from the layers of the model: the name of one of them, and the steps below that one.
+    place: where that layer is: `before` every call of the output, only `around` it, for which one must look at all
+        layers that it is connected with, `nowhere` among these, or `unknown` where no symbolic call was made.
     layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
     in_file: whether a `.keras` file was being loaded.
     misplaced: whether that file has the embedding before the output, and none came before.
@@ -36,6 +40,7 @@ class TieReference:
 
     config: dict[str, Any]
     steps: list[Step]
+    place: str
     layer: keras.Layer
     in_file: bool
     misplaced: bool
@@ -53,9 +58,11 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     The tie survives `model.save`, `load_model`, `save_weights`, `load_weights`, `model.export`, and also
     `from_config`, `model_from_json` and `clone_model`, which keep no shared layers of their own: a copy finds the
     copy of its embedding among the layers that its inputs are connected with, by name in Functional and
-    Sequential models, also nested ones, and by place within other layers. Where it is not found, the call that
-    makes the copy raises; a copy in a wrapper such as `TimeDistributed`, which hides the connections, looks when
-    it is first asked for its weights or called. There is never a second matrix.
+    Sequential models, also nested ones, and by place within other layers. Where it is not found, or was not among
+    these layers in the original, the call that makes the copy raises; a copy in a wrapper such as
+    `TimeDistributed`, which hides the connections, looks when it is first asked for its weights or called. There
+    is never a second matrix, and never that of another embedding of the same name; only a copy of a model that was
+    never built has nothing but the name to go by.
 
     In a new process, import this module (or `nmt.layers`) before loading a model.
 
@@ -246,19 +253,23 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
 
     def _find(self, reference: TieReference, inputs: list[keras.KerasTensor]) -> bool:
         """Tie a copy made from a config to the embedding that the layers around it have, if they have it."""
-        first, *below = reference.steps
-        for layer in connected_layers([*inputs, *self._callers()]):
-            found = follow(layer, below) if layer.name == first else None
-            if found is not None and _sizes_or_none(found) == _sizes(reference.layer):
-                self.tie_to(found)
-                return True
-        return False
+        starts = [*inputs, *self._callers()]
+        if reference.place == "before":
+            nearby: Iterable[keras.Layer] = [layer for layers in layers_before(starts) for layer in layers]
+        else:
+            nearby = connected_layers(starts)
+        found = _embeddings_at(reference.steps, nearby, sizes=_sizes(reference.layer))
+        if reference.place == "nowhere" or not found or (reference.place == "around" and len(found) > 1):
+            return False
+        self.tie_to(found[0])
+        return True
 
     def _lost(self, reference: TieReference) -> CheckpointError:
         return CheckpointError(
-            f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, but its inputs "
-            f"are not connected with {'/'.join(map(str, reference.steps))!r}: build the model by the code that first "
-            "made it and load its weights, or call tie_to(embedding) in the from_config of your model"
+            f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to another "
+            "one of this name, but its inputs are not connected with "
+            f"{'/'.join(map(str, reference.steps))!r}: build the model by the code that first made it and load its "
+            "weights, or call tie_to(embedding) in the from_config of your model"
         )
 
     def _tie_config(self) -> dict[str, Any]:
@@ -268,7 +279,13 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         came_before = "shared_object_id" in layer
         if is_sharing():
             layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
-        return {"tied_to": layer, "tied_to_steps": self._steps(), "tied_to_came_before": came_before}
+        steps = self._steps()
+        return {
+            "tied_to": layer,
+            "tied_to_steps": steps,
+            "tied_to_place": self._place(steps),
+            "tied_to_came_before": came_before,
+        }
 
     def _steps(self) -> list[Step]:
         """Return the way to the embedding from the layers of the model; its name where no symbolic call shows one."""
@@ -279,14 +296,37 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
                 return [layer.name, *below]
         return [self.tied_to.name]
 
+    def _place(self, steps: list[Step]) -> str:
+        """Return where the steps lead to the embedding, and to no other: the `place` of a `TieReference`.
+
+        Layers of other models are connected, too, by a shared input or a shared layer, and no copy has them: with
+        one of these the embedding is taken for another of its name, or another one for it.
+        """
+        callers, sizes = self._callers(), _sizes(self.tied_to)
+        before = layers_before(callers)
+        if not before:
+            return "unknown"
+        if all(_embeddings_at(steps, layers, sizes=sizes) == [self.tied_to] for layers in before):
+            return "before"
+        around = _embeddings_at(steps, connected_layers(callers), sizes=sizes)
+        return "around" if around == [self.tied_to] else "nowhere"
+
+
+def _embeddings_at(steps: list[Step], layers: Iterable[keras.Layer], *, sizes: tuple[int, int]) -> list[keras.Layer]:
+    """Return once every embedding of some sizes (V, E) that the steps lead to from some layers."""
+    first, *below = steps
+    ends = [follow(layer, below) for layer in layers if layer.name == first]
+    return list({id(end): end for end in ends if end is not None and _sizes_or_none(end) == sizes}.values())
+
 
 def _read_reference(config: dict[str, Any]) -> TieReference:
-    layer, steps, shared = config["tied_to"], config["tied_to_steps"], shared_layers()
+    layer, steps, place = config["tied_to"], config["tied_to_steps"], config["tied_to_place"]
+    shared = shared_layers()
     if shared is None:
         unbuilt = {key: value for key, value in layer.items() if key != "build_config"}
-        return TieReference(config, steps, keras.saving.deserialize_keras_object(unbuilt), False, False)
+        return TieReference(config, steps, place, keras.saving.deserialize_keras_object(unbuilt), False, False)
     misplaced = config["tied_to_came_before"] and layer["shared_object_id"] not in shared
-    return TieReference(config, steps, keras.saving.deserialize_keras_object(layer), True, misplaced)
+    return TieReference(config, steps, place, keras.saving.deserialize_keras_object(layer), True, misplaced)
 
 
 def _built(layer: Any) -> keras.Layer:

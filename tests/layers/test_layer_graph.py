@@ -2,7 +2,15 @@ import keras
 import numpy as np
 from keras import layers
 
-from nmt.layers.layer_graph import connected_layers, follow, is_sharing, running_layer, shared_layers, steps_between
+from nmt.layers.layer_graph import (
+    connected_layers,
+    follow,
+    is_sharing,
+    layers_before,
+    running_layer,
+    shared_layers,
+    steps_between,
+)
 
 E, F = 6, 3
 RUNNING = []
@@ -36,6 +44,14 @@ def test_what_an_input_depends_on_comes_first_and_other_graphs_do_not_come():
     assert {layer.name for layer in connected_layers([model.inputs[0]])} == set(names)
     assert next(iter(connected_layers([model.inputs[0]]))).name == "left"
     assert list(connected_layers([keras.KerasTensor((2, E)), layers.Dense(F)])) == []
+
+
+def test_what_each_call_depends_on():
+    model = graph()
+    calls = layers_before([model.get_layer("dense")])
+    assert [[layer.name for layer in before] for before in calls] == [["dense", "elsewhere"], ["dense", "right"]]
+    assert [layer.name for layer in layers_before([model.output])[0]] == ["sum", "pair", "dense", "left", "right"]
+    assert layers_before([layers.Dense(F)]) == []
 
 
 def test_steps_lead_to_the_same_place_in_a_copy():

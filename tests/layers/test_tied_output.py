@@ -396,6 +396,71 @@ def test_a_wrapped_head_that_cannot_see_its_embedding_says_so_before_it_is_used(
             use()
 
 
+def foreign_embedding(wrap=lambda layer: layer):
+    """The output is tied to an embedding that no model has; the model has another one of the same name and size."""
+    ids = keras.Input((T,), name="ids")
+    return keras.Model(ids, wrap(TiedEmbeddingsTransposed(embedding(), name="output"))(embedding()(ids)))
+
+
+def foreign_embedding_in_a_wrapper():
+    return foreign_embedding(lambda layer: layers.TimeDistributed(layer, name="each"))
+
+
+def embedding_of_a_model_on_the_same_input():
+    foreign, ids = embedding(), keras.Input((T,), name="ids")
+    keras.Model(ids, foreign(ids))
+    return keras.Model(ids, TiedEmbeddingsTransposed(foreign, name="output")(embedding()(ids)))
+
+
+def embedding_of_a_model_on_the_same_input_within_a_layer():
+    ids = keras.Input((T,), name="ids")
+    foreign, lookup = TokensAndPositions(name="lookup"), TokensAndPositions(name="lookup")
+    keras.Model(ids, foreign(ids))
+    return keras.Model(ids, TiedEmbeddingsTransposed(foreign.tokens, name="output")(lookup(ids)))
+
+
+def output_of_another_model():
+    """The output layer is that of a model with its embedding, and plays a part in a second model."""
+    foreign, ids, others = embedding(), keras.Input((T,), name="ids"), keras.Input((T,), name="others")
+    output = TiedEmbeddingsTransposed(foreign, name="output")
+    keras.Model(others, output(foreign(others)))
+    return keras.Model(ids, output(embedding()(ids)))
+
+
+FOREIGN = [
+    foreign_embedding,
+    foreign_embedding_in_a_wrapper,
+    embedding_of_a_model_on_the_same_input,
+    embedding_of_a_model_on_the_same_input_within_a_layer,
+    output_of_another_model,
+]
+
+
+@pytest.mark.parametrize("make", FOREIGN)
+def test_another_embedding_of_the_same_name_is_never_taken(make, tmp_path):
+    model = make()
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for file_of in (model, loaded):
+        file_of.save(tmp_path / "m.keras")
+        again = keras.models.load_model(tmp_path / "m.keras")
+        assert [v.shape for v in again.weights].count((V, E)) == 2
+        np.testing.assert_allclose(outputs_of(again), outputs_of(model), atol=1e-6)
+        for copy in copies(file_of):
+            with pytest.raises(CheckpointError, match="of the same model, not to another one of this name"):
+                copy().get_config()
+
+
+def test_another_model_of_the_same_names_on_the_same_input_does_not_count(tmp_path):
+    ids = keras.Input((T,), name="ids")
+    first, second = embedding(), embedding()
+    keras.Model(ids, TiedEmbeddingsTransposed(first, name="output")(first(ids)))
+    model = keras.Model(ids, TiedEmbeddingsTransposed(second, name="output")(second(ids)))
+    model.save(tmp_path / "m.keras")
+    for copy in (*copies(model), lambda: keras.models.load_model(tmp_path / "m.keras")):
+        verify_ties(copy(), tie_groups(model))
+
+
 def test_a_renamed_embedding_is_not_replaced_by_another():
     def renamed(layer):
         config = layer.get_config()
