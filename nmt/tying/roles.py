@@ -22,35 +22,56 @@ from typing import Any
 
 import keras
 
+from nmt.errors import CheckpointError
+
 
 def variable_roles(model: keras.Layer) -> dict[str, keras.Variable]:
-    """Return the variable behind every role path, tied variables under each of their paths."""
-    return {path: value for path, value in _walk(model, "", ()) if isinstance(value, keras.Variable)}
+    """Return the variable behind every role path, tied variables under each of their paths.
+
+    Raises:
+        CheckpointError: one path leads to two variables.
+    """
+    return _by_path(model, keras.Variable)
 
 
 def named_layers(model: keras.Layer) -> dict[str, keras.Layer]:
-    """Return a model and every layer in it once, each by the first path that leads to it; the model's own is ""."""
-    named: dict[str, keras.Layer] = {}
-    seen: set[int] = set()
-    for path, value in _walk(model, "", ()):
-        if isinstance(value, keras.Layer) and id(value) not in seen:
-            seen.add(id(value))
-            named[path] = value
-    return named
+    """Return a model and every layer in it once, each by the first path that leads to it; the model's own is "".
+
+    Raises:
+        CheckpointError: one path leads to two layers.
+    """
+    return _once(_by_path(model, keras.Layer))
 
 
 def named_variables(model: keras.Layer) -> dict[str, keras.Variable]:
     """Return every weight of a model once, by its canonical role path.
 
     States of seed generators and of metrics are not weights.
+
+    Raises:
+        CheckpointError: one path leads to two variables.
     """
-    named: dict[str, keras.Variable] = {}
-    seen: set[int] = set()
-    for path, variable in variable_roles(model).items():
-        if id(variable) not in seen:
-            seen.add(id(variable))
-            named[path] = variable
-    return named
+    return _once(variable_roles(model))
+
+
+def _by_path(model: keras.Layer, kind: type) -> dict[str, Any]:
+    """Return everything of a kind below a model by its path; keys of mappings can make one path out of two."""
+    found: dict[str, Any] = {}
+    for path, value in _walk(model, "", ()):
+        if isinstance(value, kind) and found.setdefault(path, value) is not value:
+            raise CheckpointError(
+                f"a role path must lead to one {kind.__name__.lower()}, but {path!r} leads to two of this model: give "
+                "them other keys or names"
+            )
+    return found
+
+
+def _once(roles: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every value once, by its first path."""
+    first: dict[int, str] = {}
+    for path, value in roles.items():
+        first.setdefault(id(value), path)
+    return {path: roles[path] for path in first.values()}
 
 
 def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, keras.Variable | keras.Layer]]:

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from nmt.errors import CheckpointError
 from nmt.layers import TiedEmbeddingsTransposed
-from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
+from nmt.tying import named_layers, named_variables, tie_groups, variable_roles, verify_ties
 
 T, V, E, F = 5, 11, 6, 3
 
@@ -120,6 +120,38 @@ def test_every_role_is_named_and_every_variable_once(make):
     optimizer = keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
     verify_ties(model, tie_groups(model), optimizer)
+
+
+class Mapped(keras.Model):
+    """A model whose layers lie in a mapping with keys that look alike."""
+
+    def __init__(self, mapped):
+        super().__init__()
+        self.mapped = mapped
+        for value in mapped.values():
+            layer = value["b"] if isinstance(value, dict) else value
+            if not layer.built:
+                layer.build((None, T, E))
+        self.built = True
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda layer: {"a/b": layer(), "a": {"b": layer()}}, "mapped/a/b"),
+        (lambda layer: {0: layer(), "0": layer()}, "mapped/0"),
+        (lambda layer: {"a/layer": layer(), "a": layers.TimeDistributed(layer())}, "mapped/a/layer"),
+    ],
+)
+def test_two_layers_of_one_path_are_refused(make, path):
+    """A checkpoint would keep only one of both."""
+    model = Mapped(make(lambda: layers.Dense(F)))
+    with pytest.raises(CheckpointError, match=f"must lead to one variable, but '{path}/bias' leads to two"):
+        named_variables(model)
+    with pytest.raises(CheckpointError, match=f"must lead to one layer, but '{path}' leads to two"):
+        named_layers(Mapped(make(lambda: layers.Dropout(0.5))))
+    shared = layers.Dense(F)
+    assert len(named_variables(Mapped(make(lambda: shared)))) == 2  # the same one twice is no matter
 
 
 @pytest.mark.parametrize("make", [two_sided, siamese])
