@@ -164,6 +164,29 @@ class Seq2Seq(keras.Model):
         self.output_bias.assign(store["output_bias"])
         self.seed_generator.state.assign(store["random_state"])
 
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Load a file of weights as every Keras model does, but whole or not at all.
+
+        Keras goes on to the other layers when one does not fit, and raises at the end.
+
+        Args:
+            filepath: as for `keras.Model.load_weights`.
+            skip_mismatch: whether to leave out what does not fit, with a warning.
+            **kwargs: as for `keras.Model.load_weights`.
+
+        Raises:
+            ValueError: the file does not fit, in its ties or its shapes; the model is as it was.
+        """
+        optimizer = getattr(self, "optimizer", None)
+        variables = [*self.variables, *(optimizer.variables if optimizer is not None else ())]
+        before = [np.array(variable) for variable in variables]
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        except Exception:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            raise
+
     def declared_ties(self) -> list[TieGroup]:
         """Return the ties that the setting asks for, whatever the variables are; `verify_ties` compares them."""
         roles = TIED_ROLES[self.tie_embeddings]

@@ -59,6 +59,21 @@ def test_a_tie_is_one_variable_one_slot_and_fewer_parameters(build, both_kinds, 
     )
 
 
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_weights_of_other_ties_change_nothing(build, both_kinds, suffix, tmp_path):
+    other, model = build(both_kinds, "none", seed=4), build(both_kinds, "all")
+    for compiled in (other, model):
+        compiled.compile(keras.optimizers.Adam(), "mse", run_eagerly=True, jit_compile=False)
+        compiled.optimizer.build(compiled.trainable_variables)
+        compiled.optimizer.iterations.assign(3 if compiled is other else 5)
+    (other.save if suffix == ".keras" else other.save_weights)(tmp_path / f"model{suffix}")
+    before = [np.array(variable) for variable in (*model.variables, *model.optimizer.variables)]
+    with pytest.raises(ValueError, match="saved with tie_embeddings none, but the model has all"):
+        model.load_weights(tmp_path / f"model{suffix}")
+    for variable, value in zip((*model.variables, *model.optimizer.variables), before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
 def test_two_vocabularies_give_matrices_of_their_own_size(build, both_kinds, source_ids, target_ids):
     model = build(both_kinds, "target_output", Vocabularies(11, 13, shared=False))
     assert model.source_embedding.embeddings.shape[0] == 11
