@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,22 @@ TEMPORARY_SUFFIX = ".tmp"
 """Ends the names of what a killed process may leave behind; they begin with a dot."""
 
 _REPLACED_SUFFIX = ".old"
+
+
+def read_regular_file(path: Path) -> bytes:
+    """Read a whole file, but nothing that would be waited for, such as a pipe that somebody left under its name.
+
+    What lies in /dev is read as it comes: a shell gives `<(command)` such a name.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if path.is_relative_to("/dev"):
+        return path.read_bytes()
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Is no regular file", str(path))
+        return file.read()
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:

@@ -7,11 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from nmt.atomic_files import new_directory, recover_directory, replace_file
+from nmt.atomic_files import new_directory, read_regular_file, recover_directory, replace_file
 
 
 def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_only_regular_files_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_regular_file(tmp_path / "file") == read_regular_file(tmp_path / "link") == b"content"
+    with pytest.raises(OSError, match="Is no regular file"):
+        read_regular_file(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError):
+        read_regular_file(tmp_path)
+
+
+def test_what_a_shell_hands_over_is_read():
+    reading, writing = os.pipe()
+    os.write(writing, b"content")
+    os.close(writing)
+    assert read_regular_file(Path(f"/dev/fd/{reading}")) == b"content"
+    os.close(reading)
 
 
 def test_a_file_is_replaced(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nmt.atomic_files import read_regular_file
 from nmt.config.merge import Layer, combine, merge, nest
 from nmt.config.problems import problems_of
 from nmt.config.settings import FORMAT_VERSION, Config
@@ -91,7 +92,7 @@ def _read_file(path: Path, problems: list[str]) -> Layer:
 
 def _decoded(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist{_nearest_file(path)}") from None
     except IsADirectoryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nmt.atomic_files import replace_file
+from nmt.atomic_files import read_regular_file, replace_file
 from nmt.errors import DataError
 from nmt.types import PathLike
 
@@ -26,10 +26,10 @@ def read_file(path: PathLike) -> bytes:
     """Read a whole file.
 
     Raises:
-        DataError: the file is missing or cannot be read; the message names it.
+        DataError: the file is missing, no regular file, or cannot be read; the message names it.
     """
     try:
-        return Path(path).read_bytes()
+        return read_regular_file(Path(path))
     except OSError as error:
         raise DataError(f"{Path(path)}: cannot be read: {error.strerror}") from error
 

@@ -144,3 +144,9 @@ def test_overrides_of_another_form_are_refused(write_config, override):
 def test_overrides_that_cannot_be_read_are_refused(write_config, override, message):
     with pytest.raises(ConfigError, match=message):
         load(write_config(), [override])
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: Is no regular file"):
+        load(tmp_path / "config.yaml")

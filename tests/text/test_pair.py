@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import pytest
@@ -108,3 +109,21 @@ def test_nothing_is_left_beside_the_files_when_writing_fails(pairs, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
         pairs["whitespace"].save(tmp_path / "file" / "run")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(pairs, tmp_path):
+    for name in ("tokenizer.json", "vocabulary.txt", "tokenizer.model"):
+        pairs["unigram"].save(tmp_path)
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=f"{name}: cannot be read: Is no regular file"):
+            TextPair.load(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_links_to_files_are_followed(pairs, tmp_path):
+    pairs["unigram"].save(tmp_path / "files")
+    (tmp_path / "links").mkdir()
+    for path in (tmp_path / "files").iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    assert TextPair.load(tmp_path / "links").fingerprints == pairs["unigram"].fingerprints
