@@ -24,6 +24,13 @@ MAXIMUM_TRAINING_LINES = 1_000_000
 _THREADS = 2
 _SIZE_IN_ERROR = re.compile(r"<= (\d+)")
 _ALPHABET_IN_ERROR = re.compile(r"required_chars\. (\d+) vs (\d+)")
+_PLACE_IN_ERROR = re.compile(r"(\w+: )?\S+\.(cc|h)\(\d+\)( \[.*\](?!\S))?\s*")
+_IN_OUR_WORDS = {
+    "sentences_.empty()": "each line has more than 4,192 bytes or the character U+2585, and such lines are left out: "
+    "break the text into shorter lines",
+    "all_chars_count": "it holds only characters that normalisation removes, such as control characters",
+}
+"""What must hold in the source of the library where it stops, and what that means."""
 
 
 def train_sentencepiece(
@@ -138,4 +145,6 @@ def _as_user_error(error: RuntimeError, vocabulary_size: int) -> ConfigError | D
             f"vocabulary_size must hold at least the characters of the text and the special tokens, {alphabet[2]}, "
             f"got {vocabulary_size}: raise it, or lower character_coverage"
         )
-    return DataError(f"SentencePiece cannot learn from this text: {str(error).strip()}")
+    known = (words for condition, words in _IN_OUR_WORDS.items() if condition in str(error))
+    reason = next(known, None) or _PLACE_IN_ERROR.sub("", str(error)).strip() or "it gives no reason"
+    return DataError(f"SentencePiece cannot learn from this text: {reason}")

@@ -1,5 +1,6 @@
 import io
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -111,3 +112,40 @@ def test_a_model_with_other_special_ids_is_refused(target_lines):
     )
     with pytest.raises(DataError, match="must begin with the pieces <pad> <unk> <s> </s>, got <unk> <s> </s>"):
         SentencePieceTokenizer(model.getvalue(), settings={})
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["x" * 100_000], "each line has more than 4,192 bytes or the character U+2585, and such lines are left out"),
+        (["日" * 1398], "each line has more than 4,192 bytes"),
+        (["a ▅ b"], "or the character U+2585"),
+        (["\x01"], "it holds only characters that normalisation removes"),
+    ],
+)
+def test_text_that_the_library_leaves_out_is_said_in_our_words(model_type, lines, reason):
+    with pytest.raises(DataError, match=f"cannot learn from this text: .*{re.escape(reason)}") as caught:
+        train(lines, model_type)
+    assert ".cc" not in str(caught.value)
+
+
+def test_a_line_of_the_greatest_length_is_learned_from():
+    assert len(train(["日" * 1397]).vocabulary) > 4
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("INTERNAL: src/trainer.cc(12) [size() > (0)] too small", "too small"),
+        ("INTERNAL: src/trainer.cc(12) [a[0] > 1] ", "it gives no reason"),
+        ("no memory", "no memory"),
+    ],
+)
+def test_the_place_in_the_source_of_the_library_is_not_shown(monkeypatch, message, reason):
+    def fail(**options):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", fail)
+    with pytest.raises(DataError, match=f"text: {reason}$"):
+        train(["a b"])
