@@ -76,7 +76,7 @@ def run(
 def _numbers(texts: list[str]) -> list[int]:
     """Numbers of updates, from `100`, `100,200` and `update-00000100`."""
     parts = [part.strip().removeprefix("update-") for text in texts for part in text.split(",") if part.strip()]
-    wrong = [part for part in parts if not part.isdecimal()]
+    wrong = [part for part in parts if not (part.isascii() and part.isdecimal())]
     if wrong:
         raise usage_error(f"--updates takes numbers, got {wrong[0]}: give RUN first, then --updates 100 200")
     return [int(part) for part in parts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_CHECKPOINT = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-\d+)", re.DOTALL)
+_CHECKPOINT = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
 
 
 class RunReference(NamedTuple):

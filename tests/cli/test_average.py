@@ -86,6 +86,7 @@ def test_wrong_usage(run_nmt, trained_run):
         ((run, "--best", -1), "--best"),
         ((run, "--last", 1, 20), "got the unexpected argument 20: numbers of updates need --updates"),
         ((run, "--updates", "ten"), "--updates takes numbers, got ten: give RUN first"),
+        ((run, "--updates", "٢٠"), "--updates takes numbers, got ٢٠: give RUN first"),
         (("--updates", 10, 20, run), f"--updates takes numbers, got {run}: give RUN first"),
     ):
         outcome = run_nmt("average", *arguments)
