@@ -103,13 +103,18 @@ def _is_random_state(value: object) -> bool:
     )
 
 
+def _is_schedule_state(value: object) -> bool:
+    """Return whether this maps names to numbers, or to null as the best score before the first."""
+    return isinstance(value, dict) and all(number is None or is_number(number) for number in value.values())
+
+
 _ALLOWED: dict[str, Callable[[object], bool]] = {
     "int": is_count,
     "float": is_number,
     "float | None": lambda value: value is None or is_number(value),
     "str": lambda value: isinstance(value, str),
     "dict[str, list[int]]": _is_random_state,
-    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, Any]": _is_schedule_state,
     "Pending": lambda value: isinstance(value, Pending),
 }
 """What the fields of a state may hold, by the type they are declared with."""

@@ -76,6 +76,7 @@ WRONG = [
     ("random", {"a": 5}),
     ("random", {"a": ["x"]}),
     ("schedule", []),
+    ("schedule", {"reductions": "abc"}),
     ("metric", 3),
     ("best_score", "x"),
     ("best_score", 10**400),
