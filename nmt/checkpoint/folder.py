@@ -32,7 +32,7 @@ from nmt.types import PathLike
 FOLDER = "checkpoints"
 DAMAGED_SUFFIX = ".damaged"
 _REPLACED_SUFFIX = ".replaced"
-_NAME = re.compile(r"update-(\d{8,})")
+_NAME = re.compile(r"update-(\d{8,})", re.ASCII)
 _THREADS = 2  # hashing and writing release the interpreter's lock
 
 

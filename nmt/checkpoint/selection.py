@@ -42,7 +42,7 @@ def name_of_update(checkpoint: str | None) -> str | None:
     if checkpoint is None or not checkpoint.startswith("update-"):
         return None
     update = checkpoint.removeprefix("update-")
-    return checkpoint_name(int(update)) if update.isdecimal() else None
+    return checkpoint_name(int(update)) if update.isascii() and update.isdecimal() else None
 
 
 def _nothing_to_read(directory: Path) -> str:
