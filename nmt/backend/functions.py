@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from nmt.backend.precision import FLOAT32, products_in
 from nmt.types import Tensor
 
 
@@ -20,7 +19,7 @@ class Spec(NamedTuple):
 
 
 def compile_function(
-    function: Callable[..., Any], signature: Sequence[Spec], *, xla: bool = False, precision: str = FLOAT32
+    function: Callable[..., Any], signature: Sequence[Spec], *, xla: bool = False
 ) -> Callable[..., Any]:
     """Compile a function of tensors into one graph.
 
@@ -28,21 +27,12 @@ def compile_function(
         function: takes and returns nests of tensors.
         signature: one `Spec` an argument; the function is traced once, for all shapes.
         xla: compile with XLA too, anew for each shape; on a processor this has been twice as slow.
-        precision: of its matrix products, `float32` or `bfloat16` (see `nmt.backend.precision`).
 
     Returns:
         The compiled function.
     """
     specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in signature]
-    compiled = tf.function(function, input_signature=specs, autograph=False, jit_compile=xla or None)
-    if precision == FLOAT32:
-        return compiled
-
-    def call(*arguments: Any) -> Any:
-        with products_in(precision):
-            return compiled(*arguments)
-
-    return call
+    return tf.function(function, input_signature=specs, autograph=False, jit_compile=xla or None)
 
 
 def value_and_gradients(

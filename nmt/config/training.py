@@ -68,11 +68,6 @@ class TrainingSettings(Section):
     compile: Literal["graph", "xla"] = setting(
         "graph", "How the training step is compiled; xla compiles anew for each shape.", may_change=True
     )
-    precision: Literal["float32", "bfloat16"] = setting(
-        "float32",
-        "Of the matrix products of the training step; all else stays float32. bfloat16 is faster where the processor "
-        "multiplies so (AVX-512 or AMX), and is refused elsewhere.",
-    )
     deterministic: bool = setting(
         False,
         "Let TensorFlow use only operations that repeat their results bit for bit, for runs on a GPU that must be "
@@ -82,14 +77,12 @@ class TrainingSettings(Section):
     )
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields misfits of the limits, the compilation, the batch and the learning rate."""
+        """Yields misfits of the limits, the batch and the learning rate."""
         if not (self.max_updates or self.max_epochs or self.max_minutes or self.early_stopping):
             yield Misfit(
                 "max_updates",
                 "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
             )
-        if self.precision == "bfloat16" and self.compile == "xla":
-            yield Misfit("precision", "must be float32 where compile is xla, got bfloat16: try compile graph")
         effective = self.effective_batch_tokens
         if effective is not None and effective < self.batch_tokens:
             yield Misfit(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt.backend import session
-from nmt.backend.precision import check_precision
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
@@ -89,7 +88,6 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         refuse_to_delete_start(config)
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    check_precision(training.precision)
     check_corpora(config, fresh=not resumed)
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
@@ -171,7 +169,6 @@ def assemble_updater(config: Config, model: Seq2Seq) -> Updater:
         clip_norm=training.optimizer.clip_norm,
         average=None if training.ema_decay is None else MovingAverage(model, training.ema_decay),
         xla=training.compile == "xla",
-        precision=training.precision,
     )
 
 

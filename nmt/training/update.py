@@ -50,7 +50,6 @@ class Updater:
         clip_norm: largest global norm of the gradient; None does not clip.
         average: moving average of the weights, or None.
         xla: whether to compile with XLA.
-        precision: of matrix products, `float32` or `bfloat16`.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Updater:
         clip_norm: float | None,
         average: MovingAverage | None = None,
         xla: bool = False,
-        precision: str = "float32",
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -74,11 +72,9 @@ class Updater:
         optimizer.build(self._variables)
         self._sums: list[keras.Variable] = []
         rate = Spec((), "float32")
-        self._whole = compile_function(self._whole_update, (*BATCH_SPECS, rate), xla=xla, precision=precision)
-        self._part = compile_function(self._accumulate, BATCH_SPECS, xla=xla, precision=precision)
-        self._last = compile_function(
-            self._apply_accumulated, (*(Spec((), "float32"),) * 3, rate), xla=xla, precision=precision
-        )
+        self._whole = compile_function(self._whole_update, (*BATCH_SPECS, rate), xla=xla)
+        self._part = compile_function(self._accumulate, BATCH_SPECS, xla=xla)
+        self._last = compile_function(self._apply_accumulated, (*(Spec((), "float32"),) * 3, rate), xla=xla)
 
     def update(
         self, batches: Sequence[Batch], learning_rate: float, *, check: Callable[[], None] = lambda: None
