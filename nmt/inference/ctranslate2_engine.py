@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from nmt.config import SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
 from nmt.inference.export_directory import read_export_settings, read_export_text, read_facts
-from nmt.inference.translation import Progress, Translation, changed_search, decoded, n_best_lines
+from nmt.inference.translation import LineTranslator, Translation, decoded
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 
@@ -90,7 +89,7 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
         ) from error
 
 
-class CTranslate2Translator:
+class CTranslate2Translator(LineTranslator):
     """Translates lines of text with an export of a model.
 
     Args:
@@ -103,9 +102,8 @@ class CTranslate2Translator:
     def __init__(
         self, engine: Any, text: TextPair, search: SearchSettings | None = None, *, num_positions: int
     ) -> None:
+        super().__init__(text, search)
         self.engine = engine
-        self.text = text
-        self.search = search or SearchSettings()
         self.num_positions = num_positions
         self._target_ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
 
@@ -131,60 +129,19 @@ class CTranslate2Translator:
         engine = open_engine(directory, facts.quantization, threads=threads)
         return cls(engine, text, config.search, num_positions=facts.num_positions)
 
-    def translate(
-        self,
-        lines: Iterable[str],
-        *,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> list[str]:
-        """Translate each line; an empty line stays empty. See `nmt.Translator.translate`.
+    def check_settings(self, settings: SearchSettings) -> None:
+        """Refuse translations that are longer than the export can write.
 
         Raises:
-            ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
+            ConfigError: naming the limit.
         """
-        best = self.n_best(
-            lines, 1, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, progress=progress
-        )
-        return [translations[0].text if translations else "" for translations in best]
-
-    def n_best(
-        self,
-        lines: Iterable[str],
-        num_hypotheses: int,
-        *,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> list[list[Translation]]:
-        """Find the best translations of each line with their scores. See `nmt.Translator.n_best`.
-
-        Raises:
-            ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
-        """
-        settings = changed_search(
-            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
-        )
         if settings.max_length > self.num_positions:
             raise ConfigError(
                 f"search.max_length must be at most {self.num_positions} for this export, got {settings.max_length}: "
                 "lower it, or export the model with it"
             )
-        return n_best_lines(
-            lines,
-            num_hypotheses,
-            tokenizer=self.text.source,
-            settings=settings,
-            search_batch=partial(self._search_batch, num_hypotheses=num_hypotheses, settings=settings),
-            progress=progress,
-        )
 
-    def _search_batch(
+    def search_batch(
         self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
         """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""

@@ -6,7 +6,9 @@ No Keras here: an engine may do without.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +17,7 @@ from nmt.config import SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
 from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
-from nmt.text import EOS_ID, Tokenizer
+from nmt.text import EOS_ID, TextPair, Tokenizer
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +44,104 @@ BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translatio
 """Maps source ids (B, S) that end with EOS, and their lengths (B,), to the translations of each, best first."""
 
 _NOTHING = Translation("", 0.0, 0.0, 0)
+
+
+class LineTranslator(ABC):
+    """What translates lines of raw text, whatever the engine.
+
+    Args:
+        text: the tokenizers of the model.
+        search: how translations are looked for; what `SearchSettings()` says unless given.
+    """
+
+    def __init__(self, text: TextPair, search: SearchSettings | None = None) -> None:
+        self.text = text
+        self.search = search or SearchSettings()
+
+    def translate(
+        self,
+        lines: Iterable[str],
+        *,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Translate each line; an empty line stays empty.
+
+        Args:
+            lines: raw text, one sentence each.
+            beam_size: hypotheses kept a sentence, 1 is greedy search; as in `search` unless given.
+            length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
+            batch_size: sentences translated at once; as in `search` unless given.
+            progress: is told of every batch how many lines it held.
+
+        Returns:
+            One translation a line, in the order of the lines, none with a line break in it.
+
+        Raises:
+            ConfigError: a setting is out of range.
+            TypeError: `lines` is one text instead of several.
+        """
+        best = self.n_best(
+            lines, 1, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, progress=progress
+        )
+        return [translations[0].text if translations else "" for translations in best]
+
+    def n_best(
+        self,
+        lines: Iterable[str],
+        num_hypotheses: int,
+        *,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[list[Translation]]:
+        """Find the best translations of each line with their scores.
+
+        Args:
+            lines: raw text, one sentence each.
+            num_hypotheses: translations wanted a line, at most `beam_size`.
+            beam_size: hypotheses kept a sentence; as in `search` unless given.
+            length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
+            batch_size: sentences translated at once; as in `search` unless given.
+            progress: is told of every batch how many lines it held.
+
+        Returns:
+            The translations of each line, best first; fewer than wanted where the model has no more. That of an empty
+            line is empty, with score 0.
+
+        Raises:
+            ConfigError: a setting is out of range.
+            TypeError: `lines` is one text instead of several.
+        """
+        settings = changed_search(
+            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
+        )
+        self.check_settings(settings)
+        return n_best_lines(
+            lines,
+            num_hypotheses,
+            tokenizer=self.text.source,
+            settings=settings,
+            search_batch=partial(self.search_batch, num_hypotheses=num_hypotheses, settings=settings),
+            progress=progress,
+        )
+
+    def check_settings(self, settings: SearchSettings) -> None:
+        """Refuse a search that the engine cannot make; most can make all.
+
+        Raises:
+            ConfigError: saying what it can.
+        """
+        return
+
+    @abstractmethod
+    def search_batch(
+        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
+    ) -> list[list[Translation]]:
+        """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
 
 
 def n_best_lines(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from nmt.backend.functions import Spec, compile_function
 from nmt.config import SearchSettings
 from nmt.inference.batching import length_limits
 from nmt.inference.opening import open_model
-from nmt.inference.translation import Progress, Translation, changed_search, decoded, n_best_lines
+from nmt.inference.translation import LineTranslator, Translation, decoded
 from nmt.models.contract import Seq2Seq
 from nmt.search import SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
@@ -27,7 +26,7 @@ _SIGNATURE = (
 )
 
 
-class Translator:
+class Translator(LineTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
@@ -41,9 +40,8 @@ class Translator:
     """
 
     def __init__(self, model: Seq2Seq, text: TextPair, search: SearchSettings | None = None) -> None:
+        super().__init__(text, search)
         self.model = model
-        self.text = text
-        self.search = search or SearchSettings()
         self._compiled: dict[tuple[int, int, float], Callable[..., SearchResult]] = {}
 
     @classmethod
@@ -63,77 +61,7 @@ class Translator:
         opened = open_model(directory, checkpoint=checkpoint, weights=weights)
         return cls(opened.model, opened.text, opened.config.search)
 
-    def translate(
-        self,
-        lines: Iterable[str],
-        *,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> list[str]:
-        """Translate each line; an empty line stays empty.
-
-        Args:
-            lines: raw text, one sentence each.
-            beam_size: hypotheses kept a sentence, 1 is greedy search; as in `search` unless given.
-            length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
-            batch_size: sentences translated at once; as in `search` unless given.
-            progress: is told of every batch how many lines it held.
-
-        Returns:
-            One translation a line, in the order of the lines, none with a line break in it.
-
-        Raises:
-            ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
-        """
-        best = self.n_best(
-            lines, 1, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, progress=progress
-        )
-        return [translations[0].text if translations else "" for translations in best]
-
-    def n_best(
-        self,
-        lines: Iterable[str],
-        num_hypotheses: int,
-        *,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        batch_size: int | None = None,
-        progress: Progress | None = None,
-    ) -> list[list[Translation]]:
-        """Find the best translations of each line with their scores.
-
-        Args:
-            lines: raw text, one sentence each.
-            num_hypotheses: translations wanted a line, at most `beam_size`.
-            beam_size: as for `translate`, like all that follow.
-            length_penalty: likewise.
-            batch_size: likewise.
-            progress: likewise.
-
-        Returns:
-            The translations of each line, best first; fewer than wanted where the model has no more. That of an empty
-            line is empty, with score 0.
-
-        Raises:
-            ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
-        """
-        settings = changed_search(
-            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
-        )
-        return n_best_lines(
-            lines,
-            num_hypotheses,
-            tokenizer=self.text.source,
-            settings=settings,
-            search_batch=partial(self._search_batch, num_hypotheses=num_hypotheses, settings=settings),
-            progress=progress,
-        )
-
-    def _search_batch(
+    def search_batch(
         self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
         """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
