@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from nmt.config.optimization import NoamSettings, PlateauSettings
 from nmt.config.settings import Config
+from nmt.config.training import AUTO
 
 _SMALLEST_USEFUL_PEAK = 1e-5
 _LARGEST_USEFUL_ADAM_RATE = 0.1
@@ -26,7 +27,7 @@ def advice(config: Config) -> list[str]:
 def _about_limits(config: Config) -> Iterator[str]:
     training, last = config.training, config.training.max_updates
     effective = training.effective_batch_tokens
-    if effective is not None and effective % training.batch_tokens:
+    if effective is not None and training.batch_tokens != AUTO and effective % training.batch_tokens:
         batches = round(effective / training.batch_tokens)
         yield (
             f"training.effective_batch_tokens {effective} is no multiple of batch_tokens {training.batch_tokens}: "

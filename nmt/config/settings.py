@@ -10,7 +10,7 @@ from nmt.config.model import ModelSettings, TransformerSettings
 from nmt.config.paths import FilePath
 from nmt.config.search import SearchSettings
 from nmt.config.section import REQUIRED, Misfit, Section, setting
-from nmt.config.training import TrainingSettings
+from nmt.config.training import AUTO, TrainingSettings
 
 FORMAT_VERSION = 1
 """The version of the files that `write` writes; `load` reads it and all before it."""
@@ -47,10 +47,14 @@ class Config(Section):
                 "languages needs one vocabulary, so try data.tokenizer.joint true, or target_output",
             )
         batch_tokens, max_length = self.training.batch_tokens, self.data.max_length
+        key = "batch_tokens"
+        if batch_tokens == AUTO:  # chosen to hold the longest pair, but not above what an update shall hold
+            key = "effective_batch_tokens"
+            batch_tokens = self.training.effective_batch_tokens or max_length + 1
         if batch_tokens <= max_length:
             yield Misfit(
-                "training.batch_tokens",
+                f"training.{key}",
                 f"must be above data.max_length, got {batch_tokens} and {max_length}: a batch holds at least one pair "
-                f"and its closing token, so try batch_tokens {max_length + 1} or data.max_length "
+                f"and its closing token, so try {key} {max_length + 1} or data.max_length "
                 f"{max(batch_tokens - 1, 1)}",
             )

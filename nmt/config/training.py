@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
+
+from annotated_types import Ge
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from nmt.config.optimization import (
     AdamSettings,
@@ -14,13 +18,33 @@ from nmt.config.optimization import (
     ScheduleSettings,
 )
 from nmt.config.paths import FilePath
-from nmt.config.section import Misfit, Section, setting
+from nmt.config.section import Misfit, Section, Words, setting
+
+AUTO: Final = "auto"
+
+
+def _whole_or_auto(value: Any) -> Any:
+    if value == AUTO or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise PydanticCustomError("batch_tokens_type", "must be a whole number of at least 1, or auto")
+
+
+BatchTokens = Annotated[
+    Annotated[int, Ge(1)] | Literal["auto"],
+    BeforeValidator(_whole_or_auto),  # before the union, whose errors would name its parts
+    Words("a whole number of at least 1, or auto"),
+]
+"""A number of tokens, or the word that leaves it to the memory there is."""
 
 
 class TrainingSettings(Section):
     """Batches, limits, saving, and how the weights are updated."""
 
-    batch_tokens: int = setting(4096, "Padded tokens of the longer side in one batch, at most.", at_least=1)
+    batch_tokens: BatchTokens = setting(
+        4096,
+        "Padded tokens of the longer side in one batch, at most. auto: a power of two that fits into the memory there "
+        "is when training begins, at most 4096 on a processor and 8192 on a GPU; the run keeps it.",
+    )
     effective_batch_tokens: int | None = setting(
         None,
         "Tokens an update: the gradients of effective_batch_tokens / batch_tokens batches are summed. null: one batch.",
@@ -76,6 +100,27 @@ class TrainingSettings(Section):
         may_change=True,
     )
 
+    on_short_memory: Literal["refuse", "warn"] = setting(
+        "refuse", "What to do where training will need more memory than there is, by estimate.", may_change=True
+    )
+
+    @property
+    def settled_batch_tokens(self) -> int:
+        """`batch_tokens`, which must be a number by now.
+
+        Raises:
+            ValueError: it is still `auto`, which `nmt.recipes.batch_size` turns into a number.
+        """
+        if self.batch_tokens == AUTO:
+            raise ValueError("training.batch_tokens must be a number by now, got auto")
+        return self.batch_tokens
+
+    @property
+    def micro_batches(self) -> int:
+        """Batches an update, once `batch_tokens` is a number."""
+        batch_tokens = self.settled_batch_tokens
+        return round((self.effective_batch_tokens or batch_tokens) / batch_tokens)
+
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the limits, the batch and the learning rate."""
         if not (self.max_updates or self.max_epochs or self.max_minutes or self.early_stopping):
@@ -84,7 +129,7 @@ class TrainingSettings(Section):
                 "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
             )
         effective = self.effective_batch_tokens
-        if effective is not None and effective < self.batch_tokens:
+        if effective is not None and self.batch_tokens != AUTO and effective < self.batch_tokens:
             yield Misfit(
                 "effective_batch_tokens",
                 f"must be at least batch_tokens, got {effective} and {self.batch_tokens}: "

@@ -33,7 +33,13 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
         ConfigError: listing all problems.
     """
     config = load(list(paths), overrides)
-    return CheckedConfig(config, [*advice(config), *_missing_files(config)])
+    return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
+
+
+def _choices_to_come(config: Config) -> Iterator[str]:
+    """Remarks on what training will decide."""
+    if config.training.batch_tokens == "auto":
+        yield ("training.batch_tokens auto is chosen when training begins, by the memory there is, and kept by the run")
 
 
 def _missing_files(config: Config) -> Iterator[str]:

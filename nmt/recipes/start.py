@@ -16,6 +16,7 @@ from nmt.inference.model_directory import read_settings
 from nmt.inference.opening import check_tokenizers, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
+from nmt.recipes.batch_size import refuse_too_large_model
 from nmt.recipes.build_vocabulary import build_text, find_text
 from nmt.recipes.run_reference import RunReference, parse_run_reference
 from nmt.text import TextPair
@@ -143,4 +144,5 @@ def _refuse_other_model(config: Config, other: Config, directory: str) -> None:
 
 
 def _build(config: Config, text: TextPair) -> Seq2Seq:
+    refuse_too_large_model(config, vocabularies_of(text))
     return build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())

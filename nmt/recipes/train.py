@@ -19,6 +19,7 @@ from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
+from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, with_stored_batch_size
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.run_checks import (
@@ -71,17 +72,18 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         reporters: receive what happens, besides the files in the directory.
 
     Raises:
-        ConfigError: if the directory holds a run with other settings or on other data, or what is to be deleted there
-            would be needed.
+        ConfigError: if the directory holds a run with other settings or on other data, what is to be deleted there
+            would be needed, or memory is too small for the run.
         DataError: if a corpus cannot be used.
         CheckpointError: if the directory cannot be used, another process trains there, or the weights to begin with
             cannot be taken over.
-        TrainingError: if the loss is no longer a number.
+        TrainingError: if the loss is no longer a number, or memory was not enough after all.
         Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
     """
     directory, training = Path(config.model_directory), config.training
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
+        config = with_stored_batch_size(config, directory)
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
     if overwrite:
@@ -98,13 +100,15 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
         store = open_training_store(config, start.text)
+        config, remark = settle_batch_size(config, vocabularies_of(start.text), store, resumed=resumed)
+        start = replace(start, remarks=(*start.remarks, remark))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
             save_text(config, start.text)
         write(config, directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
-        with log_to_file(directory / LOG_NAME), determinism:
+        with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
             return _train(config, start, store, checkpoints, reporters)
 
 
@@ -136,7 +140,7 @@ def _train(
     _describe(start, store)
     updater = assemble_updater(config, model)
     verify_ties(model, model.declared_ties(), updater.optimizer)
-    stream = BatchStream(store, batch_tokens=training.batch_tokens, seed=config.seed)
+    stream = BatchStream(store, batch_tokens=training.settled_batch_tokens, seed=config.seed)
     own: list[Reporter] = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
     if training.tensorboard:
         own.append(TensorBoardReporter(directory / EVENTS_NAME))
@@ -149,7 +153,7 @@ def _train(
             validate=validator(config, model, start.text),
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
-            micro_batches=round((training.effective_batch_tokens or training.batch_tokens) / training.batch_tokens),
+            micro_batches=training.micro_batches,
             metric=judged_by(config),
             schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
             facts=facts,

@@ -19,7 +19,7 @@ def test_all_problems_are_reported_together_each_with_its_line(refused):
         "model.num_haeds is unknown: did you mean model.num_heads? (config0.yaml line 9)",
         "search.beamsize is unknown: did you mean search.beam_size? (config0.yaml line 12)",
         "seed must be a whole number from 0 to 4294967295, got the text '4': write 4 without quotes (config0.yaml line 7)",
-        "training.batch_tokens must be a whole number of at least 1, got 9.0: write 9 (config0.yaml line 13)",
+        "training.batch_tokens must be a whole number of at least 1, or auto, got 9.0: write 9 (config0.yaml line 13)",
         "training.tensorboard must be true or false, got the text 'no': write false (config1.yaml line 1)",
     ]
 

@@ -1,8 +1,9 @@
 import re
 
 import pytest
+import yaml
 
-from nmt.config import load
+from nmt.config import advice, from_settings, load, to_yaml
 from nmt.config.structure import all_settings, kinds_of, section_classes
 from nmt.errors import ConfigError
 
@@ -66,6 +67,14 @@ def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, setting
         (["training.effective_batch_tokens=300"],
          "^training.effective_batch_tokens must be at least batch_tokens, got 300 and 4096"),
         (["training.batch_tokens=60"], "^training.batch_tokens must be above data.max_length, got 60 and 100.*101.*59"),
+        (["training.batch_tokens=auto", "training.effective_batch_tokens=90"],
+         "^training.effective_batch_tokens must be above data.max_length, got 90 and 100.*_batch_tokens 101.*89"),
+        (["training.batch_tokens=automatic"],
+         "^training.batch_tokens must be a whole number of at least 1, or auto, got"),
+        (["training.batch_tokens=0"],
+         "^training.batch_tokens must be a whole number of at least 1, or auto, got 0"),
+        (["training.batch_tokens=true"],
+         "^training.batch_tokens must be a whole number of at least 1, or auto, got true"),
         (["training.schedule={type: plateau, minimum_learning_rate: 1}"],
          "^training.schedule.minimum_learning_rate must be below optimizer.learning_rate, got 1.0 and 0.001"),
         (["training.optimizer={type: sgd, nesterov: true}"], "^training.optimizer.nesterov needs a momentum above 0"),
@@ -85,6 +94,14 @@ def test_settings_that_do_not_fit_each_other_are_refused(write_config, overrides
 )
 def test_any_one_limit_is_enough(write_config, override):
     load(write_config(), ["training.max_updates=null", f"training.{override}"])
+
+
+def test_a_batch_that_is_to_be_chosen_fits_any_length_and_update(write_config):
+    overrides = ["training.batch_tokens=auto", "data.max_length=9000", "training.effective_batch_tokens=9001"]
+    config = load(write_config(), overrides)
+    assert config.training.batch_tokens == "auto"
+    assert "effective_batch_tokens" not in " ".join(advice(config))
+    assert to_yaml(config) == to_yaml(from_settings(yaml.safe_load(to_yaml(config).split("\n", 2)[2])))
 
 
 @pytest.mark.parametrize("tie", ["auto", "none", "target_output"])

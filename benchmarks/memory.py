@@ -1,0 +1,122 @@
+"""Peak memory of a training step beside what `nmt train` expects, by batch size and vocabulary size.
+
+    MULTI30K=/path/to/corpus python benchmarks/memory.py configs/multi30k_de_en_transformer.yaml
+
+One process a cell, so that memory is its own. Batches are random token ids in pairs of `--length` tokens; the peak is
+that of the whole process, TensorFlow and Keras included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nmt.config import Config
+    from nmt.models.contract import Seq2Seq
+    from nmt.training.memory_need import BatchShape
+
+MEBIBYTE = 2**20
+UPDATES = 3
+PROCESS = Path("/proc/self/status")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file, as for nmt train; its data is not read")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384])
+    parser.add_argument("--vocabulary-size", type=int, nargs="+", default=[8000, 32000], help="V of both sides")
+    parser.add_argument("--length", type=int, default=32, help="tokens of each source and target")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure every cell in a process of its own and print a table."""
+    arguments = parse()
+    if arguments.one:
+        measure(arguments)
+        return
+    print("| V | batch tokens | pairs x tokens | before the model | peak | expected | expected / peak |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for size in arguments.vocabulary_size:
+        for tokens in arguments.batch_tokens:
+            row = in_a_process(arguments, size, tokens)
+            print(
+                f"| {size:,} | {tokens:,} | {row['sentences']} x {arguments.length} | {row['before']:,.0f} MiB "
+                f"| {row['peak']:,.0f} MiB | {row['need']:,.0f} MiB | {row['need'] / row['peak']:.2f} |",
+                flush=True,
+            )
+
+
+def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_tokens: int) -> dict[str, float]:
+    """Measure one cell in a fresh process."""
+    overrides = [f"--set={each}" for each in arguments.overrides]
+    sizes = ["--vocabulary-size", vocabulary_size, "--batch-tokens", batch_tokens, "--length", arguments.length]
+    command = [sys.executable, __file__, arguments.config, "--one", *overrides, *(str(each) for each in sizes)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Build a model, make some updates, and print what memory that took as one line of JSON."""
+    from nmt.backend import session
+
+    session.start()
+    import numpy as np
+
+    from nmt.config import load
+    from nmt.data import Batch
+    from nmt.models.builder import build_model
+    from nmt.models.contract import Vocabularies
+    from nmt.recipes.train import assemble_updater
+    from nmt.training.memory_need import BatchShape
+
+    (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
+    config = load([arguments.config], arguments.overrides)
+    before = memory("VmRSS")
+    model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
+    updater = assemble_updater(config, model)
+    shape = (batch_tokens // arguments.length, arguments.length)
+    generator = np.random.default_rng(1)
+    for _ in range(UPDATES):
+        batch = Batch(*(generator.integers(4, size, shape).astype("int32") for _ in range(3)))
+        updater.update([batch], 1e-4)
+    need = expected(config, model, BatchShape(*shape, shape[1]))
+    print(json.dumps({"sentences": shape[0], "before": before, "peak": memory("VmHWM"), "need": need}))
+
+
+def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
+    """Return what the step was expected to need at most, in MiB."""
+    from nmt.recipes.batch_size import slots_of
+    from nmt.training.memory_need import memory_need, model_footprint
+
+    need = memory_need(
+        model_footprint(model.vocabularies, **config.model.model_dump()),
+        [shape],
+        slots=slots_of(config.training.optimizer),
+        averaged=config.training.ema_decay is not None,
+        accumulated=False,
+        validation_tokens=None,
+        all_logits=config.training.compile == "xla",
+    )
+    return need.total / MEBIBYTE
+
+
+def memory(name: str) -> float:
+    """Return a figure of this process in MiB: `VmRSS` is what it holds in memory, `VmHWM` the most it ever held.
+
+    `ru_maxrss` would begin with the peak of the process that started this one.
+    """
+    line = next(line for line in PROCESS.read_text(encoding="ascii").splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024 / MEBIBYTE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Whether a training fits into the memory there is, and which `training.batch_tokens` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
+from nmt.config import Config, OptimizerSettings, SGDSettings, load
+from nmt.data import TokenStore
+from nmt.errors import ConfigError, TrainingError
+from nmt.inference.model_directory import CONFIG_NAME
+from nmt.models.contract import Vocabularies
+from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
+from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
+
+logger = logging.getLogger(__name__)
+
+GIBIBYTE = 2**30
+
+LEAST_AUTO = 512
+MOST_AUTO = {"processor": 4096, "GPU": 8192}
+"""What `auto` chooses where memory does not matter. On a processor larger batches made training no faster, and smaller
+ones learned more in the same time (docs/benchmarks.md); that of a GPU is the usual one and was not measured."""
+
+SHARE_FOR_AUTO = 0.8
+"""Of the memory there is; the rest is for others that run there."""
+
+STEP_OF_ADVICE = 256
+
+
+@dataclass(frozen=True)
+class Room:
+    """The memory that a training may take.
+
+    limit: what there is; None where nobody knows.
+    on_device: whether that of a GPU.
+    """
+
+    limit: MemoryLimit | None
+    on_device: bool
+
+    def bytes_needed(self, need: MemoryNeed) -> int:
+        """Return what of a need lies in this memory."""
+        return need.device if self.on_device else need.total
+
+    def holds(self, need: MemoryNeed, *, share: float = 1.0) -> bool:
+        """Return whether a need fits into a share of it; True where nobody knows."""
+        return self.limit is None or self.bytes_needed(need) <= share * self.limit.size
+
+
+class SettledBatchSize(NamedTuple):
+    """Settings with a number for `training.batch_tokens`, and what the log says about it."""
+
+    config: Config
+    remark: str
+
+
+def find_room() -> Room:
+    """Look how much memory there is: of the GPU where there is one, else of the machine."""
+    if has_gpu():
+        return Room(device_memory_limit(), on_device=True)
+    return Room(memory_limit(), on_device=False)
+
+
+def with_stored_batch_size(config: Config, directory: Path) -> Config:
+    """Return settings whose `batch_tokens: auto` is the number that a run was begun with.
+
+    Its place in the data depends on that number, also where another machine goes on.
+
+    Args:
+        config: the settings now.
+        directory: where the run has a checkpoint.
+    """
+    if config.training.batch_tokens != "auto":
+        return config
+    return _with_batch_tokens(config, load([directory / CONFIG_NAME]).training.batch_tokens)
+
+
+def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:
+    """Refuse a model that would not fit whatever the batch; to be called before it is built.
+
+    Args:
+        config: the run.
+        vocabularies: sizes of its vocabularies.
+        room: the memory there is; looked up unless given.
+
+    Raises:
+        ConfigError: saying what it needs and what there is.
+    """
+    room = room or find_room()
+    need = _need_of(config, vocabularies, [BatchShape(1, 1, 1)], accumulated=False)
+    if room.limit is None or room.holds(need):
+        return
+    parameters = model_footprint(vocabularies, **config.model.model_dump()).parameters
+    _refuse_or_warn(
+        config,
+        f"training a model of {parameters:,} parameters needs about {_in_gib(room.bytes_needed(need))} of memory "
+        f"before the first batch, and there are {_in_gib(room.limit.size)} ({room.limit.owner}): lower "
+        "model.hidden_size, the number of layers or data.tokenizer.vocabulary_size, or train elsewhere",
+    )
+
+
+def settle_batch_size(
+    config: Config, vocabularies: Vocabularies, store: TokenStore, *, resumed: bool, room: Room | None = None
+) -> SettledBatchSize:
+    """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
+
+    Args:
+        config: the run.
+        vocabularies: sizes of its vocabularies.
+        store: its training corpus, whose longest pairs count.
+        resumed: whether a run goes on, so that its batches cannot change.
+        room: the memory there is; looked up unless given.
+
+    Raises:
+        ConfigError: the run does not fit; the message says what would.
+    """
+    room = room or find_room()
+    lengths = int(store.source_lengths.max()), int(store.target_lengths.max())
+
+    def need_of(batch_tokens: int) -> MemoryNeed:
+        shapes = largest_shapes(batch_tokens, pairs=len(store), source_length=lengths[0], target_length=lengths[1])
+        effective = config.training.effective_batch_tokens
+        return _need_of(config, vocabularies, shapes, accumulated=effective is not None and effective > batch_tokens)
+
+    if config.training.batch_tokens == "auto":
+        chosen = choose_batch_tokens(need_of, room, longest=max(lengths), most=_most(config, room))
+        config = _with_batch_tokens(config, chosen)
+    batch_tokens = config.training.settled_batch_tokens
+    need = need_of(batch_tokens)
+    if room.limit is not None and not room.holds(need):
+        advice = _advice(config, need_of, room, longest=max(lengths), resumed=resumed)
+        _refuse_or_warn(
+            config,
+            f"training with training.batch_tokens {batch_tokens} needs about {_in_gib(room.bytes_needed(need))} of "
+            f"memory, and there are {_in_gib(room.limit.size)} ({room.limit.owner}): {advice}",
+        )
+    there = "" if room.limit is None else f" of {_in_gib(room.limit.size)} ({room.limit.owner})"
+    needed = _in_gib(room.bytes_needed(need))
+    return SettledBatchSize(config, f"memory: batches of {batch_tokens} tokens need about {needed}{there}")
+
+
+def choose_batch_tokens(need_of: Callable[[int], MemoryNeed], room: Room, *, longest: int, most: int) -> int:
+    """Return the largest size that leaves memory for others: `most`, or a power of two below it.
+
+    Args:
+        need_of: maps a size to what a training with it needs.
+        room: the memory there is.
+        longest: tokens of the longest pair, which every batch must hold.
+        most: the largest size.
+    """
+    least = 1 << max(longest - 1, LEAST_AUTO - 1).bit_length()
+    sizes = [1 << power for power in range(least.bit_length() - 1, most.bit_length()) if 1 << power < most]
+    for size in (max(most, longest), *reversed(sizes)):
+        if room.holds(need_of(size), share=SHARE_FOR_AUTO):
+            return size
+    return sizes[0] if sizes else max(most, longest)
+
+
+@contextmanager
+def advised_when_out_of_memory(config: Config) -> Iterator[None]:
+    """Turn the error of memory that was not enough after all into one with advice.
+
+    Raises:
+        TrainingError: in its place.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"memory was not enough for training.batch_tokens {config.training.batch_tokens}: lower it, in another "
+            "model_directory or with --overwrite, with training.effective_batch_tokens as it was to keep the size of "
+            "an update, or go on where there is more memory"
+        ) from error
+
+
+def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *, longest: int, resumed: bool) -> str:
+    """Say what would fit."""
+    now = config.training.settled_batch_tokens
+    sizes = range(now // STEP_OF_ADVICE * STEP_OF_ADVICE, longest - 1, -STEP_OF_ADVICE)
+    fitting = next((size for size in sizes if size < now and room.holds(need_of(size))), None)
+    if fitting is None:
+        return (
+            f"no smaller batch that holds the longest pair ({longest} tokens) would fit either, so lower "
+            "data.max_length or model.hidden_size, or train where there is more memory"
+        )
+    update = config.training.effective_batch_tokens or now
+    smaller = (
+        f"training.batch_tokens {fitting}, with training.effective_batch_tokens {update} to keep the size of an update"
+    )
+    if resumed:
+        return (
+            f"go on where there is more memory, or begin in another model_directory with {smaller}, and "
+            f"training.initialize_from {config.model_directory} to keep what was learned"
+        )
+    return f"set {smaller}; a lower data.max_length saves memory too"
+
+
+def _need_of(config: Config, vocabularies: Vocabularies, shapes: list[BatchShape], *, accumulated: bool) -> MemoryNeed:
+    training = config.training
+    footprint = model_footprint(vocabularies, **config.model.model_dump())
+    return memory_need(
+        footprint,
+        shapes,
+        slots=slots_of(training.optimizer),
+        averaged=training.ema_decay is not None,
+        accumulated=accumulated,
+        validation_tokens=VALIDATION_BATCH_TOKENS,
+        all_logits=training.compile == "xla",
+    )
+
+
+def slots_of(optimizer: OptimizerSettings) -> int:
+    """Return how many numbers an optimizer keeps a parameter."""
+    if isinstance(optimizer, SGDSettings):
+        return 1 if optimizer.momentum else 0
+    return 2
+
+
+def _most(config: Config, room: Room) -> int:
+    most = MOST_AUTO["GPU" if room.on_device else "processor"]
+    return min(most, config.training.effective_batch_tokens or most)
+
+
+def _with_batch_tokens(config: Config, batch_tokens: int | str) -> Config:
+    training = config.training.model_copy(update={"batch_tokens": batch_tokens})
+    return config.model_copy(update={"training": training})
+
+
+def _refuse_or_warn(config: Config, sentence: str) -> None:
+    if config.training.on_short_memory == "refuse":
+        raise ConfigError(f"{sentence}; training.on_short_memory warn tries it anyway")
+    logger.warning("%s", sentence)
+
+
+def _in_gib(size: int) -> str:
+    return f"{size / GIBIBYTE:,.1f} GiB"

@@ -1,0 +1,269 @@
+"""How much memory a training will need, from the sizes of the model and of its batches, before anything is built.
+
+Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` (float32, on a processor): 0 to 25 % above
+what was measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever
+changes what a layer keeps for the backward pass changes its row in the tables below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from nmt.models.contract import TIED_ROLES, Vocabularies, resolve_ties
+
+FLOAT_BYTES = 4
+MEBIBYTE = 2**20
+
+PROCESS_BYTES = 620 * MEBIBYTE
+"""TensorFlow, Keras and this toolkit, before there is a model."""
+
+LAYER_BYTES = 32 * MEBIBYTE
+"""The compiled graphs, an encoder or decoder layer."""
+
+RUN_BYTES = 200 * MEBIBYTE
+"""Validation, with its graphs and its batches; data that lies ready."""
+
+GRADIENT_COPIES = 2
+"""A gradient, and the one that is scaled for the optimizer."""
+
+OUTPUT_COPIES = 6
+"""Matrices of the size of the output projection, beside its gradient: the parts of that gradient while it is summed up
+in the loss, and those of the lookups where it is tied."""
+
+LOGIT_COPIES = 3
+"""Logits, probabilities, and what of their gradient or their products is held at once."""
+
+LOSS_BLOCK_FLOATS = 3 * 2**22
+"""Logits, probabilities and their shares of one block of the vocabulary's loss."""
+
+BLOCK_FLOATS = {"sublayer": 5, "attention": 5, "cross_attention": 3, "feed_forward": 3.5, "weights": 4.5}
+"""What a Transformer block keeps a token until the backward pass.
+
+sublayer: times D; its norm (deviations, normalised, output), its dropout's mask and its output's share.
+attention: times D; query, key and value, the context, the query scaled.
+cross_attention: times D; query and context; keys and values of the source count as 2 a source token.
+feed_forward: times F; the inner layer, its dropout's mask, what is left; part of their gradients.
+weights: an attention weight; softmax, dropout's mask, what is left; part of their gradients.
+"""
+
+CELL_FLOATS = {"input": 2, "step": 10, "bridge": 4}
+"""What a recurrent layer keeps a token, times D: `input` a gate, `step` a part of its state in the loop, `bridge`
+around it."""
+
+ALIGNMENT_FLOATS = 8
+"""What the attention of a recurrent decoder keeps a target token, in the size of its state."""
+
+STREAM_FLOATS = 6
+"""Times E a token: lookup, scaled, dropout's mask, what is left; their gradients."""
+
+
+class BatchShape(NamedTuple):
+    """The padded shape of one batch: B sentences, S and T tokens."""
+
+    sentences: int
+    source_length: int
+    target_length: int
+
+
+class Footprint(NamedTuple):
+    """What a training step of one model holds, in numbers of type float32.
+
+    parameters: trainable numbers.
+    output_matrix: those of the output projection.
+    vocabulary_size: of the target.
+    layers: encoder and decoder layers.
+    source_token, target_token: kept for the backward pass, a padded token.
+    source_pair, target_pair, cross_pair: likewise, a cell of (S, S), (T, T) and (T, S) of one sentence.
+    """
+
+    parameters: int
+    output_matrix: int
+    vocabulary_size: int
+    layers: int
+    source_token: float
+    target_token: float
+    source_pair: float
+    target_pair: float
+    cross_pair: float
+
+
+class MemoryNeed(NamedTuple):
+    """The most memory of a training, in bytes.
+
+    process: TensorFlow, compiled graphs and this toolkit.
+    weights: weights, gradients, the optimizer's slots, sums and averages, and the copy that a checkpoint is saved from.
+    batch: what the layers keep for the backward pass of the largest batch.
+    """
+
+    process: int
+    weights: int
+    batch: int
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.process + self.weights + self.batch
+
+    @property
+    def device(self) -> int:
+        """What of it lies in the memory of a GPU where there is one."""
+        return self.weights + self.batch
+
+
+def memory_need(
+    footprint: Footprint,
+    shapes: Iterable[BatchShape],
+    *,
+    slots: int,
+    averaged: bool,
+    accumulated: bool,
+    validation_tokens: int | None,
+    all_logits: bool = False,
+) -> MemoryNeed:
+    """Estimate the most memory that a training takes.
+
+    Args:
+        footprint: of the model.
+        shapes: batches, among them the largest; at least one.
+        slots: numbers that the optimizer keeps a parameter.
+        averaged: whether a moving average of the weights is kept.
+        accumulated: whether gradients of several batches are summed.
+        validation_tokens: padded target tokens of a batch of validation, whose logits are held at once; None where the
+            step is alone, without validations and without checkpoints, which are saved from a copy of their values.
+        all_logits: whether the loss holds all logits of a batch too, as it does with XLA.
+    """
+    shapes, alone = list(shapes), validation_tokens is None
+    state = 1 + slots + averaged
+    copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES
+    weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_FLOATS
+    batch = max(_batch_floats(footprint, shape) for shape in shapes)
+    if all_logits:
+        batch += LOGIT_COPIES * footprint.vocabulary_size * max(each.sentences * each.target_length for each in shapes)
+    batch = max(batch, LOGIT_COPIES * footprint.vocabulary_size * (validation_tokens or 0))
+    process = PROCESS_BYTES + footprint.layers * LAYER_BYTES + (0 if alone else RUN_BYTES)
+    return MemoryNeed(process, round(weights * FLOAT_BYTES), round(batch * FLOAT_BYTES))
+
+
+def _batch_floats(footprint: Footprint, shape: BatchShape) -> float:
+    """Return what the layers keep of one batch, and of its vocabulary's loss block."""
+    source, target = shape.source_length, shape.target_length
+    return shape.sentences * (
+        source * footprint.source_token
+        + target * footprint.target_token
+        + source * source * footprint.source_pair
+        + target * target * footprint.target_pair
+        + target * source * footprint.cross_pair
+    )
+
+
+def largest_shapes(batch_tokens: int, *, pairs: int, source_length: int, target_length: int) -> list[BatchShape]:
+    """Return shapes of which one is at least as large as every batch of a corpus.
+
+    A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs. The largest is not that of the
+    longest L where one side is always shorter than the other.
+
+    Args:
+        batch_tokens: padded tokens of the longer side, at most.
+        pairs: of the corpus.
+        source_length: the longest source, EOS counted.
+        target_length: the longest target, EOS counted.
+    """
+    shapes = []
+    for longest in {max(source_length, target_length), min(source_length, target_length)}:
+        sentences = min(pairs, max(1, batch_tokens // longest))
+        shapes.append(BatchShape(sentences, min(longest, source_length), min(longest, target_length)))
+    return shapes
+
+
+def model_footprint(vocabularies: Vocabularies, *, type: str, **settings: Any) -> Footprint:
+    """Count what a training step of a model holds.
+
+    Args:
+        vocabularies: sizes of the two vocabularies, and whether they are one.
+        type: `transformer` or `rnn`, as for `build_model`.
+        settings: the other settings of that model.
+
+    Raises:
+        ConfigError: ties ask for one vocabulary where there are two.
+    """
+    return FOOTPRINTS[type](vocabularies, settings)
+
+
+def _transformer(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Footprint:
+    size, inner, heads = settings["hidden_size"], settings["ffn_size"], settings["num_heads"]
+    encoders, decoders = settings["num_encoder_layers"], settings["num_decoder_layers"]
+    attention, feed_forward, norm = 4 * size * (size + 1), 2 * size * inner + inner + size, 2 * size
+    final_norms = 2 * norm if settings["norm"] == "pre" else 0
+    embeddings, output = _embeddings(vocabularies, size, settings["tie_embeddings"])
+    kept = BLOCK_FLOATS
+    encoder = size * (2 * kept["sublayer"] + kept["attention"]) + inner * kept["feed_forward"]
+    decoder = encoder + size * (kept["sublayer"] + kept["cross_attention"])
+    weights = heads * kept["weights"]
+    return Footprint(
+        parameters=embeddings
+        + encoders * (attention + feed_forward + 2 * norm)
+        + decoders * (2 * attention + feed_forward + 3 * norm)
+        + final_norms,
+        output_matrix=output,
+        vocabulary_size=vocabularies.target_size,
+        layers=encoders + decoders,
+        source_token=encoders * encoder + 2 * size * decoders + STREAM_FLOATS * size,
+        target_token=decoders * decoder + 2 * STREAM_FLOATS * size,
+        source_pair=encoders * weights,
+        target_pair=decoders * weights,
+        cross_pair=decoders * weights,
+    )
+
+
+def _rnn(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Footprint:
+    size, width = settings["hidden_size"], settings["embedding_size"]
+    encoders, decoders = settings["num_encoder_layers"], settings["num_decoder_layers"]
+    gates, parts = {"gru": (3, 1), "lstm": (4, 2)}[settings["cell"]]
+    additive = settings["attention"] == "additive"
+
+    def cell(inputs: int, outputs: int) -> int:
+        candidate_bias = outputs if settings["cell"] == "gru" else 0
+        return (inputs + outputs + 1) * gates * outputs + candidate_bias
+
+    embeddings, output = _embeddings(vocabularies, width, settings["tie_embeddings"])
+    parameters = (
+        embeddings
+        + sum(2 * cell(size if i else width, size // 2) for i in range(encoders))
+        + sum(cell(size if i else width, size) for i in range(decoders))
+        + (gates * size * (size + 1) if settings["input_feeding"] else 0)
+        + decoders * parts * size * (size + 1)
+        + (size + 1) * size * (2 if additive else 1)
+        + (size if additive else 0)
+        + (2 * size + 1) * size
+        + (0 if width == size else (size + 1) * width)
+    )
+    layer = size * (CELL_FLOATS["input"] * gates + CELL_FLOATS["step"] * parts + CELL_FLOATS["bridge"])
+    return Footprint(
+        parameters=parameters,
+        output_matrix=output,
+        vocabulary_size=vocabularies.target_size,
+        layers=encoders + decoders,
+        source_token=encoders * layer + 2 * size + STREAM_FLOATS * width,
+        target_token=decoders * layer + size * ALIGNMENT_FLOATS + 2 * STREAM_FLOATS * width,
+        source_pair=0,
+        target_pair=0,
+        cross_pair=size * 1.1 + 6 if additive else 6,
+    )
+
+
+def _embeddings(vocabularies: Vocabularies, size: int, tie_embeddings: str) -> tuple[int, int]:
+    """Return the parameters of embeddings, output projection and its bias, and those of the output matrix alone."""
+    source, target = vocabularies.source_size * size, vocabularies.target_size * size
+    roles = TIED_ROLES[resolve_ties(tie_embeddings, vocabularies)]
+    total = source + 2 * target
+    total -= target * ("source_embedding" in roles)
+    total -= target * ("output_projection" in roles)
+    return total + vocabularies.target_size, target
+
+
+FOOTPRINTS: dict[str, Callable[[Vocabularies, Mapping[str, Any]], Footprint]] = {
+    "transformer": _transformer,
+    "rnn": _rnn,
+}
+"""How to count, by the `type` of a model."""

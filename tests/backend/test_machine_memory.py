@@ -1,0 +1,112 @@
+"""Which limit of memory is the narrowest, in file systems made up for the purpose."""
+
+import resource
+import sys
+
+import pytest
+
+from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
+
+KIB, MIB = 2**10, 2**20
+NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A machine on which 1000 MiB are free and this process holds 100 MiB; takes more files by their paths."""
+
+    def write(**files):
+        files = {
+            "proc/self/status": "Name:\tx\nVmSize:\t716800 kB\nVmRSS:\t102400 kB\nVmData:\t307200 kB\n",
+            "proc/meminfo": f"MemTotal: {9000 * 1024} kB\nMemAvailable:   {1000 * 1024} kB\n",
+            **files,
+        }
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+def limit_of(root, **limits):
+    by_kind = {getattr(resource, name): (size, resource.RLIM_INFINITY) for name, size in limits.items()}
+    return memory_limit(root, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
+
+
+def test_what_is_free_is_added_to_what_the_process_holds(machine):
+    assert limit_of(machine()) == MemoryLimit(1100 * MIB, "the machine's free memory")
+
+
+def test_a_control_group_of_version_2_limits_with_all_groups_around_it(machine):
+    group = "sys/fs/cgroup/outer/inner"
+    root = machine(
+        **{
+            "proc/self/cgroup": "0::/outer/inner\n",
+            f"{group}/memory.max": "max\n",
+            f"{group}/memory.current": f"{150 * MIB}\n",
+            "sys/fs/cgroup/outer/memory.max": f"{600 * MIB}\n",
+            "sys/fs/cgroup/outer/memory.current": f"{250 * MIB}\n",
+            "sys/fs/cgroup/outer/memory.stat": f"anon 5\ninactive_file {30 * MIB}\nactive_file {7 * MIB}\n",
+        }
+    )
+    assert limit_of(root) == MemoryLimit((600 - 250 + 37 + 100) * MIB, "the control group's (container's) limit")
+
+
+def test_a_control_group_of_version_1_limits_where_the_container_sees_only_its_own(machine):
+    """The path in `cgroup` is the host's; the folder that is mounted is the container's."""
+    top = "sys/fs/cgroup/memory"
+    root = machine(
+        **{
+            "proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/docker/0123\n",
+            f"{top}/memory.limit_in_bytes": f"{500 * MIB}\n",
+            f"{top}/memory.usage_in_bytes": f"{200 * MIB}\n",
+            f"{top}/memory.stat": f"inactive_file 1\ntotal_inactive_file {11 * MIB}\ntotal_active_file {2 * MIB}\n",
+        }
+    )
+    assert limit_of(root).size == (500 - 200 + 13 + 100) * MIB
+
+
+def test_a_control_group_without_a_limit_means_nothing(machine):
+    top = "sys/fs/cgroup/memory"
+    root = machine(
+        **{
+            "proc/self/cgroup": "4:memory:/\n",
+            f"{top}/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{top}/memory.usage_in_bytes": f"{200 * MIB}\n",
+        }
+    )
+    assert limit_of(root).owner == "the machine's free memory"
+
+
+def test_limits_of_the_process_count_what_they_count(machine):
+    root = machine()
+    assert limit_of(root, RLIMIT_AS=900 * MIB) == MemoryLimit((900 - 700 + 100) * MIB, "ulimit -v")
+    assert limit_of(root, RLIMIT_DATA=350 * MIB) == MemoryLimit((350 - 300 + 100) * MIB, "ulimit -d")
+    assert limit_of(root, RLIMIT_AS=900 * MIB, RLIMIT_DATA=350 * MIB).owner == "ulimit -d"
+    assert limit_of(root, RLIMIT_DATA=200 * MIB).size == 100 * MIB, "no room is no debt"
+
+
+def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):
+    assert limit_of(tmp_path) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_this_machine_has_memory():
+    limit = memory_limit()
+    assert 50 * MIB < limit.size < 2**50
+
+
+def test_without_a_gpu_there_is_no_memory_of_it():
+
+    assert not has_gpu()
+    assert device_memory_limit() is None
+
+
+def test_errors_of_memory_are_told_from_others():
+    import tensorflow as tf
+
+    assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(ValueError())

@@ -1,0 +1,277 @@
+"""Whether a run fits into memory, and what it is told where it does not."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nmt.backend.machine_memory import MemoryLimit
+from nmt.config import load
+from nmt.errors import ConfigError, TrainingError
+from nmt.models.contract import Vocabularies
+from nmt.recipes import batch_size
+from nmt.recipes.batch_size import (
+    Room,
+    advised_when_out_of_memory,
+    choose_batch_tokens,
+    refuse_too_large_model,
+    settle_batch_size,
+)
+from nmt.recipes.check_config import check_config
+from nmt.recipes.train import train
+from nmt.training.memory_need import MEBIBYTE, MemoryNeed
+
+SIZES = Vocabularies(8000, 8000, shared=True)
+GIB = 1024
+
+
+def room_of(mebibytes, *, on_device=False):
+    return Room(None if mebibytes is None else MemoryLimit(mebibytes * MEBIBYTE, "the test's"), on_device)
+
+
+def corpus(longest=100, pairs=5000):
+    """What the batch size depends on of a store: how many pairs, and how long."""
+    lengths = np.linspace(1, longest, pairs).astype("int32")
+
+    class Store:
+        source_lengths = lengths
+        target_lengths = lengths
+
+        def __len__(self):
+            return pairs
+
+    return Store()
+
+
+@pytest.fixture
+def settings(untrained_config):
+    def settings(*overrides):
+        model = (
+            "model={type: transformer, hidden_size: 256, ffn_size: 1024, num_encoder_layers: 3, num_decoder_layers: 3}"
+        )
+        return load([untrained_config], [model, *overrides])
+
+    return settings
+
+
+def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
+    room = room_of(mebibytes, on_device=on_device)
+    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, room=room).config
+
+
+def refusal(config, mebibytes, **options):
+    with pytest.raises(ConfigError) as error:
+        settle(config, mebibytes, **options)
+    return str(error.value)
+
+
+# Refusing
+
+
+def test_a_run_that_fits_is_left_as_it_is(settings):
+    config = settings("training.batch_tokens=3000")
+    assert settle(config, 8 * GIB) == config
+    assert settle(config, None) == config
+
+
+def test_a_run_that_does_not_fit_is_told_the_largest_batch_that_does(settings):
+    """Said is need, memory, and what to set; the advice is followed, and works."""
+    message = refusal(settings("training.batch_tokens=16384"), 3 * GIB)
+    found = re.match(
+        r"training with training.batch_tokens 16384 needs about (\d\.\d) GiB of memory, and there are 3.0 GiB "
+        r"\(the test's\): set training.batch_tokens (\d+), with training.effective_batch_tokens 16384 to keep the size",
+        message,
+    )
+    assert found, message
+    assert 4.5 < float(found[1]) < 7
+    fitting = int(found[2])
+    followed = ["training.effective_batch_tokens=16384", f"training.batch_tokens={fitting}"]
+    assert settle(settings(*followed), 3 * GIB).training.settled_batch_tokens == fitting
+    with pytest.raises(ConfigError):
+        settle(settings(followed[0], f"training.batch_tokens={fitting + 256}"), 3 * GIB)
+
+
+def test_the_advice_keeps_the_size_of_an_update_that_was_asked_for(settings):
+    message = refusal(settings("training.batch_tokens=16384", "training.effective_batch_tokens=50000"), 3 * GIB)
+    assert "training.effective_batch_tokens 50000 to keep" in message
+
+
+def test_where_no_batch_fits_the_advice_is_another(settings):
+    message = refusal(settings("training.batch_tokens=1024"), 900)
+    assert "no smaller batch that holds the longest pair (100 tokens) would fit either" in message
+    assert "data.max_length" in message
+
+
+def test_a_run_that_goes_on_cannot_change_its_batches(settings):
+    config = settings("training.batch_tokens=16384")
+    message = refusal(config, 3 * GIB, resumed=True)
+    assert (
+        ": go on where there is more memory, or begin in another model_directory with training.batch_tokens" in message
+    )
+    assert f"training.initialize_from {config.model_directory}" in message
+
+
+def test_the_longest_pairs_that_the_corpus_has_count(settings):
+    config = settings("training.batch_tokens=8192", "data.max_length=1000")
+    settle(config, 4 * GIB, longest=60)
+    refusal(config, 4 * GIB, longest=1000)
+
+
+def test_a_warning_may_take_the_place_of_the_refusal(settings, caplog):
+    config = settings("training.batch_tokens=16384", "training.on_short_memory=warn")
+    assert settle(config, 3 * GIB) == config
+    assert "needs about" in caplog.text
+    assert "training.on_short_memory warn tries it anyway" in refusal(settings("training.batch_tokens=16384"), 3 * GIB)
+
+
+def test_a_gpu_holds_no_python(settings):
+    """The same memory is enough on a device, since the process itself is not in it."""
+    config = settings("training.batch_tokens=4096")
+    refusal(config, 1900)
+    settle(config, 1900, on_device=True)
+
+
+def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
+    of_device, of_machine = room_of(3).limit, room_of(7).limit
+    monkeypatch.setattr(batch_size, "device_memory_limit", lambda: of_device)
+    monkeypatch.setattr(batch_size, "memory_limit", lambda: of_machine)
+    monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
+    assert batch_size.find_room() == Room(of_device, on_device=True)
+    monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
+    assert batch_size.find_room() == Room(of_machine, on_device=False)
+
+
+def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
+    huge = settings("model.hidden_size=65536", "model.ffn_size=262144")
+    message = (
+        r"training a model of 3\d\d,\d{3},\d{3},\d{3} parameters needs about .* GiB of memory before the first batch"
+    )
+    with pytest.raises(ConfigError, match=message):
+        refuse_too_large_model(huge, SIZES, room=room_of(24 * GIB))
+    refuse_too_large_model(settings(), SIZES, room=room_of(24 * GIB))
+    refuse_too_large_model(huge, SIZES, room=room_of(None))
+
+
+# Choosing
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "chosen"), [(None, 4096), (24 * GIB, 4096), (3300, 2048), (2600, 1024), (2400, 512), (100, 512)]
+)
+def test_the_largest_power_of_two_that_leaves_a_fifth_is_chosen(mebibytes, chosen):
+    def need_of(batch_tokens):
+        return MemoryNeed(process=1200 * MEBIBYTE, weights=300 * MEBIBYTE, batch=batch_tokens * MEBIBYTE // 2)
+
+    assert choose_batch_tokens(need_of, room_of(mebibytes), longest=100, most=4096) == chosen
+    if chosen in (2048, 1024) and mebibytes:
+        assert need_of(chosen).total <= 0.8 * mebibytes * MEBIBYTE < need_of(2 * chosen).total
+
+
+@pytest.mark.parametrize(("longest", "least"), [(512, 512), (513, 1024), (3000, 4096), (5000, 5000)])
+def test_what_is_chosen_holds_the_longest_pair(longest, least):
+    def need_of(batch_tokens):
+        return MemoryNeed(0, 0, 2**50)
+
+    assert choose_batch_tokens(need_of, room_of(GIB), longest=longest, most=4096) == least
+
+
+def test_auto_becomes_a_number_that_fits(settings):
+    config = settings("training.batch_tokens=auto")
+    assert config.training.batch_tokens == "auto"
+    with pytest.raises(ValueError, match="must be a number by now, got auto"):
+        config.training.settled_batch_tokens  # noqa: B018
+    assert settle(config, None).training.batch_tokens == 4096
+    assert settle(config, 140 * GIB, on_device=True).training.batch_tokens == 8192
+    assert settle(config, 2300).training.batch_tokens == 1024
+    assert "set" not in refusal(config, 300)
+
+
+@pytest.mark.parametrize(
+    ("effective", "mebibytes", "chosen", "micro_batches"),
+    [(25000, 24 * GIB, 4096, 6), (3000, 24 * GIB, 3000, 1), (3000, 2300, 1024, 3), (200, 24 * GIB, 200, 1)],
+)
+def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen, micro_batches):
+    config = settings("training.batch_tokens=auto", f"training.effective_batch_tokens={effective}")
+    training = settle(config, mebibytes).training
+    assert (training.batch_tokens, training.micro_batches) == (chosen, micro_batches)
+
+
+# Through the recipe
+
+
+@pytest.fixture
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def machine(mebibytes):
+        monkeypatch.setattr(batch_size, "find_room", lambda: room_of(mebibytes))
+
+    return machine
+
+
+TINY = [
+    "training.max_updates=1",
+    "training.validate_every_updates=1",
+    "training.sample_translations=0",
+    "training.tensorboard=false",
+    "search.max_length=3",
+]
+
+
+def written(directory):
+    return {path.name for path in directory.iterdir() if path.name not in (".lock", "token_store")}
+
+
+def test_auto_is_written_as_a_number_and_kept_where_a_run_goes_on(untrained_config, machine, eagerly, caplog):
+    caplog.set_level(logging.INFO)
+    config = load([untrained_config], [*TINY, "training.batch_tokens=auto"])
+    machine(1000)
+    assert train(config).update == 1
+    directory = untrained_config.parent / "run"
+    assert load([directory / "config.yaml"]).training.batch_tokens == 512
+    assert "memory: batches of 512 tokens need about 0.9 GiB of 1.0 GiB (the test's)" in (
+        directory / "train.log"
+    ).read_text(encoding="utf-8")
+
+    machine(64 * GIB)
+    on_another_machine = config.training.model_copy(update={"max_updates": 2})
+    assert train(config.model_copy(update={"training": on_another_machine})).update == 2
+    assert load([directory / "config.yaml"]).training.batch_tokens == 512
+    with pytest.raises(ConfigError, match=r"training.batch_tokens: 512 before, 4096 now"):
+        train(load([untrained_config], [*TINY, "training.batch_tokens=4096"]))
+
+
+def test_nothing_is_written_of_a_run_that_does_not_fit(untrained_config, machine):
+    directory = untrained_config.parent / "run"
+    machine(500)
+    with pytest.raises(ConfigError, match=r"before the first batch, and there are 0.5 GiB"):
+        train(load([untrained_config], TINY))
+    assert written(directory) == set()
+    machine(64 * GIB)
+    with pytest.raises(ConfigError, match=r"parameters needs about .* and there are 64.0 GiB"):
+        train(load([untrained_config], [*TINY, "model.hidden_size=65536", "model.type=rnn"]))
+    assert written(directory) == set()
+
+
+def test_an_error_of_memory_becomes_advice(settings):
+    config = settings("training.batch_tokens=3000")
+    message = r"memory was not enough for training.batch_tokens 3000: lower it"
+    with pytest.raises(TrainingError, match=message), advised_when_out_of_memory(config):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    with pytest.raises(KeyError), advised_when_out_of_memory(config):
+        raise KeyError
+
+
+def test_checking_a_config_says_that_the_batch_is_to_be_chosen(untrained_config):
+    remarks = check_config([untrained_config], ["training.batch_tokens=auto"]).remarks
+    assert [remark for remark in remarks if "batch" in remark] == [
+        "training.batch_tokens auto is chosen when training begins, by the memory there is, and kept by the run"
+    ]
+    assert not [remark for remark in check_config([untrained_config]).remarks if "batch" in remark]

@@ -1,0 +1,174 @@
+"""The estimate of memory, beside models that are built, and training steps that are made in processes of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmt.data.batch_plan import plan_epoch
+from nmt.models.builder import build_model
+from nmt.models.contract import TIED_ROLES, Vocabularies
+from nmt.training.memory_need import MEBIBYTE, BatchShape, largest_shapes, memory_need, model_footprint
+
+ROOT = Path(__file__).parents[2]
+ALONE = {"slots": 2, "averaged": False, "accumulated": False, "validation_tokens": None}
+
+TRANSFORMER = {
+    "type": "transformer",
+    "tie_embeddings": "all",
+    "hidden_size": 128,
+    "ffn_size": 512,
+    "num_heads": 4,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 2,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "ffn_dropout": 0.1,
+    "norm": "pre",
+}
+RNN = {
+    "type": "rnn",
+    "tie_embeddings": "all",
+    "cell": "gru",
+    "embedding_size": 64,
+    "hidden_size": 256,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "attention": "additive",
+    "input_feeding": True,
+    "dropout": 0.2,
+}
+MODELS = pytest.mark.parametrize("settings", [TRANSFORMER, RNN], ids=["transformer", "rnn"])
+
+MEASURE = """
+import json, sys
+from nmt.backend import session
+session.start()
+import numpy as np
+from nmt.data import Batch
+from nmt.models.builder import build_model
+from nmt.models.contract import Vocabularies
+from nmt.training.average import MovingAverage
+from nmt.training.optimizers import build_adam
+from nmt.training.update import Updater
+
+settings, size, shapes = json.loads(sys.argv[1])
+model = build_model(Vocabularies(size, size, shared=True), seed=1, **settings)
+optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
+updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=MovingAverage(model, 0.9))
+for sentences, source, target in shapes:
+    ids = [np.full((sentences, length), 7, "int32") for length in (source, target, target)]
+    updater.update([Batch(*ids)], 1e-3)
+    print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+"""Prints the peak of memory after updates with batches of given shapes, small ones first."""
+
+SIZE = 3000
+
+
+@MODELS
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_training_step_takes_what_was_expected_or_less(settings):
+    shapes = [BatchShape(20, 9, 11), BatchShape(90, 50, 60)]
+    argument = json.dumps([settings, SIZE, shapes])
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, argument], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    peaks = [int(line) for line in done.stdout.split()]
+    assert len(peaks) == len(shapes)
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
+    needs = [
+        memory_need(footprint, [shape], slots=2, averaged=True, accumulated=False, validation_tokens=None).total
+        for shape in shapes
+    ]
+    ratios = [need / peak for need, peak in zip(needs, peaks, strict=True)]
+    assert all(1.0 <= ratio <= 1.25 for ratio in ratios), ratios
+    growth, expected = peaks[1] - peaks[0], needs[1] - needs[0]
+    assert growth > 200 * MEBIBYTE, "the batch must be large beside the process, or this measures nothing"
+    assert 0.9 <= expected / growth <= 1.4, "the batch's own share"
+
+
+@pytest.mark.parametrize("ties", [*TIED_ROLES, "auto"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm": "post", "num_encoder_layers": 3, "num_decoder_layers": 1},
+        {**RNN, "hidden_size": 6, "embedding_size": 4},
+        {**RNN, "hidden_size": 6, "embedding_size": 6, "cell": "lstm", "num_encoder_layers": 2},
+        {**RNN, "hidden_size": 6, "attention": "multiplicative", "input_feeding": False, "num_decoder_layers": 3},
+    ],
+)
+def test_parameters_are_counted_as_the_model_has_them(ties, changes):
+    small = {"hidden_size": 8, "ffn_size": 12, "num_heads": 2}
+    base = {} if changes.get("type") == "rnn" else {**TRANSFORMER, **small}
+    settings = {**base, **changes, "tie_embeddings": ties}
+    joint = ties in ("all", "source_target", "auto")
+    sizes = Vocabularies(11, 11, shared=True) if joint else Vocabularies(13, 11, shared=False)
+    footprint = model_footprint(sizes, **settings)
+    model = build_model(sizes, seed=1, **settings)
+    assert footprint.parameters == model.count_params()
+    assert footprint.output_matrix == np.prod(model.output_projection.embeddings.shape)
+
+
+@MODELS
+def test_every_part_of_a_training_adds_to_the_need(settings):
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
+    one = 4 * footprint.parameters
+
+    def weights(**changes):
+        return memory_need(footprint, [BatchShape(2, 3, 5)], **{**ALONE, **changes}).weights
+
+    assert weights(slots=0) + 2 * one == weights()
+    assert weights(averaged=True) == weights() + one
+    assert weights(accumulated=True) == weights() + one
+    assert weights(validation_tokens=1) == weights() + 3 * one, "checkpoints are saved from a copy of weights and slots"
+
+
+@MODELS
+def test_logits_that_are_held_at_once_add_to_the_need(settings):
+    footprint = model_footprint(Vocabularies(7, SIZE, shared=False), **{**settings, "tie_embeddings": "none"})
+    shapes, logits = [BatchShape(2, 3, 5)], 4 * 3 * SIZE
+    batch = memory_need(footprint, shapes, **ALONE).batch
+    assert memory_need(footprint, shapes, **ALONE, all_logits=True).batch == batch + 10 * logits
+    assert memory_need(footprint, shapes, **{**ALONE, "validation_tokens": 9000}).batch == 9000 * logits
+    assert memory_need(footprint, shapes, **{**ALONE, "validation_tokens": 1}).batch == batch
+
+
+@MODELS
+def test_the_largest_of_several_batches_counts(settings):
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
+    shapes = [BatchShape(2, 30, 5), BatchShape(70, 30, 50), BatchShape(9, 3, 50)]
+    alone = [memory_need(footprint, [shape], **ALONE).batch for shape in shapes]
+    assert memory_need(footprint, shapes, **ALONE).batch == max(alone) == alone[1] > 2 * max(alone[0], alone[2])
+
+
+def test_long_pairs_need_more_than_short_ones_of_as_many_tokens():
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **TRANSFORMER)
+    short, long = (memory_need(footprint, [BatchShape(1200 // n, n, n)], **ALONE).batch for n in (10, 200))
+    weights = 4 * (1 + 2 + 2) * 1200 * (200 - 10)  # heads * (layers of the encoder, the decoder, to the source) * ...
+    assert 3 < (long - short) / (4 * weights) < 5, "softmax, mask of the dropout, what is left"
+
+
+@pytest.mark.parametrize(("source_scale", "target_scale"), [(1.0, 1.0), (1.0, 0.4), (0.3, 1.0)])
+def test_no_batch_of_a_corpus_is_larger_than_the_largest_shape(source_scale, target_scale):
+    generator = np.random.default_rng(4)
+    lengths = generator.integers(3, 60, 4000)
+    noise = generator.integers(0, 5, (2, 4000))
+    source = np.maximum(1, (lengths * source_scale).astype("int32") + noise[0])
+    target = np.maximum(1, (lengths * target_scale).astype("int32") + noise[1])
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **TRANSFORMER)
+    bounds = largest_shapes(900, pairs=4000, source_length=source.max(), target_length=target.max())
+    plan = plan_epoch(source, target, batch_tokens=900, seed=1, epoch=0)
+    batches = [plan[number] for number in range(len(plan))]
+    shapes = [BatchShape(len(batch), source[batch].max(), target[batch].max()) for batch in batches]
+    found, bound = (memory_need(footprint, each, **ALONE).batch for each in (shapes, bounds))
+    assert 0.6 * bound < found <= bound
+
+
+def test_a_corpus_of_few_pairs_needs_no_more_than_it_has():
+    assert largest_shapes(4096, pairs=3, source_length=9, target_length=9) == [BatchShape(3, 9, 9)]
+    assert largest_shapes(5, pairs=30, source_length=9, target_length=9) == [BatchShape(1, 9, 9)]
