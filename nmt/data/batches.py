@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nmt.data.batch_plan import BatchPlan, check_fits, plan_epoch, plan_in_length_order
-from nmt.data.sequences import TokenSequences
+from nmt.data.sequences import Sequences, TokenSequences
 from nmt.data.store import TokenStore
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
@@ -118,6 +118,9 @@ class BatchStream:
         """The plan of an epoch; the last two are kept, because a prefetcher runs ahead into the next epoch."""
         plans = self._plans
         if epoch not in plans:
+            # A new dictionary, not a changed one: a prefetcher's thread may be reading the old one. What is dropped is
+            # dropped before the new plan is made, which takes much memory.
+            plans = self._plans = dict(list(plans.items())[-1:])
             plan = plan_epoch(
                 self._source_lengths,
                 self._target_lengths,
@@ -125,8 +128,7 @@ class BatchStream:
                 seed=self._seed,
                 epoch=epoch,
             )
-            # A new dictionary, not a changed one: a prefetcher's thread may be reading the old one.
-            plans = self._plans = {**dict(list(plans.items())[-1:]), epoch: plan}
+            plans = self._plans = {**plans, epoch: plan}
         return plans[epoch]
 
 
@@ -152,7 +154,7 @@ def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batc
     return [EvaluationBatch(plan[i], assemble(source, target, plan[i])) for i in range(len(plan))]
 
 
-def assemble(source: TokenSequences, target: TokenSequences, indices: np.ndarray) -> Batch:
+def assemble(source: Sequences, target: Sequences, indices: np.ndarray) -> Batch:
     """Some pairs as a batch.
 
     Args:

@@ -1,14 +1,32 @@
-"""Many token sequences in one flat array: the form in which text lies on disk and is cut into batches."""
+"""Many token sequences in one flat array: the form in which text is held in memory and cut into batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
 from nmt.types import PAD_ID
+
+
+class Sequences(Protocol):
+    """N token sequences, in memory (`TokenSequences`) or in a file (`StoredSequences`)."""
+
+    def __len__(self) -> int:
+        """Number of sequences (N)."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One sequence, (length,) int32."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each sequence in tokens, (N,) of an integer type."""
+
+    def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some of the sequences as rows (B, longest) int32, and the mask (B, longest), True = real token."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +34,7 @@ class TokenSequences:
     """N sequences, one behind the other.
 
     Attributes:
-        token_ids: (total tokens,) integers, in memory or mapped from a file.
+        token_ids: (total tokens,) integers.
         offsets: (N+1,) int64; sequence i is `token_ids[offsets[i]:offsets[i + 1]]`.
     """
 
@@ -36,8 +54,7 @@ class TokenSequences:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """One sequence, (length,) int32."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sequences are 0 to {len(self) - 1}, got {index}")
+        check_index(index, len(self))
         return self.token_ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int32)
 
     @property
@@ -61,3 +78,9 @@ class TokenSequences:
         token_ids = np.full(mask.shape, PAD_ID, dtype=np.int32)
         token_ids[mask] = self.token_ids[(starts[:, None] + columns)[mask]]
         return token_ids, mask
+
+
+def check_index(index: int, count: int) -> None:
+    """Refuse an index that is not in 0 .. count - 1, with IndexError; negative ones do not count from the end."""
+    if not 0 <= index < count:
+        raise IndexError(f"sequences are 0 to {count - 1}, got {index}")

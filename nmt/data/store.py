@@ -1,8 +1,8 @@
-"""The encoded token store: a training corpus as token ids on disk, encoded once and mapped into memory.
+"""The encoded token store: a training corpus as token ids on disk, encoded once.
 
-An epoch then costs slicing, and a corpus larger than memory works. A store is a folder whose name ends in a key made of
-all that decides its content: path, size and time of each file, the tokenizers, the length limit. The same key is the
-same store, so a second start finds it without reading the corpus.
+An epoch then costs reading, and a corpus larger than memory works: of each pair, only its two lengths are in memory. A
+store is a folder whose name ends in a key made of all that decides its content: path, size and time of each file, the
+tokenizers, the length limit. The same key is the same store, so a second start finds it without reading the corpus.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,16 @@ from typing import Any
 import numpy as np
 
 from nmt.data.corpus import as_paths
+from nmt.data.parallel_encoding import processes_for
 from nmt.data.report import CorpusReport
-from nmt.data.sequences import TokenSequences
+from nmt.data.sequences import Sequences
 from nmt.data.store_building import MANIFEST, SIDES, build_store_folder
+from nmt.data.stored_sequences import StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
 from nmt.types import PathLike
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _KEY_LENGTH = 16
 
 
@@ -45,8 +48,8 @@ class TokenStore:
     """
 
     path: Path
-    source: TokenSequences
-    target: TokenSequences
+    source: Sequences
+    target: Sequences
     report: CorpusReport
     content_hash: str
 
@@ -56,12 +59,12 @@ class TokenStore:
 
     @property
     def source_lengths(self) -> np.ndarray:
-        """Tokens of each source, EOS counted, (N,) int32."""
+        """Tokens of each source, EOS counted, (N,) uint16 or int32."""
         return self.source.lengths
 
     @property
     def target_lengths(self) -> np.ndarray:
-        """Tokens of each target, EOS counted, (N,) int32."""
+        """Tokens of each target, EOS counted, (N,) uint16 or int32."""
         return self.target.lengths
 
     def source_ids(self, index: int) -> np.ndarray:
@@ -81,11 +84,15 @@ def open_store(
     text: TextPair,
     max_length: int,
     role: str = "train",
+    keep_others: bool = False,
+    processes: int | None = None,
+    report_pairs: Callable[[int], None] | None = None,
 ) -> TokenStore:
     """Open the token store of a corpus; encode the corpus first where that was not done yet.
 
-    Building happens in a temporary folder that gets its name when it is whole, under a lock: a build that is killed
-    leaves nothing that could be taken for a store, and of two runs that need the same store one waits for the other.
+    A large corpus is encoded by several processes, and the store is the same, byte for byte. Building happens in a
+    temporary folder that gets its name when it is whole, under a lock: a build that is killed leaves nothing that could
+    be taken for a store, and of two runs that need the same store one waits for the other.
 
     Args:
         directory: where stores lie.
@@ -93,20 +100,35 @@ def open_store(
         target_paths: the target side.
         text: the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
-        role: what the corpus is for; a directory keeps one store a role, and a new one replaces the old.
+        role: what the corpus is for.
+        keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
+            else a new store replaces those of its role.
+        processes: how many processes encode, at most; as many as there are cores (at most 16) unless given. A corpus
+            of a few megabytes is encoded by this process alone.
+        report_pairs: told every now and then, while the corpus is encoded, how many pairs are done.
 
     Raises:
-        DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, or the disk refuses.
+        DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, the disk refuses, or a process
+            that encodes was killed.
     """
     sources, targets = as_paths(source_paths), as_paths(target_paths)
     settings = _settings(sources, targets, text, max_length)
     path = _place(directory, settings, role)
+
+    def build(folder: Path) -> None:
+        build_store_folder(
+            folder, sources, targets, text=text, max_length=max_length, settings=settings,
+            processes=processes_for([*sources, *targets], at_most=processes), report_pairs=report_pairs,
+        )  # fmt: skip
+
     try:
-        with _lock(Path(directory), role):
-            store = _open_folder(path)
-            if store is None:
-                _build(path, role, sources, targets, text=text, max_length=max_length, settings=settings)
-                store = _open_folder(path)
+        store = _open_folder(path)  # without the lock: who shares a directory need not be able to write there
+        if store is None:
+            with _lock(Path(directory), role):
+                store = _open_folder(path)  # another run may have built it meanwhile
+                if store is None:
+                    _build(path, role, build, keep_others=keep_others)
+                    store = _open_folder(path)
     except OSError as error:
         raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
     if store is None:
@@ -152,29 +174,20 @@ def _place(directory: PathLike, settings: dict[str, Any], role: str) -> Path:
     return Path(directory) / f"{role}-{key}"
 
 
-def _build(
-    path: Path,
-    role: str,
-    source_paths: list[str],
-    target_paths: list[str],
-    *,
-    text: TextPair,
-    max_length: int,
-    settings: dict[str, Any],
-) -> None:
+def _build(path: Path, role: str, build: Callable[[Path], None], *, keep_others: bool) -> None:
     """Write a store beside its place, put it there with one rename, and only then remove what it replaces."""
     for leftover in _folders_of_role(path.parent, f".building-{role}"):
         shutil.rmtree(leftover)
     temporary = path.with_name(f".building-{path.name}")
     temporary.mkdir()
     try:
-        build_store_folder(temporary, source_paths, target_paths, text=text, max_length=max_length, settings=settings)
+        build(temporary)
         shutil.rmtree(path, ignore_errors=True)  # there only where it was damaged
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for stale in _folders_of_role(path.parent, role):
-        if stale != path:
+        if stale != path and not keep_others:
             shutil.rmtree(stale, ignore_errors=True)
 
 
@@ -182,21 +195,22 @@ def _open_folder(path: Path) -> TokenStore | None:
     """The store in a folder, or None where there is none that is whole."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        source, target = (_map_side(path, side, manifest["sides"][side]) for side in SIDES)
+        source, target = (_open_side(path, side, manifest["sides"][side]) for side in SIDES)
         report = CorpusReport(**manifest["report"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
     return TokenStore(path, source, target, report, manifest["content_hash"])
 
 
-def _map_side(path: Path, side: str, description: dict[str, Any]) -> TokenSequences:
-    """Map the two files of one side; ValueError where their sizes are not those of the manifest."""
-    token_ids = np.memmap(path / f"{side}.token_ids", dtype=description["dtype"], mode="r")
-    offsets = np.memmap(path / f"{side}.offsets", dtype=np.int64, mode="r")
-    if len(token_ids) != description["tokens"] or len(offsets) != description["pairs"] + 1:
-        raise ValueError("the files are not as long as the manifest says")
-    # As plain arrays: slicing a memmap object costs microseconds more each time, for nothing we use.
-    return TokenSequences(token_ids.view(np.ndarray), offsets.view(np.ndarray))
+def _open_side(path: Path, side: str, description: dict[str, Any]) -> StoredSequences:
+    """Open the two files of one side; ValueError where they are not those of the manifest."""
+    content = (path / f"{side}.lengths").read_bytes()
+    if zlib.crc32(content) != description["lengths_crc32"]:
+        raise ValueError("the lengths are not those that were written")
+    lengths = np.frombuffer(content, dtype=description["length_dtype"])
+    if len(lengths) != description["pairs"]:
+        raise ValueError("the lengths are not as many as the manifest says")
+    return StoredSequences(path / f"{side}.records", lengths, token_dtype=np.dtype(description["token_dtype"]))
 
 
 def _folders_of_role(directory: Path, prefix: str) -> list[Path]:

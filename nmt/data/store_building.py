@@ -1,28 +1,30 @@
-"""Building a token store: corpus in, flat files out, never more than a block of lines in memory."""
+"""Building a token store: corpus in, flat files out, never more than a few blocks of lines in memory."""
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
-from nmt.data.content_hash import ContentHash, blocks
+from nmt.data.content_hash import ContentHash, TextBlock, blocks
 from nmt.data.corpus import read_pairs
+from nmt.data.encoding import BlockEncoder, EncodedSide, length_dtype, token_dtype
+from nmt.data.parallel_encoding import encode_blocks
 from nmt.data.report import CorpusReport
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
 from nmt.text.tokenizer import Tokenizer
-from nmt.text.vocabulary import EOS_ID
 
 MANIFEST = "manifest.json"
 SIDES = ("source", "target")
+
+_DROPPED = ("dropped_empty", "dropped_nul", "dropped_too_long")
 
 
 def build_store_folder(
@@ -33,37 +35,48 @@ def build_store_folder(
     text: TextPair,
     max_length: int,
     settings: dict[str, Any],
+    processes: int = 1,
+    report_pairs: Callable[[int], None] | None = None,
 ) -> None:
     """Encode a corpus into an existing folder; the manifest is written last, when all else is on the disk.
 
+    Args:
+        folder: where the files go.
+        source_paths: the source side.
+        target_paths: the target side.
+        text: the tokenizers.
+        max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
+        settings: what the manifest says about where the store came from.
+        processes: how many encode; the files are the same for any number.
+        report_pairs: told every now and then how many pairs were read and encoded so far.
+
     Raises:
-        DataError: the corpus cannot be used (see `read_pairs`), or no pair of it remains.
+        DataError: the corpus cannot be used (see `read_pairs`), no pair of it remains, or a process was killed.
         OSError: the disk refuses.
     """
     counts: Counter[str] = Counter()
     content_hash = ContentHash()
-    writers = (_SideWriter(folder, "source", text.source), _SideWriter(folder, "target", text.target))
-    with writers[0], writers[1]:
-        for block in blocks(read_pairs(source_paths, target_paths)):
-            counts["pairs_read"] += len(block)
-            content_hash.update(block)
-            _write_block([pair for pair in block if _usable(pair, counts)], writers, max_length, counts)
-    reasons = ("dropped_empty", "dropped_nul", "dropped_too_long")
-    report = CorpusReport(
-        pairs_read=counts["pairs_read"],
-        kept=writers[0].pairs,
-        max_length=max_length,
-        **{reason: counts[reason] for reason in reasons},
-    )
-    if not report.kept:
-        raise DataError(
-            f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
-            f"{report.pairs_read:,} read, {report.reasons()}"
-            + (": raise max_length" if report.dropped_too_long else "")
-        )
+    encoder = BlockEncoder(text, max_length)
+    writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in _sides(text)]
+
+    def hashed(block: TextBlock) -> TextBlock:
+        content_hash.update(block)
+        counts["pairs_read"] += len(block)
+        return block
+
+    text_blocks = map(hashed, blocks(read_pairs(source_paths, target_paths)))
+    with writers[0], writers[1], closing(encode_blocks(text_blocks, encoder, processes=processes)) as encoded_blocks:
+        for block in encoded_blocks:
+            counts.update(kept=block.kept, **{reason: getattr(block, reason) for reason in _DROPPED})
+            for writer, side in zip(writers, (block.source, block.target), strict=True):
+                writer.write(side)
+            if report_pairs is not None:
+                report_pairs(counts["kept"] + sum(counts[reason] for reason in _DROPPED))
+    report = CorpusReport(**{name: counts[name] for name in ("pairs_read", "kept", *_DROPPED)}, max_length=max_length)
+    _refuse_nothing(report, source_paths, target_paths)
     manifest = {
         "settings": settings,
-        "sides": {writer.side: writer.describe() for writer in writers},
+        "sides": {writer.side: writer.describe(report.kept) for writer in writers},
         "report": vars(report),
         "content_hash": content_hash.hexdigest(),
     }
@@ -74,17 +87,15 @@ def build_store_folder(
 
 
 class _SideWriter:
-    """Appends the token sequences of one side to its two files: token ids, and where each sequence begins."""
+    """Appends encoded pairs to the two files of one side: the records, and the length of each sequence."""
 
-    def __init__(self, folder: Path, side: str, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, side: str, tokenizer: Tokenizer, max_length: int) -> None:
         self.side = side
-        self.tokenizer = tokenizer
-        self.pairs = 0
+        self._dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         self._tokens = 0
-        self._dtype = np.uint16 if len(tokenizer.vocabulary) <= 1 + np.iinfo(np.uint16).max else np.int32
-        self._token_ids = (folder / f"{side}.token_ids").open("wb")
-        self._offsets = (folder / f"{side}.offsets").open("wb")
-        self._offsets.write(np.zeros(1, dtype=np.int64).tobytes())
+        self._checksum = 0
+        self._records = (folder / f"{side}.records").open("wb")
+        self._lengths = (folder / f"{side}.lengths").open("wb")
 
     def __enter__(self) -> _SideWriter:
         return self
@@ -92,52 +103,32 @@ class _SideWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._token_ids, self._offsets):
+        for file in (self._records, self._lengths):
             if error is None:
                 file.flush()
                 os.fsync(file.fileno())
             file.close()
 
-    def write(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Append sequences, each closed by EOS."""
-        ends = self._tokens + np.cumsum([len(sequence) + 1 for sequence in sequences], dtype=np.int64)
-        if not len(ends):
-            return
-        closed = chain.from_iterable(chain(sequence, (EOS_ID,)) for sequence in sequences)
-        token_ids = np.fromiter(closed, dtype=self._dtype, count=int(ends[-1]) - self._tokens)
-        self._token_ids.write(token_ids.tobytes())
-        self._offsets.write(ends.tobytes())
-        self.pairs += len(sequences)
-        self._tokens = int(ends[-1])
+    def write(self, side: EncodedSide) -> None:
+        """Append the sequences of some pairs."""
+        self._records.write(side.records)
+        self._lengths.write(side.lengths)
+        self._checksum = zlib.crc32(side.lengths, self._checksum)
+        self._tokens += side.tokens
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, pairs: int) -> dict[str, Any]:
         """What the manifest says about this side."""
-        return {"pairs": self.pairs, "tokens": self._tokens, "dtype": np.dtype(self._dtype).name}
+        return {"pairs": pairs, "tokens": self._tokens, **self._dtypes, "lengths_crc32": self._checksum}
 
 
-def _usable(pair: tuple[str, str], counts: Counter[str]) -> bool:
-    """Whether a pair can be encoded; what is dropped is counted."""
-    source, target = pair
-    if "\0" in source or "\0" in target:
-        counts["dropped_nul"] += 1
-        return False
-    if not source.strip() or not target.strip():
-        counts["dropped_empty"] += 1
-        return False
-    return True
+def _sides(text: TextPair) -> list[tuple[str, Tokenizer]]:
+    return list(zip(SIDES, (text.source, text.target), strict=True))
 
 
-def _write_block(
-    pairs: list[tuple[str, str]], writers: tuple[_SideWriter, _SideWriter], max_length: int, counts: Counter[str]
-) -> None:
-    encoded = [writer.tokenizer.encode_batch([pair[side] for pair in pairs]) for side, writer in enumerate(writers)]
-    kept = []
-    for source, target in zip(*encoded, strict=True):
-        if not source or not target:  # white space to the tokenizer, such as a lone U+200B
-            counts["dropped_empty"] += 1
-        elif len(source) > max_length or len(target) > max_length:
-            counts["dropped_too_long"] += 1
-        else:
-            kept.append((source, target))
-    for side, writer in enumerate(writers):
-        writer.write([pair[side] for pair in kept])
+def _refuse_nothing(report: CorpusReport, source_paths: list[str], target_paths: list[str]) -> None:
+    if report.kept:
+        return
+    raise DataError(
+        f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
+        f"{report.pairs_read:,} read, {report.reasons()}" + (": raise max_length" if report.dropped_too_long else "")
+    )

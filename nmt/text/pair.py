@@ -54,6 +54,11 @@ class TextPair:
         """What tells the tokenizers of source and target from others; manifests record it."""
         return [self.source.fingerprint, self.target.fingerprint]
 
+    @property
+    def is_restorable(self) -> bool:
+        """Whether `load` gives these tokenizers back after `save`; not so for tokenizers of a user's own class."""
+        return all(type(tokenizer) is _TOKENIZERS.get(tokenizer.type) for tokenizer in (self.source, self.target))
+
     def save(self, directory: PathLike) -> None:
         """Write the files of both sides into a directory, which is made where it is missing.
 

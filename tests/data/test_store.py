@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 
 from nmt.data import check_corpus, content_hash, find_store, hash_corpus, open_store, store_building
+from nmt.data import store as store_module
 from nmt.errors import DataError
 from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer, build_whitespace
 
 
 def folders(directory):
     return sorted(path.name for path in directory.iterdir() if path.is_dir())
+
+
+def sequences(store):
+    """All pairs of a store as lists of token ids."""
+    return [(store.source_ids(i).tolist(), store.target_ids(i).tolist()) for i in range(len(store))]
+
+
+def files(folder):
+    """What the files of a store hold, its manifest aside, which names the corpus."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
 
 
 def forbid_reading(monkeypatch):
@@ -32,7 +43,7 @@ def test_each_pair_is_stored_once_with_its_eos(store, corpus, text):
         assert store.target_ids(i).tolist() == [*text.target.encode(target), EOS_ID]
     assert store.source_lengths.tolist() == [len(line.split()) + 1 for line in corpus[0]]
     assert store.target_lengths.tolist() == [len(line.split()) + 1 for line in corpus[1]]
-    assert store.source_ids(0).dtype == store.source_lengths.dtype == np.int32
+    assert (store.source_ids(0).dtype, store.source_lengths.dtype) == (np.int32, np.uint16)
 
 
 def test_a_store_is_found_again_without_reading_the_corpus(store, paths, text, tmp_path, monkeypatch):
@@ -41,7 +52,7 @@ def test_a_store_is_found_again_without_reading_the_corpus(store, paths, text, t
     assert again.path == store.path
     assert again.report == store.report
     assert again.content_hash == store.content_hash
-    assert np.array_equal(again.source.token_ids, store.source.token_ids)
+    assert sequences(again) == sequences(store)
 
 
 def test_paths_may_be_written_differently(store, paths, text, tmp_path, monkeypatch):
@@ -85,6 +96,19 @@ def test_a_store_is_looked_for_without_writing(store, paths, text, tmp_path, mon
         find_store(tmp_path / "store", tmp_path / "absent", paths[1], text=text, max_length=20)
 
 
+def test_a_directory_may_serve_several_runs(store, paths, text, tmp_path):
+    other = open_store(tmp_path / "store", *paths, text=text, max_length=9, keep_others=True)
+    assert folders(tmp_path / "store") == sorted([store.path.name, other.path.name])
+
+
+def test_a_store_opens_where_nothing_can_be_written(store, paths, text, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError
+
+    monkeypatch.setattr(store_module, "_lock", refuse)
+    assert sequences(open_store(tmp_path / "store", *paths, text=text, max_length=20)) == sequences(store)
+
+
 def test_roles_do_not_replace_one_another(store, paths, text, tmp_path):
     other = open_store(tmp_path / "store", *paths, text=text, max_length=9, role="train-extra")
     assert folders(tmp_path / "store") == sorted([store.path.name, other.path.name])
@@ -97,8 +121,7 @@ def test_the_content_hash_does_not_see_compression_or_blocks(store, corpus, text
     paths = write_lines("train.es.gz", corpus[0]), write_lines("train.en.gz", corpus[1])
     other = open_store(tmp_path / "other", *paths, text=text, max_length=20)
     assert other.content_hash == store.content_hash == hash_corpus(*paths)
-    assert np.array_equal(other.target.token_ids, store.target.token_ids)
-    assert np.array_equal(other.target.offsets, store.target.offsets)
+    assert files(other.path) == files(store.path)
 
 
 def test_unusable_pairs_are_dropped_and_counted(write_lines, text, tmp_path):
@@ -156,14 +179,14 @@ import os, sys
 from nmt.data import open_store, content_hash, store_building
 from nmt.text import TextPair
 content_hash._BLOCK_PAIRS = 10
-write = store_building._write_block
+write = store_building._SideWriter.write
 blocks = []
 def write_and_die(*arguments):
     write(*arguments)
     blocks.append(1)
-    if len(blocks) == 3:
+    if len(blocks) == 5:
         os.kill(os.getpid(), 9)
-store_building._write_block = write_and_die
+store_building._SideWriter.write = write_and_die
 directory, source, target, model = sys.argv[1:]
 open_store(directory, source, target, text=TextPair.load(model), max_length=20)
 """
@@ -180,20 +203,24 @@ def test_a_killed_build_leaves_nothing_that_passes_for_whole(paths, text, tmp_pa
     assert folders(directory) == [store.path.name]
 
 
-@pytest.mark.parametrize("damage", ["cut", "no manifest", "half a manifest", "missing file"])
+@pytest.mark.parametrize("damage", ["cut", "no manifest", "half a manifest", "missing file", "changed lengths"])
 def test_a_damaged_store_is_built_again(store, paths, text, tmp_path, damage):
-    token_ids = np.array(store.target.token_ids)
-    manifest, file = store.path / "manifest.json", store.path / "target.token_ids"
+    before = sequences(store)
+    manifest, file = store.path / "manifest.json", store.path / "target.records"
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-2])
     elif damage == "no manifest":
         manifest.unlink()
     elif damage == "half a manifest":
         manifest.write_bytes(manifest.read_bytes()[:40])
+    elif damage == "changed lengths":
+        lengths = store.path / "source.lengths"
+        first, second, *rest = np.fromfile(lengths, np.uint16)
+        np.array([first - 1, second + 1, *rest], np.uint16).tofile(lengths)
     else:
         file.unlink()
     again = open_store(tmp_path / "store", *paths, text=text, max_length=20)
-    assert np.array_equal(again.target.token_ids, token_ids)
+    assert sequences(again) == before
 
 
 def test_the_corpus_passes_in_blocks(paths, text, tmp_path, monkeypatch):
@@ -217,7 +244,7 @@ def test_ids_are_as_wide_as_the_vocabulary_needs(write_lines, tmp_path, size, dt
     pair = TextPair(source=tokenizer, target=tokenizer, joint=True)
     paths = write_lines("a.es", [f"{size - 1} 4"]), write_lines("a.en", ["5"])
     store = open_store(tmp_path / "store", *paths, text=pair, max_length=3)
-    assert store.source.token_ids.dtype == dtype
+    assert (store.path / "source.records").stat().st_size == 3 * np.dtype(dtype).itemsize + 4
     assert store.source_ids(0).tolist() == [size - 1, 4, EOS_ID]
 
 

@@ -1,0 +1,87 @@
+"""Encoding a stream of blocks, here or in several processes at once; what comes out is the same, in the same order."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from nmt.data.content_hash import TextBlock
+from nmt.data.encoding import BlockEncoder, EncodedBlock
+from nmt.data.encoding_process import EncodingProcess
+from nmt.data.processors import available_processors
+
+_BYTES_A_PROCESS = 4 * 2**20
+"""Each process must have so much text to encode, about a second's work, or it is not worth its start."""
+
+_GZIP_RATIO = 3
+_MOST_PROCESSES = 16
+"""More of them than this one can read text for would wait."""
+
+
+def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
+    """How many processes to encode the text of some files with; 1 means this one, without another.
+
+    Args:
+        paths: the files of both sides.
+        at_most: upper bound; the cores there are (at most 16) unless given.
+    """
+    size = sum(os.path.getsize(path) * (_GZIP_RATIO if path.endswith(".gz") else 1) for path in paths)
+    return max(1, min(at_most or min(available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))
+
+
+def encode_blocks(
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int
+) -> Generator[EncodedBlock, None, None]:
+    """Encode blocks, in order.
+
+    A generator: close it, and the processes are gone. Tokenizers of a kind that no directory can hold are used here.
+
+    Args:
+        blocks: the text; read by the caller's thread, so an error in it comes from here as it is.
+        encoder: what encodes.
+        processes: how many processes; with 1, this one.
+
+    Raises:
+        DataError: a process ended before its work was done.
+    """
+    if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
+        return (encoder.encode(block.source_lines, block.target_lines) for block in blocks)
+    return _encode_in_processes(blocks, encoder, processes)
+
+
+def _encode_in_processes(
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, number_of_processes: int
+) -> Generator[EncodedBlock, None, None]:
+    """The body of `encode_blocks`: one thread a process hands it a block and waits for the answer."""
+    with ExitStack() as stack:
+        tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-")))
+        encoder.text.save(tokenizers)
+        threads = ThreadPoolExecutor(number_of_processes, thread_name_prefix="encode")
+        stack.callback(threads.shutdown, cancel_futures=True)
+        idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
+        for _ in range(number_of_processes):
+            process = EncodingProcess(tokenizers, max_length=encoder.max_length)
+            stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
+            idle.put(process)
+
+        def encode(block: TextBlock) -> EncodedBlock:
+            process = idle.get()
+            try:
+                return process.encode(block.source, block.target)
+            finally:
+                idle.put(process)
+
+        pending: deque[Future[EncodedBlock]] = deque()
+        for block in blocks:
+            pending.append(threads.submit(encode, block))
+            if len(pending) > 2 * number_of_processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
