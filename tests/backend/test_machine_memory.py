@@ -5,7 +5,14 @@ import sys
 
 import pytest
 
-from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
+from nmt.backend.machine_memory import (
+    RESERVED_A_CORE,
+    MemoryLimit,
+    device_memory_limit,
+    has_gpu,
+    is_out_of_memory,
+    memory_limit,
+)
 
 KIB, MIB = 2**10, 2**20
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -80,12 +87,13 @@ def test_a_control_group_without_a_limit_means_nothing(machine):
     assert limit_of(root).owner == "the machine's free memory"
 
 
-def test_limits_of_the_process_count_what_they_count(machine):
-    root = machine()
-    assert limit_of(root, RLIMIT_AS=900 * MIB) == MemoryLimit((900 - 700 + 100) * MIB, "ulimit -v")
-    assert limit_of(root, RLIMIT_DATA=350 * MIB) == MemoryLimit((350 - 300 + 100) * MIB, "ulimit -d")
-    assert limit_of(root, RLIMIT_AS=900 * MIB, RLIMIT_DATA=350 * MIB).owner == "ulimit -d"
-    assert limit_of(root, RLIMIT_DATA=200 * MIB).size == 100 * MIB, "no room is no debt"
+def test_limits_of_the_process_count_what_they_count(machine, monkeypatch):
+    root, unused = machine(), 3 * RESERVED_A_CORE
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert limit_of(root, RLIMIT_AS=900 * MIB + unused) == MemoryLimit((900 - 700 + 100) * MIB, "ulimit -v")
+    assert limit_of(root, RLIMIT_DATA=350 * MIB + unused) == MemoryLimit((350 - 300 + 100) * MIB, "ulimit -d")
+    assert limit_of(root, RLIMIT_AS=900 * MIB + unused, RLIMIT_DATA=350 * MIB + unused).owner == "ulimit -d"
+    assert limit_of(root, RLIMIT_DATA=350 * MIB).size == 100 * MIB, "no room is no debt"
 
 
 def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):
