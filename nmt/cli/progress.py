@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
-from nmt.training.log import LogReporter, describe_seconds
+from nmt.training.events import EncodingEvent, Reporter, UpdateEvent, ValidationEvent
+from nmt.training.log import LogReporter, describe_encoding, describe_seconds
 
 
 class LiveProgress(Reporter):
@@ -29,6 +29,10 @@ class LiveProgress(Reporter):
         )
         self._figures = ""
         self._best: float | None = None
+
+    def on_encoding(self, event: EncodingEvent) -> None:
+        """Show how far the encoding of the corpus is."""
+        self._show(describe_encoding(event))
 
     def on_update(self, event: UpdateEvent) -> None:
         """Show the figures."""
@@ -114,4 +118,5 @@ def describe_live(event: UpdateEvent) -> str:
 
 
 def _is_no_figure(record: logging.LogRecord) -> bool:
-    return not (record.name == LogReporter.__module__ and record.funcName == LogReporter.on_update.__name__)
+    shown_live = (LogReporter.on_update.__name__, LogReporter.on_encoding.__name__)
+    return not (record.name == LogReporter.__module__ and record.funcName in shown_live)

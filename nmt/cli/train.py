@@ -43,7 +43,7 @@ def run(
 
     try:
         with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
-            result = train(config, overwrite=overwrite, reporters=[] if live is None else [live])
+            result = train(config, overwrite=overwrite, reporters=[] if live is None else [live], processes=threads)
     except Interrupted as interrupted:
         typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
         raise typer.Exit(128 + interrupted.signal_number) from None

@@ -6,25 +6,40 @@ from pathlib import Path
 
 from nmt.checkpoint import newest_manifest
 from nmt.config import Config, changed_settings, load
-from nmt.data import check_corpus, find_store, hash_corpus
+from nmt.data import TokenStore, check_corpus, find_store, hash_corpus
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import CONFIG_NAME
+from nmt.recipes.build_vocabulary import find_text
 from nmt.text import TextPair
 
 
-def check_corpora(config: Config, *, fresh: bool) -> None:
+def check_corpora(config: Config, *, fresh: bool) -> int | None:
     """Read the corpora once and refuse what cannot be used.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
 
+    Returns:
+        The pairs of lines of the training corpus; None where it was not read.
+
     Raises:
         DataError: with file and line.
     """
-    if fresh:
-        check_corpus(config.data.train.source_paths, config.data.train.target_paths)
+    pairs = check_corpus(config.data.train.source_paths, config.data.train.target_paths) if fresh else None
     check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
+    return pairs
+
+
+def corpus_is_encoded(config: Config) -> bool:
+    """Whether the training corpus lies encoded by the tokenizers in the model directory, so none of it is wrong.
+
+    Raises:
+        ConfigError: the config beside the tokenizers cannot be read.
+        DataError: the tokenizers cannot be read, or a file of the corpus is missing.
+    """
+    text = find_text(config)
+    return text is not None and _find_store(config, text) is not None
 
 
 def refuse_other_settings(config: Config, directory: Path) -> None:
@@ -96,9 +111,14 @@ def judged_by(config: Config) -> str:
 def _content_hash(config: Config, text: TextPair) -> str:
     """Return the hash of the training corpus; it is read only where no token store was built from these files."""
     train = config.data.train
+    store = _find_store(config, text)
+    return hash_corpus(train.source_paths, train.target_paths) if store is None else store.content_hash
+
+
+def _find_store(config: Config, text: TextPair) -> TokenStore | None:
+    train = config.data.train
     paths = train.source_paths, train.target_paths
-    store = find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
-    return hash_corpus(*paths) if store is None else store.content_hash
+    return find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
 
 
 def _other_data(directory: Path, what: str, checkpoint: str) -> ConfigError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.run_checks import (
     check_corpora,
+    corpus_is_encoded,
     judged_by,
     refuse_other_data,
     refuse_other_settings,
@@ -33,7 +35,7 @@ from nmt.recipes.start import Start, inherited_facts, start_from_other, start_ow
 from nmt.recipes.validation import validator
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
-from nmt.training.events import Reporter
+from nmt.training.events import EncodingEvent, Reporter
 from nmt.training.log import LogReporter, log_to_file
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.tensorboard import TensorBoardReporter
@@ -60,7 +62,9 @@ class TrainedModel:
     best_score: float | None
 
 
-def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Reporter] = ()) -> TrainedModel:
+def train(
+    config: Config, *, overwrite: bool = False, reporters: Sequence[Reporter] = (), processes: int | None = None
+) -> TrainedModel:
     """Train the model that a config describes, or go on with a run that was interrupted.
 
     The directory is written once settings, corpora and initial weights have passed. A run that is finished says so
@@ -70,6 +74,7 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         config: the run.
         overwrite: whether to delete what an earlier run left in the model directory.
         reporters: receive what happens, besides the files in the directory.
+        processes: how many encode a large corpus, at most; as many as there are cores unless given.
 
     Raises:
         ConfigError: if the directory holds a run with other settings or on other data, what is to be deleted there
@@ -90,7 +95,8 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         refuse_to_delete_start(config)
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    check_corpora(config, fresh=not resumed)
+    fresh = not resumed and (overwrite or not corpus_is_encoded(config))
+    pairs = check_corpora(config, fresh=fresh)
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
@@ -99,7 +105,8 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
         if resumed:
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
-        store = open_training_store(config, start.text)
+        report = encoding_reporter([LogReporter(), *reporters], total=pairs)
+        store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         config, remark = settle_batch_size(config, vocabularies_of(start.text), store, resumed=resumed)
         start = replace(start, remarks=(*start.remarks, remark))
         if overwrite:
@@ -112,15 +119,39 @@ def train(config: Config, *, overwrite: bool = False, reporters: Sequence[Report
             return _train(config, start, store, checkpoints, reporters)
 
 
-def open_training_store(config: Config, text: TextPair) -> TokenStore:
-    """Open the token store of the training corpus; it is encoded where that was not done yet."""
+def open_training_store(
+    config: Config,
+    text: TextPair,
+    *,
+    processes: int | None = None,
+    report_pairs: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Open the token store of the training corpus; it is encoded where that was not done yet.
+
+    In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
+    """
     return open_store(
         config.token_store_directory,
         config.data.train.source_paths,
         config.data.train.target_paths,
         text=text,
         max_length=config.data.max_length,
+        keep_others=config.data.store_directory is not None,
+        processes=processes,
+        report_pairs=report_pairs,
     )
+
+
+def encoding_reporter(reporters: Sequence[Reporter], *, total: int | None) -> Callable[[int], None]:
+    """Return what tells reporters how many pairs of a corpus are encoded, of so many in all where that is known."""
+    started = time.monotonic()
+
+    def report_pairs(pairs: int) -> None:
+        event = EncodingEvent(pairs, total, time.monotonic() - started)
+        for reporter in reporters:
+            reporter.on_encoding(event)
+
+    return report_pairs
 
 
 def _train(

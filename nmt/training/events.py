@@ -82,8 +82,30 @@ class CheckpointEvent:
     seconds: float
 
 
+@dataclass(frozen=True)
+class EncodingEvent:
+    """Encoding of the training corpus, before the run begins.
+
+    pairs: pairs of lines done so far.
+    total: pairs of the corpus; None where they were not counted.
+    seconds: since it began.
+    """
+
+    pairs: int
+    total: int | None
+    seconds: float
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Estimate of the time left; None where the pairs were not counted."""
+        return None if self.total is None else self.seconds * max(0, self.total - self.pairs) / max(1, self.pairs)
+
+
 class Reporter:
     """Receives events; overrides what it cares for. It must not change the run."""
+
+    def on_encoding(self, event: EncodingEvent) -> None:
+        """Take in how far the encoding of a large corpus is: called often, and not at all where it lies encoded."""
 
     def on_start(self, update: int) -> None:
         """Take in that the run begins, or goes on after so many updates."""

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, ValidationEvent
+from nmt.training.events import CheckpointEvent, EncodingEvent, Reporter, UpdateEvent, ValidationEvent
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_ENCODING_LINES = 15.0
 
 
 @contextmanager
@@ -31,6 +33,15 @@ def log_to_file(path: Path) -> Iterator[None]:
 
 class LogReporter(Reporter):
     """Writes a run's events to the log, level INFO; notices are warnings."""
+
+    def __init__(self) -> None:
+        self._encoding_logged = 0.0
+
+    def on_encoding(self, event: EncodingEvent) -> None:
+        """Log how far it is, a few times a minute."""
+        if event.seconds - self._encoding_logged >= _SECONDS_BETWEEN_ENCODING_LINES:
+            self._encoding_logged = event.seconds
+            logger.info("%s", describe_encoding(event))
 
     def on_start(self, update: int) -> None:
         """Log where the run begins."""
@@ -76,6 +87,19 @@ def describe_update(event: UpdateEvent) -> str:
         parts.append(f"{describe_seconds(event.remaining_seconds)} left")
     if event.skipped:
         parts.append(f"{event.skipped} skipped")
+    return "  ".join(parts)
+
+
+def describe_encoding(event: EncodingEvent) -> str:
+    """Return how far encoding is, in one line."""
+    parts = [f"encoding the training corpus: {event.pairs:,} pairs"]
+    if event.total:
+        parts = [
+            f"{parts[0].removesuffix(' pairs')} of {event.total:,} pairs ({100.0 * event.pairs / event.total:.0f}%)"
+        ]
+    parts.append(f"{event.pairs / max(event.seconds, 1e-9):,.0f} pairs/s")
+    if event.remaining_seconds is not None:
+        parts.append(f"{describe_seconds(event.remaining_seconds)} left")
     return "  ".join(parts)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nmt.cli.logs import log_to_stderr
 from nmt.cli.progress import LineCounter, LiveProgress, describe_live
-from nmt.training.events import UpdateEvent, Validation, ValidationEvent
+from nmt.training.events import EncodingEvent, UpdateEvent, Validation, ValidationEvent
 from nmt.training.log import LogReporter
 
 UPDATE = UpdateEvent(
@@ -63,3 +63,23 @@ def test_nothing_is_counted_elsewhere():
         with LineCounter(console=console, hidden=hidden) as counter:
             counter.add(3)
         assert console.file.getvalue() == ""
+
+
+def test_the_encoding_of_a_large_corpus_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    console, log = terminal(), LogReporter()
+    with log_to_stderr(), LiveProgress(console) as live:
+        for reporter in (log, live):
+            reporter.on_encoding(EncodingEvent(pairs=300_000, total=1_200_000, seconds=20.0))
+    assert "300,000 of 1,200,000 pairs (25%)  15,000 pairs/s  1:00 left" in console.file.getvalue()
+    assert "encoding" not in sys.stderr.getvalue()
+
+
+def test_elsewhere_the_log_says_it_a_few_times_a_minute(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    log = LogReporter()
+    with log_to_stderr():
+        for second in range(1, 50):
+            log.on_encoding(EncodingEvent(pairs=8192 * second, total=None, seconds=float(second)))
+    lines = sys.stderr.getvalue().splitlines()
+    assert lines == [f"encoding the training corpus: {8192 * second:,} pairs  8,192 pairs/s" for second in (15, 30, 45)]

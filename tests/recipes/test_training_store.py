@@ -1,0 +1,85 @@
+"""The encoded corpus of a run: found again, shared with other runs, and never read twice."""
+
+import shutil
+
+import pytest
+
+from nmt.config import load
+from nmt.data import corpus as corpus_module
+from nmt.recipes.build_vocabulary import build_vocabulary
+from nmt.recipes.run_checks import check_corpora, corpus_is_encoded
+from nmt.recipes.train import encoding_reporter, open_training_store
+from nmt.training.events import Reporter
+
+SENTENCES = 15
+"""Training pairs of `untrained_config`."""
+
+
+class Heard(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def on_encoding(self, event):
+        self.events.append(event)
+
+
+@pytest.fixture
+def lines_read(monkeypatch):
+    """The paths of the files that were read, as they are opened."""
+    paths, read_lines = [], corpus_module.read_lines
+
+    def watched(path):
+        paths.append(str(path).rpartition("/")[2])
+        return read_lines(path)
+
+    monkeypatch.setattr(corpus_module, "read_lines", watched)
+    return paths
+
+
+def folders(directory):
+    return sorted(path.name for path in directory.iterdir() if path.is_dir())
+
+
+def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
+    config = load([untrained_config])
+    assert not corpus_is_encoded(config)
+    text = build_vocabulary(config).text
+    assert not corpus_is_encoded(config)
+    heard = Heard()
+    open_training_store(config, text, report_pairs=encoding_reporter([heard], total=check_corpora(config, fresh=True)))
+    assert corpus_is_encoded(config)
+    assert [(event.pairs, event.total, event.remaining_seconds) for event in heard.events] == [
+        (SENTENCES, SENTENCES, 0.0)
+    ]
+
+
+def test_another_run_with_the_same_tokenizers_finds_it(untrained_config, tmp_path, lines_read):
+    shared = f"data.store_directory={tmp_path}/stores"
+    first = load([untrained_config], [shared])
+    store = open_training_store(first, build_vocabulary(first).text)
+    second = load([untrained_config], [shared, f"model_directory={tmp_path}/second"])
+    (tmp_path / "second").mkdir()
+    for path in (tmp_path / "run").glob("*o*.*"):
+        if path.name != "config.yaml":
+            shutil.copy(path, tmp_path / "second")
+    lines_read.clear()
+    assert corpus_is_encoded(second)
+    assert check_corpora(second, fresh=not corpus_is_encoded(second)) is None
+    heard = Heard()
+    again = open_training_store(
+        second, build_vocabulary(second).text, report_pairs=encoding_reporter([heard], total=None)
+    )
+    assert (again.path, heard.events) == (store.path, [])
+    assert lines_read == ["validation.es", "validation.en"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_shared_directory_keeps_what_other_runs_need(untrained_config, tmp_path, shared):
+    place = [f"data.store_directory={tmp_path}/stores"] if shared else []
+    config = load([untrained_config], place)
+    text = build_vocabulary(config).text
+    first = open_training_store(config, text)
+    second = open_training_store(load([untrained_config], [*place, "data.max_length=50"]), text)
+    assert folders(second.path.parent) == sorted({first.path.name, second.path.name} if shared else {second.path.name})
