@@ -106,7 +106,13 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: 
 
 
 def settle_batch_size(
-    config: Config, vocabularies: Vocabularies, store: TokenStore, *, resumed: bool, room: Room | None = None
+    config: Config,
+    vocabularies: Vocabularies,
+    store: TokenStore,
+    *,
+    resumed: bool,
+    replicas: int = 1,
+    room: Room | None = None,
 ) -> SettledBatchSize:
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
@@ -115,6 +121,7 @@ def settle_batch_size(
         vocabularies: sizes of its vocabularies.
         store: its training corpus, whose longest pairs count.
         resumed: whether a run goes on, so that its batches cannot change.
+        replicas: copies of the model that this process trains.
         room: the memory there is; looked up unless given.
 
     Raises:
@@ -126,7 +133,8 @@ def settle_batch_size(
     def need_of(batch_tokens: int) -> MemoryNeed:
         shapes = largest_shapes(batch_tokens, pairs=len(store), source_length=lengths[0], target_length=lengths[1])
         effective = config.training.effective_batch_tokens
-        return _need_of(config, vocabularies, shapes, accumulated=effective is not None and effective > batch_tokens)
+        accumulated = effective is not None and effective > batch_tokens
+        return _need_of(config, vocabularies, shapes, accumulated=accumulated, replicas=replicas)
 
     if config.training.batch_tokens == "auto":
         chosen = choose_batch_tokens(need_of, room, longest=max(lengths), most=_most(config, room))
@@ -203,7 +211,9 @@ def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *,
     return f"set {smaller}; a lower data.max_length saves memory too"
 
 
-def _need_of(config: Config, vocabularies: Vocabularies, shapes: list[BatchShape], *, accumulated: bool) -> MemoryNeed:
+def _need_of(
+    config: Config, vocabularies: Vocabularies, shapes: list[BatchShape], *, accumulated: bool, replicas: int = 1
+) -> MemoryNeed:
     training = config.training
     footprint = model_footprint(vocabularies, **config.model.model_dump())
     return memory_need(
@@ -214,6 +224,7 @@ def _need_of(config: Config, vocabularies: Vocabularies, shapes: list[BatchShape
         accumulated=accumulated,
         validation_tokens=VALIDATION_BATCH_TOKENS,
         all_logits=training.compile == "xla",
+        replicas=replicas,
     )
 
 

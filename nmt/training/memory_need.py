@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 from nmt.models.contract import TIED_ROLES, Vocabularies, resolve_ties
 
 FLOAT_BYTES = 4
+
+KEPT_BYTES = {"float32": 4.0, "bfloat16": 4.0}
+"""Bytes of a number that a layer keeps, in the mean, by the precision of the matrix products."""
+
 MEBIBYTE = 2**20
 
 PROCESS_BYTES = 620 * MEBIBYTE
@@ -67,7 +71,7 @@ class BatchShape(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What a training step of one model holds, in numbers of type float32.
+    """What a training step of one model holds, in numbers.
 
     parameters: trainable numbers.
     output_matrix: those of the output projection.
@@ -92,22 +96,25 @@ class MemoryNeed(NamedTuple):
     """The most memory of a training, in bytes.
 
     process: TensorFlow, compiled graphs and this toolkit.
-    weights: weights, gradients, the optimizer's slots, sums and averages, and the copy that a checkpoint is saved from.
-    batch: what the layers keep for the backward pass of the largest batch.
+    weights: of one replica: weights, gradients, the optimizer's slots, sums and averages, and the copy that a
+        checkpoint is saved from.
+    batch: of one replica: what the layers keep for the backward pass of the largest batch.
+    replicas: copies of the model in this process.
     """
 
     process: int
     weights: int
     batch: int
+    replicas: int = 1
 
     @property
     def total(self) -> int:
-        """All of it together."""
-        return self.process + self.weights + self.batch
+        """All of it together, where all lies in the memory of the machine."""
+        return self.process + self.replicas * (self.weights + self.batch)
 
     @property
     def device(self) -> int:
-        """What of it lies in the memory of a GPU where there is one."""
+        """What of it lies in the memory of a GPU, where each replica has one."""
         return self.weights + self.batch
 
 
@@ -120,6 +127,8 @@ def memory_need(
     accumulated: bool,
     validation_tokens: int | None,
     all_logits: bool = False,
+    precision: str = "float32",
+    replicas: int = 1,
 ) -> MemoryNeed:
     """Estimate the most memory that a training takes.
 
@@ -132,21 +141,24 @@ def memory_need(
         validation_tokens: padded target tokens of a batch of validation, whose logits are held at once; None where the
             step is alone, without validations and without checkpoints, which are saved from a copy of their values.
         all_logits: whether the loss holds all logits of a batch too, as it does with XLA.
+        precision: of the matrix products, a key of `KEPT_BYTES`.
+        replicas: copies of the model that this process trains, each with a batch of its own.
     """
     shapes, alone = list(shapes), validation_tokens is None
     state = 1 + slots + averaged
     copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES
     weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_FLOATS
-    batch = max(_batch_floats(footprint, shape) for shape in shapes)
+    logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
+    batch = KEPT_BYTES[precision] * max(_kept(footprint, shape) for shape in shapes)
     if all_logits:
-        batch += LOGIT_COPIES * footprint.vocabulary_size * max(each.sentences * each.target_length for each in shapes)
-    batch = max(batch, LOGIT_COPIES * footprint.vocabulary_size * (validation_tokens or 0))
-    process = PROCESS_BYTES + footprint.layers * LAYER_BYTES + (0 if alone else RUN_BYTES)
-    return MemoryNeed(process, round(weights * FLOAT_BYTES), round(batch * FLOAT_BYTES))
+        batch += logits * max(shape.sentences * shape.target_length for shape in shapes)
+    batch = max(batch, logits * (validation_tokens or 0))
+    process = PROCESS_BYTES + footprint.layers * LAYER_BYTES * replicas + (0 if alone else RUN_BYTES)
+    return MemoryNeed(process, round(weights * FLOAT_BYTES), round(batch), replicas)
 
 
-def _batch_floats(footprint: Footprint, shape: BatchShape) -> float:
-    """Return what the layers keep of one batch, and of its vocabulary's loss block."""
+def _kept(footprint: Footprint, shape: BatchShape) -> float:
+    """Return how many numbers the layers keep of one batch."""
     source, target = shape.source_length, shape.target_length
     return shape.sentences * (
         source * footprint.source_token

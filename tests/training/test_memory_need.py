@@ -139,6 +139,14 @@ def test_logits_that_are_held_at_once_add_to_the_need(settings):
 
 
 @MODELS
+def test_each_replica_of_a_process_needs_weights_and_batch_of_its_own(settings):
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
+    one, three = (memory_need(footprint, [BatchShape(2, 3, 5)], **ALONE, replicas=count) for count in (1, 3))
+    assert three.total - one.total == 2 * (one.weights + one.batch) + three.process - one.process
+    assert three.device == one.device == one.weights + one.batch
+
+
+@MODELS
 def test_the_largest_of_several_batches_counts(settings):
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
     shapes = [BatchShape(2, 30, 5), BatchShape(70, 30, 50), BatchShape(9, 3, 50)]
