@@ -38,8 +38,12 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
 
 def _choices_to_come(config: Config) -> Iterator[str]:
     """Remarks on what training will decide."""
-    if config.training.batch_tokens == "auto":
-        yield ("training.batch_tokens auto is chosen when training begins, by the memory there is, and kept by the run")
+    training = config.training
+    if training.batch_tokens == "auto":
+        even = (
+            "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
+        )
+        yield f"training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it{even}"
 
 
 def _missing_files(config: Config) -> Iterator[str]:
