@@ -43,7 +43,10 @@ def _choices_to_come(config: Config) -> Iterator[str]:
         even = (
             "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
         )
-        yield f"training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it{even}"
+        yield (
+            "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
+            f"{even}"
+        )
 
 
 def _missing_files(config: Config) -> Iterator[str]:
