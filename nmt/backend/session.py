@@ -15,7 +15,7 @@ from nmt.errors import ConfigError
 _LOGGER = logging.getLogger(__name__)
 
 
-def start(*, threads: int | None = None) -> None:
+def start(*, threads: int | None = None, list_devices: bool = True) -> None:
     """Import TensorFlow for a program; to be called before anything else imports it.
 
     What TensorFlow says about itself while it starts goes to the log, at level DEBUG. A library that is used by
@@ -23,6 +23,7 @@ def start(*, threads: int | None = None) -> None:
 
     Args:
         threads: processor cores that one operation, and operations side by side, may use; None is all of them.
+        list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
 
     Raises:
         ConfigError: the environment asks Keras for another backend.
@@ -41,7 +42,8 @@ def start(*, threads: int | None = None) -> None:
         grow_gpu_memory()
         if threads is not None:
             set_threads(threads)
-        tf.config.list_logical_devices()  # whatever is said about devices is said here
+        if list_devices:
+            tf.config.list_logical_devices()  # whatever is said about devices is said here
 
 
 def set_threads(threads: int) -> None:

@@ -15,7 +15,7 @@ from nmt.tying import named_layers
 
 def random_state(model: keras.Layer) -> dict[str, list[int]]:
     """Return the state of every seed generator of a model once, by the path of the first layer that owns it."""
-    return {path: np.asarray(g.state.value).tolist() for path, g in _seed_generators(model).items()}
+    return {path: keras.ops.convert_to_numpy(g.state).tolist() for path, g in seed_generators(model).items()}
 
 
 def restore_random_state(model: keras.Layer, states: Mapping[str, Sequence[int]]) -> None:
@@ -25,7 +25,7 @@ def restore_random_state(model: keras.Layer, states: Mapping[str, Sequence[int]]
         CheckpointError: naming the generators that are missing on one of both sides, or whose state is none; nothing
             was changed then.
     """
-    generators = _seed_generators(model)
+    generators = seed_generators(model)
     problems = [f"{path} is missing" for path in generators if path not in states]
     problems += [f"{path} is unexpected" for path in states if path not in generators]
     problems += [
@@ -49,7 +49,8 @@ def _fits(state: object, generator: keras.random.SeedGenerator) -> bool:
     )
 
 
-def _seed_generators(model: keras.Layer) -> dict[str, keras.random.SeedGenerator]:
+def seed_generators(model: keras.Layer) -> dict[str, keras.random.SeedGenerator]:
+    """Return the seed generators of a model, each once, by the path of the first layer that owns it."""
     generators: dict[str, keras.random.SeedGenerator] = {}
     seen: set[int] = set()
     for path, layer in named_layers(model).items():

@@ -35,7 +35,7 @@ def run(
     from nmt.config import load
 
     config = load(list(configs), overrides or ())
-    session.start(threads=threads)
+    session.start(threads=threads, list_devices=config.training.distribution != "multi_worker")
 
     from nmt.cli.progress import LiveProgress
     from nmt.recipes.train import train

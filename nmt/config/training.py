@@ -47,7 +47,8 @@ class TrainingSettings(Section):
     )
     effective_batch_tokens: int | None = setting(
         None,
-        "Tokens an update: the gradients of effective_batch_tokens / batch_tokens batches are summed. null: one batch.",
+        "Tokens an update, on all GPUs and machines together: the gradients of effective_batch_tokens / batch_tokens "
+        "batches are summed. null: one batch each.",
         at_least=1,
     )
     max_updates: int | None = setting(100000, "The run ends after so many updates.", may_change=True, at_least=1)
@@ -92,6 +93,13 @@ class TrainingSettings(Section):
     compile: Literal["graph", "xla"] = setting(
         "graph", "How the training step is compiled; xla compiles anew for each shape.", may_change=True
     )
+    distribution: Literal["none", "mirrored", "multi_worker"] = setting(
+        "none",
+        "On what to train together: mirrored takes all GPUs of the machine, multi_worker all machines that the "
+        "environment variable TF_CONFIG lists. Each GPU or machine takes whole batches; where effective_batch_tokens "
+        "is null, an update takes one batch each.",
+        may_change=True,
+    )
     deterministic: bool = setting(
         False,
         "Let TensorFlow use only operations that repeat their results bit for bit, for runs on a GPU that must be "
@@ -135,6 +143,8 @@ class TrainingSettings(Section):
                 f"must be at least batch_tokens, got {effective} and {self.batch_tokens}: "
                 f"try batch_tokens {effective}, or effective_batch_tokens null",
             )
+        if self.distribution != "none" and self.compile == "xla":
+            yield Misfit("compile", f"must be graph where distribution is {self.distribution}, got xla: try graph")
         rate = self.optimizer.learning_rate
         if isinstance(self.schedule, PlateauSettings) and self.schedule.minimum_learning_rate >= rate:
             yield Misfit(

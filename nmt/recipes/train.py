@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt.backend import session
+from nmt.backend.distribution import OneReplica, Replicas, open_replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
+from nmt.data.sharding import WorkerShare
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
@@ -33,9 +35,10 @@ from nmt.recipes.run_checks import (
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
+from nmt.recipes.workers import accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
-from nmt.training.events import EncodingEvent, Reporter
+from nmt.training.events import EncodingEvent, Reporter, Validation
 from nmt.training.log import LogReporter, log_to_file
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.tensorboard import TensorBoardReporter
@@ -68,10 +71,10 @@ def train(
     """Train the model that a config describes, or go on with a run that was interrupted.
 
     The directory is written once settings, corpora and initial weights have passed. A run that is finished says so
-    and returns at once.
+    and returns at once. Of several workers the chief does all this, and the others wait until they can join in.
 
     Args:
-        config: the run.
+        config: the run; the same on all workers.
         overwrite: whether to delete what an earlier run left in the model directory.
         reporters: receive what happens, besides the files in the directory.
         processes: how many encode a large corpus, at most; as many as there are cores unless given.
@@ -82,10 +85,21 @@ def train(
         DataError: if a corpus cannot be used.
         CheckpointError: if the directory cannot be used, another process trains there, or the weights to begin with
             cannot be taken over.
-        TrainingError: if the loss is no longer a number, or memory was not enough after all.
+        TrainingError: if the loss is no longer a number, memory was not enough after all, or a worker was lost.
         Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
     """
-    directory, training = Path(config.model_directory), config.training
+    replicas = open_replicas(config.training.distribution)
+    with replicas.watched():
+        if replicas.is_chief:
+            return _lead(config, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
+        return _follow(config, replicas, processes=processes)
+
+
+def _lead(
+    config: Config, replicas: Replicas, *, overwrite: bool, reporters: Sequence[Reporter], processes: int | None
+) -> TrainedModel:
+    """Prepare the directory, and train; on the only worker, or on the chief of several."""
+    given, directory, training = config_hash(config), Path(config.model_directory), config.training
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
         config = with_stored_batch_size(config, directory)
@@ -116,7 +130,20 @@ def train(
         write(config, directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
-            return _train(config, start, store, checkpoints, reporters)
+            invite(replicas, config, given=given, store=store)
+            return _train(config, start, store, checkpoints, replicas, reporters)
+
+
+def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
+    """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
+    config, data_hash = accept(replicas, given=config_hash(config))
+    find_shared_text(config)
+    start = start_own(config, overwrite=False)  # the chief's weights follow
+    store = open_training_store(config, start.text, processes=processes)
+    check_same_corpus(store, data_hash=data_hash)
+    determinism = session.deterministic() if config.training.deterministic else nullcontext()
+    with determinism:
+        return _train(config, start, store, None, replicas, [])
 
 
 def open_training_store(
@@ -158,9 +185,12 @@ def _train(
     config: Config,
     start: Start,
     store: TokenStore,
-    checkpoints: CheckpointManager,
+    checkpoints: CheckpointManager | None,
+    replicas: Replicas,
     reporters: Sequence[Reporter],
 ) -> TrainedModel:
+    """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
+    start = mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
     facts = {
         "config_hash": config_hash(config),
@@ -169,42 +199,60 @@ def _train(
         **start.facts,
     }
     _describe(start, store)
-    updater = assemble_updater(config, model)
+    updater = assemble_updater(config, model, replicas)
     verify_ties(model, model.declared_ties(), updater.optimizer)
-    stream = BatchStream(store, batch_tokens=training.settled_batch_tokens, seed=config.seed)
-    own: list[Reporter] = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
-    if training.tensorboard:
-        own.append(TensorBoardReporter(directory / EVENTS_NAME))
+    micro_batches = batches_per_update(config, replicas)
+    stream = WorkerShare(
+        BatchStream(store, batch_tokens=training.settled_batch_tokens, seed=config.seed),
+        batches_per_update=micro_batches,
+        replicas=replicas.count,
+        own_numbers=replicas.own_numbers,
+    )
+    own: list[Reporter] = []
+    if replicas.is_chief:
+        own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
+        if training.tensorboard:
+            own.append(TensorBoardReporter(directory / EVENTS_NAME))
     with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
         trainer = Trainer(
             updater,
             batches,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
-            validate=validator(config, model, start.text),
+            validate=validator(config, model, start.text) if replicas.is_chief else _left_to_the_chief,
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
-            micro_batches=training.micro_batches,
+            micro_batches=micro_batches,
             metric=judged_by(config),
             schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
             facts=facts,
             reporters=all_reporters,
+            replicas=replicas,
         )
         result = trainer.run()
     return TrainedModel(directory, result.update, result.reason, result.best_score)
 
 
-def assemble_updater(config: Config, model: Seq2Seq) -> Updater:
-    """Build what makes the updates of a model."""
-    training = config.training
+def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None) -> Updater:
+    """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
+    training, replicas = config.training, replicas or OneReplica()
+    with replicas.scope():
+        optimizer = assemble_optimizer(training.optimizer)
+        average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
     return Updater(
         model,
-        assemble_optimizer(training.optimizer),
+        optimizer,
         label_smoothing=training.label_smoothing,
         clip_norm=training.optimizer.clip_norm,
-        average=None if training.ema_decay is None else MovingAverage(model, training.ema_decay),
+        average=average,
         xla=training.compile == "xla",
+        replicas=replicas,
     )
+
+
+def batches_per_update(config: Config, replicas: Replicas) -> int:
+    """Return how many batches of the stream an update takes, over all replicas: one each, unless settings say it."""
+    return replicas.count if config.training.effective_batch_tokens is None else config.training.micro_batches
 
 
 def config_hash(config: Config) -> str:
@@ -220,6 +268,10 @@ def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
     finally:
         for reporter in reporters:
             reporter.close()
+
+
+def _left_to_the_chief() -> Validation:
+    raise RuntimeError("only the chief validates")
 
 
 def _describe(start: Start, store: TokenStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -12,16 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.backend.distribution import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
+from nmt.checkpoint.slots import named_slots
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
 from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.limits import Limits
 from nmt.training.schedules import Schedule
-from nmt.training.signals import Interrupted, StopRequest
+from nmt.training.signals import STOP_SIGNALS, Interrupted, StopRequest
 from nmt.training.state import Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
+from nmt.tying import named_variables
 from nmt.types import PAD_ID
 
 logger = logging.getLogger(__name__)
@@ -64,19 +68,24 @@ class Trainer:
     A run that was stopped goes on where it was when the same trainer is set up again: `run` restores the newest
     checkpoint first.
 
+    Several workers, each with a trainer, stay in step: the chief alone restores, validates, saves and reports, and
+    tells the others what came of it; its clock counts, and a stop that any of them is asked for is agreed on after
+    each update.
+
     Args:
-        updater: makes one update of the model.
-        batches: an endless stream with a cursor.
+        updater: makes one update of the model, with its replicas.
+        batches: an endless stream with a cursor; of several workers the share of this one.
         schedule: the learning rate of each update.
-        checkpoints: where the run is kept.
-        validate: judges the model as it is; called with the moving average in place where there is one.
+        checkpoints: where the run is kept; None on workers other than the chief.
+        validate: judges the model as it is, on the chief; called with the moving average in place where there is one.
         limits: what ends the run.
         cadence: how often to validate, save and report.
-        micro_batches: batches an update.
+        micro_batches: batches an update, of all replicas together.
         metric: which score of a validation counts, a key of `METRICS`.
         schedule_metric: which score the schedule observes.
         facts: what the manifest of each checkpoint records besides, as JSON values.
         reporters: receive what happens.
+        replicas: those of the updater; one unless given.
     """
 
     def __init__(
@@ -85,7 +94,7 @@ class Trainer:
         batches: Stream,
         *,
         schedule: Schedule,
-        checkpoints: CheckpointManager,
+        checkpoints: CheckpointManager | None,
         validate: Callable[[], Validation],
         limits: Limits,
         cadence: Cadence,
@@ -94,9 +103,11 @@ class Trainer:
         schedule_metric: str = "loss",
         facts: Mapping[str, Any] | None = None,
         reporters: Sequence[Reporter] = (),
+        replicas: Replicas | None = None,
     ) -> None:
         self.updater = updater
         self.model = updater.model
+        self.replicas = replicas or OneReplica()
         self.batches = batches
         self.schedule = schedule
         self.checkpoints = checkpoints
@@ -104,6 +115,7 @@ class Trainer:
         self.limits = limits
         self.cadence = cadence
         self.micro_batches = micro_batches
+        self._draws = -(-micro_batches // self.replicas.count) * len(self.replicas.own_numbers)
         self.metric = metric
         self.schedule_metric = schedule_metric
         self.facts = dict(facts or {})
@@ -112,6 +124,8 @@ class Trainer:
         self._saved = (0, 0)
         self._score: float | None = None
         self._stop = StopRequest()
+        self._alone = self.replicas.workers == 1
+        self._agreed_stop: int | None = None
         self._clock = time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -140,13 +154,10 @@ class Trainer:
 
     def restore(self) -> bool:
         """Go back to the newest checkpoint; return whether there was one."""
-        average = self.updater.average
-        restored = self.checkpoints.restore(
-            self.model, self.updater.optimizer, None if average is None else average.variables
-        )
-        if restored is None:
+        state = self._restored()
+        if state is None:
             return False
-        self.state = TrainingState.from_json(restored.state)
+        self.state = TrainingState.from_json(state)
         if self.state.metric != self.metric:
             raise ConfigError(
                 f"this run is judged by {self.state.metric}, and its scores cannot be compared with {self.metric}: "
@@ -158,6 +169,22 @@ class Trainer:
         self._saved = (self.state.update, self.state.validated_update)
         return True
 
+    def _restored(self) -> dict[str, Any] | None:
+        """Restore the newest checkpoint on the chief, and give weights and state to the others."""
+        average = {} if self.updater.average is None else self.updater.average.variables
+        state = None
+        if self.checkpoints is not None:
+            restored = self.checkpoints.restore(
+                self.model, self.updater.optimizer, None if self.updater.average is None else average
+            )
+            state = None if restored is None else restored.state
+        if self._alone:
+            return state
+        slots = named_slots(self.model, self.updater.optimizer)
+        for part in (named_variables(self.model), slots, average):
+            self.replicas.send_variables(list(part.values()))
+        return json.loads(self.replicas.send_text(json.dumps(state)))
+
     def _train(self) -> str:
         self._validate_if_due()
         while (reason := self.limits.reached(self.state)) is None:
@@ -166,7 +193,7 @@ class Trainer:
             self._validate_if_due()
             if self.state.update % self.cadence.save_every_updates == 0:
                 self._save()
-            self._stop.check()
+            self._check_stop()
         if self.state.validated_update != self.state.update:
             self._validate()
         self._save()
@@ -177,10 +204,10 @@ class Trainer:
         started = time.monotonic()
         update = self.state.update + 1
         rate = self.schedule.learning_rate(update)
-        batches = [next(self.batches) for _ in range(self.micro_batches)]
+        batches = [next(self.batches) for _ in range(self._draws)]
         random = random_state(self.model) if self.micro_batches > 1 else {}
         try:
-            result = self.updater.update(batches, rate, check=self._stop.check)
+            result = self.updater.update(batches, rate, check=self._stop.check if self._alone else _go_on)
         except Interrupted:  # between micro-batches: this update never was
             restore_random_state(self.model, random)
             self.batches.seek(Cursor(self.state.epoch, self.state.batch))
@@ -193,11 +220,28 @@ class Trainer:
             batch=cursor.batch,
             skipped=self.state.skipped + (not result.applied),
             skipped_in_row=0 if result.applied else self.state.skipped_in_row + 1,
-            trained_seconds=now - self._clock,
+            trained_seconds=self._agreed(now - self._clock),
             pending=_added(self.state.pending, batches, result, rate, now - started),
         )
         if not result.applied:
             self._on_skipped(result)
+
+    def _agreed(self, seconds: float) -> float:
+        """Return the chief's time, and take in whether any worker was asked to stop."""
+        if self._alone:
+            return seconds
+        asked = [float(number == self._stop.signal_number) for number in STOP_SIGNALS]
+        seconds, *asked = self.replicas.exchange([seconds if self.replicas.is_chief else 0.0, *asked])
+        stops = [number for number, count in zip(STOP_SIGNALS, asked, strict=True) if count]
+        self._agreed_stop = max(stops, default=self._agreed_stop)
+        return seconds
+
+    def _check_stop(self) -> None:
+        """Raise `Interrupted` if a signal came; of several workers only where all know of it."""
+        if self._alone:
+            self._stop.check()
+        elif self._agreed_stop is not None:
+            raise Interrupted(self._agreed_stop)
 
     def _on_skipped(self, result: UpdateResult) -> None:
         state = self.state
@@ -243,9 +287,7 @@ class Trainer:
     def _validate(self) -> None:
         """Judge the model, move the state on, and save a new best."""
         started = time.monotonic()
-        average = self.updater.average
-        with nullcontext() if average is None else average.in_use(), self._stop.interruptible():
-            validation = self.validate()
+        validation = self._judged() if self._alone else self._judged_together()
         self.schedule.observe(METRICS[self.schedule_metric](validation))
         score, best = METRICS[self.metric](validation), self.state.best_score
         self._score = score if math.isfinite(score) else None
@@ -255,7 +297,7 @@ class Trainer:
             best_score=self._score if is_best else best,
             validations_without_best=0 if is_best else self.state.validations_without_best + 1,
             validated_update=self.state.update,
-            trained_seconds=time.monotonic() - self._clock,
+            trained_seconds=self._agreed(time.monotonic() - self._clock),
         )
         event = ValidationEvent(self.state.update, validation, is_best, time.monotonic() - started)
         for reporter in self.reporters:
@@ -263,10 +305,36 @@ class Trainer:
         if is_best:
             self._save()
 
+    def _judged(self) -> Validation:
+        """Judge the model, with the moving average in place where there is one; a signal breaks it off."""
+        average = self.updater.average
+        with nullcontext() if average is None else average.in_use(), self._stop.interruptible():
+            return self.validate()
+
+    def _judged_together(self) -> Validation:
+        """Let the chief judge the model, and the others know what it found, or which signal broke it off."""
+        self._check_stop()
+        validation = None
+        found: dict[str, Any] = {}
+        if self.replicas.is_chief:
+            try:
+                validation = self._judged()
+                found = {name: getattr(validation, name) for name in _FIGURES}
+            except Interrupted as interrupted:
+                found = {"signal": interrupted.signal_number}
+        found = json.loads(self.replicas.send_text(json.dumps(found)))
+        if "signal" in found:
+            self._agreed_stop = found["signal"]
+            self._check_stop()
+        return validation or Validation(**found)
+
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
         state, average = self.state, self.updater.average
         if state.update == 0 or self._saved == (state.update, state.validated_update):
+            return
+        if self.checkpoints is None:  # the chief does it
+            self._saved = (state.update, state.validated_update)
             return
         state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
         started = time.monotonic()
@@ -286,6 +354,14 @@ class Trainer:
     def _notice(self, text: str) -> None:
         for reporter in self.reporters:
             reporter.on_notice(text)
+
+
+_FIGURES = ("loss", "perplexity", "accuracy", "bleu")
+"""What the other workers need of a validation."""
+
+
+def _go_on() -> None:
+    """Heed no signal: of several workers none may break off an update that the others make."""
 
 
 def _added(

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from nmt.backend.distribution import OneReplica, Replicas
 from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
 from nmt.backend.kernels import sum_of_squares
+from nmt.checkpoint.seeds import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq
 from nmt.training.average import MovingAverage
@@ -41,15 +43,17 @@ class Updater:
     """Computes gradients of micro-batches and applies their sum, divided by the number of real tokens.
 
     The loss of an update is the mean over all real target tokens of all its micro-batches, so that several
-    micro-batches give what one large batch would give.
+    micro-batches give what one large batch would give, and so do several replicas: gradients are summed over all of
+    them before anything else is done, and each replica makes the same update of its own copy.
 
     Args:
-        model: what is trained.
+        model: what is trained; its variables were created in the scope of the replicas.
         optimizer: a Keras optimizer, without clipping of its own.
         label_smoothing: in [0, 1).
         clip_norm: largest global norm of the gradient; None does not clip.
         average: moving average of the weights, or None.
         xla: whether to compile with XLA.
+        replicas: the copies of the model that are trained together; one unless given.
     """
 
     def __init__(
@@ -61,19 +65,25 @@ class Updater:
         clip_norm: float | None,
         average: MovingAverage | None = None,
         xla: bool = False,
+        replicas: Replicas | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
         self.average = average
+        self.replicas = replicas or OneReplica()
         self._loss_sums = plain_loss_sums if xla else loss_sums
         self._variables = list(model.trainable_variables)
-        optimizer.build(self._variables)
+        self._seeds = [generator.state for generator in seed_generators(model).values()]
+        with self.replicas.scope():
+            optimizer.build(self._variables)
+        self.replicas.leave_sums_alone(optimizer)
         self._sums: list[keras.Variable] = []
         rate = Spec((), "float32")
-        self._whole = compile_function(self._whole_update, (*BATCH_SPECS, rate), xla=xla)
-        self._part = compile_function(self._accumulate, BATCH_SPECS, xla=xla)
+        specs = BATCH_SPECS * len(self.replicas.own_numbers)
+        self._whole = compile_function(self._whole_update, (*specs, rate), xla=xla)
+        self._part = compile_function(self._accumulate, specs, xla=xla)
         self._last = compile_function(self._apply_accumulated, (*(Spec((), "float32"),) * 3, rate), xla=xla)
 
     def update(
@@ -82,24 +92,35 @@ class Updater:
         """Make one update from one or several micro-batches.
 
         Args:
-            batches: the micro-batches, at least one.
+            batches: the micro-batches, at least one; of several replicas those of this process, one each in turn.
             learning_rate: of this update.
             check: called between micro-batches; if it raises, what is accumulated is dropped and nothing changed.
         """
-        rate = np.float32(learning_rate)
-        if len(batches) == 1:
-            return _result(*self._whole(*batches[0], rate))
+        rate, own = np.float32(learning_rate), len(self.replicas.own_numbers)
+        rounds = [[ids for batch in batches[at : at + own] for ids in batch] for at in range(0, len(batches), own)]
+        if len(rounds) == 1:
+            return _result(*self._whole(*rounds[0], rate))
         if not self._sums:
-            self._sums = [keras.Variable(ops.zeros(v.shape), trainable=False, name="sum") for v in self._variables]
+            self._sums = self._zeros()
         totals = [0.0, 0.0, 0.0]
         try:
-            for batch in batches:
+            for arrays in rounds:
                 check()
-                totals = [total + float(part) for total, part in zip(totals, self._part(*batch), strict=True)]
+                totals = [total + float(part) for total, part in zip(totals, self._part(*arrays), strict=True)]
         except BaseException:
-            self._clear()
+            self.replicas.run(self._clear)
             raise
         return _result(*self._last(*(np.float32(total) for total in totals), rate))
+
+    def _zeros(self) -> list[keras.Variable]:
+        """Return what each replica adds its own gradients up in."""
+        with self.replicas.scope():
+            return [
+                keras.Variable(
+                    ops.zeros(v.shape), trainable=False, name="sum", synchronization="on_read", aggregation="sum"
+                )
+                for v in self._variables
+            ]
 
     def _clear(self) -> None:
         for total in self._sums:
@@ -115,43 +136,83 @@ class Updater:
         _, sums, gradients = value_and_gradients(summed_loss, self._variables)
         return sums, gradients
 
-    def _whole_update(
-        self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor, learning_rate: Tensor
-    ) -> tuple[Tensor, ...]:
-        sums, gradients = self._gradients(source_ids, target_input_ids, target_output_ids)
-        return (*sums, *self._apply(sums, gradients, learning_rate))
+    def _own_gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
+        """Return what `_gradients` gives for the batch of the replica that asks, with dropout of its own."""
+        batch = self.replicas.own([arrays[at : at + 3] for at in range(0, len(arrays), 3)])
+        with self.replicas.own_draws(self._seeds):
+            return self._gradients(*batch)
 
-    def _accumulate(self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor) -> LossSums:
-        sums, gradients = self._gradients(source_ids, target_input_ids, target_output_ids)
-        for total, gradient in zip(self._sums, gradients, strict=True):
-            total.assign_add(gradient)
-        return sums
+    def _whole_update(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        *arrays, learning_rate = arguments
+
+        def summed() -> tuple[LossSums, _Summed]:
+            sums, gradients = self._own_gradients(arrays)
+            totals = self.replicas.sum([*sums, *gradients])
+            sums = LossSums(*totals[: len(sums)])
+            return sums, self._judged(sums, totals[len(sums) :])
+
+        sums, found = self.replicas.run(summed)
+        return self._apply(self.replicas.first(sums), found, learning_rate)
+
+    def _accumulate(self, *arrays: Tensor) -> list[Tensor]:
+        """Add the gradients of each replica's batch to its sums; return the loss sums of all."""
+
+        def accumulate() -> list[Tensor]:
+            sums, gradients = self._own_gradients(arrays)
+            for total, gradient in zip(self._sums, gradients, strict=True):
+                total.assign_add(gradient)
+            return self.replicas.sum(sums)
+
+        return self.replicas.first(self.replicas.run(accumulate))
 
     def _apply_accumulated(
         self, smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, learning_rate: Tensor
     ) -> tuple[Tensor, ...]:
         sums = LossSums(smoothed, cross_entropy, tokens)
-        gradients = [ops.convert_to_tensor(total) for total in self._sums]
-        result = (*sums, *self._apply(sums, gradients, learning_rate))
-        self._clear()
+
+        def summed() -> _Summed:
+            return self._judged(sums, self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums]))
+
+        result = self._apply(sums, self.replicas.run(summed), learning_rate)
+        self.replicas.run(self._clear)
         return result
 
-    def _apply(self, sums: LossSums, gradients: list[Tensor], learning_rate: Tensor) -> tuple[Tensor, Tensor]:
-        """Clip and apply the gradients of a summed loss; return their norm and whether they were applied."""
-        norm = ops.sqrt(sum_of_squares(gradients)) / sums.tokens
-        finite = ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
+    def _judged(self, sums: LossSums, gradients: list[Tensor]) -> _Summed:
+        """Judge the gradients of a summed loss by their norm, which is the same to the last bit on all replicas."""
+        norm = self.replicas.mean(ops.sqrt(sum_of_squares(gradients)) / sums.tokens)
+        return _Summed(gradients, norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed)))
+
+    def _apply(self, sums: LossSums, found: _Summed, learning_rate: Tensor) -> tuple[Tensor, ...]:
+        """Clip and apply summed gradients; return the sums, the norm and whether they were applied."""
+        norm, finite = self.replicas.first((found.norm, found.finite))
         scale = 1.0 / sums.tokens
         if self.clip_norm is not None:
             scale = scale * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
 
-        def apply() -> None:
-            self.optimizer.learning_rate.assign(learning_rate)
+        def apply_here(gradients: list[Tensor]) -> None:
             self.optimizer.apply([gradient * scale for gradient in gradients], self._variables)
             if self.average is not None:
                 self.average.update(self.optimizer.iterations)
 
+        def apply() -> None:
+            self.optimizer.learning_rate.assign(learning_rate)
+            self.replicas.run(apply_here, found.gradients)
+
         if_then(finite, apply)
-        return norm, finite
+        return (*sums, norm, finite)
+
+
+class _Summed(NamedTuple):
+    """What all micro-batches of all replicas come to; under a strategy each replica has its copy.
+
+    gradients: of the summed loss, one a variable.
+    norm: global norm of the gradient of the mean loss.
+    finite: whether loss and norm are numbers.
+    """
+
+    gradients: list[Tensor]
+    norm: Tensor
+    finite: Tensor
 
 
 def _result(smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, norm: Tensor, applied: Tensor) -> UpdateResult:
