@@ -40,9 +40,10 @@ def main() -> None:
     from nmt.models.builder import build_model
     from nmt.recipes.assembly import assemble_schedule
     from nmt.recipes.build_vocabulary import build_text
+    from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
 
-    config = load(arguments.config, arguments.overrides)
+    config = settle_precision(load(arguments.config, arguments.overrides), earlier=None)
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     updater, schedule = assemble_updater(config, model), assemble_schedule(config)

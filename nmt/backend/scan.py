@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from nmt.backend.products import FLOAT32, products_in
 from nmt.types import Tensor
 
 Step = Callable[[Any, Any], Any]
@@ -56,7 +57,8 @@ def _graph_scan(step: Step, initial: Any, inputs: Any, reverse: bool) -> tuple[A
 
     def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
         position = length - 1 - count if reverse else count
-        carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
+        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
+            carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
         leaves = tf.nest.flatten(carried)
         return count + 1, carried, [a.write(position, leaf) for a, leaf in zip(written, leaves, strict=True)]
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from nmt.backend.products import factor_type
 from nmt.types import Tensor
 
 _LEAST_ROWS = 64
-_BLOCK_LOGITS = 2**22
-"""Logits in a block: 16 MiB of float32, about what a last-level cache holds."""
+_BLOCK_BYTES = 2**24
+"""Size of the logits in a block, about what a last-level cache holds."""
 
 _LEAST_PROBABILITY = 1e-37
 """What a probability that underflows counts as: the loss of one token ends at 85 nats; gradients are not cut."""
@@ -47,23 +48,30 @@ def _loss_and_gradients(
     hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return the summed loss and its gradients by hidden, embeddings and bias."""
-    count = tf.shape(hidden)[0]
-    rows = max(_BLOCK_LOGITS // embeddings.shape[0], _LEAST_ROWS)
+    count, kind = tf.shape(hidden)[0], factor_type(embeddings)
+    rows = max(_BLOCK_BYTES // (kind.size * embeddings.shape[0]), _LEAST_ROWS)
     blocks = (count + rows - 1) // rows
+    factors, matrix, shift = (tf.cast(tensor, kind) for tensor in (hidden, embeddings, bias))
 
     def turn(
         block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor, by_bias: Tensor
     ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor, Tensor]:
         start, end = block * count // blocks, (block + 1) * count // blocks  # blocks of nearly equal size
-        part = hidden[start:end]
-        probabilities = tf.nn.softmax(tf.nn.bias_add(tf.matmul(part, embeddings, transpose_b=True), bias))
-        right = tf.gather(probabilities, targets[start:end], axis=1, batch_dims=1)
+        part = factors[start:end]
+        probabilities = tf.nn.softmax(tf.nn.bias_add(tf.matmul(part, matrix, transpose_b=True), shift))
+        right = tf.cast(tf.gather(probabilities, targets[start:end], axis=1, batch_dims=1), hidden.dtype)
+        products = (
+            tf.matmul(probabilities, matrix),
+            tf.matmul(probabilities, part, transpose_a=True),
+            tf.matmul(tf.ones((1, end - start), kind), probabilities)[0],  # a sum, faster and in float32 inside
+        )
+        of_hidden, of_embeddings, of_bias = (tf.cast(product, hidden.dtype) for product in products)
         return (
             block + 1,
             total - tf.reduce_sum(tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))),
-            by_hidden.write(block, tf.matmul(probabilities, embeddings)),
-            by_embeddings + tf.matmul(probabilities, part, transpose_a=True),
-            by_bias + tf.reduce_sum(probabilities, axis=0),
+            by_hidden.write(block, of_hidden),
+            by_embeddings + of_embeddings,
+            by_bias + of_bias,
         )
 
     array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, hidden.shape[1]], infer_shape=False)

@@ -93,6 +93,12 @@ class TrainingSettings(Section):
     compile: Literal["graph", "xla"] = setting(
         "graph", "How the training step is compiled; xla compiles anew for each shape.", may_change=True
     )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Of the matrix products of the training step; all else, and everything after training, is float32. bfloat16 is "
+        "faster on processors and GPUs that have it, and refused on others. auto: bfloat16 there, else float32; a run "
+        "that goes on keeps what it began with.",
+    )
     distribution: Literal["none", "mirrored", "multi_worker"] = setting(
         "none",
         "On what to train together: mirrored takes all GPUs of the machine, multi_worker all machines that the "
@@ -136,6 +142,8 @@ class TrainingSettings(Section):
                 "max_updates",
                 "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
             )
+        if self.precision == "bfloat16" and self.compile == "xla":
+            yield Misfit("precision", "must be float32 or auto where compile is xla, got bfloat16: try compile graph")
         effective = self.effective_batch_tokens
         if effective is not None and self.batch_tokens != AUTO and effective < self.batch_tokens:
             yield Misfit(

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from nmt.layers.attention import MASKED_SCORE, dense
+from nmt.layers.attention import MASKED_SCORE
+from nmt.layers.linear import Linear
 from nmt.types import Tensor
 
 
@@ -59,8 +60,8 @@ class AdditiveAlignment(Alignment):
 
     def __init__(self, hidden_size: int, *, name: str) -> None:
         super().__init__(hidden_size, name=name)
-        self.query = dense(hidden_size, hidden_size, "query", "glorot_uniform")
-        self.key = dense(hidden_size, hidden_size, "key", "glorot_uniform")
+        self.query = Linear(hidden_size, hidden_size, "query")
+        self.key = Linear(hidden_size, hidden_size, "key")
         self.score = self.add_weight(
             shape=(hidden_size,),
             initializer=keras.initializers.RandomUniform(-((3.0 / hidden_size) ** 0.5), (3.0 / hidden_size) ** 0.5),
@@ -70,7 +71,7 @@ class AdditiveAlignment(Alignment):
 
     def keys(self, encoded: Tensor) -> Tensor:
         """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
-        return self.key(encoded)
+        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""
@@ -83,12 +84,12 @@ class MultiplicativeAlignment(Alignment):
 
     def __init__(self, hidden_size: int, *, name: str) -> None:
         super().__init__(hidden_size, name=name)
-        self.key = dense(hidden_size, hidden_size, "key", "glorot_uniform")
+        self.key = Linear(hidden_size, hidden_size, "key")
         self.built = True
 
     def keys(self, encoded: Tensor) -> Tensor:
         """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
-        return self.key(encoded)
+        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""

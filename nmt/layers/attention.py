@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from nmt.layers.dropout import Dropout
+from nmt.layers.linear import Linear
 from nmt.types import Tensor
 
 MASKED_SCORE = -1e9
@@ -42,13 +43,6 @@ def fused_glorot(hidden_size: int) -> keras.initializers.Initializer:
     return keras.initializers.RandomUniform(-limit, limit)
 
 
-def dense(units: int, inputs: int, name: str, initializer: keras.initializers.Initializer | str) -> keras.layers.Dense:
-    """Return a built linear layer with a bias, (..., inputs) to (..., units)."""
-    layer = keras.layers.Dense(units, kernel_initializer=initializer, name=name)
-    layer.build((None, inputs))
-    return layer
-
-
 class MultiHeadAttention(keras.layers.Layer):
     """What self- and cross-attention share: heads, scaled dot products, the output product.
 
@@ -72,25 +66,28 @@ class MultiHeadAttention(keras.layers.Layer):
         seed_generator: keras.random.SeedGenerator,
         name: str,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
         if hidden_size % num_heads:
             raise ValueError(f"hidden_size must be divisible by num_heads, got {hidden_size} and {num_heads}")
         self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
         self.weights_dropout = Dropout(dropout, seed_generator, name="weights_dropout")
-        self.output_product = dense(hidden_size, hidden_size, "output_product", "glorot_uniform")
+        self.output_product = Linear(hidden_size, hidden_size, "output_product")
         self.create_input_products()
+        self.built = True
 
     def create_input_products(self) -> None:
         """Create the products that queries, keys and values come from."""
         raise NotImplementedError
 
-    def split_heads(self, vectors: Tensor) -> Tensor:
-        """Cut (B, T, D) into heads, (B, H, T, D/H)."""
+    def split_heads(self, vectors: Tensor, parts: int) -> list[Tensor]:
+        """Cut (B, T, parts * D), vectors side by side, into `parts` tensors of heads, (B, H, T, D/H)."""
         batch_size, length = ops.shape(vectors)[0], ops.shape(vectors)[1]
-        vectors = ops.reshape(vectors, (batch_size, length, self.num_heads, self.head_size))
-        return ops.transpose(vectors, (0, 2, 1, 3))
+        vectors = ops.reshape(vectors, (batch_size, length, parts, self.num_heads, self.head_size))
+        vectors = ops.transpose(vectors, (2, 0, 3, 1, 4))  # one transposition for all; cutting the first axis is free
+        shape = (batch_size, self.num_heads, length, self.head_size)
+        return [ops.reshape(part, shape) for part in ops.split(vectors, parts, axis=0)]
 
     def attend(self, queries: Tensor, keys_values: KeysValues, mask: Tensor, training: bool) -> Tensor:
         """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D).
@@ -112,11 +109,11 @@ class SelfAttention(MultiHeadAttention):
     def create_input_products(self) -> None:
         """Create one product for queries, keys and values, D to 3D."""
         size = self.hidden_size
-        self.query_key_value = dense(3 * size, size, "query_key_value", fused_glorot(size))
+        self.query_key_value = Linear(3 * size, size, "query_key_value", fused_glorot(size))
 
     def call(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """Attend within whole sequences: inputs (B, T, D), mask broadcastable to (B, H, T, T), to (B, T, D)."""
-        queries, keys, values = map(self.split_heads, ops.split(self.query_key_value(inputs), 3, axis=-1))
+        queries, keys, values = self.split_heads(self.query_key_value(inputs), 3)
         return self.attend(queries, KeysValues(keys, values), mask, training)
 
     def step(self, inputs: Tensor, past: KeysValues) -> tuple[Tensor, KeysValues]:
@@ -153,13 +150,14 @@ class CrossAttention(MultiHeadAttention):
     def create_input_products(self) -> None:
         """Create a product for the queries, D to D, and one for keys and values of the source, D to 2D."""
         size = self.hidden_size
-        self.query = dense(size, size, "query", "glorot_uniform")
-        self.key_value = dense(2 * size, size, "key_value", fused_glorot(size))
+        self.query = Linear(size, size, "query")
+        self.key_value = Linear(2 * size, size, "key_value", fused_glorot(size))
 
     def keys_values(self, encoded: Tensor) -> KeysValues:
         """Turn the encoder's output (B, S, D) into keys and values (B, H, S, D/H), once a sentence."""
-        return KeysValues(*map(self.split_heads, ops.split(self.key_value(encoded), 2, axis=-1)))
+        return KeysValues(*self.split_heads(self.key_value(encoded), 2))
 
     def call(self, inputs: Tensor, keys_values: KeysValues, mask: Tensor, training: bool = False) -> Tensor:
         """Attend to the source: inputs (B, T, D), mask (B, 1, 1, S), to (B, T, D)."""
-        return self.attend(self.split_heads(self.query(inputs)), keys_values, mask, training)
+        (queries,) = self.split_heads(self.query(inputs), 1)
+        return self.attend(queries, keys_values, mask, training)

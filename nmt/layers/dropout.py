@@ -21,7 +21,7 @@ class Dropout(keras.layers.Layer):
     """
 
     def __init__(self, rate: float, seed_generator: keras.random.SeedGenerator, *, name: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # what arrives may be bfloat16
         self.rate = rate
         self.seed_generator = seed_generator
         self.supports_masking = True

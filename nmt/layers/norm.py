@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
+from nmt.backend.normalization import layer_norm
 from nmt.types import Tensor
 
 LAYER_NORM_EPSILON = 1e-5
@@ -30,6 +30,4 @@ class LayerNorm(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalise each vector of (..., D) by itself."""
-        deviations = inputs - ops.mean(inputs, axis=-1, keepdims=True)
-        variances = ops.mean(deviations * deviations, axis=-1, keepdims=True)  # (..., 1)
-        return deviations * ops.rsqrt(variances + LAYER_NORM_EPSILON) * self.gamma + self.beta
+        return layer_norm(inputs, self.gamma, self.beta, LAYER_NORM_EPSILON)

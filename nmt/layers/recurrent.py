@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from nmt.backend.products import linear
 from nmt.backend.scan import scan
 from nmt.types import Tensor
 
@@ -48,7 +49,7 @@ class RecurrentCell(keras.layers.Layer):
 
     def project(self, inputs: Tensor) -> Tensor:
         """Map inputs (..., I) to what they add to the gates, (..., G*D)."""
-        return ops.matmul(inputs, self.kernel) + self.bias
+        return ops.cast(linear(inputs, self.kernel, self.bias), self.compute_dtype)
 
     def step(self, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Take one step: projected inputs (..., G*D) and the state, parts of (..., D), to the next state."""

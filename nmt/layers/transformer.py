@@ -7,8 +7,9 @@ from typing import NamedTuple, TypeVar
 import keras
 from keras import ops
 
-from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention, dense
+from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention
 from nmt.layers.dropout import Dropout
+from nmt.layers.linear import Linear, LinearReLU
 from nmt.layers.norm import LayerNorm
 from nmt.types import Tensor
 
@@ -71,7 +72,7 @@ class PreNormResidual(Residual):
 
     def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
         """Add the output to the stream, both (B, T, D)."""
-        return stream + self.dropout(output, training=training)
+        return stream + ops.cast(self.dropout(output, training=training), stream.dtype)
 
 
 class PostNormResidual(Residual):
@@ -83,7 +84,7 @@ class PostNormResidual(Residual):
 
     def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
         """Add the output to the stream, both (B, T, D), and normalise."""
-        return self.norm(stream + self.dropout(output, training=training))
+        return self.norm(stream + ops.cast(self.dropout(output, training=training), stream.dtype))
 
 
 class FeedForward(keras.layers.Layer):
@@ -91,13 +92,19 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, settings: BlockSettings, *, name: str) -> None:
         super().__init__(name=name)
-        self.inner = dense(settings.ffn_size, settings.hidden_size, "inner", "glorot_uniform")
-        self.inner_dropout = Dropout(settings.ffn_dropout, settings.seed_generator, name="inner_dropout")
-        self.outer = dense(settings.hidden_size, settings.ffn_size, "outer", "glorot_uniform")
+        self.inner = LinearReLU(
+            settings.ffn_size,
+            settings.hidden_size,
+            "inner",
+            dropout=settings.ffn_dropout,
+            seed_generator=settings.seed_generator,
+        )
+        self.outer = Linear(settings.hidden_size, settings.ffn_size, "outer")
+        self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Transform each position of (B, T, D) by itself."""
-        return self.outer(self.inner_dropout(ops.relu(self.inner(inputs)), training=training))
+        return self.outer(self.inner(inputs, training=training))
 
 
 class EncoderBlock(keras.layers.Layer):
@@ -109,6 +116,7 @@ class EncoderBlock(keras.layers.Layer):
         self.self_attention_residual = _residual(settings, "self_attention_residual")
         self.feed_forward = FeedForward(settings, name="feed_forward")
         self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+        self.built = True
 
     def call(self, stream: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """Encode (B, S, D) with their mask (B, 1, 1, S), to (B, S, D)."""
@@ -122,13 +130,14 @@ class DecoderBlock(keras.layers.Layer):
     """Causal self-attention, attention to the source, then feed-forward."""
 
     def __init__(self, settings: BlockSettings, *, name: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
         self.self_attention = _attention(SelfAttention, settings, "self_attention")
         self.self_attention_residual = _residual(settings, "self_attention_residual")
         self.cross_attention = _attention(CrossAttention, settings, "cross_attention")
         self.cross_attention_residual = _residual(settings, "cross_attention_residual")
         self.feed_forward = FeedForward(settings, name="feed_forward")
         self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+        self.built = True
 
     def call(
         self, stream: Tensor, mask: Tensor, source: KeysValues, source_mask: Tensor, training: bool = False

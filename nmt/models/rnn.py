@@ -9,8 +9,8 @@ from keras import ops
 
 from nmt.backend.scan import scan
 from nmt.layers.alignment import ALIGNMENTS, AlignmentMemory
-from nmt.layers.attention import dense
 from nmt.layers.dropout import Dropout
+from nmt.layers.linear import Linear
 from nmt.layers.recurrent import CELLS, BidirectionalLayer
 from nmt.layers.seeding import seeded_weights
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
@@ -113,18 +113,13 @@ class RNN(Seq2Seq):
                 for i in range(num_decoder_layers)
             ]
             gates = kind.num_gates * hidden_size
-            self.feed = dense(gates, hidden_size, "feed", "glorot_uniform") if input_feeding else None
+            self.feed = Linear(gates, hidden_size, "feed") if input_feeding else None
             self.bridges = [
-                dense(kind.state_parts * hidden_size, hidden_size, f"bridge_{i}", "glorot_uniform")
-                for i in range(num_decoder_layers)
+                Linear(kind.state_parts * hidden_size, hidden_size, f"bridge_{i}") for i in range(num_decoder_layers)
             ]
             self.alignment = ALIGNMENTS[attention](hidden_size, name="alignment")
-            self.attend = dense(hidden_size, 2 * hidden_size, "attend", "glorot_uniform")
-            self.readout = (
-                None
-                if embedding_size == hidden_size
-                else dense(embedding_size, hidden_size, "readout", "glorot_uniform")
-            )
+            self.attend = Linear(hidden_size, 2 * hidden_size, "attend")
+            self.readout = None if embedding_size == hidden_size else Linear(embedding_size, hidden_size, "readout")
             self._create_dropouts(dropout)
         self.built = True
 
@@ -158,7 +153,8 @@ class RNN(Seq2Seq):
         shape = (batch_size, beam_size, self.hidden_size)
         cells = []
         for cell, bridge in zip(self.decoder_cells, self.bridges, strict=True):
-            parts = ops.split(ops.tanh(bridge(memory.summary)), cell.state_parts, axis=-1)
+            bridged = ops.cast(bridge(memory.summary), memory.summary.dtype)
+            parts = ops.split(ops.tanh(bridged), cell.state_parts, axis=-1)
             cells.append(tuple(ops.broadcast_to(part[:, None, :], shape) for part in parts))
         return RNNState(tuple(cells), ops.zeros(shape))
 
@@ -202,4 +198,4 @@ class RNN(Seq2Seq):
         return RNNState(tuple(cells), attended)
 
     def _read_out(self, attended: Tensor) -> Tensor:
-        return attended if self.readout is None else self.readout(attended)
+        return attended if self.readout is None else ops.cast(self.readout(attended), attended.dtype)

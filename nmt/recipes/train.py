@@ -25,6 +25,7 @@ from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_opt
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, with_stored_batch_size
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
+from nmt.recipes.precision import settle_precision
 from nmt.recipes.run_checks import (
     check_corpora,
     corpus_is_encoded,
@@ -103,6 +104,8 @@ def _lead(
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
         config = with_stored_batch_size(config, directory)
+    config = settle_precision(config, earlier=directory if resumed else None)
+    if resumed:
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
     if overwrite:
@@ -122,7 +125,8 @@ def _lead(
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         config, remark = settle_batch_size(config, vocabularies_of(start.text), store, resumed=resumed)
-        start = replace(start, remarks=(*start.remarks, remark))
+        products = f"matrix products of the training step: {config.training.precision}"
+        start = replace(start, remarks=(*start.remarks, remark, products))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -247,6 +251,7 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
         average=average,
         xla=training.compile == "xla",
         replicas=replicas,
+        precision=training.precision,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import keras
@@ -12,6 +13,8 @@ from keras import ops
 from nmt.backend.distribution import OneReplica, Replicas
 from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
 from nmt.backend.kernels import sum_of_squares
+from nmt.backend.products import BFLOAT16, FLOAT32, products_in
+from nmt.backend.random import shared_masks
 from nmt.checkpoint.seeds import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq
@@ -54,6 +57,7 @@ class Updater:
         average: moving average of the weights, or None.
         xla: whether to compile with XLA.
         replicas: the copies of the model that are trained together; one unless given.
+        precision: of matrix products, `float32` or `bfloat16`; all else is float32.
     """
 
     def __init__(
@@ -66,19 +70,25 @@ class Updater:
         average: MovingAverage | None = None,
         xla: bool = False,
         replicas: Replicas | None = None,
+        precision: str = FLOAT32,
     ) -> None:
+        if precision not in (FLOAT32, BFLOAT16):
+            raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {precision}")
         self.model = model
         self.optimizer = optimizer
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
         self.average = average
         self.replicas = replicas or OneReplica()
+        self.precision = precision
+        self.xla = xla
         self._loss_sums = plain_loss_sums if xla else loss_sums
         self._variables = list(model.trainable_variables)
         self._seeds = [generator.state for generator in seed_generators(model).values()]
         with self.replicas.scope():
             optimizer.build(self._variables)
         self.replicas.leave_sums_alone(optimizer)
+        self._widest = max(variable.shape[-1] for variable in self._variables if len(variable.shape) == 2)
         self._sums: list[keras.Variable] = []
         rate = Spec((), "float32")
         specs = BATCH_SPECS * len(self.replicas.own_numbers)
@@ -133,8 +143,16 @@ class Updater:
             sums = self._loss_sums(self.model, *batch, label_smoothing=self.label_smoothing)
             return sums.smoothed, sums
 
-        _, sums, gradients = value_and_gradients(summed_loss, self._variables)
+        with products_in(self.precision), self._masks(batch):
+            _, sums, gradients = value_and_gradients(summed_loss, self._variables)
         return sums, gradients
+
+    def _masks(self, batch: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Let layers share the masks of dropout; XLA draws each with the operation that it is for."""
+        if self.xla:
+            return nullcontext()
+        longest = ops.max([ops.size(ids) for ids in batch]) * self._widest
+        return shared_masks(longest, self.model.seed_generator.next())
 
     def _own_gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
         """Return what `_gradients` gives for the batch of the replica that asks, with dropout of its own."""

@@ -5,6 +5,7 @@ from keras import ops
 
 from nmt.backend import vocabulary_loss
 from nmt.backend.functions import compile_function, value_and_gradients
+from nmt.backend.products import products_in
 
 ROWS, SIZE, VOCABULARY_SIZE = 7, 3, 11
 
@@ -29,7 +30,7 @@ def plain(hidden, embeddings, bias, targets):
 
 @pytest.mark.parametrize("block_rows", [2, 3, 7, 64])
 def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows):
-    monkeypatch.setattr(vocabulary_loss, "_BLOCK_LOGITS", block_rows * VOCABULARY_SIZE)
+    monkeypatch.setattr(vocabulary_loss, "_BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
     monkeypatch.setattr(vocabulary_loss, "_LEAST_ROWS", 1)
 
     def loss(function):
@@ -58,3 +59,24 @@ def test_gradient_by_finite_differences(variables, targets):
         shifted[1][which][index] -= 1e-5
         slope = (loss(shifted[0]) - loss(shifted[1])) / 2e-5
         np.testing.assert_allclose(np.array(gradients[which])[index], slope, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [ROWS, 3000])
+def test_rounded_factors_give_nearly_the_same(rows):
+    """Also a bias's gradient over thousands of rows, which a running sum in bfloat16 would lose."""
+    generator = np.random.default_rng(3)
+    shapes = ((rows, SIZE), (VOCABULARY_SIZE, SIZE), (VOCABULARY_SIZE,))
+    variables = [keras.Variable(generator.standard_normal(shape), dtype="float32") for shape in shapes]
+    targets = generator.integers(0, VOCABULARY_SIZE, rows).astype("int32")
+
+    def loss():
+        return value_and_gradients(lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables)
+
+    exact, _, exact_gradients = loss()
+    with products_in("bfloat16"):
+        rounded, _, gradients = loss()
+    assert rounded.dtype == "float32"
+    assert 0 < abs(rounded / exact - 1) < 3e-3
+    for gradient, wanted in zip(gradients, exact_gradients, strict=True):
+        assert gradient.dtype == "float32"
+        np.testing.assert_allclose(gradient, wanted, atol=0.02 * np.abs(wanted).max())

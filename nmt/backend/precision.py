@@ -1,0 +1,49 @@
+"""Whether a machine multiplies matrices in bfloat16."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import tensorflow as tf
+
+from nmt.backend.products import BFLOAT16
+from nmt.errors import ConfigError
+
+_PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}
+_PROCESSOR_FILE = Path("/proc/cpuinfo")
+_LEAST_COMPUTE_CAPABILITY = (8, 0)
+"""Of the first NVIDIA GPUs with instructions for bfloat16."""
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that this machine does not multiply in.
+
+    Raises:
+        ConfigError: it is bfloat16, and neither the processor nor, where there is one, the GPU has instructions for it.
+    """
+    if precision == BFLOAT16 and not has_bfloat16_products():
+        raise ConfigError(
+            "training.precision bfloat16 needs a processor with AVX512_BF16 or AMX_BF16, or GPUs of compute capability "
+            "8.0 or higher, and this machine trains on none: set training.precision to float32"
+        )
+
+
+def has_bfloat16_products() -> bool:
+    """Return whether what training runs on, all GPUs or else the processor, has instructions for bfloat16."""
+    devices = tf.config.list_physical_devices("GPU")
+    if devices:
+        return all(_capability(device) >= _LEAST_COMPUTE_CAPABILITY for device in devices)
+    return platform.machine() == "x86_64" and bool(_PROCESSOR_FLAGS & _processor_flags())
+
+
+def _capability(device: tf.config.PhysicalDevice) -> tuple[int, ...]:
+    return tuple(tf.config.experimental.get_device_details(device).get("compute_capability", ()))
+
+
+def _processor_flags() -> set[str]:
+    try:
+        text = _PROCESSOR_FILE.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())

@@ -1,0 +1,122 @@
+"""Matrix products of layers, in float32, or in bfloat16 inside a block that asks for it.
+
+A product in bfloat16 rounds its two factors and its result to 8 significant bits; the sums within it are float32.
+Everything between products is up to the layers: what leaves a product stays in its type until it meets a sum, a norm
+or a softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from nmt.backend.random import drop, kept_scale
+from nmt.types import Tensor
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+Gradient: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From the gradient by the outputs to those by rows, kernel and bias."""
+
+_TYPE: ContextVar[str] = ContextVar("type of factors", default=FLOAT32)
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Let layers that are called, or traced, in the block multiply in this precision.
+
+    Args:
+        precision: `float32` or `bfloat16`.
+    """
+    token = _TYPE.set(precision)
+    try:
+        yield
+    finally:
+        _TYPE.reset(token)
+
+
+def factor_type(weights: Tensor) -> tf.DType:
+    """Return the type that products with these weights are computed in here: their own where it is not float32."""
+    return tf.as_dtype(_TYPE.get()) if weights.dtype == tf.float32 else weights.dtype
+
+
+def linear(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Multiply by a matrix and add a bias, on the rows of one matrix, so that TensorFlow fuses product and sum.
+
+    Args:
+        inputs: (..., I).
+        kernel: (I, O).
+        bias: (O,).
+
+    Returns:
+        (..., O), in the type of products.
+    """
+    return _on_rows(_linear, inputs, kernel, bias)
+
+
+def linear_relu(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Compute relu(linear(inputs, kernel, bias)), all three in one operation; see `linear`."""
+    return _on_rows(_linear_relu, inputs, kernel, bias)
+
+
+def linear_relu_drop(inputs: Tensor, kernel: Tensor, bias: Tensor, rate: float, seed: Tensor) -> Tensor:
+    """Compute drop(linear_relu(inputs, kernel, bias), rate, seed) with one pass less over the gradient.
+
+    What was dropped and what was cut off below 0 are both 0 afterwards, so that one look tells which elements have a
+    gradient; its scale goes into the small matrices beside it.
+    """
+
+    @tf.custom_gradient
+    def function(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
+        outputs = drop(tf.nn.relu(tf.nn.bias_add(tf.matmul(rows, kernel), bias)), rate, seed)
+
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            scale = tf.constant(kept_scale(rate), kernel.dtype)
+            unscaled = tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
+            by_rows, by_kernel, by_bias = _gradients(unscaled, rows, kernel * scale)
+            return by_rows, by_kernel * scale, by_bias * scale
+
+        return outputs, gradient
+
+    return _on_rows(function, inputs, kernel, bias)
+
+
+def _on_rows(function: Callable[..., Tensor], inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    inputs, kernel, bias = (tf.convert_to_tensor(tensor) for tensor in (inputs, kernel, bias))
+    kind = factor_type(kernel)
+    inputs, kernel, bias = (tf.cast(tensor, kind) for tensor in (inputs, kernel, bias))
+    outputs = function(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, bias)
+    outputs = tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], 0))
+    return tf.ensure_shape(outputs, (*inputs.shape[:-1], kernel.shape[1]))
+
+
+@tf.custom_gradient
+def _linear(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
+    return tf.nn.bias_add(tf.matmul(rows, kernel), bias), lambda upstream: _gradients(upstream, rows, kernel)
+
+
+@tf.custom_gradient
+def _linear_relu(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
+    outputs = tf.nn.relu(tf.nn.bias_add(tf.matmul(rows, kernel), bias))
+
+    def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _gradients(tf.raw_ops.ReluGrad(gradients=upstream, features=outputs), rows, kernel)
+
+    return outputs, gradient
+
+
+def _gradients(upstream: Tensor, rows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients by rows, kernel and bias.
+
+    The bias's is a product too: its sums are float32, where TensorFlow's own gradient of a bias adds up thousands of
+    rows in bfloat16 and loses small numbers; in float32 it is faster.
+    """
+    return (
+        tf.matmul(upstream, kernel, transpose_b=True),
+        tf.matmul(rows, upstream, transpose_a=True),
+        tf.matmul(tf.ones((1, tf.shape(rows)[0]), upstream.dtype), upstream)[0],
+    )

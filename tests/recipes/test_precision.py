@@ -1,0 +1,51 @@
+"""What `training.precision: auto` becomes, in a new run and in one that goes on."""
+
+import pytest
+
+from nmt.config import Config, load, write
+from nmt.errors import ConfigError
+from nmt.recipes import precision
+
+
+@pytest.fixture
+def settings(untrained_config):
+    return lambda *overrides: load([untrained_config], list(overrides))
+
+
+@pytest.fixture
+def has_bfloat16(monkeypatch):
+    def pretend(value):
+        monkeypatch.setattr(precision, "has_bfloat16_products", lambda: value)
+        monkeypatch.setattr("nmt.backend.precision.has_bfloat16_products", lambda: value)
+
+    return pretend
+
+
+def settled(settings, *overrides, earlier=None):
+    return precision.settle_precision(settings(*overrides), earlier=earlier).training.precision
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_auto_is_the_faster_one_that_the_machine_has(settings, has_bfloat16, value):
+    has_bfloat16(value)
+    assert settled(settings) == ("bfloat16" if value else "float32")
+    assert settled(settings, "training.compile=xla") == "float32"
+    assert settled(settings, "training.precision=float32") == "float32"
+
+
+def test_what_is_asked_for_is_refused_where_it_is_missing(settings, has_bfloat16):
+    has_bfloat16(False)
+    with pytest.raises(ConfigError, match="bfloat16 needs a processor"):
+        settled(settings, "training.precision=bfloat16")
+
+
+def test_a_run_goes_on_as_it_began(settings, has_bfloat16, tmp_path):
+    has_bfloat16(True)
+    begun: Config = settings("training.precision=float32")
+    write(begun, tmp_path / "config.yaml")
+    assert settled(settings, earlier=tmp_path) == "float32"
+    write(settings("training.precision=bfloat16"), tmp_path / "config.yaml")
+    assert settled(settings, earlier=tmp_path) == "bfloat16"
+    has_bfloat16(False)
+    with pytest.raises(ConfigError, match="bfloat16 needs a processor"):
+        settled(settings, earlier=tmp_path)
