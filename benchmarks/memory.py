@@ -75,11 +75,12 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
+    from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
     from nmt.training.memory_need import BatchShape
 
     (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
-    config = load([arguments.config], arguments.overrides)
+    config = settle_precision(load([arguments.config], arguments.overrides), earlier=None)
     before = memory("VmRSS")
     model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model)

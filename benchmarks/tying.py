@@ -63,10 +63,11 @@ def measure(config_path: str, ties: str, vocabulary_size: int) -> None:
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
+    from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
     from nmt.tying import verify_ties
 
-    config = load([config_path], [f"model.tie_embeddings={ties}"])
+    config = settle_precision(load([config_path], [f"model.tie_embeddings={ties}"]), earlier=None)
     vocabularies = Vocabularies(vocabulary_size, vocabulary_size, shared=True)
     model = build_model(vocabularies, seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model)
