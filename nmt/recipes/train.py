@@ -124,7 +124,9 @@ def _lead(
             start = replace(start, facts=inherited_facts(directory))
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
-        config, remark = settle_batch_size(config, vocabularies_of(start.text), store, resumed=resumed)
+        config, remark = settle_batch_size(
+            config, vocabularies_of(start.text), store, resumed=resumed, replicas=len(replicas.own_numbers)
+        )
         products = f"matrix products of the training step: {config.training.precision}"
         start = replace(start, remarks=(*start.remarks, remark, products))
         if overwrite:
