@@ -97,5 +97,7 @@ class DataSettings(Section):
         100, "Tokens a side, the closing one not counted; longer training pairs are dropped and counted.", at_least=1
     )
     store_directory: FilePath | None = setting(
-        None, "Where the encoded corpora are kept; null: token_store in the model directory.", may_change=True
+        None,
+        "Where the encoded corpora are kept; several runs may share it. Null: token_store in the model directory.",
+        may_change=True,
     )

@@ -21,8 +21,8 @@ _BYTES_A_PROCESS = 4 * 2**20
 """Each process must have so much text to encode, about a second's work, or it is not worth its start."""
 
 _GZIP_RATIO = 3
-_MOST_PROCESSES = 16
-"""More of them than this one can read text for would wait."""
+_MOST_PROCESSES = 8
+"""As many as this process can read and hash text for (measured with SentencePiece); more would wait for it."""
 
 
 def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
@@ -30,7 +30,7 @@ def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
 
     Args:
         paths: the files of both sides.
-        at_most: upper bound; the cores there are (at most 16) unless given.
+        at_most: upper bound; the cores there are (at most 8) unless given.
     """
     size = sum(os.path.getsize(path) * (_GZIP_RATIO if path.endswith(".gz") else 1) for path in paths)
     return max(1, min(at_most or min(available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))

@@ -103,7 +103,7 @@ def open_store(
         role: what the corpus is for.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
             else a new store replaces those of its role.
-        processes: how many processes encode, at most; as many as there are cores (at most 16) unless given. A corpus
+        processes: how many processes encode, at most; as many as there are cores (at most 8) unless given. A corpus
             of a few megabytes is encoded by this process alone.
         report_pairs: told every now and then, while the corpus is encoded, how many pairs are done.
 

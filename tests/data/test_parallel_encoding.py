@@ -218,7 +218,7 @@ def test_small_corpora_do_not_pay_for_processes(tmp_path, monkeypatch):
     with large.open("wb") as file:
         file.truncate(2**33)
     assert processes_for([str(small), str(small)]) == processes_for([str(small)], at_most=5) == 1
-    assert processes_for([str(small), str(large)]) == 16
+    assert processes_for([str(small), str(large)]) == 8
     assert processes_for([str(small), str(large)], at_most=40) == 40
     with large.open("wb") as file:
         file.truncate(3 * 2**20)
