@@ -25,6 +25,7 @@ import tempfile
 import time
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ from nmt.text import TextPair, build_sentencepiece, build_whitespace
 VOCABULARY_SIZE = 8000
 MAX_LENGTH = 200
 BATCH_TOKENS = 4096
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "hidden_size": 64,
     "ffn_size": 128,
     "num_heads": 2,

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nmt.data import batch_plan
 from nmt.data.batch_plan import cut, plan_epoch, plan_in_length_order
 from nmt.errors import ConfigError
 
@@ -112,3 +113,12 @@ def test_little_is_padding(caption_store, batch_tokens, most):
         real = source_lengths.sum() + target_lengths.sum()
         assert 1.0 - real / cells.sum() < most
         assert cells.max(axis=1).mean() > 0.9 * batch_tokens  # batches are full, too
+
+
+def test_a_plan_does_not_depend_on_the_pieces_it_is_made_in(caption_store, monkeypatch):
+    lengths = caption_store.source_lengths, caption_store.target_lengths
+    whole = plan_epoch(*lengths, batch_tokens=500, seed=3, epoch=2)
+    monkeypatch.setattr(batch_plan, "_PIECE_PAIRS", 37)
+    pieced = plan_epoch(*(side.astype(np.uint16) for side in lengths), batch_tokens=500, seed=3, epoch=2)
+    assert np.array_equal(whole.pairs, pieced.pairs)
+    assert np.array_equal(whole.bounds, pieced.bounds)
