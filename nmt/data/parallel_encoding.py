@@ -37,7 +37,7 @@ def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
 
 
 def encode_blocks(
-    blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int, folder: Path | None = None
 ) -> Generator[EncodedBlock, None, None]:
     """Encode blocks, in order.
 
@@ -47,21 +47,22 @@ def encode_blocks(
         blocks: the text; read by the caller's thread, so an error in it comes from here as it is.
         encoder: what encodes.
         processes: how many processes; with 1, this one.
+        folder: where the tokenizers lie for the processes meanwhile; the system's place for such files unless given.
 
     Raises:
         DataError: a process ended before its work was done.
     """
     if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
         return (encoder.encode(block.source_lines, block.target_lines) for block in blocks)
-    return _encode_in_processes(blocks, encoder, processes)
+    return _encode_in_processes(blocks, encoder, processes, folder)
 
 
 def _encode_in_processes(
-    blocks: Iterator[TextBlock], encoder: BlockEncoder, number_of_processes: int
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, number_of_processes: int, folder: Path | None
 ) -> Generator[EncodedBlock, None, None]:
     """The body of `encode_blocks`: one thread a process hands it a block and waits for the answer."""
     with ExitStack() as stack:
-        tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-")))
+        tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-", dir=folder)))
         encoder.text.save(tokenizers)
         threads = ThreadPoolExecutor(number_of_processes, thread_name_prefix="encode")
         stack.callback(threads.shutdown, cancel_futures=True)

@@ -65,7 +65,8 @@ def build_store_folder(
         return block
 
     text_blocks = map(hashed, blocks(read_pairs(source_paths, target_paths)))
-    with writers[0], writers[1], closing(encode_blocks(text_blocks, encoder, processes=processes)) as encoded_blocks:
+    encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
+    with writers[0], writers[1], closing(encoded_blocks):
         for block in encoded_blocks:
             counts.update(kept=block.kept, **{reason: getattr(block, reason) for reason in _DROPPED})
             for writer, side in zip(writers, (block.source, block.target), strict=True):
