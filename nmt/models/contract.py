@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from nmt.backend.products import linear
 from nmt.errors import CheckpointError, ConfigError
 from nmt.layers.embedding import TokenEmbedding
 from nmt.tying import TieGroup
@@ -250,7 +251,7 @@ class Seq2Seq(keras.Model):
 
         def step(token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
             hidden, state = self.hidden_step(token_ids, state, memory)
-            return ops.matmul(hidden, matrix) + self.output_bias, state
+            return linear(hidden, matrix, self.output_bias), state
 
         return step
 

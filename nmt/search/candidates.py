@@ -43,8 +43,9 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
         best, token_ids = ops.top_k(logits, count)
     else:
         best, token_ids = _top_k_in_blocks(logits, count, size)
-    greatest = best[:, :1]
-    log_normalizers = greatest + ops.log(ops.sum(ops.exp(logits - greatest), axis=-1, keepdims=True))
+    # One pass for the normaliser: it is known from any logit and its probability, and that of the best is not small.
+    greatest = ops.take_along_axis(ops.softmax(logits), token_ids[:, :1], axis=1)
+    log_normalizers = best[:, :1] - ops.log(greatest)
     return TopTokens(best - log_normalizers, token_ids, log_normalizers)
 
 
