@@ -105,6 +105,7 @@ def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
         averaged=config.training.ema_decay is not None,
         accumulated=False,
         validation_tokens=None,
+        precision=config.training.precision,
         all_logits=config.training.compile == "xla",
     )
     return need.total / MEBIBYTE

@@ -132,8 +132,9 @@ def settle_batch_size(
 
     def need_of(batch_tokens: int) -> MemoryNeed:
         shapes = largest_shapes(batch_tokens, pairs=len(store), source_length=lengths[0], target_length=lengths[1])
-        effective = config.training.effective_batch_tokens
-        accumulated = effective is not None and effective > batch_tokens
+        given = config.training.batch_tokens  # the size of an update that the advice keeps
+        effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
+        accumulated = effective > batch_tokens
         return _need_of(config, vocabularies, shapes, accumulated=accumulated, replicas=replicas)
 
     if config.training.batch_tokens == "auto":
@@ -224,6 +225,7 @@ def _need_of(
         accumulated=accumulated,
         validation_tokens=VALIDATION_BATCH_TOKENS,
         all_logits=training.compile == "xla",
+        precision="bfloat16" if training.precision == "bfloat16" else "float32",
         replicas=replicas,
     )
 

@@ -14,8 +14,12 @@ from nmt.models.contract import TIED_ROLES, Vocabularies, resolve_ties
 
 FLOAT_BYTES = 4
 
-KEPT_BYTES = {"float32": 4.0, "bfloat16": 4.0}
-"""Bytes of a number that a layer keeps, in the mean, by the precision of the matrix products."""
+KEPT_BYTES = {
+    "transformer": {"float32": 4.0, "bfloat16": 2.8},
+    "rnn": {"float32": 4.0, "bfloat16": 4.3},
+}
+"""Bytes of a number that a layer keeps, in the mean, by the precision of the matrix products. A recurrent layer keeps
+all of it in float32, and copies of some of it in bfloat16."""
 
 MEBIBYTE = 2**20
 
@@ -41,14 +45,14 @@ LOGIT_COPIES = 3
 LOSS_BLOCK_FLOATS = 3 * 2**22
 """Logits, probabilities and their shares of one block of the vocabulary's loss."""
 
-BLOCK_FLOATS = {"sublayer": 5, "attention": 5, "cross_attention": 3, "feed_forward": 3.5, "weights": 4.5}
+BLOCK_FLOATS = {"sublayer": 3, "attention": 4, "cross_attention": 2, "feed_forward": 2.2, "weights": 2.3}
 """What a Transformer block keeps a token until the backward pass.
 
-sublayer: times D; its norm (deviations, normalised, output), its dropout's mask and its output's share.
-attention: times D; query, key and value, the context, the query scaled.
+sublayer: times D; its input and its norm, and its output's share. Masks of dropout are windows of one row.
+attention: times D; query, key and value, the context.
 cross_attention: times D; query and context; keys and values of the source count as 2 a source token.
-feed_forward: times F; the inner layer, its dropout's mask, what is left; part of their gradients.
-weights: an attention weight; softmax, dropout's mask, what is left; part of their gradients.
+feed_forward: times F; the inner layer, what dropout leaves of it; part of their gradients.
+weights: an attention weight; softmax, what dropout leaves of it; part of their gradients.
 """
 
 CELL_FLOATS = {"input": 2, "step": 10, "bridge": 4}
@@ -58,8 +62,8 @@ around it."""
 ALIGNMENT_FLOATS = 8
 """What the attention of a recurrent decoder keeps a target token, in the size of its state."""
 
-STREAM_FLOATS = 6
-"""Times E a token: lookup, scaled, dropout's mask, what is left; their gradients."""
+STREAM_FLOATS = {"transformer": 4, "rnn": 6}
+"""Times E a token: lookup, scaled, what dropout leaves of it; their gradients."""
 
 
 class BatchShape(NamedTuple):
@@ -73,6 +77,7 @@ class BatchShape(NamedTuple):
 class Footprint(NamedTuple):
     """What a training step of one model holds, in numbers.
 
+    type: of the model.
     parameters: trainable numbers.
     output_matrix: those of the output projection.
     vocabulary_size: of the target.
@@ -81,6 +86,7 @@ class Footprint(NamedTuple):
     source_pair, target_pair, cross_pair: likewise, a cell of (S, S), (T, T) and (T, S) of one sentence.
     """
 
+    type: str
     parameters: int
     output_matrix: int
     vocabulary_size: int
@@ -141,7 +147,7 @@ def memory_need(
         validation_tokens: padded target tokens of a batch of validation, whose logits are held at once; None where the
             step is alone, without validations and without checkpoints, which are saved from a copy of their values.
         all_logits: whether the loss holds all logits of a batch too, as it does with XLA.
-        precision: of the matrix products, a key of `KEPT_BYTES`.
+        precision: of the matrix products, `float32` or `bfloat16`.
         replicas: copies of the model that this process trains, each with a batch of its own.
     """
     shapes, alone = list(shapes), validation_tokens is None
@@ -149,7 +155,7 @@ def memory_need(
     copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES
     weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_FLOATS
     logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
-    batch = KEPT_BYTES[precision] * max(_kept(footprint, shape) for shape in shapes)
+    batch = KEPT_BYTES[footprint.type][precision] * max(_kept(footprint, shape) for shape in shapes)
     if all_logits:
         batch += logits * max(shape.sentences * shape.target_length for shape in shapes)
     batch = max(batch, logits * (validation_tokens or 0))
@@ -211,8 +217,9 @@ def _transformer(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Foo
     kept = BLOCK_FLOATS
     encoder = size * (2 * kept["sublayer"] + kept["attention"]) + inner * kept["feed_forward"]
     decoder = encoder + size * (kept["sublayer"] + kept["cross_attention"])
-    weights = heads * kept["weights"]
+    weights, stream = heads * kept["weights"], size * STREAM_FLOATS["transformer"]
     return Footprint(
+        type="transformer",
         parameters=embeddings
         + encoders * (attention + feed_forward + 2 * norm)
         + decoders * (2 * attention + feed_forward + 3 * norm)
@@ -220,8 +227,8 @@ def _transformer(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Foo
         output_matrix=output,
         vocabulary_size=vocabularies.target_size,
         layers=encoders + decoders,
-        source_token=encoders * encoder + 2 * size * decoders + STREAM_FLOATS * size,
-        target_token=decoders * decoder + 2 * STREAM_FLOATS * size,
+        source_token=encoders * encoder + 2 * size * decoders + stream,
+        target_token=decoders * decoder + 2 * stream,
         source_pair=encoders * weights,
         target_pair=decoders * weights,
         cross_pair=decoders * weights,
@@ -251,13 +258,15 @@ def _rnn(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Footprint:
         + (0 if width == size else (size + 1) * width)
     )
     layer = size * (CELL_FLOATS["input"] * gates + CELL_FLOATS["step"] * parts + CELL_FLOATS["bridge"])
+    stream = width * STREAM_FLOATS["rnn"]
     return Footprint(
+        type="rnn",
         parameters=parameters,
         output_matrix=output,
         vocabulary_size=vocabularies.target_size,
         layers=encoders + decoders,
-        source_token=encoders * layer + 2 * size + STREAM_FLOATS * width,
-        target_token=decoders * layer + size * ALIGNMENT_FLOATS + 2 * STREAM_FLOATS * width,
+        source_token=encoders * layer + 2 * size + stream,
+        target_token=decoders * layer + size * ALIGNMENT_FLOATS + 2 * stream,
         source_pair=0,
         target_pair=0,
         cross_pair=size * 1.1 + 6 if additive else 6,
