@@ -179,7 +179,8 @@ class StrategyReplicas:
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Add tensors up over all replicas of all workers."""
-        return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(tensors)))
+        here = [tf.identity(tensor) for tensor in tensors]  # what was passed in or read has no device, and needs one
+        return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here))
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Return the mean over all replicas of all workers."""

@@ -1,0 +1,150 @@
+"""Two workers, each a process of its own: they stop together, never hang, and one goes on where two were."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file
+
+from nmt.cli.main import main
+
+WORDS = ("uno", "dos", "tres", "rojo", "azul", "gato", "perro")
+ROOT = Path(__file__).parent.parent.parent
+WAIT_SECONDS = 90.0
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The path of a config without dropout, whose updates take three batches of four an epoch."""
+    folder, generator = tmp_path_factory.mktemp("workers"), random.Random(3)
+    files = {}
+    for name, count in (("train", 60), ("validation", 3)):
+        lines = [" ".join(generator.choices(WORDS, k=generator.randint(1, 6))) for _ in range(count)]
+        files[name] = {"source": f"{folder}/{name}.es", "target": f"{folder}/{name}.en"}
+        for path in files[name].values():
+            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    values = {
+        "model_directory": f"{folder}/run",
+        "data": {"source_language": "es", "target_language": "en", "tokenizer": {"type": "whitespace"}, **files},
+        "model": {
+            "type": "transformer", "hidden_size": 16, "ffn_size": 24, "num_heads": 2, "num_encoder_layers": 1,
+            "num_decoder_layers": 1, "dropout": 0.0, "attention_dropout": 0.0, "ffn_dropout": 0.0,
+        },
+        "training": {
+            "batch_tokens": 101, "effective_batch_tokens": 303, "max_updates": 100000, "validate_every_updates": 4,
+            "save_every_updates": 5, "keep_last": 99, "log_every_updates": 5, "ema_decay": 0.9, "tensorboard": False,
+            "sample_translations": 0, "schedule": {"type": "constant"},
+            "optimizer": {"type": "sgd", "learning_rate": 0.5, "clip_norm": 0.5},  # Adam makes much of what is nothing
+        },
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def start(config, tmp_path):
+    """Start two workers; return their processes, whose standard error goes to the files `worker-0` and `worker-1`."""
+    workers = []
+
+    def start():
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            cluster = {"worker": [f"127.0.0.1:{server.getsockname()[1]}" for server in (one, other)]}
+        for number in range(2):
+            task = {"type": "worker", "index": number}
+            environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task}), "TF_CPP_MIN_LOG_LEVEL": "3"}
+            command = [sys.executable, "-m", "nmt", "train", str(config), "--threads", "1"]
+            with (tmp_path / f"worker-{number}").open("wb") as output:
+                process = subprocess.Popen(
+                    [*command, "--set", "training.distribution=multi_worker"],
+                    stderr=output, cwd=ROOT, env={**os.environ, **environment},
+                )  # fmt: skip
+            workers.append(process)
+        return workers
+
+    yield start
+    for process in workers:
+        process.kill()
+        process.wait()
+
+
+def checkpoints(config):
+    return sorted((config.parent / "run" / "checkpoints").glob("update-*"))
+
+
+def wait_for_checkpoint(config, workers, beyond=0):
+    """Wait until there are more checkpoints than so many."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while len(checkpoints(config)) <= beyond:
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in workers), "a worker ended early"
+        time.sleep(0.05)
+
+
+def train_alone(config, *settings):
+    """Train without distribution in this process, step by step."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        return main(["train", str(config), *(word for setting in settings for word in ("--set", setting))])
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def state_of(checkpoint):
+    return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+
+
+def first_validation(directory):
+    """Loss of the validation after update 4, which the chief made and all went on with."""
+    records = map(json.loads, (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return next(record["loss"] for record in records if record["kind"] == "validation" and record["update"] == 4)
+
+
+def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
+    workers = start()
+    wait_for_checkpoint(config, workers)
+    workers[1].send_signal(signal.SIGTERM)  # to one of them alone, and not the one that writes
+    assert [process.wait(WAIT_SECONDS) for process in workers] == [143, 143]
+    last = checkpoints(config)[-1]
+    update = state_of(last)["update"]
+    assert update >= 5
+    for number in range(2):
+        assert "stopped by SIGTERM; the same command goes on" in (tmp_path / f"worker-{number}").read_text()
+
+    alone = config.parent / "alone"
+    assert train_alone(config, f"model_directory={alone}", f"training.max_updates={update}") == 0
+    other = alone / "checkpoints" / last.name
+    for name in ("model.safetensors", "average.safetensors"):
+        one, two = load_file(other / name), load_file(last / name)
+        assert set(one) == set(two)
+        for path, value in one.items():
+            np.testing.assert_allclose(two[path], value, atol=1e-5, err_msg=path)
+    for key in ("epoch", "batch", "random"):
+        assert state_of(other)[key] == state_of(last)[key]
+    assert first_validation(last.parent.parent) == pytest.approx(first_validation(alone), rel=1e-4)
+
+    assert train_alone(config, f"training.max_updates={update + 1}") == 0
+    assert state_of(checkpoints(config)[-1])["update"] == update + 1
+
+
+def test_a_killed_worker_ends_the_run_with_what_was_saved(config, start, tmp_path, capsys):
+    before = len(checkpoints(config))
+    workers = start()
+    wait_for_checkpoint(config, workers, beyond=before)
+    workers[1].kill()
+    killed = time.monotonic()
+    assert workers[0].wait(WAIT_SECONDS) == 1
+    assert time.monotonic() - killed < 60.0
+    last_line = (tmp_path / "worker-0").read_text(encoding="utf-8").splitlines()[-1]
+    assert last_line.startswith("nmt: error: another worker was lost, or ended by an error that its own output shows")
+    assert main(["inspect", str(config.parent / "run"), "--verify"]) == 0
+    assert len(checkpoints(config)) > before
