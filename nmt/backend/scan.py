@@ -31,9 +31,14 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
     Returns:
         The carried nest after each position, every leaf (T, ...), and the one after the last turn.
     """
+
+    def float32_step(carried: Any, position: Any) -> Any:
+        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
+            return step(carried, position)
+
     if keras.backend.backend() == "tensorflow" and not tf.executing_eagerly():
-        return _graph_scan(step, initial, inputs, reverse)
-    return plain_scan(step, initial, inputs, reverse=reverse)
+        return _graph_scan(float32_step, initial, inputs, reverse)
+    return plain_scan(float32_step, initial, inputs, reverse=reverse)
 
 
 def plain_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
@@ -57,8 +62,7 @@ def _graph_scan(step: Step, initial: Any, inputs: Any, reverse: bool) -> tuple[A
 
     def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
         position = length - 1 - count if reverse else count
-        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
-            carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
+        carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
         leaves = tf.nest.flatten(carried)
         return count + 1, carried, [a.write(position, leaf) for a, leaf in zip(written, leaves, strict=True)]
 

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def start(*, threads: int | None = None, list_devices: bool = True) -> None:
+def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
     """Import TensorFlow for a program; to be called before anything else imports it.
 
     What TensorFlow says about itself while it starts goes to the log, at level DEBUG. A library that is used by
@@ -24,6 +25,8 @@ def start(*, threads: int | None = None, list_devices: bool = True) -> None:
     Args:
         threads: processor cores that one operation, and operations side by side, may use; None is all of them.
         list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
+        a_core_each: whether an operation takes one core, and several work side by side. Searches are made of many small
+            operations and run side by side; large ones, as in training, are faster on all cores.
 
     Raises:
         ConfigError: the environment asks Keras for another backend.
@@ -42,6 +45,9 @@ def start(*, threads: int | None = None, list_devices: bool = True) -> None:
         grow_gpu_memory()
         if threads is not None:
             set_threads(threads)
+        if a_core_each:
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(threads or available_processors())
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
 
@@ -60,6 +66,15 @@ def set_threads(threads: int) -> None:
         return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def searches_at_once() -> int:
+    """Return how many searches to run side by side: one a processor core; one where a GPU does the work."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return 1
+    return tf.config.threading.get_inter_op_parallelism_threads() or available_processors()
 
 
 def grow_gpu_memory() -> None:

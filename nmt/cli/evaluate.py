@@ -144,7 +144,7 @@ def _score_model(
     bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
     output = nullcontext() if output_path is None else text_output(output_path)
     with output as write, LineCounter(total=len(test_set.source_lines)) as counter:
-        session.start(threads=threads)
+        session.start(threads=threads, a_core_each=True)
         result = evaluate(
             directory,
             test_set,

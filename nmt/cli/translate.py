@@ -127,7 +127,7 @@ def _with_keras(
     check_num_hypotheses(n_best, read_settings(directory, overrides).search)
 
     def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
-        session.start(threads=threads)
+        session.start(threads=threads, a_core_each=True)
         return translate(
             directory,
             chunks,

@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+from nmt.backend.processors import available_processors
 from nmt.data.content_hash import TextBlock
 from nmt.data.encoding import BlockEncoder, EncodedBlock
 from nmt.data.encoding_process import EncodingProcess
-from nmt.data.processors import available_processors
 
 _BYTES_A_PROCESS = 4 * 2**20
 """Each process must have so much text to encode, about a second's work, or it is not worth its start."""

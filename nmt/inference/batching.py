@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,28 +14,56 @@ MAX_SOURCE_LENGTH = 2048
 """Tokens of one line that are read, EOS not counted: attention takes memory by the square of them."""
 
 BATCH_TOKENS = 16384
-"""Padded source tokens of one batch, whatever its number of sentences, so that long lines fit into memory."""
+"""Padded source tokens of all batches that are translated side by side, so that long lines fit into memory."""
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
-def plan_batches(lengths: Sequence[int] | np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+def plan_batches(lengths: Sequence[int] | np.ndarray, *, batch_size: int, at_once: int = 1) -> list[np.ndarray]:
     """Put sentences of like length together, the longest first, so that too little memory shows at once.
 
     Args:
         lengths: tokens of each sentence.
-        batch_size: sentences a batch, at most; fewer where they are long (`BATCH_TOKENS`).
+        batch_size: sentences a batch, at most; fewer where they are long (`BATCH_TOKENS`), or where some of the batches
+            that are translated side by side would have none.
+        at_once: batches side by side.
 
     Returns:
         The places of the sentences of each batch, each place once.
     """
     batches: list[np.ndarray] = []
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batch_size = min(batch_size, -(-len(order) // at_once))
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        size = max(1, min(batch_size, BATCH_TOKENS // longest))
+        size = max(1, min(batch_size, BATCH_TOKENS // at_once // longest))
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+def map_at_once(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, at_once: int
+) -> Iterator[Result]:
+    """Map a function over arguments, several side by side in threads, and yield the results in order.
+
+    An error is raised where its result would be. However this ends, what has not begun by then never does.
+
+    Args:
+        function: may be called from several threads.
+        arguments: what to call it with.
+        at_once: calls side by side; one needs no threads.
+    """
+    if at_once == 1 or len(arguments) < 2:
+        yield from map(function, arguments)
+        return
+    executor = ThreadPoolExecutor(at_once, thread_name_prefix="search")
+    try:
+        yield from executor.map(function, arguments)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.backend.processors import available_processors
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
@@ -81,7 +82,7 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
         return package.Translator(
             os.fspath(directory),
             compute_type=quantization if quantization in supported else "float32",
-            intra_threads=threads or _num_cores(),
+            intra_threads=threads or available_processors(),
         )
     except (RuntimeError, ValueError) as error:
         raise ExportError(
@@ -220,8 +221,3 @@ class CTranslate2Translator(LineTranslator):
             score = log_prob / ((5 + num_tokens) / 6) ** length_penalty  # Wu et al. 2016, eq. 14
             translations.append(Translation(decoded(token_ids, self.text.target), score, log_prob, num_tokens))
         return sorted(translations, key=lambda translation: -translation.score)[:num_hypotheses]
-
-
-def _num_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ import numpy as np
 from nmt.config import SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
-from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, map_at_once, plan_batches
 from nmt.text import EOS_ID, TextPair, Tokenizer
 
 _LOGGER = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class LineTranslator(ABC):
             tokenizer=self.text.source,
             settings=settings,
             search_batch=partial(self.search_batch, num_hypotheses=num_hypotheses, settings=settings),
+            at_once=self.batches_at_once(),
             progress=progress,
         )
 
@@ -136,6 +137,10 @@ class LineTranslator(ABC):
             ConfigError: saying what it can.
         """
         return
+
+    def batches_at_once(self) -> int:
+        """Return how many batches to search side by side: one, unless an engine gains by more."""
+        return 1
 
     @abstractmethod
     def search_batch(
@@ -151,6 +156,7 @@ def n_best_lines(
     tokenizer: Tokenizer,
     settings: SearchSettings,
     search_batch: BatchSearch,
+    at_once: int = 1,
     progress: Progress | None = None,
 ) -> list[list[Translation]]:
     """Find the best translations of each line.
@@ -160,7 +166,8 @@ def n_best_lines(
         num_hypotheses: what `search_batch` looks for a line; it has to fit the beam.
         tokenizer: of the source.
         settings: batch size, beam size and limits of length.
-        search_batch: the engine.
+        search_batch: the engine; called from several threads where batches are translated side by side.
+        at_once: batches side by side.
         progress: is told of every batch how many lines it held.
 
     Returns:
@@ -183,9 +190,13 @@ def n_best_lines(
     if progress is not None and len(spoken) < len(token_ids):
         progress(len(token_ids) - len(spoken))
     sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
-    for batch in plan_batches(sequences.lengths, batch_size=settings.batch_size):
-        source_ids, _ = sequences.padded(batch)
-        for index, found in zip(batch, search_batch(source_ids, sequences.lengths[batch]), strict=True):
+    batches = plan_batches(sequences.lengths, batch_size=settings.batch_size, at_once=at_once)
+
+    def search(batch: np.ndarray) -> list[list[Translation]]:
+        return search_batch(sequences.padded(batch)[0], sequences.lengths[batch])
+
+    for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
+        for index, found in zip(batch, results, strict=True):
             translations[spoken[index]] = found
         if progress is not None:
             progress(len(batch))

@@ -27,6 +27,14 @@ def test_it_starts_silently_on_so_many_threads():
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
 
+def test_operations_on_a_core_each_leave_the_cores_to_searches():
+    done = run_python(
+        "from nmt.backend import session; session.start(threads=3, a_core_each=True); import tensorflow as tf; "
+        "print(tf.config.threading.get_intra_op_parallelism_threads(), session.searches_at_once())"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1 3\n", "", 0)
+
+
 def test_what_was_held_back_is_shown_after_a_failure():
     done = run_python(
         "import os; from nmt.backend.session import _held_stderr\n"

@@ -1,6 +1,8 @@
 """Raw text in, raw text out: with a model that copies, so that every translation tells where it came from."""
 
 import logging
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from keras import ops
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
 from nmt.inference import translator as translator_module
-from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, map_at_once, plan_batches
 from nmt.inference.translator import Translation, Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
@@ -259,3 +261,58 @@ def test_settings_of_one_call_leave_the_others_alone():
     translator = copier()
     translator.translate(["one"], beam_size=2, length_penalty=0.0)
     assert translator.search == SearchSettings()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_batches_side_by_side_share_lines_and_memory(at_once):
+    lengths = [3, 9, 1, 7, 5, 2, 8, 6, 4]
+    batches = plan_batches(lengths, batch_size=100, at_once=at_once)
+    assert sorted(index for batch in batches for index in batch) == list(range(9))
+    assert len(batches) == min(at_once, 9)
+    long = plan_batches([MAX_SOURCE_LENGTH] * 12, batch_size=100, at_once=at_once)
+    assert max(map(len, long)) * MAX_SOURCE_LENGTH * at_once <= max(BATCH_TOKENS, at_once * MAX_SOURCE_LENGTH)
+
+
+def test_calls_side_by_side_give_their_results_in_order():
+    running, most, seconds = Counter(), [], (0.05, 0.0, 0.03, 0.0, 0.01)
+
+    def call(index):
+        running["now"] += 1
+        most.append(running["now"])
+        time.sleep(seconds[index])
+        running["now"] -= 1
+        return index * 10
+
+    assert list(map_at_once(call, range(5), at_once=3)) == [0, 10, 20, 30, 40]
+    assert 1 < max(most) <= 3
+
+
+def test_an_error_is_raised_in_its_place_and_nothing_begins_after_it():
+    begun = []
+
+    def call(index):
+        begun.append(index)
+        time.sleep(0.02)
+        if index == 1:
+            raise ValueError("no number")
+        return index
+
+    results = map_at_once(call, range(50), at_once=2)
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="no number"):
+        next(results)
+    assert len(begun) < 10
+
+
+@pytest.mark.parametrize("kind", ["transformer", "rnn"])
+def test_translations_do_not_depend_on_how_many_batches_run_at_once(kind, monkeypatch):
+    translator = tiny_translator(kind)
+    lines = ["abc", "h", "gg fe", "a b c d", "ji", "fedcba", "e", "hhh", "bad", "cafe", "jig"]
+    found = {}
+    for at_once in (1, 2, 4):
+        monkeypatch.setattr(Translator, "batches_at_once", lambda self, count=at_once: count)
+        found[at_once] = translator.n_best(lines, 2, batch_size=2)
+    for at_once in (2, 4):
+        for together, alone in zip(found[at_once], found[1], strict=True):
+            assert [each.text for each in together] == [each.text for each in alone]
+            np.testing.assert_allclose([e.score for e in together], [e.score for e in alone], atol=1e-5)

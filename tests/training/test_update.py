@@ -179,3 +179,27 @@ def test_xla_makes_the_same_update(build, make_batch):
     np.testing.assert_allclose(xla_outcome, outcome, rtol=1e-4)
     for path, value in weights.items():
         np.testing.assert_allclose(xla_weights[path], value, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eagerly"])
+def test_products_in_bfloat16_learn_nearly_the_same(build, settings, make_batch, compiled, request):
+    """Two updates in each precision: another loss in the third digit, and weights in float32 that moved alike."""
+    if not compiled:
+        request.getfixturevalue("eagerly")
+    batch, losses, moves = make_batch((4, 6, 3), (5, 7, 2)), {}, {}
+    for precision in ("float32", "bfloat16"):
+        model = build(settings)
+        before = weights_of(model)
+        updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=1.0, precision=precision)
+        losses[precision] = [updater.update([batch], 0.5).loss / 14 for _ in range(2)]
+        moves[precision] = {path: value - before[path] for path, value in weights_of(model).items()}
+        assert {value.dtype.name for value in moves[precision].values()} == {"float32"}
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=1e-2)
+    ours, theirs = (np.concatenate([move.ravel() for move in moves[p].values()]) for p in ("bfloat16", "float32"))
+    assert ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > 0.999
+
+
+def test_an_unknown_precision_is_refused(build):
+    with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got auto"):
+        Updater(build(), keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=1.0, precision="auto")
