@@ -29,6 +29,10 @@ Share = TypeVar("Share")
 _SEED_STEP = 0x9E3779B1
 """Odd, so that no two replicas meet: 2**32 over the golden ratio."""
 
+_LEAST_INTER_OP_THREADS = 8
+"""Workers serve each other's collectives from the threads that also wait for them: with one, two workers were seen to
+wait for each other without end."""
+
 JOIN_MINUTES = 15.0
 """How long a worker waits for the others to be there; a scheduler may start them one after another."""
 
@@ -296,6 +300,8 @@ def open_replicas(
     logger.info("worker %d of %d: waiting for the others", cluster.number, len(cluster.addresses))
     meet(cluster, minutes=join_minutes)
     try:
+        wanted = max(tf.config.threading.get_inter_op_parallelism_threads(), _LEAST_INTER_OP_THREADS)
+        tf.config.threading.set_inter_op_parallelism_threads(wanted)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise ConfigError(

@@ -40,9 +40,9 @@ def config(tmp_path_factory):
             "num_decoder_layers": 1, "dropout": 0.0, "attention_dropout": 0.0, "ffn_dropout": 0.0,
         },
         "training": {
-            "batch_tokens": 101, "effective_batch_tokens": 303, "max_updates": 100000, "validate_every_updates": 4,
-            "save_every_updates": 5, "keep_last": 99, "log_every_updates": 5, "ema_decay": 0.9, "tensorboard": False,
-            "sample_translations": 0, "schedule": {"type": "constant"},
+            "batch_tokens": 101, "effective_batch_tokens": 303, "max_updates": 100000, "validate_every_updates": 2,
+            "save_every_updates": 2, "keep_last": 99, "log_every_updates": 5, "ema_decay": 0.9, "tensorboard": False,
+            "sample_translations": 0, "precision": "float32", "schedule": {"type": "constant"},
             "optimizer": {"type": "sgd", "learning_rate": 0.5, "clip_norm": 0.5},  # Adam makes much of what is nothing
         },
     }  # fmt: skip
@@ -62,7 +62,7 @@ def start(config, tmp_path):
         for number in range(2):
             task = {"type": "worker", "index": number}
             environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task}), "TF_CPP_MIN_LOG_LEVEL": "3"}
-            command = [sys.executable, "-m", "nmt", "train", str(config), "--threads", "1"]
+            command = [sys.executable, "-X", "faulthandler", "-m", "nmt", "train", str(config), "--threads", "1"]
             with (tmp_path / f"worker-{number}").open("wb") as output:
                 process = subprocess.Popen(
                     [*command, "--set", "training.distribution=multi_worker"],
@@ -81,12 +81,16 @@ def checkpoints(config):
     return sorted((config.parent / "run" / "checkpoints").glob("update-*"))
 
 
-def wait_for_checkpoint(config, workers, beyond=0):
-    """Wait until there are more checkpoints than so many."""
+def wait_for_checkpoint(config, workers, folder, beyond=0):
+    """Wait until there are more checkpoints than so many; where none comes say what the workers were doing."""
     deadline = time.monotonic() + WAIT_SECONDS
     while len(checkpoints(config)) <= beyond:
-        assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in workers), "a worker ended early"
+        if time.monotonic() > deadline or any(process.poll() is not None for process in workers):
+            for process in workers:
+                process.send_signal(signal.SIGABRT)  # Python shows where each thread is
+                process.wait()
+            outputs = [(folder / f"worker-{number}").read_text(encoding="utf-8") for number in range(2)]
+            pytest.fail("no checkpoint came\n" + "\n\n".join(outputs))
         time.sleep(0.05)
 
 
@@ -104,19 +108,19 @@ def state_of(checkpoint):
 
 
 def first_validation(directory):
-    """Loss of the validation after update 4, which the chief made and all went on with."""
+    """Loss of the validation after update 2, which the chief made and all went on with."""
     records = map(json.loads, (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return next(record["loss"] for record in records if record["kind"] == "validation" and record["update"] == 4)
+    return next(record["loss"] for record in records if record["kind"] == "validation" and record["update"] == 2)
 
 
 def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
     workers = start()
-    wait_for_checkpoint(config, workers)
+    wait_for_checkpoint(config, workers, tmp_path)
     workers[1].send_signal(signal.SIGTERM)  # to one of them alone, and not the one that writes
     assert [process.wait(WAIT_SECONDS) for process in workers] == [143, 143]
     last = checkpoints(config)[-1]
     update = state_of(last)["update"]
-    assert update >= 5
+    assert update >= 2
     for number in range(2):
         assert "stopped by SIGTERM; the same command goes on" in (tmp_path / f"worker-{number}").read_text()
 
@@ -128,7 +132,7 @@ def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
         assert set(one) == set(two)
         for path, value in one.items():
             np.testing.assert_allclose(two[path], value, atol=1e-5, err_msg=path)
-    for key in ("epoch", "batch", "random"):
+    for key in ("epoch", "batch"):
         assert state_of(other)[key] == state_of(last)[key]
     assert first_validation(last.parent.parent) == pytest.approx(first_validation(alone), rel=1e-4)
 
@@ -139,7 +143,7 @@ def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
 def test_a_killed_worker_ends_the_run_with_what_was_saved(config, start, tmp_path, capsys):
     before = len(checkpoints(config))
     workers = start()
-    wait_for_checkpoint(config, workers, beyond=before)
+    wait_for_checkpoint(config, workers, tmp_path, beyond=before)
     workers[1].kill()
     killed = time.monotonic()
     assert workers[0].wait(WAIT_SECONDS) == 1
