@@ -43,11 +43,10 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         import tensorflow as tf
 
         grow_gpu_memory()
-        if threads is not None:
-            set_threads(threads)
         if a_core_each:
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(threads or available_processors())
+            give_a_core_each(threads or available_processors())
+        elif threads is not None:
+            set_threads(threads)
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
 
@@ -66,6 +65,17 @@ def set_threads(threads: int) -> None:
         return
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def give_a_core_each(threads: int) -> None:
+    """Let each operation of TensorFlow take one processor core, and so many run side by side, unless it runs already."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        _LOGGER.debug("threads stay as they are: %s", error)
 
 
 def searches_at_once() -> int:

@@ -175,7 +175,7 @@ def train_with(monkeypatch):
 def test_train_says_how_it_ended(run_nmt, untrained_config, train_with):
     calls = []
 
-    def train(config, *, overwrite, reporters):
+    def train(config, *, overwrite, reporters, processes):
         calls.append((config.seed, config.training.max_updates, overwrite, list(reporters)))
         logging.getLogger("nmt.training.log").info("update 7")
         return TrainedModel(Path("runs/x"), 1234, "max_updates: 1234", 0.5)
