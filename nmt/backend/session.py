@@ -68,7 +68,7 @@ def set_threads(threads: int) -> None:
 
 
 def give_a_core_each(threads: int) -> None:
-    """Let each operation of TensorFlow take one processor core, and so many run side by side, unless it runs already."""
+    """Let an operation of TensorFlow take one processor core, and so many run side by side, unless it runs already."""
     import tensorflow as tf
 
     try:
