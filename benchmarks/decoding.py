@@ -1,71 +1,298 @@
-"""Speed of translation with a trained model, as a share of the matrix peak measured in the same process.
+"""Decoding speed of this toolkit beside CTranslate2: same process, same weights, same lines, same number of cores.
 
     python benchmarks/decoding.py runs/multi30k_de_en_transformer
+    python benchmarks/decoding.py runs/multi30k_de_en_transformer --beam-size 1
+    python benchmarks/decoding.py runs/multi30k_de_en_transformer --batch-size 1 --lines 100
+    python benchmarks/decoding.py runs/multi30k_de_en_rnn
+    python benchmarks/large_model.py /tmp/large && python benchmarks/decoding.py /tmp/large --lines 256 --lengths forced
 
-Translates the test set of the run three times and prints output tokens a second, GFLOP/s and the peak. With --length
-every translation is made exactly so long: the speed of a step, without what sentences of unequal length cost and
-without the steps after which a search is sure of its best hypothesis.
+Engines take turns, three rounds, and the matrix peak is measured in each. `forced` makes every translation exactly 16
+tokens long, so that all engines write equally many; `natural` lets them end, each by its own rule, and prints BLEU.
+This toolkit searches one batch a core. CTranslate2 does so too where `side by side` is said; else all cores work at a
+batch, as it comes. FLOPs count output tokens only: the hypotheses of a beam, and the encoder. Needs the extra
+`ctranslate2`; a model that it cannot run is measured alone. Close other programs: some engines wait by spinning.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from nmt.backend import session
+from nmt.backend.processors import available_processors
+
+if TYPE_CHECKING:
+    from nmt import Translator
+    from nmt.inference.opening import OpenedModel
+    from nmt.search import SearchResult
+
+LENGTH = 16
+SAMPLE_LINES, MOST_SAMPLE_TOKENS = 4, 20
+"""On which the export is compared with the model; `nmt export` takes more."""
+
+OURS = "nmt"
+THEIRS = {
+    "ct2-float32": ("float32", False),
+    "ct2-float32-side": ("float32", True),
+    "ct2-int8": ("int8", False),
+    "ct2-int8-side": ("int8", True),
+}
+"""The engines of CTranslate2: what they compute in, and whether batches are searched side by side."""
+
+BASELINE = ("ct2-float32", "ct2-float32-side")
+"""The better of these is what the others are compared with."""
+
+
+class Found(NamedTuple):
+    """The best translation of a line: its text and its tokens, EOS counted."""
+
+    text: str
+    num_tokens: int
+
+
+Engine: TypeAlias = Callable[["int | None"], list[Found]]
+"""Translates all lines, exactly so many tokens each, or of natural length."""
+
+
+class Round(NamedTuple):
+    """One turn of one engine: how long it took, what it wrote, and the matrix peak of the round in FLOP/s."""
+
+    seconds: float
+    found: list[Found]
+    peak: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Output tokens of the best translations."""
+        return sum(each.num_tokens for each in self.found)
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="model directory")
-    parser.add_argument("--beam-size", type=int, default=5)
+    parser.add_argument("run", help="model directory with a test set")
+    parser.add_argument("--beam-size", type=int, default=5, help="1 is greedy search")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--length", type=int, default=None, help="tokens of every translation, EOS counted")
-    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--lines", type=int, default=None, help="first lines of the test set; all unless given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engines", nargs="+", choices=[OURS, *THEIRS], default=[OURS, *THEIRS])
+    parser.add_argument("--lengths", nargs="+", choices=["forced", "natural"], default=["forced", "natural"])
+    parser.add_argument("--threads", type=int, default=available_processors(), help="cores of every engine")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
-    session.start(threads=arguments.threads)
-    from flops import forward_flops
-    from machine import matrix_peak
-
+    session.start(threads=arguments.threads, a_core_each=True)
     import nmt
     from nmt.data import read_lines
+    from nmt.inference.opening import open_model
 
-    translator = nmt.Translator.load(arguments.run)
-    if arguments.length is not None:
-        exact = {"min_length": arguments.length, "max_length": arguments.length, "max_length_offset": arguments.length}
-        translator.search = translator.search.model_copy(update=exact)
-    config = nmt.load_config(f"{arguments.run}/config.yaml")
-    if config.data.test is None:
+    test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
+    if test is None:
         raise SystemExit("the run has no test set: set data.test")
-    lines = [line for path in config.data.test.source_paths for line in read_lines(path)]
-    flops = forward_flops(translator.model)
-    source_tokens = sum(len(ids) + 1 for ids in translator.text.source.encode_batch(lines))
-    shares = []
-    options = {"beam_size": arguments.beam_size, "batch_size": arguments.batch_size}
-    translator.translate(lines[: arguments.batch_size], **options)
-    for _ in range(3):
-        peak = matrix_peak("float32")
-        started = time.perf_counter()
-        found = translator.n_best(lines, 1, **options)
-        seconds = time.perf_counter() - started
-        output_tokens = sum(best[0].num_tokens for best in found)
-        operations = flops.source * source_tokens + flops.target * arguments.beam_size * output_tokens
-        shares.append(operations / seconds / peak)
-        print(
-            f"{output_tokens / seconds:,.0f} output tokens/s  {len(lines) / seconds:,.1f} sentences/s  "
-            f"{operations / seconds / 1e9:.0f} GFLOP/s  peak {peak / 1e9:.0f} float32  share {shares[-1]:.3f}"
-        )
-    print(
-        f"beam {arguments.beam_size}, batch {arguments.batch_size}, length {arguments.length or 'natural'}: "
-        f"median {median(shares):.3f} of the float32 peak ({min(shares):.3f} to {max(shares):.3f})"
+    sources, references = (
+        [line for path in paths for line in read_lines(path)][: arguments.lines]
+        for paths in (test.source_paths, test.target_paths)
     )
+    opened = open_model(arguments.run)
+    translator = nmt.Translator(opened.model, opened.text, opened.config.search)
+    logging.getLogger("nmt").setLevel(logging.ERROR)  # that forced translations are as long as allowed is no news
+    with tempfile.TemporaryDirectory() as folder:
+        engines = open_engines(arguments, opened, translator, sources, Path(folder) / "export")
+        for lengths in arguments.lengths:
+            length = LENGTH if lengths == "forced" else None
+            rounds = measure(engines, length, rounds=arguments.rounds, threads=arguments.threads)
+            title = f"{lengths} beam {arguments.beam_size} batch {arguments.batch_size}"
+            report(title, rounds, forced=length is not None, references=references)
+            if OURS in engines:
+                report_share(title, rounds[OURS], translator, sources, beam_size=arguments.beam_size)
+                steps, longest = count_steps(translator, lambda: engines[OURS](length))  # noqa: B023
+                print(f"{title}  {OURS}: {steps:.1f} steps a batch, of {longest:.1f} tokens its longest translation")
+
+
+def open_engines(
+    arguments: argparse.Namespace, opened: OpenedModel, translator: Translator, sources: list[str], folder: Path
+) -> dict[str, Engine]:
+    """Prepare every engine that is asked for and can run the model; CTranslate2 quantises its weights as it loads."""
+    from nmt.errors import ExportError
+    from nmt.serving.ctranslate2_export import export_ctranslate2
+    from nmt.serving.equality import SamplePair
+
+    engines: dict[str, Engine] = {}
+    if OURS in arguments.engines:
+        engines[OURS] = our_engine(arguments, translator, sources)
+    wanted = {name: THEIRS[name] for name in arguments.engines if name in THEIRS}
+    ids = opened.text.source.encode_batch(sources[:SAMPLE_LINES])
+    sample = [SamplePair(line, line[:MOST_SAMPLE_TOKENS]) for line in ids if line]
+    try:
+        if wanted:
+            export_ctranslate2(opened, folder, sample, quantization="float32")
+    except ExportError as error:
+        print(f"without CTranslate2: {error}")
+        return engines
+    for name, (compute_type, side_by_side) in wanted.items():
+        engines[name] = their_engine(
+            arguments, translator, sources, folder, compute_type=compute_type, side_by_side=side_by_side
+        )
+    return engines
+
+
+def our_engine(arguments: argparse.Namespace, translator: Translator, sources: list[str]) -> Engine:
+    """Translate with this toolkit."""
+    natural = translator.search
+
+    def run(length: int | None) -> list[Found]:
+        exact = {"min_length": length, "max_length": length, "max_length_offset": length}
+        translator.search = natural if length is None else natural.model_copy(update=exact)
+        found = translator.n_best(sources, 1, beam_size=arguments.beam_size, batch_size=arguments.batch_size)
+        return [Found(best[0].text, best[0].num_tokens) for best in found]
+
+    return run
+
+
+def their_engine(
+    arguments: argparse.Namespace,
+    translator: Translator,
+    sources: list[str],
+    folder: Path,
+    *,
+    compute_type: str,
+    side_by_side: bool,
+) -> Engine:
+    """Translate with CTranslate2 and its own way of stopping, with the batches of this toolkit."""
+    import ctranslate2
+
+    from nmt.data.sequences import TokenSequences
+    from nmt.inference.batching import map_at_once, plan_batches
+
+    at_once = arguments.threads if side_by_side else 1
+    engine = ctranslate2.Translator(
+        os.fspath(folder),
+        compute_type=compute_type,
+        inter_threads=at_once,
+        intra_threads=arguments.threads // at_once,
+    )
+    text = translator.text
+
+    def run(length: int | None) -> list[Found]:
+        ids = text.source.encode_batch(sources)
+        limits = {"min_decoding_length": length - 1, "max_decoding_length": length - 1} if length else {}
+        lengths = TokenSequences.from_lists(ids).lengths + 1
+        batches = plan_batches(lengths, batch_size=arguments.batch_size, at_once=at_once)
+
+        def translate(batch: np.ndarray) -> list[Found]:
+            pieces = [text.source.tokens(ids[index]) for index in batch]
+            results = engine.translate_batch(
+                pieces, beam_size=arguments.beam_size, length_penalty=1.0, max_input_length=0, **limits
+            )
+            written = [result.hypotheses[0] for result in results]
+            return [
+                Found(text.target.decode([text.target.vocabulary.id(token) for token in tokens]), len(tokens) + 1)
+                for tokens in written
+            ]
+
+        found = [Found("", 0)] * len(ids)
+        for batch, results in zip(batches, map_at_once(translate, batches, at_once=at_once), strict=True):
+            for index, result in zip(batch, results, strict=True):
+                found[index] = result
+        return found
+
+    return run
+
+
+def measure(engines: dict[str, Engine], length: int | None, *, rounds: int, threads: int) -> dict[str, list[Round]]:
+    """Let the engines take turns, after a round that does not count."""
+    from machine import matrix_peak
+
+    for engine in engines.values():
+        engine(length)
+    measured: dict[str, list[Round]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        peak = matrix_peak("float32", side_by_side=threads)
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            found = engine(length)
+            measured[name].append(Round(time.perf_counter() - started, found, peak))
+        seconds = "  ".join(f"{name} {turns[-1].seconds:.2f} s" for name, turns in measured.items())
+        print(f"  peak {peak / 1e9:.0f} GFLOP/s  {seconds}", flush=True)
+    return measured
+
+
+def report(title: str, measured: dict[str, list[Round]], *, forced: bool, references: list[str]) -> None:
+    """Print the speed of each engine, and with natural lengths its BLEU."""
+    from nmt.inference.evaluation import bleu
+
+    medians = {name: median(each.seconds for each in turns) for name, turns in measured.items()}
+    fastest = min((medians[name] for name in BASELINE if name in medians), default=None)
+    for name, turns in measured.items():
+        last = turns[-1]
+        count, unit = (last.num_tokens, "output tokens") if forced else (len(last.found), "sentences")
+        speeds = [count / each.seconds for each in turns]
+        line = f"{title}  {name:<16} {spread(speeds, ',.0f')} {unit}/s  {last.num_tokens:,} output tokens"
+        if fastest is not None:
+            line += f"  {fastest / medians[name]:.2f} of the best CTranslate2 float32"
+        if not forced:
+            quality = bleu([each.text for each in last.found], references, tokenization="13a").score
+            line += f"  BLEU {quality:.2f}"
+        print(line, flush=True)
+
+
+def report_share(
+    title: str, turns: Sequence[Round], translator: Translator, sources: list[str], *, beam_size: int
+) -> None:
+    """Print the share of the matrix peak that this toolkit reached."""
+    from flops import forward_flops
+
+    flops = forward_flops(translator.model)
+    source_tokens = sum(len(ids) + 1 for ids in translator.text.source.encode_batch(sources))
+    shares = [
+        (flops.source * source_tokens + flops.target * beam_size * each.num_tokens) / each.seconds / each.peak
+        for each in turns
+    ]
+    print(f"{title}  {OURS}: {spread(shares, '.3f')} of the float32 peak", flush=True)
+
+
+def count_steps(translator: Translator, translate: Callable[[], object]) -> tuple[float, float]:
+    """Translate once more; return the mean steps of a batch, and the mean length of its longest best translation.
+
+    What the first is greater by is the price of being sure that nothing better can come.
+    """
+    batches: list[tuple[int, int]] = []
+    search_function = translator._search_function
+
+    def counted(*settings: Any) -> Callable[..., SearchResult]:
+        search = search_function(*settings)
+
+        def search_and_count(*inputs: Any) -> SearchResult:
+            result = search(*inputs)
+            batches.append((result.token_ids.shape[2], int(np.max(result.lengths[:, 0]))))
+            return result
+
+        return search_and_count
+
+    translator._search_function = counted  # type: ignore[method-assign]
+    try:
+        translate()
+    finally:
+        translator._search_function = search_function  # type: ignore[method-assign]
+    steps, longest = np.mean(batches, axis=0)
+    return float(steps), float(longest)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The median with the least and the greatest."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow as tf
 
@@ -12,22 +13,28 @@ SHAPES = ((4096, 1024, 1024), (4096, 256, 8000), (8192, 1024, 4096))
 REPETITIONS = 7
 
 
-def matrix_peak(dtype: str) -> float:
-    """Return the most floating point operations a second over several large products, 2 a multiply-add."""
-    return max(_speed(shape, dtype) for shape in SHAPES)
+def matrix_peak(dtype: str, *, side_by_side: int = 1) -> float:
+    """Return the most floating point operations a second over several large products, 2 a multiply-add.
+
+    Args:
+        dtype: of the matrices.
+        side_by_side: products that are computed at the same time, all of which count; in a process where an operation
+            takes one core, as many as it has cores.
+    """
+    with ThreadPoolExecutor(side_by_side) as executor:
+        return max(_speed(shape, dtype, executor, side_by_side) for shape in SHAPES)
 
 
-def _speed(shape: tuple[int, int, int], dtype: str) -> float:
+def _speed(shape: tuple[int, int, int], dtype: str, executor: ThreadPoolExecutor, side_by_side: int) -> float:
     rows, inner, columns = shape
     left = tf.cast(tf.random.normal((rows, inner)), dtype)
     right = tf.cast(tf.random.normal((inner, columns)), dtype)
     product = tf.function(tf.matmul)
     product(left, right)
-    fastest = min(_seconds(product, left, right) for _ in range(REPETITIONS))
-    return 2.0 * rows * inner * columns / fastest
 
+    def seconds() -> float:
+        started = time.perf_counter()
+        list(executor.map(lambda _: product(left, right)[0, 0].numpy(), range(side_by_side)))
+        return time.perf_counter() - started
 
-def _seconds(product: tf.types.experimental.PolymorphicFunction, left: tf.Tensor, right: tf.Tensor) -> float:
-    started = time.perf_counter()
-    product(left, right)[0, 0].numpy()
-    return time.perf_counter() - started
+    return 2.0 * rows * inner * columns * side_by_side / min(seconds() for _ in range(REPETITIONS))
