@@ -35,6 +35,17 @@ def test_operations_on_a_core_each_leave_the_cores_to_searches():
     assert (done.stdout, done.stderr, done.returncode) == ("1 3\n", "", 0)
 
 
+def test_the_garbage_collector_passes_tensorflow_by_and_works_on():
+    done = run_python(
+        "import gc; from nmt.backend import session; session.start(); count = gc.get_freeze_count()\n"
+        "import tensorflow, weakref\n"
+        "class Node: pass\n"
+        "node = Node(); node.itself = node; gone = weakref.ref(node); session.start(); del node; gc.collect()\n"
+        "print(gc.isenabled(), count > 100_000, gc.get_freeze_count() <= count, gone())"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("True True True None\n", "", 0)
+
+
 def test_what_was_held_back_is_shown_after_a_failure():
     done = run_python(
         "import os; from nmt.backend.session import _held_stderr\n"
