@@ -21,7 +21,7 @@ def while_loop(
 
     While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
     from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
-    are found by tracing `body` beforehand, so `body` is traced two or three times and has to be free of side effects.
+    are found by tracing `body`, which is therefore traced up to three times and has to be free of side effects.
     Run eagerly, or on another backend, it is a plain Python loop.
 
     Args:
@@ -54,37 +54,53 @@ def _tracing_tensorflow() -> bool:
     return not tf.executing_eagerly()
 
 
+class _ShapesGrewError(Exception):
+    """The body changes sizes that were taken for the same at every turn."""
+
+
 def _graph_loop(
     condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any, parallel_iterations: int
 ) -> Any:
-    """`tf.while_loop` with a shape invariant for every variable."""
+    """`tf.while_loop` with a shape invariant for every variable: the most specific one that `body` maps to itself.
+
+    At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
+    """
     import tensorflow as tf
 
     loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
-    invariants = tf.nest.map_structure(lambda spec: spec.shape, _stable_specs(body, loop_variables))
-    (result,) = tf.while_loop(
-        condition,
-        lambda variables: (body(variables),),
-        (loop_variables,),
-        shape_invariants=(invariants,),
-        parallel_iterations=parallel_iterations,
-    )
-    return result
-
-
-def _stable_specs(body: Callable[[Any], Any], loop_variables: Any) -> Any:
-    """The most specific shapes that `body` maps to themselves, found by tracing it until nothing changes."""
-    import tensorflow as tf
-
     specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
     while True:
-        outputs = tf.function(body, autograph=False).get_concrete_function(specs).structured_outputs
-        tf.nest.assert_same_structure(specs, outputs)
-        relaxed = tf.nest.map_structure(
-            lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
-            specs,
-            outputs,
-        )
-        if tf.nest.flatten(relaxed) == tf.nest.flatten(specs):
-            return specs
-        specs = relaxed
+        relaxed = specs
+
+        def checked_body(variables: Any, specs: Any = specs) -> tuple[Any]:
+            nonlocal relaxed
+            outputs = body(variables)
+            relaxed = _relaxed(specs, outputs)
+            if tf.nest.flatten(relaxed) != tf.nest.flatten(specs):
+                raise _ShapesGrewError
+            return (outputs,)
+
+        try:
+            (result,) = tf.while_loop(
+                condition,
+                checked_body,
+                (loop_variables,),
+                shape_invariants=(tf.nest.map_structure(lambda spec: spec.shape, specs),),
+                parallel_iterations=parallel_iterations,
+            )
+        except _ShapesGrewError:
+            specs = relaxed
+        else:
+            return result
+
+
+def _relaxed(specs: Any, outputs: Any) -> Any:
+    """The specs with every size unknown in which the outputs differ."""
+    import tensorflow as tf
+
+    tf.nest.assert_same_structure(specs, outputs)
+    return tf.nest.map_structure(
+        lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
+        specs,
+        outputs,
+    )

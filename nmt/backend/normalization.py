@@ -29,7 +29,8 @@ def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> T
     if keras.backend.backend() != "tensorflow":
         return plain_layer_norm(inputs, gamma, beta, epsilon)
     inputs, gamma, beta = (tf.convert_to_tensor(tensor) for tensor in (inputs, gamma, beta))
-    return _layer_norm(inputs, gamma, beta, epsilon)
+    rows = _layer_norm(tf.reshape(inputs, (-1, gamma.shape[0])), gamma, beta, tf.constant(epsilon, inputs.dtype))
+    return tf.ensure_shape(tf.reshape(rows, tf.shape(inputs)), inputs.shape)
 
 
 def plain_layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
@@ -39,23 +40,21 @@ def plain_layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
     return deviations * ops.rsqrt(variances + epsilon) * gamma + beta
 
 
-def _layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    @tf.custom_gradient
-    def norm(inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-        deviations = inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
-        variances = tf.reduce_mean(deviations * deviations, axis=-1, keepdims=True)
-        scales = tf.math.rsqrt(variances + epsilon)  # (..., 1)
-        normed = deviations * scales
+@tf.custom_gradient
+def _layer_norm(
+    rows: Tensor, gamma: Tensor, beta: Tensor, epsilon: Tensor
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, Tensor, None]]]:
+    """Do it for rows (N, D)."""
+    deviations = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
+    variances = tf.reduce_mean(deviations * deviations, axis=-1, keepdims=True)
+    scales = tf.math.rsqrt(variances + epsilon)  # (N, 1)
+    normed = deviations * scales
 
-        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            size = gamma.shape[0]
-            shares = tf.reshape(gamma, (size, 1)) / size
-            along = upstream * normed
-            ones = tf.ones((1, tf.size(upstream) // size), upstream.dtype)
-            by_inputs = upstream * gamma - tf.matmul(upstream, shares) - normed * tf.matmul(along, shares)
-            by_gamma, by_beta = (tf.matmul(ones, tf.reshape(rows, (-1, size)))[0] for rows in (along, upstream))
-            return by_inputs * scales, by_gamma, by_beta
+    def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        along = upstream * normed
+        shares = gamma[:, None] / gamma.shape[0]
+        by_rows = upstream * gamma - tf.matmul(upstream, shares) - normed * tf.matmul(along, shares)
+        ones = tf.ones((1, tf.shape(rows)[0]), rows.dtype)
+        return by_rows * scales, tf.matmul(ones, along)[0], tf.matmul(ones, upstream)[0], None
 
-        return normed * gamma + beta, gradient
-
-    return norm(inputs, gamma, beta)
+    return normed * gamma + beta, gradient
