@@ -29,8 +29,9 @@ PROCESS_BYTES = 620 * MEBIBYTE
 LAYER_BYTES = 32 * MEBIBYTE
 """The compiled graphs, an encoder or decoder layer."""
 
-RUN_BYTES = 200 * MEBIBYTE
-"""Validation, with its graphs and its batches; data that lies ready."""
+RUN_BYTES = 600 * MEBIBYTE
+"""Validation, with its graphs and its batches; data that lies ready; and, 400 of it, the kernels that oneDNN keeps for
+hundreds of shapes of batches (`nmt.backend.session.KERNELS_KEPT`)."""
 
 GRADIENT_COPIES = 2
 """A gradient, and the one that is scaled for the optimizer."""
