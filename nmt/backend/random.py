@@ -17,6 +17,9 @@ _ALIGNMENT = 64
 _SLACK = 0.25
 """How much longer a row of random numbers is than what is to be cut from it, as a share."""
 
+_MOST = 2.0**27
+"""Elements of a row, at most."""
+
 
 class MaskRow:
     """One long row of random bits, of which all masks of a training step are windows at random places.
@@ -26,13 +29,13 @@ class MaskRow:
     distance that is drawn anew in each step.
 
     Args:
-        length: elements of the longest mask that windows serve, a scalar; longer ones are drawn by themselves.
+        length: elements of the longest mask that windows serve, a float scalar; longer ones are drawn by themselves.
         seed: two integers, (2,).
     """
 
     def __init__(self, length: Tensor, seed: Tensor) -> None:
-        length = tf.cast(tf.cast(length, tf.float32) * (1.0 + _SLACK), tf.int32)
-        self.length = (length // _ALIGNMENT + 1) * _ALIGNMENT
+        length = tf.minimum(tf.cast(length, tf.float32) * (1.0 + _SLACK), _MOST)
+        self.length = (tf.cast(length, tf.int32) // _ALIGNMENT + 1) * _ALIGNMENT
         self.seed = seed
         self._rows: dict[tuple[float, str, int], Tensor] = {}
 

@@ -151,8 +151,8 @@ class Updater:
         """Let layers share the masks of dropout; XLA draws each with the operation that it is for."""
         if self.xla:
             return nullcontext()
-        longest = ops.max([ops.size(ids) for ids in batch]) * self._widest
-        return shared_masks(longest, self.model.seed_generator.next())
+        cells = ops.cast(ops.max([ops.size(ids) for ids in batch]), "float32")  # the product may pass int32
+        return shared_masks(cells * self._widest, self.model.seed_generator.next())
 
     def _own_gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
         """Return what `_gradients` gives for the batch of the replica that asks, with dropout of its own."""
