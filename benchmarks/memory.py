@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.training.memory_need import BatchShape
 
     (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
-    config = settle_precision(load([arguments.config], arguments.overrides), earlier=None)
+    config = settle_precision(load([arguments.config], arguments.overrides))
     before = memory("VmRSS")
     model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model)

@@ -43,7 +43,7 @@ def main() -> None:
     from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
 
-    config = settle_precision(load(arguments.config, arguments.overrides), earlier=None)
+    config = settle_precision(load(arguments.config, arguments.overrides))
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     updater, schedule = assemble_updater(config, model), assemble_schedule(config)

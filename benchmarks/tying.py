@@ -67,7 +67,7 @@ def measure(config_path: str, ties: str, vocabulary_size: int) -> None:
     from nmt.recipes.train import assemble_updater
     from nmt.tying import verify_ties
 
-    config = settle_precision(load([config_path], [f"model.tie_embeddings={ties}"]), earlier=None)
+    config = settle_precision(load([config_path], [f"model.tie_embeddings={ties}"]))
     vocabularies = Vocabularies(vocabulary_size, vocabulary_size, shared=True)
     model = build_model(vocabularies, seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nmt.backend.machine_memory import has_gpu
 from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 
@@ -88,7 +89,7 @@ def searches_at_once() -> int:
     """Return how many searches to run side by side: one a processor core; one where a GPU does the work."""
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
+    if has_gpu():
         return 1
     return tf.config.threading.get_inter_op_parallelism_threads() or available_processors()
 

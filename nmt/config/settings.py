@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from nmt.config.data import DataSettings
 from nmt.config.model import ModelSettings, TransformerSettings
@@ -36,6 +37,10 @@ class Config(Section):
     def token_store_directory(self) -> str:
         """Where the encoded corpora are kept: `data.store_directory`, or its place in the model directory."""
         return self.data.store_directory or os.path.join(self.model_directory, STORE_NAME)
+
+    def with_training(self, **changes: Any) -> Config:
+        """Return the same run with other values in the section `training`, which are not checked."""
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits between sections."""

@@ -6,14 +6,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
-from nmt.config import Config, OptimizerSettings, SGDSettings, load
+from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
-from nmt.inference.model_directory import CONFIG_NAME
 from nmt.models.contract import Vocabularies
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
@@ -65,20 +63,6 @@ def find_room() -> Room:
     if has_gpu():
         return Room(device_memory_limit(), on_device=True)
     return Room(memory_limit(), on_device=False)
-
-
-def with_stored_batch_size(config: Config, directory: Path) -> Config:
-    """Return settings whose `batch_tokens: auto` is the number that a run was begun with.
-
-    Its place in the data depends on that number, also where another machine goes on.
-
-    Args:
-        config: the settings now.
-        directory: where the run has a checkpoint.
-    """
-    if config.training.batch_tokens != "auto":
-        return config
-    return _with_batch_tokens(config, load([directory / CONFIG_NAME]).training.batch_tokens)
 
 
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:
@@ -139,7 +123,7 @@ def settle_batch_size(
 
     if config.training.batch_tokens == "auto":
         chosen = choose_batch_tokens(need_of, room, longest=max(lengths), most=_most(config, room))
-        config = _with_batch_tokens(config, chosen)
+        config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
     need = need_of(batch_tokens)
     if room.limit is not None and not room.holds(need):
@@ -240,11 +224,6 @@ def slots_of(optimizer: OptimizerSettings) -> int:
 def _most(config: Config, room: Room) -> int:
     most = MOST_AUTO["GPU" if room.on_device else "processor"]
     return min(most, config.training.effective_batch_tokens or most)
-
-
-def _with_batch_tokens(config: Config, batch_tokens: int | str) -> Config:
-    training = config.training.model_copy(update={"batch_tokens": batch_tokens})
-    return config.model_copy(update={"training": training})
 
 
 def _refuse_or_warn(config: Config, sentence: str) -> None:

@@ -22,7 +22,7 @@ from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, with_stored_batch_size
+from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.precision import settle_precision
@@ -33,6 +33,7 @@ from nmt.recipes.run_checks import (
     refuse_other_data,
     refuse_other_settings,
     refuse_without_optimizer,
+    with_stored_choices,
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
@@ -103,11 +104,10 @@ def _lead(
     given, directory, training = config_hash(config), Path(config.model_directory), config.training
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
-        config = with_stored_batch_size(config, directory)
-    config = settle_precision(config, earlier=directory if resumed else None)
-    if resumed:
+        config = with_stored_choices(config, directory)
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
+    config = settle_precision(config)
     if overwrite:
         refuse_to_delete_start(config)
     for sentence in advice(config):

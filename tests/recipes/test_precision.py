@@ -5,6 +5,7 @@ import pytest
 from nmt.config import Config, load, write
 from nmt.errors import ConfigError
 from nmt.recipes import precision
+from nmt.recipes.run_checks import with_stored_choices
 
 
 @pytest.fixture
@@ -22,7 +23,9 @@ def has_bfloat16(monkeypatch):
 
 
 def settled(settings, *overrides, earlier=None):
-    return precision.settle_precision(settings(*overrides), earlier=earlier).training.precision
+    config = settings(*overrides)
+    config = config if earlier is None else with_stored_choices(config, earlier)
+    return precision.settle_precision(config).training.precision
 
 
 @pytest.mark.parametrize("value", [True, False])
