@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("config", nargs="+", help="config files, as for nmt train")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--updates", type=int, default=30, help="updates that are timed, in each of three rounds")
+    parser.add_argument("--warm-up", type=int, default=3, help="updates before, in which oneDNN makes kernels")
     parser.add_argument("--threads", type=int, default=None)
     return parser.parse_args()
 
@@ -54,7 +55,7 @@ def main() -> None:
             directory, train.source_paths, train.target_paths, text=text, max_length=config.data.max_length
         )
         with Prefetcher(BatchStream(store, batch_tokens=config.training.batch_tokens, seed=config.seed)) as batches:
-            for update in range(1, 4):
+            for update in range(1, arguments.warm_up + 1):
                 updater.update([next(batches)], schedule.learning_rate(update))
             rounds = []
             for _ in range(3):

@@ -1,33 +1,20 @@
-"""Training on several devices or machines: the only place that knows `tf.distribute`.
-
-A replica is a copy of the model on one device; a worker is a process with one replica a device. What is wanted of all
-replicas is run by `run`; inside, `own` gives each its share, and `sum` adds tensors up over all replicas of all
-workers. Between updates workers agree by `exchange` and `send_text`, which every worker has to call in the same order.
-"""
+"""Training on several devices or machines: which replicas a run has, by what the machine and its environment offer."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from nmt.backend.cluster import read_cluster
 from nmt.backend.rendezvous import meet
-from nmt.errors import ConfigError, TrainingError
-from nmt.types import Tensor
+from nmt.backend.replicas import OneReplica, Replicas
+from nmt.backend.strategy_replicas import StrategyReplicas
+from nmt.errors import ConfigError
 
 logger = logging.getLogger(__name__)
-
-Share = TypeVar("Share")
-
-_SEED_STEP = 0x9E3779B1
-"""Odd, so that no two replicas meet: 2**32 over the golden ratio."""
 
 _LEAST_INTER_OP_THREADS = 8
 """Workers serve each other's collectives from the threads that also wait for them: with one, two workers were seen to
@@ -35,248 +22,6 @@ wait for each other without end."""
 
 JOIN_MINUTES = 15.0
 """How long a worker waits for the others to be there; a scheduler may start them one after another."""
-
-
-class Replicas(Protocol):
-    """The copies of a model that are trained together.
-
-    count: replicas of all workers.
-    own_numbers: which of them live in this process.
-    workers: processes.
-    is_chief: whether this process is the one that writes.
-    mirrors: whether variables have to be created in `scope`, in the same order on all workers.
-    """
-
-    count: int
-    own_numbers: range
-    workers: int
-    is_chief: bool
-    mirrors: bool
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """Within it variables are created, one copy a replica."""
-
-    def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function in each replica of this process; values that `run` returned are each replica's own."""
-
-    def own(self, shares: Sequence[Share]) -> Share:
-        """Return the share of the replica that asks, of those for the replicas of this process."""
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Add tensors up over all replicas of all workers; to be called in `run`."""
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean over all replicas of all workers; to be called in `run`."""
-
-    def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
-        """Within it a replica draws its own random numbers from states (2,) that are equal everywhere."""
-
-    def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Let an optimizer apply gradients as they come: they are summed over the replicas already."""
-
-    def first(self, values: Any) -> Any:
-        """Return of what `run` returned that of the first replica of this process."""
-
-    def exchange(self, values: Sequence[float]) -> list[float]:
-        """Return the sums of some numbers over all workers."""
-
-    def send_text(self, text: str) -> str:
-        """Return the chief's text on every worker."""
-
-    def send_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Give variables the values that they have on the chief."""
-
-    def watched(self) -> AbstractContextManager[None]:
-        """Within it the loss of another worker is an error that says so."""
-
-
-class OneReplica:
-    """No distribution: everything happens here and now."""
-
-    count = 1
-    own_numbers = range(1)
-    workers = 1
-    is_chief = True
-    mirrors = False
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """Within it variables are created."""
-        return nullcontext()
-
-    def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function."""
-        return function(*values)
-
-    def own(self, shares: Sequence[Share]) -> Share:
-        """Return the only share."""
-        (share,) = shares
-        return share
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors."""
-        return list(tensors)
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the tensor."""
-        return tensor
-
-    def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
-        """Do nothing."""
-        return nullcontext()
-
-    def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Do nothing."""
-
-    def first(self, values: Any) -> Any:
-        """Return what `run` returned."""
-        return values
-
-    def exchange(self, values: Sequence[float]) -> list[float]:
-        """Return the numbers."""
-        return list(values)
-
-    def send_text(self, text: str) -> str:
-        """Return the text."""
-        return text
-
-    def send_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Do nothing."""
-
-    def watched(self) -> AbstractContextManager[None]:
-        """Do nothing."""
-        return nullcontext()
-
-
-class StrategyReplicas:
-    """The replicas of a `tf.distribute.Strategy` that keeps a copy of each variable on each of its devices.
-
-    Args:
-        strategy: `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
-        worker: which of the workers this process is.
-        workers: how many there are, all with the same number of devices.
-    """
-
-    mirrors = True
-
-    def __init__(self, strategy: tf.distribute.Strategy, *, worker: int = 0, workers: int = 1) -> None:
-        self._strategy = strategy
-        self.workers = workers
-        self.count: int = strategy.num_replicas_in_sync
-        local = self.count // workers
-        self.own_numbers = range(worker * local, (worker + 1) * local)
-        self.is_chief = worker == 0
-        self._add_up = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
-
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Within it variables are created, one copy a replica; those of a seed are moved on by each replica alone."""
-        with self._strategy.scope(), tf.variable_creator_scope(_seeds_stay_local):
-            yield
-
-    def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function in each replica of this process."""
-        return self._strategy.run(function, args=values)
-
-    def own(self, shares: Sequence[Share]) -> Share:
-        """Return the share of the replica that asks."""
-        return shares[replica_number() - self.own_numbers.start]
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Add tensors up over all replicas of all workers."""
-        here = [tf.identity(tensor) for tensor in tensors]  # what was passed in or read has no device, and needs one
-        return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here))
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean over all replicas of all workers."""
-        return self.sum([tensor])[0] / self.count
-
-    @contextmanager
-    def own_draws(self, seeds: Sequence[keras.Variable]) -> Iterator[None]:
-        """Move the first number of each state by the replica, and back at the end; the second one counts the draws.
-
-        The first replica draws what one worker would draw.
-        """
-        shift = replica_number() * _SEED_STEP % 2**32
-        for seed in seeds:
-            seed.assign(seed + tf.constant([shift, 0], tf.uint32))
-        yield
-        for seed in seeds:
-            seed.assign(seed + tf.constant([-shift % 2**32, 0], tf.uint32))
-
-    def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Take out Keras's own all-reduce, which would send all gradients round again, and multiply them."""
-        if not hasattr(optimizer, "_all_reduce_sum_gradients"):
-            raise RuntimeError(
-                f"{type(optimizer).__name__} must sum gradients where it is known to, got an optimizer without "
-                "_all_reduce_sum_gradients: this version of Keras is too new for training.distribution"
-            )
-        optimizer._all_reduce_sum_gradients = lambda pairs: pairs
-
-    def first(self, values: Any) -> Any:
-        """Return of what `run` returned that of the first replica of this process."""
-        local = self._strategy.experimental_local_results
-        return tf.nest.map_structure(lambda value: local(value)[0], values)
-
-    def exchange(self, values: Sequence[float]) -> list[float]:
-        """Return the sums of some numbers over all workers."""
-        if self.workers == 1:
-            return list(values)
-        return [float(value) for value in self._add_up(tf.constant(values, tf.float64)).numpy()]
-
-    def send_text(self, text: str) -> str:
-        """Return the chief's text on every worker."""
-        if self.workers == 1:
-            return text
-        content = np.frombuffer(text.encode("utf-8"), np.uint8)
-        size = int(self.exchange([float(len(content) if self.is_chief else 0)])[0])
-        sent = content if self.is_chief else np.zeros(size, np.uint8)
-        return self._add_up(tf.constant(sent, tf.int32)).numpy().astype(np.uint8).tobytes().decode("utf-8")
-
-    def send_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Give variables the values that they have on the chief."""
-        if self.workers == 1:
-            return
-        for variable in variables:
-            value = keras.ops.convert_to_numpy(variable)
-            sent = value if self.is_chief else np.zeros_like(value)
-            kind = np.int64 if np.issubdtype(value.dtype, np.integer) else value.dtype
-            received = self._add_up(tf.constant(sent.astype(kind))).numpy()
-            variable.assign(received.astype(value.dtype))
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within it the loss of another worker is an error that says so."""
-        try:
-            yield
-        except _LOST as error:
-            if self.workers == 1:
-                raise
-            logger.debug("TensorFlow says: %s", error)
-            raise TrainingError(
-                "another worker was lost, or ended by an error that its own output shows; this run is stopped, and "
-                "the last checkpoint is whole: start all workers again, and the run goes on from there"
-            ) from error
-
-    def _sum_over_workers(self, values: Tensor) -> Tensor:
-        """Add a tensor up over the workers: the first replica of each hands it in, the others zeros."""
-
-        def hand_in() -> Tensor:
-            is_first = replica_number() == self.own_numbers.start
-            return self.sum([tf.identity(values) if is_first else tf.zeros_like(values)])[
-                0
-            ]  # an argument has no device
-
-        return self.first(self.run(hand_in))
-
-
-_LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-)
-"""What TensorFlow raises where a peer is gone."""
 
 
 def open_replicas(
@@ -311,14 +56,6 @@ def open_replicas(
     return StrategyReplicas(strategy, worker=cluster.number, workers=len(cluster.addresses))
 
 
-def replica_number() -> int:
-    """Return which of all replicas is asking, from 0; 0 where nothing is distributed."""
-    if not tf.distribute.has_strategy():
-        return 0
-    context = tf.distribute.get_replica_context()
-    return 0 if context is None else int(tf.get_static_value(context.replica_id_in_sync_group))
-
-
 def _mirrored_devices() -> list[str]:
     """Return all GPUs of the machine; without one the logical CPU devices that somebody has set up to try things."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -328,11 +65,3 @@ def _mirrored_devices() -> list[str]:
             "docs/scaling.md on how to try it with logical CPU devices"
         )
     return [device.name for device in devices]
-
-
-def _seeds_stay_local(create: Callable[..., Any], **settings: Any) -> Any:
-    """Create a variable; one of a seed is assigned to within a replica, which is not allowed to mirrored ones."""
-    if settings.get("dtype") == "uint32":
-        settings["synchronization"] = tf.VariableSynchronization.ON_READ
-        settings["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return create(**settings)

@@ -17,7 +17,7 @@ from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
-KERNELS_KEPT = 8192
+KERNELS_KEPT = 32768
 """Kernels that oneDNN keeps, one a shape of operands, where its default is 1,024: batches have hundreds of shapes, each
 of them dozens of products, and to make a kernel takes as long as to run it. They take up to 0.4 GB."""
 
@@ -86,12 +86,16 @@ def give_a_core_each(threads: int) -> None:
 
 
 def searches_at_once() -> int:
-    """Return how many searches to run side by side: one a processor core; one where a GPU does the work."""
+    """Return how many searches to run side by side: one a processor core; one where a GPU does the work.
+
+    Workers that train together have more threads for operations than cores, since some only wait for other workers.
+    """
     import tensorflow as tf
 
     if has_gpu():
         return 1
-    return tf.config.threading.get_inter_op_parallelism_threads() or available_processors()
+    cores = available_processors()
+    return min(tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
 
 
 def grow_gpu_memory() -> None:

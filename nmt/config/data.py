@@ -93,6 +93,12 @@ class DataSettings(Section):
     validation: CorpusSettings = setting(REQUIRED, "The corpus that picks the best checkpoint; every line counts.")
     test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
     tokenizer: TokenizerSettings = setting(SentencePieceSettings(), "How lines of text become tokens.")
+    subword_sampling: float | None = setting(
+        None,
+        "Train on cuts of the text that are drawn anew in each epoch, with P(cut)^alpha (Kudo, 2018), against "
+        "overfitting a small corpus: alpha, 0.2 (many small pieces) to 0.5. Null: the best cut alone.",
+        above=0,
+    )
     max_length: int = setting(
         100, "Tokens a side, the closing one not counted; longer training pairs are dropped and counted.", at_least=1
     )
@@ -101,3 +107,16 @@ class DataSettings(Section):
         "Where the encoded corpora are kept; several runs may share it. Null: token_store in the model directory.",
         may_change=True,
     )
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where cuts are to be drawn, but the tokenizer has no probabilities of them."""
+        tokenizer = self.tokenizer
+        if self.subword_sampling is None:
+            return
+        if not isinstance(tokenizer, SentencePieceSettings) or tokenizer.model_type != "unigram":
+            given = "model_type bpe" if isinstance(tokenizer, SentencePieceSettings) else f"type {tokenizer.type}"
+            yield Misfit(
+                "subword_sampling",
+                f"must be null where data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
+                "says how probable a cut is",
+            )

@@ -10,6 +10,7 @@ import numpy as np
 from nmt.data.batch_plan import BatchPlan, check_fits, plan_epoch, plan_in_length_order
 from nmt.data.sequences import Sequences, TokenSequences
 from nmt.data.store import TokenStore
+from nmt.data.subword_sampling import SubwordSampler
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
 from nmt.text.vocabulary import BOS_ID, EOS_ID
@@ -64,18 +65,30 @@ class BatchStream:
         store: the N pairs.
         batch_tokens: no batch holds more padded tokens of its longer side: B * max(S, T) <= batch_tokens.
         seed: 0 or more.
+        samplers: draw other cuts of the words of source and target in each epoch; None leaves those of the store.
 
     Raises:
         ConfigError: a pair alone is longer than `batch_tokens`.
     """
 
-    def __init__(self, store: TokenStore, *, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        *,
+        batch_tokens: int,
+        seed: int,
+        samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+    ) -> None:
         self._store = store
         self._batch_tokens = batch_tokens
         self._seed = seed
+        self._samplers = samplers
         self._source_lengths = store.source_lengths
         self._target_lengths = store.target_lengths
         check_fits(self._source_lengths, self._target_lengths, batch_tokens=batch_tokens)
+        if samplers is not None:  # room for longer cuts, as far as a batch may have it
+            planned = (sampler.planned_lengths(side) for sampler, side in zip(samplers, self._sides, strict=True))
+            self._source_lengths, self._target_lengths = (np.minimum(lengths, batch_tokens) for lengths in planned)
         self._cursor = Cursor(epoch=0, batch=0)
         self._plans: dict[int, BatchPlan] = {}
 
@@ -86,7 +99,7 @@ class BatchStream:
         """The batch at the cursor; the cursor moves to the next one."""
         epoch, number = self._cursor
         plan = self._plan_of(epoch)
-        batch = assemble(self._store.source, self._store.target, plan[number])
+        batch = self._batch(epoch, number, plan[number])
         self._cursor = Cursor(epoch, number + 1) if number + 1 < len(plan) else Cursor(epoch + 1, 0)
         return batch
 
@@ -113,6 +126,22 @@ class BatchStream:
     def batches_in_epoch(self, epoch: int) -> int:
         """Number of batches of an epoch; epochs differ by a few."""
         return len(self._plan_of(epoch))
+
+    @property
+    def _sides(self) -> tuple[Sequences, Sequences]:
+        return self._store.source, self._store.target
+
+    def _batch(self, epoch: int, number: int, indices: np.ndarray) -> Batch:
+        """The pairs of a batch as they are stored, or cut anew by a chance that seed, epoch and batch decide."""
+        if self._samplers is None:
+            return assemble(*self._sides, indices)
+        generator = np.random.default_rng([self._seed, epoch, number])
+        longest = self._batch_tokens // len(indices)
+        source, target = (
+            sampler.draw(side, indices, longest=longest, generator=generator)
+            for sampler, side in zip(self._samplers, self._sides, strict=True)
+        )
+        return assemble(source, target, np.arange(len(indices)))
 
     def _plan_of(self, epoch: int) -> BatchPlan:
         """The plan of an epoch; the last two are kept, because a prefetcher runs ahead into the next epoch."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt.backend import session
-from nmt.backend.distribution import OneReplica, Replicas, open_replicas
+from nmt.backend.distribution import open_replicas
+from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.sharding import WorkerShare
+from nmt.data.subword_sampling import subword_samplers
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
@@ -209,7 +211,12 @@ def _train(
     verify_ties(model, model.declared_ties(), updater.optimizer)
     micro_batches = batches_per_update(config, replicas)
     stream = WorkerShare(
-        BatchStream(store, batch_tokens=training.settled_batch_tokens, seed=config.seed),
+        BatchStream(
+            store,
+            batch_tokens=training.settled_batch_tokens,
+            seed=config.seed,
+            samplers=subword_samplers(start.text, config.data.subword_sampling),
+        ),
         batches_per_update=micro_batches,
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,

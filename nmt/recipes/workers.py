@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from nmt.backend.distribution import Replicas
+from nmt.backend.replicas import Replicas
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, DataError

@@ -51,6 +51,11 @@ class PieceCutter:
         """Token ids of the best cut; a run of unknown characters is one unknown token."""
         return self._processor.encode(piece.encode("utf-8", "replace"), out_type=int)
 
+    def best_cuts(self, piece: str, count: int) -> list[list[int]]:
+        """The best cuts of a piece into known ones, at most so many, best first; of a unigram model alone."""
+        cuts = self._processor.nbest_encode(piece.encode("utf-8", "replace"), nbest_size=count, out_type=int)
+        return [cut for cut in cuts if self._unknown_id not in cut]
+
     def score(self, token_ids: Iterable[int]) -> float:
         """The sum of the scores of tokens: of a unigram model, the log probability of this cut."""
         unknown, score = self._unknown_id, self._processor.get_score

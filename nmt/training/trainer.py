@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.backend.distribution import OneReplica, Replicas
+from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
 from nmt.checkpoint.slots import named_slots
 from nmt.data.batches import Batch, Cursor
@@ -21,8 +20,9 @@ from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
 from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.limits import Limits
+from nmt.training.lockstep import Lockstep
 from nmt.training.schedules import Schedule
-from nmt.training.signals import STOP_SIGNALS, Interrupted, StopRequest
+from nmt.training.signals import Interrupted
 from nmt.training.state import Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
 from nmt.tying import named_variables
@@ -123,9 +123,7 @@ class Trainer:
         self.state = TrainingState(metric=metric)
         self._saved = (0, 0)
         self._score: float | None = None
-        self._stop = StopRequest()
-        self._alone = self.replicas.workers == 1
-        self._agreed_stop: int | None = None
+        self._lockstep = Lockstep(self.replicas)
         self._clock = time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -145,7 +143,7 @@ class Trainer:
         for reporter in self.reporters:
             reporter.on_start(self.state.update)
         try:
-            with self._stop.listening():
+            with self._lockstep.listening():
                 reason = self._train()
         except Interrupted:
             self._save()
@@ -171,19 +169,11 @@ class Trainer:
 
     def _restored(self) -> dict[str, Any] | None:
         """Restore the newest checkpoint on the chief, and give weights and state to the others."""
-        average = {} if self.updater.average is None else self.updater.average.variables
-        state = None
-        if self.checkpoints is not None:
-            restored = self.checkpoints.restore(
-                self.model, self.updater.optimizer, None if self.updater.average is None else average
-            )
-            state = None if restored is None else restored.state
-        if self._alone:
-            return state
-        slots = named_slots(self.model, self.updater.optimizer)
-        for part in (named_variables(self.model), slots, average):
-            self.replicas.send_variables(list(part.values()))
-        return json.loads(self.replicas.send_text(json.dumps(state)))
+        updater, model = self.updater, self.model
+        average = None if updater.average is None else updater.average.variables
+        restored = self.checkpoints and self.checkpoints.restore(model, updater.optimizer, average)
+        parts = (named_variables(model), named_slots(model, updater.optimizer), average or {})
+        return self._lockstep.restored(restored.state if restored else None, parts)
 
     def _train(self) -> str:
         self._validate_if_due()
@@ -193,7 +183,7 @@ class Trainer:
             self._validate_if_due()
             if self.state.update % self.cadence.save_every_updates == 0:
                 self._save()
-            self._check_stop()
+            self._lockstep.check()
         if self.state.validated_update != self.state.update:
             self._validate()
         self._save()
@@ -207,7 +197,7 @@ class Trainer:
         batches = [next(self.batches) for _ in range(self._draws)]
         random = random_state(self.model) if self.micro_batches > 1 else {}
         try:
-            result = self.updater.update(batches, rate, check=self._stop.check if self._alone else _go_on)
+            result = self.updater.update(batches, rate, check=self._lockstep.check_within_update)
         except Interrupted:  # between micro-batches: this update never was
             restore_random_state(self.model, random)
             self.batches.seek(Cursor(self.state.epoch, self.state.batch))
@@ -220,28 +210,11 @@ class Trainer:
             batch=cursor.batch,
             skipped=self.state.skipped + (not result.applied),
             skipped_in_row=0 if result.applied else self.state.skipped_in_row + 1,
-            trained_seconds=self._agreed(now - self._clock),
+            trained_seconds=self._lockstep.agreed(now - self._clock),
             pending=_added(self.state.pending, batches, result, rate, now - started),
         )
         if not result.applied:
             self._on_skipped(result)
-
-    def _agreed(self, seconds: float) -> float:
-        """Return the chief's time, and take in whether any worker was asked to stop."""
-        if self._alone:
-            return seconds
-        asked = [float(number == self._stop.signal_number) for number in STOP_SIGNALS]
-        seconds, *asked = self.replicas.exchange([seconds if self.replicas.is_chief else 0.0, *asked])
-        stops = [number for number, count in zip(STOP_SIGNALS, asked, strict=True) if count]
-        self._agreed_stop = max(stops, default=self._agreed_stop)
-        return seconds
-
-    def _check_stop(self) -> None:
-        """Raise `Interrupted` if a signal came; of several workers only where all know of it."""
-        if self._alone:
-            self._stop.check()
-        elif self._agreed_stop is not None:
-            raise Interrupted(self._agreed_stop)
 
     def _on_skipped(self, result: UpdateResult) -> None:
         state = self.state
@@ -287,7 +260,7 @@ class Trainer:
     def _validate(self) -> None:
         """Judge the model, move the state on, and save a new best."""
         started = time.monotonic()
-        validation = self._judged() if self._alone else self._judged_together()
+        validation = self._lockstep.judged(self._judge)
         self.schedule.observe(METRICS[self.schedule_metric](validation))
         score, best = METRICS[self.metric](validation), self.state.best_score
         self._score = score if math.isfinite(score) else None
@@ -297,7 +270,7 @@ class Trainer:
             best_score=self._score if is_best else best,
             validations_without_best=0 if is_best else self.state.validations_without_best + 1,
             validated_update=self.state.update,
-            trained_seconds=self._agreed(time.monotonic() - self._clock),
+            trained_seconds=self._lockstep.agreed(time.monotonic() - self._clock),
         )
         event = ValidationEvent(self.state.update, validation, is_best, time.monotonic() - started)
         for reporter in self.reporters:
@@ -305,28 +278,11 @@ class Trainer:
         if is_best:
             self._save()
 
-    def _judged(self) -> Validation:
+    def _judge(self) -> Validation:
         """Judge the model, with the moving average in place where there is one; a signal breaks it off."""
         average = self.updater.average
-        with nullcontext() if average is None else average.in_use(), self._stop.interruptible():
+        with nullcontext() if average is None else average.in_use(), self._lockstep.interruptible():
             return self.validate()
-
-    def _judged_together(self) -> Validation:
-        """Let the chief judge the model, and the others know what it found, or which signal broke it off."""
-        self._check_stop()
-        validation = None
-        found: dict[str, Any] = {}
-        if self.replicas.is_chief:
-            try:
-                validation = self._judged()
-                found = {name: getattr(validation, name) for name in _FIGURES}
-            except Interrupted as interrupted:
-                found = {"signal": interrupted.signal_number}
-        found = json.loads(self.replicas.send_text(json.dumps(found)))
-        if "signal" in found:
-            self._agreed_stop = found["signal"]
-            self._check_stop()
-        return validation or Validation(**found)
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
@@ -354,14 +310,6 @@ class Trainer:
     def _notice(self, text: str) -> None:
         for reporter in self.reporters:
             reporter.on_notice(text)
-
-
-_FIGURES = ("loss", "perplexity", "accuracy", "bleu")
-"""What the other workers need of a validation."""
-
-
-def _go_on() -> None:
-    """Heed no signal: of several workers none may break off an update that the others make."""
 
 
 def _added(

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend.distribution import OneReplica, Replicas
 from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
 from nmt.backend.kernels import sum_of_squares
 from nmt.backend.products import BFLOAT16, FLOAT32, products_in
 from nmt.backend.random import shared_masks
+from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint.seeds import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +30,18 @@ def test_it_starts_silently_on_so_many_threads():
 
 def test_operations_on_a_core_each_leave_the_cores_to_searches():
     done = run_python(
-        "from nmt.backend import session; session.start(threads=3, a_core_each=True); import tensorflow as tf; "
+        "from nmt.backend import session; session.start(threads=1, a_core_each=True); import tensorflow as tf; "
         "print(tf.config.threading.get_intra_op_parallelism_threads(), session.searches_at_once())"
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("1 3\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("1 1\n", "", 0)
+
+
+def test_there_are_no_more_searches_than_cores():
+    done = run_python(
+        "from nmt.backend import session; session.start(); import tensorflow as tf; "
+        "tf.config.threading.set_inter_op_parallelism_threads(1000); print(session.searches_at_once())"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (f"{available_processors()}\n", "", 0)
 
 
 def test_the_garbage_collector_passes_tensorflow_by_and_works_on():

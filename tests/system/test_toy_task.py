@@ -179,6 +179,7 @@ def test_figures_and_samples_are_kept(run):
 
 MICRO = ["--set", "training.effective_batch_tokens=800", "--set", "training.validate_every_updates=4"]
 MICRO += ["--set", "training.save_every_updates=1000", "--set", "training.log_every_updates=1"]
+MICRO += ["--set", "data.subword_sampling=0.3"]
 
 
 def hashes(directory, update):
@@ -193,7 +194,7 @@ def figures(directory):
 
 
 def test_stopped_and_continued_equals_uninterrupted(corpus, config):
-    """SIGTERM while micro-batches are accumulated: exit status 143, then the same weights, slots and average."""
+    """SIGTERM amid micro-batches of sampled pieces: exit status 143, then the same weights, slots and average."""
     whole, cut = f"{corpus}/whole", f"{corpus}/cut"
     end = ["--set", "training.max_updates=10", *MICRO]
     assert main(["train", str(config), "--set", f"model_directory={whole}", *end]) == 0

@@ -18,7 +18,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from nmt.backend.distribution import OneReplica, open_replicas  # noqa: E402
+from nmt.backend.distribution import open_replicas  # noqa: E402
+from nmt.backend.replicas import OneReplica  # noqa: E402
 from nmt.checkpoint import CheckpointManager, random_state  # noqa: E402
 from nmt.data.batches import Batch  # noqa: E402
 from nmt.data.sharding import EMPTY_BATCH  # noqa: E402
