@@ -9,7 +9,7 @@ from nmt.types import Tensor
 
 
 def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
-    """Takes, in every sentence, the rows that `beams` names.
+    """Take, in every sentence, the rows that `beams` names.
 
     Args:
         values: (B, N, ...).

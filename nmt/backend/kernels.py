@@ -49,13 +49,13 @@ def apply_adam(
 
 
 def move_towards(variable: keras.Variable, target: Tensor, share: Tensor) -> None:
-    """Move a variable by a share of its distance to a target of the same shape, in place."""
+    """Move a variable by a share, a scalar, of its distance to a target of the same shape, in place."""
     delta = tf.convert_to_tensor(variable) - target
     tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=share, delta=delta)
 
 
 def sum_of_squares(tensors: list[Tensor]) -> Tensor:
-    """Return the sum of the squares of all elements, each tensor read once."""
+    """Return the sum of the squares of all elements of tensors of any shapes, a scalar; each is read once."""
     return 2.0 * tf.add_n([tf.nn.l2_loss(tensor) for tensor in tensors])
 
 

@@ -14,10 +14,8 @@ def while_loop(
     condition: Callable[[Any], Tensor],
     body: Callable[[Any], Any],
     loop_variables: Any,
-    *,
-    parallel_iterations: int = 1,
 ) -> Any:
-    """Repeats `body` as long as `condition` holds.
+    """Repeat `body` as long as `condition` holds.
 
     While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
     from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
@@ -25,16 +23,15 @@ def while_loop(
     Run eagerly, or on another backend, it is a plain Python loop.
 
     Args:
-        condition: Maps the loop variables to a scalar boolean.
-        body: Maps the loop variables to new ones, in the same nest, each of the same dtype and rank.
-        loop_variables: A nest (tuples, named tuples, lists, dictionaries) of tensors.
-        parallel_iterations: Turns of a compiled loop that may overlap; results do not depend on it.
+        condition: maps the loop variables to a scalar boolean.
+        body: maps the loop variables to new ones, in the same nest, each of the same dtype and rank.
+        loop_variables: a nest (tuples, named tuples, lists, dictionaries) of tensors.
 
     Returns:
         The loop variables for which `condition` no longer holds.
     """
     if _tracing_tensorflow():
-        return _graph_loop(condition, body, loop_variables, parallel_iterations)
+        return _graph_loop(condition, body, loop_variables)
     return python_loop(condition, body, loop_variables)
 
 
@@ -58,9 +55,7 @@ class _ShapesGrewError(Exception):
     """The body changes sizes that were taken for the same at every turn."""
 
 
-def _graph_loop(
-    condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any, parallel_iterations: int
-) -> Any:
+def _graph_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
     """`tf.while_loop` with a shape invariant for every variable: the most specific one that `body` maps to itself.
 
     At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
@@ -86,7 +81,7 @@ def _graph_loop(
                 checked_body,
                 (loop_variables,),
                 shape_invariants=(tf.nest.map_structure(lambda spec: spec.shape, specs),),
-                parallel_iterations=parallel_iterations,
+                parallel_iterations=1,
             )
         except _ShapesGrewError:
             specs = relaxed

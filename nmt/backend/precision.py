@@ -16,8 +16,12 @@ _LEAST_COMPUTE_CAPABILITY = (8, 0)
 """Of the first NVIDIA GPUs with instructions for bfloat16."""
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, *, resumed: bool = False) -> None:
     """Refuse a precision that this machine does not multiply in.
+
+    Args:
+        precision: `float32` or `bfloat16`.
+        resumed: whether it is that of a run that goes on, so that it cannot be changed.
 
     Raises:
         ConfigError: it is bfloat16, and neither the processor nor, where there is one, the GPU has instructions for it.
@@ -25,7 +29,12 @@ def check_precision(precision: str) -> None:
     if precision == BFLOAT16 and not has_bfloat16_products():
         raise ConfigError(
             "training.precision bfloat16 needs a processor with AVX512_BF16 or AMX_BF16, or GPUs of compute capability "
-            "8.0 or higher, and this machine trains on none: set training.precision to float32"
+            "8.0 or higher, and this machine trains on none: "
+            + (
+                "go on with this run where there is one, or begin another with training.initialize_from"
+                if resumed
+                else "set training.precision to float32"
+            )
         )
 
 

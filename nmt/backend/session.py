@@ -11,15 +11,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nmt.backend.kernel_cache import keep_kernels
 from nmt.backend.machine_memory import has_gpu
 from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
-
-KERNELS_KEPT = 32768
-"""Kernels that oneDNN keeps, one a shape of operands, where its default is 1,024: batches have hundreds of shapes, each
-of them dozens of products, and to make a kernel takes as long as to run it. They take up to 0.4 GB."""
 
 
 def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
@@ -43,7 +40,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
+    keep_kernels()
     # The first step of a decoder attends to one position, which is meant.
     warnings.filterwarnings("ignore", message="You are using a softmax over axis")
     with _held_stderr(), _collector_at_rest():

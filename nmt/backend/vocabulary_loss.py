@@ -14,8 +14,8 @@ import tensorflow as tf
 from nmt.backend.products import factor_type
 from nmt.types import Tensor
 
-_LEAST_ROWS = 64
-_BLOCK_BYTES = 2**24
+LEAST_ROWS = 64
+BLOCK_BYTES = 2**24
 """Size of the logits in a block, about what a last-level cache holds."""
 
 _LEAST_PROBABILITY = 1e-37
@@ -49,7 +49,7 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return the summed loss and its gradients by hidden, embeddings and bias."""
     count, kind = tf.shape(hidden)[0], factor_type(embeddings)
-    rows = max(_BLOCK_BYTES // (kind.size * embeddings.shape[0]), _LEAST_ROWS)
+    rows = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS)
     blocks = (count + rows - 1) // rows
     factors, matrix, shift = (tf.cast(tensor, kind) for tensor in (hidden, embeddings, bias))
 

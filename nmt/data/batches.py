@@ -87,8 +87,10 @@ class BatchStream:
         self._target_lengths = store.target_lengths
         check_fits(self._source_lengths, self._target_lengths, batch_tokens=batch_tokens)
         if samplers is not None:  # room for longer cuts, as far as a batch may have it
-            planned = (sampler.planned_lengths(side) for sampler, side in zip(samplers, self._sides, strict=True))
-            self._source_lengths, self._target_lengths = (np.minimum(lengths, batch_tokens) for lengths in planned)
+            self._source_lengths, self._target_lengths = (
+                sampler.planned_lengths(side, most=batch_tokens)
+                for sampler, side in zip(samplers, self._sides, strict=True)
+            )
         self._cursor = Cursor(epoch=0, batch=0)
         self._plans: dict[int, BatchPlan] = {}
 
@@ -135,7 +137,7 @@ class BatchStream:
         """The pairs of a batch as they are stored, or cut anew by a chance that seed, epoch and batch decide."""
         if self._samplers is None:
             return assemble(*self._sides, indices)
-        generator = np.random.default_rng([self._seed, epoch, number])
+        generator = np.random.default_rng([self._seed, epoch, 1 + number])  # a last 0 would be that of the plan
         longest = self._batch_tokens // len(indices)
         source, target = (
             sampler.draw(side, indices, longest=longest, generator=generator)

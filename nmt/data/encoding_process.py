@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -70,9 +71,10 @@ class EncodingProcess:
             DataError: the process has ended, or could not encode.
         """
         try:
-            _write_frame(_pipe(self._process.stdin), [source_text, target_text])
+            with suppress(BrokenPipeError):  # it may have said why it ended
+                _write_frame(_pipe(self._process.stdin), [source_text, target_text])
             parts = _read_frame(_pipe(self._process.stdout))
-        except (OSError, ValueError):  # it ended, or was ended by `stop`, which closes the pipes
+        except (OSError, ValueError):  # it was ended by `stop`, which closes the pipes
             parts = None
         if parts is None:
             raise DataError(f"a process that encoded the corpus ended before its work was done: {self._fate()}")

@@ -67,14 +67,6 @@ class TokenStore:
         """Tokens of each target, EOS counted, (N,) uint16 or int32."""
         return self.target.lengths
 
-    def source_ids(self, index: int) -> np.ndarray:
-        """Token ids of one source with its EOS, (S,) int32."""
-        return self.source[index]
-
-    def target_ids(self, index: int) -> np.ndarray:
-        """Token ids of one target with its EOS, (T,) int32."""
-        return self.target[index]
-
 
 def open_store(
     directory: PathLike,
@@ -196,10 +188,9 @@ def _open_folder(path: Path) -> TokenStore | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         source, target = (_open_side(path, side, manifest["sides"][side]) for side in SIDES)
-        report = CorpusReport(**manifest["report"])
+        return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"])
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
-    return TokenStore(path, source, target, report, manifest["content_hash"])
 
 
 def _open_side(path: Path, side: str, description: dict[str, Any]) -> StoredSequences:

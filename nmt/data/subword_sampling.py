@@ -28,17 +28,22 @@ class SubwordSampler:
     def __init__(self, table: Segmentations) -> None:
         self._table = table
 
-    def planned_lengths(self, sequences: Sequences) -> np.ndarray:
-        """How long sequences should be taken to be, so that about five in six of the draws fit: (N,) int32.
+    def planned_lengths(self, sequences: Sequences, *, most: int) -> np.ndarray:
+        """How long sequences should be taken to be, so that about five in six of the draws fit: (N,).
 
         That is the mean of what a sequence of L tokens becomes and one standard deviation of it, where mean and
         variance of a token are those of the first sequences. More would be padding in almost every batch.
+
+        Args:
+            sequences: in their best segmentation.
+            most: what no length is taken beyond; at least that of the longest sequence.
         """
         count = min(len(sequences), _SEQUENCES_MEASURED)
         padded, mask = sequences.padded(np.arange(count))
         mean, variance = self._growth(padded[mask])
-        lengths = sequences.lengths.astype(np.float64)
-        return np.ceil(mean * lengths + np.sqrt(variance * lengths)).astype(np.int32)
+        lengths = np.arange(int(sequences.lengths.max()) + 1)
+        planned = np.minimum(np.ceil(mean * lengths + np.sqrt(variance * lengths)), most)
+        return planned.astype(np.uint16 if most < 2**16 else np.int32)[sequences.lengths]
 
     def draw(
         self, sequences: Sequences, indices: np.ndarray, *, longest: int, generator: np.random.Generator
@@ -72,7 +77,7 @@ class SubwordSampler:
         cuts: np.ndarray,
         generator: np.random.Generator,
     ) -> np.ndarray:
-        """Take back what makes a row longer than allowed: in random order, the cuts stay for which there is room."""
+        """Take back what makes a row longer than allowed: in random order, cuts stay until there is no more room."""
         order = np.lexsort((generator.random(len(rows)), rows))  # row after row, as they are, and random within each
         added = self._table.sizes[cuts[order]] - 1
         lengths = np.bincount(rows)

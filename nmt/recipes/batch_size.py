@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nmt.backend.kernel_cache import most_kernel_bytes
 from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
 from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
@@ -37,14 +38,16 @@ class Room:
 
     limit: what there is; None where nobody knows.
     on_device: whether that of a GPU.
+    kernel_bytes: what compiled kernels may come to take of it, in a run through batches of many shapes.
     """
 
     limit: MemoryLimit | None
     on_device: bool
+    kernel_bytes: int = 0
 
     def bytes_needed(self, need: MemoryNeed) -> int:
         """Return what of a need lies in this memory."""
-        return need.device if self.on_device else need.total
+        return need.device if self.on_device else need.total + self.kernel_bytes
 
     def holds(self, need: MemoryNeed, *, share: float = 1.0) -> bool:
         """Return whether a need fits into a share of it; True where nobody knows."""
@@ -62,7 +65,7 @@ def find_room() -> Room:
     """Look how much memory there is: of the GPU where there is one, else of the machine."""
     if has_gpu():
         return Room(device_memory_limit(), on_device=True)
-    return Room(memory_limit(), on_device=False)
+    return Room(memory_limit(), on_device=False, kernel_bytes=most_kernel_bytes())
 
 
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nmt.backend import session
 from nmt.backend.distribution import open_replicas
+from nmt.backend.precision import check_precision
 from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
@@ -39,7 +40,7 @@ from nmt.recipes.run_checks import (
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
-from nmt.recipes.workers import accept, check_same_corpus, find_shared_text, invite, mirrored
+from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
 from nmt.training.events import EncodingEvent, Reporter, Validation
@@ -109,7 +110,7 @@ def _lead(
         config = with_stored_choices(config, directory)
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
-    config = settle_precision(config)
+    config = settle_precision(config, resumed=resumed)
     if overwrite:
         refuse_to_delete_start(config)
     for sentence in advice(config):
@@ -138,14 +139,15 @@ def _lead(
         write(config, directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
-            invite(replicas, config, given=given, store=store)
+            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)
             return _train(config, start, store, checkpoints, replicas, reporters)
 
 
 def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
     """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
-    config, data_hash = accept(replicas, given=config_hash(config))
-    find_shared_text(config)
+    config, tokenizers, data_hash = accept(replicas, given=config_hash(config))
+    check_precision(config.training.precision)
+    find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
     start = start_own(config, overwrite=False)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes)
     check_same_corpus(store, data_hash=data_hash)
@@ -240,7 +242,7 @@ def _train(
             schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
             facts=facts,
             reporters=all_reporters,
-            replicas=replicas,
+            draws=stream.draws_per_update,
         )
         result = trainer.run()
     return TrainedModel(directory, result.update, result.reason, result.best_score)

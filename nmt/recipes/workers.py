@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from nmt.backend.replicas import Replicas
 from nmt.config import Config
@@ -21,22 +22,34 @@ _SEEN_WITHIN_SECONDS = 60.0
 """A network file system may show a new file that late on other machines."""
 
 
-def invite(replicas: Replicas, config: Config, *, given: str, store: TokenStore) -> None:
+class Invitation(NamedTuple):
+    """What the chief trains on.
+
+    config: as it is to be used, with nothing left to be chosen.
+    tokenizers: fingerprints of those of source and target.
+    data_hash: content hash of the training corpus.
+    """
+
+    config: Config
+    tokenizers: list[str]
+    data_hash: str
+
+
+def invite(replicas: Replicas, invitation: Invitation, *, given: str) -> None:
     """Tell the other workers that text, store and directory are ready; to be called on the chief.
 
     Args:
         replicas: of the run.
-        config: as it is to be used, with nothing left to be chosen.
+        invitation: what they are to train on.
         given: hash of the settings that the chief was started with.
-        store: its training corpus.
     """
     if replicas.workers > 1:
-        message = {"given": given, "config": config.model_dump_json(), "data_hash": store.content_hash}
+        message = invitation._asdict() | {"given": given, "config": invitation.config.model_dump_json()}
         replicas.send_text(json.dumps(message))
 
 
-def accept(replicas: Replicas, *, given: str) -> tuple[Config, str]:
-    """Wait for the chief; return the settings that it uses and the content hash of its training corpus.
+def accept(replicas: Replicas, *, given: str) -> Invitation:
+    """Wait for the chief; return what it trains on.
 
     Raises:
         ConfigError: this worker was started with other settings than the chief.
@@ -47,23 +60,37 @@ def accept(replicas: Replicas, *, given: str) -> tuple[Config, str]:
             "all workers must be started with the same settings, model_directory included, but those of this worker "
             "are not the chief's: start them with the same files and --set options"
         )
-    return Config.model_validate_json(message["config"]), message["data_hash"]
+    config = Config.model_validate_json(message["config"])
+    return Invitation(config, message["tokenizers"], message["data_hash"])
 
 
-def find_shared_text(config: Config) -> None:
+def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = _SEEN_WITHIN_SECONDS) -> None:
     """Wait until the tokenizers that the chief saved are seen here.
+
+    Args:
+        directory: the model directory.
+        tokenizers: their fingerprints.
+        patience: for how many seconds.
 
     Raises:
         DataError: they are not, so that the directory is not the same one.
     """
-    deadline = time.monotonic() + _SEEN_WITHIN_SECONDS
-    while not TextPair.exists(Path(config.model_directory)):
+    deadline = time.monotonic() + patience
+    while not (TextPair.exists(directory) and _fingerprints_in(directory) == tokenizers):
         if time.monotonic() > deadline:
             raise DataError(
-                f"{config.model_directory} must be the same directory on all workers, but the tokenizers that the "
-                "chief saved are not there: put it on a file system that all machines share"
+                f"{directory} must be the same directory on all workers, but the tokenizers that the chief saved are "
+                "not there: put it on a file system that all machines share"
             )
         time.sleep(0.5)
+
+
+def _fingerprints_in(directory: Path) -> list[str] | None:
+    """Return those of the tokenizers in a directory; None while they are being written."""
+    try:
+        return TextPair.load(directory).fingerprints
+    except DataError:
+        return None
 
 
 def check_same_corpus(store: TokenStore, *, data_hash: str) -> None:

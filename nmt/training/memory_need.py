@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from nmt.backend.vocabulary_loss import BLOCK_BYTES, LEAST_ROWS
 from nmt.models.contract import TIED_ROLES, Vocabularies, resolve_ties
 
 FLOAT_BYTES = 4
@@ -29,9 +30,8 @@ PROCESS_BYTES = 620 * MEBIBYTE
 LAYER_BYTES = 32 * MEBIBYTE
 """The compiled graphs, an encoder or decoder layer."""
 
-RUN_BYTES = 600 * MEBIBYTE
-"""Validation, with its graphs and its batches; data that lies ready; and, 400 of it, the kernels that oneDNN keeps for
-hundreds of shapes of batches (`nmt.backend.session.KERNELS_KEPT`)."""
+RUN_BYTES = 200 * MEBIBYTE
+"""Validation, with its graphs and its batches; data that lies ready."""
 
 GRADIENT_COPIES = 2
 """A gradient, and the one that is scaled for the optimizer."""
@@ -43,7 +43,7 @@ in the loss, and those of the lookups where it is tied."""
 LOGIT_COPIES = 3
 """Logits, probabilities, and what of their gradient or their products is held at once."""
 
-LOSS_BLOCK_FLOATS = 3 * 2**22
+LOSS_BLOCK_COPIES = 3
 """Logits, probabilities and their shares of one block of the vocabulary's loss."""
 
 BLOCK_FLOATS = {"sublayer": 3, "attention": 4, "cross_attention": 2, "feed_forward": 2.2, "weights": 2.3}
@@ -154,7 +154,8 @@ def memory_need(
     shapes, alone = list(shapes), validation_tokens is None
     state = 1 + slots + averaged
     copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES
-    weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_FLOATS
+    block = max(BLOCK_BYTES / FLOAT_BYTES, LEAST_ROWS * footprint.vocabulary_size)
+    weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_COPIES * block
     logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
     batch = KEPT_BYTES[footprint.type][precision] * max(_kept(footprint, shape) for shape in shapes)
     if all_logits:
@@ -180,7 +181,7 @@ def largest_shapes(batch_tokens: int, *, pairs: int, source_length: int, target_
     """Return shapes of which one is at least as large as every batch of a corpus.
 
     A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs. The largest is not that of the
-    longest L where one side is always shorter than the other.
+    longest L where one side is always shorter than the other, or where a little less lets one more pair in.
 
     Args:
         batch_tokens: padded tokens of the longer side, at most.
@@ -190,7 +191,7 @@ def largest_shapes(batch_tokens: int, *, pairs: int, source_length: int, target_
     """
     shapes = []
     for longest in {max(source_length, target_length), min(source_length, target_length)}:
-        sentences = min(pairs, max(1, batch_tokens // longest))
+        sentences = min(pairs, -(-batch_tokens // longest))  # so many fit where sequences are little shorter
         shapes.append(BatchShape(sentences, min(longest, source_length), min(longest, target_length)))
     return shapes
 

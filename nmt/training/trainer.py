@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
 from nmt.checkpoint.slots import named_slots
 from nmt.data.batches import Batch, Cursor
@@ -73,7 +72,7 @@ class Trainer:
     each update.
 
     Args:
-        updater: makes one update of the model, with its replicas.
+        updater: makes one update of the model; its replicas are those of the run.
         batches: an endless stream with a cursor; of several workers the share of this one.
         schedule: the learning rate of each update.
         checkpoints: where the run is kept; None on workers other than the chief.
@@ -85,7 +84,7 @@ class Trainer:
         schedule_metric: which score the schedule observes.
         facts: what the manifest of each checkpoint records besides, as JSON values.
         reporters: receive what happens.
-        replicas: those of the updater; one unless given.
+        draws: batches that this worker draws an update; `micro_batches` unless given.
     """
 
     def __init__(
@@ -103,11 +102,10 @@ class Trainer:
         schedule_metric: str = "loss",
         facts: Mapping[str, Any] | None = None,
         reporters: Sequence[Reporter] = (),
-        replicas: Replicas | None = None,
+        draws: int | None = None,
     ) -> None:
         self.updater = updater
         self.model = updater.model
-        self.replicas = replicas or OneReplica()
         self.batches = batches
         self.schedule = schedule
         self.checkpoints = checkpoints
@@ -115,7 +113,7 @@ class Trainer:
         self.limits = limits
         self.cadence = cadence
         self.micro_batches = micro_batches
-        self._draws = -(-micro_batches // self.replicas.count) * len(self.replicas.own_numbers)
+        self._draws = draws or micro_batches
         self.metric = metric
         self.schedule_metric = schedule_metric
         self.facts = dict(facts or {})
@@ -123,7 +121,7 @@ class Trainer:
         self.state = TrainingState(metric=metric)
         self._saved = (0, 0)
         self._score: float | None = None
-        self._lockstep = Lockstep(self.replicas)
+        self._lockstep = Lockstep(updater.replicas)
         self._clock = time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -264,11 +262,12 @@ class Trainer:
         self.schedule.observe(METRICS[self.schedule_metric](validation))
         score, best = METRICS[self.metric](validation), self.state.best_score
         self._score = score if math.isfinite(score) else None
-        is_best = self._score is not None and (best is None or self._score >= best)  # the newer of equals
+        is_better = self._score is not None and (best is None or self._score > best)
+        is_best = is_better or (self._score is not None and self._score == best)  # the newer of equals is kept
         self.state = replace(
             self.state,
             best_score=self._score if is_best else best,
-            validations_without_best=0 if is_best else self.state.validations_without_best + 1,
+            validations_without_best=0 if is_better else self.state.validations_without_best + 1,
             validated_update=self.state.update,
             trained_seconds=self._lockstep.agreed(time.monotonic() - self._clock),
         )

@@ -30,8 +30,8 @@ def plain(hidden, embeddings, bias, targets):
 
 @pytest.mark.parametrize("block_rows", [2, 3, 7, 64])
 def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows):
-    monkeypatch.setattr(vocabulary_loss, "_BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
-    monkeypatch.setattr(vocabulary_loss, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(vocabulary_loss, "BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
+    monkeypatch.setattr(vocabulary_loss, "LEAST_ROWS", 1)
 
     def loss(function):
         return value_and_gradients(lambda: (function(*variables, targets) * 1.5, ()), variables)

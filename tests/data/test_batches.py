@@ -28,7 +28,7 @@ def test_a_batch_holds_its_pairs_padded_behind(store):
     indices = np.array([4, 0, 9, 2, 33])
     batch = assemble(store.source, store.target, indices)
     for row, index in enumerate(indices):
-        source, target = store.source_ids(index).tolist(), store.target_ids(index).tolist()
+        source, target = store.source[index].tolist(), store.target[index].tolist()
         width = batch.target_output_ids.shape[1]
         assert batch.source_ids[row].tolist() == source + [0] * (batch.source_ids.shape[1] - len(source))
         assert batch.target_output_ids[row].tolist() == target + [0] * (width - len(target))

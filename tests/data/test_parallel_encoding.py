@@ -147,10 +147,11 @@ def test_a_killed_process_ends_the_work_with_an_error(text):
     assert not children()
 
 
-def test_a_process_that_cannot_encode_says_why(tmp_path):
+@pytest.mark.parametrize("lines", [1, 200_000])  # the pipe holds a few of them, or breaks while it takes more
+def test_a_process_that_cannot_encode_says_why(tmp_path, lines):
     process = EncodingProcess(tmp_path, max_length=5)
     with pytest.raises(DataError, match=r"(?s)that encoded the corpus failed:.*tokenizer\.json: cannot be read"):
-        process.encode(b"ab\n", b"ab\n")
+        process.encode(b"ab\n" * lines, b"ab\n" * lines)
     process.stop()
     process.stop()
 

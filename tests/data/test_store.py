@@ -21,7 +21,7 @@ def folders(directory):
 
 def sequences(store):
     """All pairs of a store as lists of token ids."""
-    return [(store.source_ids(i).tolist(), store.target_ids(i).tolist()) for i in range(len(store))]
+    return [(store.source[i].tolist(), store.target[i].tolist()) for i in range(len(store))]
 
 
 def files(folder):
@@ -39,11 +39,11 @@ def forbid_reading(monkeypatch):
 def test_each_pair_is_stored_once_with_its_eos(store, corpus, text):
     assert len(store) == len(corpus[0])
     for i, (source, target) in enumerate(zip(*corpus, strict=True)):
-        assert store.source_ids(i).tolist() == [*text.source.encode(source), EOS_ID]
-        assert store.target_ids(i).tolist() == [*text.target.encode(target), EOS_ID]
+        assert store.source[i].tolist() == [*text.source.encode(source), EOS_ID]
+        assert store.target[i].tolist() == [*text.target.encode(target), EOS_ID]
     assert store.source_lengths.tolist() == [len(line.split()) + 1 for line in corpus[0]]
     assert store.target_lengths.tolist() == [len(line.split()) + 1 for line in corpus[1]]
-    assert (store.source_ids(0).dtype, store.source_lengths.dtype) == (np.int32, np.uint16)
+    assert (store.source[0].dtype, store.source_lengths.dtype) == (np.int32, np.uint16)
 
 
 def test_a_store_is_found_again_without_reading_the_corpus(store, paths, text, tmp_path, monkeypatch):
@@ -82,7 +82,7 @@ def test_whatever_decides_the_content_makes_a_new_store_in_place_of_the_old(
     assert new.path != store.path
     assert folders(tmp_path / "store") == [new.path.name]
     assert (new.content_hash == store.content_hash) == (change != "content")
-    assert len(store.source_ids(3)) == store.source_lengths[3]  # a run that has the old one open goes on
+    assert len(store.source[3]) == store.source_lengths[3]  # a run that has the old one open goes on
 
 
 def test_a_store_is_looked_for_without_writing(store, paths, text, tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_unusable_pairs_are_dropped_and_counted(write_lines, text, tmp_path):
     assert (report.pairs_read, report.kept, len(store)) == (9, 3, 3)
     assert (report.dropped_empty, report.dropped_nul, report.dropped_too_long) == (3, 1, 2)
     assert store.source_lengths.tolist() == [3, 4, 2]
-    assert store.target_ids(1).tolist() == [*text.target.encode(kept[1][1]), EOS_ID]
+    assert store.target[1].tolist() == [*text.target.encode(kept[1][1]), EOS_ID]
 
 
 def test_a_side_without_tokens_counts_as_empty(write_lines, text, tmp_path):
@@ -245,7 +245,7 @@ def test_ids_are_as_wide_as_the_vocabulary_needs(write_lines, tmp_path, size, dt
     paths = write_lines("a.es", [f"{size - 1} 4"]), write_lines("a.en", ["5"])
     store = open_store(tmp_path / "store", *paths, text=pair, max_length=3)
     assert (store.path / "source.records").stat().st_size == 3 * np.dtype(dtype).itemsize + 4
-    assert store.source_ids(0).tolist() == [size - 1, 4, EOS_ID]
+    assert store.source[0].tolist() == [size - 1, 4, EOS_ID]
 
 
 def test_the_manifest_can_be_read(store, paths):

@@ -87,10 +87,11 @@ def test_without_room_nothing_is_cut(piece_store, sampler):
 
 
 def test_most_draws_fit_the_planned_length(piece_store, sampler):
-    planned = sampler.planned_lengths(piece_store.source)
+    planned = sampler.planned_lengths(piece_store.source, most=LONGEST)
     fits = np.mean([drawn(sampler, piece_store.source, seed=seed).lengths <= planned for seed in range(10)])
     assert 0.8 < fits < 0.98
     assert planned.min() >= 1
+    assert sampler.planned_lengths(piece_store.source, most=9).max() == 9
 
 
 def test_the_stream_cuts_anew_in_each_epoch_within_its_batches(pieces, piece_store):

@@ -27,8 +27,9 @@ SIZES = Vocabularies(8000, 8000, shared=True)
 GIB = 1024
 
 
-def room_of(mebibytes, *, on_device=False):
-    return Room(None if mebibytes is None else MemoryLimit(mebibytes * MEBIBYTE, "the test's"), on_device)
+def room_of(mebibytes, *, on_device=False, kernels=0):
+    limit = None if mebibytes is None else MemoryLimit(mebibytes * MEBIBYTE, "the test's")
+    return Room(limit, on_device, kernels * MEBIBYTE)
 
 
 def corpus(longest=100, pairs=5000):
@@ -57,7 +58,7 @@ def settings(untrained_config):
 
 
 def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
-    room = room_of(mebibytes, on_device=on_device)
+    room = room_of(mebibytes, on_device=on_device, kernels=400)
     return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, room=room).config
 
 
@@ -140,7 +141,8 @@ def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
     monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
     assert batch_size.find_room() == Room(of_device, on_device=True)
     monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
-    assert batch_size.find_room() == Room(of_machine, on_device=False)
+    monkeypatch.setattr(batch_size, "most_kernel_bytes", lambda: 9)
+    assert batch_size.find_room() == Room(of_machine, on_device=False, kernel_bytes=9)
 
 
 def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
@@ -152,6 +154,13 @@ def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
         refuse_too_large_model(huge, SIZES, room=room_of(24 * GIB))
     refuse_too_large_model(settings(), SIZES, room=room_of(24 * GIB))
     refuse_too_large_model(huge, SIZES, room=room_of(None))
+
+
+def test_what_kernels_take_is_counted_in_main_memory(settings):
+    need = MemoryNeed(process=10, weights=20, batch=30)
+    limit = MemoryLimit(100, "the test's")
+    assert Room(limit, on_device=False, kernel_bytes=5).bytes_needed(need) == 65
+    assert Room(limit, on_device=True, kernel_bytes=5).bytes_needed(need) == 50
 
 
 # Choosing
@@ -211,7 +220,7 @@ def eagerly():
 @pytest.fixture
 def machine(monkeypatch):
     def machine(mebibytes):
-        monkeypatch.setattr(batch_size, "find_room", lambda: room_of(mebibytes))
+        monkeypatch.setattr(batch_size, "find_room", lambda: room_of(mebibytes, kernels=400))
 
     return machine
 

@@ -25,7 +25,7 @@ def has_bfloat16(monkeypatch):
 def settled(settings, *overrides, earlier=None):
     config = settings(*overrides)
     config = config if earlier is None else with_stored_choices(config, earlier)
-    return precision.settle_precision(config).training.precision
+    return precision.settle_precision(config, resumed=earlier is not None).training.precision
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -38,17 +38,21 @@ def test_auto_is_the_faster_one_that_the_machine_has(settings, has_bfloat16, val
 
 def test_what_is_asked_for_is_refused_where_it_is_missing(settings, has_bfloat16):
     has_bfloat16(False)
-    with pytest.raises(ConfigError, match="bfloat16 needs a processor"):
+    with pytest.raises(ConfigError, match=r"bfloat16 needs a processor.*: set training.precision to float32"):
         settled(settings, "training.precision=bfloat16")
 
 
 def test_a_run_goes_on_as_it_began(settings, has_bfloat16, tmp_path):
     has_bfloat16(True)
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
     begun: Config = settings("training.precision=float32")
-    write(begun, tmp_path / "config.yaml")
-    assert settled(settings, earlier=tmp_path) == "float32"
-    write(settings("training.precision=bfloat16"), tmp_path / "config.yaml")
-    assert settled(settings, earlier=tmp_path) == "bfloat16"
+    write(begun, earlier / "config.yaml")
+    assert settled(settings, earlier=earlier) == "float32"
+    write(settings("training.precision=bfloat16"), earlier / "config.yaml")
+    assert settled(settings, earlier=earlier) == "bfloat16"
+    with pytest.raises(ConfigError, match=r"training.compile must be graph in a run that was begun in bfloat16"):
+        settled(settings, "training.compile=xla", earlier=earlier)
     has_bfloat16(False)
-    with pytest.raises(ConfigError, match="bfloat16 needs a processor"):
-        settled(settings, earlier=tmp_path)
+    with pytest.raises(ConfigError, match=r"bfloat16 needs a processor.*go on with this run where there is one"):
+        settled(settings, earlier=earlier)

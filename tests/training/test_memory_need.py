@@ -180,3 +180,8 @@ def test_no_batch_of_a_corpus_is_larger_than_the_largest_shape(source_scale, tar
 def test_a_corpus_of_few_pairs_needs_no_more_than_it_has():
     assert largest_shapes(4096, pairs=3, source_length=9, target_length=9) == [BatchShape(3, 9, 9)]
     assert largest_shapes(5, pairs=30, source_length=9, target_length=9) == [BatchShape(1, 9, 9)]
+
+
+def test_two_pairs_that_are_a_little_shorter_than_the_longest_count():
+    """4,096 tokens hold one pair of 2,049, but two of 2,048."""
+    assert BatchShape(2, 2049, 2049) in largest_shapes(4096, pairs=9, source_length=2049, target_length=2049)

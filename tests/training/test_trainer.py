@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from nmt.backend.replicas import OneReplica
 from nmt.checkpoint import CheckpointManager, list_checkpoints
 from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
@@ -47,6 +48,7 @@ class AddingUpdater:
     """Adds the learning rate to its only weight, and remembers what it was given."""
 
     average = None
+    replicas = OneReplica()
 
     def __init__(self, bad=(), on_update=lambda count: None):
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="dense")])
@@ -142,6 +144,11 @@ def test_of_equal_scores_the_newer_is_the_best(start, tmp_path):
     _, recorder = start(max_updates=6, bleu=[0.0, 0.0, 0.0])
     assert [event.is_best for event in recorder.validations] == [True, True, True]
     assert json.loads((tmp_path / "checkpoints/index.json").read_text())["best"] == "update-00000006"
+
+
+def test_an_equal_score_is_no_improvement(start):
+    result, _ = start(max_updates=None, patience=2, bleu=[0.0, 0.0, 0.0, 9.0])
+    assert (result.update, result.best_score) == (6, 0.0)
 
 
 def test_the_loss_can_be_what_counts(start):

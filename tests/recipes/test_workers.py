@@ -1,0 +1,67 @@
+"""What workers tell each other before they train, and what they refuse."""
+
+import pytest
+
+from nmt.backend.replicas import OneReplica
+from nmt.config import load
+from nmt.errors import ConfigError, DataError
+from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite
+from nmt.text import build_whitespace
+
+
+class Line(OneReplica):
+    """Two workers, of which one speaks and the other hears."""
+
+    workers = 2
+    said = None
+
+    def send_text(self, text):
+        self.said = self.said or text
+        return self.said
+
+
+@pytest.fixture
+def config(untrained_config):
+    return load([untrained_config])
+
+
+def pair(*words):
+    return build_whitespace(words, words, joint=True, vocabulary_size=None, minimum_count=1)
+
+
+def test_the_chief_says_what_it_trains_on(config):
+    line, invitation = Line(), Invitation(config, ["one", "other"], "data")
+    invite(line, invitation, given="given")
+    assert accept(line, given="given") == invitation
+
+
+def test_a_chief_without_others_says_nothing(config):
+    line = Line()
+    line.workers = 1
+    invite(line, Invitation(config, [], ""), given="")
+    assert line.said is None
+
+
+def test_other_settings_than_the_chiefs_are_refused(config):
+    line = Line()
+    invite(line, Invitation(config, [], ""), given="given")
+    with pytest.raises(ConfigError, match="all workers must be started with the same settings, model_directory inclu"):
+        accept(line, given="other")
+
+
+def test_another_corpus_is_refused():
+    class Store:
+        content_hash = "here"
+
+    check_same_corpus(Store(), data_hash="here")
+    with pytest.raises(DataError, match="all workers must train on the same corpus"):
+        check_same_corpus(Store(), data_hash="there")
+
+
+def test_the_tokenizers_must_be_the_chiefs(tmp_path):
+    """An older run may have left others in a directory that is not shared, with as many tokens."""
+    pair("a", "b").save(tmp_path)
+    find_shared_text(tmp_path, tokenizers=pair("a", "b").fingerprints)
+    for directory, expected in ((tmp_path, pair("b", "c")), (tmp_path / "missing", pair("a", "b"))):
+        with pytest.raises(DataError, match="must be the same directory on all workers"):
+            find_shared_text(directory, tokenizers=expected.fingerprints, patience=0.0)
