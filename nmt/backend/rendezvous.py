@@ -49,9 +49,7 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
         while time.monotonic() < deadline:
             arrived = {index: guest for index, guest in arrived.items() if not _is_closed(guest)}
             if len(arrived) == len(cluster.addresses) - 1:
-                for guest in arrived.values():
-                    guest.sendall(_GO)
-                return []
+                return [index for index, guest in arrived.items() if not _let_go(guest)]
             try:
                 guest = stack.enter_context(closing(server.accept()[0]))
                 guest.settimeout(_GREETING_SECONDS)
@@ -63,9 +61,22 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
     return [index for index in range(1, len(cluster.addresses)) if index not in arrived]
 
 
+def _let_go(guest: socket.socket) -> bool:
+    """Tell a worker that all are there; False where it has left in this moment."""
+    try:
+        guest.sendall(_GO)
+    except OSError:
+        return False
+    return True
+
+
 def _listen(cluster: Cluster) -> socket.socket:
     port = int(cluster.addresses[0].rpartition(":")[2])
     try:
+        if socket.has_dualstack_ipv6():  # IPv4 as well
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, backlog=len(cluster.addresses), dualstack_ipv6=True
+            )
         return socket.create_server(("", port), backlog=len(cluster.addresses))
     except OSError as error:
         raise TrainingError(

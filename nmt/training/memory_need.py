@@ -1,7 +1,7 @@
 """How much memory a training will need, from the sizes of the model and of its batches, before anything is built.
 
-Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` (float32, on a processor): 0 to 25 % above
-what was measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever
+Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` on a processor: 4 to 28 % above what was
+measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever
 changes what a layer keeps for the backward pass changes its row in the tables below.
 """
 

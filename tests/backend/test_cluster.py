@@ -1,6 +1,7 @@
 """What TF_CONFIG must say, and how workers meet."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -46,11 +47,14 @@ def test_what_it_says_wrong_is_named(text, sentence):
         read_cluster({} if text is None else {"TF_CONFIG": text})
 
 
-@pytest.fixture
-def addresses():
+HOSTS = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+
+
+@pytest.fixture(params=HOSTS)
+def addresses(request):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return tuple(f"127.0.0.1:{port + number}" for number in range(3))
+    return tuple(f"{request.param}:{port + number}" for number in range(3))
 
 
 def test_workers_meet_though_one_comes_late_and_another_twice(addresses):
@@ -80,9 +84,9 @@ def test_workers_meet_though_one_comes_late_and_another_twice(addresses):
 
 
 def test_who_does_not_come_is_named(addresses):
-    with pytest.raises(TrainingError, match=rf"worker 1 \({addresses[1]}\), 2 \({addresses[2]}\) did not come"):
+    with pytest.raises(TrainingError, match=re.escape(f"worker 1 ({addresses[1]}), 2 ({addresses[2]}) did not come")):
         meet(Cluster(addresses, 0), minutes=0.005)
-    with pytest.raises(TrainingError, match=rf"worker 0 \({addresses[0]}\) did not come"):
+    with pytest.raises(TrainingError, match=re.escape(f"worker 0 ({addresses[0]}) did not come")):
         meet(Cluster(addresses, 1), minutes=0.005)
 
 
