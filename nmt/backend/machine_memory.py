@@ -46,13 +46,6 @@ def memory_limit(
     return min(limits, default=None)
 
 
-def has_gpu() -> bool:
-    """Return whether TensorFlow sees a GPU."""
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
 def device_memory_limit() -> MemoryLimit | None:
     """Return how much memory TensorFlow may take of the smallest GPU; None where there is none or it does not say."""
     import tensorflow as tf

@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-import tensorflow as tf
-
+from nmt.backend.devices import gpu_capabilities
 from nmt.backend.products import BFLOAT16
 from nmt.errors import ConfigError
 
@@ -40,14 +39,10 @@ def check_precision(precision: str, *, resumed: bool = False) -> None:
 
 def has_bfloat16_products() -> bool:
     """Return whether what training runs on, all GPUs or else the processor, has instructions for bfloat16."""
-    devices = tf.config.list_physical_devices("GPU")
-    if devices:
-        return all(_capability(device) >= _LEAST_COMPUTE_CAPABILITY for device in devices)
+    capabilities = gpu_capabilities()
+    if capabilities:
+        return all(capability >= _LEAST_COMPUTE_CAPABILITY for capability in capabilities)
     return platform.machine() == "x86_64" and bool(_PROCESSOR_FLAGS & _processor_flags())
-
-
-def _capability(device: tf.config.PhysicalDevice) -> tuple[int, ...]:
-    return tuple(tf.config.experimental.get_device_details(device).get("compute_capability", ()))
 
 
 def _processor_flags() -> set[str]:

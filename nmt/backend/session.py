@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import keep_kernels
-from nmt.backend.machine_memory import has_gpu
 from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 

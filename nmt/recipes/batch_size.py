@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import most_kernel_bytes
-from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, has_gpu, is_out_of_memory, memory_limit
+from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, is_out_of_memory, memory_limit
 from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError

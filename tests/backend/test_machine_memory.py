@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
+from nmt.backend.devices import has_gpu
 from nmt.backend.machine_memory import (
     RESERVED_A_CORE,
     MemoryLimit,
     device_memory_limit,
-    has_gpu,
     is_out_of_memory,
     memory_limit,
 )
