@@ -54,6 +54,14 @@ def move_towards(variable: keras.Variable, target: Tensor, share: Tensor) -> Non
     tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=share, delta=delta)
 
 
+def softmax(logits: Tensor) -> Tensor:
+    """Return the softmax over the last axis, of any shape.
+
+    Keras's own warns where that axis has one place, as it has in the first step of a decoder.
+    """
+    return tf.nn.softmax(logits) if keras.backend.backend() == "tensorflow" else keras.ops.softmax(logits)
+
+
 def sum_of_squares(tensors: list[Tensor]) -> Tensor:
     """Return the sum of the squares of all elements of tensors of any shapes, a scalar; each is read once."""
     return 2.0 * tf.add_n([tf.nn.l2_loss(tensor) for tensor in tensors])

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,8 +40,6 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_kernels()
-    # The first step of a decoder attends to one position, which is meant.
-    warnings.filterwarnings("ignore", message="You are using a softmax over axis")
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 

@@ -15,6 +15,10 @@ from nmt.backend.products import factor_type
 from nmt.types import Tensor
 
 LEAST_ROWS = 64
+_STEP_ROWS = 32
+"""Blocks have a multiple of so many rows, the last one filled up: the number of real tokens is another in every batch,
+and for each number of rows oneDNN would compile four products anew."""
+
 BLOCK_BYTES = 2**24
 """Size of the logits in a block, about what a last-level cache holds."""
 
@@ -49,21 +53,26 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Return the summed loss and its gradients by hidden, embeddings and bias."""
     count, kind = tf.shape(hidden)[0], factor_type(embeddings)
-    rows = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS)
-    blocks = (count + rows - 1) // rows
+    most = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS) // _STEP_ROWS * _STEP_ROWS
+    blocks = tf.maximum((count + most - 1) // most, 1)
+    steps = blocks * _STEP_ROWS
+    rows = tf.maximum((count + steps - 1) // steps, 1) * _STEP_ROWS  # blocks of equal size, little more than is needed
+    filling = blocks * rows - count
     factors, matrix, shift = (tf.cast(tensor, kind) for tensor in (hidden, embeddings, bias))
+    factors, targets_of_rows = tf.pad(factors, [[0, filling], [0, 0]]), tf.pad(targets, [[0, filling]])
 
     def turn(
         block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor, by_bias: Tensor
     ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor, Tensor]:
-        start, end = block * count // blocks, (block + 1) * count // blocks  # blocks of nearly equal size
-        part = factors[start:end]
+        start = block * rows
+        part, is_real = factors[start : start + rows], tf.range(start, start + rows) < count
         probabilities = tf.nn.softmax(tf.nn.bias_add(tf.matmul(part, matrix, transpose_b=True), shift))
-        right = tf.cast(tf.gather(probabilities, targets[start:end], axis=1, batch_dims=1), hidden.dtype)
+        right = tf.gather(probabilities, targets_of_rows[start : start + rows], axis=1, batch_dims=1)
+        right = tf.where(is_real, tf.cast(right, hidden.dtype), 1.0)
         products = (
             tf.matmul(probabilities, matrix),
             tf.matmul(probabilities, part, transpose_a=True),
-            tf.matmul(tf.ones((1, end - start), kind), probabilities)[0],  # a sum, faster and in float32 inside
+            tf.matmul(tf.cast(is_real, kind)[None, :], probabilities)[0],  # a sum, faster and in float32 inside
         )
         of_hidden, of_embeddings, of_bias = (tf.cast(product, hidden.dtype) for product in products)
         return (
@@ -82,7 +91,7 @@ def _loss_and_gradients(
     # So far the gradients are those of the log normalisers. The logits of the targets come off row by row, which
     # spares a pass over all probabilities.
     return total, (
-        by_hidden.concat() - tf.gather(embeddings, targets),
+        by_hidden.concat()[:count] - tf.gather(embeddings, targets),
         tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], hidden),
         tf.tensor_scatter_nd_sub(by_bias, targets[:, None], tf.ones_like(hidden[:, 0])),
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from nmt.backend.kernels import softmax
 from nmt.layers.attention import MASKED_SCORE
 from nmt.layers.linear import Linear
 from nmt.types import Tensor
@@ -44,7 +45,7 @@ class Alignment(keras.layers.Layer):
     def call(self, queries: Tensor, memory: AlignmentMemory) -> Tensor:
         """Average the encoder's outputs for queries (B, K, D), to contexts (B, K, D)."""
         scores = ops.where(memory.mask, self.scores(queries, memory.keys), MASKED_SCORE)  # (B, K, S)
-        return ops.matmul(ops.softmax(scores), memory.values)
+        return ops.matmul(softmax(scores), memory.values)
 
     def keys(self, encoded: Tensor) -> Tensor:
         """Map the encoder's outputs (B, S, D) to keys (B, S, A)."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from nmt.backend.kernels import softmax
 from nmt.layers.dropout import Dropout
 from nmt.layers.linear import Linear
 from nmt.types import Tensor
@@ -97,7 +98,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys_values.keys, -1, -2))  # (B, H, T, S)
         scores = ops.where(mask, scores, MASKED_SCORE)
-        weights = self.weights_dropout(ops.softmax(scores), training=training)
+        weights = self.weights_dropout(softmax(scores), training=training)
         context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
         shape = ops.shape(context)
         return self.output_product(ops.reshape(context, (shape[0], shape[1], self.hidden_size)))
@@ -132,7 +133,7 @@ class SelfAttention(MultiHeadAttention):
             ops.concatenate([past.keys, heads[:, :, 1]], axis=3), ops.concatenate([past.values, heads[:, :, 2]], axis=3)
         )
         scores = ops.matmul(heads[:, :, 0] * self.head_size**-0.5, ops.swapaxes(past.keys, -1, -2))  # (B, K, H, 1, t+1)
-        context = ops.matmul(ops.softmax(scores), past.values)  # (B, K, H, 1, D/H)
+        context = ops.matmul(softmax(scores), past.values)  # (B, K, H, 1, D/H)
         return self.output_product(ops.reshape(context, (batch_size, beam_size, self.hidden_size))), past
 
     def empty_past(self, batch_size: Tensor, beam_size: Tensor) -> KeysValues:

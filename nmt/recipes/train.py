@@ -14,6 +14,7 @@ from pathlib import Path
 from nmt.backend import session
 from nmt.backend.distribution import open_replicas
 from nmt.backend.precision import check_precision
+from nmt.backend.products import BFLOAT16
 from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
@@ -130,8 +131,7 @@ def _lead(
         config, remark = settle_batch_size(
             config, vocabularies_of(start.text), store, resumed=resumed, replicas=len(replicas.own_numbers)
         )
-        products = f"matrix products of the training step: {config.training.precision}"
-        start = replace(start, remarks=(*start.remarks, remark, products))
+        start = replace(start, remarks=(*start.remarks, remark, *_remarks(config)))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -284,6 +284,15 @@ def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
     finally:
         for reporter in reporters:
             reporter.close()
+
+
+def _remarks(config: Config) -> Iterator[str]:
+    """Yield what the log says about settings whose effect is not seen elsewhere."""
+    precision, alpha = config.training.precision, config.data.subword_sampling
+    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
+    yield f"matrix products of the training step: {precision}{within}"
+    if alpha is not None:
+        yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 
 
 def _left_to_the_chief() -> Validation:

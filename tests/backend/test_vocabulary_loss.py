@@ -28,10 +28,11 @@ def plain(hidden, embeddings, bias, targets):
     return ops.sum(ops.sparse_categorical_crossentropy(targets, logits, from_logits=True))
 
 
-@pytest.mark.parametrize("block_rows", [2, 3, 7, 64])
-def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows):
+@pytest.mark.parametrize(("block_rows", "step"), [(2, 1), (3, 1), (3, 2), (7, 3), (7, 7), (64, 32)])
+def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows, step):
     monkeypatch.setattr(vocabulary_loss, "BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
-    monkeypatch.setattr(vocabulary_loss, "LEAST_ROWS", 1)
+    monkeypatch.setattr(vocabulary_loss, "LEAST_ROWS", step)
+    monkeypatch.setattr(vocabulary_loss, "_STEP_ROWS", step)
 
     def loss(function):
         return value_and_gradients(lambda: (function(*variables, targets) * 1.5, ()), variables)
@@ -41,6 +42,20 @@ def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(actual, wanted, atol=1e-5)
+
+
+def test_no_rows_cost_nothing(variables):
+    """So it is in a round of several replicas that has no batch for one of them."""
+    variables = [keras.Variable(np.zeros((0, SIZE)), dtype=variables[0].dtype), *variables[1:]]
+    targets = np.zeros(0, "int32")
+
+    def loss():
+        return value_and_gradients(lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables)
+
+    value, _, gradients = compile_function(loss, [])()
+    assert value == 0.0
+    for gradient, variable in zip(gradients, variables, strict=True):
+        np.testing.assert_array_equal(gradient, np.zeros(variable.shape))
 
 
 def test_gradient_by_finite_differences(variables, targets):
