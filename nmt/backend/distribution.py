@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import tensorflow as tf
@@ -47,13 +51,23 @@ def open_replicas(
     try:
         wanted = max(tf.config.threading.get_inter_op_parallelism_threads(), _LEAST_INTER_OP_THREADS)
         tf.config.threading.set_inter_op_parallelism_threads(wanted)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with _signals_kept():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise ConfigError(
             f"training.distribution multi_worker must be set up before TensorFlow's first operation, got: {error}: "
             "call nmt.train first in the process, or use the command line"
         ) from error
     return StrategyReplicas(strategy, worker=cluster.number, workers=len(cluster.addresses))
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what TensorFlow does to SIGTERM: it notes that the machine will be taken away, and tells nobody here."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _mirrored_devices() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -60,10 +61,12 @@ def device_memory_limit() -> MemoryLimit | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory was not enough, of TensorFlow's or of Python's."""
-    import tensorflow as tf
-
-    return isinstance(error, MemoryError | tf.errors.ResourceExhaustedError)
+    """Return whether an error says that memory was not enough: of Python, of the system's loader, of TensorFlow."""
+    kinds = ((MemoryError, ""), (ImportError, "failed to map segment"), (RuntimeError, "can't start new thread"))
+    if any(isinstance(error, kind) and words in str(error) for kind, words in kinds):
+        return True
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # it may not be imported, or not wholly
+    return errors is not None and isinstance(error, errors.ResourceExhaustedError)
 
 
 def _rooms(root: Path, own: dict[str, int], get_limit: Callable[[int], tuple[int, int]]) -> Iterator[tuple[int, str]]:

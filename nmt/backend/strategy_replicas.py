@@ -136,8 +136,8 @@ class StrategyReplicas:
                 raise
             logger.debug("TensorFlow says: %s", error)
             raise TrainingError(
-                "another worker was lost, or ended by an error that its own output shows; this run is stopped, and "
-                "the last checkpoint is whole: start all workers again, and the run goes on from there"
+                "another worker was lost, or ended by an error that its own output shows, so this run is stopped: "
+                "start all workers again, and it goes on from its last checkpoint, if it has one"
             ) from error
 
     def _sum_over_workers(self, values: Tensor) -> Tensor:

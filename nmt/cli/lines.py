@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
@@ -120,16 +120,20 @@ def text_output(path: Path | None) -> Iterator[Write]:
     try:
         with _naming(path):
             file = _open(temporary, compressed=path.suffix == ".gz")
-        with closing(file):
+        try:
             yield lambda text: _write(file, text, path)
             with _naming(path):
+                file.close()
+        finally:
+            with suppress(OSError):  # what was not written yet cannot be written now either, and that was said
                 file.close()
         if not in_place:
             with _naming(path):
                 os.replace(temporary, target)
     finally:
         if not in_place:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # nothing was written where nothing can be
+                temporary.unlink(missing_ok=True)
 
 
 def _open(path: Path, *, compressed: bool) -> BinaryIO:

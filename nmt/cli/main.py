@@ -69,6 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         settle_stdout()
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        from nmt.backend.machine_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        _say(
+            "nmt: error: memory is not enough for this command: raise the limit (ulimit -v, the container's), or let "
+            "it do less at once, with smaller batches or fewer --threads",
+            session,
+        )
+        settle_stdout()
+        return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except _Stopped:

@@ -51,7 +51,8 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as seed=7; may be repeated."),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Processor cores to use; all unless given.")
+    int | None,
+    typer.Option("--threads", min=1, max=1024, metavar="N", help="Processor cores to use; all unless given."),
 ]
 Debug = Annotated[
     bool,

@@ -14,8 +14,8 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,10 +23,7 @@ from nmt.data.encoding import BlockEncoder, EncodedBlock, EncodedSide
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
 
-# Ctrl-C reaches all processes of a terminal, and the one that started this says what becomes of it.
 _PROGRAM = """
-import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding_process import serve
@@ -52,12 +49,13 @@ class EncodingProcess:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         # Many processes share the cores, so none shall start threads of its own.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        with _interrupts_blocked():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
 
     @property
     def id(self) -> int:
@@ -102,8 +100,18 @@ class EncodingProcess:
         if code >= 0:
             return f"exit code {code}"
         name = signal.Signals(-code).name
-        hint = ", as the system does where memory runs out: use fewer processes" if code == -signal.SIGKILL else ""
+        hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
         return f"killed by {name}{hint}"
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start a process that Ctrl-C does not end: it reaches all of a terminal, and this one says what becomes of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(tokenizers: str, *, max_length: int) -> None:

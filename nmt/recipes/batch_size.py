@@ -84,6 +84,13 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: 
     need = _need_of(config, vocabularies, [BatchShape(1, 1, 1)], accumulated=False)
     if room.limit is None or room.holds(need):
         return
+    if not room.on_device and need.process + room.kernel_bytes > room.limit.size:
+        _refuse_or_warn(
+            config,
+            f"training needs about {_in_gib(need.process + room.kernel_bytes)} of memory for TensorFlow alone, and "
+            f"there are {_in_gib(room.limit.size)} ({room.limit.owner}): raise that limit, or train elsewhere",
+        )
+        return
     parameters = model_footprint(vocabularies, **config.model.model_dump()).parameters
     _refuse_or_warn(
         config,

@@ -149,7 +149,7 @@ def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> Tra
     check_precision(config.training.precision)
     find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
     start = start_own(config, overwrite=False)  # the chief's weights follow
-    store = open_training_store(config, start.text, processes=processes)
+    store = open_training_store(config, start.text, processes=processes, keep_others=True)
     check_same_corpus(store, data_hash=data_hash)
     determinism = session.deterministic() if config.training.deterministic else nullcontext()
     with determinism:
@@ -162,10 +162,18 @@ def open_training_store(
     *,
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
+    keep_others: bool = False,
 ) -> TokenStore:
     """Open the token store of the training corpus; it is encoded where that was not done yet.
 
     In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
+
+    Args:
+        config: the run.
+        text: its tokenizers.
+        processes: that encode; by the number of cores unless given.
+        report_pairs: is told how many pairs are encoded.
+        keep_others: whether the old one stays in the model directory too; another worker may be reading it.
     """
     return open_store(
         config.token_store_directory,
@@ -173,7 +181,7 @@ def open_training_store(
         config.data.train.target_paths,
         text=text,
         max_length=config.data.max_length,
-        keep_others=config.data.store_directory is not None,
+        keep_others=keep_others or config.data.store_directory is not None,
         processes=processes,
         report_pairs=report_pairs,
     )

@@ -16,6 +16,7 @@ from nmt.inference.opening import vocabularies_of
 from nmt.models.builder import build_model
 from nmt.recipes.start import Start
 from nmt.text import TextPair
+from nmt.training.signals import ending_at_once
 from nmt.tying import named_variables
 
 _SEEN_WITHIN_SECONDS = 60.0
@@ -54,7 +55,8 @@ def accept(replicas: Replicas, *, given: str) -> Invitation:
     Raises:
         ConfigError: this worker was started with other settings than the chief.
     """
-    message = json.loads(replicas.send_text(""))
+    with ending_at_once():  # building a vocabulary takes the chief a while
+        message = json.loads(replicas.send_text(""))
     if message["given"] != given:
         raise ConfigError(
             "all workers must be started with the same settings, model_directory included, but those of this worker "

@@ -27,6 +27,21 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let the system end the process at a signal, for a wait that Python cannot break off and that guards nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopRequest:
     """Remembers that a signal asked the run to stop.
 

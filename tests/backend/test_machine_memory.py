@@ -117,4 +117,6 @@ def test_errors_of_memory_are_told_from_others():
 
     assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
     assert is_out_of_memory(MemoryError())
-    assert not is_out_of_memory(ValueError())
+    assert is_out_of_memory(ImportError("libx.so: failed to map segment from shared object"))
+    assert is_out_of_memory(RuntimeError("can't start new thread"))
+    assert not any(map(is_out_of_memory, (ValueError(), ImportError("no module"), RuntimeError("lost"))))

@@ -1,10 +1,12 @@
 """Lines in as they arrive, and an output file that is whole or not there."""
 
+import errno
 import gzip
 import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -122,6 +124,28 @@ def test_what_cannot_be_written_is_named(tmp_path):
         text_output(lines_module.Path("/dev/full")) as write,
     ):
         write("a")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    """What is still in the file's buffer cannot be written when it is closed either."""
+    open_file = lines_module._open
+    monkeypatch.setattr(
+        lines_module, "_open", lambda path, **kind: path.touch() or open_file(Path("/dev/full"), **kind)
+    )
+    path = tmp_path / "out.en"
+    with pytest.raises(DataError, match=r"out\.en: cannot be written: No space left"), text_output(path) as write:
+        write("word\n" * 100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_takes_nothing_is_named(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lines_module, "_open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match="cannot be written: Read-only"), text_output(tmp_path / "out.en"):
+        pass
 
 
 def test_what_is_no_file_is_written_to():

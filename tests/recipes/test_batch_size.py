@@ -260,7 +260,7 @@ def test_auto_is_written_as_a_number_and_kept_where_a_run_goes_on(untrained_conf
 def test_nothing_is_written_of_a_run_that_does_not_fit(untrained_config, machine):
     directory = untrained_config.parent / "run"
     machine(500)
-    with pytest.raises(ConfigError, match=r"before the first batch, and there are 0.5 GiB"):
+    with pytest.raises(ConfigError, match=r"for TensorFlow alone, and there are 0.5 GiB"):
         train(load([untrained_config], TINY))
     assert written(directory) == set()
     machine(64 * GIB)
