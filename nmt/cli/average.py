@@ -19,9 +19,7 @@ Examples:
 
 def run(
     directory: ModelDirectory,
-    more_updates: Annotated[
-        list[str] | None, typer.Argument(metavar="N", help="More numbers for --updates.", show_default=False)
-    ] = None,
+    more_updates: Annotated[list[str] | None, typer.Argument(metavar="N", hidden=True, show_default=False)] = None,
     last: Annotated[
         int | None, typer.Option("--last", min=1, metavar="K", help="Average the newest K checkpoints.")
     ] = None,
@@ -30,7 +28,7 @@ def run(
     ] = None,
     updates: Annotated[
         list[str] | None,
-        typer.Option("--updates", metavar="N...", help="Average those after these updates: 100 200, or 100,200."),
+        typer.Option("--updates", metavar="N...", help="Average those after N updates each: 100 200, or 100,200."),
     ] = None,
     output: Annotated[
         Path | None,

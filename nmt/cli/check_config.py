@@ -30,7 +30,11 @@ def run(
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Check settings as `nmt train` does, without training; all problems are listed at once."""
+    """Check settings as `nmt train` does, without training; all problems are listed at once.
+
+    No text is read, and memory and processors are not looked at: `nmt train` does that when it starts. Files that are
+    not here are named.
+    """
     from nmt.config import explain_text
     from nmt.recipes.check_config import check_config
 

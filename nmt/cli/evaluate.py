@@ -37,7 +37,7 @@ Examples:
 
 OptionalModel = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN]", help="Model directory; not with --hypotheses.", show_default=False),
+    typer.Argument(metavar="RUN", help="Model directory, no export; not with --hypotheses.", show_default=False),
 ]
 Source = Annotated[
     Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
@@ -77,7 +77,7 @@ def run(
     """Print BLEU and chrF2 with sacreBLEU's signatures.
 
     A model is scored on the test set of its config, or on --source and --reference. With --hypotheses and
-    --reference no model is needed.
+    --reference no model is needed. To score an export, translate with it first, and give the result as --hypotheses.
     """
     if hypotheses is not None:
         _refuse_model_options(

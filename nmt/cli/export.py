@@ -49,10 +49,10 @@ def run(
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
-    """Write a trained Transformer for CTranslate2, with its vocabulary and tokenizer, and prove it equal.
+    """Write a trained Transformer for CTranslate2, with its vocabulary and tokenizer, and check it against the model.
 
-    Model and export are compared on sentences of the validation set; where they differ beyond what the quantization
-    explains, nothing is written.
+    Model and export are compared on sentences of the validation set. Each quantization has a bound on how far they may
+    differ, which docs/export.md gives; beyond it nothing is written.
     """
     from nmt.backend import session
     from nmt.recipes.export import check_export, export_for_ctranslate2

@@ -29,7 +29,8 @@ def run(
 ) -> None:
     """Train a model, or go on with a run that was interrupted: the same command continues it.
 
-    Ctrl-C and SIGTERM save first. Everything is kept in the model directory of the config.
+    Ctrl-C and SIGTERM save first. Everything is kept in the model directory of the config. `nmt check-config --explain`
+    lists all settings, which are the keys of --set.
     """
     from nmt.backend import session
     from nmt.config import load

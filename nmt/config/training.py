@@ -95,9 +95,10 @@ class TrainingSettings(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Of the matrix products of the training step; all else, and everything after training, is float32. bfloat16 is "
-        "faster on processors and GPUs that have it, and refused on others. auto: bfloat16 there, else float32; a run "
-        "that goes on keeps what it began with.",
+        "The type in which a training step multiplies matrices. Weights, losses, the time loop of the recurrent model "
+        "and everything after training stay float32. bfloat16 needs a processor or GPUs that have it; it was measured "
+        "to be faster on a processor, and has not been tried on a GPU. auto: bfloat16 where the machine has it and "
+        "compile is graph, else float32; a run that goes on keeps what it began with.",
     )
     distribution: Literal["none", "mirrored", "multi_worker"] = setting(
         "none",

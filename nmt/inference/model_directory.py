@@ -37,7 +37,7 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: train a model there first")
     if (path / EXPORT_NAME).is_file():
         raise CheckpointError(
-            f"{path}: is an export for another engine: translate with --engine ctranslate2, or give the model "
+            f"{path}: is an export for another engine: translate with --engine ctranslate2; all else needs the model "
             "directory it was made of"
         )
     if not has_checkpoint(path):
