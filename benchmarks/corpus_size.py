@@ -63,14 +63,22 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=["encoding", "start", "epoch", "training"])
-    parser.add_argument("--pairs", type=int, default=300_000)
+    parser.add_argument(
+        "--pairs", type=int, default=300_000, help=f"a multiple of {_REPEATED_PAIRS:,}, except for encoding"
+    )
     parser.add_argument("--mean-tokens", type=int, default=25, help="tokens of a sentence of the synthetic store")
     parser.add_argument("--limit-megabytes", type=int, default=None, help="address space, as of ulimit -v")
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", default=None, help="where to write; a temporary directory unless given")
     parser.add_argument("--inside", default=None, help=argparse.SUPPRESS)  # the folder, in the process that is limited
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.measure != "encoding" and (arguments.pairs < _REPEATED_PAIRS or arguments.pairs % _REPEATED_PAIRS):
+        parser.error(
+            f"--pairs must be a multiple of {_REPEATED_PAIRS:,} for {arguments.measure}, whose store repeats so many "
+            f"pairs, got {arguments.pairs:,}"
+        )
+    return arguments
 
 
 def main() -> None:
@@ -212,7 +220,6 @@ def write_store(directory: Path, *, pairs: int, mean_tokens: int) -> int:
             for _ in range(pairs // _REPEATED_PAIRS):
                 writer.write(block)
         writers.append(writer)
-    pairs -= pairs % _REPEATED_PAIRS
     manifest = {
         "settings": settings,
         "sides": {writer.side: writer.describe(pairs) for writer in writers},

@@ -2,9 +2,9 @@
 
     python benchmarks/decoding.py runs/multi30k_de_en_transformer
     python benchmarks/decoding.py runs/multi30k_de_en_transformer --beam-size 1
-    python benchmarks/decoding.py runs/multi30k_de_en_transformer --batch-size 1 --lines 100
+    python benchmarks/decoding.py runs/multi30k_de_en_transformer --batch-size 1 --lines 60
     python benchmarks/decoding.py runs/multi30k_de_en_rnn
-    python benchmarks/large_model.py /tmp/large && python benchmarks/decoding.py /tmp/large --lines 256 --lengths forced
+    python benchmarks/large_model.py /tmp/large && python benchmarks/decoding.py /tmp/large --lines 128 --lengths forced
 
 Engines take turns, three rounds, and the matrix peak is measured in each. `forced` makes every translation exactly 16
 tokens long, so that all engines write equally many; `natural` lets them end, each by its own rule, and prints BLEU.

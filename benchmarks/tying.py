@@ -2,7 +2,8 @@
 
     python benchmarks/tying.py configs/multi30k_de_en_transformer.yaml --vocabulary-size 8000 32000
 
-One process a model, so that memory is its own. Batches are random token ids of the config's `batch_tokens`.
+One process a model, so that memory is its own. Batches are random token ids of the config's `batch_tokens`. All is
+float32, whatever the config says, so that the figures do not depend on what the processor has.
 """
 
 from __future__ import annotations
@@ -63,11 +64,10 @@ def measure(config_path: str, ties: str, vocabulary_size: int) -> None:
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
-    from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
     from nmt.tying import verify_ties
 
-    config = settle_precision(load([config_path], [f"model.tie_embeddings={ties}"]))
+    config = load([config_path], [f"model.tie_embeddings={ties}", "training.precision=float32"])
     vocabularies = Vocabularies(vocabulary_size, vocabulary_size, shared=True)
     model = build_model(vocabularies, seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model)
