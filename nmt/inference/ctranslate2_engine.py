@@ -22,7 +22,7 @@ from nmt.backend.processors import available_processors
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
-from nmt.inference.export_directory import read_export_settings, read_export_text, read_facts
+from nmt.inference.export_directory import check_model, read_export_settings, read_export_text, read_facts
 from nmt.inference.translation import LineTranslator, Translation, decoded
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
@@ -132,6 +132,7 @@ class CTranslate2Translator(LineTranslator):
         facts = read_facts(directory)
         config = read_export_settings(directory, overrides)
         text = read_export_text(directory, facts)
+        check_model(directory, facts)
         engine = open_engine(directory, facts.quantization, threads=threads)
         return cls(engine, text, config.search, num_positions=facts.num_positions)
 

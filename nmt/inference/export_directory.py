@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class ExportFacts(NamedTuple):
     checkpoint: name of the checkpoint that was exported.
     weights: `ema` or `raw`.
     num_positions: longest sequence that the export can read or write, in tokens.
+    model_sha256: of `model.bin`.
     tokenizers: fingerprints of both sides.
     versions: of what wrote it, by package.
     check: how equal it was found to be to the model it came from.
@@ -41,6 +43,7 @@ class ExportFacts(NamedTuple):
     checkpoint: str
     weights: str
     num_positions: int
+    model_sha256: str
     tokenizers: list[str]
     versions: Mapping[str, str]
     check: Mapping[str, Any]
@@ -74,6 +77,30 @@ def read_facts(directory: PathLike) -> ExportFacts:
         return ExportFacts(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ExportError(f"{path}: is no description of an export ({error}): export the model again") from error
+
+
+def hash_of_model(directory: PathLike) -> str:
+    """Return the SHA-256 of the weights of an export.
+
+    Raises:
+        ExportError: the file cannot be read.
+    """
+    path = Path(directory) / MODEL_NAME
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror}): export the model again") from error
+
+
+def check_model(directory: PathLike, facts: ExportFacts) -> None:
+    """Refuse weights that are not those that were exported; the engine would translate with whatever is there.
+
+    Raises:
+        ExportError: naming the file.
+    """
+    if hash_of_model(directory) != facts.model_sha256:
+        raise ExportError(f"{Path(directory) / MODEL_NAME}: is not what was exported: export the model again")
 
 
 def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:

@@ -14,7 +14,7 @@ from nmt.config import write
 from nmt.errors import ExportError
 from nmt.inference.batching import MAX_SOURCE_LENGTH
 from nmt.inference.ctranslate2_engine import load_package, open_engine
-from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json
+from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json, hash_of_model
 from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
 from nmt.inference.opening import OpenedModel
 from nmt.layers.norm import LAYER_NORM_EPSILON
@@ -89,6 +89,7 @@ def export_ctranslate2(
             checkpoint=opened.checkpoint,
             weights=opened.weights,
             num_positions=num_positions,
+            model_sha256=hash_of_model(folder),
             tokenizers=opened.text.fingerprints,
             versions={"nmt": __version__, "ctranslate2": load_package().__version__},
             check=agreement._asdict(),

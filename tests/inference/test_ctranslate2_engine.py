@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from nmt.errors import CheckpointError, ConfigError, ExportError
-from nmt.inference.ctranslate2_engine import CTranslate2Translator
+from nmt.inference.ctranslate2_engine import CTranslate2Translator, open_engine
 from nmt.inference.export_directory import is_export, read_facts
 from nmt.inference.model_directory import read_settings
 from nmt.inference.opening import open_model
@@ -147,11 +147,15 @@ def test_damaged_exports_are_refused(exported_run, tmp_path):
     shutil.copytree(exported_run, out)
     assert read_facts(out) == read_facts(exported_run)
     content = (out / "model.bin").read_bytes()
-    (out / "model.bin").write_bytes(content[: len(content) // 2])
+    flipped = bytes([content[-9] ^ 1])
+    for damaged in (content[:-9] + flipped + content[-8:], content[: len(content) // 2]):
+        (out / "model.bin").write_bytes(damaged)
+        with pytest.raises(ExportError, match=r"copy/model\.bin: is not what was exported"):
+            CTranslate2Translator.load(out)
     with pytest.raises(ExportError, match="copy: CTranslate2 cannot read it"):
-        CTranslate2Translator.load(out)
+        open_engine(out, "float32")
     (out / "model.bin").unlink()
-    with pytest.raises(ExportError, match="copy: CTranslate2 cannot read it"):
+    with pytest.raises(ExportError, match=r"copy/model\.bin: cannot be read \(No such file"):
         CTranslate2Translator.load(out)
     facts = json.loads((out / "export.json").read_text())
     for change, message in (
