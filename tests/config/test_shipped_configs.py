@@ -11,7 +11,7 @@ from nmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-LEAST = 3
+LEAST = 5
 
 
 def test_the_shipped_configs_are_found():
@@ -40,6 +40,16 @@ def test_the_two_multi30k_configs_read_the_same_text():
     data = [read_yaml((ROOT / f"configs/multi30k_de_en_{kind}.yaml").read_text("utf-8"), kind).value["data"]
             for kind in ("transformer", "rnn")]  # fmt: skip
     assert data[0] == data[1]
+
+
+def test_the_two_directions_differ_in_language_and_length_alone():
+    one, other = (read_yaml((ROOT / f"configs/multi30k_{pair}_two_hours.yaml").read_text("utf-8"), pair).value
+                  for pair in ("de_en", "en_de"))  # fmt: skip
+    assert one["model"] == other["model"]
+    assert one["training"] == other["training"]
+    for corpus in ("train", "validation", "test"):
+        assert one["data"][corpus]["source"] == other["data"][corpus]["target"]
+        assert one["data"][corpus]["target"] == other["data"][corpus]["source"]
 
 
 def test_importing_the_settings_loads_no_heavy_library():
