@@ -78,7 +78,7 @@ def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float 
         DataError: they are not, so that the directory is not the same one.
     """
     deadline = time.monotonic() + patience
-    while not (TextPair.exists(directory) and _fingerprints_in(directory) == tokenizers):
+    while _fingerprints_in(directory) != tokenizers:
         if time.monotonic() > deadline:
             raise DataError(
                 f"{directory} must be the same directory on all workers, but the tokenizers that the chief saved are "
@@ -88,7 +88,7 @@ def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float 
 
 
 def _fingerprints_in(directory: Path) -> list[str] | None:
-    """Return those of the tokenizers in a directory; None while they are being written."""
+    """Return those of the tokenizers in a directory; None where there are none, or not wholly yet."""
     try:
         return TextPair.load(directory).fingerprints
     except DataError:

@@ -6,8 +6,8 @@ With one worker all of this is that worker's own business, and nothing is sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -30,17 +30,13 @@ class Lockstep:
         self._stop = StopRequest()
         self._agreed_stop: int | None = None
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Note signals that ask this worker to stop, while the block runs."""
-        with self._stop.listening():
-            yield
+        return self._stop.listening()
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> AbstractContextManager[None]:
         """Let a signal to this worker break off the block at once, for work that can be done again."""
-        with self._stop.interruptible():
-            yield
+        return self._stop.interruptible()
 
     def check_within_update(self) -> None:
         """Raise `Interrupted` if a signal came; of several workers none may break off what the others go on with."""

@@ -30,16 +30,8 @@ class Interrupted(BaseException):
 @contextmanager
 def ending_at_once() -> Iterator[None]:
     """Let the system end the process at a signal, for a wait that Python cannot break off and that guards nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    with _handling(signal.SIG_DFL):
         yield
-        return
-    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class StopRequest:
@@ -52,24 +44,13 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._interruptible = False
-        self._previous: dict[int, Any] = {}
+        self._heeded: list[int] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals while the block runs, but for those that the process ignores, as `nohup` has it.
-
-        Outside the main thread Python cannot handle signals, and nothing is done.
-        """
-        if threading.current_thread() is not threading.main_thread():
+        """Handle the signals while the block runs; see `_handling` for where not."""
+        with _handling(self._handle) as self._heeded:
             yield
-            return
-        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._previous = {number: signal.signal(number, self._handle) for number in heeded}
-        try:
-            yield
-        finally:
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -88,8 +69,32 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for other in self._previous:
+        for other in self._heeded:
             signal.signal(other, signal.default_int_handler if other == signal.SIGINT else signal.SIG_DFL)
         if self._interruptible:
             self._interruptible = False
             raise Interrupted(number)
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[list[int]]:
+    """Handle the stop signals while the block runs, but for those that the process ignores, as `nohup` has it.
+
+    Outside the main thread Python cannot handle signals, and nothing is done.
+
+    Args:
+        handler: as for `signal.signal`.
+
+    Yields:
+        The signals that are handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    heeded: list[int] = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in heeded}
+    try:
+        yield heeded
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
