@@ -1,8 +1,8 @@
 """How much memory a training will need, from the sizes of the model and of its batches, before anything is built.
 
-Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` on a processor: 4 to 28 % above what was
-measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever
-changes what a layer keeps for the backward pass changes its row in the tables below.
+Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` on a processor: 3 to 19 % above what was
+measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever changes what a
+layer keeps for the backward pass changes its row in the tables below.
 """
 
 from __future__ import annotations
@@ -15,12 +15,24 @@ from nmt.models.contract import TIED_ROLES, Vocabularies, resolve_ties
 
 FLOAT_BYTES = 4
 
+
+class KeptBytes(NamedTuple):
+    """Bytes of a number that is kept until the backward pass, in the mean.
+
+    layers: of what a layer keeps of a token.
+    others: of what the embeddings keep of a token, and attention of a pair of positions.
+    """
+
+    layers: float
+    others: float
+
+
 KEPT_BYTES = {
-    "transformer": {"float32": 4.0, "bfloat16": 2.8},
-    "rnn": {"float32": 4.0, "bfloat16": 4.3},
+    "transformer": {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(2.3, 4.0)},
+    "rnn": {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(4.3, 4.3)},
 }
-"""Bytes of a number that a layer keeps, in the mean, by the precision of the matrix products. A recurrent layer keeps
-all of it in float32, and copies of some of it in bfloat16."""
+"""By the precision of the matrix products. A recurrent layer keeps all of it in float32, and copies of some of it in
+bfloat16."""
 
 MEBIBYTE = 2**20
 
@@ -83,7 +95,8 @@ class Footprint(NamedTuple):
     output_matrix: those of the output projection.
     vocabulary_size: of the target.
     layers: encoder and decoder layers.
-    source_token, target_token: kept for the backward pass, a padded token.
+    source_token, target_token: kept for the backward pass, a padded token, by the layers.
+    source_stream, target_stream: likewise, by the embeddings and what goes around the layers.
     source_pair, target_pair, cross_pair: likewise, a cell of (S, S), (T, T) and (T, S) of one sentence.
     """
 
@@ -94,6 +107,8 @@ class Footprint(NamedTuple):
     layers: int
     source_token: float
     target_token: float
+    source_stream: float
+    target_stream: float
     source_pair: float
     target_pair: float
     cross_pair: float
@@ -157,7 +172,7 @@ def memory_need(
     block = max(BLOCK_BYTES / FLOAT_BYTES, LEAST_ROWS * footprint.vocabulary_size)
     weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_COPIES * block
     logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
-    batch = KEPT_BYTES[footprint.type][precision] * max(_kept(footprint, shape) for shape in shapes)
+    batch = max(_kept(footprint, shape, KEPT_BYTES[footprint.type][precision]) for shape in shapes)
     if all_logits:
         batch += logits * max(shape.sentences * shape.target_length for shape in shapes)
     batch = max(batch, logits * (validation_tokens or 0))
@@ -165,16 +180,18 @@ def memory_need(
     return MemoryNeed(process, round(weights * FLOAT_BYTES), round(batch), replicas)
 
 
-def _kept(footprint: Footprint, shape: BatchShape) -> float:
-    """Return how many numbers the layers keep of one batch."""
+def _kept(footprint: Footprint, shape: BatchShape, kept_bytes: KeptBytes) -> float:
+    """Return how many bytes the layers keep of one batch."""
     source, target = shape.source_length, shape.target_length
-    return shape.sentences * (
-        source * footprint.source_token
-        + target * footprint.target_token
+    layers = source * footprint.source_token + target * footprint.target_token
+    others = (
+        source * footprint.source_stream
+        + target * footprint.target_stream
         + source * source * footprint.source_pair
         + target * target * footprint.target_pair
         + target * source * footprint.cross_pair
     )
+    return shape.sentences * (kept_bytes.layers * layers + kept_bytes.others * others)
 
 
 def largest_shapes(batch_tokens: int, *, pairs: int, source_length: int, target_length: int) -> list[BatchShape]:
@@ -229,8 +246,10 @@ def _transformer(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Foo
         output_matrix=output,
         vocabulary_size=vocabularies.target_size,
         layers=encoders + decoders,
-        source_token=encoders * encoder + 2 * size * decoders + stream,
-        target_token=decoders * decoder + 2 * stream,
+        source_token=encoders * encoder + 2 * size * decoders,
+        target_token=decoders * decoder,
+        source_stream=stream,
+        target_stream=2 * stream,
         source_pair=encoders * weights,
         target_pair=decoders * weights,
         cross_pair=decoders * weights,
@@ -267,8 +286,10 @@ def _rnn(vocabularies: Vocabularies, settings: Mapping[str, Any]) -> Footprint:
         output_matrix=output,
         vocabulary_size=vocabularies.target_size,
         layers=encoders + decoders,
-        source_token=encoders * layer + 2 * size + stream,
-        target_token=decoders * layer + size * ALIGNMENT_FLOATS + 2 * stream,
+        source_token=encoders * layer + 2 * size,
+        target_token=decoders * layer + size * ALIGNMENT_FLOATS,
+        source_stream=stream,
+        target_stream=2 * stream,
         source_pair=0,
         target_pair=0,
         cross_pair=size * 1.1 + 6 if additive else 6,

@@ -55,10 +55,11 @@ from nmt.training.average import MovingAverage
 from nmt.training.optimizers import build_adam
 from nmt.training.update import Updater
 
-settings, size, shapes = json.loads(sys.argv[1])
+settings, size, shapes, precision = json.loads(sys.argv[1])
 model = build_model(Vocabularies(size, size, shared=True), seed=1, **settings)
 optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
-updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=MovingAverage(model, 0.9))
+average = MovingAverage(model, 0.9)
+updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=average, precision=precision)
 for sentences, source, target in shapes:
     ids = [np.full((sentences, length), 7, "int32") for length in (source, target, target)]
     updater.update([Batch(*ids)], 1e-3)
@@ -69,11 +70,15 @@ for sentences, source, target in shapes:
 SIZE = 3000
 
 
-@MODELS
+@pytest.mark.parametrize(
+    ("settings", "precision"),
+    [(TRANSFORMER, "float32"), (TRANSFORMER, "bfloat16"), (RNN, "float32")],
+    ids=["transformer", "transformer-bfloat16", "rnn"],
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_training_step_takes_what_was_expected_or_less(settings):
-    shapes = [BatchShape(20, 9, 11), BatchShape(90, 50, 60)]
-    argument = json.dumps([settings, SIZE, shapes])
+def test_a_training_step_takes_what_was_expected_or_less(settings, precision):
+    shapes = [BatchShape(45, 30, 32), BatchShape(130, 50, 60)]  # both fill a block of the vocabulary's loss
+    argument = json.dumps([settings, SIZE, shapes, precision])
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, argument], check=True, capture_output=True, text=True, cwd=ROOT
     )
@@ -81,8 +86,7 @@ def test_a_training_step_takes_what_was_expected_or_less(settings):
     assert len(peaks) == len(shapes)
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
     needs = [
-        memory_need(footprint, [shape], slots=2, averaged=True, accumulated=False, validation_tokens=None).total
-        for shape in shapes
+        memory_need(footprint, [shape], **{**ALONE, "averaged": True, "precision": precision}).total for shape in shapes
     ]
     ratios = [need / peak for need, peak in zip(needs, peaks, strict=True)]
     assert all(1.0 <= ratio <= 1.25 for ratio in ratios), ratios
