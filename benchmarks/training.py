@@ -37,7 +37,7 @@ def main() -> None:
 
     from nmt.config import load
     from nmt.data import BatchStream, Prefetcher, open_store
-    from nmt.data.subword_sampling import subword_samplers
+    from nmt.data.subword_sampling import segmentations_of
     from nmt.inference.opening import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.assembly import assemble_schedule
@@ -55,9 +55,11 @@ def main() -> None:
         store = open_store(
             directory, train.source_paths, train.target_paths, text=text, max_length=config.data.max_length
         )
-        samplers = subword_samplers(text, config.data.subword_sampling)
         stream = BatchStream(
-            store, batch_tokens=config.training.settled_batch_tokens, seed=config.seed, samplers=samplers
+            store,
+            batch_tokens=config.training.settled_batch_tokens,
+            seed=config.seed,
+            segmentations=segmentations_of(text, config.data.subword_sampling),
         )
         with Prefetcher(stream) as batches:
             for update in range(1, arguments.warm_up + 1):

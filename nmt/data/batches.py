@@ -10,9 +10,10 @@ import numpy as np
 from nmt.data.batch_plan import BatchPlan, check_fits, plan_epoch, plan_in_length_order
 from nmt.data.sequences import Sequences, TokenSequences
 from nmt.data.store import TokenStore
-from nmt.data.subword_sampling import SubwordSampler
+from nmt.data.subword_sampling import SampledSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
+from nmt.text.segmentations import Segmentations
 from nmt.text.vocabulary import BOS_ID, EOS_ID
 from nmt.types import PAD_ID
 
@@ -65,7 +66,8 @@ class BatchStream:
         store: the N pairs.
         batch_tokens: no batch holds more padded tokens of its longer side: B * max(S, T) <= batch_tokens.
         seed: 0 or more.
-        samplers: draw other cuts of the words of source and target in each epoch; None leaves those of the store.
+        segmentations: of the pieces of source and target, to cut words in another way in each epoch; None leaves them
+            as they are in the store.
 
     Raises:
         ConfigError: a pair alone is longer than `batch_tokens`.
@@ -77,20 +79,16 @@ class BatchStream:
         *,
         batch_tokens: int,
         seed: int,
-        samplers: tuple[SubwordSampler, SubwordSampler] | None = None,
+        segmentations: tuple[Segmentations, Segmentations] | None = None,
     ) -> None:
         self._store = store
         self._batch_tokens = batch_tokens
         self._seed = seed
-        self._samplers = samplers
-        self._source_lengths = store.source_lengths
-        self._target_lengths = store.target_lengths
-        check_fits(self._source_lengths, self._target_lengths, batch_tokens=batch_tokens)
-        if samplers is not None:  # room for longer cuts, as far as a batch may have it
-            self._source_lengths, self._target_lengths = (
-                sampler.planned_lengths(side, most=batch_tokens)
-                for sampler, side in zip(samplers, self._sides, strict=True)
-            )
+        self._sampled: list[SampledSequences] | None = None
+        check_fits(store.source_lengths, store.target_lengths, batch_tokens=batch_tokens)
+        if segmentations is not None:
+            sides = zip((store.source, store.target), segmentations, strict=True)
+            self._sampled = [SampledSequences(*side, seed=(seed, number)) for number, side in enumerate(sides)]
         self._cursor = Cursor(epoch=0, batch=0)
         self._plans: dict[int, BatchPlan] = {}
 
@@ -101,7 +99,7 @@ class BatchStream:
         """The batch at the cursor; the cursor moves to the next one."""
         epoch, number = self._cursor
         plan = self._plan_of(epoch)
-        batch = self._batch(epoch, number, plan[number])
+        batch = self._batch(epoch, plan[number])
         self._cursor = Cursor(epoch, number + 1) if number + 1 < len(plan) else Cursor(epoch + 1, 0)
         return batch
 
@@ -129,21 +127,19 @@ class BatchStream:
         """Number of batches of an epoch; epochs differ by a few."""
         return len(self._plan_of(epoch))
 
-    @property
-    def _sides(self) -> tuple[Sequences, Sequences]:
-        return self._store.source, self._store.target
-
-    def _batch(self, epoch: int, number: int, indices: np.ndarray) -> Batch:
-        """The pairs of a batch as they are stored, or cut anew by a chance that seed, epoch and batch decide."""
-        if self._samplers is None:
-            return assemble(*self._sides, indices)
-        generator = np.random.default_rng([self._seed, epoch, 1 + number])  # a last 0 would be that of the plan
-        longest = self._batch_tokens // len(indices)
-        source, target = (
-            sampler.draw(side, indices, longest=longest, generator=generator)
-            for sampler, side in zip(self._samplers, self._sides, strict=True)
-        )
+    def _batch(self, epoch: int, indices: np.ndarray) -> Batch:
+        """The pairs of a batch as they are stored, or as they are cut in this epoch."""
+        if self._sampled is None:
+            return assemble(self._store.source, self._store.target, indices)
+        source, target = (side.draw(indices, epoch=epoch) for side in self._sampled)
         return assemble(source, target, np.arange(len(indices)))
+
+    def _lengths(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of each source and each target in an epoch, (N,) each."""
+        if self._sampled is None:
+            return self._store.source_lengths, self._store.target_lengths
+        source, target = (side.lengths(epoch) for side in self._sampled)
+        return source, target
 
     def _plan_of(self, epoch: int) -> BatchPlan:
         """The plan of an epoch; the last two are kept, because a prefetcher runs ahead into the next epoch."""
@@ -152,13 +148,8 @@ class BatchStream:
             # A new dictionary, not a changed one: a prefetcher's thread may be reading the old one. What is dropped is
             # dropped before the new plan is made, which takes much memory.
             plans = self._plans = dict(list(plans.items())[-1:])
-            plan = plan_epoch(
-                self._source_lengths,
-                self._target_lengths,
-                batch_tokens=self._batch_tokens,
-                seed=self._seed,
-                epoch=epoch,
-            )
+            lengths = self._lengths(epoch)
+            plan = plan_epoch(*lengths, batch_tokens=self._batch_tokens, seed=self._seed, epoch=epoch)
             plans = self._plans = {**plans, epoch: plan}
         return plans[epoch]
 

@@ -20,7 +20,7 @@ from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, to_yaml, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.sharding import WorkerShare
-from nmt.data.subword_sampling import subword_samplers
+from nmt.data.subword_sampling import segmentations_of
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
@@ -220,12 +220,15 @@ def _train(
     updater = assemble_updater(config, model, replicas)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     micro_batches = batches_per_update(config, replicas)
+    if replicas.count > 1:
+        counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
+        logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
     stream = WorkerShare(
         BatchStream(
             store,
             batch_tokens=training.settled_batch_tokens,
             seed=config.seed,
-            samplers=subword_samplers(start.text, config.data.subword_sampling),
+            segmentations=segmentations_of(start.text, config.data.subword_sampling),
         ),
         batches_per_update=micro_batches,
         replicas=replicas.count,

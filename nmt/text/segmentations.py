@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from nmt.errors import ConfigError
-from nmt.text.sentencepiece_pieces import PieceCutter, model_facts
+from nmt.text.sentencepiece_pieces import PieceCutter
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import SPECIAL_TOKENS
@@ -35,28 +34,15 @@ class Segmentations:
     bounds: np.ndarray
     keys: np.ndarray
 
-    def draw(self, token_ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw a cut for each token: (n,) ids to (n,) numbers of cuts."""
-        chosen = np.searchsorted(self.keys, token_ids + generator.random(len(token_ids)), side="right")
+    def draw(self, token_ids: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Draw a cut for each token: (n,) ids and (n,) numbers in [0, 1) to (n,) numbers of cuts."""
+        chosen = np.searchsorted(self.keys, token_ids + chance, side="right")
         return np.minimum(chosen, self.bounds[token_ids + 1] - 1)  # p + u is rounded, at worst to p + 1
 
     @cached_property
     def sizes(self) -> np.ndarray:
         """Tokens in each cut, (C,) int64."""
         return np.diff(self.offsets)
-
-    @cached_property
-    def probabilities(self) -> np.ndarray:
-        """Of each cut among those of its piece, (C,) float64."""
-        last = np.concatenate(
-            [[0.0], self.keys[:-1]]
-        )  # at the first cut of piece p it is p, where the piece before ends
-        return self.keys - last
-
-    @cached_property
-    def pieces(self) -> np.ndarray:
-        """The piece of each cut, (C,) int64."""
-        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
 
 
 def segmentations(tokenizer: Tokenizer, *, alpha: float) -> Segmentations:
@@ -69,7 +55,7 @@ def segmentations(tokenizer: Tokenizer, *, alpha: float) -> Segmentations:
     Raises:
         ConfigError: the tokenizer has no probabilities of pieces.
     """
-    if not isinstance(tokenizer, SentencePieceTokenizer) or model_facts(tokenizer.model).model_type != "unigram":
+    if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.model_type != "unigram":
         raise ConfigError("only a unigram model of SentencePiece says how probable a cut is: use one, or sample none")
     cutter = PieceCutter(tokenizer.model)
     cuts: list[list[int]] = []
@@ -78,7 +64,7 @@ def segmentations(tokenizer: Tokenizer, *, alpha: float) -> Segmentations:
     for token_id, piece in enumerate(tokenizer.vocabulary.tokens):
         others = [] if token_id < len(SPECIAL_TOKENS) else cutter.best_cuts(piece, CUTS_OF_A_PIECE)
         own = [[token_id], *(cut for cut in others if cut != [token_id])]
-        weights = _softmax([alpha * cutter.score(cut) for cut in own])
+        weights = _softmax(alpha * np.array([cutter.score(cut) for cut in own]))
         cuts += own
         bounds.append(len(cuts))
         keys += [token_id + weight for weight in np.minimum(np.cumsum(weights), 1.0)]
@@ -89,7 +75,6 @@ def segmentations(tokenizer: Tokenizer, *, alpha: float) -> Segmentations:
     return Segmentations(token_ids, offsets, np.array(bounds, np.int64), np.array(keys))
 
 
-def _softmax(logits: Iterable[float]) -> np.ndarray:
-    powers = np.array(list(logits))
-    weights = np.exp(powers - powers.max())
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max())
     return weights / weights.sum()
