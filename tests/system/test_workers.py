@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,43 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from safetensors.numpy import load_file
 
 from nmt.cli.main import main
 
-WORDS = ("uno", "dos", "tres", "rojo", "azul", "gato", "perro")
 ROOT = Path(__file__).parent.parent.parent
 WAIT_SECONDS = 90.0
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """The path of a config without dropout, whose updates take three batches of four an epoch."""
-    folder, generator = tmp_path_factory.mktemp("workers"), random.Random(3)
-    files = {}
-    for name, count in (("train", 60), ("validation", 3)):
-        lines = [" ".join(generator.choices(WORDS, k=generator.randint(1, 6))) for _ in range(count)]
-        files[name] = {"source": f"{folder}/{name}.es", "target": f"{folder}/{name}.en"}
-        for path in files[name].values():
-            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    values = {
-        "model_directory": f"{folder}/run",
-        "data": {"source_language": "es", "target_language": "en", "tokenizer": {"type": "whitespace"}, **files},
-        "model": {
-            "type": "transformer", "hidden_size": 16, "ffn_size": 24, "num_heads": 2, "num_encoder_layers": 1,
-            "num_decoder_layers": 1, "dropout": 0.0, "attention_dropout": 0.0, "ffn_dropout": 0.0,
-        },
-        "training": {
-            "batch_tokens": 101, "effective_batch_tokens": 303, "max_updates": 100000, "validate_every_updates": 2,
-            "save_every_updates": 2, "keep_last": 99, "log_every_updates": 5, "ema_decay": 0.9, "tensorboard": False,
-            "sample_translations": 0, "precision": "float32", "schedule": {"type": "constant"},
-            "optimizer": {"type": "sgd", "learning_rate": 0.5, "clip_norm": 0.5},  # Adam makes much of what is nothing
-        },
-    }  # fmt: skip
-    path = folder / "config.yaml"
-    path.write_text(json.dumps(values), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -94,15 +62,6 @@ def wait_for_checkpoint(config, workers, folder, beyond=0):
         time.sleep(0.05)
 
 
-def train_alone(config, *settings):
-    """Train without distribution in this process, step by step."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        return main(["train", str(config), *(word for setting in settings for word in ("--set", setting))])
-    finally:
-        tf.config.run_functions_eagerly(False)
-
-
 def state_of(checkpoint):
     return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
 
@@ -113,7 +72,7 @@ def first_validation(directory):
     return next(record["loss"] for record in records if record["kind"] == "validation" and record["update"] == 2)
 
 
-def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
+def test_two_workers_stop_together_and_one_goes_on(config, start, train_alone, tmp_path):
     workers = start()
     wait_for_checkpoint(config, workers, tmp_path)
     workers[1].send_signal(signal.SIGTERM)  # to one of them alone, and not the one that writes
@@ -125,7 +84,7 @@ def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
         assert "stopped by SIGTERM; the same command goes on" in (tmp_path / f"worker-{number}").read_text()
 
     alone = config.parent / "alone"
-    assert train_alone(config, f"model_directory={alone}", f"training.max_updates={update}") == 0
+    assert train_alone(f"model_directory={alone}", f"training.max_updates={update}") == 0
     other = alone / "checkpoints" / last.name
     for name in ("model.safetensors", "average.safetensors"):
         one, two = load_file(other / name), load_file(last / name)
@@ -136,7 +95,7 @@ def test_two_workers_stop_together_and_one_goes_on(config, start, tmp_path):
         assert state_of(other)[key] == state_of(last)[key]
     assert first_validation(last.parent.parent) == pytest.approx(first_validation(alone), rel=1e-4)
 
-    assert train_alone(config, f"training.max_updates={update + 1}") == 0
+    assert train_alone(f"training.max_updates={update + 1}") == 0
     assert state_of(checkpoints(config)[-1])["update"] == update + 1
 
 
