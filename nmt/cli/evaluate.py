@@ -66,6 +66,7 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     tokenization: Tokenization = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case; the signatures say so.")] = False,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,
@@ -95,7 +96,12 @@ def run(
         )
         if reference is None:
             raise usage_error("--hypotheses needs a --reference to compare with")
-        _score_files(hypotheses, reference, tokenization=tokenization or DEFAULT_TOKENIZATION, as_json=as_json)
+        from nmt.recipes.evaluate import evaluate_hypotheses
+
+        evaluation = evaluate_hypotheses(
+            hypotheses, reference, tokenization=tokenization or DEFAULT_TOKENIZATION, lowercase=lowercase
+        )
+        _show(evaluation, {"hypotheses": str(hypotheses), "reference": [str(reference)]}, as_json=as_json)
         return
     if directory is None:
         raise usage_error("give a model directory, or --hypotheses and --reference")
@@ -111,6 +117,7 @@ def run(
         checkpoint=checkpoint,
         weights=None if weights is None else weights.value,
         tokenization=tokenization,
+        lowercase=lowercase,
         threads=threads,
     )
     _show(result.evaluation, _facts(directory, result), as_json=as_json)
@@ -126,6 +133,7 @@ def _score_model(
     checkpoint: str | None,
     weights: str | None,
     tokenization: str | None,
+    lowercase: bool,
     threads: int | None,
 ) -> ModelEvaluation:
     """Translate and score a test set; whatever can be refused is refused before the model is opened."""
@@ -152,6 +160,7 @@ def _score_model(
             weights=weights,
             overrides=overrides,
             tokenization=tokenization,
+            lowercase=lowercase,
             progress=counter.add,
         )
         if write is not None:
@@ -163,13 +172,6 @@ def _refuse_model_options(options: Mapping[str, object]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise usage_error(f"--hypotheses scores finished translations, without a model: leave out {', '.join(given)}")
-
-
-def _score_files(hypotheses: Path, reference: Path, *, tokenization: str, as_json: bool) -> None:
-    from nmt.recipes.evaluate import evaluate_hypotheses
-
-    evaluation = evaluate_hypotheses(hypotheses, reference, tokenization=tokenization)
-    _show(evaluation, {"hypotheses": str(hypotheses), "reference": [str(reference)]}, as_json=as_json)
 
 
 def _facts(directory: Path, result: ModelEvaluation) -> dict[str, Any]:

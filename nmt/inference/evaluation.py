@@ -28,8 +28,8 @@ class Score(NamedTuple):
 class Evaluation(NamedTuple):
     """What a corpus of hypotheses is worth.
 
-    bleu: cased BLEU on detokenised text.
-    chrf2: character F-score that weighs recall twice.
+    bleu: BLEU on detokenised text, cased unless case is ignored.
+    chrf2: character F-score that weighs recall twice, likewise.
     num_lines: sentences compared.
     """
 
@@ -39,7 +39,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_lines(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    tokenization: str = DEFAULT_TOKENIZATION,
+    lowercase: bool = False,
 ) -> Evaluation:
     """Score hypotheses against one reference each.
 
@@ -47,18 +51,25 @@ def evaluate_lines(
         hypotheses: detokenised translations.
         references: as many detokenised references.
         tokenization: how BLEU cuts text, a name that sacreBLEU knows.
+        lowercase: whether case is ignored.
 
     Raises:
         ConfigError: the tokenisation cannot be used.
         DataError: the numbers differ, or there is nothing to score.
     """
     return Evaluation(
-        bleu(hypotheses, references, tokenization=tokenization), chrf2(hypotheses, references), len(hypotheses)
+        bleu(hypotheses, references, tokenization=tokenization, lowercase=lowercase),
+        _score(CHRF(lowercase=lowercase), hypotheses, references, name="chrF2"),
+        len(hypotheses),
     )
 
 
 def evaluate_files(
-    hypotheses: PathLike, references: PathLike, *, tokenization: str = DEFAULT_TOKENIZATION
+    hypotheses: PathLike,
+    references: PathLike,
+    *,
+    tokenization: str = DEFAULT_TOKENIZATION,
+    lowercase: bool = False,
 ) -> Evaluation:
     """Score a file of hypotheses against a file of references, line by line; gzip where a name ends in `.gz`.
 
@@ -67,16 +78,22 @@ def evaluate_files(
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
     hypothesis_lines, reference_lines = read_both(hypotheses, references)
-    return evaluate_lines(hypothesis_lines, reference_lines, tokenization=tokenization)
+    return evaluate_lines(hypothesis_lines, reference_lines, tokenization=tokenization, lowercase=lowercase)
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenization: str = DEFAULT_TOKENIZATION) -> Score:
-    """Compute corpus BLEU, cased, of detokenised text; see `evaluate_lines`."""
-    return _score(bleu_metric(tokenization), hypotheses, references, name="BLEU")
+def bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    tokenization: str = DEFAULT_TOKENIZATION,
+    lowercase: bool = False,
+) -> Score:
+    """Compute corpus BLEU of detokenised text; see `evaluate_lines`."""
+    return _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, references, name="BLEU")
 
 
 @cache
-def bleu_metric(tokenization: str) -> BLEU:
+def bleu_metric(tokenization: str, *, lowercase: bool = False) -> BLEU:
     """Build the metric; to be called early, since what it needs may be missing.
 
     Raises:
@@ -86,7 +103,7 @@ def bleu_metric(tokenization: str) -> BLEU:
         raise ConfigError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")
     try:
         # `force` silences a remark on text that looks tokenised: with a whitespace tokenizer it is meant to.
-        return BLEU(tokenize=tokenization, force=True)
+        return BLEU(tokenize=tokenization, lowercase=lowercase, force=True)
     except (ImportError, RuntimeError, OSError) as error:
         if tokenization in INSTALLATIONS:
             remedy = f"needs a package that is missing or does not work: {INSTALLATIONS[tokenization]}"
@@ -94,11 +111,6 @@ def bleu_metric(tokenization: str) -> BLEU:
             reason = " ".join(str(error).split())
             remedy = f"needs a model that sacreBLEU could not download or read ({reason}): choose another, say char"
         raise ConfigError(f"the tokenisation {tokenization} of BLEU {remedy}") from error
-
-
-def chrf2(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Compute corpus chrF2 of detokenised text; see `evaluate_lines`."""
-    return _score(CHRF(), hypotheses, references, name="chrF2")
 
 
 def read_both(first: PathLike, second: PathLike) -> tuple[list[str], list[str]]:

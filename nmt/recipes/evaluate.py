@@ -55,6 +55,7 @@ def evaluate(
     weights: str | None = None,
     overrides: Sequence[str] = (),
     tokenization: str | None = None,
+    lowercase: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ModelEvaluation:
     """Translate a test set and score the translations; every line counts.
@@ -66,6 +67,7 @@ def evaluate(
         weights: `ema` or `raw`; the moving average where it was kept unless given.
         overrides: settings of the form "search.beam_size=4".
         tokenization: how BLEU cuts text; what suits the target language unless given.
+        lowercase: whether the scores ignore case.
         progress: is told of every batch how many lines it held.
 
     Raises:
@@ -83,7 +85,7 @@ def evaluate(
     search = opened.config.search
     hypotheses = Translator(opened.model, opened.text, search).translate(test_set.source_lines, progress=progress)
     return ModelEvaluation(
-        evaluate_lines(hypotheses, test_set.reference_lines, tokenization=tokenization),
+        evaluate_lines(hypotheses, test_set.reference_lines, tokenization=tokenization, lowercase=lowercase),
         hypotheses,
         checkpoint=opened.checkpoint,
         weights=opened.weights,
@@ -95,14 +97,18 @@ def evaluate(
 
 
 def evaluate_hypotheses(
-    hypotheses: PathLike, reference: PathLike, *, tokenization: str = DEFAULT_TOKENIZATION
+    hypotheses: PathLike,
+    reference: PathLike,
+    *,
+    tokenization: str = DEFAULT_TOKENIZATION,
+    lowercase: bool = False,
 ) -> Evaluation:
     """Score a file of translations against a file of references; no model, no TensorFlow.
 
     Raises:
         DataError: a file cannot be read, or they differ in their number of lines.
     """
-    return evaluate_files(hypotheses, reference, tokenization=tokenization)
+    return evaluate_files(hypotheses, reference, tokenization=tokenization, lowercase=lowercase)
 
 
 def read_test_set(

@@ -75,6 +75,9 @@ def test_evaluate_scores_the_configured_test_set(run_nmt, trained_run, tmp_path)
     again = run_nmt("evaluate", "--hypotheses", output, "--reference", trained_run.reference, "--json")
     assert json.loads(again.out)["chrf2"] == result["chrf2"]
     assert json.loads(again.out)["bleu"] == result["bleu"]
+    for arguments in ([trained_run.directory], ["--hypotheses", output, "--reference", trained_run.reference]):
+        outcome = run_nmt("evaluate", *arguments, "--lowercase")
+        assert [line.count("case:lc") for line in outcome.lines] == [1, 1]
 
 
 def test_evaluate_scores_given_files(run_nmt, trained_run, tmp_path):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from nmt.errors import ConfigError, DataError
-from nmt.inference.evaluation import bleu, bleu_metric, chrf2, evaluate_files, evaluate_lines
+from nmt.inference.evaluation import bleu, bleu_metric, evaluate_files, evaluate_lines
 
 REFERENCES = ["the cat sat on the mat", "a dog barks"]
 
@@ -30,8 +30,22 @@ def test_scores_are_cased_and_say_how_they_were_computed():
     assert "case:mixed" in bleu(REFERENCES, REFERENCES).signature
     assert "tok:13a" in bleu(REFERENCES, REFERENCES).signature
     assert "tok:char" in bleu(REFERENCES, REFERENCES, tokenization="char").signature
-    assert chrf2(REFERENCES, REFERENCES).name == "chrF2"
-    assert "nw:0" in chrf2(REFERENCES, REFERENCES).signature
+    chrf2 = evaluate_lines(REFERENCES, REFERENCES).chrf2
+    assert chrf2.name == "chrF2"
+    assert "case:mixed" in chrf2.signature
+    assert "nw:0" in chrf2.signature
+
+
+def test_case_is_ignored_where_that_is_asked_for(tmp_path):
+    capitals = [line.upper() for line in REFERENCES]
+    both = [tmp_path / name for name in ("out.en", "ref.en")]
+    for path, lines in zip(both, (capitals, REFERENCES), strict=True):
+        path.write_text("".join(f"{line}\n" for line in lines))
+    assert evaluate_lines(capitals, REFERENCES).bleu.score < 1
+    for evaluation in (evaluate_lines(capitals, REFERENCES, lowercase=True), evaluate_files(*both, lowercase=True)):
+        for score in evaluation[:2]:
+            assert score.score == pytest.approx(100)
+            assert "case:lc" in score.signature
 
 
 def test_files_are_scored_line_by_line(tmp_path):
@@ -49,7 +63,7 @@ def test_different_numbers_of_lines_are_refused_by_name(tmp_path):
     references.write_text("a\nb\n")
     with pytest.raises(DataError, match=r"same number of lines, got 3 in .*out\.en and 2 in .*ref\.en"):
         evaluate_files(hypotheses, references)
-    for score in (evaluate_lines, bleu, chrf2):
+    for score in (evaluate_lines, bleu):
         with pytest.raises(DataError, match="got 1 in the hypotheses and 2 in the references"):
             score(["a"], ["a", "b"])
 
