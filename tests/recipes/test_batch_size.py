@@ -245,9 +245,9 @@ def test_auto_is_written_as_a_number_and_kept_where_a_run_goes_on(untrained_conf
     assert train(config).update == 1
     directory = untrained_config.parent / "run"
     assert load([directory / "config.yaml"]).training.batch_tokens == 512
-    assert "memory: batches of 512 tokens need about 1.3 GiB of 1.5 GiB (the test's)" in (
-        directory / "train.log"
-    ).read_text(encoding="utf-8")
+    log = (directory / "train.log").read_text(encoding="utf-8")
+    (need,) = re.findall(r"memory: batches of 512 tokens need about (\d\.\d) GiB of 1\.5 GiB \(the test's\)", log)
+    assert 1.0 < float(need) <= 1.5
 
     machine(64 * GIB)
     on_another_machine = config.training.model_copy(update={"max_updates": 2})
