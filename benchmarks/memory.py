@@ -68,7 +68,8 @@ def measure(arguments: argparse.Namespace) -> None:
     """Build a model, make some updates, and print what memory that took as one line of JSON."""
     from nmt.backend import session
 
-    session.start()
+    (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
+    session.start(a_core_each=session.parts_pay(batch_tokens))
     import numpy as np
 
     from nmt.config import load
@@ -79,7 +80,6 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.recipes.train import assemble_updater
     from nmt.training.memory_need import BatchShape
 
-    (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
     config = settle_precision(load([arguments.config], arguments.overrides))
     before = memory("VmRSS")
     model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())

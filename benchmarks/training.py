@@ -31,11 +31,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments = parse()
-    session.start(threads=arguments.threads)
+    from nmt.config import load
+
+    config = load(arguments.config, arguments.overrides)
+    tokens, threads = config.training.settled_batch_tokens, arguments.threads
+    session.start(threads=threads, a_core_each=session.parts_pay(tokens, threads=threads))
     from flops import forward_flops
     from machine import matrix_peak
 
-    from nmt.config import load
     from nmt.data import BatchStream, Prefetcher, open_store
     from nmt.data.subword_sampling import segmentations_of
     from nmt.inference.opening import vocabularies_of
@@ -45,7 +48,8 @@ def main() -> None:
     from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
 
-    config = settle_precision(load(arguments.config, arguments.overrides))
+    config = settle_precision(config)
+    parts = session.batch_parts()
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     updater, schedule = assemble_updater(config, model), assemble_schedule(config)
@@ -66,7 +70,7 @@ def main() -> None:
                 updater.update([next(batches)], schedule.learning_rate(update))
             rounds = []
             for _ in range(3):
-                peaks = matrix_peak("float32"), matrix_peak("bfloat16")
+                peaks = matrix_peak("float32", side_by_side=parts), matrix_peak("bfloat16", side_by_side=parts)
                 rounds.append((measure(updater, schedule, batches, arguments.updates), peaks))
     report(config, flops, rounds)
 

@@ -17,6 +17,8 @@ from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
+_MOST_PARTS, _LEAST_PART_TOKENS = 8, 512
+
 
 def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
     """Import TensorFlow for a program; to be called before anything else imports it.
@@ -27,8 +29,8 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     Args:
         threads: processor cores that one operation, and operations side by side, may use; None is all of them.
         list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
-        a_core_each: whether an operation takes one core, and several work side by side. Searches are made of many small
-            operations and run side by side; large ones, as in training, are faster on all cores.
+        a_core_each: whether an operation takes one core, and several work side by side: searches of several batches, or
+            the gradients of parts of one.
 
     Raises:
         ConfigError: the environment asks Keras for another backend.
@@ -84,10 +86,35 @@ def searches_at_once() -> int:
 
     Workers that train together have more threads for operations than cores, since some only wait for other workers.
     """
+    return 1 if has_gpu() else _cores()
+
+
+def parts_pay(batch_tokens: int | None, *, threads: int | None = None) -> bool:
+    """Return whether a training is faster on parts of its batches, a core each, than on whole ones, one after another.
+
+    Each part brings gradients of all weights to be added up, so it has to be of some size. Measured on two cores; what
+    holds for more is an estimate.
+
+    Args:
+        batch_tokens: of a batch; None where it is yet to be chosen.
+        threads: processor cores to use; None is all of them.
+    """
+    cores = threads or available_processors()
+    return cores <= _MOST_PARTS and (batch_tokens is None or batch_tokens >= cores * _LEAST_PART_TOKENS)
+
+
+def batch_parts() -> int:
+    """Return into how many parts to cut a batch of a training: one a core where operations take a core each, else 1."""
     import tensorflow as tf
 
-    if has_gpu():
-        return 1
+    a_core_each = tf.config.threading.get_intra_op_parallelism_threads() == 1
+    return _cores() if a_core_each and not has_gpu() else 1
+
+
+def _cores() -> int:
+    """Return how many operations TensorFlow runs side by side, and not more than there are cores."""
+    import tensorflow as tf
+
     cores = available_processors()
     return min(tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
 

@@ -8,6 +8,7 @@ logits are at hand: the logits of a batch never exist, nor does their gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,72 +27,85 @@ _LEAST_PROBABILITY = 1e-37
 """What a probability that underflows counts as: the loss of one token ends at 85 nats; gradients are not cut."""
 
 
-def summed_cross_entropy(hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, differentiable by the first three.
+def summed_losses(
+    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, *, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, with label smoothing and without.
+
+    With label smoothing e the target distribution is (1 - e) one-hot + e / V (Szegedy et al. 2016, section 7).
+    Its cross-entropy is that of the one-hot plus e times (target logit - mean logit), and both of these are dot
+    products with the hidden vector, so that smoothing costs no further pass over the vocabulary.
 
     Args:
         hidden: (N, E).
         embeddings: (V, E).
         bias: (V,).
         targets: ids (N,).
+        label_smoothing: e, in [0, 1).
 
     Returns:
-        A scalar.
+        Two scalars: the loss with smoothing, differentiable by the first three, and without, a constant.
     """
     targets = tf.convert_to_tensor(targets)
 
     @tf.custom_gradient
-    def loss(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, ...]]]:
-        total, gradients = _loss_and_gradients(hidden, embeddings, bias, targets)
-        return total, lambda upstream: tuple(gradient * upstream for gradient in gradients)
+    def losses(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[..., Any]]:
+        sums, gradients = _losses_and_gradients(hidden, embeddings, bias, targets, label_smoothing)
+        return sums, lambda upstream, _: tuple(gradient * upstream for gradient in gradients)
 
-    return loss(tf.convert_to_tensor(hidden), tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias))
+    smoothed, plain = losses(*(tf.convert_to_tensor(tensor) for tensor in (hidden, embeddings, bias)))
+    return smoothed, tf.stop_gradient(plain)
 
 
-def _loss_and_gradients(
-    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Return the summed loss and its gradients by hidden, embeddings and bias."""
-    count, kind = tf.shape(hidden)[0], factor_type(embeddings)
+def _losses_and_gradients(
+    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Return the summed losses, and the gradients of the smoothed one by hidden, embeddings and bias.
+
+    The bias is one more column of the matrix, for which each row has a one: what adds it up or sums its gradient is
+    then part of a product that there is anyway.
+    """
+    count, size, kind = tf.shape(hidden)[0], hidden.shape[1], factor_type(embeddings)
     most = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS) // _STEP_ROWS * _STEP_ROWS
     blocks = tf.maximum((count + most - 1) // most, 1)
     steps = blocks * _STEP_ROWS
     rows = tf.maximum((count + steps - 1) // steps, 1) * _STEP_ROWS  # blocks of equal size, little more than is needed
+    hidden = tf.concat([hidden, tf.ones((count, 1), hidden.dtype)], axis=1)  # (N, E + 1)
+    embeddings = tf.concat([embeddings, bias[:, None]], axis=1)  # (V, E + 1)
     filling = blocks * rows - count
-    factors, matrix, shift = (tf.cast(tensor, kind) for tensor in (hidden, embeddings, bias))
-    factors, targets_of_rows = tf.pad(factors, [[0, filling], [0, 0]]), tf.pad(targets, [[0, filling]])
+    factors, matrix = tf.pad(tf.cast(hidden, kind), [[0, filling], [0, 0]]), tf.cast(embeddings, kind)
+    vectors, targets_of_rows = matrix[:, :size], tf.pad(targets, [[0, filling]])
 
     def turn(
-        block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor, by_bias: Tensor
-    ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor, Tensor]:
+        block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor
+    ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor]:
         start = block * rows
-        part, is_real = factors[start : start + rows], tf.range(start, start + rows) < count
-        probabilities = tf.nn.softmax(tf.nn.bias_add(tf.matmul(part, matrix, transpose_b=True), shift))
+        part = factors[start : start + rows]  # rows that fill up are 0, with 0 for the bias
+        probabilities = tf.nn.softmax(tf.matmul(part, matrix, transpose_b=True))
         right = tf.gather(probabilities, targets_of_rows[start : start + rows], axis=1, batch_dims=1)
-        right = tf.where(is_real, tf.cast(right, hidden.dtype), 1.0)
-        products = (
-            tf.matmul(probabilities, matrix),
-            tf.matmul(probabilities, part, transpose_a=True),
-            tf.matmul(tf.cast(is_real, kind)[None, :], probabilities)[0],  # a sum, faster and in float32 inside
-        )
-        of_hidden, of_embeddings, of_bias = (tf.cast(product, hidden.dtype) for product in products)
+        right = tf.where(tf.range(start, start + rows) < count, tf.cast(right, hidden.dtype), 1.0)
+        of_hidden = tf.cast(tf.matmul(probabilities, vectors), hidden.dtype)
+        of_embeddings = tf.cast(tf.matmul(probabilities, part, transpose_a=True), hidden.dtype)
         return (
             block + 1,
             total - tf.reduce_sum(tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))),
             by_hidden.write(block, of_hidden),
             by_embeddings + of_embeddings,
-            by_bias + of_bias,
         )
 
-    array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, hidden.shape[1]], infer_shape=False)
-    start = (tf.constant(0), tf.zeros([], hidden.dtype), array, tf.zeros_like(embeddings), tf.zeros_like(bias))
-    _, total, by_hidden, by_embeddings, by_bias = tf.while_loop(
+    # The logits of the targets and the mean logits come off row by row, which spares passes over all probabilities.
+    spread = label_smoothing / embeddings.shape[0]
+    summed, of_targets = tf.reduce_sum(hidden, axis=0), tf.gather(embeddings, targets)  # (E + 1,), (N, E + 1)
+    means = tf.reduce_mean(embeddings, axis=0)  # (E + 1,)
+    array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, size], infer_shape=False)
+    start = (tf.constant(0), tf.zeros([], hidden.dtype), array, tf.zeros_like(embeddings) - spread * summed)
+    _, plain, by_hidden, by_embeddings = tf.while_loop(
         lambda block, *_: block < blocks, turn, start, parallel_iterations=1
     )
-    # So far the gradients are those of the log normalisers. The logits of the targets come off row by row, which
-    # spares a pass over all probabilities.
-    return total, (
-        by_hidden.concat()[:count] - tf.gather(embeddings, targets),
-        tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], hidden),
-        tf.tensor_scatter_nd_sub(by_bias, targets[:, None], tf.ones_like(hidden[:, 0])),
+    by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], (1.0 - label_smoothing) * hidden)
+    smoothed = plain + label_smoothing * (tf.reduce_sum(hidden * of_targets) - tf.reduce_sum(summed * means))
+    return (smoothed, plain), (
+        by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size] - label_smoothing * means[:size],
+        by_embeddings[:, :size],
+        by_embeddings[:, size],
     )

@@ -36,7 +36,12 @@ def run(
     from nmt.config import load
 
     config = load(list(configs), overrides or ())
-    session.start(threads=threads, list_devices=config.training.distribution != "multi_worker")
+    tokens = config.training.batch_tokens
+    session.start(
+        threads=threads,
+        list_devices=config.training.distribution != "multi_worker",
+        a_core_each=session.parts_pay(tokens if isinstance(tokens, int) else None, threads=threads),
+    )
 
     from nmt.cli.progress import LiveProgress
     from nmt.recipes.train import train

@@ -265,15 +265,17 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     with replicas.scope():
         optimizer = assemble_optimizer(training.optimizer)
         average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
+    xla = training.compile == "xla"
     return Updater(
         model,
         optimizer,
         label_smoothing=training.label_smoothing,
         clip_norm=training.optimizer.clip_norm,
         average=average,
-        xla=training.compile == "xla",
+        xla=xla,
         replicas=replicas,
         precision=training.precision,
+        parts=1 if xla else max(1, session.batch_parts() // len(replicas.own_numbers)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from keras import ops
 
 from nmt.backend.selection import select_rows
-from nmt.backend.vocabulary_loss import summed_cross_entropy
+from nmt.backend.vocabulary_loss import summed_losses
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import Tensor
 
@@ -30,30 +30,19 @@ def loss_sums(
 ) -> LossSums:
     """Compute the training loss of a batch, with dropout.
 
-    With label smoothing e the target distribution is (1 - e) one-hot + e / V (Szegedy et al. 2016, section 7).
-    Its cross-entropy is that of the one-hot plus e times (target logit - mean logit), and both of these are dot
-    products with the hidden vector, so that smoothing costs no further pass over the vocabulary.
-
     Args:
         model: what is trained.
         source_ids: (B, S).
         target_input_ids: (B, T), beginning with BOS.
         target_output_ids: (B, T), ending with EOS; padding does not count.
-        label_smoothing: e, in [0, 1).
+        label_smoothing: e, in [0, 1); see `summed_losses`.
     """
     hidden = model.hidden(source_ids, target_input_ids, training=True)  # (B, T, E)
     mask = token_mask(target_output_ids)
     hidden, targets = select_rows(hidden, mask), select_rows(target_output_ids, mask)  # (N, E), (N,)
-    embeddings = ops.convert_to_tensor(model.output_projection.embeddings)
-    bias = ops.convert_to_tensor(model.output_bias)
-    cross_entropy = summed_cross_entropy(hidden, embeddings, bias, targets)
-    tokens = ops.cast(ops.shape(targets)[0], "float32")
-    if label_smoothing == 0.0:
-        return LossSums(cross_entropy, cross_entropy, tokens)
-    target_logits = ops.sum(hidden * ops.take(embeddings, targets, axis=0)) + ops.sum(ops.take(bias, targets))
-    mean_logits = ops.sum(ops.sum(hidden, axis=0) * ops.mean(embeddings, axis=0)) + tokens * ops.mean(bias)
-    smoothed = cross_entropy + label_smoothing * (target_logits - mean_logits)
-    return LossSums(smoothed, cross_entropy, tokens)
+    embeddings = model.output_projection.embeddings
+    sums = summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
+    return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
 
 
 def plain_loss_sums(

@@ -15,6 +15,7 @@ from nmt.backend.kernels import sum_of_squares
 from nmt.backend.products import BFLOAT16, FLOAT32, products_in
 from nmt.backend.random import shared_masks
 from nmt.backend.replicas import OneReplica, Replicas
+from nmt.backend.selection import cut_rows
 from nmt.checkpoint.seeds import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq
@@ -58,6 +59,9 @@ class Updater:
         xla: whether to compile with XLA.
         replicas: the copies of the model that are trained together; one unless given.
         precision: of matrix products, `float32` or `bfloat16`; all else is float32.
+        parts: into how many parts each batch is cut whose gradients are computed side by side, a processor core each.
+            On a processor this is faster than all cores on one operation: each works on what lies in its own cache,
+            and none waits for the others at every operation.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Updater:
         xla: bool = False,
         replicas: Replicas | None = None,
         precision: str = FLOAT32,
+        parts: int = 1,
     ) -> None:
         if precision not in (FLOAT32, BFLOAT16):
             raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {precision}")
@@ -81,6 +86,7 @@ class Updater:
         self.average = average
         self.replicas = replicas or OneReplica()
         self.precision = precision
+        self.parts = parts
         self.xla = xla
         self._loss_sums = plain_loss_sums if xla else loss_sums
         self._variables = list(model.trainable_variables)
@@ -140,8 +146,10 @@ class Updater:
         """Return the sums of a batch and the gradients of its summed loss."""
 
         def summed_loss() -> tuple[Tensor, LossSums]:
-            sums = self._loss_sums(self.model, *batch, label_smoothing=self.label_smoothing)
-            return sums.smoothed, sums
+            parts = zip(*(cut_rows(ids, self.parts) for ids in batch), strict=True)
+            sums = [self._loss_sums(self.model, *part, label_smoothing=self.label_smoothing) for part in parts]
+            total = LossSums(*(sum(column) for column in zip(*sums, strict=True)))
+            return total.smoothed, total
 
         with products_in(self.precision), self._masks(batch):
             _, sums, gradients = value_and_gradients(summed_loss, self._variables)

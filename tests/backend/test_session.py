@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt.backend import session
 from nmt.backend.processors import available_processors
 from nmt.errors import ConfigError
 
@@ -42,6 +43,22 @@ def test_there_are_no_more_searches_than_cores():
         "tf.config.threading.set_inter_op_parallelism_threads(1000); print(session.searches_at_once())"
     )
     assert (done.stdout, done.stderr, done.returncode) == (f"{available_processors()}\n", "", 0)
+
+
+@pytest.mark.parametrize(("a_core_each", "parts"), [(True, available_processors()), (False, 1)])
+def test_a_batch_is_cut_where_operations_take_a_core_each(a_core_each, parts):
+    done = run_python(
+        f"from nmt.backend import session; session.start(a_core_each={a_core_each}); print(session.batch_parts())"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (f"{parts}\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "threads", "pays"),
+    [(1024, 2, True), (1023, 2, False), (None, 8, True), (None, 9, False), (4096, 8, True), (4095, 8, False)],
+)
+def test_parts_have_to_be_of_some_size(batch_tokens, threads, pays):
+    assert session.parts_pay(batch_tokens, threads=threads) is pays
 
 
 def test_the_garbage_collector_passes_tensorflow_by_and_works_on():

@@ -22,24 +22,38 @@ def targets():
     return np.array([4, 10, 4, 1, 0, 4, 9], dtype="int32")
 
 
-def plain(hidden, embeddings, bias, targets):
-    """The same in `keras.ops`, with all logits at once."""
+def plain(hidden, embeddings, bias, targets, *, label_smoothing):
+    """The same in `keras.ops`, with all logits at once, from the distribution that is smoothed."""
     logits = ops.matmul(hidden, ops.transpose(embeddings)) + bias
-    return ops.sum(ops.sparse_categorical_crossentropy(targets, logits, from_logits=True))
+    right = ops.one_hot(targets, VOCABULARY_SIZE)
+    smoothed = (1 - label_smoothing) * right + label_smoothing / VOCABULARY_SIZE
+    losses = [ops.sum(ops.categorical_crossentropy(each, logits, from_logits=True)) for each in (smoothed, right)]
+    return losses[0], losses[1]
 
 
+def losses(variables, targets):
+    return vocabulary_loss.summed_losses(*variables, targets, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
 @pytest.mark.parametrize(("block_rows", "step"), [(2, 1), (3, 1), (3, 2), (7, 3), (7, 7), (64, 32)])
-def test_blocks_give_the_loss_and_gradients_of_the_plain_form(variables, targets, monkeypatch, block_rows, step):
+def test_blocks_give_the_losses_and_gradients_of_the_plain_form(
+    variables, targets, monkeypatch, block_rows, step, label_smoothing
+):
     monkeypatch.setattr(vocabulary_loss, "BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
     monkeypatch.setattr(vocabulary_loss, "LEAST_ROWS", step)
     monkeypatch.setattr(vocabulary_loss, "_STEP_ROWS", step)
 
-    def loss(function):
-        return value_and_gradients(lambda: (function(*variables, targets) * 1.5, ()), variables)
+    def losses(function):
+        def scaled():
+            smoothed, cross_entropy = function(*variables, targets, label_smoothing=label_smoothing)
+            return smoothed * 1.5, cross_entropy
 
-    value, _, gradients = compile_function(lambda: loss(vocabulary_loss.summed_cross_entropy), [])()
-    expected, _, expected_gradients = loss(plain)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
+        return value_and_gradients(scaled, variables)
+
+    *values, gradients = compile_function(lambda: losses(vocabulary_loss.summed_losses), [])()
+    *expected, expected_gradients = losses(plain)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
@@ -50,7 +64,7 @@ def test_no_rows_cost_nothing(variables):
     targets = np.zeros(0, "int32")
 
     def loss():
-        return value_and_gradients(lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables)
+        return value_and_gradients(lambda: losses(variables, targets), variables)
 
     value, _, gradients = compile_function(loss, [])()
     assert value == 0.0
@@ -59,13 +73,12 @@ def test_no_rows_cost_nothing(variables):
 
 
 def test_gradient_by_finite_differences(variables, targets):
-    _, _, gradients = value_and_gradients(
-        lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables
-    )
+    _, _, gradients = value_and_gradients(lambda: losses(variables, targets), variables)
 
     def loss(arrays):
         logits = arrays[0] @ arrays[1].T + arrays[2]
-        return sum(np.log(np.exp(row).sum()) - row[target] for row, target in zip(logits, targets, strict=True))
+        rows = zip(logits, targets, strict=True)
+        return sum(np.log(np.exp(row).sum()) - 0.9 * row[target] - 0.1 * row.mean() for row, target in rows)
 
     arrays = [np.array(variable, dtype="float64") for variable in variables]
     for which, index in ((0, (2, 1)), (1, (4, 2)), (1, (3, 0)), (2, (4,))):
@@ -85,7 +98,7 @@ def test_rounded_factors_give_nearly_the_same(rows):
     targets = generator.integers(0, VOCABULARY_SIZE, rows).astype("int32")
 
     def loss():
-        return value_and_gradients(lambda: (vocabulary_loss.summed_cross_entropy(*variables, targets), ()), variables)
+        return value_and_gradients(lambda: losses(variables, targets), variables)
 
     exact, _, exact_gradients = loss()
     with products_in("bfloat16"):

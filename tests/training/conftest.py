@@ -38,8 +38,9 @@ def settings(request):
 
 @pytest.fixture
 def build():
-    def build(settings=TRANSFORMER, tie_embeddings="all", seed=3):
-        return build_model(Vocabularies(11, 11, shared=True), seed=seed, tie_embeddings=tie_embeddings, **settings)
+    def build(settings=TRANSFORMER, tie_embeddings="all", seed=3, **changes):
+        sizes, settings = Vocabularies(11, 11, shared=True), {**settings, **changes}
+        return build_model(sizes, seed=seed, tie_embeddings=tie_embeddings, **settings)
 
     return build
 

@@ -107,6 +107,57 @@ def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, ma
         np.testing.assert_allclose(cut_average[path], value, atol=2e-5, err_msg=path)
 
 
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("sentences", [1, 2, 5])
+@pytest.mark.usefixtures("eagerly")
+def test_parts_of_a_batch_equal_the_whole_batch(build, settings, make_batch, parts, sentences):
+    """Also where there are fewer sentences than parts, so that some parts are empty."""
+    batch = make_batch((3, 5, 4, 2, 6)[:sentences], (4, 6, 2, 3, 5)[:sentences])
+    results = []
+    for number in (1, parts):
+        model = build(settings)
+        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, parts=number)
+        results.append(([updater.update([batch], 0.01) for _ in range(2)], weights_of(model)))
+    (whole, whole_weights), (cut, cut_weights) = results
+    for one, other in zip(whole, cut, strict=True):
+        assert one.applied
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    for path, value in whole_weights.items():
+        np.testing.assert_allclose(cut_weights[path], value, atol=2e-5, err_msg=path)
+
+
+def test_parts_side_by_side_give_the_same_bits_each_time(build, make_batch):
+    batch, results = make_batch((3, 5, 4), (4, 6, 2)), []
+    for _ in range(2):
+        model = build(dropout=0.3)
+        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, parts=2)
+        results.append(([updater.update([batch], 0.01) for _ in range(3)], weights_of(model)))
+    (first, first_weights), (second, second_weights) = results
+    assert first == second
+    for path, value in first_weights.items():
+        np.testing.assert_array_equal(second_weights[path], value)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.usefixtures("eagerly")
+def test_each_part_has_dropout_of_its_own(build, settings, make_batch, dropout):
+    batch, losses = Batch(*(np.repeat(ids, 2, axis=0) for ids in make_batch((5,), (6,)))), []
+    updater = Updater(
+        build(settings, dropout=dropout), keras.optimizers.Adam(), label_smoothing=0.0, clip_norm=None, parts=2
+    )
+    plain = updater._loss_sums
+
+    def noted(*arguments, **options):
+        sums = plain(*arguments, **options)
+        losses.append(float(sums.smoothed))
+        return sums
+
+    updater._loss_sums = noted
+    updater.update([batch], 0.01)
+    first, second = losses
+    assert (first == pytest.approx(second)) == (dropout == 0.0)
+
+
 def test_a_loss_that_is_no_number_changes_nothing(build, make_batch):
     model, batch = build(), make_batch((3, 5), (4, 6))
     updater = Updater(
