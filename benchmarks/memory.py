@@ -95,6 +95,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
     """Return what the step was expected to need at most, in MiB."""
+    from nmt.recipes.assembly import batch_parts
     from nmt.recipes.batch_size import slots_of
     from nmt.training.memory_need import memory_need, model_footprint
 
@@ -107,6 +108,7 @@ def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
         validation_tokens=None,
         precision=config.training.precision,
         all_logits=config.training.compile == "xla",
+        parts=batch_parts(config, replicas=1),
     )
     return need.total / MEBIBYTE
 

@@ -15,6 +15,7 @@ from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Vocabularies
+from nmt.recipes.assembly import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
 
@@ -222,6 +223,7 @@ def _need_of(
         all_logits=training.compile == "xla",
         precision="bfloat16" if training.precision == "bfloat16" else "float32",
         replicas=replicas,
+        parts=batch_parts(config, replicas=replicas),
     )
 
 

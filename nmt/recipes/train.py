@@ -25,7 +25,7 @@ from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
+from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule, batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
@@ -265,17 +265,16 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     with replicas.scope():
         optimizer = assemble_optimizer(training.optimizer)
         average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
-    xla = training.compile == "xla"
     return Updater(
         model,
         optimizer,
         label_smoothing=training.label_smoothing,
         clip_norm=training.optimizer.clip_norm,
         average=average,
-        xla=xla,
+        xla=training.compile == "xla",
         replicas=replicas,
         precision=training.precision,
-        parts=1 if xla else max(1, session.batch_parts() // len(replicas.own_numbers)),
+        parts=batch_parts(config, replicas=len(replicas.own_numbers)),
     )
 
 

@@ -53,6 +53,9 @@ OUTPUT_COPIES = 6
 """Matrices of the size of the output projection, beside its gradient: the parts of that gradient while it is summed up
 in the loss, and those of the lookups where it is tied."""
 
+PART_OUTPUT_COPIES = 4
+"""The same for each further part of a batch that is computed side by side, which has a gradient of its own too."""
+
 LOGIT_COPIES = 3
 """Logits, probabilities, and what of their gradient or their products is held at once."""
 
@@ -152,6 +155,7 @@ def memory_need(
     all_logits: bool = False,
     precision: str = "float32",
     replicas: int = 1,
+    parts: int = 1,
 ) -> MemoryNeed:
     """Estimate the most memory that a training takes.
 
@@ -166,12 +170,15 @@ def memory_need(
         all_logits: whether the loss holds all logits of a batch too, as it does with XLA.
         precision: of the matrix products, `float32` or `bfloat16`.
         replicas: copies of the model that this process trains, each with a batch of its own.
+        parts: of a batch, whose gradients are computed side by side.
     """
     shapes, alone = list(shapes), validation_tokens is None
     state = 1 + slots + averaged
-    copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES
+    more = parts - 1
+    copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES + more
     block = max(BLOCK_BYTES / FLOAT_BYTES, LEAST_ROWS * footprint.vocabulary_size)
-    weights = footprint.parameters * copies + footprint.output_matrix * OUTPUT_COPIES + LOSS_BLOCK_COPIES * block
+    matrices = footprint.output_matrix * (OUTPUT_COPIES + more * PART_OUTPUT_COPIES)
+    weights = footprint.parameters * copies + matrices + LOSS_BLOCK_COPIES * block * parts
     logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
     batch = max(_kept(footprint, shape, KEPT_BYTES[footprint.type][precision]) for shape in shapes)
     if all_logits:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.data.batch_plan import plan_epoch
 from nmt.models.builder import build_model
 from nmt.models.contract import TIED_ROLES, Vocabularies
@@ -46,7 +47,8 @@ MODELS = pytest.mark.parametrize("settings", [TRANSFORMER, RNN], ids=["transform
 MEASURE = """
 import json, sys
 from nmt.backend import session
-session.start()
+settings, size, shapes, precision, parts = json.loads(sys.argv[1])
+session.start(threads=parts, a_core_each=parts > 1)
 import numpy as np
 from nmt.data import Batch
 from nmt.models.builder import build_model
@@ -55,11 +57,11 @@ from nmt.training.average import MovingAverage
 from nmt.training.optimizers import build_adam
 from nmt.training.update import Updater
 
-settings, size, shapes, precision = json.loads(sys.argv[1])
 model = build_model(Vocabularies(size, size, shared=True), seed=1, **settings)
 optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
 average = MovingAverage(model, 0.9)
-updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=average, precision=precision)
+updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=average, precision=precision,
+    parts=parts)
 for sentences, source, target in shapes:
     ids = [np.full((sentences, length), 7, "int32") for length in (source, target, target)]
     updater.update([Batch(*ids)], 1e-3)
@@ -71,14 +73,14 @@ SIZE = 3000
 
 
 @pytest.mark.parametrize(
-    ("settings", "precision"),
-    [(TRANSFORMER, "float32"), (TRANSFORMER, "bfloat16"), (RNN, "float32")],
+    ("settings", "precision", "parts"),
+    [(TRANSFORMER, "float32", 1), (TRANSFORMER, "bfloat16", 2), (RNN, "float32", 2)],
     ids=["transformer", "transformer-bfloat16", "rnn"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_training_step_takes_what_was_expected_or_less(settings, precision):
+def test_a_training_step_takes_what_was_expected_or_less(settings, precision, parts):
     shapes = [BatchShape(45, 30, 32), BatchShape(130, 50, 60)]  # both fill a block of the vocabulary's loss
-    argument = json.dumps([settings, SIZE, shapes, precision])
+    argument = json.dumps([settings, SIZE, shapes, precision, parts])
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, argument], check=True, capture_output=True, text=True, cwd=ROOT
     )
@@ -86,7 +88,8 @@ def test_a_training_step_takes_what_was_expected_or_less(settings, precision):
     assert len(peaks) == len(shapes)
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
     needs = [
-        memory_need(footprint, [shape], **{**ALONE, "averaged": True, "precision": precision}).total for shape in shapes
+        memory_need(footprint, [shape], **{**ALONE, "averaged": True}, precision=precision, parts=parts).total
+        for shape in shapes
     ]
     ratios = [need / peak for need, peak in zip(needs, peaks, strict=True)]
     assert all(1.0 <= ratio <= 1.25 for ratio in ratios), ratios
@@ -129,6 +132,8 @@ def test_every_part_of_a_training_adds_to_the_need(settings):
     assert weights(slots=0) + 2 * one == weights()
     assert weights(averaged=True) == weights() + one
     assert weights(accumulated=True) == weights() + one
+    matrix, block = 4 * footprint.output_matrix, BLOCK_BYTES
+    assert weights(parts=3) == weights() + 2 * (one + 4 * matrix + 3 * block)
     assert weights(validation_tokens=1) == weights() + 3 * one, "checkpoints are saved from a copy of weights and slots"
 
 
