@@ -1,10 +1,10 @@
-"""Selecting rows by a mask or by bounds that are tensors, which has no fixed shape and so no `keras.ops` form."""
+"""Selecting rows by a mask or by their number, which has no fixed shape and so no `keras.ops` form."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from nmt.types import Tensor
+from nmt.types import PAD_ID, Tensor
 
 
 def select_rows(values: Tensor, mask: Tensor) -> Tensor:
@@ -12,7 +12,10 @@ def select_rows(values: Tensor, mask: Tensor) -> Tensor:
     return tf.boolean_mask(values, mask)
 
 
-def cut_rows(values: Tensor, parts: int) -> list[Tensor]:
-    """Cut values (B, ...) into parts of nearly equal numbers of rows, in order; some have none where B < parts."""
-    count = tf.shape(values)[0]
-    return [values[part * count // parts : (part + 1) * count // parts] for part in range(parts)]
+def cut_rows(ids: Tensor, parts: int) -> list[Tensor]:
+    """Cut ids (B, T) into parts of equal numbers of rows, in order; the last ones are filled up with rows of padding.
+
+    Parts of one size need one set of compiled kernels, and batches of B and of B + 1 rows may share it.
+    """
+    missing = -tf.shape(ids)[0] % parts
+    return tf.split(tf.pad(ids, [[0, missing], [0, 0]], constant_values=PAD_ID), parts)

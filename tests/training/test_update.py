@@ -111,7 +111,7 @@ def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, ma
 @pytest.mark.parametrize("sentences", [1, 2, 5])
 @pytest.mark.usefixtures("eagerly")
 def test_parts_of_a_batch_equal_the_whole_batch(build, settings, make_batch, parts, sentences):
-    """Also where there are fewer sentences than parts, so that some parts are empty."""
+    """Also where there are fewer sentences than parts, so that some parts have nothing but padding."""
     batch = make_batch((3, 5, 4, 2, 6)[:sentences], (4, 6, 2, 3, 5)[:sentences])
     results = []
     for number in (1, parts):
