@@ -128,10 +128,9 @@ def _lead(
             start = replace(start, facts=inherited_facts(directory))
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
-        config, remark = settle_batch_size(
-            config, vocabularies_of(start.text), store, resumed=resumed, replicas=len(replicas.own_numbers)
-        )
-        start = replace(start, remarks=(*start.remarks, remark, *_remarks(config)))
+        sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
+        config, remark = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
+        start = replace(start, remarks=(*start.remarks, remark, *_remarks(config, replicas=count)))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -298,11 +297,14 @@ def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
             reporter.close()
 
 
-def _remarks(config: Config) -> Iterator[str]:
+def _remarks(config: Config, *, replicas: int) -> Iterator[str]:
     """Yield what the log says about settings whose effect is not seen elsewhere."""
     precision, alpha = config.training.precision, config.data.subword_sampling
+    parts = batch_parts(config, replicas=replicas)
     within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
     yield f"matrix products of the training step: {precision}{within}"
+    if parts > 1:
+        yield f"batches go through in {parts} parts side by side, a processor core each"
     if alpha is not None:
         yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 
