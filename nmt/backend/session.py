@@ -19,6 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _MOST_PARTS, _LEAST_PART_TOKENS = 8, 512
 
+_threads: int | None = None
+"""The cores that `start` was asked to use. Workers that train together have more threads, as some only wait."""
+
 
 def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
     """Import TensorFlow for a program; to be called before anything else imports it.
@@ -36,12 +39,14 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         ConfigError: the environment asks Keras for another backend.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
+    global _threads
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_kernels()
+    _threads = threads
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 
@@ -82,10 +87,7 @@ def give_a_core_each(threads: int) -> None:
 
 
 def searches_at_once() -> int:
-    """Return how many searches to run side by side: one a processor core; one where a GPU does the work.
-
-    Workers that train together have more threads for operations than cores, since some only wait for other workers.
-    """
+    """Return how many searches to run side by side: one a processor core; one where a GPU does the work."""
     return 1 if has_gpu() else _cores()
 
 
@@ -112,11 +114,11 @@ def batch_parts() -> int:
 
 
 def _cores() -> int:
-    """Return how many operations TensorFlow runs side by side, and not more than there are cores."""
+    """Return how many processor cores operations side by side may use: as many as were asked for, and are there."""
     import tensorflow as tf
 
     cores = available_processors()
-    return min(tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
+    return min(_threads or tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
 
 
 def grow_gpu_memory() -> None:

@@ -45,6 +45,15 @@ def test_there_are_no_more_searches_than_cores():
     assert (done.stdout, done.stderr, done.returncode) == (f"{available_processors()}\n", "", 0)
 
 
+def test_threads_that_wait_for_other_workers_are_no_cores():
+    done = run_python(
+        "from nmt.backend import session; session.start(threads=1, a_core_each=True, list_devices=False)\n"
+        "import tensorflow as tf; tf.config.threading.set_inter_op_parallelism_threads(8)\n"
+        "print(session.searches_at_once(), session.batch_parts())"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1 1\n", "", 0)
+
+
 @pytest.mark.parametrize(("a_core_each", "parts"), [(True, available_processors()), (False, 1)])
 def test_a_batch_is_cut_where_operations_take_a_core_each(a_core_each, parts):
     done = run_python(
