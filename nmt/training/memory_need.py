@@ -1,6 +1,6 @@
 """How much memory a training will need, from the sizes of the model and of its batches, before anything is built.
 
-Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` on a processor: 7 to 20 % above what was
+Pure arithmetic, calibrated on peaks measured with `benchmarks/memory.py` on a processor: 7 to 18 % above what was
 measured, since a run that is killed costs more than one that is told to take smaller batches. Whoever changes what a
 layer keeps for the backward pass changes its row in the tables below.
 """
