@@ -66,13 +66,14 @@ def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_toke
 
 def measure(arguments: argparse.Namespace) -> None:
     """Build a model, make some updates, and print what memory that took as one line of JSON."""
-    from nmt.backend import session
+    from nmt.config import load
+    from nmt.recipes.batch_parts import batch_parts, start_session
 
     (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
-    session.start(a_core_each=session.parts_pay(batch_tokens))
+    config = load([arguments.config], [*arguments.overrides, f"training.batch_tokens={batch_tokens}"])
+    start_session(config)
     import numpy as np
 
-    from nmt.config import load
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
@@ -80,22 +81,21 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.recipes.train import assemble_updater
     from nmt.training.memory_need import BatchShape
 
-    config = settle_precision(load([arguments.config], arguments.overrides))
+    config, parts = settle_precision(config), batch_parts(config, batch_tokens=batch_tokens)
     before = memory("VmRSS")
     model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
-    updater = assemble_updater(config, model)
+    updater = assemble_updater(config, model, parts=parts)
     shape = (batch_tokens // arguments.length, arguments.length)
     generator = np.random.default_rng(1)
     for _ in range(UPDATES):
         batch = Batch(*(generator.integers(4, size, shape).astype("int32") for _ in range(3)))
         updater.update([batch], 1e-4)
-    need = expected(config, model, BatchShape(*shape, shape[1]))
+    need = expected(config, model, BatchShape(*shape, shape[1]), parts=parts)
     print(json.dumps({"sentences": shape[0], "before": before, "peak": memory("VmHWM"), "need": need}))
 
 
-def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
+def expected(config: Config, model: Seq2Seq, shape: BatchShape, *, parts: int) -> float:
     """Return what the step was expected to need at most, in MiB."""
-    from nmt.recipes.assembly import batch_parts
     from nmt.recipes.batch_size import slots_of
     from nmt.training.memory_need import memory_need, model_footprint
 
@@ -108,7 +108,7 @@ def expected(config: Config, model: Seq2Seq, shape: BatchShape) -> float:
         validation_tokens=None,
         precision=config.training.precision,
         all_logits=config.training.compile == "xla",
-        parts=batch_parts(config, replicas=1),
+        parts=parts,
     )
     return need.total / MEBIBYTE
 

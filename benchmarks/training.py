@@ -14,8 +14,6 @@ from statistics import median
 
 import numpy as np
 
-from nmt.backend import session
-
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
@@ -32,10 +30,10 @@ def main() -> None:
     """Measure and print."""
     arguments = parse()
     from nmt.config import load
+    from nmt.recipes.batch_parts import batch_parts, start_session
 
     config = load(arguments.config, arguments.overrides)
-    tokens, threads = config.training.settled_batch_tokens, arguments.threads
-    session.start(threads=threads, a_core_each=session.parts_pay(tokens, threads=threads))
+    start_session(config, threads=arguments.threads)
     from flops import forward_flops
     from machine import matrix_peak
 
@@ -49,10 +47,10 @@ def main() -> None:
     from nmt.recipes.train import assemble_updater
 
     config = settle_precision(config)
-    parts = session.batch_parts()
+    parts = batch_parts(config, batch_tokens=config.training.settled_batch_tokens)
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
-    updater, schedule = assemble_updater(config, model), assemble_schedule(config)
+    updater, schedule = assemble_updater(config, model, parts=parts), assemble_schedule(config)
     flops = forward_flops(model)
     train = config.data.train
     with tempfile.TemporaryDirectory() as directory:

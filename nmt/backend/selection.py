@@ -13,9 +13,11 @@ def select_rows(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def cut_rows(ids: Tensor, parts: int) -> list[Tensor]:
-    """Cut ids (B, T) into parts of equal numbers of rows, in order; the last ones are filled up with rows of padding.
+    """Cut ids (B, T) into parts (ceil(B / parts), T), in order; the last ones are filled up with rows of padding.
 
     Parts of one size need one set of compiled kernels, and batches of B and of B + 1 rows may share it.
     """
+    if parts == 1:
+        return [ids]
     missing = -tf.shape(ids)[0] % parts
     return tf.split(tf.pad(ids, [[0, missing], [0, 0]], constant_values=PAD_ID), parts)

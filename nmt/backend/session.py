@@ -17,10 +17,8 @@ from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
-_MOST_PARTS, _LEAST_PART_TOKENS = 8, 512
-
-_threads: int | None = None
-"""The cores that `start` was asked to use. Workers that train together have more threads, as some only wait."""
+_cores_asked_for: int | None = None
+"""By `start`. Workers that train together have more threads than cores, since some only wait for other workers."""
 
 
 def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
@@ -30,29 +28,30 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     somebody else's program leaves all this to that program.
 
     Args:
-        threads: processor cores that one operation, and operations side by side, may use; None is all of them.
+        threads: processor cores that one operation, and operations side by side, may use; None is all of them. Threads
+            beyond the cores that are there serve operations that take all cores, and no others.
         list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
         a_core_each: whether an operation takes one core, and several work side by side: searches of several batches, or
-            the gradients of parts of one.
+            the gradients of parts of one. Not heeded where a GPU does the work.
 
     Raises:
         ConfigError: the environment asks Keras for another backend.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
-    global _threads
+    global _cores_asked_for
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_kernels()
-    _threads = threads
+    _cores_asked_for = threads
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 
         grow_gpu_memory()
-        if a_core_each:
-            give_a_core_each(threads or available_processors())
+        if a_core_each and not has_gpu():
+            give_a_core_each(min(threads or available_processors(), available_processors()))
         elif threads is not None:
             set_threads(threads)
         if list_devices:
@@ -91,26 +90,11 @@ def searches_at_once() -> int:
     return 1 if has_gpu() else _cores()
 
 
-def parts_pay(batch_tokens: int | None, *, threads: int | None = None) -> bool:
-    """Return whether a training is faster on parts of its batches, a core each, than on whole ones, one after another.
-
-    Each part brings gradients of all weights to be added up, so it has to be of some size. Measured on two cores; what
-    holds for more is an estimate.
-
-    Args:
-        batch_tokens: of a batch; None where it is yet to be chosen.
-        threads: processor cores to use; None is all of them.
-    """
-    cores = threads or available_processors()
-    return cores <= _MOST_PARTS and (batch_tokens is None or batch_tokens >= cores * _LEAST_PART_TOKENS)
-
-
-def batch_parts() -> int:
-    """Return into how many parts to cut a batch of a training: one a core where operations take a core each, else 1."""
+def has_a_core_each() -> bool:
+    """Return whether an operation takes one processor core, so that several have to work side by side to use more."""
     import tensorflow as tf
 
-    a_core_each = tf.config.threading.get_intra_op_parallelism_threads() == 1
-    return _cores() if a_core_each and not has_gpu() else 1
+    return not has_gpu() and tf.config.threading.get_intra_op_parallelism_threads() == 1
 
 
 def _cores() -> int:
@@ -118,7 +102,7 @@ def _cores() -> int:
     import tensorflow as tf
 
     cores = available_processors()
-    return min(_threads or tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
+    return min(_cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
 
 
 def grow_gpu_memory() -> None:

@@ -32,16 +32,11 @@ def run(
     Ctrl-C and SIGTERM save first. Everything is kept in the model directory of the config. `nmt check-config --explain`
     lists all settings, which are the keys of --set.
     """
-    from nmt.backend import session
     from nmt.config import load
+    from nmt.recipes.batch_parts import start_session
 
     config = load(list(configs), overrides or ())
-    tokens = config.training.batch_tokens
-    session.start(
-        threads=threads,
-        list_devices=config.training.distribution != "multi_worker",
-        a_core_each=session.parts_pay(tokens if isinstance(tokens, int) else None, threads=threads),
-    )
+    start_session(config, threads=threads)
 
     from nmt.cli.progress import LiveProgress
     from nmt.recipes.train import train

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,9 +13,6 @@ MAX_SOURCE_LENGTH = 2048
 
 BATCH_TOKENS = 16384
 """Padded source tokens of all batches that are translated side by side, so that long lines fit into memory."""
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, *, batch_size: int, at_once: int = 1) -> list[np.ndarray]:
@@ -42,28 +37,6 @@ def plan_batches(lengths: Sequence[int] | np.ndarray, *, batch_size: int, at_onc
         batches.append(order[start : start + size])
         start += size
     return batches
-
-
-def map_at_once(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, at_once: int
-) -> Iterator[Result]:
-    """Map a function over arguments, several side by side in threads, and yield the results in order.
-
-    An error is raised where its result would be. However this ends, what has not begun by then never does.
-
-    Args:
-        function: may be called from several threads.
-        arguments: what to call it with.
-        at_once: calls side by side; one needs no threads.
-    """
-    if at_once == 1 or len(arguments) < 2:
-        yield from map(function, arguments)
-        return
-    executor = ThreadPoolExecutor(at_once, thread_name_prefix="search")
-    try:
-        yield from executor.map(function, arguments)
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from nmt.backend.threads import map_at_once
 from nmt.config import SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
-from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, map_at_once, plan_batches
+from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, TextPair, Tokenizer
 
 _LOGGER = logging.getLogger(__name__)

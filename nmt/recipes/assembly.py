@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nmt.backend import session
 from nmt.config import (
     AdamSettings,
     AdamWSettings,
@@ -55,16 +54,6 @@ def assemble_schedule(config: Config) -> Schedule:
                 minimum=settings.minimum_learning_rate,
                 warmup_updates=settings.warmup_updates,
             )
-
-
-def batch_parts(config: Config, *, replicas: int) -> int:
-    """Return into how many parts to cut a batch whose gradients are computed side by side.
-
-    Args:
-        config: the run; XLA takes batches whole.
-        replicas: copies of the model in this process, which share its cores.
-    """
-    return 1 if config.training.compile == "xla" else max(1, session.batch_parts() // replicas)
 
 
 def assemble_limits(config: Config) -> Limits:

@@ -15,7 +15,7 @@ from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Vocabularies
-from nmt.recipes.assembly import batch_parts
+from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
 
@@ -57,10 +57,16 @@ class Room:
 
 
 class SettledBatchSize(NamedTuple):
-    """Settings with a number for `training.batch_tokens`, and what the log says about it."""
+    """How large the batches of a run are.
+
+    config: its settings, with a number for `training.batch_tokens`.
+    parts: into how many a batch is cut.
+    remarks: what the log says about it.
+    """
 
     config: Config
-    remark: str
+    parts: int
+    remarks: tuple[str, ...]
 
 
 def find_room() -> Room:
@@ -112,6 +118,8 @@ def settle_batch_size(
 ) -> SettledBatchSize:
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
+    A batch is cut into parts where there is memory for the gradients of each, and else stays whole.
+
     Args:
         config: the run.
         vocabularies: sizes of its vocabularies.
@@ -126,18 +134,26 @@ def settle_batch_size(
     room = room or find_room()
     lengths = int(store.source_lengths.max()), int(store.target_lengths.max())
 
-    def need_of(batch_tokens: int) -> MemoryNeed:
+    def need_of(batch_tokens: int, parts: int = 1) -> MemoryNeed:
         shapes = largest_shapes(batch_tokens, pairs=len(store), source_length=lengths[0], target_length=lengths[1])
         given = config.training.batch_tokens  # the size of an update that the advice keeps
         effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
         accumulated = effective > batch_tokens
-        return _need_of(config, vocabularies, shapes, accumulated=accumulated, replicas=replicas)
+        return _need_of(config, vocabularies, shapes, accumulated=accumulated, replicas=replicas, parts=parts)
+
+    def parts_of(batch_tokens: int) -> int:
+        return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
 
     if config.training.batch_tokens == "auto":
-        chosen = choose_batch_tokens(need_of, room, longest=max(lengths), most=_most(config, room))
+        chosen = choose_batch_tokens(
+            lambda size: need_of(size, parts_of(size)), room, longest=max(lengths), most=_most(config, room)
+        )
         config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
-    need = need_of(batch_tokens)
+    parts = parts_of(batch_tokens)
+    if not room.holds(need_of(batch_tokens, parts)):
+        parts = 1
+    need = need_of(batch_tokens, parts)
     if room.limit is not None and not room.holds(need):
         advice = _advice(config, need_of, room, longest=max(lengths), resumed=resumed)
         _refuse_or_warn(
@@ -147,7 +163,10 @@ def settle_batch_size(
         )
     there = "" if room.limit is None else f" of {_in_gib(room.limit.size)} ({room.limit.owner})"
     needed = _in_gib(room.bytes_needed(need))
-    return SettledBatchSize(config, f"memory: batches of {batch_tokens} tokens need about {needed}{there}")
+    remarks = [f"memory: batches of {batch_tokens} tokens need about {needed}{there}"]
+    if parts > 1:
+        remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
+    return SettledBatchSize(config, parts, tuple(remarks))
 
 
 def choose_batch_tokens(need_of: Callable[[int], MemoryNeed], room: Room, *, longest: int, most: int) -> int:
@@ -209,7 +228,13 @@ def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *,
 
 
 def _need_of(
-    config: Config, vocabularies: Vocabularies, shapes: list[BatchShape], *, accumulated: bool, replicas: int = 1
+    config: Config,
+    vocabularies: Vocabularies,
+    shapes: list[BatchShape],
+    *,
+    accumulated: bool,
+    replicas: int = 1,
+    parts: int = 1,
 ) -> MemoryNeed:
     training = config.training
     footprint = model_footprint(vocabularies, **config.model.model_dump())
@@ -219,11 +244,11 @@ def _need_of(
         slots=slots_of(training.optimizer),
         averaged=training.ema_decay is not None,
         accumulated=accumulated,
-        validation_tokens=VALIDATION_BATCH_TOKENS,
+        validation_tokens=VALIDATION_BATCH_TOKENS * parts,
         all_logits=training.compile == "xla",
         precision="bfloat16" if training.precision == "bfloat16" else "float32",
         replicas=replicas,
-        parts=batch_parts(config, replicas=replicas),
+        parts=parts,
     )
 
 

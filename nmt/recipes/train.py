@@ -25,7 +25,8 @@ from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule, batch_parts
+from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
+from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
@@ -129,8 +130,8 @@ def _lead(
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
-        config, remark = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
-        start = replace(start, remarks=(*start.remarks, remark, *_remarks(config, replicas=count)))
+        config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
+        start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -139,7 +140,7 @@ def _lead(
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
             invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)
-            return _train(config, start, store, checkpoints, replicas, reporters)
+            return _train(config, start, store, checkpoints, replicas, reporters, parts=parts)
 
 
 def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
@@ -152,7 +153,10 @@ def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> Tra
     check_same_corpus(store, data_hash=data_hash)
     determinism = session.deterministic() if config.training.deterministic else nullcontext()
     with determinism:
-        return _train(config, start, store, None, replicas, [])
+        parts = batch_parts(
+            config, batch_tokens=config.training.settled_batch_tokens, replicas=len(replicas.own_numbers)
+        )
+        return _train(config, start, store, None, replicas, [], parts=parts)
 
 
 def open_training_store(
@@ -205,6 +209,8 @@ def _train(
     checkpoints: CheckpointManager | None,
     replicas: Replicas,
     reporters: Sequence[Reporter],
+    *,
+    parts: int,
 ) -> TrainedModel:
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
     start = mirrored(start, config, replicas)
@@ -216,7 +222,7 @@ def _train(
         **start.facts,
     }
     _describe(start, store)
-    updater = assemble_updater(config, model, replicas)
+    updater = assemble_updater(config, model, replicas, parts=parts)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     micro_batches = batches_per_update(config, replicas)
     if replicas.count > 1:
@@ -244,7 +250,7 @@ def _train(
             batches,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
-            validate=validator(config, model, start.text) if replicas.is_chief else _left_to_the_chief,
+            validate=(validator(config, model, start.text, at_once=parts) if replicas.is_chief else _left_to_the_chief),
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
             micro_batches=micro_batches,
@@ -258,7 +264,7 @@ def _train(
     return TrainedModel(directory, result.update, result.reason, result.best_score)
 
 
-def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None) -> Updater:
+def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
     """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
     training, replicas = config.training, replicas or OneReplica()
     with replicas.scope():
@@ -273,7 +279,7 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
         xla=training.compile == "xla",
         replicas=replicas,
         precision=training.precision,
-        parts=batch_parts(config, replicas=len(replicas.own_numbers)),
+        parts=parts,
     )
 
 
@@ -297,14 +303,11 @@ def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
             reporter.close()
 
 
-def _remarks(config: Config, *, replicas: int) -> Iterator[str]:
+def _remarks(config: Config) -> Iterator[str]:
     """Yield what the log says about settings whose effect is not seen elsewhere."""
     precision, alpha = config.training.precision, config.data.subword_sampling
-    parts = batch_parts(config, replicas=replicas)
     within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
     yield f"matrix products of the training step: {precision}{within}"
-    if parts > 1:
-        yield f"batches go through in {parts} parts side by side, a processor core each"
     if alpha is not None:
         yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 

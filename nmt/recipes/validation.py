@@ -24,8 +24,14 @@ MAX_LOGGED_LOSS = 700.0
 """exp of a larger loss is beyond a float."""
 
 
-def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Validation]:
+def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 1) -> Callable[[], Validation]:
     """Return a function that judges the model on the validation corpus, every line of it.
+
+    Args:
+        config: the run.
+        model: what is judged.
+        text: tokenizers of both sides.
+        at_once: batches whose loss is computed side by side.
 
     Raises:
         DataError: if the corpus cannot be read.
@@ -38,7 +44,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair) -> Callable[[], Va
     scorer, translator = TokenScorer(model), Translator(model, text, config.search)
 
     def validate() -> Validation:
-        scores = scorer.score(batches)
+        scores = scorer.score(batches, at_once=at_once)
         with hushed(Translator.__module__):
             hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
         shown = lines_to_show(len(pairs), training.sample_translations)

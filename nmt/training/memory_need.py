@@ -170,14 +170,15 @@ def memory_need(
         all_logits: whether the loss holds all logits of a batch too, as it does with XLA.
         precision: of the matrix products, `float32` or `bfloat16`.
         replicas: copies of the model that this process trains, each with a batch of its own.
-        parts: of a batch, whose gradients are computed side by side.
+        parts: of a batch, whose gradients are computed side by side; they have equal numbers of sentences.
     """
-    shapes, alone = list(shapes), validation_tokens is None
+    alone = validation_tokens is None
+    shapes = [shape._replace(sentences=-(-shape.sentences // parts) * parts) for shape in shapes]  # filled with PAD
     state = 1 + slots + averaged
-    more = parts - 1
-    copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES + more
+    further_parts = parts - 1
+    copies = state * (1 if alone else 2) + accumulated + GRADIENT_COPIES + further_parts
     block = max(BLOCK_BYTES / FLOAT_BYTES, LEAST_ROWS * footprint.vocabulary_size)
-    matrices = footprint.output_matrix * (OUTPUT_COPIES + more * PART_OUTPUT_COPIES)
+    matrices = footprint.output_matrix * (OUTPUT_COPIES + further_parts * PART_OUTPUT_COPIES)
     weights = footprint.parameters * copies + matrices + LOSS_BLOCK_COPIES * block * parts
     logits = FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size  # of one target token
     batch = max(_kept(footprint, shape, KEPT_BYTES[footprint.type][precision]) for shape in shapes)

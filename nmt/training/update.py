@@ -99,7 +99,7 @@ class Updater:
         rate = Spec((), "float32")
         specs = BATCH_SPECS * len(self.replicas.own_numbers)
         self._whole = compile_function(self._whole_update, (*specs, rate), xla=xla)
-        self._part = compile_function(self._accumulate, specs, xla=xla)
+        self._micro_batch = compile_function(self._accumulate, specs, xla=xla)
         self._last = compile_function(self._apply_accumulated, (*(Spec((), "float32"),) * 3, rate), xla=xla)
 
     def update(
@@ -122,7 +122,7 @@ class Updater:
         try:
             for arrays in rounds:
                 check()
-                totals = [total + float(part) for total, part in zip(totals, self._part(*arrays), strict=True)]
+                totals = [total + float(more) for total, more in zip(totals, self._micro_batch(*arrays), strict=True)]
         except BaseException:
             self.replicas.run(self._clear)
             raise

@@ -49,25 +49,18 @@ def test_threads_that_wait_for_other_workers_are_no_cores():
     done = run_python(
         "from nmt.backend import session; session.start(threads=1, a_core_each=True, list_devices=False)\n"
         "import tensorflow as tf; tf.config.threading.set_inter_op_parallelism_threads(8)\n"
-        "print(session.searches_at_once(), session.batch_parts())"
+        "print(session.searches_at_once())"
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("1 1\n", "", 0)
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
 
-@pytest.mark.parametrize(("a_core_each", "parts"), [(True, available_processors()), (False, 1)])
-def test_a_batch_is_cut_where_operations_take_a_core_each(a_core_each, parts):
+@pytest.mark.parametrize("a_core_each", [True, False])
+def test_operations_take_a_core_each_where_that_is_wanted_and_there_is_no_gpu(a_core_each):
     done = run_python(
-        f"from nmt.backend import session; session.start(a_core_each={a_core_each}); print(session.batch_parts())"
+        "from nmt.backend import session; from nmt.backend.devices import has_gpu\n"
+        f"session.start(a_core_each={a_core_each}); print(session.has_a_core_each() or has_gpu())"
     )
-    assert (done.stdout, done.stderr, done.returncode) == (f"{parts}\n", "", 0)
-
-
-@pytest.mark.parametrize(
-    ("batch_tokens", "threads", "pays"),
-    [(1024, 2, True), (1023, 2, False), (None, 8, True), (None, 9, False), (4096, 8, True), (4095, 8, False)],
-)
-def test_parts_have_to_be_of_some_size(batch_tokens, threads, pays):
-    assert session.parts_pay(batch_tokens, threads=threads) is pays
+    assert (done.stdout, done.stderr, done.returncode) == (f"{a_core_each}\n", "", 0)
 
 
 def test_the_garbage_collector_passes_tensorflow_by_and_works_on():
@@ -91,7 +84,6 @@ def test_what_was_held_back_is_shown_after_a_failure():
 
 
 def test_another_backend_of_keras_is_refused(monkeypatch):
-    from nmt.backend import session
 
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(ConfigError, match="KERAS_BACKEND must be tensorflow, got jax: unset it"):

@@ -1,8 +1,6 @@
 """Raw text in, raw text out: with a model that copies, so that every translation tells where it came from."""
 
 import logging
-import time
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from keras import ops
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
 from nmt.inference import translator as translator_module
-from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, map_at_once, plan_batches
+from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.inference.translator import Translation, Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
@@ -271,37 +269,6 @@ def test_batches_side_by_side_share_lines_and_memory(at_once):
     assert len(batches) == min(at_once, 9)
     long = plan_batches([MAX_SOURCE_LENGTH] * 12, batch_size=100, at_once=at_once)
     assert max(map(len, long)) * MAX_SOURCE_LENGTH * at_once <= max(BATCH_TOKENS, at_once * MAX_SOURCE_LENGTH)
-
-
-def test_calls_side_by_side_give_their_results_in_order():
-    running, most, seconds = Counter(), [], (0.05, 0.0, 0.03, 0.0, 0.01)
-
-    def call(index):
-        running["now"] += 1
-        most.append(running["now"])
-        time.sleep(seconds[index])
-        running["now"] -= 1
-        return index * 10
-
-    assert list(map_at_once(call, range(5), at_once=3)) == [0, 10, 20, 30, 40]
-    assert 1 < max(most) <= 3
-
-
-def test_an_error_is_raised_in_its_place_and_nothing_begins_after_it():
-    begun = []
-
-    def call(index):
-        begun.append(index)
-        time.sleep(0.02)
-        if index == 1:
-            raise ValueError("no number")
-        return index
-
-    results = map_at_once(call, range(50), at_once=2)
-    assert next(results) == 0
-    with pytest.raises(ValueError, match="no number"):
-        next(results)
-    assert len(begun) < 10
 
 
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])

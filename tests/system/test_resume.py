@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config
 
+from nmt.backend import session
 from nmt.cli.main import main
+from nmt.recipes import batch_parts
 from nmt.training.update import Updater
 
 WORDS = ("uno", "dos", "tres", "rojo", "azul", "gato", "perro")
@@ -149,6 +151,18 @@ def test_stopped_twice_and_continued(whole, train, corpus, terminate_after):
     assert places == [(1, 0), (1, 4)]  # after updates 3 and 5
     assert train(name, kind) == 0
     assert_same(corpus / name, directory)
+
+
+def test_batches_in_parts_are_stopped_and_continued_too(train, corpus, terminate_after, monkeypatch):
+    monkeypatch.setattr(session, "has_a_core_each", lambda: True)
+    monkeypatch.setattr(session, "searches_at_once", lambda: 2)
+    monkeypatch.setattr(batch_parts, "LEAST_PART_TOKENS", 40)
+    assert train("whole-parts", "transformer") == 0
+    terminate_after(5)
+    assert train("cut-parts", "transformer") == 128 + signal.SIGTERM
+    assert train("cut-parts", "transformer") == 0
+    assert_same(corpus / "cut-parts", corpus / "whole-parts")
+    assert "in 2 parts side by side" in (corpus / "cut-parts/train.log").read_text(encoding="utf-8")
 
 
 def test_a_damaged_checkpoint_costs_updates_but_not_a_bit(whole, train, corpus, capsys):

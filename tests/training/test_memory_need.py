@@ -74,8 +74,8 @@ SIZE = 3000
 
 @pytest.mark.parametrize(
     ("settings", "precision", "parts"),
-    [(TRANSFORMER, "float32", 1), (TRANSFORMER, "bfloat16", 2), (RNN, "float32", 2)],
-    ids=["transformer", "transformer-bfloat16", "rnn"],
+    [(TRANSFORMER, "float32", 1), (TRANSFORMER, "bfloat16", 1), (TRANSFORMER, "bfloat16", 2), (RNN, "float32", 2)],
+    ids=["transformer", "transformer-bfloat16", "transformer-bfloat16-parts", "rnn-parts"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_training_step_takes_what_was_expected_or_less(settings, precision, parts):
@@ -135,6 +135,17 @@ def test_every_part_of_a_training_adds_to_the_need(settings):
     matrix, block = 4 * footprint.output_matrix, BLOCK_BYTES
     assert weights(parts=3) == weights() + 2 * (one + 4 * matrix + 3 * block)
     assert weights(validation_tokens=1) == weights() + 3 * one, "checkpoints are saved from a copy of weights and slots"
+
+
+@MODELS
+def test_parts_are_filled_up_to_one_size(settings):
+    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
+
+    def batch(sentences, parts):
+        return memory_need(footprint, [BatchShape(sentences, 30, 50)], **ALONE, parts=parts).batch
+
+    assert batch(1, 4) == batch(4, 1) == batch(4, 4)
+    assert batch(5, 3) == batch(6, 1) > batch(5, 1)
 
 
 @MODELS

@@ -126,6 +126,37 @@ def test_parts_of_a_batch_equal_the_whole_batch(build, settings, make_batch, par
         np.testing.assert_allclose(cut_weights[path], value, atol=2e-5, err_msg=path)
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_micro_batches_in_parts_equal_the_whole_batch(build, settings, make_batch):
+    batch, results = make_batch((3, 5, 4, 2), (4, 6, 2, 3)), []
+    for parts, micro_batches in ((1, [batch]), (2, [part(batch, slice(0, 3)), part(batch, slice(3, 4))])):
+        model = build(settings)
+        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, parts=parts)
+        results.append((updater.update(micro_batches, 0.01), weights_of(model)))
+    (whole, whole_weights), (cut, cut_weights) = results
+    np.testing.assert_allclose(whole, cut, rtol=1e-4)
+    for path, value in whole_weights.items():
+        np.testing.assert_allclose(cut_weights[path], value, atol=2e-5, err_msg=path)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_loss_that_is_no_number_in_one_part_changes_nothing(build, make_batch):
+    model, batch = build(), make_batch((3, 5), (4, 6))
+    updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0, parts=2)
+    plain, before, sound = updater._loss_sums, weights_of(model), []
+
+    def poisoned(*arguments, **options):
+        sums = plain(*arguments, **options)
+        sound.append(len(sound) % 2 == 0)
+        return sums if sound[-1] else sums._replace(smoothed=sums.smoothed * np.nan)
+
+    updater._loss_sums = poisoned
+    assert not updater.update([batch], 0.01).applied
+    assert sound == [True, False]
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
 def test_parts_side_by_side_give_the_same_bits_each_time(build, make_batch):
     batch, results = make_batch((3, 5, 4), (4, 6, 2)), []
     for _ in range(2):

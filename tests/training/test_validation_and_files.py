@@ -24,6 +24,7 @@ def test_token_scores_are_means_over_all_real_tokens(build, settings, make_batch
             correct += logits[row, position].argmax() == right
             tokens += 1
     scores = TokenScorer(model).score(batches)
+    assert scores == TokenScorer(model).score(batches, at_once=2)
     assert tokens == 13
     assert scores.loss == pytest.approx(nll / tokens, rel=1e-5)
     assert scores.accuracy == pytest.approx(correct / tokens)
