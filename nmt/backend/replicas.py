@@ -50,7 +50,7 @@ class Replicas(Protocol):
         """Return the mean over all replicas of all workers; to be called in `run`."""
 
     def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
-        """Within it a replica draws its own random numbers from states (2,) that are equal everywhere."""
+        """Within it a replica draws its own random numbers from states (2,) that all began with."""
 
     def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Let an optimizer apply gradients as they come: they are summed over the replicas already."""

@@ -77,7 +77,7 @@ class StrategyReplicas:
     def own_draws(self, seeds: Sequence[keras.Variable]) -> Iterator[None]:
         """Move the first number of each state by the replica, and back at the end; the second one counts the draws.
 
-        The first replica draws what one worker would draw.
+        The first replica draws what one worker would draw that cuts its batches into as many parts.
         """
         shift = replica_number() * _SEED_STEP % 2**32
         for seed in seeds:

@@ -110,8 +110,8 @@ class TrainingSettings(Section):
     deterministic: bool = setting(
         False,
         "Let TensorFlow use only operations that repeat their results bit for bit, for runs on a GPU that must be "
-        "repeatable; what it costs there has not been measured. On a CPU updates repeat without it, and it costs "
-        "0 to 7 % of their time.",
+        "repeatable; what it costs there has not been measured. On a CPU updates repeat without it on as many cores "
+        "(--threads sets how many), and it costs 0 to 7 % of their time.",
         may_change=True,
     )
 
