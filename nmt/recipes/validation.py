@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from nmt.config import Config
 from nmt.data import evaluation_batches, read_pairs
+from nmt.inference import translation
 from nmt.inference.evaluation import bleu
 from nmt.inference.tokenization import tokenization_for
 from nmt.inference.translator import Translator
@@ -45,7 +46,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
 
     def validate() -> Validation:
         scores = scorer.score(batches, at_once=at_once)
-        with hushed(Translator.__module__):
+        with hushed(translation.__name__):
             hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
         shown = lines_to_show(len(pairs), training.sample_translations)
         return Validation(
