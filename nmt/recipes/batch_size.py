@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nmt.backend.devices import has_gpu
-from nmt.backend.kernel_cache import most_kernel_bytes
+from nmt.backend.kernel_cache import library_kernel_bytes, thread_kernel_bytes
 from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, is_out_of_memory, memory_limit
 from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
@@ -40,20 +40,30 @@ class Room:
 
     limit: what there is; None where nobody knows.
     on_device: whether that of a GPU.
-    kernel_bytes: what compiled kernels may come to take of it, in a run through batches of many shapes.
+    kernel_bytes: what compiled kernels take of it, at most.
+    thread_kernel_bytes: what more of them take in a run through batches of many shapes.
     """
 
     limit: MemoryLimit | None
     on_device: bool
     kernel_bytes: int = 0
+    thread_kernel_bytes: int = 0
 
     def bytes_needed(self, need: MemoryNeed) -> int:
-        """Return what of a need lies in this memory."""
+        """Return what of a need lies in this memory, whatever the shapes of batches are."""
         return need.device if self.on_device else need.total + self.kernel_bytes
 
-    def holds(self, need: MemoryNeed, *, share: float = 1.0) -> bool:
-        """Return whether a need fits into a share of it; True where nobody knows."""
-        return self.limit is None or self.bytes_needed(need) <= share * self.limit.size
+    def bytes_at_most(self, need: MemoryNeed) -> int:
+        """Return what of a need lies in this memory, where batches have many shapes."""
+        return self.bytes_needed(need) + self.thread_kernel_bytes
+
+    def holds(self, need: MemoryNeed) -> bool:
+        """Return whether a need fits, whatever the shapes of batches are; True where nobody knows."""
+        return self.limit is None or self.bytes_needed(need) <= self.limit.size
+
+    def holds_at_most(self, need: MemoryNeed, *, share: float = 1.0) -> bool:
+        """Return whether the most that a need comes to fits into a share of the memory; True where nobody knows."""
+        return self.limit is None or self.bytes_at_most(need) <= share * self.limit.size
 
 
 class SettledBatchSize(NamedTuple):
@@ -73,7 +83,12 @@ def find_room() -> Room:
     """Look how much memory there is: of the GPU where there is one, else of the machine."""
     if has_gpu():
         return Room(device_memory_limit(), on_device=True)
-    return Room(memory_limit(), on_device=False, kernel_bytes=most_kernel_bytes())
+    return Room(
+        memory_limit(),
+        on_device=False,
+        kernel_bytes=library_kernel_bytes(),
+        thread_kernel_bytes=thread_kernel_bytes(),
+    )
 
 
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:
@@ -161,8 +176,14 @@ def settle_batch_size(
             f"training with training.batch_tokens {batch_tokens} needs about {_in_gib(room.bytes_needed(need))} of "
             f"memory, and there are {_in_gib(room.limit.size)} ({room.limit.owner}): {advice}",
         )
+    elif room.limit is not None and not room.holds_at_most(need):
+        logger.warning(
+            "training may come to need %s of memory as it sees batches of more shapes, and there are %s (%s): if it is "
+            "killed, the same command goes on with it",
+            *(_in_gib(room.bytes_at_most(need)), _in_gib(room.limit.size), room.limit.owner),
+        )
     there = "" if room.limit is None else f" of {_in_gib(room.limit.size)} ({room.limit.owner})"
-    needed = _in_gib(room.bytes_needed(need))
+    needed = _in_gib(room.bytes_at_most(need))
     remarks = [f"memory: batches of {batch_tokens} tokens need about {needed}{there}"]
     if parts > 1:
         remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
@@ -181,7 +202,7 @@ def choose_batch_tokens(need_of: Callable[[int], MemoryNeed], room: Room, *, lon
     least = 1 << max(longest - 1, LEAST_AUTO - 1).bit_length()
     sizes = [1 << power for power in range(least.bit_length() - 1, most.bit_length()) if 1 << power < most]
     for size in (max(most, longest), *reversed(sizes)):
-        if room.holds(need_of(size), share=SHARE_FOR_AUTO):
+        if room.holds_at_most(need_of(size), share=SHARE_FOR_AUTO):
             return size
     return sizes[0] if sizes else max(most, longest)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nmt.backend import kernel_cache
-from nmt.backend.kernel_cache import KERNEL_BYTES, keep_kernels, most_kernel_bytes
+from nmt.backend.kernel_cache import KERNEL_BYTES, keep_kernels, library_kernel_bytes
 from nmt.backend.machine_memory import MemoryLimit
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
@@ -19,7 +19,7 @@ def keep(monkeypatch):
         monkeypatch.setenv(VARIABLE, "")
         monkeypatch.delenv(VARIABLE)
         keep_kernels()
-        return int(kernel_cache.os.environ[VARIABLE]), most_kernel_bytes()
+        return int(kernel_cache.os.environ[VARIABLE]), library_kernel_bytes()
 
     return keep
 
@@ -34,7 +34,7 @@ def test_a_sixteenth_of_the_memory_is_for_kernels(keep, size, kept):
 def test_the_environment_decides_where_it_says_how_many(monkeypatch):
     monkeypatch.setenv(VARIABLE, "77")
     keep_kernels()
-    assert most_kernel_bytes() == 77 * KERNEL_BYTES
+    assert library_kernel_bytes() == 77 * KERNEL_BYTES
 
 
 @pytest.mark.parametrize("value", [None, "", "many"])
@@ -42,4 +42,4 @@ def test_without_a_number_the_default_of_the_library_counts(monkeypatch, value):
     monkeypatch.delenv(VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    assert most_kernel_bytes() == 1024 * KERNEL_BYTES
+    assert library_kernel_bytes() == 1024 * KERNEL_BYTES

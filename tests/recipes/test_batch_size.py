@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,8 +153,9 @@ def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
     monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
     assert batch_size.find_room() == Room(of_device, on_device=True)
     monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
-    monkeypatch.setattr(batch_size, "most_kernel_bytes", lambda: 9)
-    assert batch_size.find_room() == Room(of_machine, on_device=False, kernel_bytes=9)
+    monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 9)
+    monkeypatch.setattr(batch_size, "thread_kernel_bytes", lambda: 11)
+    assert batch_size.find_room() == Room(of_machine, on_device=False, kernel_bytes=9, thread_kernel_bytes=11)
 
 
 def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
@@ -172,6 +174,26 @@ def test_what_kernels_take_is_counted_in_main_memory(settings):
     limit = MemoryLimit(100, "the test's")
     assert Room(limit, on_device=False, kernel_bytes=5).bytes_needed(need) == 65
     assert Room(limit, on_device=True, kernel_bytes=5).bytes_needed(need) == 50
+
+
+def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settings, caplog):
+    config = settings("training.batch_tokens=2048")
+
+    def settled(mebibytes):
+        room = replace(room_of(mebibytes, kernels=400), thread_kernel_bytes=800 * MEBIBYTE)
+        return settle_batch_size(config, SIZES, corpus(), resumed=False, room=room)
+
+    need = float(re.search(r"need about (.*) GiB of", settled(64 * GIB).remarks[0])[1]) * GIB
+    assert not caplog.records
+    settled(need - 400)
+    (warning,) = caplog.messages
+    assert re.match(rf"training may come to need {need / GIB:.1f} GiB .* there are .* GiB \(the test's\)", warning)
+    with pytest.raises(ConfigError, match=f"needs about {need / GIB - 0.8:.1f} GiB"):
+        settled(need - 900)
+    assert settle_batch_size(
+        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False,
+        room=replace(room_of(need / 0.8, kernels=400), thread_kernel_bytes=800 * MEBIBYTE),
+    ).config.training.batch_tokens == 2048  # fmt: skip
 
 
 def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_part(settings, cores):
