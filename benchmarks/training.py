@@ -23,17 +23,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--updates", type=int, default=30, help="updates that are timed, in each of three rounds")
     parser.add_argument("--warm-up", type=int, default=3, help="updates before, in which oneDNN makes kernels")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--whole", action="store_true", help="do not cut batches into parts")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
+    from nmt.backend import session
     from nmt.config import load
     from nmt.recipes.batch_parts import batch_parts, start_session
 
     config = load(arguments.config, arguments.overrides)
-    start_session(config, threads=arguments.threads)
+    if arguments.whole:
+        session.start(threads=arguments.threads)
+    else:
+        start_session(config, threads=arguments.threads)
     from flops import forward_flops
     from machine import matrix_peak
 

@@ -34,7 +34,7 @@ One YAML file describes a run; `configs/` holds examples, and `nmt check-config 
   error.
 - **Unknown keys are errors.** All problems of a config are reported together.
 - **Continuing a run**: settings marked *yes* under "on resume" may differ from one start to the next; with another
-  value of any other one, an unfinished run is refused.
+  value of any other one, a run that has a checkpoint is refused.
 
 Editors that speak JSON Schema complete and check a config whose first line is
 `# yaml-language-server: $schema=../docs/config.schema.json` (the path is relative to the config).

@@ -26,7 +26,11 @@ class Config(Section):
         REQUIRED, "Where settings, vocabulary, checkpoints and logs of the run are kept.", may_change=True
     )
     seed: int = setting(
-        42, "All chance of a run follows from it: weights, order, dropout.", at_least=0, at_most=2**32 - 1
+        42,
+        "All chance of a run follows from it: weights, order, dropout, sampled subwords, and which lines a tokenizer "
+        "learns from where there are more than it takes.",
+        at_least=0,
+        at_most=2**32 - 1,
     )
     data: DataSettings = setting(REQUIRED, "The languages, the corpora and how text becomes tokens.")
     model: ModelSettings = setting(TransformerSettings(), "The architecture and its sizes.")
