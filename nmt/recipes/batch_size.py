@@ -166,9 +166,9 @@ def settle_batch_size(
         config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
-    if not room.holds(need_of(batch_tokens, parts)):
-        parts = 1
     need = need_of(batch_tokens, parts)
+    if not room.holds(need):
+        parts, need = 1, need_of(batch_tokens)
     if room.limit is not None and not room.holds(need):
         advice = _advice(config, need_of, room, longest=max(lengths), resumed=resumed)
         _refuse_or_warn(

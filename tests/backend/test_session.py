@@ -84,7 +84,6 @@ def test_what_was_held_back_is_shown_after_a_failure():
 
 
 def test_another_backend_of_keras_is_refused(monkeypatch):
-
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(ConfigError, match="KERAS_BACKEND must be tensorflow, got jax: unset it"):
         session.start()
