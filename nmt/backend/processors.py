@@ -20,6 +20,12 @@ def available_processors(control_groups: Path = _CONTROL_GROUPS) -> int:
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
+def processors_for(threads: int | None) -> int:
+    """Cores that so many threads can use: those that are available, and no more than there are threads; None is all."""
+    available = available_processors()
+    return min(threads or available, available)
+
+
 def _quota_version_2(control_groups: Path) -> float | None:
     """Cores of `cpu.max`, which holds "max" or microseconds of processor time, then those of a period."""
     return _quota(_words(control_groups / "cpu.max"))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import keep_kernels
-from nmt.backend.processors import available_processors
+from nmt.backend.processors import processors_for
 from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
 
         grow_gpu_memory()
         if a_core_each and not has_gpu():
-            give_a_core_each(min(threads or available_processors(), available_processors()))
+            give_a_core_each(processors_for(threads))
         elif threads is not None:
             set_threads(threads)
         if list_devices:
@@ -101,8 +101,7 @@ def _cores() -> int:
     """Return how many processor cores operations side by side may use: as many as were asked for, and are there."""
     import tensorflow as tf
 
-    cores = available_processors()
-    return min(_cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads() or cores, cores)
+    return processors_for(_cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads())
 
 
 def grow_gpu_memory() -> None:

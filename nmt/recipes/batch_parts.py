@@ -7,7 +7,7 @@ gradients of all weights, which have to be added up and held, so a part has to b
 from __future__ import annotations
 
 from nmt.backend import session
-from nmt.backend.processors import available_processors
+from nmt.backend.processors import processors_for
 from nmt.config import Config
 
 LEAST_PART_TOKENS = 512
@@ -28,8 +28,8 @@ def start_session(config: Config, *, threads: int | None = None) -> None:
         ConfigError: the environment asks Keras for another backend.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
-    training, available = config.training, available_processors()
-    cores, batch_tokens = min(threads or available, available), training.batch_tokens
+    training, cores = config.training, processors_for(threads)
+    batch_tokens = training.batch_tokens
     if batch_tokens == "auto":
         batch_tokens = training.effective_batch_tokens or MOST_PARTS * LEAST_PART_TOKENS
     session.start(
