@@ -260,13 +260,6 @@ def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen
 
 
 @pytest.fixture
-def eagerly():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def machine(monkeypatch):
     def machine(mebibytes):
         monkeypatch.setattr(batch_size, "find_room", lambda: room_of(mebibytes, kernels=400))

@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-import tensorflow as tf
 
 from nmt.config import load
 from nmt.inference.opening import vocabularies_of
@@ -11,13 +10,6 @@ from nmt.inference.translator import Translator
 from nmt.models.builder import build_model
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.validation import validator
-
-
-@pytest.fixture
-def eagerly():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.usefixtures("eagerly")
