@@ -33,7 +33,7 @@ from nmt.config.optimization import (
     ScheduleSettings,
     SGDSettings,
 )
-from nmt.config.resume import changed_settings
+from nmt.config.resume import changed_settings, with_kept_settings
 from nmt.config.search import SearchSettings
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.training import TrainingSettings
@@ -71,5 +71,6 @@ __all__ = [
     "from_settings",
     "load",
     "to_yaml",
+    "with_kept_settings",
     "write",
 ]

@@ -59,6 +59,19 @@ TokenizerSettings = Annotated[
 """How lines of text become tokens."""
 
 
+class NormalizationSettings(Section):
+    """How text is normalised before it is cut into tokens; white space is collapsed whatever is chosen."""
+
+    source: Literal["none", "nfc", "nfkc"] = setting(
+        "nfkc",
+        "What the model reads. nfkc folds what looks alike (full-width letters, ligatures, `…`), so that unseen forms "
+        "meet known ones; nfc only composes accents; none changes no character.",
+    )
+    target: Literal["none", "nfc", "nfkc"] = setting(
+        "nfc", "What the model learns to write. nfkc would make it write `?` for `？`, `...` for `…` and 102 for 10²."
+    )
+
+
 class CorpusSettings(Section):
     """A parallel corpus: line n of the target translates line n of the source."""
 
@@ -93,6 +106,12 @@ class DataSettings(Section):
     validation: CorpusSettings = setting(REQUIRED, "The corpus that picks the best checkpoint; every line counts.")
     test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
     tokenizer: TokenizerSettings = setting(SentencePieceSettings(), "How lines of text become tokens.")
+    normalization: NormalizationSettings | None = setting(
+        NormalizationSettings(),
+        "How text is normalised. Null, as in runs of version 0.1.0: SentencePiece folds both sides (nfkc), other "
+        "tokenizers change nothing.",
+        before=None,
+    )
     subword_sampling: float | None = setting(
         None,
         "Train on cuts of the text that are drawn anew in each epoch, with P(cut)^alpha (Kudo, 2018), against "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import NamedTuple
 
-from nmt.config.structure import Setting, all_settings, is_nullable, kinds_of
+from nmt.config.structure import Setting, all_settings, kinds_of
 from nmt.config.wording import default_in_words, type_in_words
 
 _HELP_WIDTH = 100
@@ -91,7 +91,7 @@ def _title(path: str, kind: str | None) -> str:
 def _section_help(holder: Setting | None) -> str:
     if holder is None:
         return ""
-    optional = " Optional: null where it is not given." if is_nullable(holder.field.annotation) else ""
+    optional = " Optional: null where it is not given." if holder.field.default is None else ""
     return (holder.field.description or "") + optional
 
 

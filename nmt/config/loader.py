@@ -14,6 +14,7 @@ from nmt.atomic_files import read_regular_file
 from nmt.config.merge import Layer, combine, merge, nest
 from nmt.config.problems import problems_of
 from nmt.config.settings import FORMAT_VERSION, Config
+from nmt.config.structure import fill_absent_settings, fill_empty_sections
 from nmt.config.yaml_reader import KeyPath, YamlSyntaxError, read_yaml
 from nmt.errors import ConfigError
 from nmt.types import PathLike
@@ -87,6 +88,8 @@ def _read_file(path: Path, problems: list[str]) -> Layer:
     if (problem := _version_problem(document.value.get(VERSION_KEY), str(path))) is not None:
         problems.append(problem)
     origins = {key_path: f"{path} line {line}" for key_path, line in document.lines.items()}
+    if VERSION_KEY in document.value:  # written into a model directory, maybe by an older version
+        return Layer(fill_absent_settings(fill_empty_sections(document.value)), origins)
     return Layer(document.value, origins)
 
 

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+from nmt.config.section import BEFORE, Section
 from nmt.config.settings import Config
 from nmt.config.structure import plain_settings
 from nmt.config.wording import yaml_in_words
+
+SETTLED_AT_START = ("training.batch_tokens", "training.precision")
+"""Settings that may be `auto`: a run chooses once and writes its choice into its config."""
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") -> AnySection:
+    """Fills what is left open by the settings of a run that goes on.
+
+    Open is what is `auto` until a run begins, and a setting that nobody wrote, whose default is younger than the run.
+
+    Args:
+        now: the settings, or a section of them.
+        before: those of the run, as its directory holds them.
+        prefix: the place of the section, "training." for example.
+    """
+    changes: dict[str, Any] = {}
+    for name, field in type(now).model_fields.items():
+        value, old, extra = getattr(now, name), getattr(before, name), field.json_schema_extra
+        unwritten = isinstance(extra, dict) and BEFORE in extra and name not in now.model_fields_set
+        if unwritten or (value == "auto" and prefix + name in SETTLED_AT_START):
+            changes[name] = old
+        elif isinstance(value, Section) and type(value) is type(old):
+            changes[name] = with_kept_settings(value, old, f"{prefix}{name}.")
+    return now.model_copy(update=changes)
 
 
 def changed_settings(old: Config, new: Config) -> list[str]:

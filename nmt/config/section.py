@@ -20,6 +20,11 @@ REQUIRED: Any = ...
 MAY_CHANGE = "x-may-change-on-resume"
 """Where a field carries the mark that `setting(may_change=...)` gives it."""
 
+BEFORE = "x-absent-means"
+"""Where a field carries what `setting(before=...)` gives it."""
+
+_UNSAID: Any = object()
+
 MISFITS = "misfits"
 """The type of the pydantic error that carries the misfits of a section."""
 
@@ -68,6 +73,7 @@ def setting(
     help_text: str,
     *,
     may_change: bool = False,
+    before: Any = _UNSAID,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -80,6 +86,8 @@ def setting(
         default: the value where the user gives none, or `REQUIRED`.
         help_text: what the setting does, with its unit; shown by `--explain`, in the docs and in editors.
         may_change: whether it may differ when an unfinished run is continued.
+        before: what a `config.yaml` in a model directory means that lacks the setting: what was done before there was
+            one. Its runs go on with that; to be given wherever the default of a new setting does something else.
         at_least: inclusive lower bound.
         above: exclusive lower bound.
         at_most: inclusive upper bound.
@@ -91,7 +99,8 @@ def setting(
     """
     bounds = {"ge": at_least, "gt": above, "le": at_most, "lt": below, "min_length": min_length}
     given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
-    return Field(default, description=help_text, json_schema_extra={MAY_CHANGE: may_change}, **given)
+    extra: dict[str, Any] = {MAY_CHANGE: may_change} | ({} if before is _UNSAID else {BEFORE: before})
+    return Field(default, description=help_text, json_schema_extra=extra, **given)
 
 
 def kind_or(default: str) -> Callable[[Any], str | None]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic.fields import FieldInfo
 
-from nmt.config.section import MAY_CHANGE, Section
+from nmt.config.section import BEFORE, MAY_CHANGE, Section
 from nmt.config.settings import Config
 
 
@@ -73,6 +73,20 @@ def fill_empty_sections(settings: Mapping[str, Any], section: type[Section] = Co
         elif isinstance(filled[name], Mapping) and len(classes) == 1:
             filled[name] = fill_empty_sections(filled[name], classes[0])
     return filled
+
+
+def fill_absent_settings(settings: Mapping[str, Any], section: type[Section] = Config) -> dict[str, Any]:
+    """Returns settings of a model directory with what those mean that were unknown when it was written."""
+    filled = dict(settings)
+    for name, field in section.model_fields.items():
+        extra, classes = field.json_schema_extra, section_classes(field.annotation)
+        if name not in filled and isinstance(extra, dict) and BEFORE in extra:
+            filled[name] = extra[BEFORE]
+            continue
+        inner = filled.get(name, None if is_nullable(field.annotation) else {})
+        if classes and isinstance(inner, Mapping):
+            filled[name] = fill_absent_settings(inner, kinds_of(field).get(inner.get("type", ""), classes[0]))
+    return {name: value for name, value in filled.items() if name in settings or value != {}}
 
 
 def default_types() -> dict[tuple[str, ...], str]:

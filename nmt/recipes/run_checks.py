@@ -12,9 +12,6 @@ from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.build_vocabulary import find_text
 from nmt.text import TextPair
 
-CHOSEN_AT_START = ("batch_tokens", "precision")
-"""Settings of `training` that may be `auto`: a run chooses once and writes its choice into its config."""
-
 
 def check_corpora(config: Config, *, fresh: bool) -> int | None:
     """Read the corpora once and refuse what cannot be used.
@@ -43,20 +40,6 @@ def corpus_is_encoded(config: Config) -> bool:
     """
     text = find_text(config)
     return text is not None and _find_store(config, text) is not None
-
-
-def with_stored_choices(config: Config, directory: Path) -> Config:
-    """Return settings whose `auto` is what a run was begun with, so that it goes on like that on another machine too.
-
-    Its place in the data depends on the size of its batches, and what it learns on the precision.
-
-    Args:
-        config: the settings now.
-        directory: where the run has a checkpoint.
-    """
-    now, before = config.training, load([directory / CONFIG_NAME]).training
-    chosen = {name: getattr(before, name) for name in CHOSEN_AT_START if getattr(now, name) == "auto"}
-    return config.with_training(**chosen)
 
 
 def refuse_other_settings(config: Config, directory: Path) -> None:

@@ -17,7 +17,7 @@ from nmt.backend.precision import check_precision
 from nmt.backend.products import BFLOAT16
 from nmt.backend.replicas import OneReplica, Replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
-from nmt.config import Config, PlateauSettings, advice, to_yaml, write
+from nmt.config import Config, PlateauSettings, advice, load, to_yaml, with_kept_settings, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.sharding import WorkerShare
 from nmt.data.subword_sampling import segmentations_of
@@ -38,7 +38,6 @@ from nmt.recipes.run_checks import (
     refuse_other_data,
     refuse_other_settings,
     refuse_without_optimizer,
-    with_stored_choices,
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import validator
@@ -109,7 +108,7 @@ def _lead(
     given, directory, training = config_hash(config), Path(config.model_directory), config.training
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
-        config = with_stored_choices(config, directory)
+        config = with_kept_settings(config, load(directory / CONFIG_NAME))
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
     config = settle_precision(config, resumed=resumed)

@@ -1,6 +1,8 @@
 import pytest
+import yaml
 
-from nmt.config import changed_settings, load
+from nmt.config import changed_settings, load, with_kept_settings, write
+from nmt.config.data import NormalizationSettings
 
 
 def changes(write_config, before, after):
@@ -54,3 +56,39 @@ def test_all_changes_are_listed_and_equal_configs_have_none(write_config):
     many = ["seed=1", "model.norm=post", "training.label_smoothing=0", "training.max_updates=3"]
     assert len(changes(write_config, [], many)) == 3
     assert changes(write_config, many, many) == []
+
+
+def stored(write_config, tmp_path, without=()):
+    """Writes a directory's config.yaml as a version wrote it that did not know some sections; returns its path."""
+    config = load(write_config())
+    path = tmp_path / "run" / "config.yaml"
+    write(config, path)
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, name in without:
+        del settings[section][name]
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return path
+
+
+def test_a_setting_that_a_directory_lacks_means_what_was_done_before_there_was_one(write_config, tmp_path):
+    assert load(write_config()).data.normalization == NormalizationSettings(source="nfkc", target="nfc")
+    assert load(stored(write_config, tmp_path)).data.normalization == NormalizationSettings(source="nfkc", target="nfc")
+    old = stored(write_config, tmp_path, without=[("data", "normalization")])
+    assert load(old).data.normalization is None
+    assert load(old, ["data.normalization.target=none"]).data.normalization.target == "none"
+
+
+def test_a_run_that_goes_on_keeps_what_its_settings_leave_open(write_config, tmp_path):
+    old = load(stored(write_config, tmp_path, without=[("data", "normalization")]))
+    now = with_kept_settings(load(write_config()), old)
+    assert now.data.normalization is None
+    assert changed_settings(old, now) == []
+
+
+def test_a_run_that_goes_on_is_refused_another_value_that_somebody_wrote(write_config, tmp_path):
+    old = load(stored(write_config, tmp_path, without=[("data", "normalization")]))
+    now = with_kept_settings(load(write_config(), ["data.normalization={target: nfc}"]), old)
+    assert changed_settings(old, now) == [
+        "data.normalization.source: null before, nfkc now",
+        "data.normalization.target: null before, nfc now",
+    ]

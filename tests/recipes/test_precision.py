@@ -2,10 +2,9 @@
 
 import pytest
 
-from nmt.config import Config, load, write
+from nmt.config import Config, load, with_kept_settings, write
 from nmt.errors import ConfigError
 from nmt.recipes import precision
-from nmt.recipes.run_checks import with_stored_choices
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def has_bfloat16(monkeypatch):
 
 def settled(settings, *overrides, earlier=None):
     config = settings(*overrides)
-    config = config if earlier is None else with_stored_choices(config, earlier)
+    config = config if earlier is None else with_kept_settings(config, load(earlier / "config.yaml"))
     return precision.settle_precision(config, resumed=earlier is not None).training.precision
 
 
