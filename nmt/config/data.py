@@ -20,12 +20,31 @@ class SentencePieceSettings(Section):
     """Subword pieces learned from the training corpus by SentencePiece."""
 
     type: Literal["sentencepiece"] = setting("sentencepiece", "Subword pieces learned by SentencePiece.")
+    model: FilePaths | None = setting(
+        None,
+        "A finished SentencePiece model (.model) in place of one that is learned, or where joint is false a list of "
+        "two, for source and target. It is taken as it is, with its own normalisation: data.normalization and the "
+        "settings for learning are not used.",
+        before=None,
+    )
     model_type: Literal["unigram", "bpe"] = setting("unigram", "How SentencePiece chooses its pieces.")
     joint: bool = setting(True, _JOINT_HELP)
     vocabulary_size: int = setting(8000, _SIZE_HELP + " A narrow corpus gives fewer.", above=SPECIAL_SYMBOLS)
     character_coverage: float = setting(
         1.0, "Share of the corpus's characters that get a piece; 0.9995 for Chinese or Japanese.", above=0, at_most=1
     )
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The finished models: none, one for both sides, or one for each."""
+        return (self.model,) if isinstance(self.model, str) else self.model or ()
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where there are more or fewer finished models than vocabularies."""
+        wanted, found = 1 if self.joint else 2, len(self.model_paths)
+        if found not in (0, wanted):
+            kind = "one path where joint is true" if self.joint else "a list of two paths where joint is false"
+            yield Misfit("model", f"must be {kind}, got {found}: set joint {'false' if self.joint else 'true'}?")
 
 
 class WhitespaceSettings(Section):
@@ -126,6 +145,13 @@ class DataSettings(Section):
         "Where the encoded corpora are kept; several runs may share it. Null: token_store in the model directory.",
         may_change=True,
     )
+
+    @property
+    def normalization_forms(self) -> tuple[str | None, str | None]:
+        """How source and target are normalised; None takes text as it is."""
+        if self.normalization is None:
+            return ("nfkc", "nfkc") if isinstance(self.tokenizer, SentencePieceSettings) else (None, None)
+        return self.normalization.source, self.normalization.target
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where cuts are to be drawn, but the tokenizer has no probabilities of them."""

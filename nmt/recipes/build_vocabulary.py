@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +21,22 @@ from nmt.config import (
 from nmt.data.corpus import read_lines, read_pairs
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.text import TextPair, build_character, build_sentencepiece, build_whitespace
+from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
+from nmt.text.adoption import adopt_sentencepiece
+from nmt.text.sentencepiece_training import sample_lines
+from nmt.text.tokenizer import normalized
+
+logger = logging.getLogger(__name__)
 
 TOKENIZER_NAME = "tokenizer.json"
 """The file that `TextPair.save` writes last, and without which there are no tokenizers."""
+
+
+_CHECKED_LINES = 100_000
+_CHANGED_SHARE = 0.001
+"""Share of the targets above which it is a warning that they cannot come back as they are."""
+
+_EXAMPLES = 3
 
 
 class VocabularyResult(NamedTuple):
@@ -105,7 +119,18 @@ def build_text(config: Config) -> TextPair:
         ConfigError: the settings do not fit the corpus.
         DataError: the corpus cannot be used.
     """
+    text = _learned_or_adopted(config)
+    report_changed_targets(text.target, sample_lines(_lines_of(config.data.train.target_paths), _CHECKED_LINES, seed=0))
+    return text
+
+
+def _learned_or_adopted(config: Config) -> TextPair:
     train, settings = config.data.train, config.data.tokenizer
+    normalization = config.data.normalization_forms
+    if isinstance(settings, SentencePieceSettings) and settings.model_paths:
+        tokenizers = [adopt_sentencepiece(path) for path in settings.model_paths]
+        logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(settings.model_paths))
+        return TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)
     source_lines = (source for source, _ in read_pairs(train.source_paths, train.target_paths))
     target_lines = _lines_of(train.target_paths)
     if isinstance(settings, SentencePieceSettings):
@@ -117,6 +142,7 @@ def build_text(config: Config) -> TextPair:
             vocabulary_size=settings.vocabulary_size,
             character_coverage=settings.character_coverage,
             seed=config.seed,
+            normalization=normalization,
         )
     build = _BUILDERS[type(settings)]
     return build(
@@ -125,10 +151,53 @@ def build_text(config: Config) -> TextPair:
         joint=settings.joint,
         vocabulary_size=settings.vocabulary_size,
         minimum_count=settings.minimum_count,
+        normalization=normalization,
     )
 
 
 _BUILDERS = {WhitespaceSettings: build_whitespace, CharacterSettings: build_character}
+
+
+def report_changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> None:
+    """Say how many targets a model could never write as they are, and why: they come back from their tokens changed.
+
+    A word that is not in a vocabulary of words is no surprise, and not counted.
+
+    Args:
+        tokenizer: of the target.
+        lines: of the target, or a sample of them.
+    """
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    token_ids = tokenizer.encode_batch(lines)
+    for line, ids in zip(lines, token_ids, strict=True):
+        wanted, given = normalized(line, "nfc"), tokenizer.decode(ids)
+        if given == wanted or (UNK_ID in ids and tokenizer.type == "whitespace"):
+            continue
+        if UNK_ID in ids:
+            cause = "with unknown characters"
+        elif normalized(tokenizer.normalized(line), "nfc") != wanted:
+            cause = "folded by normalisation (data.normalization.target, or the rule of a finished model)"
+        else:
+            cause = "with signs that the tokenizer uses itself, such as ▁"
+        found[cause].append((wanted, given))
+    count = sum(map(len, found.values()))
+    if not count:
+        return
+    level = logging.WARNING if count > _CHANGED_SHARE * len(lines) else logging.INFO
+    logger.log(level, "%s of %s targets cannot be written by the model as they are:", f"{count:,}", f"{len(lines):,}")
+    for cause, pairs in found.items():
+        logger.log(level, "  %s %s, for example:", f"{len(pairs):,}", cause)
+        for wanted, given in pairs[:_EXAMPLES]:
+            logger.log(level, "    %s", _difference(wanted, given))
+
+
+def _difference(wanted: str, given: str) -> str:
+    """The place where two lines begin to differ, with a little around it."""
+    start = next(
+        (i for i, (a, b) in enumerate(zip(wanted, given, strict=False)) if a != b), min(len(wanted), len(given))
+    )
+    begin = max(start - 10, 0)
+    return f"{wanted[begin : begin + 30]!r} becomes {given[begin : begin + 30]!r}"
 
 
 def _remove(path: Path) -> None:
@@ -145,4 +214,4 @@ def _lines_of(paths: Sequence[str]) -> Iterator[str]:
 
 def _text_depends_on(config: Config) -> tuple[object, ...]:
     train = config.data.train
-    return config.data.tokenizer, train.source_paths, train.target_paths, config.seed
+    return config.data.tokenizer, config.data.normalization_forms, train.source_paths, train.target_paths, config.seed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from nmt.config import CharacterSettings, Config, SentencePieceSettings, WhitespaceSettings
@@ -80,7 +80,7 @@ def extended_text(
     count = usual_count if minimum_count is None else minimum_count
 
     def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
-        lines = text_lines(paths)
+        lines = _in_both_forms(text, text_lines(paths))
         match tokenizer, settings:
             case SentencePieceTokenizer(), SentencePieceSettings():
                 return extend_sentencepiece(
@@ -106,10 +106,16 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
 
     Args and errors: as for `extended_text`.
     """
-    settings = config.data.tokenizer
+    settings, forms = config.data.tokenizer, config.data.normalization_forms
 
     def learn(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
-        lines = text_lines(paths)
+        lines = map(tokenizer.normalized, _in_both_forms(text, text_lines(paths)))
+        form = tokenizer.normalization
+        if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
+            form = forms[0 if tokenizer is text.source else 1]
+        return learned(tokenizer, lines).with_normalization(form)
+
+    def learned(tokenizer: Tokenizer, lines: Iterable[str]) -> Tokenizer:
         match tokenizer, settings:
             case SentencePieceTokenizer(), SentencePieceSettings():
                 return train_sentencepiece(
@@ -146,7 +152,8 @@ def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
             raise ConfigError(f"a vocabulary comes from one file, got {len(paths)}: {', '.join(map(str, paths))}")
         if tokenizer.type != config.data.tokenizer.type:
             raise _unlike(tokenizer, config)
-        return _ADOPTERS[type(tokenizer)](paths[0])
+        adopted, form = _ADOPTERS[type(tokenizer)](paths[0]), tokenizer.normalization
+        return adopted if form is None else adopted.with_normalization(form)
 
     return _changed_sides(text, files_by_vocabulary(text, files), adopt)
 
@@ -176,13 +183,27 @@ def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
 def _changed_sides(
     text: TextPair, given: Mapping[str, Given], change: Callable[[Tokenizer, Given], Tokenizer]
 ) -> TextPair:
-    """Change the vocabularies that something is given for: a joint one stays joint, and the other side as it is."""
-    if text.joint:
+    """Change the vocabularies that something is given for: a joint one stays joint, and the other side as it is.
+
+    How text is normalised stays too: a joint vocabulary is changed as that of the target, which is normalised least.
+    """
+    if text.source is text.target:
         tokenizer = change(text.source, given["joint"])
         return TextPair(source=tokenizer, target=tokenizer, joint=True)
+    if text.joint:
+        target = change(text.target, given["joint"])
+        return TextPair(target.with_normalization(text.source.normalization), target, joint=True)
     sides = {"source": text.source, "target": text.target}
     changed = {side: change(old, given[side]) if side in given else old for side, old in sides.items()}
     return TextPair(**changed, joint=False)
+
+
+def _in_both_forms(text: TextPair, lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines for a vocabulary; of a joint one, whose sides are normalised in two ways, in the source's way too."""
+    for line in lines:
+        yield line
+        if text.joint and text.source.normalized(line) != text.target.normalized(line):
+            yield text.source.normalized(line)
 
 
 def _unlike(tokenizer: Tokenizer, config: Config) -> ConfigError:

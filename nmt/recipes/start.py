@@ -101,11 +101,12 @@ def _start_from(config: Config, reference: RunReference) -> Start:
     other = read_settings(reference.directory)
     _refuse_other_model(config, other, reference.directory)
     text = TextPair.load(reference.directory)
-    if other.data.tokenizer != config.data.tokenizer:
-        logger.warning(
-            "data.tokenizer is not used: with the weights of %s come its tokenizers, whose settings differ",
-            reference.directory,
-        )
+    for name in ("tokenizer", "normalization"):
+        if getattr(other.data, name) != getattr(config.data, name):
+            logger.warning(
+                "data.%s is not used: with the weights of %s come its tokenizers, whose settings differ",
+                name, reference.directory,
+            )  # fmt: skip
     model = _build(config, text)
     loaded = load_weights(
         reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change

@@ -15,14 +15,16 @@ from nmt.types import PathLike
 
 
 def adopt_sentencepiece(path: PathLike) -> SentencePieceTokenizer:
-    """Read a SentencePiece `.model` file.
+    """Read a SentencePiece `.model` file; its special pieces come first, under our names, whatever their ids were.
 
     Raises:
-        DataError: it cannot be read, is no such model, or has other special ids; the message names it.
+        DataError: it cannot be read, or is no such model; the message names it.
     """
+    from nmt.text.sentencepiece_pieces import with_special_tokens_first
+
     model = read_file(path)
     try:
-        return SentencePieceTokenizer(model, settings={"adopted_from": Path(path).name})
+        return SentencePieceTokenizer(with_special_tokens_first(model), settings={"adopted_from": Path(path).name})
     except DataError as error:
         raise DataError(f"{Path(path)}: {error}") from error
 

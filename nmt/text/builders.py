@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.character import CharacterTokenizer, split_characters
 from nmt.text.pair import TextPair
-from nmt.text.sentencepiece_training import train_sentencepiece
-from nmt.text.tokenizer import Tokenizer
+from nmt.text.sentencepiece_training import MAXIMUM_TRAINING_LINES, sample_lines, train_sentencepiece
+from nmt.text.tokenizer import Tokenizer, normalized
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from nmt.text.whitespace import WhitespaceTokenizer, split_at_spaces
+
+NFC_TARGET = ("nfkc", "nfc")
+"""How source and target are normalised unless told: a model reads folded text and writes text as people do."""
 
 
 def build_sentencepiece(
@@ -24,9 +28,21 @@ def build_sentencepiece(
     vocabulary_size: int,
     character_coverage: float,
     seed: int,
-    normalization_rule: str = "nmt_nfkc",
+    normalization: tuple[str | None, str | None] = NFC_TARGET,
 ) -> TextPair:
     """Train one SentencePiece model for both sides, or one a side; see `train_sentencepiece`.
+
+    Sides of a joint pair that are normalised in different ways get two files with the same pieces and different rules.
+
+    Args:
+        source_lines: raw text.
+        target_lines: raw text of the other language.
+        model_type: "unigram" or "bpe".
+        joint: one vocabulary for both sides.
+        vocabulary_size: an upper bound of each vocabulary, special tokens included.
+        character_coverage: share of the characters of the text that become pieces.
+        seed: of the sample that is taken where there are too many lines.
+        normalization: of source and target, see `nmt.text.tokenizer.normalized`.
 
     Raises:
         ConfigError: the vocabulary cannot hold the characters of the text.
@@ -40,10 +56,11 @@ def build_sentencepiece(
             vocabulary_size=vocabulary_size,
             character_coverage=character_coverage,
             seed=seed,
-            normalization_rule=normalization_rule,
         )
 
-    return _build(source_lines, target_lines, joint=joint, build_side=train)
+    limit = MAXIMUM_TRAINING_LINES // 2 if joint else MAXIMUM_TRAINING_LINES  # before the work of normalising
+    samples = [sample_lines(lines, limit, seed=seed) for lines in (source_lines, target_lines)]
+    return _build(*samples, joint=joint, normalization=normalization, build_side=train)
 
 
 def build_whitespace(
@@ -53,6 +70,7 @@ def build_whitespace(
     joint: bool,
     vocabulary_size: int | None,
     minimum_count: int,
+    normalization: tuple[str | None, str | None] = NFC_TARGET,
 ) -> TextPair:
     """Collect the most frequent tokens between spaces.
 
@@ -62,6 +80,7 @@ def build_whitespace(
         joint: one vocabulary for both sides.
         vocabulary_size: upper bound of each vocabulary, special tokens included; None for no bound.
         minimum_count: tokens that occur less often are unknown.
+        normalization: of source and target, see `nmt.text.tokenizer.normalized`; None takes lines as they are.
 
     Raises:
         ConfigError: the vocabulary has no room for anything but special tokens.
@@ -71,7 +90,7 @@ def build_whitespace(
     def collect(lines: Iterable[str]) -> Tokenizer:
         return learn_whitespace(lines, vocabulary_size=vocabulary_size, minimum_count=minimum_count)
 
-    return _build(source_lines, target_lines, joint=joint, build_side=collect)
+    return _build(source_lines, target_lines, joint=joint, normalization=normalization, build_side=collect)
 
 
 def build_character(
@@ -81,13 +100,14 @@ def build_character(
     joint: bool,
     vocabulary_size: int | None,
     minimum_count: int,
+    normalization: tuple[str | None, str | None] = NFC_TARGET,
 ) -> TextPair:
     """Collect the most frequent characters; arguments and errors are those of `build_whitespace`."""
 
     def collect(lines: Iterable[str]) -> Tokenizer:
         return learn_character(lines, vocabulary_size=vocabulary_size, minimum_count=minimum_count)
 
-    return _build(source_lines, target_lines, joint=joint, build_side=collect)
+    return _build(source_lines, target_lines, joint=joint, normalization=normalization, build_side=collect)
 
 
 def learn_whitespace(lines: Iterable[str], *, vocabulary_size: int | None, minimum_count: int) -> WhitespaceTokenizer:
@@ -117,12 +137,27 @@ def _build(
     target_lines: Iterable[str],
     *,
     joint: bool,
+    normalization: tuple[str | None, str | None],
     build_side: Callable[[Iterable[str]], Tokenizer],
 ) -> TextPair:
+    """Learn from normalised lines, and let the tokenizers normalise in the same way."""
+    lines = [
+        given if form is None else map(partial(normalized, form=form), given)
+        for given, form in zip((source_lines, target_lines), normalization, strict=True)
+    ]
     if joint:
-        tokenizer = build_side(chain(source_lines, target_lines))
-        return TextPair(source=tokenizer, target=tokenizer, joint=True)
-    return TextPair(source=build_side(source_lines), target=build_side(target_lines), joint=False)
+        return joint_pair(build_side(chain(*lines)), normalization)
+    source, target = (
+        build_side(given).with_normalization(form) for given, form in zip(lines, normalization, strict=True)
+    )
+    return TextPair(source=source, target=target, joint=False)
+
+
+def joint_pair(tokenizer: Tokenizer, normalization: tuple[str | None, str | None]) -> TextPair:
+    """The pair of one vocabulary whose sides are normalised as said; where that is the same, one tokenizer."""
+    source = tokenizer.with_normalization(normalization[0])
+    same = normalization[0] == normalization[1]
+    return TextPair(source, source if same else tokenizer.with_normalization(normalization[1]), joint=True)
 
 
 def _frequent(token_lists: Iterable[list[str]], vocabulary_size: int | None, minimum_count: int) -> Vocabulary:

@@ -19,23 +19,27 @@ class CharacterTokenizer(Tokenizer):
 
     type: ClassVar[str] = "character"
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
+        self.vocabulary, self.normalization = vocabulary, normalization
         tokens = vocabulary.tokens[len(SPECIAL_TOKENS) :]
         self._surfaces = [*SPECIAL_TOKENS, *(_SURFACES.get(token, token) for token in tokens)]
 
     def encode(self, line: str) -> list[int]:
         """Token ids of one line, one a character."""
-        return [self.vocabulary.id(token) for token in split_characters(line)]
+        return [self.vocabulary.id(token) for token in split_characters(self.normalized(line))]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The characters in a row."""
         return "".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
 
+    def with_normalization(self, normalization: str | None) -> CharacterTokenizer:
+        """The same characters, for text that is normalised in another way."""
+        return CharacterTokenizer(self.vocabulary, normalization=normalization)
+
     @classmethod
     def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> CharacterTokenizer:
         """Read `vocabulary.txt` (or the one of a side)."""
-        return cls(Vocabulary.load(directory / vocabulary_name(side)))
+        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
 
 
 def split_characters(line: str) -> list[str]:

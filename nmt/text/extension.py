@@ -27,16 +27,24 @@ def extend_whitespace(
     Raises:
         DataError: there is no text.
     """
-    missing = _missing(tokenizer.vocabulary, map(split_at_spaces, lines), minimum_count, max_new_tokens)
-    return WhitespaceTokenizer(Vocabulary([*tokenizer.vocabulary.tokens, *missing])) if missing else tokenizer
+    words = map(split_at_spaces, map(tokenizer.normalized, lines))
+    missing = _missing(tokenizer.vocabulary, words, minimum_count, max_new_tokens)
+    if not missing:
+        return tokenizer
+    vocabulary = Vocabulary([*tokenizer.vocabulary.tokens, *missing])
+    return WhitespaceTokenizer(vocabulary, normalization=tokenizer.normalization)
 
 
 def extend_character(
     tokenizer: CharacterTokenizer, lines: Iterable[str], *, minimum_count: int = 1, max_new_tokens: int | None = None
 ) -> CharacterTokenizer:
     """Append the characters that are missing; arguments, result and errors are those of `extend_whitespace`."""
-    missing = _missing(tokenizer.vocabulary, map(split_characters, lines), minimum_count, max_new_tokens)
-    return CharacterTokenizer(Vocabulary([*tokenizer.vocabulary.tokens, *missing])) if missing else tokenizer
+    characters = map(split_characters, map(tokenizer.normalized, lines))
+    missing = _missing(tokenizer.vocabulary, characters, minimum_count, max_new_tokens)
+    if not missing:
+        return tokenizer
+    vocabulary = Vocabulary([*tokenizer.vocabulary.tokens, *missing])
+    return CharacterTokenizer(vocabulary, normalization=tokenizer.normalization)
 
 
 def _missing(

@@ -3,6 +3,8 @@
 - `tokenizer.json`: kind and settings of each side, and the fingerprints of its files; written last
 - `tokenizer.model`: SentencePiece only; `tokenizer.source.model` and `tokenizer.target.model` where there are two
 - `vocabulary.txt`: all tokens, one a line; `vocabulary.source.txt` and `vocabulary.target.txt` where there are two
+
+A joint pair is one tokenizer, or two with the same vocabulary that normalise text in different ways.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class TextPair:
         joint: both sides use one vocabulary, so that their embeddings can be tied.
 
     Raises:
-        ConfigError: declared joint, but the tokenizers differ.
+        ConfigError: declared joint, but the vocabularies differ.
     """
 
     source: Tokenizer
@@ -46,8 +48,8 @@ class TextPair:
     joint: bool
 
     def __post_init__(self) -> None:
-        if self.joint and self.source.fingerprint != self.target.fingerprint:
-            raise ConfigError("a joint pair of tokenizers must be equal on both sides: use one tokenizer for both")
+        if self.joint and self.source.vocabulary.fingerprint != self.target.vocabulary.fingerprint:
+            raise ConfigError("the vocabulary of a joint pair must be equal on both sides: use one tokenizer for both")
 
     @property
     def fingerprints(self) -> list[str]:
@@ -70,7 +72,8 @@ class TextPair:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
-        sides = {"": self.source} if self.joint else {"source": self.source, "target": self.target}
+        shared = self.joint and self.source.fingerprint == self.target.fingerprint
+        sides = {"": self.source} if shared else {"source": self.source, "target": self.target}
         for side, tokenizer in sides.items():
             tokenizer.save(directory, side)
         content = {
@@ -93,13 +96,13 @@ class TextPair:
         content = _read_description(path)
         try:
             joint, sides = content["joint"], content["sides"]
-            if joint:
+            if "joint" in sides:
                 tokenizer = _load_side(directory, "", sides["joint"])
                 return cls(source=tokenizer, target=tokenizer, joint=True)
             source, target = (_load_side(directory, side, sides[side]) for side in ("source", "target"))
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a description of tokenizers (missing or malformed: {error})") from error
-        return cls(source=source, target=target, joint=False)
+        return cls(source=source, target=target, joint=joint)
 
     @staticmethod
     def exists(directory: PathLike) -> bool:

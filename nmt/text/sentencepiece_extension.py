@@ -55,12 +55,11 @@ def extend_sentencepiece(
         raise DataError(f"only a unigram or bpe model of SentencePiece can be extended, got {facts.model_type}")
     sample = sample_lines((line for line in lines if "\0" not in line), MAXIMUM_TRAINING_LINES, seed=seed)
     learned = train_sentencepiece(
-        sample,
+        map(tokenizer.normalized, sample),
         model_type=facts.model_type,
         vocabulary_size=vocabulary_size,
         character_coverage=character_coverage,
         seed=seed,
-        normalization_rule=facts.normalization_rule,
     )
     known = set(tokenizer.vocabulary.tokens)
     missing = [piece for piece in learned.vocabulary.tokens if piece not in known]

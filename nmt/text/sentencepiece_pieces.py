@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sentencepiece import SentencePieceProcessor
+from google.protobuf.message import DecodeError
+from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+
+from nmt.errors import DataError
+from nmt.text.vocabulary import SPECIAL_TOKENS, UNK
 
 _KINDS = {TrainerSpec.UNIGRAM: "unigram", TrainerSpec.BPE: "bpe", TrainerSpec.WORD: "word", TrainerSpec.CHAR: "char"}
 _NORMAL = ModelProto.SentencePiece.NORMAL
@@ -17,12 +21,10 @@ class ModelFacts(NamedTuple):
     """What a model file says about itself.
 
     model_type: `unigram`, `bpe`, `word` or `char`.
-    normalization_rule: name of the rule by which text is normalised.
     lowest_score: of all its ordinary pieces.
     """
 
     model_type: str
-    normalization_rule: str
     lowest_score: float
 
 
@@ -67,7 +69,49 @@ def model_facts(model: bytes) -> ModelFacts:
     content = _parse(model)
     scores = [piece.score for piece in content.pieces if piece.type == _NORMAL]
     kind = _KINDS[content.trainer_spec.model_type]
-    return ModelFacts(kind, content.normalizer_spec.name, min(scores, default=0.0))
+    return ModelFacts(kind, min(scores, default=0.0))
+
+
+def with_special_tokens_first(model: bytes) -> bytes:
+    """Move PAD, UNK, BOS and EOS to the first ids, which is where this toolkit has them; those missing are added.
+
+    Raises:
+        DataError: the bytes are no model, or have no unknown piece.
+    """
+    try:
+        content = _parse(model)
+    except DecodeError as error:
+        raise DataError("not a SentencePiece model") from error
+    trainer, pieces = content.trainer_spec, list(content.pieces)
+    if tuple(piece.piece for piece in pieces[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS:
+        return model
+    kinds = ModelProto.SentencePiece
+    special = (trainer.pad_piece, trainer.bos_piece, trainer.eos_piece)
+    others = [
+        piece
+        for piece in pieces
+        if piece.type != kinds.UNKNOWN and not (piece.type == kinds.CONTROL and piece.piece in special)
+    ]
+    if not any(piece.type == kinds.UNKNOWN for piece in pieces):
+        raise DataError("not a SentencePiece model: it has no unknown piece")
+    del content.pieces[:]
+    for name in SPECIAL_TOKENS:
+        content.pieces.add(piece=name, score=0.0, type=kinds.UNKNOWN if name == UNK else kinds.CONTROL)
+    content.pieces.extend(others)
+    trainer.pad_piece, trainer.unk_piece, trainer.bos_piece, trainer.eos_piece = SPECIAL_TOKENS
+    trainer.pad_id, trainer.unk_id, trainer.bos_id, trainer.eos_id = range(len(SPECIAL_TOKENS))
+    trainer.unk_surface, trainer.vocab_size = UNK, len(content.pieces)
+    return content.SerializeToString()
+
+
+def with_rule(model: bytes, rule: str) -> bytes:
+    """Replace the rule by which a model normalises text; pieces, scores and the treatment of spaces stay."""
+    content = _parse(model)
+    source = _parse(SentencePieceNormalizer(rule_name=rule).serialized_model_proto()).normalizer_spec
+    content.normalizer_spec.name = source.name
+    content.normalizer_spec.precompiled_charsmap = source.precompiled_charsmap
+    content.normalizer_spec.normalization_rule_tsv = ""
+    return content.SerializeToString()
 
 
 def with_pieces(model: bytes, pieces: Iterable[tuple[str, float]]) -> bytes:

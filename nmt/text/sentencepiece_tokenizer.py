@@ -1,7 +1,8 @@
 """The tokenizer that cuts raw text into learned pieces (Kudo and Richardson 2018), unigram or BPE.
 
 Text goes in as it is and comes out detokenised: spaces are part of the pieces (`▁`). The model file carries the
-normalisation, so what other programs do with the same file is the same.
+normalisation, so what other programs do with the same file is the same, but for NFC: SentencePiece has no such rule, so
+white space and accents are composed here before the file's rule, which is identity then.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor
 
 from nmt.errors import DataError
 from nmt.text.files import read_file, write_file
-from nmt.text.tokenizer import Tokenizer, spoken_ids
+from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, spoken_ids
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
         model: the content of a `.model` file with the ids pad 0, unk 1, bos 2, eos 3.
-        settings: how it was trained; only reported.
+        settings: how it was trained, and under "normalization" how its text is normalised: by the rule of the file
+            alone where that is missing (a model from elsewhere, or of version 0.1.0) or "nfkc".
 
     Raises:
         DataError: the bytes are no SentencePiece model, or its special ids are others.
@@ -39,18 +41,21 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, model: bytes, *, settings: dict[str, Any]) -> None:
         self._model = model
         self._settings = settings
+        self.normalization = settings.get("normalization")
         self._processor = _open_processor(model)
         size = self._processor.get_piece_size()
         self.vocabulary = Vocabulary([self._processor.id_to_piece(token_id) for token_id in range(size)])
-        self._fingerprint = hashlib.sha256(b"sentencepiece\0" + model).hexdigest()
+        self._normalizes_here = self.normalization not in (None, "nfkc")
+        kind = f"sentencepiece {self.normalization}" if self._normalizes_here else "sentencepiece"
+        self._fingerprint = hashlib.sha256(kind.encode() + b"\0" + model).hexdigest()
 
     def encode(self, line: str) -> list[int]:
         """Token ids of one line."""
-        return self._processor.encode(_utf8(line), out_type=int)
+        return self._processor.encode(self._bytes(line), out_type=int)
 
     def encode_batch(self, lines: Sequence[str]) -> list[list[int]]:
         """Token ids of many lines in one call of the library."""
-        return self._processor.encode([_utf8(line) for line in lines], out_type=int, num_threads=1)
+        return self._processor.encode([self._bytes(line) for line in lines], out_type=int, num_threads=1)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of the pieces, without spaces at its ends."""
@@ -59,6 +64,31 @@ class SentencePieceTokenizer(Tokenizer):
     def cut(self, token: str) -> list[int]:
         """Token ids of a piece of another model, which is normalised already and may stand within a word."""
         return self._cutter.cut(token)
+
+    def normalized(self, line: str) -> str:
+        """A line as it is before it is cut."""
+        if self._normalizes_here:
+            return normalized(line, str(self.normalization))
+        return normalized(self._normalizer.Normalize(_utf8(line).decode("utf-8")), "none")
+
+    def with_normalization(self, normalization: str | None) -> SentencePieceTokenizer:
+        """The same pieces, for text that is normalised in another way; None leaves it to the model as it is."""
+        from nmt.text.sentencepiece_pieces import with_rule
+
+        model = self._model if normalization is None else with_rule(self._model, NORMALIZER_RULES[normalization])
+        settings = {name: value for name, value in self._settings.items() if name != "normalization"}
+        return SentencePieceTokenizer(
+            model, settings=settings if normalization is None else {**settings, "normalization": normalization}
+        )
+
+    def _bytes(self, line: str) -> bytes:
+        return _utf8(self.normalized(line) if self._normalizes_here else line)
+
+    @cached_property
+    def _normalizer(self) -> SentencePieceNormalizer:
+        return SentencePieceNormalizer(
+            model_proto=self._model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+        )
 
     @cached_property
     def _cutter(self) -> PieceCutter:
@@ -85,7 +115,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the model file: it holds pieces, scores and normalisation."""
+        """SHA-256 of the model file, which holds pieces, scores and normalisation, and of what is normalised here."""
         return self._fingerprint
 
     def save(self, directory: Path, side: str) -> None:

@@ -14,6 +14,7 @@ import sentencepiece
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from nmt.text.tokenizer import NORMALIZER_RULES
 from nmt.text.vocabulary import BOS_ID, EOS_ID, PAD, UNK, UNK_ID
 from nmt.types import PAD_ID
 
@@ -28,7 +29,6 @@ _PLACE_IN_ERROR = re.compile(r"(\w+: )?\S+\.(cc|h)\(\d+\)( \[.*\](?!\S))?\s*")
 _IN_OUR_WORDS = {
     "sentences_.empty()": "each line has more than 4,192 bytes or the character U+2585, and such lines are left out: "
     "break the text into shorter lines",
-    "all_chars_count": "it holds only characters that normalisation removes, such as control characters",
 }
 """What must hold in the source of the library where it stops, and what that means."""
 
@@ -40,25 +40,22 @@ def train_sentencepiece(
     vocabulary_size: int,
     character_coverage: float,
     seed: int,
-    normalization_rule: str = "nmt_nfkc",
 ) -> SentencePieceTokenizer:
-    """Train a SentencePiece model on lines of raw text.
+    """Train a SentencePiece model on lines of text as they are, but for white space.
+
+    The tokenizer takes lines as they are too; `with_normalization` gives one for raw text with the same pieces, which
+    has to be normalised like that before it is given here.
 
     There is no byte fallback. With a coverage of 1.0 every character of the training text is a piece, so byte pieces
     would never be seen in training: 256 rows of the embedding without a gradient, for text that the model cannot
     translate anyway. A character that was never seen becomes `<unk>`.
 
-    The rule `nmt_nfkc` unifies what looks alike (full-width letters, ligatures, no-break spaces, `…`), in what the
-    model reads and in what it writes. `identity` changes nothing but repeated spaces: for targets whose punctuation
-    is not that of NFKC, Chinese above all.
-
     Args:
-        lines: raw text. Beyond `MAXIMUM_TRAINING_LINES` a sample drawn with the seed is used.
+        lines: normalised text. Beyond `MAXIMUM_TRAINING_LINES` a sample drawn with the seed is used.
         model_type: "unigram" or "bpe".
         vocabulary_size: an upper bound on the number of pieces, special ones included; a narrow corpus gives fewer.
         character_coverage: share of the characters of the text that become pieces.
         seed: of the sample.
-        normalization_rule: "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf" or "identity".
 
     Raises:
         ConfigError: the vocabulary cannot even hold the characters of the text.
@@ -72,13 +69,13 @@ def train_sentencepiece(
         "model_type": model_type,
         "vocabulary_size": vocabulary_size,
         "character_coverage": character_coverage,
-        "normalization_rule": normalization_rule,
         "seed": seed,
+        "normalization": "none",
     }
     options = {
         "model_type": model_type,
         "character_coverage": character_coverage,
-        "normalization_rule_name": normalization_rule,
+        "normalization_rule_name": NORMALIZER_RULES["none"],
     }
     return SentencePieceTokenizer(_train_within(sample, vocabulary_size, options), settings=settings)
 

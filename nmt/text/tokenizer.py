@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+from sentencepiece import SentencePieceNormalizer
 
 from nmt.text.vocabulary import BOS_ID, EOS_ID, Vocabulary
 from nmt.types import PAD_ID
 
+NORMALIZER_RULES = {"none": "identity", "nfc": "identity", "nfkc": "nmt_nfkc"}
+"""The rule of SentencePiece that goes into a model file for each way to normalise; it has none for NFC."""
+
 _SILENT_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID))
+# What separates words or ends lines. Spaces that mean something (no-break, ideographic, thin) are characters.
+_WHITE_SPACE = re.compile("[\t-\r \x1c-\x1f\x85\u2028\u2029]+")
 
 
 class Tokenizer(ABC):
@@ -26,6 +36,9 @@ class Tokenizer(ABC):
     """The name under which settings and model directories know this kind of tokenizer."""
 
     vocabulary: Vocabulary
+
+    normalization: str | None = None
+    """How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it is."""
 
     @abstractmethod
     def encode(self, line: str) -> list[int]:
@@ -47,10 +60,18 @@ class Tokenizer(ABC):
         """The tokens of ids as the vocabulary writes them, special ones included: for looking at, not for readers."""
         return [self.vocabulary.token(int(token_id)) for token_id in token_ids]
 
+    @abstractmethod
+    def with_normalization(self, normalization: str | None) -> Self:
+        """The same vocabulary, for text that is normalised in another way."""
+
+    def normalized(self, line: str) -> str:
+        """A line as it is before it is cut: what `decode` gives back where every token is known."""
+        return line if self.normalization is None else normalized(line, self.normalization)
+
     @property
     def settings(self) -> dict[str, Any]:
         """How the tokenizer was built, for `tokenizer.json`."""
-        return {}
+        return {} if self.normalization is None else {"normalization": self.normalization}
 
     @property
     def fingerprint(self) -> str:
@@ -66,6 +87,30 @@ class Tokenizer(ABC):
     @abstractmethod
     def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> Tokenizer:
         """Read the files that `save` wrote; DataError names the one that cannot be used."""
+
+
+def normalized(line: str, form: str) -> str:
+    """Normalise a line: white space is collapsed to single spaces in any case, and there is none at the ends.
+
+    Args:
+        line: raw text.
+        form: "none"; "nfc", which composes letters and accents; "nfkc", which folds what looks alike as well
+            (Unicode Standard Annex 15), with SentencePiece's additions: characters without width and control
+            characters are spaces or nothing.
+    """
+    if form == "nfkc":
+        line = _folding().Normalize(line.encode("utf-8", "replace").decode("utf-8"))
+    elif form == "nfc":
+        line = unicodedata.normalize("NFC", line)
+    return _WHITE_SPACE.sub(" ", line).strip(" ")
+
+
+@cache
+def _folding() -> SentencePieceNormalizer:
+    rule = NORMALIZER_RULES["nfkc"]
+    return SentencePieceNormalizer(
+        rule_name=rule, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+    )
 
 
 def vocabulary_name(side: str) -> str:

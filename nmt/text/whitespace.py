@@ -19,22 +19,26 @@ class WhitespaceTokenizer(Tokenizer):
 
     type: ClassVar[str] = "whitespace"
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
+        self.vocabulary, self.normalization = vocabulary, normalization
         self._surfaces = [*SPECIAL_TOKENS, *map(_surface, vocabulary.tokens[len(SPECIAL_TOKENS) :])]
 
     def encode(self, line: str) -> list[int]:
         """Token ids of one line."""
-        return [self.vocabulary.id(token) for token in split_at_spaces(line)]
+        return [self.vocabulary.id(token) for token in split_at_spaces(self.normalized(line))]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The tokens with one space between them."""
         return " ".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
 
+    def with_normalization(self, normalization: str | None) -> WhitespaceTokenizer:
+        """The same words, for text that is normalised in another way."""
+        return WhitespaceTokenizer(self.vocabulary, normalization=normalization)
+
     @classmethod
     def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> WhitespaceTokenizer:
         """Read `vocabulary.txt` (or the one of a side)."""
-        return cls(Vocabulary.load(directory / vocabulary_name(side)))
+        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
 
 
 def split_at_spaces(line: str) -> list[str]:

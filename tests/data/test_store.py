@@ -133,7 +133,7 @@ def test_unusable_pairs_are_dropped_and_counted(write_lines, text, tmp_path):
     report = store.report
     assert (report.pairs_read, report.kept, len(store)) == (9, 3, 3)
     assert (report.dropped_empty, report.dropped_nul, report.dropped_too_long) == (3, 1, 2)
-    assert store.source_lengths.tolist() == [3, 4, 2]
+    assert store.source_lengths.tolist() == [3, 4, 3]
     assert store.target[1].tolist() == [*text.target.encode(kept[1][1]), EOS_ID]
 
 

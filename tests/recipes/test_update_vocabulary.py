@@ -297,7 +297,7 @@ def test_every_kind_is_extended_learned_and_adopted(untrained_config, trained, t
     extended, learned = extended_text(config, old, corpora), learned_text(config, old, corpora)
     learned.save(tmp_path / "learned")
     ending = {"vocabulary": "txt", "tokenizer": "model"}[KINDS[kind]]
-    names = [f"{KINDS[kind]}{side}.{ending}" for side in ([""] if old.joint else [".source", ".target"])]
+    names = [f"{KINDS[kind]}{side}.{ending}" for side in ([".target"] if old.joint else [".source", ".target"])]
     paths = [(tmp_path / "learned" / name,) for name in names]
     adopted = adopted_text(config, old, SideFiles(both=paths[0]) if old.joint else SideFiles((), *paths))
     for new in (extended, learned, adopted):
@@ -308,15 +308,17 @@ def test_every_kind_is_extended_learned_and_adopted(untrained_config, trained, t
             for line in path.read_text("utf-8").splitlines():
                 assert tokenizer.decode(tokenizer.encode(line)) == line
     assert extended.target.vocabulary.tokens[: len(old.target.vocabulary)] == old.target.vocabulary.tokens
-    assert adopted.source.fingerprint == learned.source.fingerprint
+    assert adopted.fingerprints == learned.fingerprints
+    for new in (extended, learned, adopted):
+        assert [side.normalization for side in (new.source, new.target)] == ["nfkc", "nfc"]
     assert measure_text(old, extended, corpora).keys() == ({"joint"} if old.joint else {"source", "target"})
 
 
 def test_damage_is_refused(trained, trained_run, tmp_path):
     shutil.copytree(trained.run, tmp_path / "run")
-    (tmp_path / "run" / "vocabulary.txt").write_text("<pad>\n")
+    (tmp_path / "run" / "vocabulary.target.txt").write_text("<pad>\n")
     choose = partial(extended_text, corpora=trained.corpora)
-    with pytest.raises(DataError, match=r"vocabulary\.txt"):
+    with pytest.raises(DataError, match=r"vocabulary\.target\.txt"):
         plan_update(tmp_path / "run", choose)
     TextPair.load(trained_run.directory).save(tmp_path / "other")
     other = SideFiles(target=trained.corpora.both)

@@ -31,14 +31,21 @@ def pairs(source_lines, target_lines):
     """A pair of tokenizers of each kind, by name."""
     piece_settings = {"vocabulary_size": 150, "character_coverage": 1.0, "seed": 5}
     word_settings = {"vocabulary_size": None, "minimum_count": 1}
+    unigram = {"model_type": "unigram", "joint": True, **piece_settings}
+    same = ("nfkc", "nfkc")
     return {
-        "unigram": build_sentencepiece(source_lines, target_lines, model_type="unigram", joint=True, **piece_settings),
+        "unigram": build_sentencepiece(source_lines, target_lines, **unigram, normalization=same),
+        "two forms": build_sentencepiece(source_lines, target_lines, **unigram),
         "bpe": build_sentencepiece(source_lines, target_lines, model_type="bpe", joint=False, **piece_settings),
-        "whitespace": build_whitespace(source_lines, target_lines, joint=True, **word_settings),
-        "character": build_character(source_lines, target_lines, joint=False, **word_settings),
+        "whitespace": build_whitespace(
+            source_lines, target_lines, joint=True, normalization=(None, None), **word_settings
+        ),
+        "character": build_character(
+            source_lines, target_lines, joint=False, normalization=("nfkc", None), **word_settings
+        ),
     }
 
 
-@pytest.fixture(params=["unigram", "bpe", "whitespace", "character"])
+@pytest.fixture(params=["unigram", "two forms", "bpe", "whitespace", "character"])
 def pair(request, pairs):
     return pairs[request.param]

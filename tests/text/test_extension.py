@@ -64,7 +64,7 @@ def test_lists_from_elsewhere_are_read(tmp_path, pairs):
     pairs["whitespace"].source.vocabulary.save(own)
     assert adopt_whitespace(own).fingerprint == pairs["whitespace"].source.fingerprint
     pairs["character"].source.vocabulary.save(own)
-    assert adopt_character(own).fingerprint == pairs["character"].source.fingerprint
+    assert adopt_character(own).with_normalization("nfkc").fingerprint == pairs["character"].source.fingerprint
     model = tmp_path / "m.model"
     model.write_bytes(pairs["bpe"].source.model)
     assert adopt_sentencepiece(model).fingerprint == pairs["bpe"].source.fingerprint

@@ -18,7 +18,8 @@ def test_a_pair_survives_its_directory(pair, tmp_path, source_lines, target_line
     pair.save(directory)
     assert TextPair.exists(directory)
     loaded = TextPair.load(directory)
-    assert loaded.joint == pair.joint == (loaded.source is loaded.target)
+    assert loaded.joint == pair.joint
+    assert (loaded.source is loaded.target) == (pair.source is pair.target)
     for old, new, lines in ((pair.source, loaded.source, source_lines), (pair.target, loaded.target, target_lines)):
         assert new.fingerprint == old.fingerprint
         assert new.vocabulary.tokens == old.vocabulary.tokens
@@ -32,6 +33,7 @@ def test_files_say_what_they_are(pairs, tmp_path):
     for name, pair in pairs.items():
         pair.save(tmp_path / name)
     assert files(tmp_path / "unigram") == ["tokenizer.json", "tokenizer.model", "vocabulary.txt"]
+    assert files(tmp_path / "two forms") == files(tmp_path / "bpe")
     assert files(tmp_path / "whitespace") == ["tokenizer.json", "vocabulary.txt"]
     sides = ["vocabulary.source.txt", "vocabulary.target.txt"]
     assert files(tmp_path / "character") == ["tokenizer.json", *sides]
@@ -50,7 +52,7 @@ def test_sides_of_different_kinds_go_together(pairs, tmp_path):
 
 
 def test_a_joint_pair_must_be_equal_on_both_sides(pairs):
-    with pytest.raises(ConfigError, match="must be equal on both sides"):
+    with pytest.raises(ConfigError, match="of a joint pair must be equal on both sides"):
         TextPair(source=pairs["bpe"].source, target=pairs["bpe"].target, joint=True)
 
 

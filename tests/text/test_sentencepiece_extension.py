@@ -54,7 +54,7 @@ def test_old_tokens_keep_their_ids_and_scores(old, extended):
     assert extended.vocabulary.tokens[:count] == old.vocabulary.tokens
     assert len(extended.vocabulary) > count
     assert extended.settings["vocabulary_size"] == len(extended.vocabulary)
-    reopened = SentencePieceTokenizer(extended.model, settings={})
+    reopened = SentencePieceTokenizer(extended.model, settings=extended.settings)
     assert reopened.fingerprint == extended.fingerprint != old.fingerprint
     scores = [PieceCutter(tokenizer.model)._processor.get_score(7) for tokenizer in (old, extended)]
     assert scores[0] == scores[1]
