@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
 from nmt.text.adoption import adopt_sentencepiece
+from nmt.text.files import read_text_file
 from nmt.text.sentencepiece_training import sample_lines
 from nmt.text.tokenizer import normalized
 
@@ -31,6 +34,9 @@ logger = logging.getLogger(__name__)
 TOKENIZER_NAME = "tokenizer.json"
 """The file that `TextPair.save` writes last, and without which there are no tokenizers."""
 
+
+_WRITTEN = re.compile(r"tokenizer(\.\w+)?\.model|vocabulary(\.\w+)?\.txt")
+"""The files that `TextPair.save` writes besides `tokenizer.json`."""
 
 _CHECKED_LINES = 100_000
 _CHANGED_SHARE = 0.001
@@ -68,6 +74,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
         raise ConfigError(
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
+    refuse_foreign_text(directory)
     text = build_text(config)
     lock = DirectoryLock(directory)
     lock.acquire()
@@ -76,6 +83,32 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     finally:
         lock.release()
     return VocabularyResult(text, built=True)
+
+
+def refuse_foreign_text(directory: Path) -> None:
+    """Refuse a model directory in which files of somebody else have the names that a run would write.
+
+    Ours are tokenizers that `tokenizer.json` describes, and what a build that was stopped left beside its config.
+
+    Raises:
+        ConfigError: naming the files.
+        DataError: the config there cannot be read.
+    """
+    names = sorted(path.name for path in directory.glob("*") if _WRITTEN.fullmatch(path.name))
+    config = directory / CONFIG_NAME
+    if config.is_file() and not re.search(r"^format_version:", read_text_file(config), re.MULTILINE):
+        names = [*names, CONFIG_NAME]
+    elif TextPair.exists(directory):
+        with suppress(DataError):
+            TextPair.load(directory)
+            return
+    elif config.is_file():
+        return
+    if names:
+        raise ConfigError(
+            f"{directory}: holds {', '.join(names)}, which nmt did not write and would replace: move it elsewhere "
+            "(data.tokenizer.model takes a finished SentencePiece model), or choose another model_directory"
+        )
 
 
 def find_text(config: Config) -> TextPair | None:

@@ -28,7 +28,7 @@ from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
-from nmt.recipes.build_vocabulary import save_text
+from nmt.recipes.build_vocabulary import refuse_foreign_text, save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.precision import settle_precision
 from nmt.recipes.run_checks import (
@@ -111,6 +111,8 @@ def _lead(
         config = with_kept_settings(config, load(directory / CONFIG_NAME))
         refuse_other_settings(config, directory)
         refuse_without_optimizer(directory)
+    else:
+        refuse_foreign_text(directory)
     config = settle_precision(config, resumed=resumed)
     if overwrite:
         refuse_to_delete_start(config)

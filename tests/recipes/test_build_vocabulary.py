@@ -1,13 +1,19 @@
 """Tokenizers are built for the settings they serve, and never under a model that needs others."""
 
+import io
+import re
 import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
-from nmt.text import TextPair
+from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, report_changed_targets, save_text
+from nmt.recipes.train import train
+from nmt.text import SPECIAL_TOKENS, TextPair, build_sentencepiece
 
 TOKENIZERS = {
     "{type: whitespace}": (13, 13),
@@ -96,3 +102,76 @@ def test_sides_of_different_length_are_refused(untrained_config):
     with pytest.raises(DataError, match=r"got 15 lines in .*train\.es and 16 lines in .*train\.en"):
         build_vocabulary(load(untrained_config))
     assert not (untrained_config.parent / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocabulary.target.txt", "config.yaml"])
+def test_a_file_that_somebody_else_put_into_a_new_directory_is_not_replaced(untrained_config, name):
+    config = load(untrained_config)
+    place = Path(config.model_directory) / name
+    place.parent.mkdir()
+    place.write_text("seed: 1  # mine\n", encoding="utf-8")
+    for deed in (build_vocabulary, partial(build_vocabulary, overwrite=True), train):
+        with pytest.raises(ConfigError, match=rf"holds {re.escape(name)}, which nmt did not write and would replace"):
+            deed(config)
+    assert place.read_text(encoding="utf-8") == "seed: 1  # mine\n"
+    assert [path.name for path in place.parent.iterdir()] == [name]
+
+
+def test_a_tokenizer_that_somebody_put_in_the_place_of_ours_is_not_replaced(untrained_config):
+    config = load(untrained_config, ["data.tokenizer={type: sentencepiece, vocabulary_size: 30, joint: false}"])
+    build_vocabulary(config)
+    place = Path(config.model_directory) / "tokenizer.source.model"
+    place.write_bytes(place.with_name("tokenizer.target.model").read_bytes())
+    other = load(untrained_config, ["data.tokenizer={type: sentencepiece, vocabulary_size: 29}"])
+    with pytest.raises(ConfigError, match=r"holds tokenizer\.source\.model, tokenizer\.target\.model, vocabulary"):
+        build_vocabulary(other)
+
+
+def test_a_finished_model_is_taken_as_it_is_whatever_its_special_ids_are(untrained_config, tmp_path, caplog):
+    model = io.BytesIO()
+    lines = (untrained_config.parent / "train.en").read_text("utf-8").splitlines()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([*lines, "A B C"]), model_writer=model, vocab_size=33, hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc_cf", bos_piece="[BOS]", pad_id=-1, minloglevel=3,
+    )  # fmt: skip
+    path = tmp_path / "my.model"
+    path.write_bytes(model.getvalue())
+    config = load(untrained_config, [f"data.tokenizer={{type: sentencepiece, model: {path}}}"])
+    with caplog.at_level("INFO"):
+        text = build_text(config)
+    assert "my.model as it is, with its own normalisation" in caplog.text
+    theirs = SentencePieceProcessor(model_proto=model.getvalue())
+    assert text.source is text.target or text.source.fingerprint == text.target.fingerprint
+    assert text.target.vocabulary.tokens[:4] == SPECIAL_TOKENS
+    for line in (*lines, "ONE two"):
+        pieces = theirs.encode(line, out_type=str)
+        assert text.target.tokens(text.target.encode(line)) == pieces
+        assert text.target.decode(text.target.encode(line)) == line.lower()
+    two = load(untrained_config, [f"data.tokenizer={{type: sentencepiece, model: [{path}, {path}], joint: false}}"])
+    assert not build_text(two).joint
+    with pytest.raises(ConfigError, match=r"data.tokenizer.model must be one path where joint is true, got 2"):
+        load(untrained_config, [f"data.tokenizer={{type: sentencepiece, model: [{path}, {path}]}}"])
+
+
+def test_targets_that_cannot_come_back_are_counted_by_cause(caplog):
+    lines = ["fine", "caf\u0065\u0301  ok", "a？b", "…", "ab▁"]
+    settings = {"model_type": "unigram", "joint": True, "vocabulary_size": 60, "character_coverage": 1.0, "seed": 1}
+    written = build_sentencepiece(lines, lines, **settings).target
+    folded = build_sentencepiece(lines, lines, normalization=("nfkc", "nfkc"), **settings).target
+    report_changed_targets(written, lines[:4])
+    assert caplog.text == ""
+    report_changed_targets(written, ["ab▁"])
+    assert "1 with signs that the tokenizer uses itself, such as ▁" in caplog.text
+    caplog.clear()
+    report_changed_targets(folded, [*lines[:4], "日本"])
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned[0] == "3 of 5 targets cannot be written by the model as they are:"
+    assert "2 folded by normalisation" in warned[1]
+    assert warned[2:4] == ["    'a？b' becomes 'a?b'", "    '…' becomes '...'"]
+    assert "1 with unknown characters" in warned[4]
+    caplog.clear()
+    report_changed_targets(folded, ["fine"] * 999 + ["a？b"])
+    assert {record.levelname for record in caplog.records} == set()
+    with caplog.at_level("INFO"):
+        report_changed_targets(folded, ["fine"] * 999 + ["a？b"])
+    assert {record.levelname for record in caplog.records} == {"INFO"}
