@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nmt.config import Config, advice, load
+from nmt.config import Config, SentencePieceSettings, advice, load
 from nmt.recipes.run_reference import parse_run_reference
 from nmt.types import PathLike
 
@@ -59,6 +59,10 @@ def _missing_files(config: Config) -> Iterator[str]:
             for path in paths:
                 if not Path(path).is_file():
                     yield f"data.{name}.{side}: there is no file {path} here"
+    tokenizer = config.data.tokenizer
+    for path in tokenizer.model_paths if isinstance(tokenizer, SentencePieceSettings) else ():
+        if not Path(path).is_file():
+            yield f"data.tokenizer.model: there is no file {path} here"
     initial = config.training.initialize_from
     if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
         yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

@@ -196,7 +196,9 @@ def _new_settings(directory: Path, overrides: Sequence[str]) -> Config:
 def _may_change(path: str) -> bool:
     """Return whether a setting is left open: what text there is, and how many tokens are learned from it."""
     section, _, name = path.rpartition(".")
-    return name in _FREE_TOKENIZER_SETTINGS if section == "data.tokenizer" else path.startswith("data.")
+    if section == "data.tokenizer":
+        return name in _FREE_TOKENIZER_SETTINGS
+    return path.startswith("data.") and section != "data.normalization"
 
 
 def _describing(settings: Config, output: Path, text: TextPair) -> Config:

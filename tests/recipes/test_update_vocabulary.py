@@ -194,6 +194,7 @@ def test_each_side_changes_alone(trained_run, trained, tmp_path):
         ("training.ema_decay=0.9", "training.ema_decay: 0.5 before, 0.9 now"),
         ("data.tokenizer.joint=false", "data.tokenizer.joint: true before, false now"),
         ("data.tokenizer={type: character, joint: true}", "data.tokenizer.type: whitespace before, character now"),
+        ("data.normalization.target=nfkc", "data.normalization.target: nfc before, nfkc now"),
         ("model_directory=x", "the new model directory is set with -o, got model_directory=x"),
     ],
 )

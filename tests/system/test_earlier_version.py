@@ -1,9 +1,8 @@
 """A directory that version 0.1.0 wrote opens, translates the same and goes on.
 
-`directory_0_1_0.tar.xz` was made by commit a37789e: a config and its corpora (targets with `？`, `…` and `½`, which that
-version folded), the run of 400 updates, what `nmt translate --format tsv` printed with beams of 1 and 4, and the figures
-of 20 more updates (`nmt train config.yaml --set training.max_updates=420 --set training.log_every_updates=10
---threads 1`).
+`directory_0_1_0.tar.xz` was made by commit a37789e: a config and its corpora (with `？`, `…`, `½`, which that version
+folded), the run of 400 updates, what `nmt translate --format tsv` printed with beams of 1 and 4, and the figures of 20
+more updates (`nmt train config.yaml --set training.max_updates=420 --set training.log_every_updates=10 --threads 1`).
 """
 
 import json
