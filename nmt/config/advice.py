@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 from nmt.config.optimization import NoamSettings, PlateauSettings
+from nmt.config.section import AUTO
 from nmt.config.settings import Config
-from nmt.config.training import AUTO
 
 _SMALLEST_USEFUL_PEAK = 1e-5
 _LARGEST_USEFUL_ADAM_RATE = 0.1
@@ -79,7 +79,7 @@ def _about_data(config: Config) -> Iterator[str]:
             yield f"data.{name}.source and data.{name}.target are the same file: the model learns to copy"
         if corpus is not None and name != "train" and set(corpus.source_paths) & set(data.train.source_paths):
             yield f"data.{name}.source is also read for training: its scores say nothing about new text"
-    if config.search.max_length < data.max_length:
+    if config.search.max_length != AUTO and config.search.max_length < data.max_length:
         yield (
             f"search.max_length {config.search.max_length} is below data.max_length {data.max_length}: "
             "long sentences are translated only in part"

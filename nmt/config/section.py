@@ -7,11 +7,12 @@ the reference page and the JSON Schema all read them from there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 REQUIRED: Any = ...
@@ -19,6 +20,9 @@ REQUIRED: Any = ...
 
 MAY_CHANGE = "x-may-change-on-resume"
 """Where a field carries the mark that `setting(may_change=...)` gives it."""
+
+AUTO: Final = "auto"
+"""The word that leaves a number to what is found when a run begins."""
 
 BEFORE = "x-absent-means"
 """Where a field carries what `setting(before=...)` gives it."""
@@ -46,6 +50,18 @@ class Words:
     """Metadata of a field: its type in words, where the annotation alone would not say enough."""
 
     text: str
+
+
+def number_or_auto(kinds: tuple[type, ...], least: float) -> BeforeValidator:
+    """Returns what checks a number of at least `least` or `auto`, before the union does: that would name its parts."""
+
+    def check(value: Any) -> Any:
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if value == AUTO or (is_number and least <= value < math.inf):
+            return value
+        raise PydanticCustomError("number_or_auto", "must be a number or auto")
+
+    return BeforeValidator(check)
 
 
 class Section(BaseModel):

@@ -10,8 +10,8 @@ from nmt.config.data import DataSettings
 from nmt.config.model import ModelSettings, TransformerSettings
 from nmt.config.paths import FilePath
 from nmt.config.search import SearchSettings
-from nmt.config.section import REQUIRED, Misfit, Section, setting
-from nmt.config.training import AUTO, TrainingSettings
+from nmt.config.section import AUTO, REQUIRED, Misfit, Section, setting
+from nmt.config.training import TrainingSettings
 
 FORMAT_VERSION = 1
 """The version of the files that `write` writes; `load` reads it and all before it."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
 
 from nmt.config.optimization import (
     AdamSettings,
@@ -18,20 +16,11 @@ from nmt.config.optimization import (
     ScheduleSettings,
 )
 from nmt.config.paths import FilePath
-from nmt.config.section import Misfit, Section, Words, setting
-
-AUTO: Final = "auto"
-
-
-def _whole_or_auto(value: Any) -> Any:
-    if value == AUTO or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    raise PydanticCustomError("batch_tokens_type", "must be a whole number of at least 1, or auto")
-
+from nmt.config.section import AUTO, Misfit, Section, Words, number_or_auto, setting
 
 BatchTokens = Annotated[
     Annotated[int, Ge(1)] | Literal["auto"],
-    BeforeValidator(_whole_or_auto),  # before the union, whose errors would name its parts
+    number_or_auto((int,), 1),
     Words("a whole number of at least 1, or auto"),
 ]
 """A number of tokens, or the word that leaves it to the memory there is."""

@@ -142,9 +142,10 @@ class CTranslate2Translator(LineTranslator):
         Raises:
             ConfigError: naming the limit.
         """
-        if settings.max_length > self.num_positions:
+        longest = settings.settled_max_length
+        if longest > self.num_positions:
             raise ConfigError(
-                f"search.max_length must be at most {self.num_positions} for this export, got {settings.max_length}: "
+                f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
                 "lower it, or export the model with it"
             )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,6 +42,51 @@ class Translation(NamedTuple):
     num_tokens: int
 
 
+@dataclass
+class Tally:
+    """What became of lines, counted over all calls that it is handed to; counted in lines unless said otherwise.
+
+    lines: translated, empty ones left out.
+    unread: longer than `MAX_SOURCE_LENGTH` tokens, so read in part.
+    too_long: longer than `max_length`, where translations end, but read.
+    untranslated: without a translation, because the model's outputs were not numbers.
+    cut: translations, of all that were asked for, as long as allowed.
+    max_length: tokens of a translation at most.
+    """
+
+    lines: int = 0
+    unread: int = 0
+    too_long: int = 0
+    untranslated: int = 0
+    cut: int = 0
+    max_length: int = 0
+
+    def report(self) -> None:
+        """Log what is worse than one might think."""
+        if self.unread:
+            _LOGGER.warning(
+                "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
+                _lines_are(self.unread), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
+            )  # fmt: skip
+        if self.too_long:
+            _LOGGER.warning(
+                "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
+                "or raise it",
+                _lines_are(self.too_long), self.max_length,
+            )  # fmt: skip
+        if self.untranslated:
+            _LOGGER.warning(
+                "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
+                _lines_are(self.untranslated),
+            )
+        if self.cut:
+            _LOGGER.warning(
+                "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
+                "search.max_length_ratio, search.max_length_offset or search.max_length",
+                f"{self.cut:,} translations are" if self.cut > 1 else "1 translation is",
+            )
+
+
 BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translation]]]
 """Maps source ids (B, S) that end with EOS, and their lengths (B,), to the translations of each, best first."""
 
@@ -67,6 +113,7 @@ class LineTranslator(ABC):
         length_penalty: float | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        tally: Tally | None = None,
     ) -> list[str]:
         """Translate each line; an empty line stays empty.
 
@@ -76,6 +123,7 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
+            tally: counts what became of the lines, in place of the warnings that are logged else.
 
         Returns:
             One translation a line, in the order of the lines, none with a line break in it.
@@ -85,7 +133,13 @@ class LineTranslator(ABC):
             TypeError: `lines` is one text instead of several.
         """
         best = self.n_best(
-            lines, 1, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, progress=progress
+            lines,
+            1,
+            beam_size=beam_size,
+            length_penalty=length_penalty,
+            batch_size=batch_size,
+            progress=progress,
+            tally=tally,
         )
         return [translations[0].text if translations else "" for translations in best]
 
@@ -98,6 +152,7 @@ class LineTranslator(ABC):
         length_penalty: float | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        tally: Tally | None = None,
     ) -> list[list[Translation]]:
         """Find the best translations of each line with their scores.
 
@@ -108,6 +163,7 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
+            tally: counts what became of the lines, in place of the warnings that are logged else.
 
         Returns:
             The translations of each line, best first; fewer than wanted where the model has no more. That of an empty
@@ -121,15 +177,20 @@ class LineTranslator(ABC):
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
         )
         self.check_settings(settings)
-        return n_best_lines(
+        counted = Tally() if tally is None else tally
+        found = n_best_lines(
             lines,
             num_hypotheses,
             tokenizer=self.text.source,
             settings=settings,
             search_batch=partial(self.search_batch, num_hypotheses=num_hypotheses, settings=settings),
+            tally=counted,
             at_once=self.batches_at_once(),
             progress=progress,
         )
+        if tally is None:
+            counted.report()
+        return found
 
     def check_settings(self, settings: SearchSettings) -> None:
         """Refuse a search that the engine cannot make; most can make all.
@@ -157,6 +218,7 @@ def n_best_lines(
     tokenizer: Tokenizer,
     settings: SearchSettings,
     search_batch: BatchSearch,
+    tally: Tally,
     at_once: int = 1,
     progress: Progress | None = None,
 ) -> list[list[Translation]]:
@@ -168,6 +230,7 @@ def n_best_lines(
         tokenizer: of the source.
         settings: batch size, beam size and limits of length.
         search_batch: the engine; called from several threads where batches are translated side by side.
+        tally: counts what became of the lines.
         at_once: batches side by side.
         progress: is told of every batch how many lines it held.
 
@@ -185,7 +248,7 @@ def n_best_lines(
             f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
             "raise beam_size"
         )
-    token_ids = _encode(list(lines), tokenizer, settings)
+    token_ids = _encode(list(lines), tokenizer, settings, tally)
     translations = [[_NOTHING] if not ids else [] for ids in token_ids]
     spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
     if progress is not None and len(spoken) < len(token_ids):
@@ -201,9 +264,11 @@ def n_best_lines(
             translations[spoken[index]] = found
         if progress is not None:
             progress(len(batch))
-    _report_missing(translations)
-    _, greatest = length_limits(sequences.lengths, settings)
-    _report_cut([translations[place] for place in spoken], greatest)
+    tally.lines += len(spoken)
+    tally.untranslated += sum(not found for found in translations)
+    limits = length_limits(sequences.lengths, settings)[1].tolist()
+    for place, greatest in zip(spoken, limits, strict=True):
+        tally.cut += sum(translation.num_tokens == greatest for translation in translations[place])
     return translations
 
 
@@ -226,45 +291,13 @@ def decoded(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return tokenizer.decode(token_ids).replace("\n", " ").replace("\r", " ")
 
 
-def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings) -> list[list[int]]:
-    """Token ids of each line, without EOS; what is too long to be read is cut, and said."""
+def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings, tally: Tally) -> list[list[int]]:
+    """Token ids of each line, without EOS, and counted; what is too long to be read is cut."""
     token_ids = tokenizer.encode_batch(lines)
-    longest = max(map(len, token_ids), default=0)
-    if longest > MAX_SOURCE_LENGTH:
-        count = sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
-        _LOGGER.warning(
-            "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
-            _lines_are(count), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
-        )  # fmt: skip
-    elif longest > settings.max_length:
-        count = sum(len(ids) > settings.max_length for ids in token_ids)
-        _LOGGER.warning(
-            "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
-            "or raise it",
-            _lines_are(count), settings.max_length,
-        )  # fmt: skip
+    tally.max_length = settings.settled_max_length
+    tally.unread += sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
+    tally.too_long += sum(tally.max_length < len(ids) <= MAX_SOURCE_LENGTH for ids in token_ids)
     return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
-
-
-def _report_missing(translations: Sequence[Sequence[Translation]]) -> None:
-    count = sum(not found for found in translations)
-    if count:
-        _LOGGER.warning(
-            "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
-            _lines_are(count),
-        )
-
-
-def _report_cut(translations: Sequence[Sequence[Translation]], greatest_lengths: np.ndarray) -> None:
-    """Mention the hypotheses that the search ended: those of sentence i with `greatest_lengths[i]` tokens, (N,)."""
-    pairs = zip(translations, greatest_lengths, strict=True)
-    count = sum(found.num_tokens == greatest for hypotheses, greatest in pairs for found in hypotheses)
-    if count:
-        _LOGGER.warning(
-            "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
-            "search.max_length_ratio, search.max_length_offset or search.max_length",
-            f"{count:,} translations are" if count > 1 else "1 translation is",
-        )
 
 
 def _lines_are(count: int) -> str:

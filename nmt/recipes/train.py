@@ -22,6 +22,7 @@ from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.sharding import WorkerShare
 from nmt.data.subword_sampling import segmentations_of
 from nmt.errors import CheckpointError
+from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.opening import vocabularies_of
 from nmt.models.contract import Seq2Seq
@@ -130,6 +131,7 @@ def _lead(
             start = replace(start, facts=inherited_facts(directory))
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
+        config = settle_search(config, store)
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
         config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
         start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
@@ -189,6 +191,13 @@ def open_training_store(
         processes=processes,
         report_pairs=report_pairs,
     )
+
+
+def settle_search(config: Config, store: TokenStore) -> Config:
+    """Return settings with numbers for the limits of translations that are `auto`; a run that goes on has them."""
+    longest = config.data.max_length + 1
+    search = settle_limits(config.search, store.source_lengths, store.target_lengths, max_source_length=longest)
+    return config.model_copy(update={"search": search})
 
 
 def encoding_reporter(reporters: Sequence[Reporter], *, total: int | None) -> Callable[[int], None]:
@@ -309,6 +318,11 @@ def _remarks(config: Config) -> Iterator[str]:
     precision, alpha = config.training.precision, config.data.subword_sampling
     within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
     yield f"matrix products of the training step: {precision}{within}"
+    limits = config.search
+    yield (
+        f"translations have at most {limits.max_length_ratio:g} * source length + {limits.max_length_offset} tokens, "
+        f"and {limits.max_length}"
+    )
     if alpha is not None:
         yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 

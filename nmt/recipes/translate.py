@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.config import SearchSettings
@@ -13,7 +12,7 @@ from nmt.inference.model_directory import read_settings
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
-    from nmt.inference.translation import Translation
+    from nmt.inference.translation import LineTranslator, Translation
 
 
 class TranslatedLine(NamedTuple):
@@ -59,7 +58,7 @@ def translate(
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
     translator = Translator(opened.model, opened.text, opened.config.search)
-    return _translated(chunks, partial(translator.n_best, num_hypotheses=num_hypotheses, progress=progress))
+    return _translated(chunks, translator, num_hypotheses=num_hypotheses, progress=progress)
 
 
 def translate_with_ctranslate2(
@@ -92,15 +91,25 @@ def translate_with_ctranslate2(
     from nmt.inference.ctranslate2_engine import CTranslate2Translator
 
     translator = CTranslate2Translator.load(directory, threads=threads, overrides=overrides)
-    return _translated(chunks, partial(translator.n_best, num_hypotheses=num_hypotheses, progress=progress))
+    return _translated(chunks, translator, num_hypotheses=num_hypotheses, progress=progress)
 
 
 def _translated(
-    chunks: Iterable[Sequence[str]], n_best: Callable[[Sequence[str]], list[list[Translation]]]
+    chunks: Iterable[Sequence[str]],
+    translator: LineTranslator,
+    *,
+    num_hypotheses: int,
+    progress: Callable[[int], None] | None,
 ) -> Iterator[TranslatedLine]:
+    """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
+    from nmt.inference.translation import Tally
+
+    tally = Tally()
     for chunk in chunks:
-        for source, translations in zip(chunk, n_best(chunk), strict=True):
+        found = translator.n_best(chunk, num_hypotheses, progress=progress, tally=tally)
+        for source, translations in zip(chunk, found, strict=True):
             yield TranslatedLine(source, translations)
+    tally.report()
 
 
 def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:

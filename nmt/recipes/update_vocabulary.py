@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.config import Config, changed_settings, load, write
-from nmt.errors import ConfigError
+import numpy as np
+
+from nmt.config import Config, SearchSettings, changed_settings, load, write
+from nmt.config.search import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
+from nmt.config.section import AUTO
+from nmt.data.corpus import read_pairs
+from nmt.data.encoding import BlockEncoder, length_dtype
+from nmt.errors import ConfigError, DataError
+from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.recipes.average import FACT as AVERAGE_FACT
 from nmt.recipes.earlier_run import REPORT_NAME
@@ -19,7 +27,13 @@ from nmt.recipes.text_measure import TextMeasure, measure_text
 from nmt.text import SentencePieceTokenizer, TextPair
 from nmt.text.comparison import VocabularyDifference, compare_vocabularies
 from nmt.text.files import write_file
+from nmt.text.sentencepiece_training import sample_lines
 from nmt.types import PathLike
+
+MEASURED_PAIRS = 100_000
+"""Pairs of the training corpus by which limits of length are found; of more a sample is drawn."""
+
+_LOGGER = logging.getLogger(__name__)
 
 _FREE_TOKENIZER_SETTINGS = ("vocabulary_size", "minimum_count", "character_coverage")
 
@@ -98,6 +112,7 @@ def plan_update(
     _check_output(directory, output, overwrite=overwrite)
     old = TextPair.load(directory)
     new = choose(settings, old)
+    settings = _with_limits(settings, new, read_settings(directory).search)
     return VocabularyUpdate(
         directory,
         output,
@@ -184,13 +199,42 @@ def report(planned: VocabularyUpdate) -> dict[str, Any]:
 def _new_settings(directory: Path, overrides: Sequence[str]) -> Config:
     """Load the settings of the model with overrides; those that its weights depend on may not change."""
     old = read_settings(directory)
-    new = load(directory / CONFIG_NAME, overrides)
+    new = load(directory / CONFIG_NAME, [*_limits_to_be_found(old.search), *overrides])
     fixed = [line for line in changed_settings(old, new) if not _may_change(line.partition(":")[0])]
     if fixed:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     if new.model_directory != old.model_directory:
         raise ConfigError(f"the new model directory is set with -o, got model_directory={new.model_directory}")
     return new
+
+
+def _limits_to_be_found(search: SearchSettings) -> Iterator[str]:
+    """Yield overrides for the limits of length that were found when the run began; `auto` never chooses less."""
+    if search.settled_max_length_ratio >= LEAST_AUTO_RATIO:
+        yield "search.max_length_ratio=auto"
+    if search.settled_max_length >= LEAST_AUTO_LENGTH:
+        yield "search.max_length=auto"
+
+
+def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Config:
+    """Return settings with the limits that pairs of the training corpus need as the new tokenizers cut them."""
+    train, max_length = settings.data.train, settings.data.max_length
+    search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
+    try:
+        pairs = sample_lines(read_pairs(train.source_paths, train.target_paths), MEASURED_PAIRS, seed=settings.seed)
+        block = BlockEncoder(text, max_length).encode(*zip(*pairs, strict=True))
+    except DataError as error:
+        _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)
+        block = None
+    if block is None or not block.kept:
+        search = search.model_copy(update={name: old for name, old in known.items() if getattr(search, name) == AUTO})
+    else:
+        lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in (block.source, block.target))
+        search = settle_limits(search, *lengths, max_source_length=max_length + 1)
+    for name, old in known.items():
+        if getattr(search, name) != old:
+            _LOGGER.info("search.%s: %s before, %s now", name, old, getattr(search, name))
+    return settings.model_copy(update={"search": search})
 
 
 def _may_change(path: str) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from nmt.config import Config
 from nmt.data import evaluation_batches, read_pairs
-from nmt.inference import translation
 from nmt.inference.evaluation import bleu
 from nmt.inference.tokenization import tokenization_for
+from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
 from nmt.text import TextPair
@@ -46,30 +44,19 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
 
     def validate() -> Validation:
         scores = scorer.score(batches, at_once=at_once)
-        with hushed(translation.__name__):
-            hypotheses = translator.translate(sources, beam_size=training.validation_beam_size)
+        tally = Tally()  # in place of warnings: a model that has just begun to learn repeats itself
+        hypotheses = translator.translate(sources, beam_size=training.validation_beam_size, tally=tally)
         shown = lines_to_show(len(pairs), training.sample_translations)
         return Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
             accuracy=scores.accuracy,
             bleu=bleu(hypotheses, references, tokenization=tokenization).score,
+            cut_lines=tally.cut,
             samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
         )
 
     return validate
-
-
-@contextmanager
-def hushed(module: str) -> Iterator[None]:
-    """Keep the warnings of a module to itself: a model that has just begun to learn repeats itself."""
-    logger = logging.getLogger(module)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def lines_to_show(count: int, wanted: int) -> list[int]:

@@ -74,7 +74,7 @@ def export_ctranslate2(
     if quantization not in QUANTIZATIONS:
         raise ExportError(f"the quantization must be one of {', '.join(QUANTIZATIONS)}, got {quantization}")
     check_output(output, overwrite=overwrite)
-    num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.max_length)
+    num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.settled_max_length)
     with moved_in_place(output, overwrite=overwrite) as folder:
         _write_model(opened, folder, quantization=quantization, num_positions=num_positions)
         verify_stored_ties(opened.model, folder / MODEL_NAME)

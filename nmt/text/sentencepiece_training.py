@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from math import exp, floor, log, log1p
-from typing import Any
+from typing import Any, TypeVar
 
 import sentencepiece
 
@@ -20,6 +20,8 @@ from nmt.types import PAD_ID
 
 MAXIMUM_TRAINING_LINES = 1_000_000
 """More lines than this are sampled: pieces hardly change, while time and memory keep growing."""
+
+Line = TypeVar("Line")
 
 # A fixed number: sums of floats, and with them the pieces, depend on how many threads share the work.
 _THREADS = 2
@@ -80,13 +82,13 @@ def train_sentencepiece(
     return SentencePieceTokenizer(_train_within(sample, vocabulary_size, options), settings=settings)
 
 
-def sample_lines(lines: Iterable[str], limit: int, *, seed: int) -> list[str]:
+def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
     """All lines where they are few, else `limit` of them, each with the same chance.
 
     Algorithm L (Li 1994, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))"): one pass, memory for
     the sample alone, and almost no work for the lines that are passed over.
     """
-    remaining: Iterator[str] = iter(lines)
+    remaining = iter(lines)
     sample = list(islice(remaining, limit))
     generator = random.Random(seed)
     largest_key = 1.0

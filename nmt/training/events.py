@@ -53,6 +53,7 @@ class Validation:
     perplexity: exp(loss).
     accuracy: share of real target tokens that get the highest logit, 0 to 1.
     bleu: corpus BLEU of the translations, 0 to 100.
+    cut_lines: lines whose translation is as long as allowed, so that it was cut or the model repeats itself.
     samples: a few translations.
     """
 
@@ -60,6 +61,7 @@ class Validation:
     perplexity: float
     accuracy: float
     bleu: float
+    cut_lines: int = 0
     samples: tuple[Sample, ...] = ()
 
 

@@ -60,6 +60,11 @@ class LogReporter(Reporter):
             f"{event.update:,}", found.loss, found.perplexity, 100.0 * found.accuracy, found.bleu,
             "  new best" if event.is_best else "", event.seconds,
         )  # fmt: skip
+        if found.cut_lines:
+            logger.info(
+                "    %s as long as search.max_length_ratio, max_length_offset and max_length allow: cut, or repeating",
+                "1 translation is" if found.cut_lines == 1 else f"{found.cut_lines:,} translations are",
+            )
         for sample in found.samples:
             logger.info("    source      %s", sample.source)
             logger.info("    reference   %s", sample.reference)

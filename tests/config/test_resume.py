@@ -85,6 +85,19 @@ def test_a_run_that_goes_on_keeps_what_its_settings_leave_open(write_config, tmp
     assert changed_settings(old, now) == []
 
 
+def test_a_run_that_goes_on_keeps_its_limits_of_length(write_config, tmp_path):
+    run = ["search.max_length_ratio=2.31", "search.max_length=300"]
+    for before, overrides, expected in (
+        (run, [], (2.31, 300)),
+        (run, ["search.max_length_ratio=auto", "search.max_length=auto"], (2.31, 300)),
+        (run, ["search.max_length_ratio=1.7"], (1.7, 300)),
+    ):
+        search = with_kept_settings(load(write_config(), overrides), load(write_config(), before)).search
+        assert (search.max_length_ratio, search.max_length) == expected
+    old = load(stored(write_config, tmp_path, without=[("search", "max_length_ratio"), ("search", "max_length")]))
+    assert (old.search.max_length_ratio, old.search.max_length) == (1.5, 256)
+
+
 def test_a_run_that_goes_on_is_refused_another_value_that_somebody_wrote(write_config, tmp_path):
     old = load(stored(write_config, tmp_path, without=[("data", "normalization")]))
     now = with_kept_settings(load(write_config(), ["data.normalization={target: nfc}"]), old)

@@ -84,7 +84,11 @@ def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, setting
          "^data.subword_sampling must be null where data.tokenizer has type whitespace: only a sentencepiece"),
         (["data.subword_sampling=0"], "^data.subword_sampling must be a number above 0, or null, got 0"),
         (["data.train.source=[a, b]"], "^data.train.source must have as many files as target, got 2 and 1"),
-        (["search.min_length_ratio=3"], "^search.min_length_ratio must be at most max_length_ratio, got 3.0 and 1.5"),
+        (["search={min_length_ratio: 3, max_length_ratio: 1.5}"],
+         "^search.min_length_ratio must be at most max_length_ratio, got 3.0 and 1.5"),
+        (["search.max_length_ratio=automatic"], "^search.max_length_ratio must be a number of at least 0, or auto"),
+        (["search.max_length_ratio=.inf"], "^search.max_length_ratio must be a number of at least 0, or auto, got inf"),
+        (["search.max_length=0"], "^search.max_length must be a whole number of at least 1, or auto, got 0"),
         (["search={max_length_ratio: 0, max_length_offset: 0}"], "^search.max_length_offset must be above 0"),
     ],
 )  # fmt: skip

@@ -28,6 +28,14 @@ def test_translate_takes_chunks_as_they_come(trained_run):
     assert texts == Translator.load(trained_run.directory).translate(["uno dos", "", "siete"])
 
 
+def test_what_is_said_of_the_lines_is_said_of_all_chunks_together(trained_run, caplog):
+    limits = ["search.min_length=2", "search.max_length=2"]
+    lines = list(translate(trained_run.directory, [["uno dos", ""], ["siete"]], overrides=limits))
+    assert len(lines) == 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 translations are as long as allowed")
+
+
 def test_translate_refuses_at_once(trained_run, tmp_path):
     with pytest.raises(CheckpointError, match="there is no such model directory"):
         translate(tmp_path / "nowhere", [])

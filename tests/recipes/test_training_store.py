@@ -8,7 +8,7 @@ from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.recipes.build_vocabulary import build_vocabulary
 from nmt.recipes.run_checks import check_corpora, corpus_is_encoded
-from nmt.recipes.train import encoding_reporter, open_training_store
+from nmt.recipes.train import encoding_reporter, open_training_store, train
 from nmt.training.events import Reporter
 
 SENTENCES = 15
@@ -83,3 +83,25 @@ def test_a_shared_directory_keeps_what_other_runs_need(untrained_config, tmp_pat
     first = open_training_store(config, text)
     second = open_training_store(load([untrained_config], [*place, "data.max_length=50"]), text)
     assert folders(second.path.parent) == sorted({first.path.name, second.path.name} if shared else {second.path.name})
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_limits_of_length_are_found_in_the_corpus_once(untrained_config, tmp_path):
+    """Of 15 pairs every one is to be allowed; what a run was begun with stays, whatever its store would say."""
+    (tmp_path / "train.en").write_text("one two three\n" * 14 + "four and many more\n", encoding="utf-8")
+    (tmp_path / "train.es").write_text("uno dos tres\n" * 14 + "4\n", encoding="utf-8")
+    own = "{beam_size: 1, max_length_offset: 0}"
+    settings = ["data.tokenizer={type: character}", "training.batch_tokens=101", "training.tensorboard=false",
+                "training.validate_every_updates=9"]  # fmt: skip
+    untrained_config.write_text(
+        untrained_config.read_text().replace("{beam_size: 1, min_length: 2, max_length: 9}", own)
+    )
+    train(load([untrained_config], [*settings, "training.max_updates=1"]))
+    longest = len("four and many more") + 1
+    search = load([tmp_path / "run/config.yaml"]).search
+    assert (search.max_length_ratio, search.max_length) == (longest / 2, int(longest / 2 * 101))
+    old = (tmp_path / "run/config.yaml").read_text().replace("max_length_ratio: 9.5", "max_length_ratio: 1.5")
+    (tmp_path / "run/config.yaml").write_text(old)  # as a run of version 0.1.0 has it
+    train(load([untrained_config], [*settings, "training.max_updates=2"]))
+    search = load([tmp_path / "run/config.yaml"]).search
+    assert (search.max_length_ratio, search.max_length) == (1.5, int(longest / 2 * 101))

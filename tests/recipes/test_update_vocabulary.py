@@ -1,6 +1,7 @@
 """Another vocabulary through the recipe: trained a little, changed, gone on from the same update; all of it eager."""
 
 import json
+import logging
 import shutil
 from functools import partial
 from types import SimpleNamespace
@@ -107,6 +108,28 @@ def test_training_goes_on_from_the_same_update(trained, extend, tmp_path):
     assert trained_on.facts["tokenizers"] == after.facts["tokenizers"]
     assert files_of(trained.run) == before_files
     assert Translator.load(tmp_path / "new").translate(["uno once"])
+
+
+def test_limits_of_length_are_found_anew(trained, tmp_path, caplog):
+    """The run allows 1.5 * source length, which `auto` may have chosen, and 3 tokens, which only a person can have."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "new.es").write_text("ocho\n" * 3, encoding="utf-8")
+    (tmp_path / "new.en").write_text("one two three one two three eight eight\n" * 3, encoding="utf-8")
+    corpus = [f"data.train={{source: {tmp_path}/new.es, target: {tmp_path}/new.en}}", "search.max_length_offset=1"]
+    choose = partial(extended_text, corpora=trained.corpora)
+
+    def limits(*overrides):
+        caplog.clear()
+        planned = plan_update(trained.run, choose, output=tmp_path / "new", overrides=[*corpus, *overrides])
+        return planned.settings.search.max_length_ratio, planned.settings.search.max_length
+
+    assert limits() == (4.0, 3)
+    assert caplog.messages == ["search.max_length_ratio: 1.5 before, 4.0 now"]
+    assert limits("search.max_length_ratio=1.5") == (1.5, 3)
+    assert limits("search.max_length=auto") == (4.0, 405)
+    (tmp_path / "new.es").unlink()
+    assert limits() == (1.5, 3)
+    assert "limits of translations are kept, since the training corpus cannot be read here" in caplog.text
 
 
 def test_another_corpus_may_follow(trained, extend, tmp_path):

@@ -14,7 +14,7 @@ from nmt.recipes.validation import validator
 
 @pytest.mark.usefixtures("eagerly")
 def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config, caplog):
-    """Who translates is told of translations that reach their limit; who trains is not, at every validation."""
+    """Who translates is told of translations that reach their limit; who trains reads their number, and no warning."""
     caplog.set_level(logging.WARNING)
     config = load([untrained_config], ["search.min_length=2", "search.max_length=2"])
     text = build_text(config)
@@ -22,6 +22,7 @@ def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config
     caplog.clear()
     validation = validator(config, model, text)()
     assert validation.loss > 0.0
+    assert validation.cut_lines == 2
     assert not caplog.records
     Translator(model, text, config.search).translate(["uno"])
     assert "as long as allowed" in caplog.text

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from nmt.errors import TrainingError
 from nmt.training.events import UpdateEvent, Validation, ValidationEvent
+from nmt.training.log import LogReporter
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.validation import TokenScorer
 
@@ -49,6 +51,20 @@ def test_lines_of_updates_that_will_be_made_again_are_dropped(tmp_path):
     second.close()
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["kind"], record["update"]) for record in records] == [("update", 1), ("update", 2), ("update", 3)]
+
+
+def test_lines_that_were_cut_are_counted_in_log_and_figures(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    reporters = [MetricsFile(tmp_path / "metrics.jsonl"), LogReporter()]
+    for update, cut_lines in ((1, 0), (2, 1234)):
+        for reporter in reporters:
+            reporter.on_start(0)
+            reporter.on_validation(ValidationEvent(update, Validation(1.0, 2.7, 0.5, 30.0, cut_lines), True, 1.0))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["cut_lines"] == 1234
+    told = [record.getMessage() for record in caplog.records if "as long as" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("    1,234 translations are as long as")
 
 
 def test_figures_that_cannot_be_written_end_the_run_with_advice(tmp_path):
