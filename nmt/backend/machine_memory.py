@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -9,14 +10,48 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nmt.errors import ConfigError
+
+KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
+
 _UNLIMITED = 2**60
 """Control groups of version 1 write a number about this large where there is no limit."""
 
-RESERVED_A_CORE = 384 * 2**20
+RESERVED_A_CORE = 384 * MEBIBYTE
 """Bytes that threads will map a core and not use, which `ulimit` counts and memory does not: the C library gives each
 thread an arena of 64 MiB, and the system a stack. Seen: about 300 MiB a core."""
 
 _CACHE_OF_FILES = ("inactive_file", "active_file", "total_inactive_file", "total_active_file")
+
+
+class _ShellLimit(NamedTuple):
+    """A limit that a shell sets for what it starts, and what TensorFlow takes of it before it does anything.
+
+    Under less it ends the process in the middle of its start, mostly without a word. Found by trying all verbs on two
+    cores: they worked from 2.0 GB of address space on, and from 0.5 GB of data.
+    """
+
+    kind: int  # for `resource.getrlimit`
+    figure: str  # in `/proc/self/status`
+    what: str
+    command: str
+    to_start: int
+    a_thread: int  # its stack, or one a pool of threads and an arena of the C library
+
+    def size(self, get_limit: Callable[[int], tuple[int, int]]) -> int | None:
+        """Return the limit in bytes; None where there is none."""
+        limit = get_limit(self.kind)[0]
+        return None if limit == resource.RLIM_INFINITY else limit
+
+    def in_words(self, size: int) -> str:
+        """Return whose limit it is, and how large."""
+        return f"the limit of this shell is {in_gib(size)} of {self.what} ({self.command})"
+
+
+_SHELL_LIMITS = (
+    _ShellLimit(resource.RLIMIT_AS, "VmSize", "address space", "ulimit -v", 1760 * MEBIBYTE, 72 * MEBIBYTE),
+    _ShellLimit(resource.RLIMIT_DATA, "VmData", "data", "ulimit -d", 450 * MEBIBYTE, 16 * MEBIBYTE),
+)
 
 
 class MemoryLimit(NamedTuple):
@@ -28,6 +63,30 @@ class MemoryLimit(NamedTuple):
 
     size: int
     owner: str
+
+
+def in_gib(size: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{size / GIBIBYTE:,.1f} GiB"
+
+
+def refuse_to_start(threads: int, *, get_limit: Callable[[int], tuple[int, int]] = resource.getrlimit) -> None:
+    """Refuse a limit of the shell under which TensorFlow would end the process as it starts.
+
+    Args:
+        threads: that it will start, a core each.
+        get_limit: `resource.getrlimit`.
+
+    Raises:
+        ConfigError: with the limit and what is needed.
+    """
+    for limit in _SHELL_LIMITS:
+        size, needed = limit.size(get_limit), limit.to_start + threads * limit.a_thread
+        if size is not None and size < needed:
+            raise ConfigError(
+                f"TensorFlow needs {in_gib(needed)} of {limit.what} to start, and {limit.in_words(size)}: raise it "
+                f"({limit.command} {math.ceil(needed / KIBIBYTE)} or more), or run this where it is not set"
+            )
 
 
 def memory_limit(
@@ -75,13 +134,11 @@ def _rooms(root: Path, own: dict[str, int], get_limit: Callable[[int], tuple[int
     if "MemAvailable" in machine:
         yield machine["MemAvailable"], "the machine's free memory"
     yield from ((room, "the control group's (container's) limit") for room in _rooms_of_groups(root))
-    for kind, name, owner in (
-        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
-        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
-    ):
-        limit = get_limit(kind)[0]
-        if limit != resource.RLIM_INFINITY and name in own:
-            yield limit - own[name] - RESERVED_A_CORE * (os.cpu_count() or 1), owner
+    for limit in _SHELL_LIMITS:
+        size = limit.size(get_limit)
+        if size is not None and limit.figure in own:
+            room = size - own[limit.figure] - RESERVED_A_CORE * (os.cpu_count() or 1)
+            yield room, f"{limit.in_words(size)}, most of it reserved and not used"
 
 
 def _rooms_of_groups(root: Path) -> Iterator[int]:

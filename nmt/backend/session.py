@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import keep_kernels
+from nmt.backend.machine_memory import refuse_to_start
 from nmt.backend.processors import processors_for
 from nmt.errors import ConfigError
 
@@ -35,13 +36,15 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             the gradients of parts of one. Not heeded where a GPU does the work.
 
     Raises:
-        ConfigError: the environment asks Keras for another backend.
+        ConfigError: the environment asks Keras for another backend, or a limit of the shell is too small.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
     global _cores_asked_for
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
+    if "tensorflow" not in sys.modules:
+        refuse_to_start(processors_for(threads))
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     keep_kernels()

@@ -70,13 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settle_stdout()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        from nmt.backend.machine_memory import is_out_of_memory
+        from nmt.backend.machine_memory import in_gib, is_out_of_memory, memory_limit
 
         if not is_out_of_memory(error):
             raise
+        limit = memory_limit()
+        there = "" if limit is None else f", there are {in_gib(limit.size)} ({limit.owner})"
         _say(
-            "nmt: error: memory is not enough for this command: raise the limit (ulimit -v, the container's), or let "
-            "it do less at once, with smaller batches or fewer --threads",
+            f"nmt: error: memory is not enough for this command{there}: raise the limit, or let it do less at once, "
+            "with smaller batches or fewer --threads",
             session,
         )
         settle_stdout()

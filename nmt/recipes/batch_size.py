@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import library_kernel_bytes, thread_kernel_bytes
-from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, is_out_of_memory, memory_limit
+from nmt.backend.machine_memory import MemoryLimit, device_memory_limit, in_gib, is_out_of_memory, memory_limit
 from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
@@ -20,8 +20,6 @@ from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
 
 logger = logging.getLogger(__name__)
-
-GIBIBYTE = 2**30
 
 LEAST_AUTO = 512
 MOST_AUTO = {"processor": 4096, "GPU": 8192}
@@ -109,15 +107,15 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: 
     if not room.on_device and need.process + room.kernel_bytes > room.limit.size:
         _refuse_or_warn(
             config,
-            f"training needs about {_in_gib(need.process + room.kernel_bytes)} of memory for TensorFlow alone, and "
-            f"there are {_in_gib(room.limit.size)} ({room.limit.owner}): raise that limit, or train elsewhere",
+            f"training needs about {in_gib(need.process + room.kernel_bytes)} of memory for TensorFlow alone, and "
+            f"there are {in_gib(room.limit.size)} ({room.limit.owner}): raise that limit, or train elsewhere",
         )
         return
     parameters = model_footprint(vocabularies, **config.model.model_dump()).parameters
     _refuse_or_warn(
         config,
-        f"training a model of {parameters:,} parameters needs about {_in_gib(room.bytes_needed(need))} of memory "
-        f"before the first batch, and there are {_in_gib(room.limit.size)} ({room.limit.owner}): lower "
+        f"training a model of {parameters:,} parameters needs about {in_gib(room.bytes_needed(need))} of memory "
+        f"before the first batch, and there are {in_gib(room.limit.size)} ({room.limit.owner}): lower "
         "model.hidden_size, the number of layers or data.tokenizer.vocabulary_size, or train elsewhere",
     )
 
@@ -173,17 +171,17 @@ def settle_batch_size(
         advice = _advice(config, need_of, room, longest=max(lengths), resumed=resumed)
         _refuse_or_warn(
             config,
-            f"training with training.batch_tokens {batch_tokens} needs about {_in_gib(room.bytes_needed(need))} of "
-            f"memory, and there are {_in_gib(room.limit.size)} ({room.limit.owner}): {advice}",
+            f"training with training.batch_tokens {batch_tokens} needs about {in_gib(room.bytes_needed(need))} of "
+            f"memory, and there are {in_gib(room.limit.size)} ({room.limit.owner}): {advice}",
         )
     elif room.limit is not None and not room.holds_at_most(need):
         logger.warning(
             "training may come to need %s of memory as it sees batches of more shapes, and there are %s (%s): if it is "
             "killed, the same command goes on with it",
-            *(_in_gib(room.bytes_at_most(need)), _in_gib(room.limit.size), room.limit.owner),
+            *(in_gib(room.bytes_at_most(need)), in_gib(room.limit.size), room.limit.owner),
         )
-    there = "" if room.limit is None else f" of {_in_gib(room.limit.size)} ({room.limit.owner})"
-    needed = _in_gib(room.bytes_at_most(need))
+    there = "" if room.limit is None else f" of {in_gib(room.limit.size)} ({room.limit.owner})"
+    needed = in_gib(room.bytes_at_most(need))
     remarks = [f"memory: batches of {batch_tokens} tokens need about {needed}{there}"]
     if parts > 1:
         remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
@@ -289,7 +287,3 @@ def _refuse_or_warn(config: Config, sentence: str) -> None:
     if config.training.on_short_memory == "refuse":
         raise ConfigError(f"{sentence}; training.on_short_memory warn tries it anyway")
     logger.warning("%s", sentence)
-
-
-def _in_gib(size: int) -> str:
-    return f"{size / GIBIBYTE:,.1f} GiB"

@@ -12,7 +12,9 @@ from nmt.backend.machine_memory import (
     device_memory_limit,
     is_out_of_memory,
     memory_limit,
+    refuse_to_start,
 )
+from nmt.errors import ConfigError
 
 KIB, MIB = 2**10, 2**20
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -90,10 +92,30 @@ def test_a_control_group_without_a_limit_means_nothing(machine):
 def test_limits_of_the_process_count_what_they_count(machine, monkeypatch):
     root, unused = machine(), 3 * RESERVED_A_CORE
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    assert limit_of(root, RLIMIT_AS=900 * MIB + unused) == MemoryLimit((900 - 700 + 100) * MIB, "ulimit -v")
-    assert limit_of(root, RLIMIT_DATA=350 * MIB + unused) == MemoryLimit((350 - 300 + 100) * MIB, "ulimit -d")
-    assert limit_of(root, RLIMIT_AS=900 * MIB + unused, RLIMIT_DATA=350 * MIB + unused).owner == "ulimit -d"
+    space, data = limit_of(root, RLIMIT_AS=900 * MIB + unused), limit_of(root, RLIMIT_DATA=350 * MIB + unused)
+    assert space.size == (900 - 700 + 100) * MIB
+    assert data.size == (350 - 300 + 100) * MIB
+    assert limit_of(root, RLIMIT_AS=900 * MIB + unused, RLIMIT_DATA=350 * MIB + unused) == data
     assert limit_of(root, RLIMIT_DATA=350 * MIB).size == 100 * MIB, "no room is no debt"
+    assert space.owner == (
+        "the limit of this shell is 2.0 GiB of address space (ulimit -v), most of it reserved and not used"
+    ), "the limit as it was set, whatever is left of it"
+    assert "is 0.3 GiB of data (ulimit -d)" in limit_of(root, RLIMIT_DATA=350 * MIB).owner
+
+
+def test_too_small_a_limit_for_the_start_is_refused_with_what_is_needed():
+    def refuse(threads, **limits):
+        by_kind = {getattr(resource, name): (size, resource.RLIM_INFINITY) for name, size in limits.items()}
+        refuse_to_start(threads, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
+
+    refuse(2)
+    refuse(2, RLIMIT_AS=2000 * MIB, RLIMIT_DATA=500 * MIB)
+    with pytest.raises(ConfigError, match=r"needs 1\.9 GiB of address space to start.* is 1\.0 GiB .*\(ulimit -v\)"):
+        refuse(2, RLIMIT_AS=1024 * MIB)
+    with pytest.raises(ConfigError, match=r"0\.3 GiB of data \(ulimit -d\): raise it \(ulimit -d \d{6} or more\)"):
+        refuse(2, RLIMIT_DATA=300 * MIB)
+    with pytest.raises(ConfigError, match="address space"):
+        refuse(32, RLIMIT_AS=2000 * MIB)  # each thread takes some of it
 
 
 def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):

@@ -226,6 +226,28 @@ def test_a_closed_pipe_ends_quietly(trained_run):
         assert process.wait() == 141
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not heed a limit of address space")
+@pytest.mark.parametrize("verb", ["train", "translate", "evaluate", "average", "export", "update-vocab"])
+def test_too_small_a_limit_of_the_shell_is_named_before_tensorflow_starts(
+    transformer_run, untrained_config, tmp_path, verb
+):
+    run = transformer_run.directory
+    arguments = {
+        "train": [untrained_config],
+        "translate": [run, "-i", transformer_run.source],
+        "evaluate": [run],
+        "average": [run, "--last", 1, "-o", tmp_path / "average"],
+        "export": [run, tmp_path / "export"],
+        "update-vocab": [run, "--with-source", transformer_run.reference, "-o", tmp_path / "new"],
+    }
+    command = ["sh", "-c", 'ulimit -v 1048576; exec "$0" -m nmt "$@"', sys.executable, verb, *arguments[verb]]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert "the limit of this shell is 1.0 GiB of address space (ulimit -v): raise it" in done.stderr
+    assert done.stderr.startswith("nmt: error: TensorFlow needs ")
+
+
 def test_scoring_a_file_needs_no_tensorflow(trained_run):
     reference = str(trained_run.reference)
     program = (
