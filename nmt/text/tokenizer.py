@@ -22,7 +22,8 @@ NORMALIZER_RULES = {"none": "identity", "nfc": "identity", "nfkc": "nmt_nfkc"}
 
 _SILENT_IDS = frozenset((PAD_ID, BOS_ID, EOS_ID))
 # What separates words or ends lines. Spaces that mean something (no-break, ideographic, thin) are characters.
-_WHITE_SPACE = re.compile("[\t-\r \x1c-\x1f\x85\u2028\u2029]+")
+# A single space between words, which is nearly all there is, is no match: it would be replaced by itself.
+_WHITE_SPACE = re.compile("[\t-\r \x1c-\x1f\x85\u2028\u2029]{2,}|[\t-\r\x1c-\x1f\x85\u2028\u2029]")
 
 
 class Tokenizer(ABC):
