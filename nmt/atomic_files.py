@@ -33,6 +33,15 @@ def read_regular_file(path: Path) -> bytes:
         return file.read()
 
 
+def same_file(path: Path, other: Path | int) -> bool:
+    """Whether a regular file is there already under another spelling, behind a link, or as an open descriptor."""
+    try:
+        status = path.stat()
+        return stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(other))
+    except (OSError, ValueError):
+        return False
+
+
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write a new file through to the disk.
 

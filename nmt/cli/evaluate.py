@@ -144,8 +144,12 @@ def _score_model(
     from nmt.inference.evaluation import bleu_metric
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.evaluate import evaluate, read_test_set
+    from nmt.recipes.output_directory import refuse_output
 
     config = read_settings(directory, overrides)
+    if output_path is not None:
+        inputs = {"--source": source, "--reference": reference} if source and reference else {}
+        refuse_output(output_path, inputs=inputs, directory=directory, config=config)
     test_set = read_test_set(config, source=source, reference=reference)
     tokenization = tokenization or tokenization_for(config.data.target_language)
     check_stdout()

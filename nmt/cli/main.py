@@ -6,12 +6,14 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from nmt.cli import average, build_vocab, check_config, evaluate, export, inspect_model, train, translate, update_vocab
 from nmt.cli.logs import log_to_stderr
@@ -37,6 +39,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+class _Verb(TyperCommand):
+    """A verb that refuses an option of one value where it is given twice, of which the last would win in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        given = Counter(parameter for parameter in self.make_parser(ctx).parse_args(list(args))[2])
+        for parameter, count in given.items():
+            if count > 1 and not (parameter.multiple or getattr(parameter, "is_flag", False) or parameter.nargs == -1):
+                raise usage_error(f"{parameter.opts[-1]} takes one value, and was given {count} times", ctx)
+        return super().parse_args(ctx, args)
 
 
 class _Stopped(BaseException):
@@ -130,7 +144,7 @@ for _name, _verb, _summary in (
     ("build-vocab", build_vocab, "Build vocabulary and tokenizers."),
     ("check-config", check_config, "Check or explain settings."),
 ):
-    app.command(_name, epilog=_verb.EXAMPLE, short_help=_summary)(_verb.run)
+    app.command(_name, cls=_Verb, epilog=_verb.EXAMPLE, short_help=_summary)(_verb.run)
 
 
 def _report_usage(error: Exception, session: Session) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +40,14 @@ def _note_debug(context: typer.Context, value: bool) -> bool:
     return value
 
 
+def _refuse_repeated_keys(overrides: list[str] | None) -> list[str] | None:
+    """Refuse a setting that is given two values, of which the last would win in silence."""
+    for key, count in Counter(override.partition("=")[0].strip() for override in overrides or ()).items():
+        if count > 1:
+            raise usage_error(f"--set {key} takes one value, and was given {count} times")
+    return overrides
+
+
 ModelDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
 ]
@@ -48,7 +57,12 @@ ConfigFiles = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as seed=7; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        callback=_refuse_repeated_keys,
+        help="Change a setting, such as seed=7; may be repeated for others.",
+    ),
 ]
 Threads = Annotated[
     int | None,
@@ -80,10 +94,15 @@ LengthPenalty = Annotated[
 ]
 
 
-def usage_error(message: str) -> Exception:
-    """What to raise where arguments do not fit each other; `nmt.cli.main` reports it with exit code 2."""
+def usage_error(message: str, context: Any = None) -> Exception:
+    """What to raise where arguments do not fit each other; `nmt.cli.main` reports it with exit code 2.
+
+    Args:
+        message: what is wrong.
+        context: of the verb, whose help is named then; what runs already has one.
+    """
     # typer brings its own copy of click, or needs the package, depending on its version: so the class is reached.
-    return typer.BadParameter.__bases__[0](message)
+    return typer.BadParameter.__bases__[0](message, context)
 
 
 def with_search(

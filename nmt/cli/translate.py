@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
@@ -39,6 +39,13 @@ Examples:
 
 Start: TypeAlias = "Callable[[Iterator[list[str]], Callable[[int], None]], Iterator[TranslatedLine]]"
 """Opens a model, and translates lines that come in chunks; is given whom to tell of each batch."""
+
+
+class Files(NamedTuple):
+    """What is read and written; None for the standard streams."""
+
+    input: Path | None
+    output: Path | None
 
 
 class Engine(StrEnum):
@@ -89,13 +96,14 @@ def run(
     from nmt.cli.progress import LineCounter
 
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
+    files = Files(None if input_path == DASH else input_path, None if output_path == DASH else output_path)
     if engine is Engine.CTRANSLATE2:
         if checkpoint is not None or weights is not None:
             raise usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-        start = _with_ctranslate2(directory, n_best, settings, threads=threads)
+        start = _with_ctranslate2(directory, n_best, settings, files, threads=threads)
     else:
         kind = None if weights is None else weights.value
-        start = _with_keras(directory, n_best, settings, threads=threads, checkpoint=checkpoint, weights=kind)
+        start = _with_keras(directory, n_best, settings, files, threads=threads, checkpoint=checkpoint, weights=kind)
     chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
     by_hand = input_path == DASH and is_terminal(sys.stdin)
     to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
@@ -114,6 +122,7 @@ def _with_keras(
     directory: Path,
     n_best: int,
     overrides: list[str],
+    files: Files,
     *,
     threads: int | None,
     checkpoint: str | None,
@@ -122,9 +131,12 @@ def _with_keras(
     """Prepare to translate with a model directory; what can be refused is refused before TensorFlow is loaded."""
     from nmt.backend import session
     from nmt.inference.model_directory import read_settings
+    from nmt.recipes.output_directory import refuse_output
     from nmt.recipes.translate import check_num_hypotheses, translate
 
-    check_num_hypotheses(n_best, read_settings(directory, overrides).search)
+    config = read_settings(directory, overrides)
+    check_num_hypotheses(n_best, config.search)
+    refuse_output(files.output, inputs={"--input": files.input}, directory=directory, config=config)
 
     def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
         session.start(threads=threads, a_core_each=True)
@@ -141,13 +153,18 @@ def _with_keras(
     return start
 
 
-def _with_ctranslate2(directory: Path, n_best: int, overrides: list[str], *, threads: int | None) -> Start:
+def _with_ctranslate2(
+    directory: Path, n_best: int, overrides: list[str], files: Files, *, threads: int | None
+) -> Start:
     """Prepare to translate with an export; TensorFlow is not loaded at all."""
     from nmt.inference.ctranslate2_engine import load_package
     from nmt.inference.export_directory import read_export_settings
+    from nmt.recipes.output_directory import refuse_output
     from nmt.recipes.translate import check_num_hypotheses, translate_with_ctranslate2
 
-    check_num_hypotheses(n_best, read_export_settings(directory, overrides).search)
+    config = read_export_settings(directory, overrides)
+    check_num_hypotheses(n_best, config.search)
+    refuse_output(files.output, inputs={"--input": files.input}, directory=directory, config=config)
     load_package()
 
     def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from nmt.config.data import DataSettings
+from nmt.config.data import DataSettings, SentencePieceSettings
 from nmt.config.model import ModelSettings, TransformerSettings
 from nmt.config.paths import FilePath
 from nmt.config.search import SearchSettings
@@ -41,6 +41,21 @@ class Config(Section):
     def token_store_directory(self) -> str:
         """Where the encoded corpora are kept: `data.store_directory`, or its place in the model directory."""
         return self.data.store_directory or os.path.join(self.model_directory, STORE_NAME)
+
+    @property
+    def named_files(self) -> dict[str, tuple[str, ...]]:
+        """The files that are read for the run, by the setting that names them."""
+        data = self.data
+        corpora = {"train": data.train, "validation": data.validation, "test": data.test}
+        files = {
+            f"data.{name}.{side}": paths
+            for name, corpus in corpora.items()
+            if corpus is not None
+            for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths))
+        }
+        if isinstance(data.tokenizer, SentencePieceSettings):
+            files["data.tokenizer.model"] = data.tokenizer.model_paths
+        return files
 
     def with_training(self, **changes: Any) -> Config:
         """Return the same run with other values in the section `training`, which are not checked."""

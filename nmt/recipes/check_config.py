@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nmt.config import Config, SentencePieceSettings, advice, load
+from nmt.config import Config, advice, load
 from nmt.recipes.run_reference import parse_run_reference
 from nmt.types import PathLike
 
@@ -51,18 +51,8 @@ def _choices_to_come(config: Config) -> Iterator[str]:
 
 def _missing_files(config: Config) -> Iterator[str]:
     """Remarks on what is not here: no error, since the machine that trains may be another one."""
-    corpora = {"train": config.data.train, "validation": config.data.validation, "test": config.data.test}
-    for name, corpus in corpora.items():
-        if corpus is None:
-            continue
-        for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths)):
-            for path in paths:
-                if not Path(path).is_file():
-                    yield f"data.{name}.{side}: there is no file {path} here"
-    tokenizer = config.data.tokenizer
-    for path in tokenizer.model_paths if isinstance(tokenizer, SentencePieceSettings) else ():
-        if not Path(path).is_file():
-            yield f"data.tokenizer.model: there is no file {path} here"
+    for name, paths in config.named_files.items():
+        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).is_file())
     initial = config.training.initialize_from
     if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
         yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

@@ -1,18 +1,57 @@
-"""The model directory that a verb makes of another: it appears whole, and where it harms nothing."""
+"""Where a verb may write: over nothing that is read or that a model consists of, and whole or not at all."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.atomic_files import new_directory, recover_directory
+from nmt.atomic_files import new_directory, recover_directory, same_file
 from nmt.checkpoint.folder import FOLDER, checkpoint_names
 from nmt.checkpoint.lock import DirectoryLock
-from nmt.errors import CheckpointError
+from nmt.config import Config
+from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.recipes.earlier_run import foreign_files
+from nmt.recipes.earlier_run import foreign_files, is_written_by_run
+from nmt.types import PathLike
+
+STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
+"""Descriptors."""
+
+
+def refuse_output(
+    output: PathLike | None,
+    *,
+    inputs: Mapping[str, PathLike | None],
+    directory: PathLike,
+    config: Config,
+) -> None:
+    """Refuse to write translations over a file that is read, that the settings name, or that the model consists of.
+
+    Such a file may come under another spelling, behind a link, or as standard input or output.
+
+    Args:
+        output: the file to write; None for standard output.
+        inputs: the files to read, by what names them; None is standard input.
+        directory: of the model, or of an export.
+        config: its settings.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    read = [(name, STANDARD_INPUT if path is None else Path(path)) for name, path in inputs.items()]
+    read += [(name, Path(path)) for name, paths in config.named_files.items() for path in paths]
+    for name, path in read:
+        if output is None:
+            # A shell that was told to write over it has emptied it by now; at least nobody takes that for a result.
+            if isinstance(path, Path) and same_file(path, STANDARD_OUTPUT):
+                raise ConfigError(f"standard output is the file that {name} names, {path}: write to another file")
+        elif same_file(Path(output), path):
+            what = "standard input" if isinstance(path, int) else f"the file that {name} names, {path}"
+            raise ConfigError(f"{output} must not be replaced, it is {what}: write to another file")
+    if output is not None and is_written_by_run(Path(output).resolve(), Path(directory).resolve()):
+        raise ConfigError(f"{output} must not be replaced, the model in {directory} needs it: write to another file")
 
 
 def check_place(output: Path, directory: Path) -> None:

@@ -232,7 +232,7 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
         lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in (block.source, block.target))
         search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
-        if getattr(search, name) != old:
+        if old not in (AUTO, getattr(search, name)):
             _LOGGER.info("search.%s: %s before, %s now", name, old, getattr(search, name))
     return settings.model_copy(update={"search": search})
 
