@@ -301,10 +301,10 @@ class CheckpointManager:
             for name in set(index.scores) - kept:
                 remove_checkpoint(self.folder / name)
         except OSError as error:
-            raise CheckpointError(
-                f"{self.folder}: {checkpoint_name(contents.update)} could not be written: {error.strerror}; "
-                "the checkpoints before it are intact"
-            ) from error
+            name = checkpoint_name(contents.update)
+            others = set(checkpoint_names(self.folder)) - {name}
+            there = "the checkpoints before it are intact" if others else "there is no checkpoint before it"
+            raise CheckpointError(f"{self.folder}: {name} could not be written: {error.strerror}; {there}") from error
         return path
 
     def _background(self) -> ThreadPoolExecutor:

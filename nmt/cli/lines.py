@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 from nmt.cli.streams import check_stdout, naming_stdout
-from nmt.data.corpus import read_lines
+from nmt.data.corpus import compression, foreign_format, read_lines
 from nmt.errors import DataError
 
 CHUNK_LINES = 10_000
@@ -30,7 +30,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def file_chunks(path: Path) -> Iterator[list[str]]:
-    """The lines of a file in chunks of `CHUNK_LINES`; gzip where the name ends in `.gz`.
+    """The lines of a file in chunks of `CHUNK_LINES`, decompressed where it is compressed.
 
     Raises:
         DataError: the file cannot be read or is not UTF-8, with its line.
@@ -87,6 +87,10 @@ def _reader(stream: BinaryIO) -> tuple[Callable[[], bytes], Callable[[], bool]]:
 
 def _decode(line: bytes, number: int) -> str:
     if number == 1:
+        if (kind := compression(line)) is not None:
+            raise DataError(f"standard input is compressed by {kind}: decompress it first, or give a file with --input")
+        if (reason := foreign_format(line)) is not None:
+            raise DataError(f"standard input {reason}")
         line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         return line.removesuffix(b"\r").decode("utf-8")

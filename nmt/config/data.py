@@ -94,7 +94,9 @@ class NormalizationSettings(Section):
 class CorpusSettings(Section):
     """A parallel corpus: line n of the target translates line n of the source."""
 
-    source: FilePaths = setting(REQUIRED, "Text in the source language, one sentence a line; .gz is decompressed.")
+    source: FilePaths = setting(
+        REQUIRED, "Text in the source language, a sentence per line, plain or as gzip, xz or bzip2."
+    )
     target: FilePaths = setting(REQUIRED, "Its translation, line for line.")
 
     @property

@@ -1,4 +1,4 @@
-r"""Reading parallel text: plain or gzip, one file a side or several.
+r"""Reading parallel text: plain or compressed (gzip, xz, bzip2), one file a side or several.
 
 A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pairs shift: Python's text mode and
 `splitlines` also break at a lone `\r`, U+2028 and U+0085. Every reader of the toolkit goes through `read_lines`.
@@ -6,38 +6,71 @@ A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pai
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
+import re
+import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 from nmt.errors import DataError
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_START_BYTES = 64
+
+_COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Any]] = {
+    "gzip": (re.compile(rb"\x1f\x8b"), gzip),
+    "xz": (re.compile(rb"\xfd7zXZ\0"), lzma),
+    "bzip2": (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2),
+}
+"""How a compressed file begins, whatever its name, and the module that reads it."""
+
+_FOREIGN = {
+    re.compile(rb"PK(\x03\x04|\x05\x06)"): "is a zip archive: unpack it first (unzip)",
+    re.compile(rb"\x28\xb5\x2f\xfd"): "is compressed by zstd: decompress it first (zstd -d)",
+    re.compile(rb"7z\xbc\xaf\x27\x1c"): "is a 7z archive: unpack it first",
+    # Text without a byte order mark: where each other byte is NUL, it is Latin text of two bytes a character.
+    re.compile(rb"\xff\xfe|\xfe\xff|([^\0]\0){4}|(\0[^\0]){4}"): "is UTF-16: convert it, say with iconv -f UTF-16 "
+    "-t UTF-8",
+}
+"""How files begin that are something else, and what to do with them."""
 
 
 def read_lines(path: PathLike) -> Iterator[str]:
-    r"""The lines of one file, without their ends; gzip where the name ends in `.gz`.
+    r"""The lines of one file, without their ends; gzip, xz and bzip2 are known by the first bytes.
 
     Text after the last `\n` is a line too. A byte order mark at the start of the file is dropped.
 
     Raises:
-        DataError: the file is missing, is a directory, is damaged gzip, or holds invalid UTF-8; with file and line.
+        DataError: the file is missing, is a directory, is something else than text, is damaged, or holds invalid
+            UTF-8; with file and line.
     """
-    number = 0
+    name, number, kind = os.fspath(path), 0, None
+    # A directory opens well on some systems and fails at the first read: refuse it here, everywhere.
+    if Path(path).is_dir():
+        raise DataError(f"{name}: must be a file, got a directory")
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file, start=1):
+        with open(path, "rb") as file, ExitStack() as stack:
+            start = file.peek(_START_BYTES)
+            if (reason := foreign_format(start)) is not None:
+                raise DataError(f"{name}: {reason}")
+            kind = compression(start)
+            lines = file if kind is None else stack.enter_context(_COMPRESSIONS[kind][1].open(file, "rb"))
+            for number, line in enumerate(lines, start=1):
                 yield _decode(line, path, number)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        message = f"{os.fspath(path)}, line {number + 1}: the gzip file is damaged or cut short ({error})"
-        raise DataError(message) from error
-    except OSError as error:
-        raise DataError(f"{os.fspath(path)}: cannot be read: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if not isinstance(error, OSError) or error.strerror is None:  # raised by what decompresses
+            raise DataError(f"{name}, line {number + 1}: the {kind} file is damaged or cut short ({error})") from error
+        is_missing = isinstance(error, FileNotFoundError) and not os.path.isabs(path)
+        place = f" (looked for in {os.getcwd()})" if is_missing else ""
+        raise DataError(f"{name}: cannot be read: {error.strerror}{place}") from error
 
 
 def read_pairs(
@@ -98,13 +131,29 @@ def _read_file_pair(source_path: str, target_path: str) -> Iterator[tuple[str, s
         raise DataError(f"a corpus must hold at least one pair of lines, got empty files: {source_path}, {target_path}")
 
 
-def _open(path: PathLike) -> IO[bytes]:
-    # A directory opens well on some systems and fails at the first read: refuse it here, everywhere.
-    if Path(path).is_dir():
-        raise DataError(f"{os.fspath(path)}: must be a file, got a directory")
-    if os.fspath(path).endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return open(path, "rb")
+def foreign_format(start: bytes) -> str | None:
+    """What a file is that begins with such bytes and is neither text in UTF-8 nor compressed in a way that is read."""
+    return next((reason for pattern, reason in _FOREIGN.items() if pattern.match(start)), None)
+
+
+def compression(start: bytes) -> str | None:
+    """How a file is compressed that begins with such bytes."""
+    return next((name for name, (pattern, _) in _COMPRESSIONS.items() if pattern.match(start)), None)
+
+
+def refuse_pipes(files: Mapping[str, Sequence[str]]) -> None:
+    """Refuse what can be read only once, before the first time.
+
+    Args:
+        files: paths, by the setting that names them.
+
+    Raises:
+        DataError: naming the path.
+    """
+    for name, paths in files.items():
+        for path in paths:
+            if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+                raise DataError(f"{name}: {path}: must be a file, got a pipe, and it is read more than once")
 
 
 def _decode(line: bytes, path: PathLike, number: int) -> str:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from nmt.backend.processors import available_processors
 from nmt.data.content_hash import TextBlock
+from nmt.data.corpus import compression
 from nmt.data.encoding import BlockEncoder, EncodedBlock
 from nmt.data.encoding_process import EncodingProcess
 
 _BYTES_A_PROCESS = 4 * 2**20
 """Each process must have so much text to encode, about a second's work, or it is not worth its start."""
 
-_GZIP_RATIO = 3
+_COMPRESSION_RATIO = 3
 _MOST_PROCESSES = 8
 """As many as this process can read and hash text for (measured with SentencePiece); more would wait for it."""
 
@@ -32,8 +33,13 @@ def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
         paths: the files of both sides.
         at_most: upper bound; the cores there are (at most 8) unless given.
     """
-    size = sum(os.path.getsize(path) * (_GZIP_RATIO if path.endswith(".gz") else 1) for path in paths)
+    size = sum(os.path.getsize(path) * (_COMPRESSION_RATIO if _is_compressed(path) else 1) for path in paths)
     return max(1, min(at_most or min(available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))
+
+
+def _is_compressed(path: str) -> bool:
+    with open(path, "rb") as file:
+        return compression(file.read(10)) is not None
 
 
 def encode_blocks(

@@ -71,7 +71,7 @@ def evaluate_files(
     tokenization: str = DEFAULT_TOKENIZATION,
     lowercase: bool = False,
 ) -> Evaluation:
-    """Score a file of hypotheses against a file of references, line by line; gzip where a name ends in `.gz`.
+    """Score a file of hypotheses against a file of references, line by line; compressed ones too.
 
     Raises:
         ConfigError: the tokenisation cannot be used.

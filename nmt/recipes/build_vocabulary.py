@@ -20,7 +20,7 @@ from nmt.config import (
     load,
     write,
 )
-from nmt.data.corpus import read_lines, read_pairs
+from nmt.data.corpus import read_lines, read_pairs, refuse_pipes
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
@@ -152,8 +152,10 @@ def build_text(config: Config) -> TextPair:
         ConfigError: the settings do not fit the corpus.
         DataError: the corpus cannot be used.
     """
+    train = config.data.train
+    refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
     text = _learned_or_adopted(config)
-    report_changed_targets(text.target, sample_lines(_lines_of(config.data.train.target_paths), _CHECKED_LINES, seed=0))
+    report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), _CHECKED_LINES, seed=0))
     return text
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from nmt.checkpoint import newest_manifest
 from nmt.config import Config, changed_settings, load
 from nmt.data import TokenStore, check_corpus, find_store, hash_corpus
+from nmt.data.corpus import refuse_pipes
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.build_vocabulary import find_text
@@ -26,6 +27,8 @@ def check_corpora(config: Config, *, fresh: bool) -> int | None:
     Raises:
         DataError: with file and line.
     """
+    names = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
+    refuse_pipes({name: paths for name, paths in config.named_files.items() if name in names})
     pairs = check_corpus(config.data.train.source_paths, config.data.train.target_paths) if fresh else None
     check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
     return pairs

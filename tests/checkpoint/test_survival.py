@@ -437,3 +437,10 @@ def test_the_index_on_a_full_disk_stays_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         replace_file(tmp_path / "index.json", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_disk_that_is_full_at_the_first_save_is_not_said_to_hold_checkpoints(tmp_path, monkeypatch):
+    with CheckpointManager(tmp_path) as manager, monkeypatch.context() as patch:
+        FullDisk(patch, 3)
+        with pytest.raises(CheckpointError, match="No space left on device; there is no checkpoint before it"):
+            manager.write(contents(1))

@@ -1,11 +1,16 @@
+import bz2
 import gzip
+import lzma
+import os
 import re
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.data import check_corpus, read_lines, read_pairs
+from nmt.data.corpus import refuse_pipes
 from nmt.errors import DataError
 
 LINE_BREAKERS = "\r\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
@@ -99,18 +104,78 @@ def test_a_directory_is_named(tmp_path, name):
 def damage(content, kind):
     if kind == "truncated":
         return content[:-400]
-    if kind == "no gzip at all":
-        return b"plain text\n"
     if kind == "trailing junk":
         return content + b"junk"
     middle = len(content) // 2
     return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 40]) + content[middle + 40 :]
 
 
-@pytest.mark.parametrize("kind", ["truncated", "no gzip at all", "trailing junk", "flipped bits"])
+@pytest.mark.parametrize("kind", ["truncated", "trailing junk", "flipped bits"])
 def test_damaged_gzip_names_file_and_line(tmp_path, kind):
     content = gzip.compress("".join(f"line {i * i} {i**5}\n" for i in range(900)).encode())
     path = tmp_path / "t.en.gz"
     path.write_bytes(damage(content, kind))
     with pytest.raises(DataError, match=re.escape(str(path)) + r", line \d+: the gzip file is damaged or cut short"):
         list(read_lines(path))
+
+
+WRITERS = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+@pytest.mark.parametrize("name", ["corpus.en", "corpus.gz", "corpus"])
+def test_compressed_files_are_known_by_their_first_bytes(tmp_path, ending, name):
+    lines = ["eins", "zwei", "", "drei\u2028vier"]
+    for _ in range(2):  # several streams one behind the other are one file
+        with WRITERS[ending](tmp_path / "part", "wb") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+        with (tmp_path / name).open("ab") as file:
+            file.write((tmp_path / "part").read_bytes())
+    assert list(read_lines(tmp_path / name)) == lines * 2
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:-9])
+    kind = {"gz": "gzip", "xz": "xz", "bz2": "bzip2"}[ending]
+    with pytest.raises(DataError, match=rf"{name}, line \d: the {kind} file is damaged or cut short"):
+        list(read_lines(tmp_path / name))
+
+
+def test_plain_text_may_have_any_name(tmp_path):
+    for number, text in enumerate(["plain\n", "BZh9 is how bzip2 begins\n", "PK\n", ""]):
+        path = tmp_path / f"{number}.gz"
+        path.write_text(text, encoding="utf-8")
+        assert list(read_lines(path)) == text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04...", "is a zip archive: unpack it first"),
+        (b"\x28\xb5\x2f\xfd...", "is compressed by zstd: decompress it first"),
+        ("Grüße\n".encode("utf-16"), "is UTF-16: convert it, say with iconv -f UTF-16 -t UTF-8"),
+        ("Hallo Welt\n".encode("utf-16-le"), "is UTF-16"),
+        ("Hallo Welt\n".encode("utf-16-be"), "is UTF-16"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, content, message):
+    path = tmp_path / "corpus.en"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"corpus.en: {message}"):
+        list(read_lines(path))
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = f"data/x.en: cannot be read: No such file or directory (looked for in {tmp_path})"
+    with pytest.raises(DataError, match=re.escape(message)):
+        list(read_lines("data/x.en"))
+
+
+def test_a_pipe_is_refused_only_where_it_would_be_read_twice(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"data.train.source: .*pipe: must be a file, got a pipe, and it is read more"):
+        refuse_pipes({"data.train.source": [str(pipe)]})
+    thread = threading.Thread(target=lambda: pipe.write_text("a\n", encoding="utf-8"))
+    thread.start()
+    assert list(read_lines(pipe)) == ["a"]
+    thread.join()
