@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +31,7 @@ EXAMPLE = """\b
 Examples:
   nmt evaluate runs/travel
   nmt evaluate runs/travel --source news.es --reference news.en --json
-  nmt evaluate --hypotheses hotel.out.en --reference hotel.en
+  nmt evaluate --hypotheses hotel.out.en --reference hotel.en --reference hotel.other.en
 """
 
 
@@ -42,7 +42,10 @@ OptionalModel = Annotated[
 Source = Annotated[
     Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
 ]
-Reference = Annotated[Path | None, typer.Option("--reference", metavar="FILE", help="Its translation, line for line.")]
+References = Annotated[
+    list[Path] | None,
+    typer.Option("--reference", metavar="FILE", help="Its translation, line for line; may be repeated for several."),
+]
 Hypotheses = Annotated[
     Path | None, typer.Option("--hypotheses", metavar="FILE", help="Finished translations to score, no model.")
 ]
@@ -59,7 +62,7 @@ Tokenization = Annotated[
 def run(
     directory: OptionalModel = None,
     source: Source = None,
-    reference: Reference = None,
+    references: References = None,
     hypotheses: Hypotheses = None,
     output_path: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
@@ -79,6 +82,7 @@ def run(
 
     A model is scored on the test set of its config, or on --source and --reference. With --hypotheses and
     --reference no model is needed. To score an export, translate with it first, and give the result as --hypotheses.
+    Several references count together: --reference FILE for each.
     """
     if hypotheses is not None:
         _refuse_model_options(
@@ -94,25 +98,25 @@ def run(
                 "--threads": threads,
             }
         )
-        if reference is None:
+        if not references:
             raise usage_error("--hypotheses needs a --reference to compare with")
-        from nmt.recipes.evaluate import evaluate_hypotheses
+        from nmt.inference.evaluation import evaluate_files
 
-        evaluation = evaluate_hypotheses(
-            hypotheses, reference, tokenization=tokenization or DEFAULT_TOKENIZATION, lowercase=lowercase
+        evaluation = evaluate_files(
+            hypotheses, *references, tokenization=tokenization or DEFAULT_TOKENIZATION, lowercase=lowercase
         )
-        _show(evaluation, {"hypotheses": str(hypotheses), "reference": [str(reference)]}, as_json=as_json)
+        _show(evaluation, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
     if directory is None:
         raise usage_error("give a model directory, or --hypotheses and --reference")
-    if (source is None) != (reference is None):
+    if (source is None) != (not references):
         raise usage_error("--source and --reference go together")
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
     result = _score_model(
         directory,
         settings,
         source=source,
-        reference=reference,
+        references=references or (),
         output_path=output_path,
         checkpoint=checkpoint,
         weights=None if weights is None else weights.value,
@@ -128,7 +132,7 @@ def _score_model(
     overrides: list[str],
     *,
     source: Path | None,
-    reference: Path | None,
+    references: Sequence[Path],
     output_path: Path | None,
     checkpoint: str | None,
     weights: str | None,
@@ -148,9 +152,9 @@ def _score_model(
 
     config = read_settings(directory, overrides)
     if output_path is not None:
-        inputs = {"--source": source, "--reference": reference} if source and reference else {}
+        inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         refuse_output(output_path, inputs=inputs, directory=directory, config=config)
-    test_set = read_test_set(config, source=source, reference=reference)
+    test_set = read_test_set(config, source=source, references=references)
     tokenization = tokenization or tokenization_for(config.data.target_language)
     check_stdout()
     bleu_metric(tokenization)  # what it needs is missed now, not when all is translated

@@ -136,7 +136,7 @@ def _with_keras(
 
     config = read_settings(directory, overrides)
     check_num_hypotheses(n_best, config.search)
-    refuse_output(files.output, inputs={"--input": files.input}, directory=directory, config=config)
+    refuse_output(files.output, inputs=[("--input", files.input)], directory=directory, config=config)
 
     def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
         session.start(threads=threads, a_core_each=True)
@@ -164,7 +164,7 @@ def _with_ctranslate2(
 
     config = read_export_settings(directory, overrides)
     check_num_hypotheses(n_best, config.search)
-    refuse_output(files.output, inputs={"--input": files.input}, directory=directory, config=config)
+    refuse_output(files.output, inputs=[("--input", files.input)], directory=directory, config=config)
     load_package()
 
     def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -41,15 +42,16 @@ class Evaluation(NamedTuple):
 def evaluate_lines(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    *,
+    *more_references: Sequence[str],
     tokenization: str = DEFAULT_TOKENIZATION,
     lowercase: bool = False,
 ) -> Evaluation:
-    """Score hypotheses against one reference each.
+    """Score hypotheses against one reference each, or several.
 
     Args:
         hypotheses: detokenised translations.
         references: as many detokenised references.
+        more_references: other references, as many each.
         tokenization: how BLEU cuts text, a name that sacreBLEU knows.
         lowercase: whether case is ignored.
 
@@ -57,9 +59,10 @@ def evaluate_lines(
         ConfigError: the tokenisation cannot be used.
         DataError: the numbers differ, or there is nothing to score.
     """
+    all_references = (references, *more_references)
     return Evaluation(
-        bleu(hypotheses, references, tokenization=tokenization, lowercase=lowercase),
-        _score(CHRF(lowercase=lowercase), hypotheses, references, name="chrF2"),
+        bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase),
+        _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2"),
         len(hypotheses),
     )
 
@@ -67,24 +70,23 @@ def evaluate_lines(
 def evaluate_files(
     hypotheses: PathLike,
     references: PathLike,
-    *,
+    *more_references: PathLike,
     tokenization: str = DEFAULT_TOKENIZATION,
     lowercase: bool = False,
 ) -> Evaluation:
-    """Score a file of hypotheses against a file of references, line by line; compressed ones too.
+    """Score a file of hypotheses against files of references, line by line; compressed ones too.
 
     Raises:
         ConfigError: the tokenisation cannot be used.
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
-    hypothesis_lines, reference_lines = read_both(hypotheses, references)
-    return evaluate_lines(hypothesis_lines, reference_lines, tokenization=tokenization, lowercase=lowercase)
+    lines = read_together(hypotheses, references, *more_references)
+    return evaluate_lines(*lines, tokenization=tokenization, lowercase=lowercase)
 
 
 def bleu(
     hypotheses: Sequence[str],
-    references: Sequence[str],
-    *,
+    *references: Sequence[str],
     tokenization: str = DEFAULT_TOKENIZATION,
     lowercase: bool = False,
 ) -> Score:
@@ -113,27 +115,30 @@ def bleu_metric(tokenization: str, *, lowercase: bool = False) -> BLEU:
         raise ConfigError(f"the tokenisation {tokenization} of BLEU {remedy}") from error
 
 
-def read_both(first: PathLike, second: PathLike) -> tuple[list[str], list[str]]:
-    """Read two files that belong together line by line.
+def read_together(*paths: PathLike) -> list[list[str]]:
+    """Read files that belong together line by line: first hypotheses or a source, then references.
 
     Raises:
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
-    first_lines, second_lines = list(read_lines(first)), list(read_lines(second))
-    _check_counts(len(first_lines), len(second_lines), str(first), str(second))
-    return first_lines, second_lines
+    lines = [list(read_lines(path)) for path in paths]
+    for path, others in zip(paths[1:], lines[1:], strict=True):
+        _check_counts(len(lines[0]), len(others), os.fspath(paths[0]), os.fspath(path))
+    return lines
 
 
-def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str], *, name: str) -> Score:
-    _check_counts(len(hypotheses), len(references), "the hypotheses", "the references")
-    result = metric.corpus_score(list(hypotheses), [list(references)])
+def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, name: str) -> Score:
+    for number, lines in enumerate(references, start=1):
+        which = "the references" if len(references) == 1 else f"reference {number}"
+        _check_counts(len(hypotheses), len(lines), "the hypotheses", which)
+    result = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     return Score(name, float(result.score), str(metric.get_signature()))
 
 
 def _check_counts(first_count: int, second_count: int, first: str, second: str) -> None:
     if first_count != second_count:
         raise DataError(
-            f"hypotheses and references must have the same number of lines, got {first_count:,} in {first} and "
+            f"what is compared must have the same number of lines, got {first_count:,} in {first} and "
             f"{second_count:,} in {second}"
         )
     if first_count == 0:

@@ -9,19 +9,25 @@ from typing import NamedTuple
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
-from nmt.inference.evaluation import Evaluation, bleu_metric, evaluate_files, evaluate_lines
+from nmt.inference.evaluation import Evaluation, bleu_metric, evaluate_lines, read_together
 from nmt.inference.model_directory import read_settings
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION, tokenization_for
+from nmt.inference.tokenization import tokenization_for
 from nmt.types import PathLike
 
 
 class EvaluationSet(NamedTuple):
-    """Text to translate and its translation by people, line for line."""
+    """Text to translate and its translations by people, line for line.
+
+    source_paths: where the text is from.
+    reference_paths: where the references are from: files of one reference, or a file for each.
+    source_lines: the text.
+    references: all lines of each reference.
+    """
 
     source_paths: tuple[str, ...]
     reference_paths: tuple[str, ...]
     source_lines: list[str]
-    reference_lines: list[str]
+    references: list[list[str]]
 
 
 class ModelEvaluation(NamedTuple):
@@ -85,7 +91,7 @@ def evaluate(
     search = opened.config.search
     hypotheses = Translator(opened.model, opened.text, search).translate(test_set.source_lines, progress=progress)
     return ModelEvaluation(
-        evaluate_lines(hypotheses, test_set.reference_lines, tokenization=tokenization, lowercase=lowercase),
+        evaluate_lines(hypotheses, *test_set.references, tokenization=tokenization, lowercase=lowercase),
         hypotheses,
         checkpoint=opened.checkpoint,
         weights=opened.weights,
@@ -96,50 +102,32 @@ def evaluate(
     )
 
 
-def evaluate_hypotheses(
-    hypotheses: PathLike,
-    reference: PathLike,
-    *,
-    tokenization: str = DEFAULT_TOKENIZATION,
-    lowercase: bool = False,
-) -> Evaluation:
-    """Score a file of translations against a file of references; no model, no TensorFlow.
-
-    Raises:
-        DataError: a file cannot be read, or they differ in their number of lines.
-    """
-    return evaluate_files(hypotheses, reference, tokenization=tokenization, lowercase=lowercase)
-
-
 def read_test_set(
-    config: Config, *, source: PathLike | None = None, reference: PathLike | None = None
+    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = ()
 ) -> EvaluationSet:
-    """Read two files, or the test set of a config where none are given; no line is left out.
+    """Read a source and its references, or the test set of a config where none are given; no line is left out.
+
+    Args:
+        config: of the model.
+        source: a file.
+        references: as many lines each.
 
     Raises:
-        ConfigError: one file is missing, or the config has no test set.
+        ConfigError: one side is missing, or the config has no test set.
         DataError: the files cannot be read or differ in their number of lines.
     """
-    source_paths, reference_paths = _paths(config, source, reference)
-    pairs = list(read_pairs(source_paths, reference_paths))
-    return EvaluationSet(
-        source_paths,
-        reference_paths,
-        source_lines=[source_line for source_line, _ in pairs],
-        reference_lines=[reference_line for _, reference_line in pairs],
-    )
-
-
-def _paths(
-    config: Config, source: PathLike | None, reference: PathLike | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if source is not None and reference is not None:
-        return (os.fspath(source),), (os.fspath(reference),)
-    if source is not None or reference is not None:
+    if source is not None and references:
+        source_lines, *all_references = read_together(source, *references)
+        return EvaluationSet(
+            (os.fspath(source),), tuple(os.fspath(path) for path in references), source_lines, all_references
+        )
+    if source is not None or references:
         raise ConfigError("a test set has two sides: give both a source and a reference, or neither for data.test")
     if config.data.test is None:
         raise ConfigError(
             "data.test is not set for this model: give a source and a reference (--source, --reference), or set "
             "data.test.source and data.test.target"
         )
-    return config.data.test.source_paths, config.data.test.target_paths
+    paths = config.data.test.source_paths, config.data.test.target_paths
+    pairs = list(read_pairs(*paths))
+    return EvaluationSet(*paths, [source for source, _ in pairs], [[target for _, target in pairs]])

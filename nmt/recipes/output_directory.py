@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
 def refuse_output(
     output: PathLike | None,
     *,
-    inputs: Mapping[str, PathLike | None],
+    inputs: Sequence[tuple[str, PathLike | None]],
     directory: PathLike,
     config: Config,
 ) -> None:
@@ -33,14 +33,14 @@ def refuse_output(
 
     Args:
         output: the file to write; None for standard output.
-        inputs: the files to read, by what names them; None is standard input.
+        inputs: what names the files to read, and their paths; None is standard input.
         directory: of the model, or of an export.
         config: its settings.
 
     Raises:
         ConfigError: naming both.
     """
-    read = [(name, STANDARD_INPUT if path is None else Path(path)) for name, path in inputs.items()]
+    read = [(name, STANDARD_INPUT if path is None else Path(path)) for name, path in inputs]
     read += [(name, Path(path)) for name, paths in config.named_files.items() for path in paths]
     for name, path in read:
         if output is None:

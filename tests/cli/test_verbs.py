@@ -91,7 +91,19 @@ def test_evaluate_scores_given_files(run_nmt, trained_run, tmp_path):
     reference.write_text("one\n")
     outcome = run_nmt("evaluate", trained_run.directory, "--source", source, "--reference", reference)
     assert outcome.code == 1
-    assert "must have the same number of lines, got 2 lines in" in outcome.err
+    assert f"must have the same number of lines, got 2 in {source} and 1 in {reference}" in outcome.err
+
+
+def test_evaluate_takes_several_references(run_nmt, trained_run, tmp_path):
+    other, output = tmp_path / "other.en", tmp_path / "out.en"
+    both = ["--reference", trained_run.reference, "--reference", other]
+    other.write_text(trained_run.source.read_text())
+    of_model = run_nmt("evaluate", trained_run.directory, "--source", trained_run.source, *both, "--json", "-o", output)
+    of_files = run_nmt("evaluate", "--hypotheses", output, *both, "--json")
+    first, second = json.loads(of_model.out), json.loads(of_files.out)
+    assert first["reference"] == second["reference"] == [str(trained_run.reference), str(other)]
+    assert first["bleu"] == second["bleu"]
+    assert "nrefs:2" in first["bleu"]["signature"]
 
 
 def test_evaluate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_path, monkeypatch):

@@ -25,6 +25,20 @@ def test_bleu_by_hand():
     assert score.score == pytest.approx(100 * math.exp(1 - 6 / 5))
 
 
+def test_several_references_count_together(tmp_path):
+    # All its n-grams are in the first reference, and the second one has its length: no brevity penalty.
+    hypothesis, first, second = ["a cat sat on"], ["a cat sat on mats today"], ["the cats sleep here"]
+    scores = evaluate_lines(hypothesis, first, second)
+    assert scores.bleu.score == pytest.approx(100)
+    assert scores == evaluate_lines(hypothesis, second, first)
+    assert evaluate_lines(hypothesis, first).bleu.score == pytest.approx(100 * math.exp(1 - 6 / 4))
+    assert all("nrefs:2" in score.signature for score in scores[:2])
+    paths = [tmp_path / name for name in ("out.en", "a.en", "b.en")]
+    for path, lines in zip(paths, (hypothesis, first, second), strict=True):
+        path.write_text(f"{lines[0]}\n")
+    assert evaluate_files(*paths) == scores
+
+
 def test_scores_are_cased_and_say_how_they_were_computed():
     assert bleu(["The Cat Sat On The Mat"], ["the cat sat on the mat"]).score < 50
     assert "case:mixed" in bleu(REFERENCES, REFERENCES).signature
@@ -61,8 +75,11 @@ def test_different_numbers_of_lines_are_refused_by_name(tmp_path):
     hypotheses, references = tmp_path / "out.en", tmp_path / "ref.en"
     hypotheses.write_text("a\nb\nc\n")
     references.write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"same number of lines, got 3 in .*out\.en and 2 in .*ref\.en"):
-        evaluate_files(hypotheses, references)
+    for given in ((references,), (hypotheses, references)):
+        with pytest.raises(DataError, match=r"same number of lines, got 3 in .*out\.en and 2 in .*ref\.en"):
+            evaluate_files(hypotheses, *given)
+    with pytest.raises(DataError, match="got 1 in the hypotheses and 2 in reference 2"):
+        evaluate_lines(["a"], ["a"], ["a", "b"])
     for score in (evaluate_lines, bleu):
         with pytest.raises(DataError, match="got 1 in the hypotheses and 2 in the references"):
             score(["a"], ["a", "b"])

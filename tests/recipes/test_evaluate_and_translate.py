@@ -3,10 +3,11 @@
 import pytest
 
 from nmt.config import load
-from nmt.errors import CheckpointError, ConfigError
+from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
 from nmt.recipes.check_config import check_config
-from nmt.recipes.evaluate import evaluate, evaluate_hypotheses, read_test_set
+from nmt.recipes.evaluate import evaluate, read_test_set
 from nmt.recipes.translate import translate
 
 
@@ -47,7 +48,7 @@ def test_evaluate_scores_what_the_model_translates(trained_run, tmp_path):
     result = evaluate(trained_run.directory)
     assert result.evaluation.num_lines == len(result.hypotheses) == 5
     (tmp_path / "out").write_text("".join(f"{line}\n" for line in result.hypotheses))
-    assert evaluate_hypotheses(tmp_path / "out", trained_run.reference) == result.evaluation
+    assert evaluate_files(tmp_path / "out", trained_run.reference) == result.evaluation
 
 
 def test_a_test_set_is_read_or_missed(untrained_config):
@@ -57,8 +58,27 @@ def test_a_test_set_is_read_or_missed(untrained_config):
         read_test_set(load(untrained_config, ["data.test=null"]))
     with pytest.raises(ConfigError, match="a test set has two sides"):
         read_test_set(config, source="a")
-    given = read_test_set(config, source=config.data.train.source, reference=config.data.train.target)
-    assert len(given.source_lines) == len(given.reference_lines) == 15
+    with pytest.raises(ConfigError, match="a test set has two sides"):
+        read_test_set(config, references=["a"])
+    train = config.data.train
+    given = read_test_set(config, source=train.source, references=[train.target, train.source])
+    assert len(given.source_lines) == 15
+    assert given.source_lines == given.references[1] != given.references[0]
+    assert given.reference_paths == (train.target, train.source)
+    with pytest.raises(DataError, match=r"same number of lines, got 15 in .*train\.es and 5 in .*test\.en"):
+        read_test_set(config, source=train.source, references=[train.target, config.data.test.target])
+
+
+def test_a_model_is_scored_against_several_references(trained_run):
+    config = load(trained_run.config)
+    found = evaluate(trained_run.directory).hypotheses
+    other = trained_run.reference.with_name("other.en")
+    other.write_text("".join(f"{line}\n" for line in found))
+    test_set = read_test_set(config, source=trained_run.source, references=[trained_run.reference, other])
+    result = evaluate(trained_run.directory, test_set)
+    assert result.evaluation.chrf2.score == pytest.approx(100)
+    assert "nrefs:2" in result.evaluation.bleu.signature
+    assert result.reference_paths == (str(trained_run.reference), str(other))
 
 
 def test_check_config_reads_no_corpus(untrained_config):
