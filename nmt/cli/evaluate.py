@@ -21,7 +21,6 @@ from nmt.cli.options import (
     usage_error,
     with_search,
 )
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION, tokenization_for
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
@@ -54,7 +53,7 @@ Tokenization = Annotated[
     typer.Option(
         "--tokenize",
         metavar="NAME",
-        help=f"How sacreBLEU cuts text for BLEU; what suits the target language, for files {DEFAULT_TOKENIZATION}.",
+        help="How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script.",
     ),
 ]
 
@@ -102,9 +101,7 @@ def run(
             raise usage_error("--hypotheses needs a --reference to compare with")
         from nmt.inference.evaluation import evaluate_files
 
-        evaluation = evaluate_files(
-            hypotheses, *references, tokenization=tokenization or DEFAULT_TOKENIZATION, lowercase=lowercase
-        )
+        evaluation = evaluate_files(hypotheses, *references, tokenization=tokenization, lowercase=lowercase)
         _show(evaluation, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
     if directory is None:
@@ -145,9 +142,8 @@ def _score_model(
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
     from nmt.cli.streams import check_stdout
-    from nmt.inference.evaluation import bleu_metric
     from nmt.inference.model_directory import read_settings
-    from nmt.recipes.evaluate import evaluate, read_test_set
+    from nmt.recipes.evaluate import evaluate, read_test_set, tokenization_of
     from nmt.recipes.output_directory import refuse_output
 
     config = read_settings(directory, overrides)
@@ -155,9 +151,8 @@ def _score_model(
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         refuse_output(output_path, inputs=inputs, directory=directory, config=config)
     test_set = read_test_set(config, source=source, references=references)
-    tokenization = tokenization or tokenization_for(config.data.target_language)
+    tokenization = tokenization_of(config, test_set, tokenization)  # what it needs is missed now
     check_stdout()
-    bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
     output = nullcontext() if output_path is None else text_output(output_path)
     with output as write, LineCounter(total=len(test_set.source_lines)) as counter:
         session.start(threads=threads, a_core_each=True)

@@ -9,7 +9,13 @@ from nmt.config.settings import Config
 from nmt.config.structure import plain_settings
 from nmt.config.wording import yaml_in_words
 
-SETTLED_AT_START = ("training.batch_tokens", "training.precision", "search.max_length_ratio", "search.max_length")
+SETTLED_AT_START = (
+    "training.batch_tokens",
+    "training.precision",
+    "training.validation_tokenization",
+    "search.max_length_ratio",
+    "search.max_length",
+)
 """Settings that may be `auto`: a run chooses once and writes its choice into its config."""
 
 AnySection = TypeVar("AnySection", bound=Section)

@@ -25,6 +25,11 @@ BatchTokens = Annotated[
 ]
 """A number of tokens, or the word that leaves it to the memory there is."""
 
+Tokenization = Literal[
+    "auto", "13a", "zh", "char", "intl", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
+]
+"""How sacreBLEU cuts text, by its own names; the last five need a package or a download."""
+
 
 class TrainingSettings(Section):
     """Batches, limits, saving, and how the weights are updated."""
@@ -75,6 +80,14 @@ class TrainingSettings(Section):
         None, "Ends a run that no longer improves; {} takes its defaults, null never.", may_change=True
     )
     validation_beam_size: int = setting(1, "Beam of the validation's translations; 1 is greedy search.", at_least=1)
+    validation_tokenization: Tokenization | None = setting(
+        AUTO,
+        "How sacreBLEU cuts text for the BLEU of validations, and of `nmt evaluate` unless told. auto: what suits "
+        "data.target_language, or the script of the validation corpus where the code says nothing, found when a run "
+        "begins, which keeps it. null: as in runs of version 0.1.0, which cut only zh, ja, th, lo, km and my otherwise "
+        "than by 13a.",
+        before=None,
+    )
     sample_translations: int = setting(
         3, "Translations shown in the log at each validation.", may_change=True, at_least=0
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
 
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION
+from nmt.inference.tokenization import DEFAULT_TOKENIZATION, choose_tokenization, doubt_about
 from nmt.types import PathLike
+
+logger = logging.getLogger(__name__)
 
 INSTALLATIONS = {"ja-mecab": 'pip install "sacrebleu[ja]"', "ko-mecab": 'pip install "sacrebleu[ko]"'}
 """What tokenisations need beyond sacreBLEU; the others that need more use a model that sacreBLEU downloads once."""
@@ -43,7 +47,7 @@ def evaluate_lines(
     hypotheses: Sequence[str],
     references: Sequence[str],
     *more_references: Sequence[str],
-    tokenization: str = DEFAULT_TOKENIZATION,
+    tokenization: str | None = None,
     lowercase: bool = False,
 ) -> Evaluation:
     """Score hypotheses against one reference each, or several.
@@ -52,7 +56,8 @@ def evaluate_lines(
         hypotheses: detokenised translations.
         references: as many detokenised references.
         more_references: other references, as many each.
-        tokenization: how BLEU cuts text, a name that sacreBLEU knows.
+        tokenization: how BLEU cuts text, a name that sacreBLEU knows; what suits the script of the references unless
+            given.
         lowercase: whether case is ignored.
 
     Raises:
@@ -60,6 +65,9 @@ def evaluate_lines(
         DataError: the numbers differ, or there is nothing to score.
     """
     all_references = (references, *more_references)
+    tokenization = settled_tokenization(tokenization, all_references)
+    if doubt := doubt_about(tokenization, list(chain(*all_references))):
+        logger.warning("%s", doubt)
     return Evaluation(
         bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase),
         _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2"),
@@ -71,7 +79,7 @@ def evaluate_files(
     hypotheses: PathLike,
     references: PathLike,
     *more_references: PathLike,
-    tokenization: str = DEFAULT_TOKENIZATION,
+    tokenization: str | None = None,
     lowercase: bool = False,
 ) -> Evaluation:
     """Score a file of hypotheses against files of references, line by line; compressed ones too.
@@ -82,6 +90,22 @@ def evaluate_files(
     """
     lines = read_together(hypotheses, references, *more_references)
     return evaluate_lines(*lines, tokenization=tokenization, lowercase=lowercase)
+
+
+def settled_tokenization(
+    tokenization: str | None, references: Sequence[Sequence[str]], *, language: str | None = None
+) -> str:
+    """Return how BLEU cuts text, chosen and said where none is given; what it needs is missed now.
+
+    Raises:
+        ConfigError: the tokenisation cannot be used.
+    """
+    if tokenization is None:
+        tokenization, remark = choose_tokenization(list(chain(*references)), language=language)
+        if remark:
+            logger.warning("%s", remark)
+    bleu_metric(tokenization)
+    return tokenization
 
 
 def bleu(

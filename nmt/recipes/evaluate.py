@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,10 +10,12 @@ from typing import NamedTuple
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
-from nmt.inference.evaluation import Evaluation, bleu_metric, evaluate_lines, read_together
+from nmt.inference.evaluation import Evaluation, evaluate_lines, read_together, settled_tokenization
 from nmt.inference.model_directory import read_settings
-from nmt.inference.tokenization import tokenization_for
+from nmt.inference.tokenization import earlier_tokenization
 from nmt.types import PathLike
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationSet(NamedTuple):
@@ -72,7 +75,7 @@ def evaluate(
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; the moving average where it was kept unless given.
         overrides: settings of the form "search.beam_size=4".
-        tokenization: how BLEU cuts text; what suits the target language unless given.
+        tokenization: how BLEU cuts text; as in validations of the run unless given.
         lowercase: whether the scores ignore case.
         progress: is told of every batch how many lines it held.
 
@@ -80,9 +83,8 @@ def evaluate(
         NMTError: there is no such model, no test set, or its files do not fit.
     """
     config = read_settings(directory, overrides)
-    tokenization = tokenization or tokenization_for(config.data.target_language)
-    bleu_metric(tokenization)  # what it needs is missed now, not when all is translated
     test_set = test_set or read_test_set(config)
+    tokenization = tokenization_of(config, test_set, tokenization)
 
     from nmt.inference.opening import open_model
     from nmt.inference.translator import Translator
@@ -100,6 +102,24 @@ def evaluate(
         beam_size=search.beam_size,
         length_penalty=search.length_penalty,
     )
+
+
+def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str | None = None) -> str:
+    """Return how BLEU cuts text: as told, else as in validations of the run.
+
+    Validations of version 0.1.0 knew few languages. Here the one that suits is taken then, and the difference is said.
+
+    Raises:
+        ConfigError: the tokenisation cannot be used.
+    """
+    language, of_run = config.data.target_language, config.training.validation_tokenization
+    given = tokenization or (None if of_run == "auto" else of_run)
+    settled = settled_tokenization(given, test_set.references, language=language)
+    if given is None and of_run is None and settled != earlier_tokenization(language):
+        logger.warning(
+            "BLEU cuts text by %s here; validations of this run did by %s", settled, earlier_tokenization(language)
+        )
+    return settled
 
 
 def read_test_set(

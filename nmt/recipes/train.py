@@ -41,7 +41,7 @@ from nmt.recipes.run_checks import (
     refuse_without_optimizer,
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
-from nmt.recipes.validation import validator
+from nmt.recipes.validation import settle_tokenization, validator
 from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
@@ -121,6 +121,7 @@ def _lead(
         logger.warning("%s", sentence)
     fresh = not resumed and (overwrite or not corpus_is_encoded(config))
     pairs = check_corpora(config, fresh=fresh)
+    config = settle_tokenization(config)
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:

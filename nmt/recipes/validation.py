@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from nmt.config import Config
+from nmt.config.section import AUTO
 from nmt.data import evaluation_batches, read_pairs
-from nmt.inference.evaluation import bleu
-from nmt.inference.tokenization import tokenization_for
+from nmt.data.corpus import read_lines
+from nmt.inference.evaluation import bleu, settled_tokenization
+from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
@@ -16,11 +20,41 @@ from nmt.text import TextPair
 from nmt.training.events import Sample, Validation
 from nmt.training.validation import TokenScorer
 
+logger = logging.getLogger(__name__)
+
 VALIDATION_BATCH_TOKENS = 1024
 """Small, since validation holds the logits of a whole batch where training does not."""
 
 MAX_LOGGED_LOSS = 700.0
 """exp of a larger loss is beyond a float."""
+
+
+def settle_tokenization(config: Config) -> Config:
+    """Return settings that name the tokenisation of BLEU, and say what is doubtful about it.
+
+    Raises:
+        ConfigError: what it needs is missing.
+        DataError: the corpus cannot be read.
+    """
+    references = list(chain.from_iterable(map(read_lines, config.data.validation.target_paths)))
+    tokenization = validation_tokenization(config, references)
+    if doubt := doubt_about(tokenization, references):
+        logger.warning("data.validation: %s", doubt)
+    if config.training.validation_tokenization is None:
+        return config
+    return config.with_training(validation_tokenization=tokenization)
+
+
+def validation_tokenization(config: Config, references: Sequence[str]) -> str:
+    """Return how BLEU cuts the text of a run, whose references these are.
+
+    Raises:
+        ConfigError: what it needs is missing.
+    """
+    name, language = config.training.validation_tokenization, config.data.target_language
+    if name is None:
+        return earlier_tokenization(language)
+    return settled_tokenization(None if name == AUTO else name, [references], language=language)
 
 
 def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 1) -> Callable[[], Validation]:
@@ -39,7 +73,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
     pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
     sources, references = [source for source, _ in pairs], [target for _, target in pairs]
     batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
-    tokenization = tokenization_for(config.data.target_language)
+    tokenization = validation_tokenization(config, references)
     scorer, translator = TokenScorer(model), Translator(model, text, config.search)
 
     def validate() -> Validation:

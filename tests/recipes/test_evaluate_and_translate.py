@@ -7,7 +7,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
 from nmt.recipes.check_config import check_config
-from nmt.recipes.evaluate import evaluate, read_test_set
+from nmt.recipes.evaluate import EvaluationSet, evaluate, read_test_set, tokenization_of
 from nmt.recipes.translate import translate
 
 
@@ -79,6 +79,21 @@ def test_a_model_is_scored_against_several_references(trained_run):
     assert result.evaluation.chrf2.score == pytest.approx(100)
     assert "nrefs:2" in result.evaluation.bleu.signature
     assert result.reference_paths == (str(trained_run.reference), str(other))
+
+
+def test_bleu_cuts_text_as_in_validations_unless_told(untrained_config, caplog):
+    test_set = EvaluationSet((), (), ["uno"], [["你好，我喜欢车，是吗？"]])
+    for setting, told, expected, word in (
+        ("auto", None, "zh", ""),
+        ("char", None, "char", ""),
+        ("char", "intl", "intl", ""),
+        ("null", None, "zh", "BLEU cuts text by zh here; validations of this run did by 13a"),
+        ("null", "zh", "zh", ""),
+    ):
+        settings = ["data.target_language=zho", f"training.validation_tokenization={setting}"]
+        assert tokenization_of(load(untrained_config, settings), test_set, told) == expected
+        assert caplog.messages == ([word] if word else [])
+        caplog.clear()
 
 
 def test_check_config_reads_no_corpus(untrained_config):

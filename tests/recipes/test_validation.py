@@ -5,11 +5,12 @@ import logging
 import pytest
 
 from nmt.config import load
+from nmt.errors import ConfigError
 from nmt.inference.opening import vocabularies_of
 from nmt.inference.translator import Translator
 from nmt.models.builder import build_model
 from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.validation import validator
+from nmt.recipes.validation import settle_tokenization, validation_tokenization, validator
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -26,3 +27,46 @@ def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config
     assert not caplog.records
     Translator(model, text, config.search).translate(["uno"])
     assert "as long as allowed" in caplog.text
+
+
+CHINESE = "你好，我喜欢车，是吗？"
+
+
+@pytest.fixture
+def chinese_config(untrained_config):
+    """The path of a config whose validation corpus is translated into Chinese."""
+    (untrained_config.parent / "validation.en").write_text(f"{CHINESE}\n{CHINESE}\n", encoding="utf-8")
+    return untrained_config
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenization", "settled", "word"),
+    [
+        ("zho", "auto", "zh", ""),
+        ("en", "auto", "zh", "as suits the script of the references: the language en says nothing"),
+        ("zho", "char", "char", ""),
+        ("zho", "intl", "intl", "data.validation: BLEU cuts text by intl, which does not find the words"),
+        ("zho", "null", None, "data.validation: BLEU cuts text by 13a, which does not find the words"),
+        ("zh", "null", None, ""),
+    ],
+)
+def test_a_run_settles_how_bleu_cuts_text(chinese_config, caplog, language, tokenization, settled, word):
+    wanted = [f"data.target_language={language}", f"training.validation_tokenization={tokenization}"]
+    config = settle_tokenization(load([chinese_config], wanted))
+    assert config.training.validation_tokenization == settled
+    assert word in caplog.text
+    assert len(caplog.records) == (1 if word else 0)
+
+
+def test_what_the_tokenisation_needs_is_missed_before_training(chinese_config, monkeypatch):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(ConfigError, match="ja-mecab of BLEU needs a package that is missing"):
+        settle_tokenization(load([chinese_config], ["training.validation_tokenization=ja-mecab"]))
+
+
+def test_a_run_of_version_0_1_0_is_judged_as_before(chinese_config):
+    """Its directory does not name a tokenisation, and its code `zho` meant 13a: scores of one run can be compared."""
+    text = chinese_config.read_text(encoding="utf-8").replace("target_language: en", "target_language: zho")
+    for version, tokenization in (("", "zh"), ("format_version: 1\n", "13a")):
+        chinese_config.write_text(version + text, encoding="utf-8")
+        assert validation_tokenization(load([chinese_config]), [CHINESE]) == tokenization
