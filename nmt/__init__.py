@@ -11,9 +11,11 @@ Importing this package loads neither TensorFlow nor Keras: a public name is impo
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nmt.errors import NOT_ON_WINDOWS
 from nmt.version import __version__
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, and keep it."""
     if name not in _HOMES:
         raise AttributeError(f"module 'nmt' has no attribute {name!r}")
+    if sys.platform == "win32":
+        raise ImportError(NOT_ON_WINDOWS)
     module, _, name_there = _HOMES[name].partition(":")
     value = getattr(import_module(module), name_there or name)
     globals()[name] = value

@@ -11,6 +11,11 @@ Each message says what must hold, what came instead, and what to do. The command
 anything that is not an NMTError is a defect of ours and keeps its traceback.
 """
 
+NOT_ON_WINDOWS = (
+    "nmt runs on Linux and macOS, and on Windows within WSL, but not on Windows itself: install WSL (wsl --install), "
+    "and nmt inside it"
+)
+
 
 class NMTError(Exception):
     """Base of every error that a user can act on."""

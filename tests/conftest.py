@@ -1,14 +1,48 @@
-"""A tiny model directory, made through the real rooms and never trained, for tests of what uses one."""
+"""What the whole suite shares: which tests fit this machine, and a tiny model directory that was never trained."""
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from nmt.backend.machine_memory import GIBIBYTE, memory_limit
+from nmt.backend.processors import available_processors
+
+WORKER_BYTES = 1.5 * GIBIBYTE
+
+# No test asserts a time: another job may have the cores.
+settings.register_profile("nmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nmt")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """What `-n auto` means: a process a core, and no more than fit into memory."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it itself
+        return None
+    limit = memory_limit()
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if limit is None else limit.size
+    return max(1, min(available_processors(), int(size // WORKER_BYTES)))
+
+
+def pytest_runtest_setup(item):
+    """Skip what this machine lacks, with the reason."""
+    for mark in item.iter_markers("needs"):
+        for path in mark.args:
+            if not os.path.exists(path):
+                pytest.skip(f"this system has no {path}")
+    if item.get_closest_marker("bfloat16") is not None:
+        from nmt.backend.precision import has_bfloat16_products
+
+        if not has_bfloat16_products():
+            pytest.skip("this processor has no instructions for bfloat16")
+
 
 SENTENCES = [
     ("uno dos tres", "one two three"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from nmt.backend.products import BFLOAT16
 from nmt.errors import ConfigError
 
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}
+_SETS_WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Of the instruction sets that oneDNN, TensorFlow's library of matrix products, can be held to by the environment."""
+
 _PROCESSOR_FILE = Path("/proc/cpuinfo")
 _LEAST_COMPUTE_CAPABILITY = (8, 0)
 """Of the first NVIDIA GPUs with instructions for bfloat16."""
@@ -42,6 +46,9 @@ def has_bfloat16_products() -> bool:
     capabilities = gpu_capabilities()
     if capabilities:
         return all(capability >= _LEAST_COMPUTE_CAPABILITY for capability in capabilities)
+    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    if held_to.upper() in _SETS_WITHOUT:
+        return False
     return platform.machine() == "x86_64" and bool(_PROCESSOR_FLAGS & _processor_flags())
 
 

@@ -54,7 +54,9 @@ class DirectoryLock:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
             os.close(descriptor)
             if not isinstance(error, BlockingIOError):
-                raise CheckpointError(f"{path}: cannot be locked: {error.strerror}") from error
+                raise CheckpointError(
+                    f"{path}: cannot be locked: {error.strerror}: choose a model_directory on a disk that has locks"
+                ) from error
             raise CheckpointError(
                 f"{self.directory}: another training writes here ({holder or 'process unknown'}): "
                 "wait for its end, stop it, or choose another model_directory"

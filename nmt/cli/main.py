@@ -19,7 +19,7 @@ from nmt.cli import average, build_vocab, check_config, evaluate, export, inspec
 from nmt.cli.logs import log_to_stderr
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, named_stdout, settle_stdout
-from nmt.errors import NMTError
+from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.version import __version__
 
 EXAMPLE = """\b
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         whoever read the output went away).
     """
     session = Session()
+    if sys.platform == "win32":  # where signals, locks and limits that follow are missing
+        _say(f"nmt: error: {NOT_ON_WINDOWS}", session)
+        return FAILED
     hold_descriptors()
     try:
         with _stopping_at_sigterm(), named_stdout():

@@ -223,5 +223,10 @@ def _lock(directory: Path, role: str) -> Iterator[None]:
     """Hold the stores of a role; the system lets go of the lock when the process ends, however it ends."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f".{role}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some network drives have no locks
+            raise DataError(
+                f"{file.name}: cannot be locked: {error.strerror}: choose a model_directory on a disk that has locks"
+            ) from error
         yield

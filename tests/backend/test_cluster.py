@@ -60,7 +60,7 @@ def addresses(request):
 def test_workers_meet_though_one_comes_late_and_another_twice(addresses):
     arrived = {}
 
-    def come(number, minutes=0.2):
+    def come(number, minutes=2.0):
         try:
             meet(Cluster(addresses, number), minutes=minutes)
         except TrainingError as error:

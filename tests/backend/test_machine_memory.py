@@ -1,7 +1,6 @@
 """Which limit of memory is the narrowest, in file systems made up for the purpose."""
 
 import resource
-import sys
 
 import pytest
 
@@ -122,7 +121,7 @@ def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):
     assert limit_of(tmp_path) is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.needs("/proc/self/status")
 def test_this_machine_has_memory():
     limit = memory_limit()
     assert 50 * MIB < limit.size < 2**50

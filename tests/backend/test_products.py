@@ -11,6 +11,7 @@ from nmt.backend.random import drop, kept_scale
 from nmt.layers.linear import LinearReLU
 
 PRECISIONS = {"float32": 1e-5, "bfloat16": 2.0**-7}
+IN_EACH = pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
 
 
 def rounded(array, precision):
@@ -43,7 +44,7 @@ def expected(arrays, precision, factor):
     return outputs * factor(outputs), gradients
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@IN_EACH
 @pytest.mark.parametrize(
     ("function", "factor"), [(linear, np.ones_like), (linear_relu, lambda outputs: outputs > 0)], ids=["linear", "relu"]
 )
@@ -58,7 +59,7 @@ def test_values_and_gradients(arrays, precision, function, factor):
         np.testing.assert_allclose(gradient, other, atol=tolerance)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@IN_EACH
 def test_dropping_within_is_dropping_after(arrays, precision):
     seed, rate = tf.constant([3, 8]), 0.4
     outputs, gradients = outcome(lambda *a: linear_relu_drop(*a, rate, seed), arrays, precision)
@@ -69,6 +70,7 @@ def test_dropping_within_is_dropping_after(arrays, precision):
         np.testing.assert_allclose(gradient, other, atol=PRECISIONS[precision] * 4, rtol=PRECISIONS[precision])
 
 
+@pytest.mark.bfloat16
 def test_a_bias_gathers_thousands_of_small_gradients():
     """In bfloat16 a running sum of ones ends at 256."""
     with products_in("bfloat16"), tf.GradientTape() as tape:
@@ -78,6 +80,7 @@ def test_a_bias_gathers_thousands_of_small_gradients():
     np.testing.assert_allclose(tape.gradient(total, bias), [3000.0, 3000.0], rtol=2.0**-8)
 
 
+@pytest.mark.bfloat16
 def test_the_precision_is_that_of_the_block_also_where_it_is_compiled(arrays):
     def product(inputs):
         return tf.cast(linear(inputs, *arrays[1:3]), "float32")

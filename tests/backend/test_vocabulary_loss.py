@@ -89,6 +89,7 @@ def test_gradient_by_finite_differences(variables, targets):
         np.testing.assert_allclose(np.array(gradients[which])[index], slope, rtol=1e-3)
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("rows", [ROWS, 3000])
 def test_rounded_factors_give_nearly_the_same(rows):
     """Also a bias's gradient over thousands of rows, which a running sum in bfloat16 would lose."""

@@ -65,6 +65,7 @@ def test_an_error_at_any_step_leaves_the_old_checkpoint_and_no_half_one(tmp_path
     read_checkpoint(tmp_path / "update-00000007")
 
 
+@pytest.mark.needs("/proc/self/fd")
 def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     """What was written is flushed: each file, then the folder, and only then the rename, then the folder above."""
     events = []

@@ -111,6 +111,7 @@ def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
     assert gzip.decompress(target.read_bytes()) == b"a\n"
 
 
+@pytest.mark.needs("/dev/full")
 def test_what_cannot_be_written_is_named(tmp_path):
     with (
         pytest.raises(DataError, match="nowhere/out: cannot be written: No such file"),
@@ -126,6 +127,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
         write("a")
 
 
+@pytest.mark.needs("/dev/full")
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
     """What is still in the file's buffer cannot be written when it is closed either."""
     open_file = lines_module._open

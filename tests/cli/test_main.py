@@ -2,13 +2,18 @@
 
 import logging
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from nmt.errors import ConfigError
+from nmt.errors import NOT_ON_WINDOWS, ConfigError
 from nmt.version import __version__
 
-VERBS = ("train", "translate", "evaluate", "average", "inspect", "update-vocab", "build-vocab", "check-config")
+VERBS = (
+    "train", "translate", "evaluate", "average", "inspect", "update-vocab", "build-vocab", "check-config", "export",
+)  # fmt: skip
 
 
 def raising(error):
@@ -128,6 +133,38 @@ def test_exit_codes(run_nmt, monkeypatch, error, code):
     outcome = run_nmt("check-config", "--explain")
     assert outcome.code == code
     assert outcome.err == ("nmt: error: two\nlines\n" if code == 1 else "")
+
+
+WINDOWS = """
+import os, signal, sys
+for name in ("fcntl", "resource", "termios"):
+    sys.modules[name] = None
+for owner, names in (
+    (signal, ("SIGHUP", "SIGPIPE", "SIGKILL", "pthread_sigmask")),
+    (os, ("sched_getaffinity", "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY", "fork", "pread")),
+):
+    for name in names:
+        delattr(owner, name)
+import nmt
+from nmt.cli.main import main
+sys.platform = "win32"
+"""
+"""What Windows lacks is taken away before anything of ours is imported."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes away what Linux has")
+def test_on_windows_every_verb_says_that_it_cannot_run_there():
+    program = WINDOWS + (
+        f"for verb in [[], ['--version'], *([verb, 'x'] for verb in {VERBS})]: print(main(verb))\n"
+        "try: nmt.Translator\nexcept ImportError as error: print(error)\n"
+        "print(sorted({'tensorflow', 'numpy', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    calls = len(VERBS) + 2
+    assert done.stdout.splitlines() == [*(["1"] * calls), NOT_ON_WINDOWS, "[]"]
+    assert done.stderr == f"nmt: error: {NOT_ON_WINDOWS}\n" * calls
 
 
 def test_sigterm_unwinds(run_nmt, monkeypatch):

@@ -26,6 +26,7 @@ def run_shell(command, **places):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.needs("/dev/full")
 @pytest.mark.parametrize(
     ("command", "outcome"),
     [
@@ -80,6 +81,7 @@ def test_evaluate_refuses_closed_output_before_it_opens_the_model(trained_run, m
     assert capsys.readouterr().err == CLOSED
 
 
+@pytest.mark.needs("/dev/full")
 def test_translations_that_cannot_be_written(trained_run, monkeypatch, capsys):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)

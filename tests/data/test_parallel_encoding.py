@@ -25,7 +25,7 @@ from nmt.text import TextPair, WhitespaceTokenizer, build_sentencepiece
 LINES = st.lists(
     st.tuples(*[st.text(st.sampled_from("ab \t\r\0\u2028\u0085\u200bßé▁"), max_size=12)] * 2), min_size=1, max_size=40
 )
-SECONDS_TO_WAIT = 10.0
+SECONDS_TO_WAIT = 120.0  # before it is taken to hang
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,7 @@ def test_another_process_encodes_as_this_one(text, tmp_path):
     process.stop()
 
 
+@pytest.mark.needs("/proc/self/maps")
 def test_it_loads_nothing_heavy_and_not_the_main_module(text, tmp_path):
     text.save(tmp_path / "text")
     program = (
@@ -136,6 +137,7 @@ def many_blocks():
         yield TextBlock(["ab ß"] * 50, ["é"] * 50)
 
 
+@pytest.mark.needs("/proc/self/stat")
 def test_a_killed_process_ends_the_work_with_an_error(text):
     encoded = encode_blocks(many_blocks(), BlockEncoder(text, 5), processes=2)
     next(encoded)
@@ -156,6 +158,7 @@ def test_a_process_that_cannot_encode_says_why(tmp_path, lines):
     process.stop()
 
 
+@pytest.mark.needs("/proc/self/stat")
 def test_work_that_is_given_up_leaves_nothing_running(text):
     threads = threading.active_count()
     encoded = encode_blocks(many_blocks(), BlockEncoder(text, 5), processes=2)

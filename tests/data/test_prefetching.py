@@ -8,7 +8,7 @@ import pytest
 from nmt.data import BatchStream, Cursor, Prefetcher
 from nmt.errors import DataError
 
-SECONDS_TO_WAIT = 5.0
+SECONDS_TO_WAIT = 120.0  # before it is taken to hang
 
 
 class Counting:

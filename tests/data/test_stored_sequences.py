@@ -58,6 +58,7 @@ def test_zeros_are_no_record(tmp_path):
         stored[0]
 
 
+@pytest.mark.needs("/proc/self/fd")
 def test_a_file_of_another_length_is_refused(tmp_path):
     written(tmp_path / "records", [[5, 6], [7]])
     with pytest.raises(ValueError, match="must have 18 bytes, got 14"):
@@ -65,6 +66,7 @@ def test_a_file_of_another_length_is_refused(tmp_path):
     assert not open_files(tmp_path)
 
 
+@pytest.mark.needs("/proc/self/fd")
 def test_the_file_is_closed_when_it_is_forgotten(tmp_path):
     stored = written(tmp_path / "records", [[5]])
     assert len(open_files(tmp_path)) == 1

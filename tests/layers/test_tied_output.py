@@ -282,6 +282,7 @@ def test_masks_are_passed_on(make):
     np.testing.assert_array_equal(make()(IDS)._keras_mask, IDS != 0)
 
 
+@pytest.mark.bfloat16
 def test_half_precision_and_compilation():
     shared = embedding(dtype="mixed_bfloat16")
     ids = keras.Input((T,))

@@ -29,7 +29,9 @@ def read(checkpoint):
     return np.concatenate([arrays[name][path].ravel() for name in arrays for path in sorted(arrays[name])])
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-5), pytest.param("bfloat16", 0.03, marks=pytest.mark.bfloat16)]
+)
 def test_two_devices_make_the_run_of_one(config, train_alone, precision, tolerance):
     """How far apart they end, as a share of how far they went: eager and compiled products round differently too."""
     one, two = config.parent / f"one-{precision}", config.parent / f"two-{precision}"

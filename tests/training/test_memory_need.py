@@ -1,9 +1,4 @@
-"""The estimate of memory, beside models that are built, and training steps that are made in processes of their own."""
-
-import json
-import subprocess
-import sys
-from pathlib import Path
+"""The estimate of memory, beside models that are built; `benchmarks/memory.py` compares it with what steps take."""
 
 import numpy as np
 import pytest
@@ -12,9 +7,8 @@ from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.data.batch_plan import plan_epoch
 from nmt.models.builder import build_model
 from nmt.models.contract import TIED_ROLES, Vocabularies
-from nmt.training.memory_need import MEBIBYTE, BatchShape, largest_shapes, memory_need, model_footprint
+from nmt.training.memory_need import BatchShape, largest_shapes, memory_need, model_footprint
 
-ROOT = Path(__file__).parents[2]
 ALONE = {"slots": 2, "averaged": False, "accumulated": False, "validation_tokens": None}
 
 TRANSFORMER = {
@@ -44,58 +38,7 @@ RNN = {
 }
 MODELS = pytest.mark.parametrize("settings", [TRANSFORMER, RNN], ids=["transformer", "rnn"])
 
-MEASURE = """
-import json, sys
-from nmt.backend import session
-settings, size, shapes, precision, parts = json.loads(sys.argv[1])
-session.start(threads=parts, a_core_each=parts > 1)
-import numpy as np
-from nmt.data import Batch
-from nmt.models.builder import build_model
-from nmt.models.contract import Vocabularies
-from nmt.training.average import MovingAverage
-from nmt.training.optimizers import build_adam
-from nmt.training.update import Updater
-
-model = build_model(Vocabularies(size, size, shared=True), seed=1, **settings)
-optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
-average = MovingAverage(model, 0.9)
-updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0, average=average, precision=precision,
-    parts=parts)
-for sentences, source, target in shapes:
-    ids = [np.full((sentences, length), 7, "int32") for length in (source, target, target)]
-    updater.update([Batch(*ids)], 1e-3)
-    print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
-"""Prints the peak of memory after updates with batches of given shapes, small ones first."""
-
 SIZE = 3000
-
-
-@pytest.mark.parametrize(
-    ("settings", "precision", "parts"),
-    [(TRANSFORMER, "float32", 1), (TRANSFORMER, "bfloat16", 1), (TRANSFORMER, "bfloat16", 2), (RNN, "float32", 2)],
-    ids=["transformer", "transformer-bfloat16", "transformer-bfloat16-parts", "rnn-parts"],
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_training_step_takes_what_was_expected_or_less(settings, precision, parts):
-    shapes = [BatchShape(45, 30, 32), BatchShape(130, 50, 60)]  # both fill a block of the vocabulary's loss
-    argument = json.dumps([settings, SIZE, shapes, precision, parts])
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, argument], check=True, capture_output=True, text=True, cwd=ROOT
-    )
-    peaks = [int(line) for line in done.stdout.split()]
-    assert len(peaks) == len(shapes)
-    footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
-    needs = [
-        memory_need(footprint, [shape], **{**ALONE, "averaged": True}, precision=precision, parts=parts).total
-        for shape in shapes
-    ]
-    ratios = [need / peak for need, peak in zip(needs, peaks, strict=True)]
-    assert all(1.0 <= ratio <= 1.25 for ratio in ratios), ratios
-    growth, expected = peaks[1] - peaks[0], needs[1] - needs[0]
-    assert growth > 200 * MEBIBYTE, "the batch must be large beside the process, or this measures nothing"
-    assert 0.9 <= expected / growth <= 1.4, "the batch's own share"
 
 
 @pytest.mark.parametrize("ties", [*TIED_ROLES, "auto"])

@@ -263,6 +263,7 @@ def test_xla_makes_the_same_update(build, make_batch):
         np.testing.assert_allclose(xla_weights[path], value, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eagerly"])
 def test_products_in_bfloat16_learn_nearly_the_same(build, settings, make_batch, compiled, request):
     """Two updates in each precision: another loss in the third digit, and weights in float32 that moved alike."""

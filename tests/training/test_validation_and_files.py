@@ -67,6 +67,7 @@ def test_lines_that_were_cut_are_counted_in_log_and_figures(tmp_path, caplog):
     assert told[0].startswith("    1,234 translations are as long as")
 
 
+@pytest.mark.needs("/dev/full")
 def test_figures_that_cannot_be_written_end_the_run_with_advice(tmp_path):
     path = tmp_path / "metrics.jsonl"
     reporter = MetricsFile(path)
