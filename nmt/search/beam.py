@@ -10,9 +10,10 @@ from keras import ops
 from nmt.backend.gather import gather_beams
 from nmt.backend.loops import while_loop
 from nmt.search.candidates import top_tokens
+from nmt.search.checks import check_search, checked_reorder, checked_step
 from nmt.search.leaving import empty_result, let_leave
 from nmt.search.result import SearchResult, tidy_result
-from nmt.search.scoring import Limits, check_length_penalty, check_limits, limits_per_sentence, penalty
+from nmt.search.scoring import Limits, limits_per_sentence, penalty
 from nmt.search.step import (
     IMPOSSIBLE,
     MemoryStep,
@@ -150,25 +151,36 @@ def beam_search(
         The N best hypotheses of every sentence found, best first.
 
     Raises:
-        ValueError: `beam_size` or `num_hypotheses` out of range, a negative `length_penalty`, ints that are no limits,
-            or a vocabulary of unknown size.
+        ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
+            or the step returns something else than logits (B, K, V), V static, and a state as it was.
     """
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
-    _check_beam(beam_size, num_hypotheses)
-    check_length_penalty(length_penalty)
-    check_limits(min_length, max_length)
+    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id)
+    check_search(
+        step=step,
+        state=state,
+        memory=memory,
+        batch_size=batch_size,
+        special=special,
+        beam_size=beam_size,
+        num_hypotheses=num_hypotheses,
+        min_length=min_length,
+        max_length=max_length,
+        length_penalty=length_penalty,
+    )
     settings = BeamSettings(
-        special=SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id),
+        special=special,
         beam_size=beam_size,
         num_hypotheses=num_hypotheses,
         length_penalty=length_penalty,
-        reorder=reorder or reorder_state,
+        reorder=reorder_state if reorder is None else checked_reorder(reorder),
         early=memory is not None,
     )
     limits = limits_per_sentence(min_length, max_length, batch_size)
+    decode = checked_step(with_memory(step, memory), special)
     beams = while_loop(
         any_live,
-        lambda beams: step_beams(beams, with_memory(step, memory), settings),
+        lambda beams: step_beams(beams, decode, settings),
         start_beams(state, () if memory is None else memory, limits, batch_size, settings),
     )
     return tidy_result(beams.result, pad_id=pad_id)
@@ -340,11 +352,3 @@ def reorder_state(state: State, parents: Tensor) -> State:
         Leaves (B, K, ...), `[b, k]` is what was `[b, parents[b, k]]`.
     """
     return keras.tree.map_structure(lambda leaf: gather_beams(leaf, parents), state)
-
-
-def _check_beam(beam_size: int, num_hypotheses: int) -> None:
-    """Refuses a beam that holds nothing, or less than is asked of it."""
-    if beam_size < 1:
-        raise ValueError(f"beam_size must be at least 1, got {beam_size}")
-    if not 1 <= num_hypotheses <= beam_size:
-        raise ValueError(f"num_hypotheses must lie between 1 and beam_size ({beam_size}), got {num_hypotheses}")

@@ -8,9 +8,10 @@ from keras import ops
 
 from nmt.backend.gather import gather_beams
 from nmt.backend.loops import while_loop
+from nmt.search.checks import check_search, checked_step
 from nmt.search.leaving import empty_result, let_leave
 from nmt.search.result import SearchResult, tidy_result
-from nmt.search.scoring import Limits, check_length_penalty, check_limits, limits_per_sentence, penalty
+from nmt.search.scoring import Limits, limits_per_sentence, penalty
 from nmt.search.step import IMPOSSIBLE, MemoryStep, SpecialIds, StepFunction, static_vocabulary_size, with_memory
 from nmt.types import Memory, State, Tensor
 
@@ -92,19 +93,31 @@ def greedy_search(
         The one hypothesis of every sentence, N = 1.
 
     Raises:
-        ValueError: A negative `length_penalty`, ints that are no limits, or a vocabulary of unknown size.
+        ValueError: As in `beam_search`.
     """
-    check_length_penalty(length_penalty)
-    check_limits(min_length, max_length)
+    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id)
+    check_search(
+        step=step,
+        state=state,
+        memory=memory,
+        batch_size=batch_size,
+        special=special,
+        beam_size=1,
+        num_hypotheses=1,
+        min_length=min_length,
+        max_length=max_length,
+        length_penalty=length_penalty,
+    )
     settings = GreedySettings(
-        special=SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id),
+        special=special,
         length_penalty=length_penalty,
         early=memory is not None,
     )
     limits = limits_per_sentence(min_length, max_length, batch_size)
+    decode = checked_step(with_memory(step, memory), special)
     hypothesis = while_loop(
         lambda hypothesis: ops.any(hypothesis.rows.live),
-        lambda hypothesis: step_greedy(hypothesis, with_memory(step, memory), settings),
+        lambda hypothesis: step_greedy(hypothesis, decode, settings),
         start_greedy(state, () if memory is None else memory, limits, batch_size, settings),
     )
     return tidy_result(hypothesis.result, pad_id=pad_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import NamedTuple
 
 from keras import ops
@@ -15,30 +14,6 @@ class Limits(NamedTuple):
 
     min_length: Tensor
     max_length: Tensor
-
-
-def check_limits(min_length: int | Tensor, max_length: int | Tensor) -> None:
-    """Refuses limits that no hypothesis can keep. Tensors are not looked at: their values may not be known yet.
-
-    Raises:
-        ValueError: `max_length` is below 1, or `min_length` is above it.
-    """
-    if not isinstance(max_length, Integral):
-        return
-    if max_length < 1:
-        raise ValueError(f"max_length must be at least 1 (EOS counts), got {max_length}")
-    if isinstance(min_length, Integral) and min_length > max_length:
-        raise ValueError(f"min_length must not exceed max_length, got {min_length} and {max_length}")
-
-
-def check_length_penalty(length_penalty: float) -> None:
-    """Refuses an exponent for which a longer hypothesis could not be bounded.
-
-    Raises:
-        ValueError: `length_penalty` is negative or not a number.
-    """
-    if not length_penalty >= 0:
-        raise ValueError(f"length_penalty must be 0 or more, got {length_penalty}: 0 turns it off")
 
 
 def limits_per_sentence(min_length: int | Tensor, max_length: int | Tensor, batch_size: int | Tensor) -> Limits:
