@@ -31,7 +31,16 @@ class SentencePieceSettings(Section):
     joint: bool = setting(True, _JOINT_HELP)
     vocabulary_size: int = setting(8000, _SIZE_HELP + " A narrow corpus gives fewer.", above=SPECIAL_SYMBOLS)
     character_coverage: float = setting(
-        1.0, "Share of the corpus's characters that get a piece; 0.9995 for Chinese or Japanese.", above=0, at_most=1
+        1.0,
+        "Share of the corpus's characters that get a piece; 0.9995 for Chinese or Japanese.",
+        at_least=0.98,  # SentencePiece takes no less
+        at_most=1,
+    )
+
+    byte_fallback: bool = setting(
+        False,
+        "Spell a character that has no piece by its bytes, in place of <unk>. It takes 256 of vocabulary_size; where "
+        "character_coverage is 1.0 no training text holds them, so that their embeddings are never learned.",
     )
 
     @property

@@ -47,6 +47,12 @@ class SearchSettings(Section):
         "allows more to a source of data.max_length tokens, up to 2049 then; the run keeps it.",
         before=LEAST_AUTO_LENGTH,
     )
+    allow_unknown: bool | None = setting(
+        None,
+        "Whether a translation may hold <unk>. null: only where the tokenizer is whitespace or character, whose "
+        "vocabulary leaves words or letters out; pieces of SentencePiece can say it in another way.",
+        before=True,
+    )
     min_length_ratio: float = setting(0.0, "A translation has at least that ratio * source length tokens.", at_least=0)
     min_length: int = setting(0, "Tokens of a translation at least, whatever the source's length.", at_least=0)
 

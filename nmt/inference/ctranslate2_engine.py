@@ -23,7 +23,7 @@ from nmt.config import SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
 from nmt.inference.export_directory import check_model, read_export_settings, read_export_text, read_facts
-from nmt.inference.translation import LineTranslator, Translation, decoded
+from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 
@@ -111,6 +111,9 @@ class CTranslate2Translator(LineTranslator):
         super().__init__(text, search)
         self.engine = engine
         self.num_positions = num_positions
+        made = text.target.settings
+        # Where no target ever held UNK, it is as improbable as PAD and BOS are, and leaving it out changes no score.
+        self._learned_unknown = made.get("character_coverage") != 1.0 and not made.get("byte_fallback")
         self._target_ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
 
     @classmethod
@@ -172,6 +175,7 @@ class CTranslate2Translator(LineTranslator):
         """What CTranslate2 finds for each sentence, not beyond its own limit; least and greatest lengths (B,)."""
         found: list[list[Hypothesis]] = [[] for _ in tokens]
         patience = 1 if settings.beam_size == 1 else PATIENCE
+        banned = banned_ids(settings, self.text.target)
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
         for minimum, group in groupby(np.argsort(least, kind="stable"), key=lambda place: int(least[place])):
             places = list(group)
@@ -184,14 +188,15 @@ class CTranslate2Translator(LineTranslator):
                 num_hypotheses=settings.beam_size * patience,
                 patience=patience,
                 length_penalty=settings.length_penalty,
-                suppress_sequences=[[token] for token in self.text.target.tokens([PAD_ID, BOS_ID])],
+                suppress_sequences=[[token] for token in self.text.target.tokens([PAD_ID, BOS_ID, *banned])],
                 return_scores=True,
                 return_end_token=True,
             )
             for place, result in zip(places, results, strict=True):
                 hypotheses = self._hypotheses(result, int(greatest[place]), settings.length_penalty)
-                # Where the engine bans EOS, it shares out its probability: the scores are not those of the model.
-                found[place] = hypotheses if minimum <= 1 else [each._replace(log_prob=None) for each in hypotheses]
+                # Where the engine bans a token, it shares out its probability: the scores are not those of the model.
+                exact = minimum <= 1 and not (banned and self._learned_unknown)
+                found[place] = hypotheses if exact else [each._replace(log_prob=None) for each in hypotheses]
         return found
 
     def _hypotheses(self, result: Any, greatest: int, length_penalty: float) -> list[Hypothesis]:

@@ -19,7 +19,7 @@ from nmt.config import SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
 from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
-from nmt.text import EOS_ID, TextPair, Tokenizer
+from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Tally:
 BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translation]]]
 """Maps source ids (B, S) that end with EOS, and their lengths (B,), to the translations of each, best first."""
 
+_NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 _NOTHING = Translation("", 0.0, 0.0, 0)
 
 
@@ -286,9 +287,17 @@ def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:
     return settings
 
 
+def banned_ids(settings: SearchSettings, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the tokens that no translation may hold, besides PAD and BOS: UNK, or none."""
+    allowed = (
+        tokenizer.type != SentencePieceTokenizer.type if settings.allow_unknown is None else settings.allow_unknown
+    )
+    return () if allowed else (UNK_ID,)
+
+
 def decoded(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """Detokenise, on what no reader of lines can take for two: a vocabulary may hold a stray carriage return."""
-    return tokenizer.decode(token_ids).replace("\n", " ").replace("\r", " ")
+    """Detokenise, on what no reader of lines can take for two: a vocabulary may hold a carriage return, or bytes."""
+    return tokenizer.decode(token_ids).translate(_NO_LINE_ENDS)
 
 
 def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings, tally: Tally) -> list[list[int]]:

@@ -13,7 +13,7 @@ from nmt.backend.functions import Spec, compile_function
 from nmt.config import SearchSettings
 from nmt.inference.batching import length_limits
 from nmt.inference.opening import open_model
-from nmt.inference.translation import LineTranslator, Translation, decoded
+from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
 from nmt.models.contract import Seq2Seq
 from nmt.search import SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
@@ -32,8 +32,8 @@ class Translator(LineTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
-    present state. The search is compiled once for each beam size, length penalty and number of hypotheses that is asked
-    for, and then serves batches of every shape.
+    present state. The search is compiled once for each beam size, length penalty, number of hypotheses and ban that is
+    asked for, and then serves batches of every shape.
 
     Args:
         model: any encoder-decoder of the contract.
@@ -44,7 +44,7 @@ class Translator(LineTranslator):
     def __init__(self, model: Seq2Seq, text: TextPair, search: SearchSettings | None = None) -> None:
         super().__init__(text, search)
         self.model = model
-        self._compiled: dict[tuple[int, int, float], Callable[..., SearchResult]] = {}
+        self._compiled: dict[tuple[Any, ...], Callable[..., SearchResult]] = {}
         self._lock = Lock()
 
     @classmethod
@@ -73,7 +73,8 @@ class Translator(LineTranslator):
     ) -> list[list[Translation]]:
         """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
         least, greatest = length_limits(source_lengths, settings)
-        search = self._search_function(settings.beam_size, num_hypotheses, settings.length_penalty)
+        banned = banned_ids(settings, self.text.target)
+        search = self._search_function(settings.beam_size, num_hypotheses, settings.length_penalty, banned)
         result = search(source_ids, least, greatest, np.int32(len(source_ids)), greatest.max())
         arrays = [np.asarray(part) for part in result]
         return [self._read(*(array[row] for array in arrays)) for row in range(len(source_ids))]
@@ -94,10 +95,10 @@ class Translator(LineTranslator):
         ]
 
     def _search_function(
-        self, beam_size: int, num_hypotheses: int, length_penalty: float
+        self, beam_size: int, num_hypotheses: int, length_penalty: float, banned: tuple[int, ...]
     ) -> Callable[..., SearchResult]:
         """The compiled search, which takes what `_SIGNATURE` lists."""
-        key = (beam_size, num_hypotheses, length_penalty)
+        key = (beam_size, num_hypotheses, length_penalty, banned)
         with self._lock:
             if key not in self._compiled:
                 search = _model_search(self.model, *key)
@@ -105,7 +106,9 @@ class Translator(LineTranslator):
             return self._compiled[key]
 
 
-def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_penalty: float) -> Callable[..., Any]:
+def _model_search(
+    model: Seq2Seq, beam_size: int, num_hypotheses: int, length_penalty: float, banned: tuple[int, ...]
+) -> Callable[..., Any]:
     """A function from source ids to hypotheses, to be compiled."""
 
     def search(
@@ -120,6 +123,7 @@ def _model_search(model: Seq2Seq, beam_size: int, num_hypotheses: int, length_pe
             "bos_id": BOS_ID,
             "eos_id": EOS_ID,
             "pad_id": PAD_ID,
+            "banned_ids": banned,
             "max_length": greatest_lengths,
             "min_length": least_lengths,
             "length_penalty": length_penalty,

@@ -177,6 +177,7 @@ def _learned_or_adopted(config: Config) -> TextPair:
             vocabulary_size=settings.vocabulary_size,
             character_coverage=settings.character_coverage,
             seed=config.seed,
+            byte_fallback=settings.byte_fallback,
             normalization=normalization,
         )
     build = _BUILDERS[type(settings)]

@@ -124,6 +124,7 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
                     vocabulary_size=settings.vocabulary_size,
                     character_coverage=settings.character_coverage,
                     seed=config.seed,
+                    byte_fallback=settings.byte_fallback,
                 )
             case WhitespaceTokenizer(), WhitespaceSettings(vocabulary_size=size, minimum_count=least):
                 return learn_whitespace(lines, vocabulary_size=size, minimum_count=least)

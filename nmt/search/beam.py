@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import keras
@@ -20,6 +21,7 @@ from nmt.search.step import (
     Reorder,
     SpecialIds,
     StepFunction,
+    never_generated,
     static_vocabulary_size,
     with_memory,
 )
@@ -75,6 +77,8 @@ class BeamSettings(NamedTuple):
     """What stays the same from step to step."""
 
     special: SpecialIds
+    banned: frozenset[int]
+    """Ids that no hypothesis holds, PAD and BOS among them."""
     beam_size: int
     num_hypotheses: int
     length_penalty: float
@@ -102,6 +106,7 @@ def beam_search(
     bos_id: int,
     eos_id: int,
     pad_id: int = 0,
+    banned_ids: Collection[int] = (),
     max_length: int | Tensor,
     min_length: int | Tensor = 0,
     beam_size: int = 5,
@@ -133,6 +138,7 @@ def beam_search(
         bos_id: The token that every hypothesis begins with; never generated, in no result.
         eos_id: The token that ends a hypothesis; part of the result.
         pad_id: Fills a result after EOS; never generated.
+        banned_ids: More tokens that are never generated; they keep their share of probability.
         max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length only EOS is
             allowed and costs its real log probability, so every hypothesis returned is a finished one.
         min_length: The least length, likewise. Below it EOS is banned, after normalisation. Where tensors contradict
@@ -152,7 +158,7 @@ def beam_search(
 
     Raises:
         ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
-            or the step returns something else than logits (B, K, V), V static, and a state as it was.
+            EOS is banned, or the step returns something else than logits (B, K, V), V static, and a state as it was.
     """
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
     special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id)
@@ -170,6 +176,7 @@ def beam_search(
     )
     settings = BeamSettings(
         special=special,
+        banned=never_generated(banned_ids, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id),
         beam_size=beam_size,
         num_hypotheses=num_hypotheses,
         length_penalty=length_penalty,
@@ -255,8 +262,8 @@ def extend_rows(rows: BeamRows, length: Tensor, step: MemoryStep, settings: Beam
 def best_candidates(rows: BeamRows, logits: Tensor, length: Tensor, settings: BeamSettings) -> Candidates:
     """The best allowed extensions of all live hypotheses.
 
-    EOS is a column of its own, so that it can be had at `max_length` however improbable it is; among the K + 3 best
-    tokens of a row are its K best that are none of PAD, BOS and EOS.
+    EOS is a column of its own, so that it can be had at `max_length` however improbable it is; among the K + 1 + n best
+    tokens of a row, where n are banned, are its K best that are neither banned nor EOS.
 
     Args:
         rows: Before the step.
@@ -269,11 +276,13 @@ def best_candidates(rows: BeamRows, logits: Tensor, length: Tensor, settings: Be
     """
     special, beam_size, vocabulary_size = settings.special, settings.beam_size, static_vocabulary_size(logits)
     logits = ops.cast(logits, "float32")
-    count = min(beam_size + 3, vocabulary_size)
+    count = min(beam_size + 1 + len(settings.banned), vocabulary_size)
     tokens = top_tokens(ops.reshape(logits, (-1, vocabulary_size)), count)  # of (b*K, V)
     token_ids = ops.reshape(tokens.token_ids, (-1, beam_size, count))
     forced = (length >= rows.limits.max_length)[:, None, None]  # (b, 1, 1)
-    banned = (token_ids == special.pad) | (token_ids == special.bos) | (token_ids == special.eos) | forced
+    banned = forced | (token_ids == special.eos)
+    for token_id in settings.banned:
+        banned |= token_ids == token_id
     too_short = (length < rows.limits.min_length)[:, None, None] & ~forced
     others = ops.where(banned, IMPOSSIBLE, ops.reshape(tokens.log_probs, (-1, beam_size, count)))
     end = logits[:, :, special.eos, None] - ops.reshape(tokens.log_normalizers, (-1, beam_size, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from keras import ops
@@ -12,7 +13,15 @@ from nmt.search.checks import check_search, checked_step
 from nmt.search.leaving import empty_result, let_leave
 from nmt.search.result import SearchResult, tidy_result
 from nmt.search.scoring import Limits, limits_per_sentence, penalty
-from nmt.search.step import IMPOSSIBLE, MemoryStep, SpecialIds, StepFunction, static_vocabulary_size, with_memory
+from nmt.search.step import (
+    IMPOSSIBLE,
+    MemoryStep,
+    SpecialIds,
+    StepFunction,
+    never_generated,
+    static_vocabulary_size,
+    with_memory,
+)
 from nmt.types import Memory, State, Tensor
 
 
@@ -54,6 +63,8 @@ class GreedySettings(NamedTuple):
     """What stays the same from step to step."""
 
     special: SpecialIds
+    banned: frozenset[int]
+    """Ids that no hypothesis holds, PAD and BOS among them."""
     length_penalty: float
     early: bool
     """Whether sentences that are done leave while others stay."""
@@ -67,6 +78,7 @@ def greedy_search(
     bos_id: int,
     eos_id: int,
     pad_id: int = 0,
+    banned_ids: Collection[int] = (),
     max_length: int | Tensor,
     min_length: int | Tensor = 0,
     length_penalty: float = 1.0,
@@ -83,6 +95,7 @@ def greedy_search(
         bos_id: The token that every hypothesis begins with; never generated.
         eos_id: The token that ends a hypothesis.
         pad_id: Fills a result after EOS; never generated.
+        banned_ids: More tokens that are never generated; they keep their share of probability.
         max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length EOS is forced
             and costs its real log probability.
         min_length: The least length, likewise. Below it EOS is banned, after normalisation.
@@ -110,6 +123,7 @@ def greedy_search(
     )
     settings = GreedySettings(
         special=special,
+        banned=never_generated(banned_ids, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id),
         length_penalty=length_penalty,
         early=memory is not None,
     )
@@ -184,7 +198,8 @@ def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: GreedyS
     """
     special, vocabulary_size = settings.special, static_vocabulary_size(logits)
     logits = ops.cast(logits, "float32")
-    never = [IMPOSSIBLE if token_id in special else 0.0 for token_id in range(vocabulary_size)]
+    no_others = settings.banned | {special.eos}
+    never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
     others = logits + ops.convert_to_tensor(never, dtype="float32")
     other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
     other = gather_beams(others, other_ids)  # (B, 1)

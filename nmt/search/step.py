@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, TypeAlias, cast
 
 from nmt.types import Memory, State, Tensor
@@ -26,6 +26,17 @@ class SpecialIds(NamedTuple):
     pad: int
     bos: int
     eos: int
+
+
+def never_generated(banned_ids: Collection[int], *, pad_id: int, bos_id: int, eos_id: int) -> frozenset[int]:
+    """The ids that no hypothesis may hold: those that are banned, PAD and BOS.
+
+    Raises:
+        ValueError: EOS is banned, so that no hypothesis could end.
+    """
+    if eos_id in banned_ids:
+        raise ValueError(f"banned_ids must not hold eos_id ({eos_id}), or no hypothesis can end: use min_length")
+    return frozenset([pad_id, bos_id, *banned_ids]) - {eos_id}
 
 
 def with_memory(step: StepFunction | MemoryStep, memory: Memory | None) -> MemoryStep:

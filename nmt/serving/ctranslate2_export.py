@@ -17,6 +17,7 @@ from nmt.inference.ctranslate2_engine import load_package, open_engine
 from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json, hash_of_model
 from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
 from nmt.inference.opening import OpenedModel
+from nmt.inference.translation import banned_ids
 from nmt.layers.norm import LAYER_NORM_EPSILON
 from nmt.serving.ctranslate2_file import read_stored_model
 from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
@@ -80,7 +81,8 @@ def export_ctranslate2(
         verify_stored_ties(opened.model, folder / MODEL_NAME)
         engine = open_engine(folder, quantization)
         tolerance = TOLERANCES[quantization]
-        agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance)
+        banned = banned_ids(opened.config.search, opened.text.target)
+        agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance, banned=banned)
         check_agreement(agreement, tolerance=tolerance)
         opened.text.save(folder)
         write(opened.config, folder / CONFIG_NAME)

@@ -68,7 +68,13 @@ class _Forced(NamedTuple):
 
 
 def measure_agreement(
-    model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair], *, tolerance: float
+    model: Seq2Seq,
+    engine: Any,
+    text: TextPair,
+    sample: Sequence[SamplePair],
+    *,
+    tolerance: float,
+    banned: Sequence[int] = (),
 ) -> Agreement:
     """Compare a model with an export of it.
 
@@ -78,13 +84,15 @@ def measure_agreement(
         text: the tokenizers of both.
         sample: one pair or more; the empty sides of none.
         tolerance: log probabilities that differ by twice as much or less are a tie.
+        banned: tokens that translations do not hold, besides PAD and BOS.
     """
+    never = [PAD_ID, BOS_ID, *banned]
     sources = [text.source.tokens(pair.source_ids) for pair in sample]
     targets = [text.target.tokens(pair.target_ids) for pair in sample]
     scored = engine.score_batch(sources, targets, max_input_length=0, max_batch_size=32)
-    forced = _force(model, [SamplePair(pair.source_ids, [*pair.target_ids, EOS_ID]) for pair in sample])
+    forced = _force(model, [SamplePair(pair.source_ids, [*pair.target_ids, EOS_ID]) for pair in sample], never)
     differences = [np.abs(ours.of_tokens - theirs.log_probs) for ours, theirs in zip(forced, scored, strict=True)]
-    gaps = _gaps(model, engine, text, sample)
+    gaps = _gaps(model, engine, text, sample, never)
     return Agreement(
         num_pairs=len(sample),
         mean_difference=float(np.mean(np.concatenate(differences))),
@@ -119,7 +127,9 @@ def check_agreement(agreement: Agreement, *, tolerance: float) -> None:
         )
 
 
-def _gaps(model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair]) -> list[float]:
+def _gaps(
+    model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair], never: Sequence[int]
+) -> list[float]:
     """How much less the model likes a token of the export's greedy translation than its own favourite, at most."""
     longest = max(len(pair.source_ids) for pair in sample)
     results = engine.translate_batch(
@@ -129,17 +139,17 @@ def _gaps(model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePa
         max_decoding_length=min(2 * longest + 10, MAX_GREEDY_LENGTH),
         min_decoding_length=0,
         beam_size=1,
-        suppress_sequences=[[token] for token in text.target.tokens([PAD_ID, BOS_ID])],
+        suppress_sequences=[[token] for token in text.target.tokens(never)],
         return_end_token=True,
     )
     ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
     written = [[ids[token] for token in result.hypotheses[0]] for result in results]
-    forced = _force(model, [SamplePair(p.source_ids, found) for p, found in zip(sample, written, strict=True)])
+    forced = _force(model, [SamplePair(p.source_ids, found) for p, found in zip(sample, written, strict=True)], never)
     return [float(np.max(found.of_best - found.of_tokens)) for found in forced]
 
 
-def _force(model: Seq2Seq, pairs: Sequence[SamplePair]) -> list[_Forced]:
-    """Let a model score targets as they are given, an EOS among them where there is one."""
+def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) -> list[_Forced]:
+    """Let a model score targets as they are given, an EOS among them where there is one; some tokens are never best."""
     forced: list[_Forced | None] = [None] * len(pairs)
     for places in _batches([len(pair.target_ids) for pair in pairs], model.vocabularies.target_size):
         source_ids = _padded([[*pairs[place].source_ids, EOS_ID] for place in places])
@@ -148,7 +158,7 @@ def _force(model: Seq2Seq, pairs: Sequence[SamplePair]) -> list[_Forced]:
         log_probs = np.asarray(ops.log_softmax(logits))  # (B, T, V)
         of_tokens = np.take_along_axis(log_probs, target_ids[:, 1:, None], axis=-1)[..., 0]
         possible = np.ones(log_probs.shape[-1], dtype=bool)
-        possible[[PAD_ID, BOS_ID]] = False  # never written
+        possible[never] = False
         of_best = np.max(log_probs, axis=-1, where=possible, initial=-np.inf)
         for row, place in enumerate(places):
             length = len(pairs[place].target_ids)

@@ -28,6 +28,7 @@ def build_sentencepiece(
     vocabulary_size: int,
     character_coverage: float,
     seed: int,
+    byte_fallback: bool = False,
     normalization: tuple[str | None, str | None] = NFC_TARGET,
 ) -> TextPair:
     """Train one SentencePiece model for both sides, or one a side; see `train_sentencepiece`.
@@ -42,6 +43,7 @@ def build_sentencepiece(
         vocabulary_size: an upper bound of each vocabulary, special tokens included.
         character_coverage: share of the characters of the text that become pieces.
         seed: of the sample that is taken where there are too many lines.
+        byte_fallback: whether characters that have no piece are cut into bytes.
         normalization: of source and target, see `nmt.text.tokenizer.normalized`.
 
     Raises:
@@ -56,6 +58,7 @@ def build_sentencepiece(
             vocabulary_size=vocabulary_size,
             character_coverage=character_coverage,
             seed=seed,
+            byte_fallback=byte_fallback,
         )
 
     limit = MAXIMUM_TRAINING_LINES // 2 if joint else MAXIMUM_TRAINING_LINES  # before the work of normalising

@@ -13,7 +13,7 @@ from nmt.errors import DataError
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK
 
 _KINDS = {TrainerSpec.UNIGRAM: "unigram", TrainerSpec.BPE: "bpe", TrainerSpec.WORD: "word", TrainerSpec.CHAR: "char"}
-_NORMAL = ModelProto.SentencePiece.NORMAL
+_NORMAL, _BYTE = ModelProto.SentencePiece.NORMAL, ModelProto.SentencePiece.BYTE
 _UNKNOWN_PENALTY = 10.0  # the library's kUnkPenalty: what an unknown character costs more than the worst piece
 
 
@@ -46,22 +46,27 @@ class PieceCutter:
         content.normalizer_spec.escape_whitespaces = True
         self._processor = SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(content.SerializeToString())
-        self._unknown_id = self._processor.unk_id()
-        self._unknown_score = model_facts(model).lowest_score - _UNKNOWN_PENALTY
+        unknown = model_facts(model).lowest_score - _UNKNOWN_PENALTY
+        # What an unknown character becomes: bytes, in a model that has them, of which the first costs as much.
+        bytes_of_model = [token_id for token_id, piece in enumerate(content.pieces) if piece.type == _BYTE]
+        self._no_text = dict.fromkeys(bytes_of_model[:0x80] + bytes_of_model[0xC0:], unknown)
+        self._no_text |= {self._processor.unk_id(): unknown, **dict.fromkeys(bytes_of_model[0x80:0xC0], 0.0)}
 
     def cut(self, piece: str) -> list[int]:
-        """Token ids of the best cut; a run of unknown characters is one unknown token."""
+        """Token ids of the best cut; a run of unknown characters is one unknown token, or bytes."""
         return self._processor.encode(piece.encode("utf-8", "replace"), out_type=int)
 
     def best_cuts(self, piece: str, count: int) -> list[list[int]]:
-        """The best cuts of a piece into known ones, at most so many, best first; of a unigram model alone."""
+        """The best cuts of one of the pieces into others, at most so many, best first; of a unigram model alone."""
+        if self._processor.piece_to_id(piece) in self._no_text:  # `<0x41>` is not spelled
+            return []
         cuts = self._processor.nbest_encode(piece.encode("utf-8", "replace"), nbest_size=count, out_type=int)
-        return [cut for cut in cuts if self._unknown_id not in cut]
+        return [cut for cut in cuts if self._no_text.keys().isdisjoint(cut)]
 
     def score(self, token_ids: Iterable[int]) -> float:
         """The sum of the scores of tokens: of a unigram model, the log probability of this cut."""
-        unknown, score = self._unknown_id, self._processor.get_score
-        return sum(self._unknown_score if token_id == unknown else score(token_id) for token_id in token_ids)
+        score = self._processor.get_score
+        return sum(self._no_text.get(token_id, score(token_id)) for token_id in token_ids)
 
 
 def model_facts(model: bytes) -> ModelFacts:

@@ -42,15 +42,16 @@ def train_sentencepiece(
     vocabulary_size: int,
     character_coverage: float,
     seed: int,
+    byte_fallback: bool = False,
 ) -> SentencePieceTokenizer:
     """Train a SentencePiece model on lines of text as they are, but for white space.
 
     The tokenizer takes lines as they are too; `with_normalization` gives one for raw text with the same pieces, which
     has to be normalised like that before it is given here.
 
-    There is no byte fallback. With a coverage of 1.0 every character of the training text is a piece, so byte pieces
-    would never be seen in training: 256 rows of the embedding without a gradient, for text that the model cannot
-    translate anyway. A character that was never seen becomes `<unk>`.
+    With a coverage of 1.0 every character of the training text is a piece, so byte pieces would never be seen in
+    training: 256 rows of the embedding without a gradient, for text that the model cannot translate anyway. Without
+    them a character that was never seen becomes `<unk>`.
 
     Args:
         lines: normalised text. Beyond `MAXIMUM_TRAINING_LINES` a sample drawn with the seed is used.
@@ -58,6 +59,7 @@ def train_sentencepiece(
         vocabulary_size: an upper bound on the number of pieces, special ones included; a narrow corpus gives fewer.
         character_coverage: share of the characters of the text that become pieces.
         seed: of the sample.
+        byte_fallback: whether characters that have no piece are cut into bytes, which are 256 more pieces.
 
     Raises:
         ConfigError: the vocabulary cannot even hold the characters of the text.
@@ -73,8 +75,10 @@ def train_sentencepiece(
         "character_coverage": character_coverage,
         "seed": seed,
         "normalization": "none",
+        **({"byte_fallback": True} if byte_fallback else {}),
     }
     options = {
+        "byte_fallback": byte_fallback,
         "model_type": model_type,
         "character_coverage": character_coverage,
         "normalization_rule_name": NORMALIZER_RULES["none"],

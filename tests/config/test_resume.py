@@ -75,6 +75,8 @@ def test_a_setting_that_a_directory_lacks_means_what_was_done_before_there_was_o
     assert load(stored(write_config, tmp_path)).data.normalization == NormalizationSettings(source="nfkc", target="nfc")
     old = stored(write_config, tmp_path, without=[("data", "normalization")])
     assert load(old).data.normalization is None
+    assert load(write_config()).search.allow_unknown is None
+    assert load(stored(write_config, tmp_path, without=[("search", "allow_unknown")])).search.allow_unknown is True
     assert load(old, ["data.normalization.target=none"]).data.normalization.target == "none"
 
 

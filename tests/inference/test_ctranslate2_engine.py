@@ -82,6 +82,21 @@ def test_scores_are_ours(engine, opened, length_penalty, min_length):
             assert score == pytest.approx(probability / ((5 + num_tokens) / 6) ** length_penalty)
 
 
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_unknown_words_are_left_out_where_they_are_not_allowed(opened, engine, beam_size):
+    """The best translations are ours, with the model's own scores, although the engine shares out what UNK had."""
+    limits = {"beam_size": beam_size, "min_length": 0, "max_length": 7}
+    for allowed in (True, False):
+        search = opened.config.search.model_copy(update={**limits, "allow_unknown": allowed})
+        other = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
+        ours = Translator(opened.model, opened.text, search).n_best(["nueve ocho"], beam_size)[0]
+        theirs = other.n_best(["nueve ocho"], beam_size)[0]
+        assert any("<unk>" in translation.text for translation in ours) is allowed
+        assert any("<unk>" in translation.text for translation in theirs) is allowed
+        assert theirs[0].text == ours[0].text
+        assert theirs[0].log_prob == pytest.approx(ours[0].log_prob, abs=1e-4)
+
+
 def test_limits_follow_each_source(engine):
     search = engine.search.model_copy(
         update={

@@ -13,7 +13,7 @@ from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limit
 from nmt.inference.translator import Translation, Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
-from nmt.text import EOS_ID, PAD_ID, TextPair, Vocabulary, WhitespaceTokenizer, build_character
+from nmt.text import EOS_ID, PAD_ID, TextPair, Vocabulary, WhitespaceTokenizer, build_character, build_sentencepiece
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight\u2028nine", "ten\x85", "eleven\rtwelve"]
 
@@ -204,6 +204,22 @@ def test_weights_are_looked_at_anew_and_broken_ones_are_mentioned(caplog):
     with caplog.at_level(logging.WARNING):
         assert translator.translate(["abc", "", "d"], beam_size=1) == ["", "", ""]
     assert "2 lines are left untranslated" in caplog.text
+
+
+def test_unknown_words_are_written_only_where_they_are_allowed():
+    """By default by tokenizers that look words up, and not by SentencePiece, which has other pieces for them."""
+    line = "one twentyseven two"
+    assert copier().translate([line]) == ["one <unk> two"]
+    assert "<unk>" not in copier(SearchSettings(allow_unknown=False)).translate([line])[0]
+    text = build_sentencepiece(
+        ["one two one two"], ["two one"], model_type="unigram", joint=True, vocabulary_size=20, character_coverage=1.0,
+        seed=1, normalization=("none", "none"),
+    )  # fmt: skip
+    model = CopyModel(len(text.target.vocabulary))
+    for beam_size in (1, 3):
+        for allowed, shown in ((None, False), (False, False), (True, True)):
+            search = SearchSettings(allow_unknown=allowed, beam_size=beam_size)
+            assert ("<unk>" in Translator(model, text, search).translate(["one xyz two"])[0]) is shown
 
 
 def test_long_lines_are_translated_and_mentioned(caplog):

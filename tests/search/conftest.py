@@ -66,23 +66,23 @@ def look_up(table, code):
     return ops.take(rows, first + code, axis=0)
 
 
-def all_sequences(min_length, max_length):
+def all_sequences(min_length, max_length, content):
     """Every hypothesis that the limits allow."""
     for length in range(max(min_length, 1), max_length + 1):
-        for body in itertools.product(CONTENT, repeat=length - 1):
+        for body in itertools.product(content, repeat=length - 1):
             yield (*body, EOS)
 
 
-def brute_force(model, sentence, *, min_length, max_length, length_penalty):
+def brute_force(model, sentence, *, min_length, max_length, length_penalty, content=CONTENT):
     """All hypotheses as (score, log_prob, token_ids), best first."""
     scored = []
-    for token_ids in all_sequences(min_length, max_length):
+    for token_ids in all_sequences(min_length, max_length, content):
         log_prob, score = model.score(sentence, token_ids, length_penalty)
         scored.append((score, log_prob, token_ids))
     return sorted(scored, reverse=True)
 
 
-def patient_search(model, sentence, *, beam_size, min_length, max_length, length_penalty):
+def patient_search(model, sentence, *, beam_size, min_length, max_length, length_penalty, content=CONTENT):
     """A beam search that never stops before `max_length`: (score, log_prob, token_ids), best first."""
     live, finished = [(0.0, ())], []
     for length in range(1, max_length + 1):
@@ -92,7 +92,7 @@ def patient_search(model, sentence, *, beam_size, min_length, max_length, length
             if length >= min_length:
                 candidates.append((log_prob + step_log_probs[EOS], (*prefix, EOS)))
             if length < max_length:
-                candidates += [(log_prob + step_log_probs[token_id], (*prefix, token_id)) for token_id in CONTENT]
+                candidates += [(log_prob + step_log_probs[token_id], (*prefix, token_id)) for token_id in content]
         candidates = sorted((pair for pair in candidates if pair[0] > -np.inf), reverse=True)[: 2 * beam_size]
         ended = [(log_prob, ids) for log_prob, ids in candidates[:beam_size] if ids[-1] == EOS]
         finished += [(log_prob / ((5 + length) / 6) ** length_penalty, log_prob, ids) for log_prob, ids in ended]

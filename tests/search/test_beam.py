@@ -84,6 +84,50 @@ def test_stopping_early_changes_nothing(toy, seed, beam_size, length_penalty, mi
         toy.assert_same(toy.hypotheses(result, sentence), expected[:num_hypotheses])
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=SEEDS, length_penalty=PENALTIES)
+def test_a_wide_beam_finds_every_hypothesis_without_banned_tokens(toy, seed, length_penalty):
+    model = toy.HistoryModel(seed, batch_size=2)
+    limits = {"min_length": 1, "max_length": 4, "length_penalty": length_penalty}
+    result = search(toy, model, beam_size=16, banned_ids=(4,), **limits)
+    for sentence in range(2):
+        expected = toy.brute_force(model, sentence, content=(3, 5), **limits)
+        toy.assert_same(toy.hypotheses(result, sentence), expected)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=SEEDS,
+    beam_size=st.integers(2, 4),
+    length_penalty=PENALTIES,
+    banned=st.sampled_from([(3,), (11, 5), (0, 3)]),
+    vocabulary_size=st.sampled_from([12, 1024]),
+)
+def test_banned_tokens_take_no_candidate_from_the_beam(toy, seed, beam_size, length_penalty, banned, vocabulary_size):
+    """All that may not be written is what the model likes best, so that K others lie behind it in every row."""
+    model = toy.HistoryModel(seed, batch_size=2, vocabulary_size=vocabulary_size)
+    model.table[..., [toy.PAD, toy.BOS, toy.EOS, *banned]] += 7.0
+    model.table[..., 12:] -= 20.0
+    limits = {"min_length": 3, "max_length": 6, "length_penalty": length_penalty}
+    result = search(toy, model, beam_size=beam_size, banned_ids=banned, **limits)
+    content = [token_id for token_id in range(3, 12) if token_id not in banned]
+    for sentence in range(2):
+        expected = toy.patient_search(model, sentence, beam_size=beam_size, content=content, **limits)
+        toy.assert_same(toy.hypotheses(result, sentence), expected[:beam_size])
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_hypothesis_that_could_only_go_on_with_a_banned_token_does_not_exist(toy, beam_size):
+    logits = np.full((1, beam_size, 6), -np.inf, "float32")
+    logits[..., 4] = 0.0
+    options = dict(batch_size=1, max_length=4, banned_ids=(4,), **toy.IDS)
+    step = lambda token_ids, state: (ops.convert_to_tensor(logits), state)  # noqa: E731
+    assert toy.hypotheses(beam_search(step, (), beam_size=beam_size, **options), 0) == []
+    logits[..., toy.EOS] = -50.0  # as good as never, but a hypothesis
+    ((_, log_prob, ids),) = toy.hypotheses(beam_search(step, (), beam_size=beam_size, **options), 0)
+    assert (ids, log_prob) == ((toy.EOS,), pytest.approx(-50.0))
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, length_penalty=PENALTIES, beam_size=st.integers(2, 4))
 def test_scores_are_those_of_the_returned_ids_and_no_hypothesis_comes_twice(toy, seed, length_penalty, beam_size):
@@ -342,6 +386,7 @@ def test_logits_of_half_precision_are_scored_in_float32(toy, dtype):
         ({"length_penalty": float("nan")}, "length_penalty must be 0 or more, got nan"),
         ({"max_length": 0}, "max_length must be at least 1"),
         ({"min_length": 5}, "min_length must not exceed max_length, got 5 and 4"),
+        ({"banned_ids": [1, 2]}, r"banned_ids must not hold eos_id \(2\), or no hypothesis can end"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(toy, options, message):

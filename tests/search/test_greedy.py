@@ -16,8 +16,9 @@ from nmt.search import beam_search, greedy_search
     limits=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=3, max_size=3),
     scale=st.sampled_from([0.0, 0.5, 3.0]),
     vocabulary_size=st.sampled_from([4, 6, 1024]),
+    banned=st.sampled_from([(), (3,), (5, 3, 1)]),
 )
-def test_greedy_is_a_beam_of_one(toy, seed, length_penalty, limits, scale, vocabulary_size):
+def test_greedy_is_a_beam_of_one(toy, seed, length_penalty, limits, scale, vocabulary_size, banned):
     """With every length penalty, and also where all tokens are equal (scale 0)."""
     model = toy.HistoryModel(seed, batch_size=3, vocabulary_size=vocabulary_size, scale=scale)
     options = dict(
@@ -25,6 +26,7 @@ def test_greedy_is_a_beam_of_one(toy, seed, length_penalty, limits, scale, vocab
         min_length=np.array([min(pair) for pair in limits], "int32"),
         max_length=np.array([max(pair) for pair in limits], "int32"),
         length_penalty=length_penalty,
+        banned_ids=banned,
         **toy.IDS,
     )
     greedy = toy.numpy_fields(greedy_search(model.step, model.state(1), **options))
@@ -32,6 +34,7 @@ def test_greedy_is_a_beam_of_one(toy, seed, length_penalty, limits, scale, vocab
     np.testing.assert_array_equal(greedy[0], beam[0])
     np.testing.assert_array_equal(greedy[3], beam[3])
     np.testing.assert_allclose(greedy[1:3], beam[1:3], rtol=2e-5)
+    assert not np.isin(greedy[0], banned).any()
 
 
 @settings(max_examples=20, deadline=None)
@@ -79,6 +82,7 @@ def test_greedy_never_falls_back_on_pad_where_nothing_is_possible(toy):
         ({"length_penalty": -1.0}, "length_penalty must be 0 or more"),
         ({"max_length": 0}, "max_length must be at least 1"),
         ({"min_length": 9}, "min_length must not exceed max_length, got 9 and 4"),
+        ({"banned_ids": (2,)}, r"banned_ids must not hold eos_id \(2\)"),
     ],
 )
 def test_greedy_refuses_what_cannot_be_searched(toy, options, message):

@@ -88,6 +88,15 @@ def test_lines_part_at_ties_or_differ(gap, expected):
     assert (agreement.identical_lines, agreement.tied_lines) == expected
 
 
+def test_a_favourite_that_may_not_be_written_makes_no_difference():
+    values = table()
+    values[:, 1] = 4.0  # <unk>
+    engine = TableEngine(values, ["a", "c", "</s>"])
+    for banned, identical in (((), 0), ((1,), 2)):
+        agreement = measure_agreement(TableModel(values), engine, TEXT, SAMPLE, tolerance=0.01, banned=banned)
+        assert (agreement.identical_lines, agreement.tied_lines) == (identical, 0)
+
+
 def test_what_is_not_equal_enough_is_refused():
     good = Agreement(200, 1e-4, 1e-3, 0.5, identical_lines=197, tied_lines=1)
     check_agreement(good, tolerance=1e-3)

@@ -5,6 +5,7 @@ import pytest
 
 from nmt.errors import ConfigError
 from nmt.text.segmentations import CUTS_OF_A_PIECE, segmentations
+from nmt.text.sentencepiece_training import train_sentencepiece
 from nmt.text.vocabulary import SPECIAL_TOKENS
 
 
@@ -84,3 +85,17 @@ def test_the_ends_of_chance_stay_within_the_piece(table, number):
 def test_other_tokenizers_have_no_probabilities(pairs, kind):
     with pytest.raises(ConfigError, match="only a unigram model"):
         segmentations(pairs[kind].source, alpha=0.3)
+
+
+def test_bytes_are_never_cut_and_are_in_no_cut(target_lines):
+    lines = [*target_lines, "<0xABCDEF> 0123456789"]  # so that the name of each byte could be spelled
+    tokenizer = train_sentencepiece(
+        lines, model_type="unigram", vocabulary_size=400, character_coverage=1.0, seed=3, byte_fallback=True
+    )
+    first = tokenizer.vocabulary.id("<0x00>")
+    table = segmentations(tokenizer, alpha=0.3)
+    for token_id in range(len(tokenizer.vocabulary)):
+        cuts = cuts_of(table, token_id)
+        if first <= token_id < first + 256:
+            assert cuts == [[token_id]]
+        assert all(cut == [token_id] or not any(first <= part < first + 256 for part in cut) for cut in cuts)

@@ -156,3 +156,18 @@ def test_what_cannot_be_extended_is_refused(old, new_lines):
     words = train_sentencepiece(new_lines, model_type="word", vocabulary_size=12, character_coverage=1.0, seed=1)
     with pytest.raises(DataError, match="only a unigram or bpe model of SentencePiece can be extended, got word"):
         extend(words, new_lines)
+
+
+@pytest.mark.parametrize("max_new_tokens", [None, 9])
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_a_model_with_bytes_gets_pieces_for_what_it_spelled(model_type, max_new_tokens, target_lines, new_lines):
+    old = train_sentencepiece(
+        target_lines, model_type=model_type, vocabulary_size=400, character_coverage=1.0, seed=5, byte_fallback=True
+    )
+    extended = extend(old, new_lines, max_new_tokens=max_new_tokens)
+    before, now = (sum(map(len, tokenizer.encode_batch(new_lines))) for tokenizer in (old, extended))
+    assert now < before
+    for lines in (target_lines, new_lines):
+        assert [extended.decode(ids) for ids in extended.encode_batch(lines)] == lines
+    for piece in extended.vocabulary.tokens[len(old.vocabulary) :]:
+        assert PieceCutter(extended.model).score([extended.vocabulary.id(piece)]) < -2.0, piece

@@ -9,6 +9,7 @@ import sentencepiece
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.sentencepiece_training import sample_lines, train_sentencepiece
+from nmt.text.vocabulary import UNK_ID
 
 KINDS = ["unigram", "bpe"]
 
@@ -147,3 +148,21 @@ def test_the_place_in_the_source_of_the_library_is_not_shown(monkeypatch, messag
     monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", fail)
     with pytest.raises(DataError, match=f"text: {reason}$"):
         train(["a b"])
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+def test_bytes_spell_what_has_no_piece(model_type, target_lines):
+    with_bytes = train(target_lines, model_type, 400, byte_fallback=True)
+    without = train(target_lines, model_type, 400)
+    line = f"{target_lines[0]} 你 <0x41> 🦄"
+    assert UNK_ID in without.encode(line)
+    assert UNK_ID not in with_bytes.encode(line)
+    assert with_bytes.decode(with_bytes.encode(line)) == line
+    known = with_bytes.encode(target_lines[0])
+    assert with_bytes.encode(line)[: len(known)] == known
+    first = with_bytes.vocabulary.id("<0x00>")
+    assert with_bytes.tokens(range(first, first + 256)) == [f"<0x{byte:02X}>" for byte in range(256)]
+    cut_short = [first + byte for byte in "a你".encode()[:-1]]
+    assert with_bytes.decode(cut_short).startswith("a\N{REPLACEMENT CHARACTER}")
+    adopted = SentencePieceTokenizer(with_bytes.model, settings={})
+    assert adopted.encode_batch([line]) == [with_bytes.encode(line)]
