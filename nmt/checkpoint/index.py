@@ -16,6 +16,7 @@ from nmt.checkpoint.json_files import is_number
 from nmt.checkpoint.manifest import (
     AVERAGE,
     FORMAT_VERSION,
+    VALIDATION_CHANGES,
     Manifest,
     check_format,
     json_bytes,
@@ -75,20 +76,25 @@ class Index(NamedTuple):
 def scan_index(folder: Path, known: Mapping[str, float | None] | None = None) -> Index:
     """Make the index from the folders themselves, reading the manifest of each that is not known yet.
 
+    Scores on different validation corpora cannot be compared: those on the newest that has one count.
+
     Raises:
         CheckpointError: one is of a newer format.
     """
     scores: dict[str, float | None] = {}
+    changes: dict[str, object] = {}
     for name in checkpoint_names(folder):
         if known is not None and name in known:
             scores[name] = known[name]
             continue
         try:
-            scores[name] = read_manifest(folder / name).score
+            manifest = read_manifest(folder / name)
+            scores[name], changes[name] = manifest.score, manifest.facts.get(VALIDATION_CHANGES, 0)
         except DamagedCheckpointError as error:
             if (folder / name).exists():  # else it was pruned just now
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
-    return Index(scores)
+    newest = next((changes[name] for name in reversed(changes) if scores[name] is not None), None)
+    return Index({name: score if changes.get(name, newest) == newest else None for name, score in scores.items()})
 
 
 def read_index(folder: Path) -> Index:

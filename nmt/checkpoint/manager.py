@@ -56,11 +56,13 @@ class Restored(NamedTuple):
     state: what was saved with it.
     name: of the checkpoint.
     tie_change: what had to be merged or split; None where the ties were the model's.
+    facts: what its manifest records besides.
     """
 
     state: dict[str, Any]
     name: str
     tie_change: TieChange | None
+    facts: Mapping[str, Any]
 
 
 class CheckpointManager:
@@ -253,7 +255,7 @@ class CheckpointManager:
                 continue
             tie_change = _restore(contents, model, optimizer, average, on_tie_change)
             write_index(self.folder, scan_index(self.folder))
-            return Restored(dict(contents.state), name, tie_change)
+            return Restored(dict(contents.state), name, tie_change, contents.facts)
         damaged = damaged_names(self.folder)
         if damaged:
             raise CheckpointError(

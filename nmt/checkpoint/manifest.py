@@ -28,6 +28,9 @@ STATE = "state.json"
 FILES = (MODEL, AVERAGE, OPTIMIZER, STATE)
 """All that a checkpoint may hold besides its manifest; other names are never opened."""
 
+VALIDATION_CHANGES = "validation_changes"
+"""The fact that says how often the validation corpus was another one since the run began; absent it is 0."""
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -132,8 +132,15 @@ class DataSettings(Section):
 
     source_language: str = setting(REQUIRED, "The language translated from, as a code such as de.", min_length=1)
     target_language: str = setting(REQUIRED, "The language translated into, as a code such as en.", min_length=1)
-    train: CorpusSettings = setting(REQUIRED, "The corpus to learn from.")
-    validation: CorpusSettings = setting(REQUIRED, "The corpus that picks the best checkpoint; every line counts.")
+    train: CorpusSettings = setting(
+        REQUIRED, "The corpus to learn from. Its files may move within a run, its text may not change.", may_change=True
+    )
+    validation: CorpusSettings = setting(
+        REQUIRED,
+        "The corpus that picks the best checkpoint; every line counts. Its files may move within a run; where its text "
+        "changes, training.on_validation_change decides.",
+        may_change=True,
+    )
     test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
     tokenizer: TokenizerSettings = setting(SentencePieceSettings(), "How lines of text become tokens.")
     normalization: NormalizationSettings | None = setting(

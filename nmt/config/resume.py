@@ -45,8 +45,8 @@ def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") ->
 def changed_settings(old: Config, new: Config) -> list[str]:
     """Lists the settings that differ and may not change when an unfinished run is continued.
 
-    Limits, saving, logging and search settings may change; what the model, the text, the order of the data or the
-    update depends on may not.
+    Limits, saving, logging and search settings may change, and the places of corpora, whose text is compared
+    elsewhere; what the model, the tokens, the order of the data or the update depends on may not.
 
     Returns:
         One line a setting, such as "training.batch_tokens: 4096 before, 2048 now"; empty where the run can continue.

@@ -79,6 +79,12 @@ class TrainingSettings(Section):
     early_stopping: EarlyStoppingSettings | None = setting(
         None, "Ends a run that no longer improves; {} takes its defaults, null never.", may_change=True
     )
+    on_validation_change: Literal["error", "new_scores"] = setting(
+        "error",
+        "Where the text of data.validation changed since the last checkpoint: error refuses to go on; new_scores goes "
+        "on, and best score, patience and what the schedule remembers of validations begin anew.",
+        may_change=True,
+    )
     validation_beam_size: int = setting(1, "Beam of the validation's translations; 1 is greedy search.", at_least=1)
     validation_tokenization: Tokenization | None = setting(
         AUTO,

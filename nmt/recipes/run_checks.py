@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from nmt.checkpoint import newest_manifest
-from nmt.config import Config, changed_settings, load
+from nmt.checkpoint.manifest import VALIDATION_CHANGES
+from nmt.config import Config, CorpusSettings, changed_settings, load
 from nmt.data import TokenStore, check_corpus, find_store, hash_corpus
 from nmt.data.corpus import refuse_pipes
-from nmt.errors import CheckpointError, ConfigError
+from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.build_vocabulary import find_text
 from nmt.text import TextPair
+
+logger = logging.getLogger(__name__)
 
 
 def check_corpora(config: Config, *, fresh: bool) -> int | None:
@@ -98,11 +104,45 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
     newest = newest_manifest(directory)
     if newest is None:
         return
-    name, before = newest[0], newest[1].facts
-    if before.get("tokenizers") not in (None, text.fingerprints):
+    name, facts = newest[0], newest[1].facts
+    if facts.get("tokenizers") not in (None, text.fingerprints):
         raise _other_data(directory, "tokenizers have", name)
-    if "data_hash" in before and before["data_hash"] != _content_hash(config, text):
+    before, now = load(directory / CONFIG_NAME).data.train, config.data.train
+    if not _holds_same_text(before, now, recorded=facts.get("data_hash"), content_hash=_content_hash(config, text)):
         raise _other_data(directory, "text in data.train has", name)
+    _say_if_moved("train", before, now)
+
+
+def settle_validation(config: Config, *, resumed: bool) -> dict[str, Any]:
+    """Return what the checkpoints of a run record about its validation corpus: its hash, and how often it changed.
+
+    Args:
+        config: the run.
+        resumed: whether it has a checkpoint, so that its scores are compared with those to come.
+
+    Raises:
+        ConfigError: the text is not that of the last checkpoint, and `training.on_validation_change` is `error`.
+        DataError: the corpus cannot be read.
+    """
+    directory, now = Path(config.model_directory), config.data.validation
+    content_hash = hash_corpus(*_paths(now))
+    newest = newest_manifest(directory) if resumed else None
+    changes = 0
+    if newest is not None:
+        name, facts = newest[0], newest[1].facts
+        changes = facts.get(VALIDATION_CHANGES, 0)
+        before = load(directory / CONFIG_NAME).data.validation
+        if _holds_same_text(before, now, recorded=facts.get("validation_hash"), content_hash=content_hash):
+            _say_if_moved("validation", before, now)
+        elif config.training.on_validation_change == "error":
+            raise ConfigError(
+                f"{directory} holds a run that was judged by other text: that in data.validation has changed since "
+                f"{name}, and scores on different texts cannot be compared: bring it back; or go on with --set "
+                "training.on_validation_change=new_scores, with which best score and patience begin anew"
+            )
+        else:
+            changes += 1
+    return {"validation_hash": content_hash} | ({VALIDATION_CHANGES: changes} if changes else {})
 
 
 def judged_by(config: Config) -> str:
@@ -116,6 +156,27 @@ def _content_hash(config: Config, text: TextPair) -> str:
     train = config.data.train
     store = _find_store(config, text)
     return hash_corpus(train.source_paths, train.target_paths) if store is None else store.content_hash
+
+
+def _holds_same_text(before: CorpusSettings, now: CorpusSettings, *, recorded: str | None, content_hash: str) -> bool:
+    """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
+    if recorded is not None:
+        return recorded == content_hash
+    if _paths(before) == _paths(now):
+        return True
+    with suppress(DataError):
+        return hash_corpus(*_paths(before)) == content_hash
+    return False
+
+
+def _say_if_moved(name: str, before: CorpusSettings, now: CorpusSettings) -> None:
+    if _paths(before) != _paths(now):
+        files = " and ".join(", ".join(paths) for paths in _paths(now))
+        logger.info("data.%s holds the same text as before, now in %s", name, files)
+
+
+def _paths(corpus: CorpusSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return corpus.source_paths, corpus.target_paths
 
 
 def _find_store(config: Config, text: TextPair) -> TokenStore | None:

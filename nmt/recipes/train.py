@@ -39,6 +39,7 @@ from nmt.recipes.run_checks import (
     refuse_other_data,
     refuse_other_settings,
     refuse_without_optimizer,
+    settle_validation,
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.validation import settle_tokenization, validator
@@ -130,6 +131,7 @@ def _lead(
         if resumed:
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
+        start = replace(start, facts={**start.facts, **settle_validation(config, resumed=resumed)})
         report = encoding_reporter([LogReporter(), *reporters], total=pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         config = settle_search(config, store)

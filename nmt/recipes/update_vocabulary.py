@@ -279,14 +279,18 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
 
 
 def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of the new checkpoint, with which a training goes on; another corpus has no hash yet.
+    """Return the facts of the new checkpoint, with which a training goes on; other corpora have no hash yet.
 
     What the model before was the average of is said of that model: the new one is no average.
     """
     from nmt.recipes.train import config_hash
 
-    same_corpus = load(planned.directory / CONFIG_NAME).data.train == planned.settings.data.train
-    left_out = {AVERAGE_FACT} if same_corpus else {AVERAGE_FACT, "data_hash"}
+    old, new = load(planned.directory / CONFIG_NAME).data, planned.settings.data
+    left_out = {
+        AVERAGE_FACT,
+        *({"data_hash"} if old.train != new.train else ()),
+        *({"validation_hash"} if old.validation != new.validation else ()),
+    }
     return {
         **{key: value for key, value in before.items() if key not in left_out},
         "config_hash": config_hash(planned.settings),
@@ -306,15 +310,4 @@ def _state_to_go_on_with(before: Mapping[str, Any]) -> dict[str, Any]:
 
     if not before:
         return {}
-    state = TrainingState.from_json(dict(before))
-    forgotten = {"best": None, "validations_without_best": 0}  # what a schedule remembers of validations
-    schedule = {key: forgotten.get(key, value) for key, value in state.schedule.items()}
-    return replace(
-        state,
-        batch=0,
-        schedule=schedule,
-        best_score=None,
-        validations_without_best=0,
-        validated_update=0,
-        pending=Pending(),
-    ).to_json()
+    return replace(TrainingState.from_json(dict(before)).without_scores(), batch=0, pending=Pending()).to_json()

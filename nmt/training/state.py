@@ -68,6 +68,12 @@ class TrainingState:
         """Return the state as JSON values."""
         return asdict(self)
 
+    def without_scores(self) -> TrainingState:
+        """Return the state of a run whose next scores cannot be compared with those it had."""
+        forgotten = {"best": None, "validations_without_best": 0}  # what a schedule remembers of validations
+        schedule = {key: forgotten.get(key, value) for key, value in self.schedule.items()}
+        return replace(self, schedule=schedule, best_score=None, validations_without_best=0, validated_update=0)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
         """Return the state that `to_json` wrote.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
+from nmt.checkpoint.manifest import VALIDATION_CHANGES
 from nmt.checkpoint.slots import named_slots
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
@@ -171,7 +172,14 @@ class Trainer:
         average = None if updater.average is None else updater.average.variables
         restored = self.checkpoints and self.checkpoints.restore(model, updater.optimizer, average)
         parts = (named_variables(model), named_slots(model, updater.optimizer), average or {})
-        return self._lockstep.restored(restored.state if restored else None, parts)
+        state = restored.state if restored else None
+        if restored and restored.facts.get(VALIDATION_CHANGES, 0) != self.facts.get(VALIDATION_CHANGES, 0):
+            state = TrainingState.from_json(restored.state).without_scores().to_json()
+            self._notice(
+                f"the validation corpus is another one since {restored.name}: best score, patience and what the "
+                "schedule remembers of validations begin anew"
+            )
+        return self._lockstep.restored(state, parts)
 
     def _train(self) -> str:
         self._validate_if_due()

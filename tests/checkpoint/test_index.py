@@ -10,9 +10,9 @@ from nmt.checkpoint.index import Index, has_checkpoint, list_checkpoints, read_i
 from nmt.errors import CheckpointError
 
 
-def write(folder, update, score):
+def write(folder, update, score, **facts):
     folder.mkdir(exist_ok=True)
-    return write_checkpoint(folder, Contents(update, score, {}))
+    return write_checkpoint(folder, Contents(update, score, {}, facts=facts))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,17 @@ def test_without_a_usable_index_the_folders_tell(tmp_path, broken):
     if broken is not None:
         (folder / "index.json").write_text(broken)
     assert read_index(folder).scores == {"update-00000003": 1.5, "update-00000020": None}
+
+
+def test_scores_on_an_earlier_validation_corpus_count_until_there_is_a_new_one(tmp_path):
+    folder = tmp_path / "checkpoints"
+    write(folder, 3, 1.5)
+    write(folder, 5, 1.0, validation_changes=0)
+    write(folder, 6, None, validation_changes=1)
+    assert scan_index(folder) == Index({"update-00000003": 1.5, "update-00000005": 1.0, "update-00000006": None})
+    write(folder, 7, 0.5, validation_changes=1)
+    write(folder, 8, None, validation_changes=1)
+    assert scan_index(folder).scores == {f"update-0000000{i}": 0.5 if i == 7 else None for i in (3, 5, 6, 7, 8)}
 
 
 def test_an_index_that_lags_behind_is_completed_and_forgets_what_is_gone(tmp_path):

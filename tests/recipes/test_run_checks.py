@@ -1,0 +1,137 @@
+"""Going on with a run: whether its corpora hold what they held, wherever they lie now."""
+
+import gzip
+import json
+import shutil
+
+import pytest
+
+from nmt.checkpoint import newest_manifest
+from nmt.checkpoint.json_files import strict_json
+from nmt.config import load
+from nmt.errors import ConfigError
+from nmt.recipes.train import train
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+STEPS = [
+    "training.validate_every_updates=2", "training.save_every_updates=2", "training.batch_tokens=101",
+    "training.precision=float32", "training.tensorboard=false", "training.sample_translations=0",
+    "training.early_stopping={metric: loss, patience: 9}",
+    "training.schedule={type: plateau, warmup_updates: 0, patience: 9}",
+]  # fmt: skip
+NEW_SCORES = "training.on_validation_change=new_scores"
+
+
+@pytest.fixture
+def go_on(untrained_config):
+    """Trains up to so many updates with these settings."""
+
+    def go_on(updates, *overrides):
+        return train(load([untrained_config], [*STEPS, f"training.max_updates={updates}", *overrides]))
+
+    return go_on
+
+
+def scores(folder):
+    index = json.loads((folder / "run/checkpoints/index.json").read_text())
+    return {name: entry["score"] for name, entry in index["scores"].items()}, index["best"]
+
+
+def state_of(folder, update):
+    return strict_json((folder / f"run/checkpoints/update-{update:08}/state.json").read_bytes())
+
+
+def forget(folder, *facts):
+    """Leaves out of all manifests what version 0.1.0 did not write."""
+    from nmt.checkpoint.manifest import MANIFEST, read_manifest
+
+    for checkpoint in (folder / "run/checkpoints").glob("update-*"):
+        manifest = read_manifest(checkpoint)
+        for fact in facts:
+            manifest.facts.pop(fact, None)
+        (checkpoint / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+def test_another_validation_text_under_the_same_name_is_refused(go_on, tmp_path):
+    go_on(2)
+    (tmp_path / "validation.en").write_text("four\nfive six\n", encoding="utf-8")
+    message = "data.validation has changed since update-00000002.*--set training.on_validation_change=new_scores"
+    with pytest.raises(ConfigError, match=message):
+        go_on(4)
+    assert newest_manifest(tmp_path / "run")[0] == "update-00000002"
+
+
+def test_with_another_validation_text_the_scores_begin_anew(go_on, tmp_path, caplog):
+    go_on(4)
+    before = state_of(tmp_path, 4)["best_score"]
+    (tmp_path / "validation.en").write_text("nine nine nine nine\nnine nine nine\n", encoding="utf-8")
+    go_on(6, NEW_SCORES)
+    assert "the validation corpus is another one since update-00000004" in caplog.text
+    found, best = scores(tmp_path)
+    assert found["update-00000002"] is None
+    assert found["update-00000004"] not in (None, before)  # judged again, before anything was learned
+    assert state_of(tmp_path, 6)["best_score"] == max(found["update-00000004"], found["update-00000006"]) == found[best]
+    assert state_of(tmp_path, 6)["schedule"]["best"] == state_of(tmp_path, 6)["best_score"]
+    assert newest_manifest(tmp_path / "run")[1].facts["validation_changes"] == 1
+    caplog.clear()
+    go_on(8)  # nothing changed since
+    assert "another one" not in caplog.text
+    assert scores(tmp_path)[0]["update-00000006"] == found["update-00000006"]
+
+
+def test_a_run_of_before_records_its_validation_text_when_it_goes_on(go_on, tmp_path):
+    go_on(2)
+    forget(tmp_path, "validation_hash")
+    go_on(4)
+    assert None not in scores(tmp_path)[0].values()  # what was there counts
+    (tmp_path / "validation.es").write_text("uno\ndos\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"data\.validation has changed since update-00000004"):
+        go_on(6)
+
+
+def moved(folder):
+    """Puts the corpora elsewhere, compressed or in pieces; returns the settings that say where."""
+    place = folder / "elsewhere"
+    place.mkdir()
+    for side in ("es", "en"):
+        lines = (folder / f"train.{side}").read_text(encoding="utf-8").splitlines(keepends=True)
+        (place / f"first.{side}").write_text("".join(lines[:4]), encoding="utf-8")
+        (place / f"second.{side}.gz").write_bytes(gzip.compress("".join(lines[4:]).encode()))
+        shutil.move(folder / f"validation.{side}", place / f"dev.{side}")
+        (folder / f"train.{side}").unlink()
+    return [
+        f"data.train.source=[{place}/first.es, {place}/second.es.gz]",
+        f"data.train.target=[{place}/first.en, {place}/second.en.gz]",
+        f"data.validation.source={place}/dev.es",
+        f"data.validation.target={place}/dev.en",
+    ]
+
+
+@pytest.mark.parametrize("facts", [[], ["validation_hash"], ["validation_hash", "data_hash"]])
+def test_a_corpus_may_move_as_long_as_its_text_stays(go_on, tmp_path, caplog, facts):
+    """Hashes that no checkpoint records can be had from the old files alone."""
+    caplog.set_level("INFO")
+    go_on(2)
+    forget(tmp_path, *facts)
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.e?")}
+    settings = moved(tmp_path)
+    if facts:
+        with pytest.raises(ConfigError, match=r"data\.(train|validation) has changed since update-00000002"):
+            go_on(4, *settings)
+        for name, content in kept.items():
+            (tmp_path / name).write_bytes(content)
+    assert go_on(4, *settings).update == 4
+    assert f"data.train holds the same text as before, now in {tmp_path}/elsewhere/first.es" in caplog.text
+    assert "data.validation holds the same text as before" in caplog.text
+
+
+def test_a_corpus_that_moved_and_changed_is_refused(go_on, tmp_path):
+    go_on(2)
+    settings = moved(tmp_path)
+    with (tmp_path / "elsewhere/first.en").open("a") as file:
+        file.write("one\n")
+    with (tmp_path / "elsewhere/first.es").open("a") as file:
+        file.write("uno\n")
+    with pytest.raises(ConfigError, match=r"text in data\.train has changed since update-00000002"):
+        go_on(4, *settings)
