@@ -3,6 +3,7 @@
 An epoch then costs reading, and a corpus larger than memory works: of each pair, only its two lengths are in memory. A
 store is a folder whose name ends in a key made of all that decides its content: path, size and time of each file, the
 tokenizers, the length limit. The same key is the same store, so a second start finds it without reading the corpus.
+Where files were moved, touched or compressed, the corpus is read and hashed, but not encoded again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nmt.data.content_hash import hash_corpus
 from nmt.data.corpus import as_paths
 from nmt.data.parallel_encoding import processes_for
 from nmt.data.report import CorpusReport
@@ -80,7 +83,7 @@ def open_store(
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
 ) -> TokenStore:
-    """Open the token store of a corpus; encode the corpus first where that was not done yet.
+    """Open the token store of a corpus; encode the corpus first where its text was not encoded yet.
 
     A large corpus is encoded by several processes, and the store is the same, byte for byte. Building happens in a
     temporary folder that gets its name when it is whole, under a lock: a build that is killed leaves nothing that could
@@ -119,7 +122,9 @@ def open_store(
             with _lock(Path(directory), role):
                 store = _open_folder(path)  # another run may have built it meanwhile
                 if store is None:
-                    _build(path, role, build, keep_others=keep_others)
+                    equal = _find_equal(path, role, settings, sources, targets)
+                    fill = build if equal is None else partial(_link_files, equal, settings=settings)
+                    _build(path, role, fill, keep_others=keep_others)
                     store = _open_folder(path)
     except OSError as error:
         raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
@@ -159,6 +164,35 @@ def _settings(source_paths: list[str], target_paths: list[str], text: TextPair, 
         "target_tokenizer": text.target.fingerprint,
         "max_length": max_length,
     }
+
+
+def _find_equal(
+    path: Path, role: str, settings: dict[str, Any], source_paths: list[str], target_paths: list[str]
+) -> Path | None:
+    """A store that was built alike from the same text, which lay in other files or was dated otherwise."""
+    content_hash = None
+    for folder in _folders_of_role(path.parent, role):
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            alike = all(manifest["settings"][name] == settings[name] for name in settings if "_files" not in name)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if folder != path and alike and _open_folder(folder) is not None:
+            content_hash = content_hash or hash_corpus(source_paths, target_paths)
+            if manifest["content_hash"] == content_hash:
+                return folder
+    return None
+
+
+def _link_files(store: Path, folder: Path, *, settings: dict[str, Any]) -> None:
+    """Give the files of a store, which nobody changes, a second place; the manifest says where the text lies now."""
+    for name in (f"{side}.{kind}" for side in SIDES for kind in ("records", "lengths")):
+        try:
+            os.link(store / name, folder / name)
+        except OSError:  # not every file system has links
+            shutil.copyfile(store / name, folder / name)
+    manifest = json.loads((store / MANIFEST).read_text(encoding="utf-8")) | {"settings": settings}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
 def _place(directory: PathLike, settings: dict[str, Any], role: str) -> Path:

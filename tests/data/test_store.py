@@ -85,6 +85,42 @@ def test_whatever_decides_the_content_makes_a_new_store_in_place_of_the_old(
     assert len(store.source[3]) == store.source_lengths[3]  # a run that has the old one open goes on
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("change", ["time", "place", "compressed", "pieces"])
+def test_the_same_text_is_not_encoded_again(
+    store, corpus, paths, text, tmp_path, write_lines, monkeypatch, change, links
+):
+    before, kept = sequences(store), files(store.path)
+    if change == "time":
+        os.utime(paths[0], ns=(1, 1))
+    elif change == "pieces":
+        paths = [
+            [write_lines(f"{part}.{side}", lines[cut]) for part, cut in (("a", slice(7)), ("b", slice(7, None)))]
+            for side, lines in zip(("es", "en"), corpus, strict=True)
+        ]
+    else:
+        ending = ".gz" if change == "compressed" else ""
+        paths = [write_lines(f"moved.{i}{ending}", lines) for i, lines in enumerate(corpus)]
+
+    def refuse(*arguments, **settings):
+        raise OSError("no links here") if "link" in str(settings) else RuntimeError("encoded again")
+
+    monkeypatch.setattr(store_module, "build_store_folder", refuse)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *arguments: refuse(link=True))
+    again = open_store(tmp_path / "store", *paths, text=text, max_length=20)
+    assert again.path != store.path
+    assert (again.content_hash, again.report) == (store.content_hash, store.report)
+    assert folders(tmp_path / "store") == [again.path.name]
+    assert (sequences(again), files(again.path)) == (before, kept)
+    assert open_store(tmp_path / "store", *paths, text=text, max_length=20).path == again.path
+    with pytest.raises(RuntimeError, match="encoded again"):
+        open_store(tmp_path / "store", *paths, text=text, max_length=19)
+    other = write_lines("x.es", [*corpus[0][:-1], "nine nine"]), write_lines("x.en", corpus[1])
+    with pytest.raises(RuntimeError, match="encoded again"):
+        open_store(tmp_path / "store", *other, text=text, max_length=20)
+
+
 def test_a_store_is_looked_for_without_writing(store, paths, text, tmp_path, monkeypatch):
     forbid_reading(monkeypatch)
     found = find_store(tmp_path / "store", *paths, text=text, max_length=20)
