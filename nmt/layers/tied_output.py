@@ -53,7 +53,8 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     The matrix belongs to the embedding and is read from it at every call, so both uses are one variable with one
     gradient, the sum of both (Press & Wolf 2017, arXiv:1608.05859, section 3). Nothing is copied, and no
     transposed matrix is kept. What the embedding makes of its matrix is respected: with LoRA enabled, the
-    adapted matrix is used, and freezing either layer freezes the one matrix.
+    adapted matrix is used; where `model.quantize` has quantised it, both uses are, and every call of the output
+    expands it; and freezing either layer freezes the one matrix.
 
     The tie survives `model.save`, `load_model`, `save_weights`, `load_weights`, `model.export`, and also
     `from_config`, `model_from_json` and `clone_model`, which keep no shared layers of their own: a copy finds the
@@ -67,8 +68,8 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     In a new process, import this module (or `nmt.layers`) before loading a model.
 
     Args:
-        tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`, not quantised; it is
-            built here where it is not yet.
+        tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`; it is built here where
+            it is not yet.
         activation: function of the logits, by name or itself; None leaves them as they are.
         use_bias: whether to add a bias (V,) of its own to the logits.
         bias_initializer: initialiser of the bias.
@@ -80,7 +81,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         inputs: hidden states (..., E). A mask is passed on.
 
     Raises:
-        ValueError: tied_to is no embedding, cannot be built or is quantised; inputs are not E wide.
+        ValueError: tied_to is no embedding or cannot be built; inputs are not E wide.
         CheckpointError: a copy made from a config does not find the embedding it is tied to.
     """
 
@@ -140,7 +141,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Map hidden states (..., E) to the activation of the logits (..., V)."""
         self._settle()
-        matrix = ops.cast(_usable(self.tied_to).embeddings, self.compute_dtype)
+        matrix = ops.cast(_matrix(self.tied_to), self.compute_dtype)
         logits = ops.matmul(ops.cast(inputs, self.compute_dtype), ops.transpose(matrix))
         if self.bias is not None:
             logits = ops.add(logits, ops.cast(self.bias, self.compute_dtype))
@@ -333,11 +334,11 @@ def _built(layer: Any) -> keras.Layer:
     """Return a built embedding that can be tied to.
 
     Raises:
-        ValueError: it is no embedding, cannot be built or is quantised.
+        ValueError: it is no embedding, or cannot be built.
     """
     if not isinstance(layer, keras.layers.Embedding | TokenEmbedding):
         raise ValueError(f"tied_to must be an embedding layer, got {type(layer).__name__}: pass the layer itself")
-    if not _usable(layer).built:
+    if not layer.built:
         try:
             layer.build()
         except Exception as error:
@@ -345,18 +346,11 @@ def _built(layer: Any) -> keras.Layer:
     return layer
 
 
-def _usable(layer: keras.Layer) -> keras.Layer:
-    """Return an embedding whose matrix is one of numbers that can be multiplied by.
-
-    Raises:
-        ValueError: it is quantised.
-    """
-    if layer.quantization_mode is not None:
-        raise ValueError(
-            f"an output cannot be tied to a quantised embedding, got {layer.quantization_mode} for {layer.name!r}: "
-            "quantise neither, or use keras.layers.ReversibleEmbedding, which quantises both"
-        )
-    return layer
+def _matrix(embedding: keras.Layer) -> Tensor:
+    """Return the matrix (V, E) of an embedding; what its numbers stand for where it is quantised."""
+    if embedding.quantization_mode is None:
+        return embedding.embeddings
+    return embedding.quantized_call(ops.arange(_sizes(embedding)[0]))  # all rows, as a look-up would give them
 
 
 def _sizes(embedding: keras.Layer) -> tuple[int, int]:

@@ -188,6 +188,17 @@ class Seq2Seq(keras.Model):
                 variable.assign(value)
             raise
 
+    def quantize(self, mode: str | None = None, config: Any = None, **options: Any) -> None:
+        """Refuse: Keras knows none of the layers, would skip them all and return.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot be quantised in place: quantise an export of its model directory, by "
+            "nmt export RUN OUTPUT --format ctranslate2 --quantization int8"
+        )
+
     def declared_ties(self) -> list[TieGroup]:
         """Return the ties that the setting asks for, whatever the variables are; `verify_ties` compares them."""
         roles = TIED_ROLES[self.tie_embeddings]

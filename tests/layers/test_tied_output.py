@@ -548,7 +548,6 @@ class Unbuildable(layers.Embedding):
         (lambda: np.zeros((V, E)), "tied_to must be an embedding layer, got ndarray"),
         (lambda: "embedding", "tied_to must be an embedding layer, got str"),
         (lambda: Unbuildable(V, E, name="x"), "tied_to must be an embedding that can be built, but 'x': no room"),
-        (lambda: layers.Embedding(V, E, name="x", dtype="int8_from_float32"), "quantised embedding, got int8 for 'x'"),
     ],
 )
 def test_what_cannot_be_tied_to_is_refused(make, sentence):
@@ -562,12 +561,44 @@ def test_a_width_that_does_not_fit_is_refused():
         layer(np.ones((B, F)))
 
 
-def test_an_embedding_that_is_quantised_later_is_refused():
+def output_of(model):
+    last = model.layers[-1]
+    return last.layer if isinstance(last, layers.TimeDistributed) else last
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps"), [("int8", 127), ("int4", 7), (keras.quantizers.Int4QuantizationConfig(block_size=2), 1)]
+)
+@pytest.mark.parametrize("make", [functional, sequential, time_distributed, nested])
+def test_a_quantised_model_looks_up_and_projects_by_the_same_quantised_matrix(make, mode, steps, tmp_path):
+    model = make()
+    output, shared = output_of(model), output_of(model).tied_to
+    output.activation = keras.activations.linear
+    exact = ops.convert_to_numpy(shared.embeddings)
+    model.quantize(**{"mode" if isinstance(mode, str) else "config": mode}, filters="embedding")
+    assert shared.quantization_mode in ("int8", "int4")
+    assert not any(tuple(weight.shape) == (V, E) and "float" in weight.dtype for weight in model.weights)
+
+    rows = ops.convert_to_numpy(shared(np.arange(V)))
+    assert not np.array_equal(rows, exact)
+    np.testing.assert_allclose(rows, exact, atol=np.abs(exact).max() / steps)
+    hidden = np.random.default_rng(3).normal(size=(B, E)).astype("float32")
+    np.testing.assert_allclose(output(hidden), hidden @ rows.T, rtol=1e-5, atol=1e-6)
+
+    before = model.predict(IDS, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert output_of(loaded).tied_to.quantization_mode == shared.quantization_mode
+    np.testing.assert_allclose(loaded.predict(IDS, verbose=0), before, rtol=1e-6)
+
+
+def test_an_output_is_tied_to_an_embedding_that_is_quantised_already():
     shared = embedding()
-    layer = TiedEmbeddingsTransposed(shared, name="output")
+    shared.build()
     shared.quantize("int8")
-    with pytest.raises(ValueError, match="cannot be tied to a quantised embedding, got int8 for 'embedding'"):
-        layer(np.ones((B, E)))
+    output = TiedEmbeddingsTransposed(shared, activation=None, name="output")
+    hidden = np.eye(E, dtype="float32")
+    np.testing.assert_allclose(output(hidden), ops.transpose(shared(np.arange(V))), rtol=1e-6)
 
 
 if __name__ == "__main__":

@@ -173,3 +173,13 @@ def test_a_compiled_search_finds_what_an_eager_one_finds(build, one_layer, sourc
     compiled = compile_function(search, [Spec((None, None), "int32"), Spec((None,), "int32")])
     for one, other in zip(compiled(source_ids, max_length), search(source_ids, max_length), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_quantisation_in_place_is_refused(build, both_kinds, source_ids, target_ids, mode):
+    """Keras would skip every layer with a warning each, and return."""
+    model = build(both_kinds)
+    before = np.asarray(model((source_ids, target_ids)))
+    with pytest.raises(ValueError, match=r"cannot be quantised in place: quantise an export .* --quantization int8"):
+        model.quantize(mode)
+    np.testing.assert_array_equal(model((source_ids, target_ids)), before)
