@@ -6,10 +6,12 @@ No Keras here: an engine may do without.
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -131,7 +133,7 @@ class LineTranslator(ABC):
 
         Raises:
             ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
+            TypeError: `lines` is one text instead of several, or one of them is no text.
         """
         best = self.n_best(
             lines,
@@ -172,7 +174,7 @@ class LineTranslator(ABC):
 
         Raises:
             ConfigError: a setting is out of range.
-            TypeError: `lines` is one text instead of several.
+            TypeError: `lines` is one text instead of several, or one of them is no text.
         """
         settings = changed_search(
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
@@ -240,16 +242,22 @@ def n_best_lines(
 
     Raises:
         ConfigError: more hypotheses are wanted than the beam holds.
-        TypeError: `lines` is one text instead of several.
+        TypeError: `lines` is one text instead of several, or one of them is no text.
     """
-    if isinstance(lines, str):
-        raise TypeError("lines must be a list of lines, got one str: pass [line]")
+    if isinstance(lines, str | bytes):
+        raise TypeError(f"lines must be a list of lines, got one {type(lines).__name__}: pass [line]")
+    lines = list(lines)
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str):
+            raise TypeError(f"lines must be a list of str, got {type(line).__name__} as line {number}")
+    if type(num_hypotheses) is bool or not isinstance(num_hypotheses, Integral):
+        raise ConfigError(f"the number of hypotheses must be an int, got {num_hypotheses!r}")
     if not 1 <= num_hypotheses <= settings.beam_size:
         raise ConfigError(
             f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
             "raise beam_size"
         )
-    token_ids = _encode(list(lines), tokenizer, settings, tally)
+    token_ids = _encode(lines, tokenizer, settings, tally)
     translations = [[_NOTHING] if not ids else [] for ids in token_ids]
     spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
     if progress is not None and len(spoken) < len(token_ids):
@@ -281,9 +289,12 @@ def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:
     """
     given = {name: value for name, value in changes.items() if value is not None}
     settings = search.model_copy(update=given)
-    for name, least in (("beam_size", 1), ("batch_size", 1), ("length_penalty", 0)):
-        if not getattr(settings, name) >= least:
-            raise ConfigError(f"{name} must be {least} or more, got {getattr(settings, name)}")
+    for name, kind, least in (("beam_size", Integral, 1), ("batch_size", Integral, 1), ("length_penalty", Real, 0)):
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
+            raise ConfigError(
+                f"{name} must be {least} or more, got {value!r}: give {'a float' if kind is Real else 'an int'}"
+            )
     return settings
 
 

@@ -271,6 +271,50 @@ def test_what_cannot_be_is_refused():
         translator.translate(["one"], batch_size=0)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [
+        ("beam_size", 2.5, "an int"),
+        ("beam_size", "4", "an int"),
+        ("beam_size", True, "an int"),
+        ("batch_size", 1.5, "an int"),
+        ("length_penalty", "1", "a float"),
+        ("length_penalty", float("nan"), "a float"),
+        ("length_penalty", float("inf"), "a float"),
+    ],
+)
+def test_settings_of_another_type_are_refused(option, value, kind):
+    with pytest.raises(ConfigError, match=f"{option} must be [01] or more, got {value!r}: give {kind}"):
+        copier().translate(["one"], **{option: value})
+
+
+@pytest.mark.parametrize("count", ["2", 2.0, None, True])
+def test_hypotheses_are_counted_in_ints(count):
+    with pytest.raises(ConfigError, match=f"the number of hypotheses must be an int, got {count!r}"):
+        copier().n_best(["one"], count)
+
+
+def test_numbers_of_numpy_are_numbers():
+    asked = {"beam_size": np.int64(3), "length_penalty": np.float32(0.5), "batch_size": np.int32(2)}
+    ((best, _),) = copier().n_best(["one two"], np.int64(2), **asked)
+    assert best.text == "one two"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (b"one", r"must be a list of lines, got one bytes: pass \[line\]"),
+        (["one", b"two"], "must be a list of str, got bytes as line 2"),
+        ([None], "must be a list of str, got NoneType as line 1"),
+        ([["one"]], "must be a list of str, got list as line 1"),
+        ([1], "must be a list of str, got int as line 1"),
+    ],
+)
+def test_lines_that_are_no_text_are_refused(lines, message):
+    with pytest.raises(TypeError, match=message):
+        copier().translate(lines)
+
+
 def test_settings_of_one_call_leave_the_others_alone():
     translator = copier()
     translator.translate(["one"], beam_size=2, length_penalty=0.0)
