@@ -75,8 +75,6 @@ def _about_data(config: Config) -> Iterator[str]:
     if data.source_language == data.target_language:
         yield f"data.source_language and data.target_language are both {data.source_language}"
     for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        if corpus is not None and corpus.source_paths == corpus.target_paths:
-            yield f"data.{name}.source and data.{name}.target are the same file: the model learns to copy"
         if corpus is not None and name != "train" and set(corpus.source_paths) & set(data.train.source_paths):
             yield f"data.{name}.source is also read for training: its scores say nothing about new text"
     if config.search.max_length != AUTO and config.search.max_length < data.max_length:

@@ -125,10 +125,21 @@ def _read_file_pair(source_path: str, target_path: str) -> Iterator[tuple[str, s
                 "both sides of a corpus must have the same number of lines, "
                 f"got {_lines(source_count)} in {source_path} and {_lines(target_count)} in {target_path}"
             )
+        if count == 0:
+            _refuse_columns(source, source_path)
+            _refuse_columns(target, target_path)
         count += 1
         yield source, target
     if count == 0:
         raise DataError(f"a corpus must hold at least one pair of lines, got empty files: {source_path}, {target_path}")
+
+
+def _refuse_columns(first_line: str, path: str) -> None:
+    if "\t" in first_line and Path(path).name.removesuffix(".gz").endswith(".tsv"):
+        raise DataError(
+            f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split it, say "
+            f"with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"
+        )
 
 
 def foreign_format(start: bytes) -> str | None:

@@ -22,6 +22,7 @@ from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
 from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
+from nmt.text.vocabulary import MOST_UNKNOWN
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Tally:
     """What became of lines, counted over all calls that it is handed to; counted in lines unless said otherwise.
 
     lines: translated, empty ones left out.
+    tokens: in the source of these lines.
+    unknown: of these tokens, those that the model has no other token for than UNK.
     unread: longer than `MAX_SOURCE_LENGTH` tokens, so read in part.
     too_long: longer than `max_length`, where translations end, but read.
     untranslated: without a translation, because the model's outputs were not numbers.
@@ -57,6 +60,8 @@ class Tally:
     """
 
     lines: int = 0
+    tokens: int = 0
+    unknown: int = 0
     unread: int = 0
     too_long: int = 0
     untranslated: int = 0
@@ -87,6 +92,15 @@ class Tally:
                 "search.max_length_ratio, search.max_length_offset or search.max_length",
                 f"{self.cut:,} translations are" if self.cut > 1 else "1 translation is",
             )
+
+    def report_unknown(self) -> None:
+        """Log how much of the source the model could not read, if there is anything."""
+        if self.unknown:
+            _LOGGER.log(
+                logging.WARNING if self.unknown > MOST_UNKNOWN * self.tokens else logging.INFO,
+                "%s of %s source tokens are unknown to the model (%.2f%%)",
+                f"{self.unknown:,}", f"{self.tokens:,}", 100.0 * self.unknown / self.tokens,
+            )  # fmt: skip
 
 
 BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translation]]]
@@ -192,6 +206,7 @@ class LineTranslator(ABC):
             progress=progress,
         )
         if tally is None:
+            counted.report_unknown()
             counted.report()
         return found
 
@@ -315,6 +330,8 @@ def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings
     """Token ids of each line, without EOS, and counted; what is too long to be read is cut."""
     token_ids = tokenizer.encode_batch(lines)
     tally.max_length = settings.settled_max_length
+    tally.tokens += sum(map(len, token_ids))
+    tally.unknown += sum(ids.count(UNK_ID) for ids in token_ids)
     tally.unread += sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
     tally.too_long += sum(tally.max_length < len(ids) <= MAX_SOURCE_LENGTH for ids in token_ids)
     return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]

@@ -15,14 +15,17 @@ from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import (
     CharacterSettings,
     Config,
+    CorpusSettings,
     SentencePieceSettings,
     WhitespaceSettings,
     load,
     write,
 )
 from nmt.data.corpus import read_lines, read_pairs, refuse_pipes
+from nmt.data.sides import doubts_about_sides, refuse_one_file
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
+from nmt.recipes.text_measure import report_unknown_in_pairs
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
 from nmt.text.adoption import adopt_sentencepiece
 from nmt.text.files import read_text_file
@@ -69,13 +72,16 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     """
     directory = Path(config.model_directory)
     if not overwrite and (text := find_text(config)) is not None:
+        report_unknown_in_pairs(text, config.data.train)
         return VocabularyResult(text, built=False)
     if has_checkpoint(directory):
         raise ConfigError(
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     refuse_foreign_text(directory)
+    check_sides(config, "data.train", config.data.train)
     text = build_text(config)
+    report_unknown_in_pairs(text, config.data.train)
     lock = DirectoryLock(directory)
     lock.acquire()
     try:
@@ -109,6 +115,24 @@ def refuse_foreign_text(directory: Path) -> None:
             f"{directory}: holds {', '.join(names)}, which nmt did not write and would replace: move it elsewhere "
             "(data.tokenizer.model takes a finished SentencePiece model), or choose another model_directory"
         )
+
+
+def check_sides(config: Config, name: str, corpus: CorpusSettings) -> None:
+    """Refuse a corpus that is one file for both sides, and say what else looks wrong about its sides.
+
+    Args:
+        config: the run.
+        name: of the corpus, `data.train`.
+        corpus: its files.
+
+    Raises:
+        DataError: naming the file; or the corpus cannot be read.
+    """
+    refuse_pipes({f"{name}.source": corpus.source_paths, f"{name}.target": corpus.target_paths})
+    refuse_one_file(name, corpus.source_paths, corpus.target_paths)
+    languages = config.data.source_language, config.data.target_language
+    for doubt in doubts_about_sides(name, corpus.source_paths, corpus.target_paths, languages=languages):
+        logger.warning("%s", doubt)
 
 
 def find_text(config: Config) -> TextPair | None:
@@ -154,7 +178,13 @@ def build_text(config: Config) -> TextPair:
     """
     train = config.data.train
     refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
-    text = _learned_or_adopted(config)
+    text, settings = _learned_or_adopted(config), config.data.tokenizer
+    size = max(len(text.source.vocabulary), len(text.target.vocabulary))
+    if isinstance(settings, SentencePieceSettings) and not settings.model_paths and size < settings.vocabulary_size:
+        logger.info(
+            "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
+            f"{settings.vocabulary_size:,}", f"{size:,}",
+        )  # fmt: skip
     report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), _CHECKED_LINES, seed=0))
     return text
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.config import Config, advice, load
+from nmt.data.sides import refuse_one_file
 from nmt.recipes.run_reference import parse_run_reference
 from nmt.types import PathLike
 
@@ -31,8 +32,11 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
 
     Raises:
         ConfigError: listing all problems.
+        DataError: a corpus is one file for both sides.
     """
     config = load(list(paths), overrides)
+    for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
+        refuse_one_file(name, corpus.source_paths, corpus.target_paths)
     return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
 
 

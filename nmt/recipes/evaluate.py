@@ -13,6 +13,8 @@ from nmt.errors import ConfigError
 from nmt.inference.evaluation import Evaluation, evaluate_lines, read_together, settled_tokenization
 from nmt.inference.model_directory import read_settings
 from nmt.inference.tokenization import earlier_tokenization
+from nmt.recipes.text_measure import report_unknown
+from nmt.recipes.translate import warn_of_foreign_text
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
@@ -87,11 +89,20 @@ def evaluate(
     tokenization = tokenization_of(config, test_set, tokenization)
 
     from nmt.inference.opening import open_model
+    from nmt.inference.translation import Tally
     from nmt.inference.translator import Translator
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-    search = opened.config.search
-    hypotheses = Translator(opened.model, opened.text, search).translate(test_set.source_lines, progress=progress)
+    search, text = opened.config.search, opened.text
+    report_unknown(
+        "the test set",
+        text.source.encode_batch(test_set.source_lines),
+        text.target.encode_batch([line for reference in test_set.references for line in reference]),
+    )
+    warn_of_foreign_text(test_set.source_lines, config.data.source_language)
+    translator, tally = Translator(opened.model, opened.text, search), Tally()
+    hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
+    tally.report()
     return ModelEvaluation(
         evaluate_lines(hypotheses, *test_set.references, tokenization=tokenization, lowercase=lowercase),
         hypotheses,

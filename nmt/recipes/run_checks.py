@@ -14,7 +14,7 @@ from nmt.data import TokenStore, check_corpus, find_store, hash_corpus
 from nmt.data.corpus import refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.recipes.build_vocabulary import find_text
+from nmt.recipes.build_vocabulary import check_sides, find_text
 from nmt.text import TextPair
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ def check_corpora(config: Config, *, fresh: bool) -> int | None:
     """
     names = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
     refuse_pipes({name: paths for name, paths in config.named_files.items() if name in names})
+    if fresh:
+        check_sides(config, "data.train", config.data.train)
+        check_sides(config, "data.validation", config.data.validation)
     pairs = check_corpus(config.data.train.source_paths, config.data.train.target_paths) if fresh else None
     check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
     return pairs

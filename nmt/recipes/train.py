@@ -42,6 +42,7 @@ from nmt.recipes.run_checks import (
     settle_validation,
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
+from nmt.recipes.text_measure import report_unknown_in_store
 from nmt.recipes.validation import settle_tokenization, validator
 from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
@@ -340,6 +341,7 @@ def _describe(start: Start, store: TokenStore) -> None:
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
     logger.info("training corpus: %s", store.report.describe())
     logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
+    report_unknown_in_store(store)
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     for remark in start.remarks:
         logger.info("%s", remark)

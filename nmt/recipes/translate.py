@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,10 +10,15 @@ from nmt.config import SearchSettings
 from nmt.errors import ConfigError
 from nmt.inference.export_directory import read_export_settings
 from nmt.inference.model_directory import read_settings
+from nmt.text.scripts import foreign_script, in_words
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.translation import LineTranslator, Translation
+
+
+_SAMPLE_LINES = 1000
+_LOGGER = logging.getLogger(__name__)
 
 
 class TranslatedLine(NamedTuple):
@@ -58,7 +64,8 @@ def translate(
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
     translator = Translator(opened.model, opened.text, opened.config.search)
-    return _translated(chunks, translator, num_hypotheses=num_hypotheses, progress=progress)
+    language = opened.config.data.source_language
+    return _translated(chunks, translator, language, num_hypotheses=num_hypotheses, progress=progress)
 
 
 def translate_with_ctranslate2(
@@ -86,17 +93,20 @@ def translate_with_ctranslate2(
     Raises:
         NMTError: as `CTranslate2Translator.load`, or more hypotheses are wanted than the beam holds.
     """
-    check_num_hypotheses(num_hypotheses, read_export_settings(directory, overrides).search)
+    config = read_export_settings(directory, overrides)
+    check_num_hypotheses(num_hypotheses, config.search)
 
     from nmt.inference.ctranslate2_engine import CTranslate2Translator
 
     translator = CTranslate2Translator.load(directory, threads=threads, overrides=overrides)
-    return _translated(chunks, translator, num_hypotheses=num_hypotheses, progress=progress)
+    language = config.data.source_language
+    return _translated(chunks, translator, language, num_hypotheses=num_hypotheses, progress=progress)
 
 
 def _translated(
     chunks: Iterable[Sequence[str]],
     translator: LineTranslator,
+    language: str,
     *,
     num_hypotheses: int,
     progress: Callable[[int], None] | None,
@@ -104,12 +114,22 @@ def _translated(
     """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
     from nmt.inference.translation import Tally
 
-    tally = Tally()
+    tally, sample = Tally(), list[str]()
     for chunk in chunks:
+        sample += chunk[: _SAMPLE_LINES - len(sample)]
         found = translator.n_best(chunk, num_hypotheses, progress=progress, tally=tally)
         for source, translations in zip(chunk, found, strict=True):
             yield TranslatedLine(source, translations)
+    tally.report_unknown()
     tally.report()
+    warn_of_foreign_text(sample, language)
+
+
+def warn_of_foreign_text(lines: Iterable[str], language: str) -> None:
+    """Say that text is in a script that the source language of the model does not have."""
+    script = foreign_script(lines, language)
+    if script is not None:
+        _LOGGER.warning("the text is in %s, but the model translates from %s", in_words(script), language)
 
 
 def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:

@@ -16,6 +16,7 @@ from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
+from nmt.recipes.text_measure import unknown_share
 from nmt.text import TextPair
 from nmt.training.events import Sample, Validation
 from nmt.training.validation import TokenScorer
@@ -74,6 +75,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
     sources, references = [source for source, _ in pairs], [target for _, target in pairs]
     batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
     tokenization = validation_tokenization(config, references)
+    unknown = unknown_share(row for batch in batches for row in batch.target_output_ids)
     scorer, translator = TokenScorer(model), Translator(model, text, config.search)
 
     def validate() -> Validation:
@@ -87,6 +89,7 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
             accuracy=scores.accuracy,
             bleu=bleu(hypotheses, references, tokenization=tokenization).score,
             cut_lines=tally.cut,
+            unknown_share=unknown,
             samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
         )
 

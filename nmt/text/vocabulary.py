@@ -18,6 +18,9 @@ from nmt.types import PathLike
 UNK_ID, BOS_ID, EOS_ID = 1, 2, 3  # after `PAD_ID` of nmt.types
 PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 
+MOST_UNKNOWN = 0.03
+"""The share of the tokens of some text that may be unknown without a warning."""
+
 _ESCAPE = re.compile(r"\\(\\|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 

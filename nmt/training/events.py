@@ -54,6 +54,7 @@ class Validation:
     accuracy: share of real target tokens that get the highest logit, 0 to 1.
     bleu: corpus BLEU of the translations, 0 to 100.
     cut_lines: lines whose translation is as long as allowed, so that it was cut or the model repeats itself.
+    unknown_share: share of the reference tokens that are `<unk>`, 0 to 1, which the first three count like others.
     samples: a few translations.
     """
 
@@ -62,6 +63,7 @@ class Validation:
     accuracy: float
     bleu: float
     cut_lines: int = 0
+    unknown_share: float = 0.0
     samples: tuple[Sample, ...] = ()
 
 

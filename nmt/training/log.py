@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nmt.text.vocabulary import MOST_UNKNOWN
 from nmt.training.events import CheckpointEvent, EncodingEvent, Reporter, UpdateEvent, ValidationEvent
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,11 @@ class LogReporter(Reporter):
             f"{event.update:,}", found.loss, found.perplexity, 100.0 * found.accuracy, found.bleu,
             "  new best" if event.is_best else "", event.seconds,
         )  # fmt: skip
+        if found.unknown_share > MOST_UNKNOWN:
+            logger.info(
+                "    perplexity and accuracy count <unk>, %.1f%% of the reference tokens, as right answers",
+                100.0 * found.unknown_share,
+            )
         if found.cut_lines:
             logger.info(
                 "    %s as long as search.max_length_ratio, max_length_offset and max_length allow: cut, or repeating",

@@ -17,7 +17,6 @@ def test_a_sound_config_gets_no_advice(write_config):
         (["training.schedule.type=noam"], "training.schedule noam peaks at a learning rate of 1e-06"),
         (["training.optimizer.learning_rate=0.5"], "training.optimizer.learning_rate 0.5 is very high for adam"),
         (["data.target_language=de"], "data.source_language and data.target_language are both de"),
-        (["data.train.target=train.de"], "data.train.source and data.train.target are the same file"),
         (["data.validation.source=train.de"], "data.validation.source is also read for training"),
         (["search.max_length=50"], "search.max_length 50 is below data.max_length 100"),
         (["training.ema_decay=0.999999"], "training.ema_decay 0.999999 averages over about 1000000 updates"),

@@ -179,3 +179,19 @@ def test_a_pipe_is_refused_only_where_it_would_be_read_twice(tmp_path):
     thread.start()
     assert list(read_lines(pipe)) == ["a"]
     thread.join()
+
+
+def test_columns_between_tabs_get_the_sentence_that_helps(tmp_path):
+    for name, content, refused in (
+        ("both.tsv", "uno\tone\ndos\ttwo\n", True),
+        ("one.tsv", "uno\ndos\n", False),
+        ("tabs.es", "u\tno\ndos\n", False),
+    ):
+        (tmp_path / name).write_text(content)
+        (tmp_path / "train.en").write_text("one\ntwo\n")
+        pairs = read_pairs(tmp_path / name, tmp_path / "train.en")
+        if refused:
+            with pytest.raises(DataError, match=r"both\.tsv: must hold one side .* cut -f1 .*both\.tsv > source\.txt"):
+                list(pairs)
+        else:
+            assert len(list(pairs)) == 2

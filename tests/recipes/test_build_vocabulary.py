@@ -1,6 +1,7 @@
 """Tokenizers are built for the settings they serve, and never under a model that needs others."""
 
 import io
+import logging
 import re
 import shutil
 from functools import partial
@@ -12,7 +13,10 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, report_changed_targets, save_text
-from nmt.recipes.train import train
+from nmt.recipes.check_config import check_config
+from nmt.recipes.run_checks import check_corpora
+from nmt.recipes.text_measure import report_unknown_in_store
+from nmt.recipes.train import open_training_store, train
 from nmt.text import SPECIAL_TOKENS, TextPair, build_sentencepiece
 
 TOKENIZERS = {
@@ -175,3 +179,37 @@ def test_targets_that_cannot_come_back_are_counted_by_cause(caplog):
     with caplog.at_level("INFO"):
         report_changed_targets(folded, ["fine"] * 999 + ["a？b"])
     assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+def test_one_file_for_both_sides_is_refused_for_new_runs_alone(untrained_config):
+    """A run of version 0.1.0 that learned to copy goes on."""
+    source = load(untrained_config).data.train.source
+    same = [f"data.train.target={source}"]
+    config = load(untrained_config, same)
+    with pytest.raises(DataError, match=r"data\.train\.source and data\.train\.target must be two files"):
+        build_vocabulary(config)
+    with pytest.raises(DataError, match="must be two files"):
+        check_config([untrained_config], same)
+    with pytest.raises(DataError, match="must be two files"):
+        check_corpora(config, fresh=True)
+    assert check_corpora(config, fresh=False) is None
+
+
+def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(untrained_config, caplog):
+    caplog.set_level(logging.INFO)
+    config = load(untrained_config, ["data.tokenizer={type: whitespace, vocabulary_size: 7}"])
+    build_vocabulary(config)
+    build_vocabulary(config)  # finds it
+    said = [record for record in caplog.records if "unknown tokens" in record.getMessage()]
+    # Of the 13 words of five sentences, three are known, which are 3 + 2 + 2 of them.
+    assert [record.levelname for record in said] == ["WARNING"] * 2
+    share = f"{6 / 13:.2%}"
+    assert f"training corpus: {share} of the source, {share} of the target: the model can" in said[0].getMessage()
+    caplog.clear()
+    store = open_training_store(config, find_text(config))
+    report_unknown_in_store(store)
+    assert caplog.messages == [said[0].getMessage()]
+    caplog.clear()
+    build_text(load(untrained_config, ["data.tokenizer={type: sentencepiece, vocabulary_size: 32000}"]))
+    (message,) = (message for message in caplog.messages if "allows" in message)
+    assert message.startswith("data.tokenizer.vocabulary_size allows 32,000 tokens, but the corpus gives only ")

@@ -11,6 +11,11 @@ from nmt.recipes.evaluate import EvaluationSet, evaluate, read_test_set, tokeniz
 from nmt.recipes.translate import translate
 
 
+def said_by_us(caplog):
+    """What was logged, without what TensorFlow has to say."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("nmt")]
+
+
 def test_translate_takes_chunks_as_they_come(trained_run):
     asked = []
 
@@ -33,8 +38,28 @@ def test_what_is_said_of_the_lines_is_said_of_all_chunks_together(trained_run, c
     limits = ["search.min_length=2", "search.max_length=2"]
     lines = list(translate(trained_run.directory, [["uno dos", ""], ["siete"]], overrides=limits))
     assert len(lines) == 3
-    (record,) = caplog.records
-    assert record.getMessage().startswith("2 translations are as long as allowed")
+    (message,) = said_by_us(caplog)
+    assert message.startswith("2 translations are as long as allowed")
+
+
+def test_text_that_the_model_cannot_read_is_said_at_the_end(trained_run, caplog):
+    russian = "Когда мы приехали"
+    list(translate(trained_run.directory, [["uno dos", russian], [russian]]))
+    messages = said_by_us(caplog)
+    assert messages[0] == "6 of 8 source tokens are unknown to the model (75.00%)"
+    assert messages[-1] == "the text is in Cyrillic letters, but the model translates from es"
+    caplog.clear()
+    list(translate(trained_run.directory, [["uno dos"]]))
+    assert not any("unknown" in message or "letters" in message for message in said_by_us(caplog))
+
+
+def test_unknown_shares_of_a_test_set_are_said(trained_run, tmp_path, caplog):
+    (tmp_path / "x.es").write_text("uno dos\nveinte\n")
+    (tmp_path / "x.en").write_text("one two\nfour\n")
+    config = load(trained_run.directory / "config.yaml")
+    evaluate(trained_run.directory, read_test_set(config, source=tmp_path / "x.es", reference=tmp_path / "x.en"))
+    (said,) = (message for message in said_by_us(caplog) if "unknown" in message)
+    assert said.startswith("unknown tokens in the test set: 33.33% of the source, 0.00% of the target: the model can")
 
 
 def test_translate_refuses_at_once(trained_run, tmp_path):

@@ -70,3 +70,13 @@ def test_a_run_of_version_0_1_0_is_judged_as_before(chinese_config):
     for version, tokenization in (("", "zh"), ("format_version: 1\n", "13a")):
         chinese_config.write_text(version + text, encoding="utf-8")
         assert validation_tokenization(load([chinese_config]), [CHINESE]) == tokenization
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_unknown_reference_tokens_are_counted(untrained_config):
+    """In `one two three` and `two three`, the word `three` is not known."""
+    config = load([untrained_config], ["data.tokenizer={type: whitespace, vocabulary_size: 6}"])
+    text = build_text(config)
+    assert text.target.vocabulary.tokens[4:] == ("two", "one")
+    model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
+    assert validator(config, model, text)().unknown_share == 2 / 5

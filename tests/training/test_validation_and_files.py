@@ -67,6 +67,14 @@ def test_lines_that_were_cut_are_counted_in_log_and_figures(tmp_path, caplog):
     assert told[0].startswith("    1,234 translations are as long as")
 
 
+def test_perplexity_of_unknown_words_is_said_to_be_that(caplog):
+    caplog.set_level(logging.INFO)
+    for share in (0.02, 0.481):
+        LogReporter().on_validation(ValidationEvent(1, Validation(1.0, 2.7, 0.5, 30.0, unknown_share=share), True, 1.0))
+    (told,) = (message for message in caplog.messages if "<unk>" in message)
+    assert "perplexity and accuracy count <unk>, 48.1% of the reference tokens" in told
+
+
 @pytest.mark.needs("/dev/full")
 def test_figures_that_cannot_be_written_end_the_run_with_advice(tmp_path):
     path = tmp_path / "metrics.jsonl"

@@ -1,0 +1,59 @@
+"""What is said about two sides that cannot be what they are said to be."""
+
+import pytest
+
+from nmt.data.sides import doubts_about_sides, refuse_one_file
+from nmt.errors import DataError
+
+ENGLISH = [f"We would like to eat at {hour} o'clock." for hour in range(1, 11)]
+RUSSIAN = [f"Мы хотели бы поесть в {hour} часов." for hour in range(1, 11)]
+
+
+@pytest.fixture
+def doubts(tmp_path):
+    def doubts(source_lines, target_lines, languages):
+        for name, lines in (("source", source_lines), ("target", target_lines)):
+            (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        paths = [f"{tmp_path}/source"], [f"{tmp_path}/target"]
+        return list(doubts_about_sides("data.train", *paths, languages=languages))
+
+    return doubts
+
+
+def test_sides_that_are_what_they_are_said_to_be_are_no_matter(doubts):
+    assert doubts(ENGLISH, RUSSIAN, ("en", "ru")) == []
+    assert doubts(ENGLISH, RUSSIAN, ("xx", "yy")) == []
+    assert doubts(ENGLISH, ENGLISH, ("en", "en")) == []
+    assert doubts([*ENGLISH[:5], *RUSSIAN[5:]], RUSSIAN, ("en", "ru")) == []
+
+
+def test_sides_that_were_swapped_are_said_once(doubts):
+    (doubt,) = doubts(RUSSIAN, ENGLISH, ("en", "ru"))
+    assert doubt == (
+        "data.train: source and target look swapped: the source is in Cyrillic letters, the target in Latin letters, "
+        "but the languages are en to ru"
+    )
+
+
+def test_one_side_in_another_script_is_said(doubts):
+    (doubt,) = doubts(ENGLISH, RUSSIAN, ("en", "ja"))
+    assert doubt.startswith("data.train.target is in Cyrillic letters, which is not how ja is written")
+
+
+def test_sides_that_are_equal_are_said(doubts):
+    (doubt,) = doubts(ENGLISH, [*ENGLISH[:6], "a", "b", "c", "d"], ("en", "de"))
+    assert doubt.startswith("data.train: source and target are equal in 6 of 10 pairs")
+
+
+def test_one_file_is_refused_also_under_another_name(tmp_path):
+    (tmp_path / "a").write_text("x\n")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "b").write_text("x\n")
+    a, b = f"{tmp_path}/a", f"{tmp_path}/b"
+    refuse_one_file("data.train", [a, b], [b, a])
+    refuse_one_file("data.train", [a], [f"{tmp_path}/missing"])
+    for other in (a, f"{tmp_path}/link", f"{tmp_path}/../{tmp_path.name}/a"):
+        with pytest.raises(
+            DataError, match=r"data\.train\.source and data\.train\.target must be two files, .*cut -f1"
+        ):
+            refuse_one_file("data.train", [b, a], [a, other])
