@@ -30,7 +30,7 @@ def run(
     from nmt.config import load
     from nmt.recipes.build_vocabulary import build_vocabulary
 
-    config = load(list(configs), overrides or ())
+    config = load(list(configs), overrides or (), announce=True)
     result = build_vocabulary(config, overwrite=overwrite)
     typer.echo(f"{config.model_directory}: {_in_words(result)}")
     if not result.built:

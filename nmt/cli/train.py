@@ -35,7 +35,7 @@ def run(
     from nmt.config import load
     from nmt.recipes.batch_parts import start_session
 
-    config = load(list(configs), overrides or ())
+    config = load(list(configs), overrides or (), announce=True)
     start_session(config, threads=threads)
 
     from nmt.cli.progress import LiveProgress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file
 from nmt.config.merge import Layer, combine, merge, nest
+from nmt.config.paths import CONFIG_NAME, places_now
 from nmt.config.problems import problems_of
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.structure import fill_absent_settings, fill_empty_sections
@@ -22,13 +24,18 @@ from nmt.version import __version__
 
 VERSION_KEY = "format_version"
 
+logger = logging.getLogger(__name__)
 
-def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = ()) -> Config:
+
+def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
     """Reads, merges and checks the settings of a run.
+
+    The config of a model directory means that directory, also where it was moved or copied; see `places_now`.
 
     Args:
         paths: a YAML file, or several that are merged from left to right.
         overrides: settings of the form "training.seed=7", which win over the files; values are YAML 1.2.
+        announce: whether the log says where a path means another place than what is written.
 
     Returns:
         The settings, with `~` and `${NAME}` expanded in paths.
@@ -43,7 +50,13 @@ def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = ()) ->
     layers.append(_read_overrides(overrides, problems))
     if problems:
         raise ConfigError(_listed(problems))
-    return _checked(merge(layers))
+    merged = merge(layers)
+    config = _checked(merged)
+    for layer in layers if announce else ():
+        for key, sentence in layer.remarks.items():
+            if merged.origins.get(key) == layer.origins.get(key):  # else another file or an override gave it
+                logger.info("%s", sentence)
+    return config
 
 
 def from_settings(settings: Mapping[str, Any]) -> Config:
@@ -89,7 +102,10 @@ def _read_file(path: Path, problems: list[str]) -> Layer:
         problems.append(problem)
     origins = {key_path: f"{path} line {line}" for key_path, line in document.lines.items()}
     if VERSION_KEY in document.value:  # written into a model directory, maybe by an older version
-        return Layer(fill_absent_settings(fill_empty_sections(document.value)), origins)
+        settings, remarks = fill_absent_settings(fill_empty_sections(document.value)), {}
+        for key_path, (value, remarks[key_path]) in places_now(settings, path).items():
+            settings = combine(settings, nest(key_path, value))
+        return Layer(settings, origins, remarks)
     return Layer(document.value, origins)
 
 
@@ -99,7 +115,7 @@ def _decoded(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist{_nearest_file(path)}") from None
     except IsADirectoryError:
-        inside = path / "config.yaml"
+        inside = path / CONFIG_NAME
         advice = f"give {inside}" if inside.is_file() else "give a YAML file"
         raise ConfigError(f"{path} is a directory: {advice}") from None
     except (OSError, ValueError) as error:

@@ -15,10 +15,12 @@ class Layer(NamedTuple):
     Attributes:
         settings: nested dicts.
         origins: where each setting was written ("run.yaml line 3"), by its path.
+        remarks: sentences about settings that mean something else than what is written, by their paths.
     """
 
     settings: dict[str, Any]
     origins: dict[KeyPath, str]
+    remarks: Mapping[KeyPath, str] = {}
 
 
 def merge(layers: Sequence[Layer]) -> Layer:

@@ -1,9 +1,11 @@
-"""Settings that hold paths: `~` and `${NAME}` are expanded when a config is read."""
+"""Settings that hold paths: how they are expanded, and what they mean in a model directory that was moved."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -16,6 +18,15 @@ PATH_ERROR = "path"
 
 UNDEFINED_VARIABLE = "undefined_variable"
 """The type of the pydantic error of a path whose environment variable is not set."""
+
+CONFIG_NAME = "config.yaml"
+"""The file of a model directory that holds its settings."""
+
+EXPORT_NAME = "export.json"
+"""Holds what an export for another engine says of itself; a model directory has none."""
+
+_BESIDE = ("checkpoints", "tokenizer.json")
+"""What lies beside the config in a model directory."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -43,6 +54,50 @@ def expand_path(path: str) -> str:
             PATH_ERROR, "begins with '~', but no such user has a home here, got '{path}': write ./~...", {"path": path}
         )
     return home
+
+
+def places_now(settings: Mapping[str, Any], file: Path) -> dict[tuple[str, ...], tuple[Any, str]]:
+    """Returns what paths mean in a config that nmt wrote, if it lies in a model directory, which may have been moved.
+
+    The model directory is the one where the config lies. A corpus is where its relative path leads from the current
+    folder; if nowhere, then from the model directory, or from the nearest folder above it where there is such a file.
+
+    Args:
+        settings: nested dicts, as they stand in the file.
+        file: the config.
+
+    Returns:
+        The value, and a sentence that says so, of each setting that means another place than what is written.
+    """
+    directory = file.parent
+    if file.name != CONFIG_NAME or (directory / EXPORT_NAME).exists():  # an export has the settings of its model
+        return {}
+    if not any((directory / name).exists() for name in _BESIDE):
+        return {}
+    places: dict[tuple[str, ...], tuple[Any, str]] = {}
+    written = settings.get("model_directory")
+    if not isinstance(written, str) or os.path.realpath(written) != os.path.realpath(directory):
+        meant = str(directory if directory.name not in ("", "..") else directory.resolve())
+        sentence = f"{file}: model_directory is {meant}, where this config lies, not {written} as it says"
+        places["model_directory",] = meant, sentence
+    folders = [*Path(os.path.abspath(file)).parents[:-1], *file.resolve().parents[:-1]]
+    data = settings.get("data")
+    for name in ("train", "validation", "test"):
+        corpus = data.get(name) if isinstance(data, Mapping) else None
+        for side, value in corpus.items() if isinstance(corpus, Mapping) else ():
+            written_paths = value if isinstance(value, list) else [value]
+            found = [_found(path, folders) for path in written_paths]
+            if found != written_paths:
+                sentence = f"{file}: data.{name}.{side} is read from {', '.join(map(str, found))}, as it is not here"
+                places["data", name, side] = found if isinstance(value, list) else found[0], sentence
+    return places
+
+
+def _found(path: Any, folders: list[Path]) -> Any:
+    """Returns a path from the first folder where it leads to something, or as it is if it does so from here."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return path
+    return next(filter(os.path.exists, (os.path.join(folder, path) for folder in folders)), path)
 
 
 def _value_of(variable: str) -> str:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from nmt.checkpoint import has_checkpoint
 from nmt.config import Config, changed_settings, load
+from nmt.config.paths import CONFIG_NAME as CONFIG_NAME
+from nmt.config.paths import EXPORT_NAME as EXPORT_NAME
 from nmt.errors import CheckpointError, ConfigError
 from nmt.types import PathLike
-
-CONFIG_NAME = "config.yaml"
-EXPORT_NAME = "export.json"
-"""Holds what an export for another engine says of itself; a model directory has none."""
 
 
 def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:

@@ -34,7 +34,7 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
         ConfigError: listing all problems.
         DataError: a corpus is one file for both sides.
     """
-    config = load(list(paths), overrides)
+    config = load(list(paths), overrides, announce=True)
     for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
         refuse_one_file(name, corpus.source_paths, corpus.target_paths)
     return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
@@ -56,7 +56,7 @@ def _choices_to_come(config: Config) -> Iterator[str]:
 def _missing_files(config: Config) -> Iterator[str]:
     """Remarks on what is not here: no error, since the machine that trains may be another one."""
     for name, paths in config.named_files.items():
-        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).is_file())
+        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).exists())
     initial = config.training.initialize_from
     if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
         yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

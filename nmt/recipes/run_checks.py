@@ -19,6 +19,9 @@ from nmt.text import TextPair
 
 logger = logging.getLogger(__name__)
 
+CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
+"""The settings whose files a training reads."""
+
 
 def check_corpora(config: Config, *, fresh: bool) -> int | None:
     """Read the corpora once and refuse what cannot be used.
@@ -33,14 +36,30 @@ def check_corpora(config: Config, *, fresh: bool) -> int | None:
     Raises:
         DataError: with file and line.
     """
-    names = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
-    refuse_pipes({name: paths for name, paths in config.named_files.items() if name in names})
+    refuse_pipes({name: config.named_files[name] for name in CORPORA_READ})
     if fresh:
         check_sides(config, "data.train", config.data.train)
         check_sides(config, "data.validation", config.data.validation)
     pairs = check_corpus(config.data.train.source_paths, config.data.train.target_paths) if fresh else None
     check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
     return pairs
+
+
+def refuse_missing_corpora(config: Config) -> None:
+    """Refuse to train where a file of the corpora is not there, and ask for it by the name of its setting.
+
+    Raises:
+        DataError: naming all of them.
+    """
+    read = {name: config.named_files[name] for name in CORPORA_READ}
+    missing = [(name, path) for name, paths in read.items() for path in paths if not Path(path).exists()]
+    if missing:
+        options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
+        raise DataError(
+            "; ".join(f"{name}: there is no file {path}" for name, path in missing)
+            + f", seen from {Path.cwd()}: say where the text is, with {' '.join(options)}; a run goes on with the same "
+            "text wherever it lies"
+        )
 
 
 def corpus_is_encoded(config: Config) -> bool:

@@ -36,6 +36,7 @@ from nmt.recipes.run_checks import (
     check_corpora,
     corpus_is_encoded,
     judged_by,
+    refuse_missing_corpora,
     refuse_other_data,
     refuse_other_settings,
     refuse_without_optimizer,
@@ -116,6 +117,7 @@ def _lead(
         refuse_without_optimizer(directory)
     else:
         refuse_foreign_text(directory)
+    refuse_missing_corpora(config)
     config = settle_precision(config, resumed=resumed)
     if overwrite:
         refuse_to_delete_start(config)

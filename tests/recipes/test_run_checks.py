@@ -9,7 +9,7 @@ import pytest
 from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.json_files import strict_json
 from nmt.config import load
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, DataError
 from nmt.recipes.train import train
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -135,3 +135,23 @@ def test_a_corpus_that_moved_and_changed_is_refused(go_on, tmp_path):
         file.write("uno\n")
     with pytest.raises(ConfigError, match=r"text in data\.train has changed since update-00000002"):
         go_on(4, *settings)
+
+
+def test_a_moved_directory_goes_on_where_it_is_and_from_another_folder(go_on, tmp_path, monkeypatch):
+    """Corpora that nobody finds are asked for by name."""
+    go_on(2)
+    (tmp_path / "away").mkdir()
+    moved = (tmp_path / "run").rename(tmp_path / "away/moved") / "config.yaml"
+    moved.write_text(moved.read_text(encoding="utf-8").replace(f"{tmp_path}/", ""), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "away")
+    config = load("moved/config.yaml", ["training.max_updates=4"])
+    assert train(config).directory.samefile(moved.parent)
+    assert newest_manifest(moved.parent)[0] == "update-00000004"
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "away/run").exists()
+
+    (tmp_path / "validation.en").rename(tmp_path / "dev.en")
+    with pytest.raises(DataError, match=r"data\.validation\.target: there is no .*--set data\.validation\.target=PATH"):
+        train(load("moved/config.yaml", ["training.max_updates=6"]))
+    dev = f"data.validation.target={tmp_path}/dev.en"
+    assert train(load("moved/config.yaml", ["training.max_updates=6", dev])).update == 6
