@@ -306,7 +306,7 @@ def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:
     settings = search.model_copy(update=given)
     for name, kind, least in (("beam_size", Integral, 1), ("batch_size", Integral, 1), ("length_penalty", Real, 0)):
         value = getattr(settings, name)
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= float(value) < math.inf:
             raise ConfigError(
                 f"{name} must be {least} or more, got {value!r}: give {'a float' if kind is Real else 'an int'}"
             )
