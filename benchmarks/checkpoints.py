@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from smoke import add_smoke, say
 
 from nmt.backend import session
 
@@ -36,6 +37,10 @@ SETTINGS = {
 
 VOCABULARY_SIZE = 31_000
 
+SMOKE_SETTINGS = {
+    **SETTINGS, "hidden_size": 16, "ffn_size": 24, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1,
+}  # fmt: skip
+
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
@@ -44,12 +49,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", default=None, help="where to write; a temporary directory unless given")
     parser.add_argument("--threads", type=int, default=None)
+    add_smoke(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
+    say("starting TensorFlow")
     session.start(threads=arguments.threads)
     from nmt.checkpoint import CheckpointManager, load_weights
     from nmt.models.contract import Vocabularies
@@ -57,7 +64,8 @@ def main() -> None:
     from nmt.training.average import MovingAverage
     from nmt.training.optimizers import build_adam
 
-    model = Transformer(Vocabularies(VOCABULARY_SIZE, VOCABULARY_SIZE, shared=True), seed=1, **SETTINGS)
+    settings, size = (SMOKE_SETTINGS, 50) if arguments.smoke else (SETTINGS, VOCABULARY_SIZE)
+    model = Transformer(Vocabularies(size, size, shared=True), seed=1, **settings)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     optimizer.build(model.trainable_variables)
     average = MovingAverage(model, 0.999).variables if arguments.average else None
@@ -70,7 +78,8 @@ def main() -> None:
     ):
         manager.restore(model, optimizer, average)  # finds nothing, but takes the memory for saving, as a run does
         manager.wait()
-        for update in range(1, arguments.rounds + 1):
+        for update in range(1, 2 if arguments.smoke else arguments.rounds + 1):
+            say(f"round {update}")
             saved = {"model": model, "optimizer": optimizer, "average": average}
             blocked = timed(lambda: manager.save_in_background(update, **saved))  # noqa: B023
             written = timed(manager.wait)
@@ -79,7 +88,7 @@ def main() -> None:
             loaded = timed(lambda: load_weights(directory, model))
             print(
                 f"saving blocks {blocked}, writing goes on for {written}; restoring {restored}, "
-                f"weights alone {loaded}; {at_best(size)}"
+                f"weights alone {loaded}; {at_best(size, block=2**20 if arguments.smoke else 2**27)}"
             )
 
 
@@ -96,12 +105,12 @@ def timed(action: Callable[[], object]) -> str:
     return f"{time.perf_counter() - wall:.3f} s (processor {time.process_time() - processor:.3f} s)"
 
 
-def at_best(size: int) -> str:
-    """Return how long a copy and a hash of so many bytes take, from two that are smaller."""
-    block = np.ones(2**27, np.uint8)
+def at_best(size: int, *, block: int) -> str:
+    """Return how long a copy and a hash of so many bytes take, from those of a smaller block."""
+    bytes_of_block = np.ones(block, np.uint8)
     copy, digest = (
-        min(_seconds(action) for _ in range(3)) * size / block.size
-        for action in (block.copy, lambda: hashlib.sha256(block))
+        min(_seconds(action) for _ in range(3)) * size / block
+        for action in (bytes_of_block.copy, lambda: hashlib.sha256(bytes_of_block))
     )
     return f"a copy of it {copy:.3f} s, its SHA-256 on one core {digest:.3f} s"
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from smoke import add_smoke, say
 
 from nmt.data import BatchStream, CorpusReport, Cursor, TokenStore, open_store
 from nmt.data import store as stores
@@ -58,6 +59,8 @@ FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 _REPEATED_PAIRS = 100_000
 
+_SMOKE_PAIRS, _SMOKE_SIZE = 4000, 200
+
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
@@ -71,9 +74,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", default=None, help="where to write; a temporary directory unless given")
+    add_smoke(parser)
     parser.add_argument("--inside", default=None, help=argparse.SUPPRESS)  # the folder, in the process that is limited
     arguments = parser.parse_args()
-    if arguments.measure != "encoding" and (arguments.pairs < _REPEATED_PAIRS or arguments.pairs % _REPEATED_PAIRS):
+    arguments.repeated, arguments.vocabulary_size = _REPEATED_PAIRS, VOCABULARY_SIZE
+    if arguments.smoke:
+        arguments.pairs, arguments.repeated, arguments.vocabulary_size = _SMOKE_PAIRS, _SMOKE_PAIRS // 2, _SMOKE_SIZE
+        arguments.rounds, arguments.updates = 1, 2
+    elif arguments.measure != "encoding" and (arguments.pairs < _REPEATED_PAIRS or arguments.pairs % _REPEATED_PAIRS):
         parser.error(
             f"--pairs must be a multiple of {_REPEATED_PAIRS:,} for {arguments.measure}, whose store repeats so many "
             f"pairs, got {arguments.pairs:,}"
@@ -89,9 +97,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         if arguments.measure == "encoding":
-            encoding(Path(directory), pairs=arguments.pairs, rounds=arguments.rounds)
+            encoding(Path(directory), arguments)
             return
-        size = write_store(Path(directory), pairs=arguments.pairs, mean_tokens=arguments.mean_tokens)
+        say("writing the store")
+        size = write_store(Path(directory), arguments)
         limit = arguments.limit_megabytes
         ratio = "" if limit is None else f", {size / limit / 2**20:.1f} times the limit of {limit:,} MiB"
         print(f"store of {arguments.pairs:,} pairs: {size / 2**20:,.0f} MiB{ratio}", flush=True)
@@ -100,8 +109,10 @@ def main() -> None:
         sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
-def encoding(directory: Path, *, pairs: int, rounds: int) -> None:
+def encoding(directory: Path, arguments: argparse.Namespace) -> None:
     """Encode the same text with one process and with two."""
+    pairs = arguments.pairs
+    say("writing text")
     generator = random.Random(1)
     syllables = [first + last for first in "bdfgklmnprst" for last in ("a", "e", "i", "o", "u", "an", "er", "il")]
     words = ["".join(generator.choices(syllables, k=generator.randrange(1, 5))) for _ in range(30_000)]
@@ -111,15 +122,22 @@ def encoding(directory: Path, *, pairs: int, rounds: int) -> None:
         with path.open("w") as file:
             for _ in range(pairs):
                 file.write(" ".join(generator.choices(words, cum_weights=common, k=generator.randrange(5, 25))) + "\n")
+    say("learning pieces")
     sample = [path.read_text().split("\n")[:4000] for path in paths]
     text = build_sentencepiece(
-        *sample, model_type="unigram", joint=True, vocabulary_size=VOCABULARY_SIZE, character_coverage=1.0, seed=1
+        *sample,
+        model_type="unigram",
+        joint=True,
+        vocabulary_size=arguments.vocabulary_size,
+        character_coverage=1.0,
+        seed=1,
     )
     size = sum(path.stat().st_size for path in paths)
     print(f"{pairs:,} pairs, {size / 1e6:,.0f} MB of text, load {os.getloadavg()[0]:.1f}")
-    for number in range(1, rounds + 1):
+    for number in range(1, arguments.rounds + 1):
         seconds, work, found = {}, {}, {}
         for processes in (1, 2):
+            say(f"round {number}, {processes} processes")
             started, worked = time.perf_counter(), processor_seconds()
             place = directory / f"{number}.{processes}"
             store = open_store(place, *paths, text=text, max_length=MAX_LENGTH, processes=processes)
@@ -165,6 +183,7 @@ def epoch(arguments: argparse.Namespace) -> None:
     clock = Clock()
     stream = BatchStream(store, batch_tokens=BATCH_TOKENS, seed=1)
     pairs = tokens = 0
+    say("drawing an epoch")
     for _ in range(stream.batches_in_epoch(0)):
         batch = next(stream)
         pairs += len(batch.source_ids)
@@ -180,6 +199,7 @@ def training(arguments: argparse.Namespace) -> None:
     limit_memory(arguments.limit_megabytes)
     from nmt.backend import session
 
+    say("starting TensorFlow")
     session.start()
     from nmt.data import Prefetcher
     from nmt.models.contract import Vocabularies
@@ -189,20 +209,23 @@ def training(arguments: argparse.Namespace) -> None:
 
     clock = Clock()
     store = open_synthetic(Path(arguments.inside))
-    model = Transformer(Vocabularies(VOCABULARY_SIZE, VOCABULARY_SIZE, shared=True), seed=1, **SETTINGS)
+    size = arguments.vocabulary_size
+    model = Transformer(Vocabularies(size, size, shared=True), seed=1, **SETTINGS)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0)
     with Prefetcher(BatchStream(store, batch_tokens=1024, seed=1)) as batches:
-        for _ in range(arguments.updates):
+        for number in range(1, arguments.updates + 1):
+            say(f"update {number} of {arguments.updates}")
             result = updater.update([next(batches)], 1e-3)
     clock.lap(f"{arguments.updates} updates, the last: {result}")
     print(memory())
 
 
-def write_store(directory: Path, *, pairs: int, mean_tokens: int) -> int:
+def write_store(directory: Path, arguments: argparse.Namespace) -> int:
     """Lay down a store of random tokens with lengths like those of sentences; returns its size in bytes."""
-    words = [f"w{number}" for number in range(VOCABULARY_SIZE)]
-    text = build_whitespace(words, words, joint=True, vocabulary_size=VOCABULARY_SIZE, minimum_count=1)
+    pairs, mean_tokens = arguments.pairs, arguments.mean_tokens
+    words = [f"w{number}" for number in range(arguments.vocabulary_size)]
+    text = build_whitespace(words, words, joint=True, vocabulary_size=arguments.vocabulary_size, minimum_count=1)
     text.save(directory / "text")
     for name in ("source", "target"):
         with (directory / name).open("wb") as file:
@@ -216,8 +239,8 @@ def write_store(directory: Path, *, pairs: int, mean_tokens: int) -> int:
     for side in building.SIDES:
         writer = building._SideWriter(folder, side, text.source, MAX_LENGTH)
         with writer:
-            block = _random_side(generator, mean_tokens)
-            for _ in range(pairs // _REPEATED_PAIRS):
+            block = _random_side(generator, arguments)
+            for _ in range(pairs // arguments.repeated):
                 writer.write(block)
         writers.append(writer)
     manifest = {
@@ -230,10 +253,10 @@ def write_store(directory: Path, *, pairs: int, mean_tokens: int) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _random_side(generator: np.random.Generator, mean_tokens: int) -> EncodedSide:
-    lengths = generator.lognormal(np.log(mean_tokens) - 0.125, 0.5, _REPEATED_PAIRS).round()
+def _random_side(generator: np.random.Generator, arguments: argparse.Namespace) -> EncodedSide:
+    lengths = generator.lognormal(np.log(arguments.mean_tokens) - 0.125, 0.5, arguments.repeated).round()
     lengths = np.clip(lengths, 2, MAX_LENGTH).astype(np.uint16)
-    ids = generator.integers(4, VOCABULARY_SIZE, int(lengths.sum(dtype=np.int64))).astype(np.uint16)
+    ids = generator.integers(4, arguments.vocabulary_size, int(lengths.sum(dtype=np.int64))).astype(np.uint16)
     records = map(record_of, map(np.ndarray.tobytes, np.split(ids, np.cumsum(lengths[:-1], dtype=np.int64))))
     return EncodedSide(lengths.tobytes(), b"".join(records), len(ids))
 
@@ -253,7 +276,10 @@ def limit_memory(megabytes: int | None) -> None:
 
 def memory() -> str:
     """Return what the system says of this process: the most address space it had, and its own memory, in MiB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    place = Path("/proc/self/status")
+    if not place.exists():
+        return "this system does not say how much memory a process holds"
+    status = dict(line.split(":", 1) for line in place.read_text().splitlines())
     names = {"VmPeak": "address space, peak", "VmHWM": "resident, peak", "RssAnon": "anonymous, now"}
     return ", ".join(f"{text} {int(status[name].split()[0]) // 1024:,} MiB" for name, text in names.items())
 

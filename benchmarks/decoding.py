@@ -26,6 +26,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+from smoke import add_smoke, say
 
 from nmt.backend import session
 from nmt.backend.processors import available_processors
@@ -87,12 +88,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engines", nargs="+", choices=[OURS, *THEIRS], default=[OURS, *THEIRS])
     parser.add_argument("--lengths", nargs="+", choices=["forced", "natural"], default=["forced", "natural"])
     parser.add_argument("--threads", type=int, default=available_processors(), help="cores of every engine")
-    return parser.parse_args()
+    add_smoke(parser)
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.batch_size, arguments.lines, arguments.rounds = 2, 5, 1
+    return arguments
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parse()
+    say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
     from nmt.data import read_lines
@@ -112,7 +118,7 @@ def main() -> None:
         engines = open_engines(arguments, opened, translator, sources, Path(folder) / "export")
         for lengths in arguments.lengths:
             length = LENGTH if lengths == "forced" else None
-            rounds = measure(engines, length, rounds=arguments.rounds, threads=arguments.threads)
+            rounds = measure(engines, length, arguments)
             title = f"{lengths} beam {arguments.beam_size} batch {arguments.batch_size}"
             report(title, rounds, forced=length is not None, references=references)
             if OURS in engines:
@@ -173,8 +179,9 @@ def their_engine(
     """Translate with CTranslate2 and its own way of stopping, with the batches of this toolkit."""
     import ctranslate2
 
+    from nmt.backend.threads import map_at_once
     from nmt.data.sequences import TokenSequences
-    from nmt.inference.batching import map_at_once, plan_batches
+    from nmt.inference.batching import plan_batches
 
     at_once = arguments.threads if side_by_side else 1
     engine = ctranslate2.Translator(
@@ -211,16 +218,19 @@ def their_engine(
     return run
 
 
-def measure(engines: dict[str, Engine], length: int | None, *, rounds: int, threads: int) -> dict[str, list[Round]]:
+def measure(engines: dict[str, Engine], length: int | None, arguments: argparse.Namespace) -> dict[str, list[Round]]:
     """Let the engines take turns, after a round that does not count."""
     from machine import matrix_peak
 
-    for engine in engines.values():
+    for name, engine in engines.items():
+        say(f"{name} warms up")
         engine(length)
     measured: dict[str, list[Round]] = {name: [] for name in engines}
-    for _ in range(rounds):
-        peak = matrix_peak("float32", side_by_side=threads)
+    for number in range(1, arguments.rounds + 1):
+        say(f"round {number}: the peak of matrix products")
+        peak = matrix_peak("float32", side_by_side=arguments.threads, smoke=arguments.smoke)
         for name, engine in engines.items():
+            say(f"round {number}: {name}")
             started = time.perf_counter()
             found = engine(length)
             measured[name].append(Round(time.perf_counter() - started, found, peak))

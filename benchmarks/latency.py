@@ -3,10 +3,11 @@
     python benchmarks/latency.py runs/multi30k_de_en_transformer
     python benchmarks/latency.py runs/multi30k_de_en_transformer --sentences 300 --rounds 5
 
-The cold start is measured from outside: from the start of a process of `nmt translate RUN` to the first line on its
-standard output, imports of Python and TensorFlow included. Its parts come from another process that takes the same
-steps and writes down when. Warm calls translate one sentence at a time, sentences of the test set, in a process of
-their own: one that is set up as `nmt translate` is, and one that only imports the package, as a user's program does.
+A light start is that of a process that needs no TensorFlow: `import nmt`, and `nmt --help`. The cold start is measured
+from outside: from the start of a process of `nmt translate RUN` to the first line on its standard output, imports of
+Python and TensorFlow included. Its parts come from another process that takes the same steps and writes down when. Warm
+calls translate one sentence at a time, sentences of the test set, in a process of their own: one that is set up as
+`nmt translate` is, and one that only imports the package, as a user's program does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import sys
 import time
 from statistics import median
 
-LIMITS = {"cold start": 6.0, "warm call": 0.050}
+from smoke import add_smoke, say
+
+LIMITS = {"light start": 0.5, "cold start": 6.0, "warm call": 0.050}
 """What is aimed at, in seconds."""
 
 
@@ -29,9 +32,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run", help="model directory with a test set")
     parser.add_argument("--sentences", type=int, default=100, help="warm calls, each with another sentence")
     parser.add_argument("--rounds", type=int, default=3, help="cold starts, each in a fresh process")
+    add_smoke(parser)
     parser.add_argument("--inside", choices=["parts", "command", "library"], help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # seconds since the epoch
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.sentences, arguments.rounds = 2, 1
+    return arguments
 
 
 def main() -> None:
@@ -45,6 +52,11 @@ def main() -> None:
         return
     line = test_lines(arguments.run)[0]
     print(f"load {os.getloadavg()[0]:.1f}", flush=True)
+    for program in (["-c", "import nmt"], ["-m", "nmt", "--help"]):
+        say(f"light starts: {' '.join(program)}")
+        starts = [light_start(program) for _ in range(arguments.rounds)]
+        print(f"light start, {program[1]}: best {min(starts):.2f} s, goal {LIMITS['light start']:.1f} s", flush=True)
+    say("cold starts")
     starts = [cold_start(arguments.run, line) for _ in range(arguments.rounds)]
     print(
         f"cold start: median {median(starts):.2f} s ({min(starts):.2f} to {max(starts):.2f}), "
@@ -52,9 +64,12 @@ def main() -> None:
         flush=True,
     )
     for _ in range(arguments.rounds):
+        say("a cold start in parts")
         laps = inside("parts", arguments, "--started", str(time.time()))
         print("  " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in laps.items()), flush=True)
-    for kind, name in (("command", "as nmt translate"), ("library", "import nmt")):
+    kinds = (("command", "as nmt translate"), ("library", "import nmt"))
+    for kind, name in kinds[1:] if arguments.smoke else kinds:
+        say(f"warm calls, {name}")
         for search, seconds in inside(kind, arguments, "--sentences", str(arguments.sentences)).items():
             print(
                 f"warm call, {name}, {search}: median {1000 * median(seconds):.1f} ms, 95 % under "
@@ -62,6 +77,13 @@ def main() -> None:
                 f"goal {1000 * LIMITS['warm call']:.0f} ms",
                 flush=True,
             )
+
+
+def light_start(program: list[str]) -> float:
+    """Return the seconds that Python takes for a program."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *program], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def cold_start(run: str, line: str) -> float:

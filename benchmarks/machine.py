@@ -10,19 +10,23 @@ import tensorflow as tf
 SHAPES = ((4096, 1024, 1024), (4096, 256, 8000), (8192, 1024, 4096))
 """Products (M, K) x (K, N) that are tried; the fastest counts."""
 
+SMOKE_SHAPES = ((64, 32, 48),)
+
 REPETITIONS = 7
 
 
-def matrix_peak(dtype: str, *, side_by_side: int = 1) -> float:
+def matrix_peak(dtype: str, *, side_by_side: int = 1, smoke: bool = False) -> float:
     """Return the most floating point operations a second over several large products, 2 a multiply-add.
 
     Args:
         dtype: of the matrices.
         side_by_side: products that are computed at the same time, all of which count; in a process where an operation
             takes one core, as many as it has cores.
+        smoke: whether to try only a small product, to see that it runs.
     """
+    shapes = SMOKE_SHAPES if smoke else SHAPES
     with ThreadPoolExecutor(side_by_side) as executor:
-        return max(_speed(shape, dtype, executor, side_by_side) for shape in SHAPES)
+        return max(_speed(shape, dtype, executor, side_by_side) for shape in shapes)
 
 
 def _speed(shape: tuple[int, int, int], dtype: str, executor: ThreadPoolExecutor, side_by_side: int) -> float:

@@ -2,7 +2,7 @@
 
     MULTI30K=/path/to/corpus python benchmarks/training.py configs/multi30k_de_en_transformer.yaml
 
-Prints real target tokens a second, the padded share, GFLOP/s and the peaks of this machine.
+Prints real target tokens a second, the padded share, GFLOP/s and the peak of this machine in the precision of the run.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ import time
 from statistics import median
 
 import numpy as np
+from smoke import CONFIG, TINY, add_smoke, say
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="+", help="config files, as for nmt train")
+    parser.add_argument("config", nargs="*", default=[CONFIG], help="config files, as for nmt train")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--updates", type=int, default=30, help="updates that are timed, in each of three rounds")
     parser.add_argument("--warm-up", type=int, default=3, help="updates before, in which oneDNN makes kernels")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--whole", action="store_true", help="do not cut batches into parts")
-    return parser.parse_args()
+    add_smoke(parser)
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.overrides, arguments.updates, arguments.warm_up = [*TINY, *arguments.overrides], 2, 1
+    return arguments
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
     from nmt.config import load
     from nmt.recipes.batch_parts import batch_parts, start_session
 
+    say("starting TensorFlow")
     config = load(arguments.config, arguments.overrides)
     if arguments.whole:
         session.start(threads=arguments.threads)
@@ -53,12 +59,14 @@ def main() -> None:
 
     config = settle_precision(config)
     parts = batch_parts(config, batch_tokens=config.training.settled_batch_tokens)
+    say("learning the vocabulary")
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     updater, schedule = assemble_updater(config, model, parts=parts), assemble_schedule(config)
     flops = forward_flops(model)
     train = config.data.train
     with tempfile.TemporaryDirectory() as directory:
+        say("encoding the corpus")
         store = open_store(
             directory, train.source_paths, train.target_paths, text=text, max_length=config.data.max_length
         )
@@ -69,12 +77,15 @@ def main() -> None:
             segmentations=segmentations_of(text, config.data.subword_sampling),
         )
         with Prefetcher(stream) as batches:
+            say(f"warming up: {arguments.warm_up} updates")
             for update in range(1, arguments.warm_up + 1):
                 updater.update([next(batches)], schedule.learning_rate(update))
             rounds = []
-            for _ in range(3):
-                peaks = matrix_peak("float32", side_by_side=parts), matrix_peak("bfloat16", side_by_side=parts)
-                rounds.append((measure(updater, schedule, batches, arguments.updates), peaks))
+            for number in range(1, 2 if arguments.smoke else 4):
+                say(f"round {number}: the peak of matrix products")
+                peak = matrix_peak(config.training.precision, side_by_side=parts, smoke=arguments.smoke)
+                say(f"round {number}: {arguments.updates} updates")
+                rounds.append((measure(updater, schedule, batches, arguments.updates), peak))
     report(config, flops, rounds)
 
 
@@ -96,13 +107,13 @@ def measure(updater, schedule, batches, updates: int) -> dict[str, float]:  # no
 
 def report(config, flops, rounds) -> None:  # noqa: ANN001
     """Print the median of the rounds and their spread."""
-    shares, speeds = [], []
-    for counts, (float32_peak, bfloat16_peak) in rounds:
+    shares, speeds, precision = [], [], config.training.precision
+    for counts, peak in rounds:
         real = 3.0 * (flops.source * counts["source"] + flops.target * counts["target"]) / counts["seconds"]
         padded = 3.0 * (flops.source * counts["source_cells"] + flops.target * counts["target_cells"])
         padded /= counts["seconds"]
         cells = counts["source_cells"] + counts["target_cells"]
-        share = real / float32_peak
+        share = real / peak
         shares.append(share)
         speeds.append(counts["target"] / counts["seconds"])
         print(
@@ -110,13 +121,12 @@ def report(config, flops, rounds) -> None:  # noqa: ANN001
             f"{counts['seconds'] / counts['updates']:.3f} s an update  "
             f"padding {1 - (counts['source'] + counts['target']) / cells:.1%}  "
             f"{real / 1e9:.0f} GFLOP/s real, {padded / 1e9:.0f} padded  "
-            f"peak {float32_peak / 1e9:.0f} float32, {bfloat16_peak / 1e9:.0f} bfloat16  "
-            f"share {share:.3f} of float32, {real / bfloat16_peak:.3f} of bfloat16  "
+            f"peak {peak / 1e9:.0f} {precision}  share {share:.3f}  "
             f"waited for data {counts['waited'] / counts['seconds']:.2%}"
         )
     print(
         f"batch_tokens {config.training.batch_tokens}: median {median(speeds):,.0f} real target tokens/s, "
-        f"{median(shares):.3f} of the float32 peak ({min(shares):.3f} to {max(shares):.3f})"
+        f"{median(shares):.3f} of the {precision} peak ({min(shares):.3f} to {max(shares):.3f})"
     )
 
 

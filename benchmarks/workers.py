@@ -20,16 +20,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
+from smoke import CONFIG, TINY, add_smoke, say
+
+from nmt.backend.processors import available_processors
+
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="config file, as for nmt train")
+    parser.add_argument("config", nargs="?", default=CONFIG, help="config file, as for nmt train")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=2, help="processes that train together")
     parser.add_argument("--updates", type=int, default=120, help="of each run; the first quarter is not timed")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind, in turn")
-    return parser.parse_args()
+    add_smoke(parser)
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.overrides, arguments.updates, arguments.rounds = [*TINY, *arguments.overrides], 4, 1
+    return arguments
 
 
 def main() -> None:
@@ -38,7 +46,9 @@ def main() -> None:
     ratios = []
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as directory:
+            say("one worker")
             alone = train(arguments, Path(directory) / "alone", workers=1)
+            say(f"{arguments.workers} workers")
             together = train(arguments, Path(directory) / "together", workers=arguments.workers)
         ratios.append(together["speed"] / alone["speed"])
         print(
@@ -60,7 +70,8 @@ def train(arguments: argparse.Namespace, directory: Path, *, workers: int) -> di
     ]  # fmt: skip
     settings += [f"training.effective_batch_tokens={arguments.workers * batch_tokens(arguments)}"]
     settings += ["training.distribution=" + ("none" if workers == 1 else "multi_worker")]
-    command = [sys.executable, "-m", "nmt", "train", arguments.config, "--threads", str(os.cpu_count() // workers)]
+    threads = max(available_processors() // workers, 1)
+    command = [sys.executable, "-m", "nmt", "train", arguments.config, "--threads", str(threads)]
     command += [word for setting in settings for word in ("--set", setting)]
     addresses = free_addresses(workers)
     running = [

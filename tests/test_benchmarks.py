@@ -1,0 +1,63 @@
+"""Every benchmark runs, in its smallest size; what it measures there means nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PARTS = {"flops.py", "machine.py", "smoke.py"}
+"""What the others share."""
+
+CALLS = {
+    ("checkpoints.py", "--average"): "saving blocks",
+    ("corpus_size.py", "encoding"): "equal files",
+    ("corpus_size.py", "start"): "the first batch",
+    ("corpus_size.py", "epoch"): "every pair once",
+    ("corpus_size.py", "training"): "2 updates, the last",
+    ("decoding.py", "RUN"): "of the float32 peak",
+    ("latency.py", "RUN"): "warm call, import nmt, greedy",
+    ("memory.py",): "| 300 | 256 |",
+    ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
+    ("tying.py",): "| 300 | `all` |",
+    ("workers.py",): "median of the ratios",
+}
+"""How each is called, and what it prints at last."""
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    """Run one in its smallest size; returns what it printed, and what it told meanwhile."""
+
+    def run(name, *arguments):
+        command = [sys.executable, f"benchmarks/{name}", *map(str, arguments), "--smoke"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_directory(benchmark, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("benchmarks") / "run"
+    output, _ = benchmark("large_model.py", directory)
+    assert "300 tokens" in output
+    return directory
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_it_runs_and_shows_how_far_it_is(benchmark, run_directory, call):
+    output, progress = benchmark(*(run_directory if word == "RUN" else word for word in call))
+    assert CALLS[call] in output
+    assert " s] " in progress
+    if call[0] == "training.py":  # the peak is that of the precision in use, which every processor has
+        assert "bfloat16" not in output
+
+
+def test_every_benchmark_is_run():
+    found = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    assert found == {call[0] for call in CALLS} | PARTS | {"large_model.py"}
