@@ -56,6 +56,15 @@ Tokenization = Annotated[
         help="How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script.",
     ),
 ]
+Join = Annotated[
+    str | None,
+    typer.Option(
+        "--join",
+        metavar="NAME",
+        help="Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
+        "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given.",
+    ),
+]
 
 
 def run(
@@ -69,6 +78,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     tokenization: Tokenization = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case; the signatures say so.")] = False,
+    join: Join = None,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     checkpoint: Checkpoint = None,
@@ -101,7 +111,9 @@ def run(
             raise usage_error("--hypotheses needs a --reference to compare with")
         from nmt.inference.evaluation import evaluate_files
 
-        evaluation = evaluate_files(hypotheses, *references, tokenization=tokenization, lowercase=lowercase)
+        evaluation = evaluate_files(
+            hypotheses, *references, tokenization=tokenization, lowercase=lowercase, join=join or "none"
+        )
         _show(evaluation, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
     if directory is None:
@@ -119,6 +131,7 @@ def run(
         weights=None if weights is None else weights.value,
         tokenization=tokenization,
         lowercase=lowercase,
+        join=join,
         threads=threads,
     )
     _show(result.evaluation, _facts(directory, result), as_json=as_json)
@@ -135,6 +148,7 @@ def _score_model(
     weights: str | None,
     tokenization: str | None,
     lowercase: bool,
+    join: str | None,
     threads: int | None,
 ) -> ModelEvaluation:
     """Translate and score a test set; whatever can be refused is refused before the model is opened."""
@@ -142,6 +156,7 @@ def _score_model(
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
     from nmt.cli.streams import check_stdout
+    from nmt.inference.evaluation import check_segmentation
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.evaluate import evaluate, read_test_set, tokenization_of
     from nmt.recipes.output_directory import refuse_output
@@ -151,6 +166,7 @@ def _score_model(
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         refuse_output(output_path, inputs=inputs, directory=directory, config=config)
     test_set = read_test_set(config, source=source, references=references)
+    check_segmentation(join or "none")
     tokenization = tokenization_of(config, test_set, tokenization)  # what it needs is missed now
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)
@@ -164,6 +180,7 @@ def _score_model(
             overrides=overrides,
             tokenization=tokenization,
             lowercase=lowercase,
+            join=join,
             progress=counter.add,
         )
         if write is not None:

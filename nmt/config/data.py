@@ -149,6 +149,13 @@ class DataSettings(Section):
         "tokenizers change nothing.",
         before=None,
     )
+    segmentation: Literal["none", "bpe", "sentencepiece", "wordpiece", "joiner"] = setting(
+        "none",
+        "How words of the corpora were cut before they came here: bpe (subword-nmt, fastBPE: `fr@@ om`), sentencepiece "
+        "(`▁fr om`), wordpiece (`fr ##om`), joiner (OpenNMT: `fr￭ om`). Translations are joined to words then, and "
+        "BLEU is of words; what is translated has to be cut in the same way.",
+        before="none",
+    )
     subword_sampling: float | None = setting(
         None,
         "Train on cuts of the text that are drawn anew in each epoch, with P(cut)^alpha (Kudo, 2018), against "
@@ -172,8 +179,14 @@ class DataSettings(Section):
         return self.normalization.source, self.normalization.target
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where cuts are to be drawn, but the tokenizer has no probabilities of them."""
+        """Yields misfits of the tokenizer with cuts that are to be drawn, or that were made before."""
         tokenizer = self.tokenizer
+        if self.segmentation == "sentencepiece" and isinstance(tokenizer, SentencePieceSettings):
+            yield Misfit(
+                "segmentation",
+                "must be none where data.tokenizer has type sentencepiece, got sentencepiece: the pieces of another "
+                "model are words of a tokenizer of type whitespace",
+            )
         if self.subword_sampling is None:
             return
         if not isinstance(tokenizer, SentencePieceSettings) or tokenizer.model_type != "unigram":

@@ -103,12 +103,19 @@ class CTranslate2Translator(LineTranslator):
         text: the tokenizers of the model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
         num_positions: longest translation that the export can write, in tokens.
+        segmentation: how words of the text were cut before the model saw it; translations are joined again.
     """
 
     def __init__(
-        self, engine: Any, text: TextPair, search: SearchSettings | None = None, *, num_positions: int
+        self,
+        engine: Any,
+        text: TextPair,
+        search: SearchSettings | None = None,
+        *,
+        num_positions: int,
+        segmentation: str = "none",
     ) -> None:
-        super().__init__(text, search)
+        super().__init__(text, search, segmentation=segmentation)
         self.engine = engine
         self.num_positions = num_positions
         made = text.target.settings
@@ -137,7 +144,8 @@ class CTranslate2Translator(LineTranslator):
         text = read_export_text(directory, facts)
         check_model(directory, facts)
         engine = open_engine(directory, facts.quantization, threads=threads)
-        return cls(engine, text, config.search, num_positions=facts.num_positions)
+        segmentation = config.data.segmentation
+        return cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
 
     def check_settings(self, settings: SearchSettings) -> None:
         """Refuse translations that are longer than the export can write.

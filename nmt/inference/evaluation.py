@@ -14,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.inference.tokenization import DEFAULT_TOKENIZATION, choose_tokenization, doubt_about
+from nmt.text.marks import SEGMENTATIONS, TOKENS, found_marks, joined_side
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def evaluate_lines(
     *more_references: Sequence[str],
     tokenization: str | None = None,
     lowercase: bool = False,
+    join: str = "none",
 ) -> Evaluation:
     """Score hypotheses against one reference each, or several.
 
@@ -59,13 +61,17 @@ def evaluate_lines(
         tokenization: how BLEU cuts text, a name that sacreBLEU knows; what suits the script of the references unless
             given.
         lowercase: whether case is ignored.
+        join: how words were cut on both sides, which are joined before they are scored: "bpe", "sentencepiece",
+            "wordpiece" or "joiner"; a side without any such marks stays as it is.
 
     Raises:
-        ConfigError: the tokenisation cannot be used.
+        ConfigError: the tokenisation cannot be used, or there is no such way to join words.
         DataError: the numbers differ, or there is nothing to score.
     """
-    all_references = (references, *more_references)
+    check_segmentation(join)
+    hypotheses, *all_references = (joined_side(side, join) for side in (hypotheses, references, *more_references))
     tokenization = settled_tokenization(tokenization, all_references)
+    _report_marks(hypotheses, all_references, spaces_count=tokenization not in ("none", "zh", "char"))
     if doubt := doubt_about(tokenization, list(chain(*all_references))):
         logger.warning("%s", doubt)
     return Evaluation(
@@ -81,6 +87,7 @@ def evaluate_files(
     *more_references: PathLike,
     tokenization: str | None = None,
     lowercase: bool = False,
+    join: str = "none",
 ) -> Evaluation:
     """Score a file of hypotheses against files of references, line by line; compressed ones too.
 
@@ -89,7 +96,28 @@ def evaluate_files(
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
     lines = read_together(hypotheses, references, *more_references)
-    return evaluate_lines(*lines, tokenization=tokenization, lowercase=lowercase)
+    return evaluate_lines(*lines, tokenization=tokenization, lowercase=lowercase, join=join)
+
+
+def check_segmentation(name: str) -> None:
+    """Refuse a way to join words that is not known.
+
+    Raises:
+        ConfigError: naming those that are.
+    """
+    if name not in SEGMENTATIONS:
+        raise ConfigError(f"words must be joined by one of {', '.join(SEGMENTATIONS)}, got {name}")
+
+
+def _report_marks(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, spaces_count: bool) -> None:
+    """Say which side looks cut into pieces, or tokenised."""
+    for kind, words in found_marks({"the hypotheses": hypotheses, "the references": list(chain(*references))}).items():
+        if kind != TOKENS:
+            logger.warning("%s: scores are of pieces, not of words, unless they are joined: --join %s", words, kind)
+        elif spaces_count:
+            logger.warning(
+                "%s: scores cannot be compared with those of plain text (--tokenize none: tokens are meant)", words
+            )
 
 
 def settled_tokenization(

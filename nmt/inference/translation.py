@@ -22,6 +22,7 @@ from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
 from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
+from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
 
 _LOGGER = logging.getLogger(__name__)
@@ -116,11 +117,13 @@ class LineTranslator(ABC):
     Args:
         text: the tokenizers of the model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
+        segmentation: how words of the text were cut before the model saw it; translations are joined again.
     """
 
-    def __init__(self, text: TextPair, search: SearchSettings | None = None) -> None:
+    def __init__(self, text: TextPair, search: SearchSettings | None = None, *, segmentation: str = "none") -> None:
         self.text = text
         self.search = search or SearchSettings()
+        self.segmentation = segmentation
 
     def translate(
         self,
@@ -208,7 +211,12 @@ class LineTranslator(ABC):
         if tally is None:
             counted.report_unknown()
             counted.report()
-        return found
+        if self.segmentation == "none":
+            return found
+        return [
+            [translation._replace(text=joined(translation.text, self.segmentation)) for translation in translations]
+            for translations in found
+        ]
 
     def check_settings(self, settings: SearchSettings) -> None:
         """Refuse a search that the engine cannot make; most can make all.

@@ -39,10 +39,13 @@ class Translator(LineTranslator):
         model: any encoder-decoder of the contract.
         text: the tokenizers it was trained with.
         search: how translations are looked for; what `SearchSettings()` says unless given.
+        segmentation: how words of the text were cut before the model saw it; translations are joined again.
     """
 
-    def __init__(self, model: Seq2Seq, text: TextPair, search: SearchSettings | None = None) -> None:
-        super().__init__(text, search)
+    def __init__(
+        self, model: Seq2Seq, text: TextPair, search: SearchSettings | None = None, *, segmentation: str = "none"
+    ) -> None:
+        super().__init__(text, search, segmentation=segmentation)
         self.model = model
         self._compiled: dict[tuple[Any, ...], Callable[..., SearchResult]] = {}
         self._lock = Lock()
@@ -62,7 +65,8 @@ class Translator(LineTranslator):
             DataError: its vocabulary cannot be read.
         """
         opened = open_model(directory, checkpoint=checkpoint, weights=weights)
-        return cls(opened.model, opened.text, opened.config.search)
+        config = opened.config
+        return cls(opened.model, opened.text, config.search, segmentation=config.data.segmentation)
 
     def batches_at_once(self) -> int:
         """Return one batch a processor core: two searches on a core each are done sooner than two by both cores."""

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from nmt.recipes.text_measure import report_unknown_in_pairs
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
 from nmt.text.adoption import adopt_sentencepiece
 from nmt.text.files import read_text_file
+from nmt.text.marks import TOKENS, found_marks, joined_side
 from nmt.text.sentencepiece_training import sample_lines
 from nmt.text.tokenizer import normalized
 
@@ -80,6 +82,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
         )
     refuse_foreign_text(directory)
     check_sides(config, "data.train", config.data.train)
+    report_marks(config, "train")
     text = build_text(config)
     report_unknown_in_pairs(text, config.data.train)
     lock = DirectoryLock(directory)
@@ -187,6 +190,39 @@ def build_text(config: Config) -> TextPair:
         )  # fmt: skip
     report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), _CHECKED_LINES, seed=0))
     return text
+
+
+def report_marks(config: Config, *names: str) -> None:
+    """Say which corpora look cut into pieces in a way that no setting names, or tokenised, by their first lines.
+
+    Args:
+        config: the run.
+        names: of its corpora, "train" or "validation".
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    segmentation, texts = config.data.segmentation, {}
+    for name in names:
+        corpus = getattr(config.data, name)
+        for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths)):
+            lines = list(islice(_lines_of(paths), _CHECKED_LINES))
+            texts[f"data.{name}.{side}"] = words = joined_side(lines, segmentation)
+            if segmentation != "none" and side == "target" and words is lines:
+                logger.warning("data.%s.target has no marks of data.segmentation %s: is it none?", name, segmentation)
+    for kind, words in found_marks(texts).items():
+        if kind == TOKENS:
+            logger.warning(
+                "%s: translations will look so too, what is translated has to, and BLEU cannot be compared with that "
+                "of plain text: give plain text if there is some",
+                words,
+            )
+        else:
+            logger.warning(
+                "%s: translations will be pieces, what is translated has to be, and BLEU of pieces is not that of "
+                "words: set data.segmentation %s in a new run to have words; nmt evaluate --join %s scores this one",
+                words, kind, kind,
+            )  # fmt: skip
 
 
 def _learned_or_adopted(config: Config) -> TextPair:

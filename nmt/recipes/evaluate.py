@@ -67,6 +67,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     tokenization: str | None = None,
     lowercase: bool = False,
+    join: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ModelEvaluation:
     """Translate a test set and score the translations; every line counts.
@@ -79,6 +80,8 @@ def evaluate(
         overrides: settings of the form "search.beam_size=4".
         tokenization: how BLEU cuts text; as in validations of the run unless given.
         lowercase: whether the scores ignore case.
+        join: how words of both sides were cut, which are joined before they are scored; as in the model's config
+            unless given.
         progress: is told of every batch how many lines it held.
 
     Raises:
@@ -100,11 +103,14 @@ def evaluate(
         text.target.encode_batch([line for reference in test_set.references for line in reference]),
     )
     warn_of_foreign_text(test_set.source_lines, config.data.source_language)
-    translator, tally = Translator(opened.model, opened.text, search), Tally()
+    segmentation = opened.config.data.segmentation
+    translator, tally = Translator(opened.model, text, search, segmentation=segmentation), Tally()
     hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
     tally.report()
     return ModelEvaluation(
-        evaluate_lines(hypotheses, *test_set.references, tokenization=tokenization, lowercase=lowercase),
+        evaluate_lines(
+            hypotheses, *test_set.references, tokenization=tokenization, lowercase=lowercase, join=join or segmentation
+        ),
         hypotheses,
         checkpoint=opened.checkpoint,
         weights=opened.weights,

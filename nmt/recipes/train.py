@@ -29,7 +29,7 @@ from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
-from nmt.recipes.build_vocabulary import refuse_foreign_text, save_text
+from nmt.recipes.build_vocabulary import refuse_foreign_text, report_marks, save_text
 from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.precision import settle_precision
 from nmt.recipes.run_checks import (
@@ -125,6 +125,7 @@ def _lead(
         logger.warning("%s", sentence)
     fresh = not resumed and (overwrite or not corpus_is_encoded(config))
     pairs = check_corpora(config, fresh=fresh)
+    report_marks(config, *(["train"] if fresh else []), "validation")
     config = settle_tokenization(config)
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:

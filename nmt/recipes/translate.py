@@ -63,8 +63,9 @@ def translate(
     from nmt.inference.translator import Translator
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-    translator = Translator(opened.model, opened.text, opened.config.search)
-    language = opened.config.data.source_language
+    config = opened.config
+    translator = Translator(opened.model, opened.text, config.search, segmentation=config.data.segmentation)
+    language = config.data.source_language
     return _translated(chunks, translator, language, num_hypotheses=num_hypotheses, progress=progress)
 
 

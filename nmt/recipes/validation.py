@@ -18,6 +18,7 @@ from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.text_measure import unknown_share
 from nmt.text import TextPair
+from nmt.text.marks import joined_side
 from nmt.training.events import Sample, Validation
 from nmt.training.validation import TokenScorer
 
@@ -37,7 +38,8 @@ def settle_tokenization(config: Config) -> Config:
         ConfigError: what it needs is missing.
         DataError: the corpus cannot be read.
     """
-    references = list(chain.from_iterable(map(read_lines, config.data.validation.target_paths)))
+    lines = list(chain.from_iterable(map(read_lines, config.data.validation.target_paths)))
+    references = joined_side(lines, config.data.segmentation)
     tokenization = validation_tokenization(config, references)
     if doubt := doubt_about(tokenization, references):
         logger.warning("data.validation: %s", doubt)
@@ -72,11 +74,13 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
     """
     corpus, training = config.data.validation, config.training
     pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
-    sources, references = [source for source, _ in pairs], [target for _, target in pairs]
+    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
+    segmentation = config.data.segmentation
+    references = joined_side(targets, segmentation)
     batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
     tokenization = validation_tokenization(config, references)
     unknown = unknown_share(row for batch in batches for row in batch.target_output_ids)
-    scorer, translator = TokenScorer(model), Translator(model, text, config.search)
+    scorer, translator = TokenScorer(model), Translator(model, text, config.search, segmentation=segmentation)
 
     def validate() -> Validation:
         scores = scorer.score(batches, at_once=at_once)

@@ -94,6 +94,20 @@ def test_evaluate_scores_given_files(run_nmt, trained_run, tmp_path):
     assert f"must have the same number of lines, got 2 in {source} and 1 in {reference}" in outcome.err
 
 
+def test_evaluate_joins_words_that_were_cut(run_nmt, trained_run, tmp_path):
+    cut, whole = tmp_path / "cut.en", tmp_path / "whole.en"
+    cut.write_text("one t@@ wo three fo@@ ur\n")
+    whole.write_text("one two three four\n")
+    plain = run_nmt("evaluate", "--hypotheses", cut, "--reference", whole)
+    assert "nmt: warning: 100 % of the lines of the hypotheses look cut into pieces by bpe" in plain.err
+    outcome = run_nmt("evaluate", "--hypotheses", cut, "--reference", whole, "--join", "bpe")
+    assert (outcome.lines[0].split()[1], outcome.err) == ("100.00", "")
+    for given in ([trained_run.directory], ["--hypotheses", cut, "--reference", whole]):
+        outcome = run_nmt("evaluate", *given, "--join", "subword")
+        assert outcome.code == 1
+        assert "must be joined by one of none, bpe, sentencepiece, wordpiece, joiner, got subword" in outcome.err
+
+
 def test_evaluate_takes_several_references(run_nmt, trained_run, tmp_path):
     other, output = tmp_path / "other.en", tmp_path / "out.en"
     both = ["--reference", trained_run.reference, "--reference", other]

@@ -82,6 +82,8 @@ def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, setting
          "^data.subword_sampling must be null where data.tokenizer has model_type bpe: only a sentencepiece"),
         (["data.subword_sampling=0.3", "data.tokenizer={type: whitespace}"],
          "^data.subword_sampling must be null where data.tokenizer has type whitespace: only a sentencepiece"),
+        (["data.segmentation=sentencepiece"],
+         "^data.segmentation must be none where data.tokenizer has type sentencepiece, got sentencepiece"),
         (["data.subword_sampling=0"], "^data.subword_sampling must be a number above 0, or null, got 0"),
         (["data.train.source=[a, b]"], "^data.train.source must have as many files as target, got 2 and 1"),
         (["search={min_length_ratio: 3, max_length_ratio: 1.5}"],

@@ -39,6 +39,33 @@ def test_several_references_count_together(tmp_path):
     assert evaluate_files(*paths) == scores
 
 
+CUT = ["wir kom@@ men fr@@ üh nach hau@@ se", "ein hund bel@@ lt s@@ ehr laut heute"]
+WHOLE = ["wir kommen früh nach hause", "ein hund bellt sehr laut heute"]
+OTHER = ["wir kommen spät nach hause", "ein hund bellt sehr laut morgen"]
+
+
+def test_pieces_are_scored_as_words_where_that_is_asked_for(caplog):
+    words = evaluate_lines(WHOLE, OTHER)
+    assert not caplog.records
+    assert evaluate_lines(CUT, OTHER, join="bpe") == words
+    assert not caplog.records
+    assert evaluate_lines(CUT, CUT, CUT, join="bpe") == evaluate_lines(WHOLE, WHOLE, WHOLE)
+    assert evaluate_lines(CUT, OTHER).bleu.score < words.bleu.score
+    assert caplog.messages == [
+        "100 % of the lines of the hypotheses look cut into pieces by bpe (`wir kom@@ men fr@@`): scores are of "
+        "pieces, not of words, unless they are joined: --join bpe"
+    ]
+    with pytest.raises(ConfigError, match=r"joined by one of none, bpe, .*, got subword"):
+        evaluate_lines(CUT, CUT, join="subword")
+
+
+@pytest.mark.parametrize(("tokenization", "said"), [("13a", 1), ("none", 0), ("char", 0)])
+def test_a_side_that_looks_tokenised_is_named(caplog, tokenization, said):
+    evaluate_lines(["the end."], ["the end ."], tokenization=tokenization)
+    expected = "100 % of the lines of the references look tokenised (`the end .`)"
+    assert [message.split(":")[0] for message in caplog.messages] == [expected] * said
+
+
 def test_scores_are_cased_and_say_how_they_were_computed():
     assert bleu(["The Cat Sat On The Mat"], ["the cat sat on the mat"]).score < 50
     assert "case:mixed" in bleu(REFERENCES, REFERENCES).signature

@@ -73,6 +73,16 @@ def tiny_translator(kind, num_decoder_layers=2):
     return Translator(model, text, SearchSettings(beam_size=3, min_length=5, max_length=12))
 
 
+def test_pieces_are_joined_to_words():
+    text = whitespace_pair(["fr@@", "om", "here"])
+    model = CopyModel(len(text.target.vocabulary))
+    lines = ["fr@@ om here fr@@", "here", ""]
+    assert Translator(model, text).translate(lines) == lines
+    joining = Translator(model, text, segmentation="bpe")
+    assert joining.translate(lines) == ["from here fr", "here", ""]
+    assert joining.n_best(lines, 1)[0][0].num_tokens == 5
+
+
 LINES = ["five", "", "one two three four", "two two", "   ", "seven six five four three two one", "six", "\t"]
 COPIES = ["five", "", "one two three four", "two two", "", "seven six five four three two one", "six", ""]
 

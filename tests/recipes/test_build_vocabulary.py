@@ -12,7 +12,14 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, report_changed_targets, save_text
+from nmt.recipes.build_vocabulary import (
+    build_text,
+    build_vocabulary,
+    find_text,
+    report_changed_targets,
+    report_marks,
+    save_text,
+)
 from nmt.recipes.check_config import check_config
 from nmt.recipes.run_checks import check_corpora
 from nmt.recipes.text_measure import report_unknown_in_store
@@ -213,3 +220,24 @@ def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(unt
     build_text(load(untrained_config, ["data.tokenizer={type: sentencepiece, vocabulary_size: 32000}"]))
     (message,) = (message for message in caplog.messages if "allows" in message)
     assert message.startswith("data.tokenizer.vocabulary_size allows 32,000 tokens, but the corpus gives only ")
+
+
+def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplog):
+    folder = untrained_config.parent
+    report_marks(load(untrained_config), "train", "validation")
+    assert not caplog.records
+    (folder / "train.en").write_text("fr@@ om here .\nhere\n" * 2, encoding="utf-8")
+    (folder / "train.es").write_text("d@@ e aquí\naquí\n" * 2, encoding="utf-8")
+    build_vocabulary(load(untrained_config))
+    for words in (
+        "50 % of the lines of data.train.source and 50 % of the lines of data.train.target look cut into pieces by bpe "
+        "(`d@@ e aquí`): translations will be pieces",
+        "set data.segmentation bpe in a new run",
+        "50 % of the lines of data.train.target look tokenised (`rom here .`): translations will look so too",
+    ):
+        assert caplog.text.count(words) == 1
+    caplog.clear()
+    report_marks(load(untrained_config, ["data.segmentation=bpe"]), "train")
+    assert "look cut" not in caplog.text
+    report_marks(load(untrained_config, ["data.segmentation=bpe"]), "validation")
+    assert "data.validation.target has no marks of data.segmentation bpe: is it none?" in caplog.text

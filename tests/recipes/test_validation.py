@@ -80,3 +80,13 @@ def test_unknown_reference_tokens_are_counted(untrained_config):
     assert text.target.vocabulary.tokens[4:] == ("two", "one")
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
     assert validator(config, model, text)().unknown_share == 2 / 5
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_references_of_a_validation_are_joined(untrained_config):
+    (untrained_config.parent / "validation.en").write_text("o@@ ne two\nth@@ ree\n", encoding="utf-8")
+    config = load([untrained_config], ["data.segmentation=bpe", "search.max_length=3"])
+    text = build_text(config)
+    model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
+    samples = validator(config, model, text)().samples
+    assert [sample.reference for sample in samples] == ["one two", "three"]
