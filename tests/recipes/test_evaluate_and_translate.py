@@ -57,7 +57,7 @@ def test_unknown_shares_of_a_test_set_are_said(trained_run, tmp_path, caplog):
     (tmp_path / "x.es").write_text("uno dos\nveinte\n")
     (tmp_path / "x.en").write_text("one two\nfour\n")
     config = load(trained_run.directory / "config.yaml")
-    evaluate(trained_run.directory, read_test_set(config, source=tmp_path / "x.es", reference=tmp_path / "x.en"))
+    evaluate(trained_run.directory, read_test_set(config, source=tmp_path / "x.es", references=[tmp_path / "x.en"]))
     (said,) = (message for message in said_by_us(caplog) if "unknown" in message)
     assert said.startswith("unknown tokens in the test set: 33.33% of the source, 0.00% of the target: the model can")
 
