@@ -1,12 +1,14 @@
-"""Which checkpoint is meant by `best`, `latest`, `update-N` or nothing."""
+"""Which checkpoint is meant by `best`, `latest`, `update-N`, its own path or nothing."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names
 from nmt.checkpoint.index import Index
 from nmt.errors import CheckpointError
+from nmt.types import PathLike
 
 
 def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:
@@ -35,6 +37,26 @@ def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[st
     if name not in index.scores:
         raise CheckpointError(f"{directory} has no checkpoint {checkpoint}, it has {', '.join(index.scores)}")
     return [name]
+
+
+def split_checkpoint(directory: PathLike, checkpoint: str | None = None) -> tuple[Path, str | None]:
+    """Take the path of a checkpoint, RUN/checkpoints/update-N, for the model directory RUN and that checkpoint.
+
+    Args:
+        directory: a model directory or a checkpoint in one.
+        checkpoint: as in `candidates`.
+
+    Raises:
+        CheckpointError: the path is that of a checkpoint, and another one is asked for.
+    """
+    path = Path(directory)
+    full = path if path.parent.name else Path(os.path.abspath(path))
+    run, named = full.parent.parent, name_of_update(full.name)
+    if named is None or full.parent != checkpoints_folder(run) or (path / "config.yaml").exists():
+        return path, checkpoint
+    if checkpoint is not None and name_of_update(checkpoint) != named:
+        raise CheckpointError(f"{path} is a checkpoint already, got {checkpoint}: leave that out, or give {run}")
+    return run, named
 
 
 def name_of_update(checkpoint: str | None) -> str | None:

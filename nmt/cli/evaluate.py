@@ -153,6 +153,7 @@ def _score_model(
 ) -> ModelEvaluation:
     """Translate and score a test set; whatever can be refused is refused before the model is opened."""
     from nmt.backend import session
+    from nmt.checkpoint.selection import split_checkpoint
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
     from nmt.cli.streams import check_stdout
@@ -161,6 +162,7 @@ def _score_model(
     from nmt.recipes.evaluate import evaluate, read_test_set, tokenization_of
     from nmt.recipes.output_directory import refuse_output
 
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     config = read_settings(directory, overrides)
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []

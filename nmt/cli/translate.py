@@ -130,10 +130,12 @@ def _with_keras(
 ) -> Start:
     """Prepare to translate with a model directory; what can be refused is refused before TensorFlow is loaded."""
     from nmt.backend import session
+    from nmt.checkpoint.selection import split_checkpoint
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.output_directory import refuse_output
     from nmt.recipes.translate import check_num_hypotheses, translate
 
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     config = read_settings(directory, overrides)
     check_num_hypotheses(n_best, config.search)
     refuse_output(files.output, inputs=[("--input", files.input)], directory=directory, config=config)

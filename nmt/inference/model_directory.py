@@ -26,13 +26,17 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
     """
     path = Path(directory)
+    run = _run_around(path)
     if not path.exists():
-        hint = " (give a checkpoint as --checkpoint)" if "@" in path.name else ""
+        hint = " (give a checkpoint as --checkpoint)" if "@" in path.name else "" if run is None else f": give {run}"
         raise CheckpointError(f"{path}: there is no such model directory{hint}")
     if not path.is_dir():
-        raise CheckpointError(f"{path}: must be a model directory, got a file: give the model_directory of the run")
+        raise CheckpointError(
+            f"{path}: must be a model directory, got a file: give {run or 'the model_directory of the run'}"
+        )
     if not (path / CONFIG_NAME).is_file():
-        raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: train a model there first")
+        advice = "train a model there first" if run is None else f"give {run}, in which it lies"
+        raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: {advice}")
     if (path / EXPORT_NAME).is_file():
         raise CheckpointError(
             f"{path}: is an export for another engine: translate with --engine ctranslate2; all else needs the model "
@@ -41,6 +45,12 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
     if not has_checkpoint(path):
         raise CheckpointError(f"{path}: holds no whole checkpoint: train the model first")
     return load_settings(path / CONFIG_NAME, overrides)
+
+
+def _run_around(path: Path) -> Path | None:
+    """The model directory in which something lies, None where there is none."""
+    parents = path.parents if path.parent.name else Path(os.path.abspath(path)).parents
+    return next((run for run in parents if (run / CONFIG_NAME).is_file() and has_checkpoint(run)), None)
 
 
 def load_settings(path: PathLike, overrides: Sequence[str] = ()) -> Config:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.checkpoint import load_weights
+from nmt.checkpoint.selection import split_checkpoint
 from nmt.config import Config
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import read_settings
@@ -43,7 +44,7 @@ def open_model(
     """Open a trained model.
 
     Args:
-        directory: the model directory.
+        directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; the moving average where it was kept unless given.
         overrides: settings of the form "search.beam_size=4".
@@ -53,6 +54,7 @@ def open_model(
         ConfigError: the settings cannot be read, or an override does not fit.
         DataError: the vocabulary cannot be read.
     """
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     config = read_settings(directory, overrides)
     text = TextPair.load(directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())

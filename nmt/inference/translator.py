@@ -55,7 +55,7 @@ class Translator(LineTranslator):
         """Load a trained model from its directory, which is all that is needed.
 
         Args:
-            directory: the model directory.
+            directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
             checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
             weights: `ema` or `raw`; the moving average where it was kept unless given.
 

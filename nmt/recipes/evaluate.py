@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from nmt.checkpoint.selection import split_checkpoint
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
@@ -73,7 +74,7 @@ def evaluate(
     """Translate a test set and score the translations; every line counts.
 
     Args:
-        directory: the model directory.
+        directory: the model directory, or a checkpoint in it.
         test_set: from `read_test_set`; that of the model's config unless given.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; the moving average where it was kept unless given.
@@ -87,6 +88,7 @@ def evaluate(
     Raises:
         NMTError: there is no such model, no test set, or its files do not fit.
     """
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     config = read_settings(directory, overrides)
     test_set = test_set or read_test_set(config)
     tokenization = tokenization_of(config, test_set, tokenization)

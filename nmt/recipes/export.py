@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.atomic_files import recover_directory
+from nmt.checkpoint.selection import split_checkpoint
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
@@ -46,7 +47,7 @@ def export_for_ctranslate2(
     text drawn from the vocabulary.
 
     Args:
-        directory: the model directory.
+        directory: the model directory, or a checkpoint in it.
         output: the directory to write.
         quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
@@ -73,7 +74,7 @@ def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = Fal
     from nmt.serving.ctranslate2_spec import check_exportable
     from nmt.serving.output import check_output
 
-    check_exportable(read_settings(directory))
+    check_exportable(read_settings(split_checkpoint(directory)[0]))
     check_not_among_checkpoints(_full(output))
     recover_directory(_full(output))
     load_package()

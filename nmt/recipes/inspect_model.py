@@ -14,7 +14,7 @@ from nmt.checkpoint.folder import checkpoints_folder, damaged_names
 from nmt.checkpoint.index import Index
 from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints
 from nmt.checkpoint.manifest import OPTIMIZER, Manifest, read_manifest
-from nmt.checkpoint.selection import candidates
+from nmt.checkpoint.selection import candidates, split_checkpoint
 from nmt.checkpoint.verification import verify_checkpoint, verify_index
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
@@ -81,6 +81,7 @@ def inspect_model(directory: PathLike, checkpoint: str | None = None) -> Inspect
     Raises:
         CheckpointError: there is no such directory or checkpoint, or it is damaged.
     """
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     description = describe(directory, checkpoint)
     try:
         return Inspection(description, load(Path(directory) / CONFIG_NAME))

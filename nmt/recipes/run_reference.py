@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
+
+from nmt.checkpoint.selection import split_checkpoint
 
 _CHECKPOINT = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
 
@@ -16,6 +19,12 @@ class RunReference(NamedTuple):
 
 
 def parse_run_reference(text: str) -> RunReference:
-    """Read RUN, RUN@best, RUN@latest or RUN@update-N; any other @ belongs to the name of the directory."""
+    """Read RUN, RUN@best, RUN@latest, RUN@update-N or RUN/checkpoints/update-N; any other @ belongs to the name of RUN.
+
+    Raises:
+        CheckpointError: two checkpoints are named.
+    """
     match = _CHECKPOINT.fullmatch(text)
-    return RunReference(match["directory"], match["checkpoint"]) if match else RunReference(text, None)
+    given, checkpoint = (match["directory"], match["checkpoint"]) if match else (text, None)
+    directory, named = split_checkpoint(given, checkpoint)
+    return RunReference(given if directory == Path(given) else str(directory), named)

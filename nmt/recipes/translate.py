@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from nmt.checkpoint.selection import split_checkpoint
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
 from nmt.inference.export_directory import read_export_settings
@@ -43,7 +44,7 @@ def translate(
     The model is opened, and whatever is wrong with it raised, before the first line is asked for.
 
     Args:
-        directory: the model directory.
+        directory: the model directory, or a checkpoint in it.
         chunks: lines of raw text; those of one chunk are sorted by length and translated together.
         num_hypotheses: translations wanted a line.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
@@ -57,6 +58,7 @@ def translate(
     Raises:
         NMTError: as `Translator.load`, or more hypotheses are wanted than the beam holds.
     """
+    directory, checkpoint = split_checkpoint(directory, checkpoint)
     check_num_hypotheses(num_hypotheses, read_settings(directory, overrides).search)
 
     from nmt.inference.opening import open_model

@@ -28,6 +28,16 @@ def test_translate_is_a_filter(run_nmt, trained_run):
     assert outcome.lines[5]
 
 
+def test_a_checkpoint_is_translated_and_scored_with_by_its_path(run_nmt, trained_run):
+    path = trained_run.directory / "checkpoints" / "update-00000020"
+    named = run_nmt("translate", trained_run.directory, "--checkpoint", "update-20", stdin=b"uno dos\n")
+    assert run_nmt("translate", path, stdin=b"uno dos\n") == named
+    assert named.code == 0
+    assert json.loads(run_nmt("evaluate", path, "--json").out)["checkpoint"] == "update-00000020"
+    refused = run_nmt("evaluate", path, "--checkpoint", "best")
+    assert refused.err.endswith(f"is a checkpoint already, got best: leave that out, or give {trained_run.directory}\n")
+
+
 def test_translate_reads_and_writes_files_with_all_hypotheses(run_nmt, trained_run, tmp_path):
     output = tmp_path / "out.jsonl.gz"
     outcome = run_nmt(

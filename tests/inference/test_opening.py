@@ -61,3 +61,43 @@ def test_what_is_no_model_directory_is_refused(trained_run, tmp_path):
         read_settings(tmp_path)
     with pytest.raises(CheckpointError, match="has no checkpoint update-30"):
         open_model(trained_run.directory, checkpoint="update-30")
+
+
+@pytest.mark.parametrize("name", ["update-10", "update-00000010", "update-00000010/"])
+def test_the_folder_of_a_checkpoint_is_that_checkpoint(trained_run, name):
+    path = f"{trained_run.directory}/checkpoints/{name}"
+    raw = open_model(path, weights="raw")
+    assert raw.checkpoint == "update-00000010"
+    np.testing.assert_array_equal(kernel_of(raw), -kernel_of(open_model(trained_run.directory, checkpoint="latest")))
+    assert open_model(path, checkpoint="update-10").checkpoint == "update-00000010"
+    with pytest.raises(CheckpointError, match=r"is a checkpoint already, got latest: leave that out, or give .*run$"):
+        open_model(path, checkpoint="latest")
+
+
+def test_the_folder_of_a_checkpoint_is_found_from_within(trained_run, monkeypatch):
+    monkeypatch.chdir(trained_run.directory / "checkpoints" / "update-00000010")
+    assert open_model(".").checkpoint == "update-00000010"
+    monkeypatch.chdir("..")
+    assert open_model("update-20").checkpoint == "update-00000020"
+
+
+def test_a_model_directory_may_be_named_like_a_checkpoint(trained_run, tmp_path):
+    moved = tmp_path / "checkpoints" / "update-10"
+    shutil.copytree(trained_run.directory, moved)
+    assert open_model(moved, checkpoint="latest").checkpoint == "update-00000020"
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("checkpoints", r"is no model directory, it holds no config\.yaml: give {run}, in which it lies"),
+        ("checkpoints/update-00000010", r"it holds no config\.yaml: give {run}, in which it lies"),
+        ("config.yaml", "must be a model directory, got a file: give {run}$"),
+        ("checkpoints/update-00000010/manifest.json", "must be a model directory, got a file: give {run}$"),
+        ("checkpoints/update-30", "there is no such model directory: give {run}$"),
+        ("../run@best", r"there is no such model directory \(give a checkpoint as --checkpoint\)$"),
+    ],
+)
+def test_what_lies_in_a_model_directory_leads_to_it(trained_run, inside, message):
+    with pytest.raises(CheckpointError, match=message.format(run=trained_run.directory)):
+        read_settings(trained_run.directory / inside)

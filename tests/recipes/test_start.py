@@ -260,6 +260,9 @@ def test_a_run_that_ended_meanwhile_is_not_taken_for_a_new_one(settings, tmp_pat
         ("runs/me@home", "runs/me@home", None),
         ("runs/me@home@best", "runs/me@home", "best"),
         ("runs/old@update-", "runs/old@update-", None),
+        ("runs/old/checkpoints/update-2000", "runs/old", "update-00002000"),
+        ("runs/old/checkpoints/update-00002000@update-2000", "runs/old", "update-00002000"),
+        ("runs/old/checkpoints", "runs/old/checkpoints", None),
     ],
 )
 def test_a_run_is_named_with_or_without_its_checkpoint(text, directory, checkpoint):
