@@ -132,8 +132,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nmt' has no attribute {name!r}")
     if sys.platform == "win32":
         raise ImportError(NOT_ON_WINDOWS)
+    from nmt.backend.session import starting_quietly
+
     module, _, name_there = _HOMES[name].partition(":")
-    value = getattr(import_module(module), name_there or name)
+    with starting_quietly():
+        value = getattr(import_module(module), name_there or name)
     globals()[name] = value
     return value
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nmt.backend.devices import has_gpu
 from nmt.backend.kernel_cache import keep_kernels
@@ -18,6 +19,11 @@ from nmt.errors import ConfigError
 
 _LOGGER = logging.getLogger(__name__)
 
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+_REMARK = re.compile(rb"^(?:[IWE][0-9]{4} |WARNING: All log messages before|To enable the following instr).*\n", re.M)
+"""A line that TensorFlow writes while it starts."""
+
 _cores_asked_for: int | None = None
 """By `start`. Workers that train together have more threads than cores, since some only wait for other workers."""
 
@@ -26,7 +32,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     """Import TensorFlow for a program; to be called before anything else imports it.
 
     What TensorFlow says about itself while it starts goes to the log, at level DEBUG. A library that is used by
-    somebody else's program leaves all this to that program.
+    somebody else's program leaves all but that (`starting_quietly`) to that program.
 
     Args:
         threads: processor cores that one operation, and operations side by side, may use; None is all of them. Threads
@@ -46,7 +52,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     if "tensorflow" not in sys.modules:
         refuse_to_start(processors_for(threads))
     os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(_LOG_LEVEL, "3")
     keep_kernels()
     _cores_asked_for = threads
     with _held_stderr(), _collector_at_rest():
@@ -59,6 +65,24 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             set_threads(threads)
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
+
+
+@contextmanager
+def starting_quietly() -> Iterator[None]:
+    """Keep remarks of TensorFlow out of sight where the block imports it for somebody else's program.
+
+    Nothing is done where it runs already, or where the environment says what is to be seen of it.
+    """
+    if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "3"
+    try:
+        with _held_stderr(hidden=_REMARK):
+            yield
+    finally:
+        if "tensorflow" not in sys.modules:  # whoever imports it later decides
+            del os.environ[_LOG_LEVEL]
 
 
 def set_threads(threads: int) -> None:
@@ -156,10 +180,13 @@ def _collector_at_rest() -> Iterator[None]:
 
 
 @contextmanager
-def _held_stderr() -> Iterator[None]:
+def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 out of sight: some of it ignores every setting.
 
     It is shown after all where the block fails.
+
+    Args:
+        hidden: what of it; the rest is shown when the block ends. All unless given.
     """
     if sys.stderr is not None:
         sys.stderr.flush()
@@ -168,17 +195,18 @@ def _held_stderr() -> Iterator[None]:
     except OSError:  # there is no standard error to keep clean
         yield
         return
-    with tempfile.TemporaryFile() as hidden:
-        os.dup2(hidden.fileno(), 2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
         try:
             yield
         except Exception:
-            os.dup2(visible, 2)
-            hidden.seek(0)
-            os.write(2, hidden.read())
+            hidden = re.compile(rb"(?!)")
             raise
         finally:
             os.dup2(visible, 2)
             os.close(visible)
-        hidden.seek(0)
-        _LOGGER.debug("TensorFlow while it started:\n%s", hidden.read().decode("utf-8", "replace").rstrip())
+            held.seek(0)
+            written = held.read()
+            with suppress(OSError):  # it is closed, and the number may be that of a file that is read
+                os.write(2, hidden.sub(b"", written))
+        _LOGGER.debug("TensorFlow while it started:\n%s", written.decode("utf-8", "replace").rstrip())

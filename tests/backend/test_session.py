@@ -14,8 +14,8 @@ from nmt.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(program):
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+def run_python(program, **variables):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | variables
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
@@ -81,6 +81,24 @@ def test_what_was_held_back_is_shown_after_a_failure():
     )
     assert done.stderr.startswith("the cause\n")
     assert done.stderr.rstrip().endswith("ValueError: the effect")
+
+
+def test_a_public_name_starts_it_silently_and_others_decide_nothing():
+    done = run_python(
+        "import os, nmt; nmt.load_config; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL')); nmt.Translator\n"
+        "import tensorflow as tf; tf.constant(1) + 1"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("None\n", "", 0)
+
+
+@pytest.mark.parametrize(("variables", "shown"), [({}, ""), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "I0000 5 a.cc:7] on\n")])
+def test_a_program_sees_what_others_write_meanwhile_and_what_it_asks_of_tensorflow(variables, shown):
+    done = run_python(
+        "import os; from nmt.backend import session\n"
+        "with session.starting_quietly(): os.write(2, b'I0000 5 a.cc:7] on\\nof a thread\\n')",
+        **variables,
+    )
+    assert (done.stderr, done.returncode) == (f"{shown}of a thread\n", 0)
 
 
 def test_another_backend_of_keras_is_refused(monkeypatch):
