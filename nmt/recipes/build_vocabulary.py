@@ -74,8 +74,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     """
     directory = Path(config.model_directory)
     if not overwrite and (text := find_text(config)) is not None:
-        report_unknown_in_pairs(text, config.data.train)
-        return VocabularyResult(text, built=False)
+        return VocabularyResult(text, built=False)  # the corpus is not read again
     if has_checkpoint(directory):
         raise ConfigError(
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
