@@ -131,6 +131,7 @@ def parts(run: str, *, started: float) -> None:
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
     from nmt.inference.opening import open_model
+    from nmt.inference.translation import banned_ids
     from nmt.inference.translator import Translator
 
     lap("the package")
@@ -138,7 +139,8 @@ def parts(run: str, *, started: float) -> None:
     lap("opening the model")
     translator = Translator(opened.model, opened.text, opened.config.search)
     search = opened.config.search
-    translator._search_function(search.beam_size, 1, search.length_penalty).get_concrete_function()
+    banned = banned_ids(search, opened.text.target)
+    translator._search_function(search.beam_size, 1, search.length_penalty, banned).get_concrete_function()
     lap("tracing the search")
     line = test_lines(run)[:1]
     lap("reading the line")
