@@ -15,7 +15,7 @@ import numpy as np
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_name, read_parts
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, Manifest, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, VALIDATION, Manifest, read_manifest
 from nmt.errors import CheckpointError
 
 SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
@@ -54,7 +54,8 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     if newest is None:
         raise CheckpointError("there must be a checkpoint to average, got none")
     model = {path: _mean(total, count) for path, total in sums.items()}
-    return replace(newest, model=model, score=None, optimizer_class=None)
+    facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
+    return replace(newest, model=model, score=None, optimizer_class=None, facts=facts)
 
 
 def ema_as_model(contents: Contents) -> Contents:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from nmt.atomic_files import replace_file
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file
@@ -15,8 +17,8 @@ from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, update_o
 from nmt.checkpoint.json_files import is_number
 from nmt.checkpoint.manifest import (
     AVERAGE,
-    FORMAT_VERSION,
     VALIDATION_CHANGES,
+    Judged,
     Manifest,
     check_format,
     json_bytes,
@@ -26,6 +28,13 @@ from nmt.checkpoint.manifest import (
 from nmt.types import PathLike
 
 INDEX = "index.json"
+
+INDEX_VERSION = 2
+"""The newest format of the index. It is written as version 1, which 0.1.0 reads too, where that version would take the
+same weights for the best; else that version refuses the directory, and does not translate with others."""
+
+LEAST_TELLING_SCORE = 1.0
+"""Below this BLEU, a score says more about chance than about a model."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +56,28 @@ class CheckpointInfo(NamedTuple):
     weights: str
 
 
+def standing(score: float, loss: float | None) -> tuple[float, float, float]:
+    """Return how good a validation was, to be compared: only what stands higher than all before it is a new best.
+
+    This is the one order for the log, the patience, the plateau schedule and the best checkpoint. The higher BLEU is
+    better; those below 1 are taken for equal, and the lower loss is better; only where that is equal too, their BLEU
+    counts. A score below 0 is a negative loss. One that is not finite has no standing and must not come here.
+
+    Args:
+        score: of a validation, finite, higher is better.
+        loss: found with it, finite; None where it was not recorded, as version 0.1.0 did not.
+    """
+    if score >= LEAST_TELLING_SCORE:
+        return score, 0.0, 0.0
+    known = -score if score < 0 else math.inf if loss is None else loss
+    return 0.0, -known, score
+
+
 class Index(NamedTuple):
-    """The score of each checkpoint, None without a validation; oldest first."""
+    """The score of each checkpoint, None without a validation, and what was found besides; oldest first."""
 
     scores: dict[str, float | None]
+    judged: Mapping[str, Judged] = MappingProxyType({})
 
     @property
     def latest(self) -> str | None:
@@ -59,21 +86,44 @@ class Index(NamedTuple):
 
     @property
     def best(self) -> str | None:
-        """The one with the highest score, the last that reached it; None where none has a score."""
+        """The one that stands highest, the first of equals; None where none has a score."""
         return next(iter(self.ranked), None)
 
     @property
     def ranked(self) -> list[str]:
-        """Those with a score, best first; of equal ones the newer is better, as it has learned longer."""
-        scored = {name: score for name, score in self.scores.items() if score is not None}
-        return sorted(scored, key=lambda name: (-scored[name], -(update_of(name) or 0)))
+        """Those with a score, best first; of equal ones the older is better, as a tie is no new best.
+
+        Version 0.1.0, which recorded no loss, took the newer one of equals, and its checkpoints stay ranked so.
+        """
+        ranks = {}
+        for name, score in self.scores.items():
+            if score is not None:
+                judged, update = self.judged.get(name), update_of(name) or 0
+                ranks[name] = (
+                    (*standing(score, None), update) if judged is None else (*standing(score, judged.loss), -update)
+                )
+        return sorted(ranks, key=lambda name: ranks[name], reverse=True)
+
+    @property
+    def diverged(self) -> set[str]:
+        """Those whose validation found no finite loss."""
+        return {name for name, judged in self.judged.items() if judged.loss is None}
 
     def kept(self, *, keep_last: int, keep_best: int) -> set[str]:
-        """Choose what pruning leaves: the newest and the best, always the newest one and the best one."""
-        return {*list(self.scores)[-max(keep_last, 1) :], *self.ranked[: max(keep_best, 1)]}
+        """Choose what pruning leaves: the newest and the best, always the newest one and the best one.
+
+        Where one has diverged, the last that was good stays too.
+        """
+        good = [name for name, score in self.scores.items() if score is not None and self.diverged]
+        return {*list(self.scores)[-max(keep_last, 1) :], *self.ranked[: max(keep_best, 1)], *good[-1:]}
+
+    def only(self, names: set[str]) -> Index:
+        """Return the index of these checkpoints alone."""
+        scores = {name: score for name, score in self.scores.items() if name in names}
+        return Index(scores, {name: judged for name, judged in self.judged.items() if name in names})
 
 
-def scan_index(folder: Path, known: Mapping[str, float | None] | None = None) -> Index:
+def scan_index(folder: Path, known: Index | None = None) -> Index:
     """Make the index from the folders themselves, reading the manifest of each that is not known yet.
 
     Scores on different validation corpora cannot be compared: those on the newest that has one count.
@@ -82,19 +132,23 @@ def scan_index(folder: Path, known: Mapping[str, float | None] | None = None) ->
         CheckpointError: one is of a newer format.
     """
     scores: dict[str, float | None] = {}
+    found: dict[str, Judged | None] = {}
     changes: dict[str, object] = {}
     for name in checkpoint_names(folder):
-        if known is not None and name in known:
-            scores[name] = known[name]
+        if known is not None and name in known.scores:
+            scores[name], found[name] = known.scores[name], known.judged.get(name)
             continue
         try:
             manifest = read_manifest(folder / name)
-            scores[name], changes[name] = manifest.score, manifest.facts.get(VALIDATION_CHANGES, 0)
         except DamagedCheckpointError as error:
             if (folder / name).exists():  # else it was pruned just now
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
+            continue
+        scores[name], found[name] = manifest.score, manifest.judged
+        changes[name] = manifest.facts.get(VALIDATION_CHANGES, 0)
     newest = next((changes[name] for name in reversed(changes) if scores[name] is not None), None)
-    return Index({name: score if changes.get(name, newest) == newest else None for name, score in scores.items()})
+    scores = {name: score if changes.get(name, newest) == newest else None for name, score in scores.items()}
+    return Index(scores, {name: judged for name, judged in found.items() if judged is not None})
 
 
 def read_index(folder: Path) -> Index:
@@ -106,7 +160,7 @@ def read_index(folder: Path) -> Index:
         CheckpointError: the index or a checkpoint is of a newer format.
     """
     stored = _read_stored(folder)
-    index = scan_index(folder, stored.scores)
+    index = scan_index(folder, stored.known)
     if stored.best not in (None, *index.scores) and _read_stored(folder).best == stored.best:  # not pruned just now
         logger.warning(
             "%s: %s, the best by %s, is no longer there: %s takes its place",
@@ -118,21 +172,35 @@ def read_index(folder: Path) -> Index:
 class _Stored(NamedTuple):
     """What `index.json` says; of no checkpoint where there is no such file, or none that can be used."""
 
-    scores: dict[str, float | None]
+    known: Index
     best: str | None
 
 
 def _read_stored(folder: Path) -> _Stored:
     path = folder / INDEX
     if not os.path.lexists(path):
-        return _Stored({}, None)
+        return _Stored(Index({}), None)
     try:
         values = parse_json(path, read_file(path))
-        check_format(path, values.get("format_version"))
-        return _Stored({name: _score(entry["score"]) for name, entry in values["scores"].items()}, values["best"])
+        check_format(path, values.get("format_version"), INDEX_VERSION)
+        return _Stored(parse_index(values), values["best"])
     except (DamagedCheckpointError, AttributeError, KeyError, TypeError) as error:
         logger.warning("%s: cannot be used, the checkpoints themselves are read: %s", path, error)
-        return _Stored({}, None)
+        return _Stored(Index({}), None)
+
+
+def parse_index(values: Mapping[str, Any]) -> Index:
+    """Return what `write_index` wrote.
+
+    Raises:
+        AttributeError, KeyError, TypeError: it is no such thing.
+    """
+    entries = values["scores"].items()
+    found = {name: Judged.from_json(entry) for name, entry in entries}
+    return Index(
+        {name: _score(entry["score"]) for name, entry in entries},
+        {name: judged for name, judged in found.items() if judged is not None},
+    )
 
 
 def write_index(folder: Path, index: Index) -> None:
@@ -141,9 +209,24 @@ def write_index(folder: Path, index: Index) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    scores = {name: {"update": update_of(name), "score": score} for name, score in index.scores.items()}
-    values = {"format_version": FORMAT_VERSION, "latest": index.latest, "best": index.best, "scores": scores}
+    scores: dict[str, dict[str, Any]] = {
+        name: {"update": update_of(name), "score": score} for name, score in index.scores.items()
+    }
+    for name, judged in index.judged.items():
+        scores[name] |= judged.to_json()
+    values = {"format_version": _version(index), "latest": index.latest, "best": index.best, "scores": scores}
     replace_file(folder / INDEX, json_bytes(values))
+
+
+def _version(index: Index) -> int:
+    """Return the format version of an index: 1 where version 0.1.0 takes the same weights of the same checkpoints."""
+    if any(judged.weights == "raw" for judged in index.judged.values()):
+        return INDEX_VERSION
+    by_score = max(
+        ((score, update_of(name)) for name, score in index.scores.items() if score is not None), default=None
+    )
+    best = None if index.best is None else (index.scores[index.best], update_of(index.best))
+    return 1 if by_score == best else INDEX_VERSION
 
 
 def has_checkpoint(directory: PathLike) -> bool:
@@ -158,7 +241,10 @@ def list_checkpoints(directory: PathLike) -> list[CheckpointInfo]:
         CheckpointError: one is of a newer format.
     """
     folder = checkpoints_folder(directory)
-    return [describe_checkpoint(folder / name, score) for name, score in read_index(folder).scores.items()]
+    index = read_index(folder)
+    return [
+        describe_checkpoint(folder / name, score, judged=index.judged.get(name)) for name, score in index.scores.items()
+    ]
 
 
 def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
@@ -176,9 +262,10 @@ def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
     return None
 
 
-def describe_checkpoint(path: Path, score: float | None, weights: str | None = None) -> CheckpointInfo:
-    """Describe one checkpoint, by default with the weights that readers prefer."""
-    weights = weights or ("ema" if (path / AVERAGE).exists() else "raw")
+def describe_checkpoint(path: Path, score: float | None, *, judged: Judged | None) -> CheckpointInfo:
+    """Describe one checkpoint, with the weights that readers prefer."""
+    raw_were_better = judged is not None and judged.weights == "raw"
+    weights = "ema" if (path / AVERAGE).exists() and not raw_were_better else "raw"
     return CheckpointInfo(path.name, path, update_of(path.name) or 0, score, weights)
 
 

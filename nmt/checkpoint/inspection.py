@@ -14,7 +14,7 @@ from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
 from nmt.checkpoint.index import Index
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Manifest, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Judged, Manifest, read_manifest
 from nmt.checkpoint.selection import candidates, name_of_update
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
@@ -35,6 +35,7 @@ class FoundCheckpoint(NamedTuple):
     name: such as `update-00012000`.
     update: updates made.
     score: of its validation, higher is better; None without one.
+    judged: what else that found; None without one, and where version 0.1.0 made it.
     weights: `ema` or `raw`: what readers take.
     size: bytes of its files.
     problem: what is wrong with it as far as that can be seen without reading the files, else None.
@@ -43,6 +44,7 @@ class FoundCheckpoint(NamedTuple):
     name: str
     update: int
     score: float | None
+    judged: Judged | None
     weights: str
     size: int
     problem: str | None
@@ -172,7 +174,14 @@ def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:
 
 def whole_index(found: Iterable[FoundCheckpoint]) -> Index:
     """Return the index of those checkpoints with which nothing is wrong."""
-    return Index({one.name: one.score for one in found if one.problem is None})
+    return index_of(one for one in found if one.problem is None)
+
+
+def index_of(found: Iterable[FoundCheckpoint]) -> Index:
+    """Return the index of checkpoints, be there something wrong with them or not."""
+    found = list(found)
+    judged = {one.name: one.judged for one in found if one.judged is not None}
+    return Index({one.name: one.score for one in found}, judged)
 
 
 def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: str | None) -> str:
@@ -236,10 +245,10 @@ def _find(path: Path) -> FoundCheckpoint:
     try:
         manifest = read_manifest(path)
     except CheckpointError as error:
-        return FoundCheckpoint(path.name, update, None, "raw", 0, str(error))
+        return FoundCheckpoint(path.name, update, None, None, "raw", 0, str(error))
     size = sum(record.size for record in manifest.files.values())
-    weights = "ema" if AVERAGE in manifest.files else "raw"
-    return FoundCheckpoint(path.name, update, manifest.score, weights, size, _missing(path, manifest))
+    judged, weights = manifest.judged, manifest.preferred_weights
+    return FoundCheckpoint(path.name, update, manifest.score, judged, weights, size, _missing(path, manifest))
 
 
 def _missing(path: Path, manifest: Manifest) -> str | None:

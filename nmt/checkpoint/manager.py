@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -86,6 +87,8 @@ class CheckpointManager:
         self._writing: Future[Path] | None = None
         self._snapshot = Snapshot()
         self._reserving: Future[None] | None = None
+        self.write_seconds = 0.0
+        """What the last checkpoint took from the copy of its values to the disk."""
 
     def acquire(self) -> None:
         """Take the lock and clean up after a process that was killed.
@@ -294,12 +297,13 @@ class CheckpointManager:
         return contents
 
     def _write(self, contents: Contents) -> Path:
+        started = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = write_checkpoint(self.folder, contents)
             index = scan_index(self.folder)
             kept = {path.name, *index.kept(keep_last=self.keep_last, keep_best=self.keep_best)}
-            write_index(self.folder, index._replace(scores={n: s for n, s in index.scores.items() if n in kept}))
+            write_index(self.folder, index.only(kept))
             for name in set(index.scores) - kept:
                 remove_checkpoint(self.folder / name)
         except OSError as error:
@@ -307,6 +311,7 @@ class CheckpointManager:
             others = set(checkpoint_names(self.folder)) - {name}
             there = "the checkpoints before it are intact" if others else "there is no checkpoint before it"
             raise CheckpointError(f"{self.folder}: {name} could not be written: {error.strerror}; {there}") from error
+        self.write_seconds = time.monotonic() - started
         return path
 
     def _background(self) -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_file
 from nmt.checkpoint.json_files import is_count, is_number, refuse_stray_keys, strict_json
@@ -18,7 +18,7 @@ from nmt.types import PathLike
 from nmt.version import __version__
 
 FORMAT_VERSION = 1
-"""Of manifests and of the index. Later versions keep `format_version` and `sha256` of the manifest as they are."""
+"""Of manifests. Later versions keep `format_version` and `sha256` of the manifest as they are."""
 
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
@@ -30,6 +30,35 @@ FILES = (MODEL, AVERAGE, OPTIMIZER, STATE)
 
 VALIDATION_CHANGES = "validation_changes"
 """The fact that says how often the validation corpus was another one since the run began; absent it is 0."""
+
+
+VALIDATION = "validation"
+"""The fact that says what a validation found besides the score; runs of version 0.1.0 have none."""
+
+
+class Judged(NamedTuple):
+    """What a validation found besides the score.
+
+    loss: in nats; None where it was not finite, so that the run has diverged.
+    weights: `ema` or `raw`: which of the two the score is of, as they were better; None where no average is kept.
+    """
+
+    loss: float | None
+    weights: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON values."""
+        return {"loss": self.loss} | ({} if self.weights is None else {"weights": self.weights})
+
+    @classmethod
+    def from_json(cls, values: Any) -> Judged | None:
+        """Return what `to_json` wrote, be there other values beside it; None where it is not there."""
+        if not isinstance(values, Mapping) or "loss" not in values:
+            return None
+        loss, weights = values["loss"], values.get("weights")
+        if not (loss is None or is_number(loss)) or weights not in (None, "ema", "raw"):
+            return None
+        return cls(None if loss is None else float(loss), weights)
 
 
 @dataclass(frozen=True)
@@ -55,6 +84,17 @@ class Manifest:
     optimizer: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> Judged | None:
+        """What the validation found besides the score; None without one, and where version 0.1.0 made it."""
+        return Judged.from_json(self.facts.get(VALIDATION))
+
+    @property
+    def preferred_weights(self) -> str:
+        """What readers take unless told: the moving average where one is kept, unless the raw weights were better."""
+        raw_were_better = self.judged is not None and self.judged.weights == "raw"
+        return "ema" if AVERAGE in self.files and not raw_were_better else "raw"
 
     def to_bytes(self) -> bytes:
         """Return the JSON file, which holds a hash of the rest of itself.
@@ -149,8 +189,13 @@ def _is_group(value: object) -> bool:
     )
 
 
-def check_format(path: Path, found: Any) -> None:
+def check_format(path: Path, found: Any, newest: int | None = None) -> None:
     """Refuse what a newer version of the toolkit wrote.
+
+    Args:
+        path: the file.
+        found: its format version.
+        newest: that is known of such files; `FORMAT_VERSION` unless given.
 
     Raises:
         CheckpointError: the format is newer than this version knows.
@@ -158,10 +203,10 @@ def check_format(path: Path, found: Any) -> None:
     """
     if not is_count(found):
         raise DamagedCheckpointError(f"{path}: has no format_version")
-    if found > FORMAT_VERSION:
+    newest = newest or FORMAT_VERSION
+    if found > newest:
         raise CheckpointError(
-            f"{path}: is of format version {found}, but nmt {__version__} reads up to {FORMAT_VERSION}: "
-            "install a newer nmt"
+            f"{path}: is of format version {found}, but nmt {__version__} reads up to {newest}: install a newer nmt"
         )
 
 

@@ -14,7 +14,7 @@ from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoints_folder, read_checkpoint, read_parts
 from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
-from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MODEL, VALIDATION, Judged, Manifest, read_manifest
 from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.selection import candidates, name_of_update
 from nmt.checkpoint.weights import (
@@ -79,7 +79,7 @@ def load_weights(
         directory: the model directory.
         model: built; it is changed only if everything fits.
         checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
-        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
 
     Returns:
@@ -108,11 +108,13 @@ def read_contents(directory: PathLike, checkpoint: str | None = None) -> Selecte
     Raises:
         CheckpointError: as `load_weights`, where no model has to fit.
     """
-    return _read_selected(
-        directory,
-        checkpoint,
-        lambda path, score: SelectedContents(describe_checkpoint(path, score), read_checkpoint(path)),
-    )
+
+    def read(path: Path, score: float | None) -> SelectedContents:
+        contents = read_checkpoint(path)
+        judged = Judged.from_json(contents.facts.get(VALIDATION))
+        return SelectedContents(describe_checkpoint(path, score, judged=judged), contents)
+
+    return _read_selected(directory, checkpoint, read)
 
 
 def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path, float | None], Read]) -> Read:
@@ -147,7 +149,7 @@ def _load(path: Path, score: float | None, model: keras.Layer, weights: str | No
         raise CheckpointError(
             f"{path}: no moving average was kept: ask for raw weights, or train with training.ema_decay"
         )
-    kind = weights or ("ema" if kept else "raw")
+    kind = weights or manifest.preferred_weights
     contents, tie_change = retie(_weights(path, manifest, kind), describe_ties(model), rule)
     variables, groups = named_variables(model), tie_groups(model)
     shapes = {name: variable["shape"] for name, variable in contents.variables.items()}

@@ -25,9 +25,12 @@ def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[st
     if not index.scores:
         raise CheckpointError(_nothing_to_read(directory))
     newest_first = list(reversed(index.scores))
+    if checkpoint == "latest":
+        return newest_first
+    newest_first.sort(key=index.diverged.__contains__)  # what has diverged stands in last
     if checkpoint in (None, "best") and index.best is not None:
         return [*index.ranked, *(name for name in newest_first if name not in index.ranked)]
-    if checkpoint in (None, "latest"):
+    if checkpoint is None:
         return newest_first
     if checkpoint == "best":
         raise CheckpointError(f"{directory}: no checkpoint was validated yet, so none is the best: ask for latest")

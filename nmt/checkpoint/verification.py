@@ -12,7 +12,7 @@ from nmt.checkpoint.arrays import read_arrays
 from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError, read_file
 from nmt.checkpoint.folder import checkpoint_names, read_state, update_of
-from nmt.checkpoint.index import INDEX, Index
+from nmt.checkpoint.index import INDEX, INDEX_VERSION, Index, parse_index, scan_index
 from nmt.checkpoint.manifest import (
     AVERAGE,
     MANIFEST,
@@ -79,20 +79,18 @@ def verify_index(folder: Path) -> list[str]:
         return [f"{path}: is missing; the next training writes it anew"] if checkpoint_names(folder) else []
     try:
         values = parse_json(path, read_file(path))
-        check_format(path, values.get("format_version"))
-        listed = {name: entry["score"] for name, entry in values["scores"].items()}
-        latest, best = values["latest"], values["best"]
+        check_format(path, values.get("format_version"), INDEX_VERSION)
+        listed, latest, best = parse_index(values), values["latest"], values["best"]
     except CheckpointError as error:
         return [str(error)]
     except (AttributeError, KeyError, TypeError) as error:
         return [f"{path}: is no index of checkpoints: {error!r}"]
     names = checkpoint_names(folder)
-    problems = [f"{name} is not listed" for name in names if name not in listed]
-    problems += [f"{name} is listed, but is not there" for name in listed if name not in names]
+    problems = [f"{name} is not listed" for name in names if name not in listed.scores]
+    problems += [f"{name} is listed, but is not there" for name in listed.scores if name not in names]
     problems += _score_problems(listed, folder)
-    index = Index({name: listed.get(name) for name in names})
-    if not problems and (latest, best) != (index.latest, index.best):
-        problems = [f"latest and best must be {index.latest} and {index.best}, but are {latest} and {best}"]
+    if not problems and (latest, best) != (listed.latest, listed.best):
+        problems = [f"latest and best must be {listed.latest} and {listed.best}, but are {latest} and {best}"]
     return [f"{path}: {problem}" for problem in problems]
 
 
@@ -160,11 +158,12 @@ def _weight_problems(key: str, array: np.ndarray, manifest: Manifest) -> Iterato
         yield f"{key} must be {stored} of shape {shape}, but is {array.dtype.name} of {array.shape}"
 
 
-def _score_problems(listed: Mapping[str, object], folder: Path) -> Iterator[str]:
-    for name in checkpoint_names(folder):
-        try:
-            score = read_manifest(folder / name).score
-        except CheckpointError:
-            continue  # said where the checkpoint itself is verified
-        if name in listed and listed[name] != score:
-            yield f"the score of {name} must be {score}, but is {listed[name]}"
+def _score_problems(listed: Index, folder: Path) -> Iterator[str]:
+    found = scan_index(folder)
+    for name, score in found.scores.items():
+        if name not in listed.scores:
+            continue
+        if listed.scores[name] != score:
+            yield f"the score of {name} must be {score}, but is {listed.scores[name]}"
+        if listed.judged.get(name) != found.judged.get(name):
+            yield f"loss and weights of {name} must be {found.judged.get(name)}, but are {listed.judged.get(name)}"

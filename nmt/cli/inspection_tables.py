@@ -100,7 +100,10 @@ def _identity(inspection: Inspection) -> list[tuple[str, str]]:
     score = "" if manifest.score is None else f", score {manifest.score:.4f}"
     rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *marks])))
     kept = ["weights"]
-    if described.keeps_average:
+    if described.keeps_average and manifest.preferred_weights == "raw":
+        kept[0] = "weights (used unless the moving average is asked for, since they were validated to be better)"
+        kept.append("moving average")
+    elif described.keeps_average:
         kept.append("moving average (used unless raw weights are asked for)")
     kept.append(
         f"optimizer {manifest.optimizer}"
@@ -124,6 +127,8 @@ def _fact(value: Any) -> str:
         return ", ".join(named.values() if len(named) == 1 else (f"{key} {text}" for key, text in named.items()))
     if isinstance(value, list):
         return "; ".join(dict.fromkeys(map(_fact, value)))
+    if isinstance(value, float):
+        return f"{value:.4f}"
     return value[:_SHORT_HASH] if isinstance(value, str) and _HASH.fullmatch(value) else str(value)
 
 
@@ -136,8 +141,12 @@ def _checkpoint_row(one: FoundCheckpoint, marks: Sequence[tuple[str, str | None]
     score = "" if one.score is None else f"{one.score:.4f}"
     if one.problem is not None:
         return one.name, f"{one.update:,}", score, "", f"DAMAGED: {one.problem}"
-    marked = ", ".join(mark for mark, name in marks if name == one.name)
-    return one.name, f"{one.update:,}", score, describe_bytes(one.size), marked
+    marked = [mark for mark, name in marks if name == one.name]
+    if one.judged is not None and one.judged.weights == "raw":
+        marked.append("raw weights")
+    if one.judged is not None and one.judged.loss is None:
+        marked.append("diverged: its loss is not finite")
+    return one.name, f"{one.update:,}", score, describe_bytes(one.size), ", ".join(marked)
 
 
 def _marks(described: Description) -> list[tuple[str, str | None]]:

@@ -82,7 +82,10 @@ Checkpoint = Annotated[
 ]
 Weights = Annotated[
     WeightsKind | None,
-    typer.Option("--weights", help="The moving average or the last weights; the average where kept unless given."),
+    typer.Option(
+        "--weights",
+        help="The moving average or the last weights; unless given the average where kept, or what validated better.",
+    ),
 ]
 BeamSize = Annotated[
     int | None,

@@ -90,7 +90,7 @@ def _about_averaging(config: Config) -> Iterator[str]:
     if decay is not None and last is not None and last * (1 - decay) < 1:
         yield (
             f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
-            f"{last}: the average still holds the first, untrained weights"
+            f"{last}: so short a run averages over about the last ninth of its updates, {(10 + last) // 9}"
         )
 
 

@@ -48,7 +48,11 @@ class TrainingSettings(Section):
     max_updates: int | None = setting(100000, "The run ends after so many updates.", may_change=True, at_least=1)
     max_epochs: int | None = setting(None, "The run ends after so many passes.", may_change=True, at_least=1)
     max_minutes: float | None = setting(
-        None, "The run ends after so many minutes of wall-clock time.", may_change=True, above=0
+        None,
+        "The run ends after so many minutes of wall-clock time, of which the last validation gets as much as the one "
+        "before it took.",
+        may_change=True,
+        above=0,
     )
     validate_every_updates: int = setting(
         500, "Updates from one validation to the next; a new best is saved.", may_change=True, at_least=1
@@ -63,6 +67,13 @@ class TrainingSettings(Section):
         "Decay of an exponential moving average of the weights, used to validate and translate. null: none is kept.",
         above=0,
         below=1,
+    )
+    validate_both_weights: bool = setting(
+        True,
+        "While a moving average is young, it may be worse than the weights themselves: validate them as well, and use "
+        "the better to translate. It costs their loss, and their translations where that is the lower one.",
+        may_change=True,
+        before=False,
     )
     initialize_from: FilePath | None = setting(
         None,

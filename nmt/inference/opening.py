@@ -46,7 +46,7 @@ def open_model(
     Args:
         directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
 
     Raises:

@@ -140,7 +140,8 @@ def compute_average(
         names: its checkpoints, such as `update-00012000`; see `last_checkpoints` and its siblings.
         output: the model directory to write; that of the run with `-average` appended unless given. An earlier
             average of the same run is replaced.
-        weights: `ema` or `raw`; the moving averages where each of the checkpoints keeps one unless given.
+        weights: `ema` or `raw`; unless given the moving averages, where each of the checkpoints keeps one and none
+            was validated to be worse.
         overwrite: replace whatever model the output holds.
 
     Raises:
@@ -184,8 +185,8 @@ def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tupl
     folder = checkpoints_folder(directory)
     try:
         manifests = {name: read_manifest(folder / name) for name in names}
-        kept = all(AVERAGE in manifest.files for manifest in manifests.values())
-        weights = weights or ("ema" if kept else "raw")
+        better = {manifest.preferred_weights for manifest in manifests.values()}
+        weights = weights or ("ema" if better == {"ema"} else "raw")
         if weights == "ema":
             contents = average_contents(ema_as_model(read_ema(folder / name)) for name in names)
         else:

@@ -77,7 +77,7 @@ def evaluate(
         directory: the model directory, or a checkpoint in it.
         test_set: from `read_test_set`; that of the model's config unless given.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
         tokenization: how BLEU cuts text; as in validations of the run unless given.
         lowercase: whether the scores ignore case.

@@ -51,7 +51,7 @@ def export_for_ctranslate2(
         output: the directory to write.
         quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overwrite: replace an earlier export.
 
     Raises:

@@ -11,8 +11,7 @@ from nmt.checkpoint.averaging import read_raw
 from nmt.checkpoint.comparison import Difference, compare
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import checkpoints_folder, damaged_names
-from nmt.checkpoint.index import Index
-from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints
+from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints, index_of
 from nmt.checkpoint.manifest import OPTIMIZER, Manifest, read_manifest
 from nmt.checkpoint.selection import candidates, split_checkpoint
 from nmt.checkpoint.verification import verify_checkpoint, verify_index
@@ -115,7 +114,7 @@ def verify_model(directory: PathLike, checkpoint: str | None = None) -> Verifica
     """
     directory = Path(directory)
     folder = checkpoints_folder(directory)
-    index = Index({one.name: one.score for one in find_checkpoints(directory)})
+    index = index_of(find_checkpoints(directory))
     names = candidates(directory, index, checkpoint)[:1] if checkpoint else list(index.scores)
     if not names:
         candidates(directory, index, None)  # raises: there is nothing to read

@@ -44,7 +44,7 @@ from nmt.recipes.run_checks import (
 )
 from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
 from nmt.recipes.text_measure import report_unknown_in_store
-from nmt.recipes.validation import settle_tokenization, validator
+from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
 from nmt.training.average import MovingAverage
@@ -261,13 +261,16 @@ def _train(
         own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
         if training.tensorboard:
             own.append(TensorBoardReporter(directory / EVENTS_NAME))
+    validator = Validator(config, model, start.text, at_once=parts) if replicas.is_chief else None
     with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
         trainer = Trainer(
             updater,
             batches,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
-            validate=(validator(config, model, start.text, at_once=parts) if replicas.is_chief else _left_to_the_chief),
+            validate=validator or _left_to_the_chief,
+            measure_loss=validator.measure_loss if validator and training.validate_both_weights else None,
+            uniform_loss=math.log(len(start.text.target.vocabulary)),
             limits=assemble_limits(config),
             cadence=assemble_cadence(config),
             micro_batches=micro_batches,

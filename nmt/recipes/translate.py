@@ -48,7 +48,7 @@ def translate(
         chunks: lines of raw text; those of one chunk are sorted by length and translated together.
         num_hypotheses: translations wanted a line.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; the moving average where it was kept unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
         progress: is told of every batch how many lines it held.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load, write
 from nmt.config.search import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.config.section import AUTO
@@ -288,6 +289,7 @@ def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]
     old, new = load(planned.directory / CONFIG_NAME).data, planned.settings.data
     left_out = {
         AVERAGE_FACT,
+        VALIDATION,
         *({"data_hash"} if old.train != new.train else ()),
         *({"validation_hash"} if old.validation != new.validation else ()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from nmt.config import Config
@@ -60,8 +60,8 @@ def validation_tokenization(config: Config, references: Sequence[str]) -> str:
     return settled_tokenization(None if name == AUTO else name, [references], language=language)
 
 
-def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 1) -> Callable[[], Validation]:
-    """Return a function that judges the model on the validation corpus, every line of it.
+class Validator:
+    """Judges the model, with the weights that it has when it is called, on every line of the validation corpus.
 
     Args:
         config: the run.
@@ -72,32 +72,42 @@ def validator(config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 
     Raises:
         DataError: if the corpus cannot be read.
     """
-    corpus, training = config.data.validation, config.training
-    pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
-    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
-    segmentation = config.data.segmentation
-    references = joined_side(targets, segmentation)
-    batches = [entry.batch for entry in evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)]
-    tokenization = validation_tokenization(config, references)
-    unknown = unknown_share(row for batch in batches for row in batch.target_output_ids)
-    scorer, translator = TokenScorer(model), Translator(model, text, config.search, segmentation=segmentation)
 
-    def validate() -> Validation:
-        scores = scorer.score(batches, at_once=at_once)
+    def __init__(self, config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 1) -> None:
+        corpus = config.data.validation
+        pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
+        segmentation = config.data.segmentation
+        self._sources = [source for source, _ in pairs]
+        self._references = joined_side([target for _, target in pairs], segmentation)
+        entries = evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)
+        self._batches, self._at_once = [entry.batch for entry in entries], at_once
+        self._tokenization = validation_tokenization(config, self._references)
+        self._unknown = unknown_share(row for batch in self._batches for row in batch.target_output_ids)
+        self._scorer = TokenScorer(model)
+        self._translator = Translator(model, text, config.search, segmentation=segmentation)
+        self._training = config.training
+
+    def __call__(self) -> Validation:
+        """Return loss and BLEU."""
+        scores = self._scorer.score(self._batches, at_once=self._at_once)
         tally = Tally()  # in place of warnings: a model that has just begun to learn repeats itself
-        hypotheses = translator.translate(sources, beam_size=training.validation_beam_size, tally=tally)
-        shown = lines_to_show(len(pairs), training.sample_translations)
+        beam_size = self._training.validation_beam_size
+        hypotheses = self._translator.translate(self._sources, beam_size=beam_size, tally=tally)
+        rows = list(zip(self._sources, self._references, hypotheses, strict=True))
+        shown = lines_to_show(len(rows), self._training.sample_translations)
         return Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
             accuracy=scores.accuracy,
-            bleu=bleu(hypotheses, references, tokenization=tokenization).score,
+            bleu=bleu(hypotheses, self._references, tokenization=self._tokenization).score,
             cut_lines=tally.cut,
-            unknown_share=unknown,
-            samples=tuple(Sample(sources[i], references[i], hypotheses[i]) for i in shown),
+            unknown_share=self._unknown,
+            samples=tuple(Sample(*rows[i]) for i in shown),
         )
 
-    return validate
+    def measure_loss(self) -> float:
+        """Return the loss alone, which is the quick part."""
+        return self._scorer.score(self._batches, at_once=self._at_once).loss
 
 
 def lines_to_show(count: int, wanted: int) -> list[int]:

@@ -31,6 +31,17 @@ class MovingAverage:
             for path, variable in self._weights.items()
         }
 
+    def is_young(self, update: int) -> bool:
+        """Return whether d is still below `decay` after `update` updates: the weights themselves may be better then."""
+        return (1.0 + update) / (10.0 + update) < self.decay
+
+    def cut_short(self, update: int) -> str | None:
+        """Return how much of its span the average has after `update` updates, in words; None where it can have all."""
+        span = 1.0 / (1.0 - self.decay)
+        if update >= span:
+            return None
+        return f"the moving average (of about the last {(10 + update) // 9:,} updates in place of {span:,.0f})"
+
     def update(self, count: Tensor) -> None:
         """Take in the weights after `count` updates, an integer scalar; part of the compiled step."""
         count = ops.cast(count, "float32")

@@ -56,6 +56,9 @@ class Validation:
     cut_lines: lines whose translation is as long as allowed, so that it was cut or the model repeats itself.
     unknown_share: share of the reference tokens that are `<unk>`, 0 to 1, which the first three count like others.
     samples: a few translations.
+    weights: `ema` or `raw`: of which this is, as they stand higher; None where no moving average is kept.
+    other_loss: loss of the others.
+    other_bleu: BLEU of the others; None where their loss is the higher one, so that nothing was translated with them.
     """
 
     loss: float
@@ -65,6 +68,9 @@ class Validation:
     cut_lines: int = 0
     unknown_share: float = 0.0
     samples: tuple[Sample, ...] = ()
+    weights: str | None = None
+    other_loss: float | None = None
+    other_bleu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,26 @@ class CheckpointEvent:
     update: int
     path: Path
     seconds: float
+
+
+@dataclass(frozen=True)
+class EndEvent:
+    """The end of a run by one of its limits.
+
+    update: updates made.
+    reason: the limit, in words.
+    trained_seconds: wall time of the whole run, earlier starts included.
+    validation_seconds: that of its validations.
+    validate_every_updates: as it was set.
+    cut_short: what did not come to its end, in words.
+    """
+
+    update: int
+    reason: str
+    trained_seconds: float
+    validation_seconds: float
+    validate_every_updates: int
+    cut_short: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +148,9 @@ class Reporter:
 
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Take in that a checkpoint is being written."""
+
+    def on_end(self, event: EndEvent) -> None:
+        """Take in that a limit has ended the run; not called where it was interrupted."""
 
     def on_notice(self, text: str) -> None:
         """Take in a sentence for the user, such as a skipped update or the reason of the end."""

@@ -13,7 +13,8 @@ class Limits:
 
     max_updates: updates.
     max_epochs: whole passes over the corpus.
-    max_minutes: wall time of training, validations and earlier starts included.
+    max_minutes: wall time of training, validations and earlier starts included; so much is left free of it as the
+        last validation took and its checkpoint, since there is one more at the end.
     patience: validations in a row without a new best.
     """
 
@@ -28,7 +29,7 @@ class Limits:
             return f"max_updates: {self.max_updates}"
         if self.max_epochs is not None and state.epoch >= self.max_epochs:
             return f"max_epochs: {self.max_epochs}"
-        if self.max_minutes is not None and state.trained_seconds >= 60.0 * self.max_minutes:
+        if self.max_minutes is not None and state.trained_seconds + state.closing_seconds >= 60.0 * self.max_minutes:
             return f"max_minutes: {self.max_minutes:g}"
         if self.patience is not None and state.validations_without_best >= self.patience:
             return f"early stopping: no new best in {self.patience} validations"
@@ -38,7 +39,7 @@ class Limits:
         """Estimate the wall time until the first limit but early stopping; None where nothing can be said."""
         estimates = []
         if self.max_minutes is not None:
-            estimates.append(60.0 * self.max_minutes - state.trained_seconds)
+            estimates.append(60.0 * self.max_minutes - state.closing_seconds - state.trained_seconds)
         if state.update:
             per_update = state.trained_seconds / state.update
             if self.max_updates is not None:

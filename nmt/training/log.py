@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nmt.text.vocabulary import MOST_UNKNOWN
-from nmt.training.events import CheckpointEvent, EncodingEvent, Reporter, UpdateEvent, ValidationEvent
+from nmt.training.events import CheckpointEvent, EncodingEvent, EndEvent, Reporter, UpdateEvent, ValidationEvent
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_ENCODING_LINES = 15.0
+
+_MUCH_VALIDATION = 0.2
+"""The share of the time above which the log says how to validate less."""
 
 
 @contextmanager
@@ -66,6 +70,11 @@ class LogReporter(Reporter):
                 "    perplexity and accuracy count <unk>, %.1f%% of the reference tokens, as right answers",
                 100.0 * found.unknown_share,
             )
+        if found.weights is not None and found.other_loss is not None:
+            names = {"ema": "moving average", "raw": "raw weights"}
+            other = names["raw" if found.weights == "ema" else "ema"]
+            bleu = "" if found.other_bleu is None else f", BLEU {found.other_bleu:.2f}"
+            logger.info("    of the %s; %s: loss %.4f%s", names[found.weights], other, found.other_loss, bleu)
         if found.cut_lines:
             logger.info(
                 "    %s as long as search.max_length_ratio, max_length_offset and max_length allow: cut, or repeating",
@@ -79,6 +88,18 @@ class LogReporter(Reporter):
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Log where the checkpoint is."""
         logger.info("saving %s (%.2f s)", event.path.name, event.seconds)
+
+    def on_end(self, event: EndEvent) -> None:
+        """Log what was cut short, and what share of the time validations took."""
+        if event.cut_short:
+            logger.warning(
+                "the run was ended by %s, which cut short %s: a longer run, or settings for a short one, may do better",
+                event.reason, " and ".join(event.cut_short),
+            )  # fmt: skip
+        share = event.validation_seconds / max(event.trained_seconds, 1e-9)
+        logger.log(
+            logging.INFO if share <= _MUCH_VALIDATION else logging.WARNING, "%s", describe_validation_time(event)
+        )
 
     def on_notice(self, text: str) -> None:
         """Log a warning."""
@@ -99,6 +120,22 @@ def describe_update(event: UpdateEvent) -> str:
     if event.skipped:
         parts.append(f"{event.skipped} skipped")
     return "  ".join(parts)
+
+
+def describe_validation_time(event: EndEvent) -> str:
+    """Return what share of the time validations took, and what to set where that is much."""
+    whole, part = max(event.trained_seconds, 1e-9), event.validation_seconds
+    text = f"validation took {part / whole:.0%} of the time ({_span(part)} of {_span(whole)})"
+    if part <= _MUCH_VALIDATION * whole:
+        return text
+    usual = (whole - part) * _MUCH_VALIDATION / (1.0 - _MUCH_VALIDATION)  # seconds that would have been that share
+    every = math.ceil(event.validate_every_updates * part / max(usual, 1e-9))
+    rarer = f"set training.validate_every_updates to {every:,} or more" if every <= event.update else "train longer"
+    return f"{text}: {rarer}, or give data.validation fewer lines"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60.0 else describe_seconds(seconds)
 
 
 def describe_encoding(event: EncodingEvent) -> str:

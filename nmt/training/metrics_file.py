@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from nmt.atomic_files import replace_file
 from nmt.errors import TrainingError
-from nmt.training.events import Reporter, UpdateEvent, ValidationEvent
+from nmt.training.events import EndEvent, Reporter, UpdateEvent, ValidationEvent
 
 
 class MetricsFile(Reporter):
@@ -29,7 +29,10 @@ class MetricsFile(Reporter):
         self._file: IO[str] | None = None
 
     def on_start(self, update: int) -> None:
-        """Open the file, and drop lines of updates that an interrupted start made and that will be made again."""
+        """Open the file, and drop lines of updates that an interrupted start made and that will be made again.
+
+        What an earlier start took for the end goes too.
+        """
         with self._writing():
             kept = _lines_up_to(self._path, update) if self._path.exists() else []
             replace_file(self._path, "".join(kept).encode("utf-8"))
@@ -45,6 +48,10 @@ class MetricsFile(Reporter):
         del figures["samples"]
         own = {"update": event.update, "is_best": event.is_best, "seconds": event.seconds}
         self._write("validation", own | figures)
+
+    def on_end(self, event: EndEvent) -> None:
+        """Write a line of kind `end`."""
+        self._write("end", asdict(event))
 
     def close(self) -> None:
         """Close the file."""
@@ -77,6 +84,6 @@ def _lines_up_to(path: Path, update: int) -> list[str]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if record["update"] <= update:
+        if record["update"] <= update and record.get("kind") != "end":
             kept.append(line + "\n")
     return kept

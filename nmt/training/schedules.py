@@ -5,16 +5,42 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nmt.checkpoint.index import standing
+
+_STILL_HIGH = 0.5
+"""A run that ends above this share of the peak has not made use of its falling learning rate."""
+
 
 class Schedule:
-    """A learning rate for every update. A schedule that watches validations keeps a small state."""
+    """A learning rate for every update. A schedule that watches validations keeps a small state.
+
+    Attributes:
+        warmup_updates: updates over which the rate rises to its peak.
+        falls: whether it falls afterwards.
+    """
+
+    warmup_updates = 0
+    falls = True
 
     def learning_rate(self, update: int) -> float:
         """Return the learning rate of an update, counted from 1."""
         raise NotImplementedError
 
-    def observe(self, score: float) -> None:
-        """Take in the score of a validation, higher is better."""
+    def cut_short(self, update: int) -> str | None:
+        """Return what of the schedule a run does not come to that ends after `update` updates, in words, or None."""
+        if update < self.warmup_updates:
+            return f"the warm-up ({update:,} of {self.warmup_updates:,} updates)"
+        share = self.learning_rate(update) / self.highest_rate()
+        if self.falls and share > _STILL_HIGH:
+            return f"the schedule (the learning rate is still {share:.0%} of its peak)"
+        return None
+
+    def highest_rate(self) -> float:
+        """Return the learning rate at its peak."""
+        return self.learning_rate(max(1, self.warmup_updates))
+
+    def observe(self, score: float, loss: float | None = None) -> None:
+        """Take in score and loss of a validation, as in `standing`; the score is not finite where the loss is not."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep, as JSON values."""
@@ -31,6 +57,8 @@ class ConstantSchedule(Schedule):
         peak: the rate.
         warmup_updates: updates until the peak is reached, from 0 upwards; 0 starts at the peak.
     """
+
+    falls = False
 
     def __init__(self, peak: float, *, warmup_updates: int) -> None:
         self.peak = peak
@@ -96,6 +124,7 @@ class PlateauSchedule(Schedule):
         self.warmup_updates = warmup_updates
         self.reductions = 0
         self.best: float | None = None
+        self.best_loss: float | None = None
         self.validations_without_best = 0
 
     def learning_rate(self, update: int) -> float:
@@ -103,10 +132,15 @@ class PlateauSchedule(Schedule):
         reduced = max(self.peak * self.factor**self.reductions, min(self.minimum, self.peak))
         return reduced * _warmup(update, self.warmup_updates)
 
-    def observe(self, score: float) -> None:
+    def highest_rate(self) -> float:
+        """Return the learning rate before any reduction."""
+        return self.peak
+
+    def observe(self, score: float, loss: float | None = None) -> None:
         """Count validations without a new best, and reduce after `patience` of them; no number is no best."""
-        if math.isfinite(score) and (self.best is None or score > self.best):
-            self.best = score
+        best = self.best
+        if math.isfinite(score) and (best is None or standing(score, loss) > standing(best, self.best_loss)):
+            self.best, self.best_loss = score, loss
             self.validations_without_best = 0
             return
         self.validations_without_best += 1
@@ -115,17 +149,18 @@ class PlateauSchedule(Schedule):
             self.validations_without_best = 0
 
     def state(self) -> dict[str, Any]:
-        """Return reductions, best score and the count of validations without a new best."""
+        """Return reductions, the best validation and the count of those since."""
         return {
             "reductions": self.reductions,
             "best": self.best,
+            "best_loss": self.best_loss,
             "validations_without_best": self.validations_without_best,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
         self.reductions = state["reductions"]
-        self.best = state["best"]
+        self.best, self.best_loss = state["best"], state.get("best_loss")
         self.validations_without_best = state["validations_without_best"]
 
 

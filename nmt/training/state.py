@@ -41,12 +41,16 @@ class TrainingState:
     random: states of the seed generators; filled in when the state is saved.
     schedule: state of the learning rate schedule; likewise.
     metric: what the scores are, a key of `METRICS`.
-    best_score: best validation score, higher is better; None before the first.
+    best_score: of the best validation, higher is better; None before the first with a finite loss.
+    best_loss: its loss; None where version 0.1.0 made it.
     validations_without_best: validations since then.
     validated_update: the update after which the last validation was made, 0 before the first.
+    uniform_was_named: whether the user was told that the model is worse than one that has learned nothing.
     skipped: updates skipped because the loss was not finite.
     skipped_in_row: those of them since the last good one.
     trained_seconds: wall time, earlier starts included.
+    validation_seconds: that of validations.
+    closing_seconds: what the last validation took and the last checkpoint took to be written.
     pending: sums since the last report.
     """
 
@@ -57,11 +61,15 @@ class TrainingState:
     schedule: dict[str, Any] = field(default_factory=dict)
     metric: str = "bleu"
     best_score: float | None = None
+    best_loss: float | None = None
     validations_without_best: int = 0
     validated_update: int = 0
+    uniform_was_named: bool = False
     skipped: int = 0
     skipped_in_row: int = 0
     trained_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    closing_seconds: float = 0.0
     pending: Pending = field(default_factory=Pending)
 
     def to_json(self) -> dict[str, Any]:
@@ -70,9 +78,14 @@ class TrainingState:
 
     def without_scores(self) -> TrainingState:
         """Return the state of a run whose next scores cannot be compared with those it had."""
-        forgotten = {"best": None, "validations_without_best": 0}  # what a schedule remembers of validations
+        forgotten = {
+            "best": None,
+            "best_loss": None,
+            "validations_without_best": 0,
+        }  # what a schedule remembers of validations
         schedule = {key: forgotten.get(key, value) for key, value in self.schedule.items()}
-        return replace(self, schedule=schedule, best_score=None, validations_without_best=0, validated_update=0)
+        state = replace(self, schedule=schedule, best_score=None, best_loss=None)
+        return replace(state, validations_without_best=0, validated_update=0)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
@@ -118,6 +131,7 @@ _ALLOWED: dict[str, Callable[[object], bool]] = {
     "int": is_count,
     "float": is_number,
     "float | None": lambda value: value is None or is_number(value),
+    "bool": lambda value: isinstance(value, bool),
     "str": lambda value: isinstance(value, str),
     "dict[str, list[int]]": _is_random_state,
     "dict[str, Any]": _is_schedule_state,

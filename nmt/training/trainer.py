@@ -6,38 +6,35 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
-from nmt.checkpoint.manifest import VALIDATION_CHANGES
+from nmt.checkpoint.index import standing
+from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
 from nmt.checkpoint.slots import named_slots
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
-from nmt.training.events import CheckpointEvent, Reporter, UpdateEvent, Validation, ValidationEvent
+from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.limits import Limits
 from nmt.training.lockstep import Lockstep
 from nmt.training.schedules import Schedule
 from nmt.training.signals import Interrupted
 from nmt.training.state import Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
+from nmt.training.validation import score_of, standing_of
 from nmt.tying import named_variables
 from nmt.types import PAD_ID
 
 logger = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
+
 MAX_SKIPPED_IN_ROW = 20
 """Updates in a row without a finite loss after which a run gives up."""
-
-METRICS: dict[str, Callable[[Validation], float]] = {
-    "bleu": lambda validation: validation.bleu,
-    "loss": lambda validation: -validation.loss,
-}
-"""Scores that a run can be judged by; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,10 @@ class Trainer:
         schedule: the learning rate of each update.
         checkpoints: where the run is kept; None on workers other than the chief.
         validate: judges the model as it is, on the chief; called with the moving average in place where there is one.
+        measure_loss: what `validate` finds for the loss, without translating. While the average is young, it is called
+            with the raw weights, which are validated too where it is the lower one; never unless given.
+        uniform_loss: the loss of a model that gives every token the same probability; None where nobody is to be told
+            of one that is worse.
         limits: what ends the run.
         cadence: how often to validate, save and report.
         micro_batches: batches an update, of all replicas together.
@@ -96,6 +97,8 @@ class Trainer:
         schedule: Schedule,
         checkpoints: CheckpointManager | None,
         validate: Callable[[], Validation],
+        measure_loss: Callable[[], float] | None = None,
+        uniform_loss: float | None = None,
         limits: Limits,
         cadence: Cadence,
         micro_batches: int = 1,
@@ -111,6 +114,8 @@ class Trainer:
         self.schedule = schedule
         self.checkpoints = checkpoints
         self.validate = validate
+        self.measure_loss = measure_loss
+        self.uniform_loss = uniform_loss
         self.limits = limits
         self.cadence = cadence
         self.micro_batches = micro_batches
@@ -121,7 +126,7 @@ class Trainer:
         self.reporters = reporters
         self.state = TrainingState(metric=metric)
         self._saved = (0, 0)
-        self._score: float | None = None
+        self._validation: Validation | None = None
         self._lockstep = Lockstep(updater.replicas)
         self._clock = time.monotonic()
 
@@ -193,6 +198,7 @@ class Trainer:
         if self.state.validated_update != self.state.update:
             self._validate()
         self._save()
+        self._report_end(reason)
         return reason
 
     def _update(self) -> None:
@@ -228,6 +234,7 @@ class Trainer:
         self._notice(f"update {state.update} skipped: loss {loss:g}, gradient norm {result.gradient_norm:g}")
         if state.skipped_in_row >= MAX_SKIPPED_IN_ROW:
             kept = f"the checkpoint of update {self._saved[0]} is kept" if self._saved[0] else "nothing was saved yet"
+            kept += ", and so is the best one" if state.best_score is not None else ""
             raise TrainingError(
                 f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; "
                 f"{kept}: lower training.optimizer.learning_rate, lengthen the warm-up or set "
@@ -265,31 +272,102 @@ class Trainer:
 
     def _validate(self) -> None:
         """Judge the model, move the state on, and save a new best."""
-        started = time.monotonic()
-        validation = self._lockstep.judged(self._judge)
-        self.schedule.observe(METRICS[self.schedule_metric](validation))
-        score, best = METRICS[self.metric](validation), self.state.best_score
-        self._score = score if math.isfinite(score) else None
-        is_better = self._score is not None and (best is None or self._score > best)
-        is_best = is_better or (self._score is not None and self._score == best)  # the newer of equals is kept
+        started, before = time.monotonic(), self.state
+        validation = self._validation = self._lockstep.judged(self._judge)
+        self.schedule.observe(score_of(validation, self.schedule_metric), validation.loss)
+        score = score_of(validation, self.metric)
+        is_best = math.isfinite(score) and (
+            before.best_score is None
+            or standing(score, validation.loss) > standing(before.best_score, before.best_loss)
+        )
+        trained_seconds = self._lockstep.agreed(time.monotonic() - self._clock)
+        seconds = trained_seconds - before.trained_seconds
+        saving = self._lockstep.agreed(0.0 if self.checkpoints is None else self.checkpoints.write_seconds)
         self.state = replace(
-            self.state,
-            best_score=self._score if is_best else best,
-            validations_without_best=0 if is_better else self.state.validations_without_best + 1,
-            validated_update=self.state.update,
-            trained_seconds=self._lockstep.agreed(time.monotonic() - self._clock),
+            replace(before, best_score=score, best_loss=validation.loss) if is_best else before,
+            validations_without_best=0 if is_best else before.validations_without_best + 1,
+            validated_update=before.update,
+            uniform_was_named=before.uniform_was_named or self._is_worse_than_uniform(validation, before),
+            trained_seconds=trained_seconds,
+            validation_seconds=before.validation_seconds + seconds,
+            closing_seconds=seconds + saving,
         )
         event = ValidationEvent(self.state.update, validation, is_best, time.monotonic() - started)
         for reporter in self.reporters:
             reporter.on_validation(event)
+        self._notice_what_is_wrong(validation, before)
         if is_best:
             self._save()
 
     def _judge(self) -> Validation:
-        """Judge the model, with the moving average in place where there is one; a signal breaks it off."""
+        """Judge the model; of the moving average and the raw weights, return what is found for those that are better.
+
+        The average follows the weights at a distance, and while it is young it is worse where they still learn fast.
+        Translating takes most of the time, and is done with the raw weights only where their loss is the lower one.
+        """
         average = self.updater.average
-        with nullcontext() if average is None else average.in_use(), self._lockstep.interruptible():
-            return self.validate()
+        if average is None:
+            return self._judge_weights(self.validate)
+        with average.in_use():
+            averaged = replace(self._judge_weights(self.validate), weights="ema")
+        if self.measure_loss is None or not average.is_young(self.state.update):
+            return averaged
+        loss = self._judge_weights(self.measure_loss)
+        if not math.isfinite(loss) or averaged.loss <= loss:
+            return replace(averaged, other_loss=loss)
+        raw = replace(self._judge_weights(self.validate), weights="raw")
+        better, other = sorted((averaged, raw), key=lambda found: standing_of(found, self.metric), reverse=True)
+        return replace(better, other_loss=other.loss, other_bleu=other.bleu)
+
+    def _judge_weights(self, judge: Callable[[], Found]) -> Found:
+        """Judge the weights that are in place; a signal breaks it off."""
+        with self._lockstep.interruptible():
+            return judge()
+
+    def _is_worse_than_uniform(self, validation: Validation, before: TrainingState) -> bool:
+        """Return whether a model that knows nothing would have a lower loss, and this is not just the beginning.
+
+        Fresh weights are a little worse, and during the warm-up they need not be better yet, as long as the loss falls.
+        """
+        uniform = self.uniform_loss
+        if uniform is None or not validation.loss > uniform:
+            return False
+        if not before.validated_update:
+            return validation.loss > uniform + 1.0
+        lowest = math.inf if before.best_loss is None else before.best_loss
+        return before.update > self.schedule.warmup_updates or validation.loss >= lowest
+
+    def _notice_what_is_wrong(self, validation: Validation, before: TrainingState) -> None:
+        """Tell the user of a loss that is not finite, and once of one that is worse than that of knowing nothing."""
+        rate = self.schedule.learning_rate(max(1, before.update))
+        advice = (
+            f"lower training.optimizer.learning_rate (now it is {rate:.3g}), lengthen the warm-up or set "
+            "training.optimizer.clip_norm, and start anew"
+        )
+        if not math.isfinite(validation.loss):
+            kept = "no checkpoint was good" if before.best_score is None else "the best checkpoint stays"
+            self._notice(f"the validation loss is {validation.loss:g}: the model has diverged, and {kept}: {advice}")
+        elif self.state.uniform_was_named and not before.uniform_was_named and self.uniform_loss is not None:
+            self._notice(
+                f"the validation loss {validation.loss:.2f} is above {self.uniform_loss:.2f}, that of a model that "
+                "gives all tokens the same probability: this one has learned nothing so far, or has diverged. If it "
+                f"does not fall soon, {advice}"
+            )
+
+    def _report_end(self, reason: str) -> None:
+        """Tell what was cut short, and what share of the time validations took."""
+        state, average = self.state, self.updater.average
+        cut_short = [self.schedule.cut_short(state.update), average and average.cut_short(state.update)]
+        event = EndEvent(
+            update=state.update,
+            reason=reason,
+            trained_seconds=state.trained_seconds,
+            validation_seconds=state.validation_seconds,
+            validate_every_updates=self.cadence.validate_every_updates,
+            cut_short=tuple(sentence for sentence in cut_short if sentence),
+        )
+        for reporter in self.reporters:
+            reporter.on_end(event)
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
@@ -300,6 +378,7 @@ class Trainer:
             self._saved = (state.update, state.validated_update)
             return
         state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
+        judged = self._validation if state.validated_update == state.update else None
         started = time.monotonic()
         path = self.checkpoints.save_in_background(
             state.update,
@@ -307,8 +386,8 @@ class Trainer:
             optimizer=self.updater.optimizer,
             average=None if average is None else average.variables,
             state=state.to_json(),
-            facts=self.facts,
-            score=self._score if state.validated_update == state.update else None,
+            facts=self.facts | ({} if judged is None else {VALIDATION: _besides(judged).to_json()}),
+            score=None if judged is None else score_of(judged, self.metric),
         )
         self._saved = (state.update, state.validated_update)
         for reporter in self.reporters:
@@ -317,6 +396,10 @@ class Trainer:
     def _notice(self, text: str) -> None:
         for reporter in self.reporters:
             reporter.on_notice(text)
+
+
+def _besides(validation: Validation) -> Judged:
+    return Judged(validation.loss if math.isfinite(validation.loss) else None, validation.weights)
 
 
 def _added(

@@ -1,17 +1,37 @@
-"""Loss and accuracy on the validation corpus."""
+"""Loss and accuracy on the validation corpus, and which of two validations found the better model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from keras import ops
 
 from nmt.backend.functions import Spec, compile_function
 from nmt.backend.threads import map_at_once
+from nmt.checkpoint.index import standing
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq, token_mask
+from nmt.training.events import Validation
 from nmt.types import Tensor
+
+METRICS: dict[str, Callable[[Validation], float]] = {
+    "bleu": lambda validation: validation.bleu,
+    "loss": lambda validation: -validation.loss,
+}
+"""Scores that a run can be judged by; higher is better."""
+
+
+def score_of(validation: Validation, metric: str) -> float:
+    """Return the score of a validation by a key of `METRICS`; it is not finite where the loss is not."""
+    return METRICS[metric](validation) if math.isfinite(validation.loss) else -math.inf
+
+
+def standing_of(validation: Validation, metric: str) -> tuple[float, ...]:
+    """Return the `standing` of a validation, below all others where its loss is not finite."""
+    score = score_of(validation, metric)
+    return standing(score, validation.loss) if math.isfinite(score) else (-math.inf,)
 
 
 class TokenScores(NamedTuple):

@@ -1,12 +1,23 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import write_checkpoint
-from nmt.checkpoint.index import Index, has_checkpoint, list_checkpoints, read_index, scan_index, write_index
+from nmt.checkpoint.index import (
+    Index,
+    has_checkpoint,
+    list_checkpoints,
+    parse_index,
+    read_index,
+    scan_index,
+    write_index,
+)
+from nmt.checkpoint.manifest import Judged
+from nmt.checkpoint.selection import candidates
 from nmt.errors import CheckpointError
 
 
@@ -33,10 +44,50 @@ def test_pruning_keeps_the_newest_and_the_best(scores, keep_last, keep_best, kep
     assert index.kept(keep_last=keep_last, keep_best=keep_best) == {f"update-{i:08d}" for i in kept}
 
 
-def test_the_best_of_equal_scores_is_the_newest():
+def test_the_best_of_equal_scores_is_the_newest_where_0_1_0_wrote_them():
     assert Index({"update-00000001": 3.0, "update-00000002": 3.0, "update-00000003": 2.0}).best == "update-00000002"
     assert Index({"update-00000001": None}).best is None
     assert Index({}).latest is None
+
+
+def judged_index(*found):
+    """An index of updates 1, 2, ... from pairs of score and what else was found."""
+    names = [f"update-{number:08}" for number in range(1, len(found) + 1)]
+    scores = {name: score for name, (score, _) in zip(names, found, strict=True)}
+    judged = {name: judged for name, (_, judged) in zip(names, found, strict=True) if judged is not None}
+    return Index(scores, judged)
+
+
+@pytest.mark.parametrize(
+    ("found", "best", "version"),
+    [
+        ([(9.0, Judged(3.0)), (9.0, Judged(2.0)), (8.0, Judged(1.0))], 1, 2),  # a tie is no new best
+        ([(9.0, None), (9.0, None), (9.0, Judged(2.0))], 2, 2),  # 0.1.0 went on by this version
+        ([(0.2, Judged(3.0)), (0.0, Judged(2.0))], 2, 2),  # below 1 the loss tells more
+        ([(0.0, Judged(3.0)), (1.0, Judged(9.0))], 2, 1),
+        ([(-3.0, None), (-2.0, None), (-2.5, Judged(2.5))], 2, 1),  # judged by the loss
+        ([(5.0, Judged(3.0, "ema")), (6.0, Judged(2.0, "ema"))], 2, 1),
+        ([(5.0, Judged(3.0, "raw")), (6.0, Judged(2.0, "ema"))], 2, 2),
+        ([(None, Judged(None)), (None, None)], None, 1),
+    ],
+)
+def test_the_best_is_found_again_and_0_1_0_refuses_what_it_would_read_otherwise(tmp_path, found, best, version):
+    index = judged_index(*found)
+    write_index(tmp_path, index)
+    values = json.loads((tmp_path / "index.json").read_text())
+    assert parse_index(values) == index
+    assert values["best"] == index.best == (best and f"update-{best:08}")
+    assert values["format_version"] == version
+
+
+def test_where_one_has_diverged_the_last_good_one_is_kept_and_read_first():
+    good, diverged = [(9.0, Judged(2.0)), (8.0, Judged(2.5))], [(None, Judged(None))]
+    assert judged_index(*good, (None, None)).kept(keep_last=1, keep_best=1) == {"update-00000001", "update-00000003"}
+    kept = judged_index(*good, *3 * diverged).kept(keep_last=2, keep_best=1)
+    assert kept == {f"update-{number:08}" for number in (1, 2, 4, 5)}
+    index = judged_index((None, None), *diverged)
+    assert candidates(Path("run"), index, None) == ["update-00000001", "update-00000002"]
+    assert candidates(Path("run"), index, "latest") == ["update-00000002", "update-00000001"]
 
 
 def test_the_file_tells_latest_best_and_scores(tmp_path):

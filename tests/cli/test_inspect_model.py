@@ -4,15 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.averaging import read_raw
 from nmt.checkpoint.inspection import VariableUse
 from nmt.cli.inspection_tables import variable_rows
 from nmt.cli.tables import Table, as_text, describe_bytes
+from nmt.inference.opening import open_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,3 +217,23 @@ def test_bytes_have_a_unit():
     assert [describe_bytes(size) for size in (0, 1023, 1536, 10 * 2**20, 3000 * 2**30)] == [
         "0 bytes", "1,023 bytes", "1.5 KiB", "10.0 MiB", "3,000.0 GiB",
     ]  # fmt: skip
+
+
+def test_raw_weights_that_were_better_and_a_run_that_diverged_are_shown(run_nmt, copy):
+    with CheckpointManager(copy, keep_last=9) as checkpoints:
+        contents = read_contents(copy, "update-10").contents
+        judged = {"loss": 2.5, "weights": "raw"}
+        checkpoints.write(replace(contents, update=30, score=9.0, facts={**contents.facts, "validation": judged}))
+        checkpoints.write(replace(contents, update=40, score=None, facts={"validation": {"loss": None}}))
+    shown = run_nmt("inspect", copy).out
+    assert "keeps            weights (used unless the moving average is asked for" in shown
+    assert "best, raw weights" in shown
+    assert "latest, diverged: its loss is not finite" in shown
+    values = json.loads(run_nmt("inspect", copy, "--json").out)
+    assert values["checkpoint"] == values["best"] == "update-00000030"
+    assert [one["weights"] for one in values["checkpoints"]] == ["ema", "raw", "raw", "ema"]
+    assert run_nmt("inspect", copy, "--verify").code == 0
+    index = copy / "checkpoints" / "index.json"
+    index.write_text(index.read_text().replace('"raw"', '"ema"'))
+    assert "loss and weights of update-00000030 must be" in run_nmt("inspect", copy, "--verify").out
+    assert [open_model(copy, weights=weights).weights for weights in (None, "ema")] == ["raw", "ema"]

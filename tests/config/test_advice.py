@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from nmt.config import advice, load
@@ -26,6 +28,13 @@ def test_a_sound_config_gets_no_advice(write_config):
 def test_doubtful_settings_are_named(write_config, overrides, beginning):
     (line,) = advice(load(write_config(), overrides))
     assert line.startswith(beginning)
+
+
+def test_the_average_of_a_short_run_is_not_said_to_hold_first_weights(write_config):
+    """Its first decay is 2/11, so that after 20 updates less than a millionth of them is left."""
+    assert math.prod((1 + update) / (10 + update) for update in range(1, 21)) < 1e-6
+    (line,) = advice(load(write_config(), ["training.ema_decay=0.9999", "training.max_updates=8000"]))
+    assert line.endswith("max_updates is 8000: so short a run averages over about the last ninth of its updates, 890")
 
 
 def test_a_rule_for_ties_beside_other_weights_gets_no_advice(write_config):

@@ -91,12 +91,17 @@ def test_training_goes_on_from_the_same_update(trained, extend, tmp_path):
     assert before.state["batch"] > 0
     assert before.state["best_score"] is not None
     assert before.state["schedule"]["best"] is not None
-    reset = {"batch": 0, "best_score": None, "validations_without_best": 0, "validated_update": 0}
+    reset = {
+        "batch": 0, "best_score": None, "best_loss": None, "validations_without_best": 0, "validated_update": 0
+    }  # fmt: skip
     for key, value in before.state.items():
         if key not in ("pending", "schedule"):
             assert after.state[key] == reset.get(key, value)
-    assert after.state["schedule"] == {**before.state["schedule"], "best": None, "validations_without_best": 0}
+    reset = {"best": None, "best_loss": None, "validations_without_best": 0}
+    assert after.state["schedule"] == {**before.state["schedule"], **reset}
     assert after.score is None
+    assert "validation" in before.facts
+    assert "validation" not in after.facts
     assert after.facts["data_hash"] == before.facts["data_hash"]
 
     result = train(load(tmp_path / "new" / "config.yaml"))

@@ -10,7 +10,7 @@ from nmt.inference.opening import vocabularies_of
 from nmt.inference.translator import Translator
 from nmt.models.builder import build_model
 from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.validation import settle_tokenization, validation_tokenization, validator
+from nmt.recipes.validation import Validator, settle_tokenization, validation_tokenization
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -21,7 +21,7 @@ def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
     caplog.clear()
-    validation = validator(config, model, text)()
+    validation = Validator(config, model, text)()
     assert validation.loss > 0.0
     assert validation.cut_lines == 2
     assert not caplog.records
@@ -79,7 +79,7 @@ def test_unknown_reference_tokens_are_counted(untrained_config):
     text = build_text(config)
     assert text.target.vocabulary.tokens[4:] == ("two", "one")
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
-    assert validator(config, model, text)().unknown_share == 2 / 5
+    assert Validator(config, model, text)().unknown_share == 2 / 5
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -88,5 +88,5 @@ def test_references_of_a_validation_are_joined(untrained_config):
     config = load([untrained_config], ["data.segmentation=bpe", "search.max_length=3"])
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
-    samples = validator(config, model, text)().samples
+    samples = Validator(config, model, text)().samples
     assert [sample.reference for sample in samples] == ["one two", "three"]

@@ -45,9 +45,10 @@ def test_it_goes_on_as_it_would_have(folder):
     more = ("--set", "training.max_updates=420", "--set", "training.log_every_updates=10")
     nmt(folder, "train", "config.yaml", *more, "--threads", "1")
     now, then = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["update"] > 400]
+        [each for each in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if each["update"] > 400]
         for path in (folder / "run" / "metrics.jsonl", folder / "goes_on.jsonl")
     )
+    assert now.pop()["kind"] == "end"  # which 0.1.0 did not write
     assert [(each["kind"], each["update"]) for each in now] == [(each["kind"], each["update"]) for each in then]
     assert [each["loss"] for each in now] == pytest.approx([each["loss"] for each in then], rel=1e-3)
     settings = yaml.safe_load((folder / "run" / "config.yaml").read_text(encoding="utf-8"))

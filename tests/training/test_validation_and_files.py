@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nmt.errors import TrainingError
-from nmt.training.events import UpdateEvent, Validation, ValidationEvent
-from nmt.training.log import LogReporter
+from nmt.training.events import EndEvent, UpdateEvent, Validation, ValidationEvent
+from nmt.training.log import LogReporter, describe_validation_time
 from nmt.training.metrics_file import MetricsFile
 from nmt.training.validation import TokenScorer
 
@@ -43,6 +43,7 @@ def test_lines_of_updates_that_will_be_made_again_are_dropped(tmp_path):
     for update in (1, 2, 3):
         first.on_update(update_event(update))
     first.on_validation(ValidationEvent(3, Validation(1.0, 2.7, 0.5, 30.0), True, 1.0))
+    first.on_end(EndEvent(2, "max_updates: 2", 9.0, 1.0, 2, ()))  # and then that limit was raised
     first.close()
     path.write_text(path.read_text() + '{"kind": "upd')  # torn by a kill
     second = MetricsFile(path)
@@ -73,6 +74,41 @@ def test_perplexity_of_unknown_words_is_said_to_be_that(caplog):
         LogReporter().on_validation(ValidationEvent(1, Validation(1.0, 2.7, 0.5, 30.0, unknown_share=share), True, 1.0))
     (told,) = (message for message in caplog.messages if "<unk>" in message)
     assert "perplexity and accuracy count <unk>, 48.1% of the reference tokens" in told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "validation_seconds", "made", "said"),
+    [
+        (100.0, 20.0, 900, "validation took 20% of the time (20.0 s of 1:40)"),
+        (100.0, 50.0, 900, ": set training.validate_every_updates to 80 or more, or give data.validation fewer lines"),
+        (240.0, 194.0, 900, "81% of the time (3:14 of 4:00): set training.validate_every_updates to 338 or more"),
+        (100.0, 50.0, 79, "): train longer, or give data.validation fewer lines"),
+        (0.0, 0.0, 0, "validation took 0% of the time (0.0 s of 0.0 s)"),
+    ],
+)
+def test_the_end_says_how_much_of_the_time_validation_took(seconds, validation_seconds, made, said, caplog):
+    """With 20 updates between validations; 80 in place of 20 are a fifth of the time where they were the half of it."""
+    caplog.set_level(logging.INFO)
+    event = EndEvent(made, "max_minutes: 4", seconds, validation_seconds, 20, ())
+    assert said in describe_validation_time(event)
+    LogReporter().on_end(event)
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (
+        logging.WARNING if validation_seconds > 20.0 else logging.INFO, describe_validation_time(event)
+    )  # fmt: skip
+
+
+def test_the_end_says_what_was_cut_short_and_by_what(caplog):
+    LogReporter().on_end(EndEvent(4, "max_updates: 4", 9.0, 1.0, 2, ("the warm-up", "the moving average")))
+    said = "the run was ended by max_updates: 4, which cut short the warm-up and the moving average: a longer run"
+    assert caplog.records[0].getMessage().startswith(said)
+
+
+def test_the_log_names_both_weights_that_were_judged(caplog):
+    caplog.set_level(logging.INFO)
+    validation = Validation(1.0, 2.7, 0.5, 30.0, weights="raw", other_loss=1.5, other_bleu=20.0)
+    LogReporter().on_validation(ValidationEvent(3, validation, True, 1.0))
+    assert caplog.records[-1].getMessage() == "    of the raw weights; moving average: loss 1.5000, BLEU 20.00"
 
 
 @pytest.mark.needs("/dev/full")
