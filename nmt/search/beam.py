@@ -21,7 +21,6 @@ from nmt.search.step import (
     Reorder,
     SpecialIds,
     StepFunction,
-    never_generated,
     static_vocabulary_size,
     with_memory,
 )
@@ -77,8 +76,6 @@ class BeamSettings(NamedTuple):
     """What stays the same from step to step."""
 
     special: SpecialIds
-    banned: frozenset[int]
-    """Ids that no hypothesis holds, PAD and BOS among them."""
     beam_size: int
     num_hypotheses: int
     length_penalty: float
@@ -158,10 +155,10 @@ def beam_search(
 
     Raises:
         ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
-            EOS is banned, or the step returns something else than logits (B, K, V), V static, and a state as it was.
+            or the step returns something else than logits (B, K, V), V static, and a state as it was.
     """
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
-    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id)
+    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id, banned=tuple(banned_ids))
     check_search(
         step=step,
         state=state,
@@ -176,7 +173,6 @@ def beam_search(
     )
     settings = BeamSettings(
         special=special,
-        banned=never_generated(banned_ids, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id),
         beam_size=beam_size,
         num_hypotheses=num_hypotheses,
         length_penalty=length_penalty,
@@ -276,12 +272,12 @@ def best_candidates(rows: BeamRows, logits: Tensor, length: Tensor, settings: Be
     """
     special, beam_size, vocabulary_size = settings.special, settings.beam_size, static_vocabulary_size(logits)
     logits = ops.cast(logits, "float32")
-    count = min(beam_size + 1 + len(settings.banned), vocabulary_size)
+    count = min(beam_size + 1 + len(special.never), vocabulary_size)
     tokens = top_tokens(ops.reshape(logits, (-1, vocabulary_size)), count)  # of (b*K, V)
     token_ids = ops.reshape(tokens.token_ids, (-1, beam_size, count))
     forced = (length >= rows.limits.max_length)[:, None, None]  # (b, 1, 1)
     banned = forced | (token_ids == special.eos)
-    for token_id in settings.banned:
+    for token_id in special.never:
         banned |= token_ids == token_id
     too_short = (length < rows.limits.min_length)[:, None, None] & ~forced
     others = ops.where(banned, IMPOSSIBLE, ops.reshape(tokens.log_probs, (-1, beam_size, count)))

@@ -92,14 +92,16 @@ def _check_length_penalty(length_penalty: float) -> None:
 
 def _check_special_ids(special: SpecialIds) -> None:
     """Refuses what is no id in any vocabulary; the step tells how large this one is."""
-    for name, token_id in special._asdict().items():
+    for name, token_id in special.named:
         if not _is_int(token_id) or token_id < 0:
-            raise ValueError(f"{name}_id must be a token id, an int of 0 or more, got {token_id!r}")
+            raise ValueError(f"{name} must be a token id, an int of 0 or more, got {token_id!r}")
     if special.eos == special.pad:
         raise ValueError(
             f"eos_id and pad_id must differ, got {special.eos} for both: where the vocabulary has no PAD, give bos_id "
             "as pad_id"
         )
+    if special.eos in special.banned:
+        raise ValueError(f"banned_ids must not hold eos_id ({special.eos}), or no hypothesis can end: use min_length")
 
 
 def _check_batch_size(batch_size: int | Tensor) -> int | None:
@@ -142,9 +144,9 @@ def _check_logits(logits: Tensor, token_ids: Tensor, special: SpecialIds) -> Non
     if sizes is None or not _fits(sizes, (*rows, None)):
         raise ValueError(f"the logits must be (B, K, V) with (B, K) = {rows}, got {sizes}: reshape them")
     vocabulary_size = static_vocabulary_size(logits)
-    for name, token_id in special._asdict().items():
+    for name, token_id in special.named:
         if token_id >= vocabulary_size:
-            raise ValueError(f"{name}_id must be one of the {vocabulary_size} tokens of the logits, got {token_id}")
+            raise ValueError(f"{name} must be one of the {vocabulary_size} tokens of the logits, got {token_id}")
 
 
 def _check_next_state(who: str, state: State, next_state: State) -> None:

@@ -13,15 +13,7 @@ from nmt.search.checks import check_search, checked_step
 from nmt.search.leaving import empty_result, let_leave
 from nmt.search.result import SearchResult, tidy_result
 from nmt.search.scoring import Limits, limits_per_sentence, penalty
-from nmt.search.step import (
-    IMPOSSIBLE,
-    MemoryStep,
-    SpecialIds,
-    StepFunction,
-    never_generated,
-    static_vocabulary_size,
-    with_memory,
-)
+from nmt.search.step import IMPOSSIBLE, MemoryStep, SpecialIds, StepFunction, static_vocabulary_size, with_memory
 from nmt.types import Memory, State, Tensor
 
 
@@ -63,8 +55,6 @@ class GreedySettings(NamedTuple):
     """What stays the same from step to step."""
 
     special: SpecialIds
-    banned: frozenset[int]
-    """Ids that no hypothesis holds, PAD and BOS among them."""
     length_penalty: float
     early: bool
     """Whether sentences that are done leave while others stay."""
@@ -108,7 +98,7 @@ def greedy_search(
     Raises:
         ValueError: As in `beam_search`.
     """
-    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id)
+    special = SpecialIds(pad=pad_id, bos=bos_id, eos=eos_id, banned=tuple(banned_ids))
     check_search(
         step=step,
         state=state,
@@ -123,7 +113,6 @@ def greedy_search(
     )
     settings = GreedySettings(
         special=special,
-        banned=never_generated(banned_ids, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id),
         length_penalty=length_penalty,
         early=memory is not None,
     )
@@ -198,7 +187,7 @@ def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: GreedyS
     """
     special, vocabulary_size = settings.special, static_vocabulary_size(logits)
     logits = ops.cast(logits, "float32")
-    no_others = settings.banned | {special.eos}
+    no_others = special.never | {special.eos}
     never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
     others = logits + ops.convert_to_tensor(never, dtype="float32")
     other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")

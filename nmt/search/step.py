@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias, cast
 
 from nmt.types import Memory, State, Tensor
@@ -21,22 +21,24 @@ IMPOSSIBLE = -float("inf")
 
 
 class SpecialIds(NamedTuple):
-    """Ids with a meaning for the search. PAD and BOS are never generated; EOS ends a hypothesis."""
+    """Ids with a meaning for the search. EOS ends a hypothesis; PAD, BOS and what is banned are never generated."""
 
     pad: int
     bos: int
     eos: int
+    banned: tuple[int, ...] = ()
 
+    @property
+    def never(self) -> frozenset[int]:
+        """The ids that no hypothesis holds."""
+        return frozenset([self.pad, self.bos, *self.banned])
 
-def never_generated(banned_ids: Collection[int], *, pad_id: int, bos_id: int, eos_id: int) -> frozenset[int]:
-    """The ids that no hypothesis may hold: those that are banned, PAD and BOS.
-
-    Raises:
-        ValueError: EOS is banned, so that no hypothesis could end.
-    """
-    if eos_id in banned_ids:
-        raise ValueError(f"banned_ids must not hold eos_id ({eos_id}), or no hypothesis can end: use min_length")
-    return frozenset([pad_id, bos_id, *banned_ids]) - {eos_id}
+    @property
+    def named(self) -> list[tuple[str, int]]:
+        """All of them, with the names of the arguments that they come from."""
+        return [("pad_id", self.pad), ("bos_id", self.bos), ("eos_id", self.eos)] + [
+            ("each of banned_ids", token_id) for token_id in self.banned
+        ]
 
 
 def with_memory(step: StepFunction | MemoryStep, memory: Memory | None) -> MemoryStep:

@@ -60,6 +60,11 @@ def test_the_last_token_may_be_special_and_one_id_may_begin_and_end(name):
     assert np.asarray(result.token_ids)[:, 0].tolist() == [[4, 4, V - 1]] * B
 
 
+@pytest.mark.parametrize(("token_id", "message"), [(V, "one of the 11 tokens"), (-1, "an int of 0 or more, got -1")])
+def test_banned_ids_are_tokens_of_the_logits(name, refused, token_id, message):
+    refused(message, lambda: search(name, banned_ids=[4, token_id]))
+
+
 def test_the_end_is_not_padding(name, refused):
     refused("eos_id and pad_id must differ, got 2 for both", lambda: search(name, pad_id=2))
 

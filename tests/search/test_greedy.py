@@ -26,7 +26,7 @@ def test_greedy_is_a_beam_of_one(toy, seed, length_penalty, limits, scale, vocab
         min_length=np.array([min(pair) for pair in limits], "int32"),
         max_length=np.array([max(pair) for pair in limits], "int32"),
         length_penalty=length_penalty,
-        banned_ids=banned,
+        banned_ids=[token_id for token_id in banned if token_id < vocabulary_size],
         **toy.IDS,
     )
     greedy = toy.numpy_fields(greedy_search(model.step, model.state(1), **options))
