@@ -10,7 +10,7 @@ from typing import Any
 from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.manifest import VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, changed_settings, load
-from nmt.data import TokenStore, check_corpus, find_store, hash_corpus
+from nmt.data import TokenStore, check_corpus, find_store, hash_corpus, read_pairs
 from nmt.data.corpus import refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
 """The settings whose files a training reads."""
+
+SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
+"""Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
 
 def check_corpora(config: Config, *, fresh: bool) -> int | None:
@@ -40,9 +43,34 @@ def check_corpora(config: Config, *, fresh: bool) -> int | None:
     if fresh:
         check_sides(config, "data.train", config.data.train)
         check_sides(config, "data.validation", config.data.validation)
-    pairs = check_corpus(config.data.train.source_paths, config.data.train.target_paths) if fresh else None
-    check_corpus(config.data.validation.source_paths, config.data.validation.target_paths)
+    pairs = _check_training_corpus(config) if fresh else None
+    check_corpus(*_paths(config.data.validation))
     return pairs
+
+
+def _check_training_corpus(config: Config) -> int:
+    """Count the pairs of the training corpus, and say how many of those that judge the model stand in it."""
+    judging: dict[str, list[int]] = {}  # hashes, one a pair
+    for name, corpus in (("validation", config.data.validation), ("test", config.data.test)):
+        if corpus is None or not all(Path(path).is_file() for side in _paths(corpus) for path in side):
+            continue
+        with suppress(DataError):  # said where it is needed
+            judging[name] = [hash(pair) for pair in read_pairs(*_paths(corpus))]
+    judges = {key for keys in judging.values() for key in keys}
+    count, seen = 0, set()
+    for pair in read_pairs(*_paths(config.data.train)):
+        count += 1
+        if (key := hash(pair)) in judges:
+            seen.add(key)
+    for name, keys in judging.items():
+        number = sum(key in seen for key in keys)
+        if number > SAID_SHARE * len(keys):
+            level = logging.WARNING if number > DOUBTFUL_SHARE * len(keys) else logging.INFO
+            logger.log(
+                level, "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little about new "
+                "text", f"{number:,}", f"{len(keys):,}", name,
+            )  # fmt: skip
+    return count
 
 
 def refuse_missing_corpora(config: Config) -> None:

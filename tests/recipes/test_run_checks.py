@@ -9,7 +9,9 @@ import pytest
 from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.json_files import strict_json
 from nmt.config import load
+from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError
+from nmt.recipes.run_checks import check_corpora
 from nmt.recipes.train import train
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -155,3 +157,23 @@ def test_a_moved_directory_goes_on_where_it_is_and_from_another_folder(go_on, tm
         train(load("moved/config.yaml", ["training.max_updates=6"]))
     dev = f"data.validation.target={tmp_path}/dev.en"
     assert train(load("moved/config.yaml", ["training.max_updates=6", dev])).update == 6
+
+
+@pytest.mark.parametrize(("count", "level"), [(15, "WARNING"), (8, "WARNING"), (7, "INFO"), (1, "INFO"), (0, None)])
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_text_that_is_also_trained_on_is_said_by_content(untrained_config, tmp_path, caplog, name, count, level):
+    """A shuffled, compressed copy under another name, of which some pairs were changed on one side alone."""
+    caplog.set_level("INFO")
+    config = load([untrained_config])
+    for other in ("validation", "test"):
+        for side in ("es", "en"):
+            (tmp_path / f"{other}.{side}").write_text(f"{other}\n", encoding="utf-8")
+    pairs = list(read_pairs(tmp_path / "train.es", tmp_path / "train.en"))
+    pairs = [(source, target if i < count else f"{target}!") for i, (source, target) in enumerate(pairs)][::-1]
+    for place, side in enumerate(("es", "en")):
+        content = "".join(f"{pair[place]}\r\n" for pair in pairs).encode()
+        (tmp_path / f"{name}.{side}").write_bytes(gzip.compress(content))
+    assert check_corpora(config, fresh=True) == 15
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if "data.train too" in record.message]
+    message = f"{count} of 15 pairs of data.{name} stand in data.train too, word for word"
+    assert [(found, text.partition(":")[0]) for found, text in said] == ([(level, message)] if level else [])
