@@ -67,8 +67,9 @@ def _check_training_corpus(config: Config) -> int:
         if number > SAID_SHARE * len(keys):
             level = logging.WARNING if number > DOUBTFUL_SHARE * len(keys) else logging.INFO
             logger.log(
-                level, "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little about new "
-                "text", f"{number:,}", f"{len(keys):,}", name,
+                level,
+                "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little of new text",
+                f"{number:,}", f"{len(keys):,}", name,
             )  # fmt: skip
     return count
 
