@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 from nmt.cli.streams import check_stdout, naming_stdout
-from nmt.data.corpus import compression, foreign_format, read_lines
+from nmt.data.corpus import compression, decode_line, read_lines
 from nmt.errors import DataError
 
 CHUNK_LINES = 10_000
@@ -26,7 +26,6 @@ Write: TypeAlias = Callable[[str], None]
 """Writes text somewhere."""
 
 _BLOCK_BYTES = 1 << 16
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def file_chunks(path: Path) -> Iterator[list[str]]:
@@ -86,19 +85,9 @@ def _reader(stream: BinaryIO) -> tuple[Callable[[], bytes], Callable[[], bool]]:
 
 
 def _decode(line: bytes, number: int) -> str:
-    if number == 1:
-        if (kind := compression(line)) is not None:
-            raise DataError(f"standard input is compressed by {kind}: decompress it first, or give a file with --input")
-        if (reason := foreign_format(line)) is not None:
-            raise DataError(f"standard input {reason}")
-        line = line.removeprefix(_BYTE_ORDER_MARK)
-    try:
-        return line.removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"standard input, line {number}: must be valid UTF-8, got byte 0x{line[error.start]:02x} at position "
-            f"{error.start + 1}: convert it, say with iconv"
-        ) from error
+    if number == 1 and (kind := compression(line)) is not None:
+        raise DataError(f"standard input is compressed by {kind}: decompress it first, or give a file with --input")
+    return decode_line(line, "standard input", number)
 
 
 @contextmanager

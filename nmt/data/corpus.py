@@ -7,40 +7,53 @@ A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pai
 from __future__ import annotations
 
 import bz2
-import gzip
 import lzma
 import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nmt.errors import DataError
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_START_BYTES = 64
+_START_BYTES = 512
+_BLOCK_BYTES = 1 << 15
 
-_COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Any]] = {
-    "gzip": (re.compile(rb"\x1f\x8b"), gzip),
-    "xz": (re.compile(rb"\xfd7zXZ\0"), lzma),
-    "bzip2": (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2),
+_COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
+    "gzip": (re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
+    "xz": (re.compile(rb"\xfd7zXZ\0"), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    "bzip2": (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
 }
-"""How a compressed file begins, whatever its name, and the module that reads it."""
+"""How a compressed file begins, whatever its name, and what decompresses one stream of it."""
+
+_ENCODINGS = {
+    # With a byte order mark, or two characters in a row of which the high bytes are NUL, as those of Latin text are.
+    "UTF-32": rb"\xff\xfe\0\0|\0\0\xfe\xff",
+    "UTF-32LE": rb"(....)*?([^\0]\0\0\0){2}",
+    "UTF-32BE": rb"(....)*?(\0\0\0[^\0]){2}",
+    "UTF-16": rb"\xff\xfe|\xfe\xff",
+    "UTF-16LE": rb"(..)*?([^\0]\0){2}",
+    "UTF-16BE": rb"(..)*?(\0[^\0]){2}",
+}
 
 _FOREIGN = {
     re.compile(rb"PK(\x03\x04|\x05\x06)"): "is a zip archive: unpack it first (unzip)",
     re.compile(rb"\x28\xb5\x2f\xfd"): "is compressed by zstd: decompress it first (zstd -d)",
+    re.compile(rb"\x5d\0\0"): "is compressed by lzma: decompress it first (unlzma)",
     re.compile(rb"7z\xbc\xaf\x27\x1c"): "is a 7z archive: unpack it first",
-    # Text without a byte order mark: where each other byte is NUL, it is Latin text of two bytes a character.
-    re.compile(rb"\xff\xfe|\xfe\xff|([^\0]\0){4}|(\0[^\0]){4}"): "is UTF-16: convert it, say with iconv -f UTF-16 "
-    "-t UTF-8",
+    re.compile(rb"(?s).{257}ustar"): "is a tar archive: unpack it first (tar -xf)",
+    **{
+        re.compile(rb"(?s)" + pattern): f"is {name}: convert it, say with iconv -f {name} -t UTF-8"
+        for name, pattern in _ENCODINGS.items()
+    },
+    **{pattern: f"is compressed by {name} twice: decompress it once" for name, (pattern, _) in _COMPRESSIONS.items()},
 }
-"""How files begin that are something else, and what to do with them."""
+"""How text begins, decompressed where that can be done, that is something else, and what to do with it."""
 
 
 def read_lines(path: PathLike) -> Iterator[str]:
@@ -57,14 +70,10 @@ def read_lines(path: PathLike) -> Iterator[str]:
     if Path(path).is_dir():
         raise DataError(f"{name}: must be a file, got a directory")
     try:
-        with open(path, "rb") as file, ExitStack() as stack:
-            start = file.peek(_START_BYTES)
-            if (reason := foreign_format(start)) is not None:
-                raise DataError(f"{name}: {reason}")
-            kind = compression(start)
-            lines = file if kind is None else stack.enter_context(_COMPRESSIONS[kind][1].open(file, "rb"))
-            for number, line in enumerate(lines, start=1):
-                yield _decode(line, path, number)
+        with open(path, "rb") as file:
+            kind = compression(file.peek(_START_BYTES))
+            for number, line in enumerate(file if kind is None else _decompressed_lines(file, kind), start=1):
+                yield decode_line(line, name, number)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if not isinstance(error, OSError) or error.strerror is None:  # raised by what decompresses
             raise DataError(f"{name}, line {number + 1}: the {kind} file is damaged or cut short ({error})") from error
@@ -142,11 +151,6 @@ def _refuse_columns(first_line: str, path: str) -> None:
         )
 
 
-def foreign_format(start: bytes) -> str | None:
-    """What a file is that begins with such bytes and is neither text in UTF-8 nor compressed in a way that is read."""
-    return next((reason for pattern, reason in _FOREIGN.items() if pattern.match(start)), None)
-
-
 def compression(start: bytes) -> str | None:
     """How a file is compressed that begins with such bytes."""
     return next((name for name, (pattern, _) in _COMPRESSIONS.items() if pattern.match(start)), None)
@@ -167,16 +171,53 @@ def refuse_pipes(files: Mapping[str, Sequence[str]]) -> None:
                 raise DataError(f"{name}: {path}: must be a file, got a pipe, and it is read more than once")
 
 
-def _decode(line: bytes, path: PathLike, number: int) -> str:
+def decode_line(line: bytes, name: str, number: int) -> str:
+    r"""Return the text of a line, without its end.
+
+    Args:
+        line: its bytes; a `\n` at the end may be left out.
+        name: of the file or stream.
+        number: which line of it this is; the first one shows what the file is.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
     if number == 1:
+        start = line[:_START_BYTES]
+        if (reason := next((reason for pattern, reason in _FOREIGN.items() if pattern.match(start)), None)) is not None:
+            raise DataError(f"{name}: {reason}")
         line = line.removeprefix(_BYTE_ORDER_MARK)
     try:
         return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
         raise DataError(
-            f"{os.fspath(path)}, line {number}: must be valid UTF-8, got {found}: convert the file, say with iconv"
+            f"{name}, line {number}: must be valid UTF-8, got {found}: convert it, say with iconv"
         ) from error
+
+
+def _decompressed_lines(file: BinaryIO, kind: str) -> Iterator[bytes]:
+    """Yield the lines of all streams of a compressed file, without their ends.
+
+    Python's own readers of xz and bzip2 take what is damaged behind the first stream for the end of the file.
+    """
+    begin, decompressor, pending = _COMPRESSIONS[kind][1], None, b""
+    while block := file.read(_BLOCK_BYTES):
+        while block:
+            if decompressor is None:
+                block = block.lstrip(b"\0")  # which pads streams
+                if not block:
+                    break
+                decompressor = begin()
+            *lines, pending = (pending + decompressor.decompress(block)).split(b"\n")
+            yield from lines
+            block = b""
+            if decompressor.eof:
+                block, decompressor = decompressor.unused_data, None
+    if decompressor is not None:
+        raise EOFError("it ends within a stream")
+    if pending:
+        yield pending
 
 
 def _lines(count: int) -> str:

@@ -82,6 +82,19 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(use_stdin, monkeypat
         next(chunks)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"a\n", mtime=0), "standard input is compressed by gzip: decompress it first"),
+        ("ab\n".encode("utf-16-le"), "standard input: is UTF-16LE: convert it"),
+    ],
+)
+def test_standard_input_that_is_no_text_is_named(use_stdin, content, message):
+    use_stdin(content)
+    with pytest.raises(DataError, match=message):
+        next(stdin_chunks())
+
+
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")

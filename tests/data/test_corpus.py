@@ -1,8 +1,10 @@
 import bz2
 import gzip
+import io
 import lzma
 import os
 import re
+import tarfile
 import threading
 
 import pytest
@@ -119,6 +121,15 @@ def test_damaged_gzip_names_file_and_line(tmp_path, kind):
         list(read_lines(path))
 
 
+def tar(content):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("corpus.en")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
 WRITERS = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
 
 
@@ -139,8 +150,25 @@ def test_compressed_files_are_known_by_their_first_bytes(tmp_path, ending, name)
         list(read_lines(tmp_path / name))
 
 
+@pytest.mark.parametrize("kind", ["xz", "bzip2", "gzip"])
+@pytest.mark.parametrize("damage", ["header", "middle", "text", "cut"])
+def test_no_line_is_lost_behind_the_first_stream(tmp_path, kind, damage):
+    """Python's readers of xz and bzip2 end without a word where a later stream is damaged."""
+    compress = {"xz": lzma.compress, "bzip2": bz2.compress, "gzip": gzip.compress}[kind]
+    first, second = (compress("".join(f"{i**7} {start}\n" for i in range(900)).encode()) for start in "ab")
+    broken = bytearray(second)
+    broken[3 if damage == "header" else len(broken) // 2] ^= 0xFF
+    rest = {"text": b"plain\n", "cut": second[:5]}.get(damage, bytes(broken))
+    path = tmp_path / "corpus.en"
+    path.write_bytes(first + rest)
+    with pytest.raises(DataError, match=rf"corpus.en, line \d+: the {kind} file is damaged or cut short"):
+        list(read_lines(path))
+    path.write_bytes(first + bytes(4) + second + bytes(8))  # streams may be padded
+    assert len(list(read_lines(path))) == 1800
+
+
 def test_plain_text_may_have_any_name(tmp_path):
-    for number, text in enumerate(["plain\n", "BZh9 is how bzip2 begins\n", "PK\n", ""]):
+    for number, text in enumerate(["plain\n", "BZh9 is how bzip2 begins\n", "PK\n", "", "a\0b\n", "你好 ustar\n"]):
         path = tmp_path / f"{number}.gz"
         path.write_text(text, encoding="utf-8")
         assert list(read_lines(path)) == text.splitlines()
@@ -153,8 +181,18 @@ def test_plain_text_may_have_any_name(tmp_path):
         (b"\x28\xb5\x2f\xfd...", "is compressed by zstd: decompress it first"),
         ("Grüße\n".encode("utf-16"), "is UTF-16: convert it, say with iconv -f UTF-16 -t UTF-8"),
         ("Hallo Welt\n".encode("utf-16-le"), "is UTF-16"),
-        ("Hallo Welt\n".encode("utf-16-be"), "is UTF-16"),
+        ("Hallo Welt\n".encode("utf-16-be"), "is UTF-16BE: convert it, say with iconv -f UTF-16BE -t UTF-8"),
+        ("“你好”, Hi\n".encode("utf-16-le"), "is UTF-16LE"),
+        ("Hi\n".encode("utf-16-le"), "is UTF-16LE"),
+        ("Hallo\n".encode("utf-32"), "is UTF-32: convert it, say with iconv -f UTF-32 -t UTF-8"),
+        ("“Hi”\n".encode("utf-32-be"), "is UTF-32BE"),
+        (gzip.compress("Hallo Welt\n".encode("utf-16-le")), "is UTF-16LE"),
+        (tar(b"Hallo Welt\n"), "is a tar archive: unpack it first"),
+        (gzip.compress(tar(b"Hallo Welt\n")), "is a tar archive: unpack it first"),
+        (bz2.compress(gzip.compress(b"Hallo Welt\n")), "is compressed by gzip twice: decompress it once"),
+        (lzma.compress(b"Hallo Welt\n", lzma.FORMAT_ALONE), "is compressed by lzma: decompress it first"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip's bytes hold the time
 )
 def test_what_is_no_text_is_named(tmp_path, content, message):
     path = tmp_path / "corpus.en"
