@@ -141,7 +141,7 @@ def test_every_pair_of_ties_is_restored_and_updated_as_by_hand(make, saved, kind
     directory, before = saved(kind, old)
     case = make(kind, new, "restored")
     with CheckpointManager(directory) as manager:
-        state, name, change = manager.restore(
+        state, name, change, _ = manager.restore(
             case.model, case.optimizer, case.average.variables, on_tie_change="average"
         )
     assert (state, name) == ({"epoch": 4}, "update-00000003")

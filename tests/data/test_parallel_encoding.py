@@ -1,6 +1,7 @@
 """Encoding in several processes: the same bytes and the same errors as in one, and a clean end."""
 
 import gc
+import gzip
 import os
 import random
 import signal
@@ -220,10 +221,11 @@ def test_small_corpora_do_not_pay_for_processes(tmp_path, monkeypatch):
     small, large = tmp_path / "small", tmp_path / "large.gz"
     small.write_bytes(bytes(2**20))
     with large.open("wb") as file:
+        file.write(gzip.compress(b""))
         file.truncate(2**33)
     assert processes_for([str(small), str(small)]) == processes_for([str(small)], at_most=5) == 1
     assert processes_for([str(small), str(large)]) == 8
     assert processes_for([str(small), str(large)], at_most=40) == 40
-    with large.open("wb") as file:
+    with large.open("r+b") as file:  # which begins as before
         file.truncate(3 * 2**20)
     assert processes_for([str(large)]) == 2

@@ -189,7 +189,7 @@ def hashes(directory, update):
 
 def figures(directory):
     records = [json.loads(line) for line in (Path(directory) / "metrics.jsonl").read_text().splitlines()]
-    timed = {"seconds", "tokens_per_second", "trained_seconds", "remaining_seconds"}
+    timed = {"seconds", "tokens_per_second", "trained_seconds", "remaining_seconds", "validation_seconds"}
     return [{key: value for key, value in record.items() if key not in timed} for record in records]
 
 
