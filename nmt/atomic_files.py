@@ -33,10 +33,10 @@ def read_regular_file(path: Path) -> bytes:
         return file.read()
 
 
-def same_file(path: Path, other: Path | int) -> bool:
+def same_file(path: Path | int, other: Path | int) -> bool:
     """Whether a regular file is there already under another spelling, behind a link, or as an open descriptor."""
     try:
-        status = path.stat()
+        status = os.stat(path)
         return stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(other))
     except (OSError, ValueError):
         return False
@@ -97,6 +97,18 @@ def new_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def copy_entry(path: Path, copy: Path) -> None:
+    """Copy a file, or a directory with all that it holds; a link stays one.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy2(path, copy, follow_symlinks=False)
 
 
 def recover_directory(path: Path) -> None:

@@ -11,10 +11,19 @@ Each message says what must hold, what came instead, and what to do. The command
 anything that is not an NMTError is a defect of ours and keeps its traceback.
 """
 
+import os
+
 NOT_ON_WINDOWS = (
     "nmt runs on Linux and macOS, and on Windows within WSL, but not on Windows itself: install WSL (wsl --install), "
     "and nmt inside it"
 )
+
+
+def looked_for(path: str | os.PathLike[str], error: OSError) -> str:
+    """Say in which folder a relative path was not found, to be appended to a message; else nothing."""
+    if not isinstance(error, FileNotFoundError) or os.path.isabs(path):
+        return ""
+    return f" (looked for in {os.getcwd()})"
 
 
 class NMTError(Exception):

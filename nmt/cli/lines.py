@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
+import lzma
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from nmt.cli.streams import check_stdout, naming_stdout
 from nmt.data.corpus import compression, decode_line, read_lines
@@ -26,6 +30,10 @@ Write: TypeAlias = Callable[[str], None]
 """Writes text somewhere."""
 
 _BLOCK_BYTES = 1 << 16
+_STDOUT = Path("/dev/stdout")
+
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+"""What compresses an output file, by the end of its name."""
 
 
 def file_chunks(path: Path) -> Iterator[list[str]]:
@@ -95,7 +103,8 @@ def text_output(path: Path | None) -> Iterator[Write]:
     """A function that writes text to a file, or to standard output, flushed each time.
 
     A file gets its name when it is whole, so what stood there before survives a failure; it is compressed where the
-    name ends in `.gz`. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
+    name ends in `.gz`, `.xz` or `.bz2`. What it replaces hands on its mode and owner, and is not replaced where it may
+    not be written to. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
 
     Args:
         path: the file; None for standard output.
@@ -103,17 +112,23 @@ def text_output(path: Path | None) -> Iterator[Write]:
     Raises:
         DataError: the file cannot be written, or standard output is closed.
     """
-    if path is None:
+    if path is None or path == _STDOUT:
         check_stdout()
         yield _write_to_stdout
         return
-    in_place = path.exists() and not path.is_file()
+    # An open file of a shell, such as /dev/fd/3, may hold text already.
+    in_place = path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
     target = path if in_place else path.resolve()  # a symbolic link stays one
     temporary = target if in_place else target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    replaces = target.exists() and not in_place
     try:
         with _naming(path):
-            file = _open(temporary, compressed=path.suffix == ".gz")
+            if replaces and not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            file = _open(temporary, ending=path.suffix, append=in_place)
         try:
+            if replaces:
+                _hand_on(target.stat(), temporary)
             yield lambda text: _write(file, text, path)
             with _naming(path):
                 file.close()
@@ -129,8 +144,16 @@ def text_output(path: Path | None) -> Iterator[Write]:
                 temporary.unlink(missing_ok=True)
 
 
-def _open(path: Path, *, compressed: bool) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "wb")) if compressed else path.open("wb")
+def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
+    return cast(BinaryIO, _OPENERS.get(ending, open)(path, "ab" if append else "wb"))
+
+
+def _hand_on(status: os.stat_result, path: Path) -> None:
+    """Give a file the owner and mode of the one that it will replace, before any text is in it."""
+    with suppress(OSError):  # only root gives files away
+        os.chown(path, status.st_uid, status.st_gid)
+    with suppress(OSError):  # some file systems have no modes
+        path.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _write(file: BinaryIO, text: str, path: Path) -> None:

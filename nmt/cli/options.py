@@ -115,7 +115,11 @@ def with_search(
     length_penalty: float | None,
     batch_size: int | None = None,
 ) -> list[str]:
-    """All overrides of settings, those that have an option of their own last."""
+    """All overrides of settings, with those that have an option of their own, which may not be given both ways."""
     options = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
-    given = [f"search.{name}={value}" for name, value in options.items() if value is not None]
-    return [*(overrides or []), *given]
+    given = {f"search.{name}": value for name, value in options.items() if value is not None}
+    for override in overrides or ():
+        if (key := override.partition("=")[0].strip()) in given:
+            option = key.removeprefix("search.").replace("_", "-")
+            raise usage_error(f"--{option} and --set {key} give one setting two values: leave one of them out")
+    return [*(overrides or []), *(f"{key}={value}" for key, value in given.items())]

@@ -58,10 +58,11 @@ class Engine(StrEnum):
 def run(
     directory: ModelDirectory,
     input_path: Annotated[
-        Path, typer.Option("-i", "--input", metavar="FILE", help="Text to translate; .gz is decompressed.")
+        Path,
+        typer.Option("-i", "--input", metavar="FILE", help="Text to translate; gzip, xz and bzip2 are decompressed."),
     ] = DASH,
     output_path: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; .gz is compressed.")
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; .gz, .xz and .bz2 are compressed.")
     ] = DASH,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,8 +95,10 @@ def run(
     Tokens that remain keep all that was learned about them, the state of the optimizer too; a new one begins as the
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
+    from nmt.data.corpus import refuse_pipes
     from nmt.recipes.new_vocabulary import SideFiles
-    from nmt.recipes.update_vocabulary import plan_update, update_vocabulary
+    from nmt.recipes.output_directory import refuse_to_replace_inputs
+    from nmt.recipes.update_vocabulary import default_output, plan_update, update_vocabulary
 
     if more_corpora and directory.is_file() and more_corpora[-1].is_dir():
         raise usage_error(f"RUN comes first: nmt update-vocab {more_corpora[-1]} --with ...")
@@ -107,6 +110,8 @@ def run(
     tokenizers = SideFiles(
         *(() if path is None else (path,) for path in (tokenizer, source_tokenizer, target_tokenizer))
     )
+    refuse_pipes({"the text to learn from": [str(path) for path in chain(*text)]})
+    refuse_to_replace_inputs([*chain(*text, *tokenizers)], output or default_output(directory))
     choose = _choice(text, tokenizers, replace=replace, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
     planned = plan_update(
         directory, choose, corpora=text, output=output, overrides=overrides or (), overwrite=overwrite or dry_run

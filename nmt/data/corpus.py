@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nmt.errors import DataError
+from nmt.errors import DataError, looked_for
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -77,9 +77,7 @@ def read_lines(path: PathLike) -> Iterator[str]:
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if not isinstance(error, OSError) or error.strerror is None:  # raised by what decompresses
             raise DataError(f"{name}, line {number + 1}: the {kind} file is damaged or cut short ({error})") from error
-        is_missing = isinstance(error, FileNotFoundError) and not os.path.isabs(path)
-        place = f" (looked for in {os.getcwd()})" if is_missing else ""
-        raise DataError(f"{name}: cannot be read: {error.strerror}{place}") from error
+        raise DataError(f"{name}: cannot be read: {error.strerror}{looked_for(path, error)}") from error
 
 
 def read_pairs(

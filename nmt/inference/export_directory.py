@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,12 @@ FORMAT = "ctranslate2"
 MODEL_NAME = "model.bin"
 
 _FORMAT_VERSION = 1
+
+_NAMES = re.compile(
+    rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|config\.json"
+    r"|(shared|source|target)_vocabulary\.json|tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt"
+)
+"""The files of an export; others may keep something beside them."""
 
 
 class ExportFacts(NamedTuple):
@@ -57,6 +64,11 @@ def facts_as_json(facts: ExportFacts) -> str:
 def is_export(directory: PathLike) -> bool:
     """Whether an export was written to this directory, completely."""
     return (Path(directory) / EXPORT_NAME).is_file()
+
+
+def is_of_export(name: str) -> bool:
+    """Whether an export writes a file of this name into its directory."""
+    return _NAMES.fullmatch(name) is not None
 
 
 def read_facts(directory: PathLike) -> ExportFacts:

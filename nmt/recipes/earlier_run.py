@@ -14,7 +14,8 @@ from nmt.checkpoint.lock import LOCK_NAME
 from nmt.config import Config
 from nmt.config.settings import STORE_NAME
 from nmt.errors import ConfigError
-from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
+from nmt.inference.export_directory import is_of_export
+from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.run_reference import parse_run_reference
 
 METRICS_NAME, LOG_NAME, EVENTS_NAME = "metrics.jsonl", "train.log", "logs"
@@ -36,12 +37,6 @@ _KEPT = re.compile(
     rf"{re.escape(LOCK_NAME)}|{STORE_NAME}|tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt|\..*\.tmp"
 )
 """What else lies in a model directory: what a new run replaces itself, or goes on using."""
-
-
-_OF_EXPORT = (
-    EXPORT_NAME, "model.bin", "config.json", "shared_vocabulary.json", "source_vocabulary.json",
-    "target_vocabulary.json",
-)  # fmt: skip
 
 
 def delete_run(directory: Path) -> None:
@@ -93,7 +88,7 @@ def is_written_by_run(path: Path, directory: Path) -> bool:
     first, *rest = path.relative_to(directory).parts
     if rest:
         return first in (*_IN_FOLDERS, STORE_NAME)
-    return _is_expected(path, directory) or first in _OF_EXPORT
+    return _is_expected(path, directory) or is_of_export(first)
 
 
 def _written_by_run(directory: Path) -> Iterator[Path]:

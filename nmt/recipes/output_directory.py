@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.atomic_files import new_directory, recover_directory, same_file
+from nmt.atomic_files import copy_entry, new_directory, recover_directory, same_file
 from nmt.checkpoint.folder import FOLDER, checkpoint_names
 from nmt.checkpoint.lock import DirectoryLock
 from nmt.config import Config
@@ -45,13 +44,25 @@ def refuse_output(
     for name, path in read:
         if output is None:
             # A shell that was told to write over it has emptied it by now; at least nobody takes that for a result.
-            if isinstance(path, Path) and same_file(path, STANDARD_OUTPUT):
-                raise ConfigError(f"standard output is the file that {name} names, {path}: write to another file")
+            if same_file(path, STANDARD_OUTPUT):
+                raise ConfigError(f"standard output is {_described(name, path)}: write to another file")
         elif same_file(Path(output), path):
-            what = "standard input" if isinstance(path, int) else f"the file that {name} names, {path}"
-            raise ConfigError(f"{output} must not be replaced, it is {what}: write to another file")
+            raise ConfigError(f"{output} must not be replaced, it is {_described(name, path)}: write to another file")
     if output is not None and is_written_by_run(Path(output).resolve(), Path(directory).resolve()):
         raise ConfigError(f"{output} must not be replaced, the model in {directory} needs it: write to another file")
+
+
+def refuse_to_replace_inputs(paths: Sequence[PathLike], output: PathLike) -> None:
+    """Refuse a model directory to be written whose place holds a file that is read, and would be lost.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for path in paths:
+        if is_written_by_run(Path(path).resolve(), Path(output).resolve()):
+            raise ConfigError(
+                f"{path} must not be replaced, it is read: choose another directory than {output} with -o"
+            )
 
 
 def check_place(output: Path, directory: Path) -> None:
@@ -111,7 +122,8 @@ def _copy_foreign(old: Path, new: Path) -> None:
     for path in foreign_files(old):
         copy = new / path.relative_to(old)
         copy.parent.mkdir(exist_ok=True)
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, copy, symlinks=True)
-        else:
-            shutil.copy2(path, copy, follow_symlinks=False)
+        copy_entry(path, copy)
+
+
+def _described(name: str, path: Path | int) -> str:
+    return "standard input" if isinstance(path, int) else f"the file that {name} names, {path}"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmt.atomic_files import new_directory
+from nmt.atomic_files import copy_entry, new_directory
 from nmt.errors import ExportError
-from nmt.inference.export_directory import is_export
+from nmt.inference.export_directory import is_export, is_of_export
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -29,6 +29,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 def moved_in_place(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """A new folder that becomes `output` at the end, or disappears where something fails.
 
+    What others keep in an export that is replaced is copied into the new one.
+
     Args:
         output: the directory to write.
         overwrite: replace an earlier export.
@@ -39,5 +41,8 @@ def moved_in_place(output: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         with new_directory(output, overwrite=overwrite) as folder:
             yield folder
+            for path in output.iterdir() if output.is_dir() else ():
+                if not is_of_export(path.name):
+                    copy_entry(path, folder / path.name)
     except OSError as error:
         raise ExportError(f"{output}: cannot be written: {error.strerror}") from error

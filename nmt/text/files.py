@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nmt.atomic_files import read_regular_file, replace_file
-from nmt.errors import DataError
+from nmt.errors import DataError, looked_for
 from nmt.types import PathLike
 
 
@@ -31,7 +31,7 @@ def read_file(path: PathLike) -> bytes:
     try:
         return read_regular_file(Path(path))
     except OSError as error:
-        raise DataError(f"{Path(path)}: cannot be read: {error.strerror}") from error
+        raise DataError(f"{Path(path)}: cannot be read: {error.strerror}{looked_for(path, error)}") from error
 
 
 def read_text_file(path: PathLike) -> str:

@@ -1,9 +1,13 @@
 """Lines in as they arrive, and an output file that is whole or not there."""
 
+import bz2
 import errno
 import gzip
 import io
+import lzma
 import os
+import stat
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -122,6 +126,51 @@ def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
         write("a\n")
     assert link.is_symlink()
     assert gzip.decompress(target.read_bytes()) == b"a\n"
+
+
+@pytest.mark.parametrize(("ending", "module"), [("gz", gzip), ("xz", lzma), ("bz2", bz2)])
+def test_the_end_of_a_name_says_how_it_is_compressed(tmp_path, ending, module):
+    path = tmp_path / f"out.{ending}"
+    with text_output(path) as write:
+        write("neü\n")
+    assert module.decompress(path.read_bytes()) == "neü\n".encode()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_what_is_replaced_hands_on_its_mode(tmp_path, mode):
+    path = tmp_path / "out.txt"
+    path.touch()
+    path.chmod(mode)
+    with text_output(path) as write:
+        temporary = next(other for other in tmp_path.iterdir() if other != path)
+        assert stat.S_IMODE(temporary.stat().st_mode) == mode  # before there is anything to read in it
+        write("new\n")
+    assert (stat.S_IMODE(path.stat().st_mode), path.read_text()) == (mode, "new\n")
+
+
+def test_what_is_protected_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write to all files
+    with pytest.raises(DataError, match=r"out\.txt: cannot be written: Permission denied"), text_output(path):
+        pytest.fail("opened")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.needs("/dev/stdout", "/dev/fd")
+@pytest.mark.parametrize("name", ["stdout", "fd/{}"])
+def test_what_an_open_file_holds_already_stays(tmp_path, name):
+    path = tmp_path / "log"
+    with path.open("ab") as file:
+        file.write(b"before\n")
+        file.flush()
+        program = "import sys; from pathlib import Path; from nmt.cli.lines import text_output\n"
+        program += "with text_output(Path(sys.argv[1])) as write: write('new\\n')"
+        place = "/dev/" + name.format(file.fileno())
+        subprocess.run([sys.executable, "-c", program, place], stdout=file, pass_fds=[file.fileno()], check=True)
+        file.write(b"after\n")
+    assert path.read_text() == "before\nnew\nafter\n"
 
 
 @pytest.mark.needs("/dev/full")

@@ -58,6 +58,10 @@ def test_version(run_nmt):
         (("translate", "x", "-o", "a", "--output=b"), "--output takes one value, and was given 2 times (see nmt tr"),
         (("evaluate", "x", "--checkpoint", "best", "--checkpoint", "best"), "--checkpoint takes one value"),
         (("train", "x", "--set", "seed=1", "--set", "seed = 2"), "--set seed takes one value, and was given 2 times"),
+        (
+            ("translate", "x", "--beam-size", "3", "--set", "search.beam_size=4"),
+            "--beam-size and --set search.beam_size give one setting two values: leave one of them out (see nmt tr",
+        ),
         (("translate", "x", "y"), "Got unexpected extra argument"),
         (("train",), "Missing argument 'CONFIG...'"),
         (("train", "x", "--threads", "zero"), "Invalid value for '--threads'"),

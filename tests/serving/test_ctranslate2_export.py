@@ -144,7 +144,15 @@ def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
     first = (out / "model.bin").read_bytes()
     with pytest.raises(ExportError, match="out: holds an export already: give --overwrite to replace it"):
         export_ctranslate2(opened, out, SAMPLE, quantization="int8")
+    (out / "corpora").mkdir()  # what others keep there goes along
+    for name in ("dev.es", "corpora/dev.en"):
+        (out / name).write_text("kept\n")
+    (out / "link").symlink_to("dev.es")
+    (out / "vocabulary.old.txt").touch()  # what an export might have written does not
     export_ctranslate2(opened, out, SAMPLE, quantization="int8", overwrite=True)
+    assert [(out / name).read_text() for name in ("dev.es", "corpora/dev.en", "link")] == ["kept\n"] * 3
+    assert (out / "link").is_symlink()
+    assert not (out / "vocabulary.old.txt").exists()
     assert len((out / "model.bin").read_bytes()) < len(first)
     monkeypatch.setattr(ctranslate2_export, "LAYER_NORM_EPSILON", 0.1)
     with pytest.raises(ExportError, match="must agree within"):
