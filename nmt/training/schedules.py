@@ -7,7 +7,7 @@ from typing import Any
 
 from nmt.checkpoint.index import standing
 
-_STILL_HIGH = 0.5
+_STILL_HIGH = 0.75
 """A run that ends above this share of the peak has not made use of its falling learning rate."""
 
 

@@ -94,3 +94,11 @@ def test_a_state_of_other_types_is_refused_by_name(name, value):
     (values["pending"] if owner else values)[field] = value
     with pytest.raises(CheckpointError, match=f"the state of the run is damaged, as {name} cannot be what it says"):
         TrainingState.from_json(values)
+
+
+def test_a_run_that_ends_near_the_peak_of_its_schedule_says_so():
+    schedule = InverseSquareRootSchedule(0.5, warmup_updates=100)
+    assert schedule.cut_short(99) == "the warm-up (99 of 100 updates)"
+    assert schedule.cut_short(156) == "the schedule (the learning rate is still 80% of its peak)"  # 1 / sqrt(1.56)
+    assert schedule.cut_short(300) is None
+    assert ConstantSchedule(0.5, warmup_updates=100).cut_short(100) is None
