@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nmt.errors import CheckpointError, ConfigError, DataError, ExportError, NMTError, TrainingError
     from nmt.inference.ctranslate2_engine import CTranslate2Translator
     from nmt.inference.evaluation import Evaluation, Score, evaluate_files, evaluate_lines
-    from nmt.inference.translation import Translation
+    from nmt.inference.translation import Tally, Translation
     from nmt.inference.translator import Translator
     from nmt.layers import TiedEmbeddingsTransposed
     from nmt.models.builder import build_model
@@ -57,6 +57,7 @@ __all__ = [
     "SearchResult",
     "SearchSettings",
     "Seq2Seq",
+    "Tally",
     "TextPair",
     "TieGroup",
     "TiedEmbeddingsTransposed",
@@ -100,6 +101,7 @@ _HOMES = {
     "SearchResult": "nmt.search",
     "SearchSettings": "nmt.config",
     "Seq2Seq": "nmt.models.contract",
+    "Tally": "nmt.inference.translation",
     "TextPair": "nmt.text",
     "TieGroup": "nmt.tying",
     "TiedEmbeddingsTransposed": "nmt.layers",

@@ -58,6 +58,7 @@ class Tally:
     untranslated: without a translation, because the model's outputs were not numbers.
     cut: translations, of all that were asked for, as long as allowed.
     max_length: tokens of a translation at most.
+    reported: the counts that `report_growth` logged last.
     """
 
     lines: int = 0
@@ -68,30 +69,40 @@ class Tally:
     untranslated: int = 0
     cut: int = 0
     max_length: int = 0
+    reported: tuple[int, ...] = ()
 
-    def report(self) -> None:
-        """Log what is worse than one might think."""
+    def report_growth(self) -> None:
+        """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
+        counts = (self.unknown, self.unread, self.too_long, self.untranslated, self.cut)
+        before = self.reported or (0,) * len(counts)
+        if any(count and count >= 2 * old for count, old in zip(counts, before, strict=True)):
+            self.report_unknown()
+            self.report(so_far=any(before))
+            self.reported = counts
+
+    def report(self, *, so_far: bool = False) -> None:
+        """Log what is worse than one might think; `so_far` says that some of it was logged before."""
         if self.unread:
             _LOGGER.warning(
                 "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
-                _lines_are(self.unread), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
+                _are(self.unread, "line", so_far), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
             )  # fmt: skip
         if self.too_long:
             _LOGGER.warning(
                 "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
                 "or raise it",
-                _lines_are(self.too_long), self.max_length,
+                _are(self.too_long, "line", so_far), self.max_length,
             )  # fmt: skip
         if self.untranslated:
             _LOGGER.warning(
                 "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
-                _lines_are(self.untranslated),
+                _are(self.untranslated, "line", so_far),
             )
         if self.cut:
             _LOGGER.warning(
                 "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
                 "search.max_length_ratio, search.max_length_offset or search.max_length",
-                f"{self.cut:,} translations are" if self.cut > 1 else "1 translation is",
+                _are(self.cut, "translation", so_far),
             )
 
     def report_unknown(self) -> None:
@@ -124,6 +135,7 @@ class LineTranslator(ABC):
         self.text = text
         self.search = search or SearchSettings()
         self.segmentation = segmentation
+        self._tally = Tally()
 
     def translate(
         self,
@@ -143,7 +155,8 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
-            tally: counts what became of the lines, in place of the warnings that are logged else.
+            tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
+                what is new or has doubled since.
 
         Returns:
             One translation a line, in the order of the lines, none with a line break in it.
@@ -183,7 +196,8 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
-            tally: counts what became of the lines, in place of the warnings that are logged else.
+            tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
+                what is new or has doubled since.
 
         Returns:
             The translations of each line, best first; fewer than wanted where the model has no more. That of an empty
@@ -197,7 +211,7 @@ class LineTranslator(ABC):
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
         )
         self.check_settings(settings)
-        counted = Tally() if tally is None else tally
+        counted = self._tally if tally is None else tally
         found = n_best_lines(
             lines,
             num_hypotheses,
@@ -209,8 +223,7 @@ class LineTranslator(ABC):
             progress=progress,
         )
         if tally is None:
-            counted.report_unknown()
-            counted.report()
+            counted.report_growth()
         if self.segmentation == "none":
             return found
         return [
@@ -345,5 +358,6 @@ def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings
     return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
 
 
-def _lines_are(count: int) -> str:
-    return "1 line is" if count == 1 else f"{count:,} lines are"
+def _are(count: int, noun: str, so_far: bool) -> str:
+    plural, verb = ("", "is") if count == 1 else ("s", "are")
+    return f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb}"

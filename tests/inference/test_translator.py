@@ -10,6 +10,7 @@ from nmt.config import SearchSettings
 from nmt.errors import ConfigError
 from nmt.inference import translator as translator_module
 from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.inference.translation import Tally
 from nmt.inference.translator import Translation, Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
@@ -213,7 +214,7 @@ def test_weights_are_looked_at_anew_and_broken_ones_are_mentioned(caplog):
     bias.assign(np.full(bias.shape, np.nan))
     with caplog.at_level(logging.WARNING):
         assert translator.translate(["abc", "", "d"], beam_size=1) == ["", "", ""]
-    assert "2 lines are left untranslated" in caplog.text
+    assert "2 lines so far are left untranslated" in caplog.text
 
 
 def test_unknown_words_are_written_only_where_they_are_allowed():
@@ -241,7 +242,23 @@ def test_long_lines_are_translated_and_mentioned(caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert translator.translate(["two " * (MAX_SOURCE_LENGTH + 1)] * 2) == [" ".join(["two"] * 19)] * 2
-    assert f"2 lines are longer than {MAX_SOURCE_LENGTH} tokens" in caplog.text
+    assert f"2 lines so far are longer than {MAX_SOURCE_LENGTH} tokens" in caplog.text
+
+
+def test_what_is_translated_batch_by_batch_is_mentioned_when_it_is_new_or_has_doubled(caplog):
+    translator = copier(SearchSettings(max_length_ratio=1.0, max_length_offset=0, max_length=6), ends=False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(9):
+            translator.translate(["one two"], beam_size=1)
+        translator.translate(["one " * 30], beam_size=1)
+        own = Tally()
+        for _ in range(9):
+            translator.translate(["one two"], beam_size=1, tally=own)
+        own.report()
+    said = [record.getMessage().partition(" as long as allowed")[0] for record in caplog.records]
+    assert said[:4] == ["1 translation is", *(f"{count} translations so far are" for count in (2, 4, 8))]
+    assert said[4].startswith("1 line so far is longer than search.max_length")
+    assert said[5:] == ["10 translations so far are", "9 translations are"]
 
 
 def test_translations_that_reach_their_limit_are_mentioned(caplog):
