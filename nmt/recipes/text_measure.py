@@ -66,8 +66,8 @@ def report_unknown(what: str, source: Iterable[Sequence[int]], target: Iterable[
         logger.info("%s", sentence)
     else:
         logger.warning(
-            "%s: the model can neither read nor write what they stand for; a larger data.tokenizer.vocabulary_size, a "
-            "lower minimum_count or type sentencepiece leaves fewer",
+            "%s: the model can neither read nor write what they stand for; a larger data.tokenizer.vocabulary_size or "
+            "character_coverage, a lower minimum_count or type sentencepiece leaves fewer",
             sentence,
         )
 
