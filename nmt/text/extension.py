@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nmt.text.builders import ranked_tokens
 from nmt.text.character import CharacterTokenizer, split_characters
+from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import Vocabulary
 from nmt.text.whitespace import WhitespaceTokenizer, split_at_spaces
 
@@ -27,29 +28,28 @@ def extend_whitespace(
     Raises:
         DataError: there is no text.
     """
-    words = map(split_at_spaces, map(tokenizer.normalized, lines))
-    missing = _missing(tokenizer.vocabulary, words, minimum_count, max_new_tokens)
-    if not missing:
-        return tokenizer
-    vocabulary = Vocabulary([*tokenizer.vocabulary.tokens, *missing])
-    return WhitespaceTokenizer(vocabulary, normalization=tokenizer.normalization)
+    vocabulary = _extended(tokenizer, split_at_spaces, lines, minimum_count, max_new_tokens)
+    return WhitespaceTokenizer(vocabulary, normalization=tokenizer.normalization) if vocabulary else tokenizer
 
 
 def extend_character(
     tokenizer: CharacterTokenizer, lines: Iterable[str], *, minimum_count: int = 1, max_new_tokens: int | None = None
 ) -> CharacterTokenizer:
     """Append the characters that are missing; arguments, result and errors are those of `extend_whitespace`."""
-    characters = map(split_characters, map(tokenizer.normalized, lines))
-    missing = _missing(tokenizer.vocabulary, characters, minimum_count, max_new_tokens)
-    if not missing:
-        return tokenizer
-    vocabulary = Vocabulary([*tokenizer.vocabulary.tokens, *missing])
-    return CharacterTokenizer(vocabulary, normalization=tokenizer.normalization)
+    vocabulary = _extended(tokenizer, split_characters, lines, minimum_count, max_new_tokens)
+    return CharacterTokenizer(vocabulary, normalization=tokenizer.normalization) if vocabulary else tokenizer
 
 
-def _missing(
-    vocabulary: Vocabulary, token_lists: Iterable[list[str]], minimum_count: int, max_new_tokens: int | None
-) -> list[str]:
-    known = set(vocabulary.tokens)
-    ranked = ranked_tokens(token_lists)
-    return [token for token, count in ranked if count >= minimum_count and token not in known][:max_new_tokens]
+def _extended(
+    tokenizer: Tokenizer,
+    split: Callable[[str], list[str]],
+    lines: Iterable[str],
+    minimum_count: int,
+    max_new_tokens: int | None,
+) -> Vocabulary | None:
+    """The vocabulary with the tokens that it lacks at its end; None where it lacks none."""
+    known = tokenizer.vocabulary.tokens
+    old = set(known)
+    ranked = ranked_tokens(map(split, map(tokenizer.normalized, lines)))
+    missing = [token for token, count in ranked if count >= minimum_count and token not in old][:max_new_tokens]
+    return Vocabulary([*known, *missing]) if missing else None
