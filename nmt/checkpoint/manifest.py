@@ -108,6 +108,11 @@ class Manifest:
         return json_bytes({**values, "sha256": _own_hash(values)})
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder looks like a checkpoint, wherever it lies; nothing is proved."""
+    return (folder / MANIFEST).is_file() and (folder / MODEL).is_file()
+
+
 def read_manifest(checkpoint: PathLike) -> Manifest:
     """Read the manifest of one checkpoint.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, damaged_names
 from nmt.checkpoint.index import Index
+from nmt.checkpoint.manifest import is_checkpoint
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -76,6 +77,10 @@ def _nothing_to_read(directory: Path) -> str:
     damaged = damaged_names(checkpoints_folder(directory))
     if damaged:
         return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
+    if directory.resolve() == checkpoints_folder(directory.resolve().parent):
+        return f"{directory}: is the folder of checkpoints of a run: give {directory.parent}"
+    if is_checkpoint(directory):
+        return f"{directory}: is a checkpoint without its model directory: give the one that it was copied from"
     return f"{directory}: there is no checkpoint yet: train the model first, or give the model_directory of a run"
 
 

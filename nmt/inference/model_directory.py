@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmt.checkpoint import has_checkpoint
+from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config, changed_settings, load
 from nmt.config.paths import CONFIG_NAME as CONFIG_NAME
 from nmt.config.paths import EXPORT_NAME as EXPORT_NAME
@@ -35,8 +36,14 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
             f"{path}: must be a model directory, got a file: give {run or 'the model_directory of the run'}"
         )
     if not (path / CONFIG_NAME).is_file():
+        what = "no model directory"
         advice = "train a model there first" if run is None else f"give {run}, in which it lies"
-        raise CheckpointError(f"{path}: is no model directory, it holds no {CONFIG_NAME}: {advice}")
+        if run is None and is_checkpoint(path):
+            what, advice = (
+                "a checkpoint without its model directory",
+                "give the one that it was copied from",
+            )
+        raise CheckpointError(f"{path}: is {what}, it holds no {CONFIG_NAME}: {advice}")
     if (path / EXPORT_NAME).is_file():
         raise CheckpointError(
             f"{path}: is an export for another engine: translate with --engine ctranslate2; all else needs the model "

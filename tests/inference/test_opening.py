@@ -101,3 +101,10 @@ def test_a_model_directory_may_be_named_like_a_checkpoint(trained_run, tmp_path)
 def test_what_lies_in_a_model_directory_leads_to_it(trained_run, inside, message):
     with pytest.raises(CheckpointError, match=message.format(run=trained_run.directory)):
         read_settings(trained_run.directory / inside)
+
+
+def test_a_checkpoint_that_was_copied_out_of_its_run_is_called_that(trained_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained_run.directory / "checkpoints" / "update-00000010", copy)
+    with pytest.raises(CheckpointError, match=r"copy: is a checkpoint without its model directory, it holds no config"):
+        read_settings(copy)

@@ -43,6 +43,15 @@ def test_plateau_reduces_after_patience_and_survives_a_restart():
     assert rates == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1])
 
 
+def test_a_plateau_begins_with_the_first_validation_that_found_a_number():
+    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+    schedule.observe(-math.inf, math.nan)
+    assert schedule.state()["best"] is None
+    schedule.observe(0.0, 9.0)
+    schedule.observe(0.0, 8.0)
+    assert (schedule.best_loss, schedule.reductions) == (8.0, 0)
+
+
 def test_the_first_limit_ends_the_run():
     limits = Limits(max_updates=10, max_epochs=3, max_minutes=2.0, patience=4)
     state = TrainingState(update=9, epoch=2, trained_seconds=119.0, validations_without_best=3)
