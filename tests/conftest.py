@@ -1,6 +1,7 @@
 """What the whole suite shares: which tests fit this machine, and a tiny model directory that was never trained."""
 
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ WORKER_BYTES = 1.5 * GIBIBYTE
 # No test asserts a time: another job may have the cores.
 settings.register_profile("nmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nmt")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a job that a script began with `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores

@@ -68,6 +68,7 @@ def test_time_left_is_that_of_the_nearest_limit():
     assert Limits(max_updates=40).remaining_seconds(state, 100.0) == pytest.approx(60.0)
     assert Limits(max_updates=40, max_minutes=1.0).remaining_seconds(state, 100.0) == pytest.approx(40.0)
     assert Limits(max_epochs=1).remaining_seconds(state, 100.0) == pytest.approx(180.0)
+    assert Limits(max_minutes=1.0).remaining_seconds(replace(state, closing_seconds=15.0), 100.0) == pytest.approx(25.0)
     assert Limits(patience=3).remaining_seconds(state, 100.0) is None
 
 

@@ -382,9 +382,13 @@ def test_interrupted_and_continued_sees_every_batch_once(start, tmp_path, micro_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_of_schedulers_and_closed_terminals_save_first(start, tmp_path, number):
-    updater = AddingUpdater(on_update=lambda count: count == 3 and signal.raise_signal(number))
-    with pytest.raises(Interrupted) as caught:
-        start(updater, cadence=(100, 100, 1))
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may run under nohup
+    try:
+        updater = AddingUpdater(on_update=lambda count: count == 3 and signal.raise_signal(number))
+        with pytest.raises(Interrupted) as caught:
+            start(updater, cadence=(100, 100, 1))
+    finally:
+        signal.signal(number, before)
     assert caught.value.signal_number == number
     assert saved_updates(tmp_path) == [3]
 
