@@ -61,8 +61,7 @@ def main() -> None:
     from nmt.checkpoint import CheckpointManager, load_weights
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
-    from nmt.training.average import MovingAverage
-    from nmt.training.optimizers import build_adam
+    from nmt.training.optimizers import MovingAverage, build_adam
 
     settings, size = (SMOKE_SETTINGS, 50) if arguments.smoke else (SETTINGS, VOCABULARY_SIZE)
     model = Transformer(Vocabularies(size, size, shared=True), seed=1, **settings)

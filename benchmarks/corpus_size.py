@@ -31,10 +31,10 @@ import numpy as np
 from smoke import add_smoke, say
 
 from nmt.data import BatchStream, CorpusReport, Cursor, TokenStore, open_store
+from nmt.data import store as building
 from nmt.data import store as stores
-from nmt.data import store_building as building
 from nmt.data.encoding import EncodedSide
-from nmt.data.stored_sequences import record_of
+from nmt.data.sequences import record_of
 from nmt.text import TextPair, build_sentencepiece, build_whitespace
 
 VOCABULARY_SIZE = 8000

@@ -29,11 +29,11 @@ import numpy as np
 from smoke import add_smoke, say
 
 from nmt.backend import session
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import available_processors
 
 if TYPE_CHECKING:
     from nmt import Translator
-    from nmt.inference.opening import OpenedModel
+    from nmt.inference.translator import OpenedModel
     from nmt.search import SearchResult
 
 LENGTH = 16
@@ -102,7 +102,7 @@ def main() -> None:
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
     from nmt.data import read_lines
-    from nmt.inference.opening import open_model
+    from nmt.inference.translator import open_model
 
     test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
     if test is None:
@@ -179,7 +179,7 @@ def their_engine(
     """Translate with CTranslate2 and its own way of stopping, with the batches of this toolkit."""
     import ctranslate2
 
-    from nmt.backend.threads import map_at_once
+    from nmt.backend.machine import map_at_once
     from nmt.data.sequences import TokenSequences
     from nmt.inference.batching import plan_batches
 

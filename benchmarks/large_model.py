@@ -69,7 +69,7 @@ def main() -> None:
     session.start()
     from nmt.checkpoint import CheckpointManager
     from nmt.config import load, write
-    from nmt.inference.opening import vocabularies_of
+    from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.build_vocabulary import build_text
 

@@ -130,9 +130,8 @@ def parts(run: str, *, started: float) -> None:
 
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
-    from nmt.inference.opening import open_model
     from nmt.inference.translation import banned_ids
-    from nmt.inference.translator import Translator
+    from nmt.inference.translator import Translator, open_model
 
     lap("the package")
     opened = open_model(run)

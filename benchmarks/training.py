@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parse()
     from nmt.backend import session
     from nmt.config import load
-    from nmt.recipes.batch_parts import batch_parts, start_session
+    from nmt.recipes.batch_size import batch_parts, start_session
 
     say("starting TensorFlow")
     config = load(arguments.config, arguments.overrides)
@@ -49,12 +49,12 @@ def main() -> None:
     from machine import matrix_peak
 
     from nmt.data import BatchStream, Prefetcher, open_store
-    from nmt.data.subword_sampling import segmentations_of
-    from nmt.inference.opening import vocabularies_of
+    from nmt.data.sequences import segmentations_of
+    from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.assembly import assemble_schedule
+    from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.build_vocabulary import build_text
-    from nmt.recipes.precision import settle_precision
     from nmt.recipes.train import assemble_updater
 
     config = settle_precision(config)

@@ -22,7 +22,7 @@ from statistics import median
 
 from smoke import CONFIG, TINY, add_smoke, say
 
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import available_processors
 
 
 def parse() -> argparse.Namespace:

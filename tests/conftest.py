@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nmt.backend.machine_memory import GIBIBYTE, memory_limit
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import GIBIBYTE, available_processors, memory_limit
 
 WORKER_BYTES = 1.5 * GIBIBYTE
 
@@ -42,7 +41,7 @@ def pytest_runtest_setup(item):
             if not os.path.exists(path):
                 pytest.skip(f"this system has no {path}")
     if item.get_closest_marker("bfloat16") is not None:
-        from nmt.backend.precision import has_bfloat16_products
+        from nmt.backend.products import has_bfloat16_products
 
         if not has_bfloat16_products():
             pytest.skip("this processor has no instructions for bfloat16")
@@ -104,7 +103,7 @@ def trained_run(tmp_path_factory):
     """A `Run`; tests must not change it."""
     from nmt.checkpoint import CheckpointManager
     from nmt.config import load
-    from nmt.inference.opening import vocabularies_of
+    from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.build_vocabulary import build_vocabulary
     from nmt.text import EOS_ID
@@ -142,7 +141,7 @@ def transformer_run(tmp_path_factory):
 
     from nmt.checkpoint import CheckpointManager
     from nmt.config import load
-    from nmt.inference.opening import vocabularies_of
+    from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
     from nmt.recipes.build_vocabulary import build_vocabulary
     from nmt.text import BOS_ID, EOS_ID, PAD_ID

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras import ops
 
-from nmt.types import Tensor
+from nmt.backend.products import FLOAT32, products_in
+from nmt.types import PAD_ID, Tensor
 
 
 class Spec(NamedTuple):
@@ -63,3 +65,200 @@ def if_then(condition: Tensor, action: Callable[[], None]) -> None:
         return tf.constant(True)
 
     tf.cond(condition, taken, lambda: tf.constant(False))
+
+
+def while_loop(
+    condition: Callable[[Any], Tensor],
+    body: Callable[[Any], Any],
+    loop_variables: Any,
+) -> Any:
+    """Repeat `body` as long as `condition` holds.
+
+    While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
+    from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
+    are found by tracing `body`, which is therefore traced up to three times and has to be free of side effects.
+    Run eagerly, or on another backend, it is a plain Python loop.
+
+    Args:
+        condition: maps the loop variables to a scalar boolean.
+        body: maps the loop variables to new ones, in the same nest, each of the same dtype and rank.
+        loop_variables: a nest (tuples, named tuples, lists, dictionaries) of tensors.
+
+    Returns:
+        The loop variables for which `condition` no longer holds.
+    """
+    if _tracing_tensorflow():
+        return _graph_loop(condition, body, loop_variables)
+    return python_loop(condition, body, loop_variables)
+
+
+def python_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
+    """The twin of the compiled loop: the same turns, one after another, in Python."""
+    while bool(condition(loop_variables)):
+        loop_variables = body(loop_variables)
+    return loop_variables
+
+
+def _tracing_tensorflow() -> bool:
+    """Whether a TensorFlow graph is being traced right now."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
+
+
+class _ShapesGrewError(Exception):
+    """The body changes sizes that were taken for the same at every turn."""
+
+
+def _graph_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
+    """`tf.while_loop` with a shape invariant for every variable: the most specific one that `body` maps to itself.
+
+    At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
+    """
+    import tensorflow as tf
+
+    loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
+    specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
+    while True:
+        relaxed = specs
+
+        def checked_body(variables: Any, specs: Any = specs) -> tuple[Any]:
+            nonlocal relaxed
+            outputs = body(variables)
+            relaxed = _relaxed(specs, outputs)
+            if tf.nest.flatten(relaxed) != tf.nest.flatten(specs):
+                raise _ShapesGrewError
+            return (outputs,)
+
+        try:
+            (result,) = tf.while_loop(
+                condition,
+                checked_body,
+                (loop_variables,),
+                shape_invariants=(tf.nest.map_structure(lambda spec: spec.shape, specs),),
+                parallel_iterations=1,
+            )
+        except _ShapesGrewError:
+            specs = relaxed
+        else:
+            return result
+
+
+def _relaxed(specs: Any, outputs: Any) -> Any:
+    """The specs with every size unknown in which the outputs differ."""
+    import tensorflow as tf
+
+    tf.nest.assert_same_structure(specs, outputs)
+    return tf.nest.map_structure(
+        lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
+        specs,
+        outputs,
+    )
+
+
+Step = Callable[[Any, Any], Any]
+"""Takes the carried nest and one position of the inputs; returns the next carried nest."""
+
+
+def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    """Carry a nest through time.
+
+    While TensorFlow traces, the loop is one `tf.while_loop` whose carried tensors are loop variables;
+    `keras.ops.scan` keeps them in arrays that are written and read at every turn.
+
+    Args:
+        step: maps (carried, position of the inputs) to the next carried nest, of the same shapes.
+        initial: the carried nest before the first position.
+        inputs: a nest of tensors (T, ...).
+        reverse: go from the last position to the first; the results stay in the order of the inputs.
+
+    Returns:
+        The carried nest after each position, every leaf (T, ...), and the one after the last turn.
+    """
+
+    def float32_step(carried: Any, position: Any) -> Any:
+        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
+            return step(carried, position)
+
+    if keras.backend.backend() == "tensorflow" and not tf.executing_eagerly():
+        return _graph_scan(float32_step, initial, inputs, reverse)
+    return plain_scan(float32_step, initial, inputs, reverse=reverse)
+
+
+def plain_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    """Do the same in a Python loop of `keras.ops`; see `scan`."""
+    length = ops.shape(keras.tree.flatten(inputs)[0])[0]
+    carried, results = initial, []
+    for position in reversed(range(length)) if reverse else range(length):
+        carried = step(carried, keras.tree.map_structure(lambda leaf, at=position: leaf[at], inputs))
+        results.append(carried)
+    if reverse:
+        results.reverse()
+    return keras.tree.map_structure(lambda *leaves: ops.stack(leaves), *results), carried
+
+
+def _graph_scan(step: Step, initial: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+    initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
+    length = tf.shape(tf.nest.flatten(inputs)[0])[0]
+    read = tf.nest.map_structure(lambda leaf: tf.TensorArray(leaf.dtype, size=length).unstack(leaf), inputs)
+    written = [tf.TensorArray(leaf.dtype, size=length, element_shape=leaf.shape) for leaf in tf.nest.flatten(initial)]
+
+    def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
+        position = length - 1 - count if reverse else count
+        carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
+        leaves = tf.nest.flatten(carried)
+        return count + 1, carried, [a.write(position, leaf) for a, leaf in zip(written, leaves, strict=True)]
+
+    shapes = tf.nest.map_structure(lambda leaf: leaf.shape, initial)
+    _, carried, written = tf.while_loop(
+        lambda count, *_: count < length,
+        turn,
+        (tf.constant(0), initial, written),
+        shape_invariants=(tf.TensorShape([]), shapes, [tf.TensorShape(None)] * len(written)),
+        maximum_iterations=length,
+    )
+    return tf.nest.pack_sequence_as(initial, [array.stack() for array in written]), carried
+
+
+def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
+    """Take, in every sentence, the rows that `beams` names.
+
+    Args:
+        values: (B, N, ...).
+        beams: (B, M) int32, each in [0, N).
+
+    Returns:
+        (B, M, ...), where `[b, m]` is `values[b, beams[b, m]]`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return gather_beams_twin(values, beams)
+    import tensorflow as tf
+
+    return tf.gather(values, beams, axis=1, batch_dims=1)
+
+
+def gather_beams_twin(values: Tensor, beams: Tensor) -> Tensor:
+    """`gather_beams` in `keras.ops`: one take from all rows of all sentences. Several times as many operations."""
+    batch_size, num_rows, *rest = ops.shape(values)
+    rows = ops.reshape(values, (batch_size * num_rows, *rest))
+    first_rows = ops.arange(batch_size, dtype="int32")[:, None] * num_rows  # (B, 1)
+    return ops.take(rows, first_rows + beams, axis=0)
+
+
+def select_rows(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the rows of values (B, T, ...) where mask (B, T) is True, as (N, ...)."""
+    return tf.boolean_mask(values, mask)
+
+
+def cut_rows(ids: Tensor, parts: int) -> list[Tensor]:
+    """Cut ids (B, T) into parts (ceil(B / parts), T), in order; the last ones are filled up with rows of padding.
+
+    Parts of one size need one set of compiled kernels, and batches of B and of B + 1 rows may share it.
+    """
+    if parts == 1:
+        return [ids]
+    missing = -tf.shape(ids)[0] % parts
+    return tf.split(tf.pad(ids, [[0, missing], [0, 0]], constant_values=PAD_ID), parts)

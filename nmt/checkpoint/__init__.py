@@ -10,18 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nmt.checkpoint.contents import Contents
     from nmt.checkpoint.index import CheckpointInfo, has_checkpoint, list_checkpoints, newest_manifest
     from nmt.checkpoint.manager import CheckpointManager, Restored
-    from nmt.checkpoint.manifest import Manifest, read_manifest
+    from nmt.checkpoint.manifest import Contents, Manifest, read_manifest
     from nmt.checkpoint.reader import LoadedWeights, SelectedContents, load_weights, read_contents
     from nmt.checkpoint.retie import TieChange
-    from nmt.checkpoint.seeds import random_state, restore_random_state
+    from nmt.checkpoint.slots import random_state, restore_random_state
 
 _MODULES = {
     "CheckpointInfo": "index",
     "CheckpointManager": "manager",
-    "Contents": "contents",
+    "Contents": "manifest",
     "LoadedWeights": "reader",
     "Manifest": "manifest",
     "Restored": "manager",
@@ -31,10 +30,10 @@ _MODULES = {
     "list_checkpoints": "index",
     "load_weights": "reader",
     "newest_manifest": "index",
-    "random_state": "seeds",
+    "random_state": "slots",
     "read_contents": "reader",
     "read_manifest": "manifest",
-    "restore_random_state": "seeds",
+    "restore_random_state": "slots",
 }
 
 __all__ = [

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_name, read_parts
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, VALIDATION, Manifest, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, VALIDATION, Contents, Manifest, read_manifest
 from nmt.errors import CheckpointError
 
 SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}

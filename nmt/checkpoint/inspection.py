@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from nmt.checkpoint.contents import slot_variable
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.index import Index
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Judged, Manifest, read_manifest
-from nmt.checkpoint.selection import candidates, name_of_update
+from nmt.checkpoint.index import Index, candidates, name_of_update
+from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Judged, Manifest, read_manifest, slot_variable
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 

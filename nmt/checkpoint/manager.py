@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from nmt.checkpoint.contents import Contents, check_contents
-from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.disk import DamagedCheckpointError, is_number
 from nmt.checkpoint.folder import (
+    DirectoryLock,
     checkpoint_name,
     checkpoint_names,
     checkpoints_folder,
@@ -29,9 +29,7 @@ from nmt.checkpoint.folder import (
     write_checkpoint,
 )
 from nmt.checkpoint.index import read_index, scan_index, write_index
-from nmt.checkpoint.json_files import is_number
-from nmt.checkpoint.lock import DirectoryLock
-from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER
+from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER, Contents, check_contents
 from nmt.checkpoint.retie import TieChange, check_rule, retie
 from nmt.checkpoint.slots import named_slots, optimizer_class
 from nmt.checkpoint.snapshot import Snapshot

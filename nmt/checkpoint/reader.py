@@ -10,13 +10,11 @@ from typing import NamedTuple, TypeVar
 import keras
 import numpy as np
 
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoints_folder, read_checkpoint, read_parts
-from nmt.checkpoint.index import CheckpointInfo, describe_checkpoint, read_index
-from nmt.checkpoint.manifest import AVERAGE, MODEL, VALIDATION, Judged, Manifest, read_manifest
+from nmt.checkpoint.index import CheckpointInfo, candidates, describe_checkpoint, name_of_update, read_index
+from nmt.checkpoint.manifest import AVERAGE, MODEL, VALIDATION, Contents, Judged, Manifest, read_manifest
 from nmt.checkpoint.retie import TieChange, check_rule, retie
-from nmt.checkpoint.selection import candidates, name_of_update
 from nmt.checkpoint.weights import (
     assign,
     check_finite,

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.checkpoint.contents import Contents, slot_variable
 from nmt.checkpoint.folder import checkpoint_name
-from nmt.checkpoint.slot_kinds import AVERAGES_OF_WEIGHTS, can_be_added
+from nmt.checkpoint.manifest import Contents, slot_variable
+from nmt.checkpoint.slots import AVERAGES_OF_WEIGHTS, can_be_added
 from nmt.errors import CheckpointError
 
 ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "output_projection"}

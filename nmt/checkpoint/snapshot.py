@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 
-from nmt.backend import memory
+from nmt.backend.variables import array_view
 
 _ALIGNMENT = 64  # bytes; a line of the processor's cache
 _PAGE_BYTES = 4096
@@ -61,7 +61,7 @@ class Snapshot:
 
 
 def _copy(copy: np.ndarray, variable: keras.Variable) -> None:
-    np.copyto(copy, memory.view(variable))
+    np.copyto(copy, array_view(variable))
 
 
 def _size(variable: keras.Variable) -> int:
@@ -69,7 +69,7 @@ def _size(variable: keras.Variable) -> int:
 
 
 def _dtype(variable: keras.Variable) -> np.dtype:
-    return memory.view(variable).dtype
+    return array_view(variable).dtype
 
 
 def _aligned(size: int) -> int:

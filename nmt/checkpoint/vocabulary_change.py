@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.contents import Contents, slot_variable
+from nmt.checkpoint.manifest import Contents, slot_variable
 from nmt.errors import CheckpointError
 from nmt.models.contract import TOKEN_ROWS
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nmt.backend import memory
+from nmt.backend.variables import array_view, assign_array
 from nmt.errors import CheckpointError
 from nmt.tying import tie_groups, variable_roles
 
@@ -74,7 +74,7 @@ def check_values(
         wanted = str(variable.dtype)
         if (_kind(found), arrays[name].dtype.kind) != (_kind(wanted), "f" if _kind(wanted) == "float" else "i"):
             problems.append(f"{name} must be of type {wanted}, but is of {found}")
-        elif not _holds(memory.view(variable).dtype, arrays[name]):
+        elif not _holds(array_view(variable).dtype, arrays[name]):
             problems.append(f"{name} must be of type {wanted}, but has values beyond its range")
     if problems:
         raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}")
@@ -96,7 +96,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], *, source: str) -> None:
 def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
     """Give variables the values of a checkpoint, in their own types."""
     for name, variable in variables.items():
-        memory.assign(variable, arrays[name])
+        assign_array(variable, arrays[name])
 
 
 def verify_values(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
@@ -105,7 +105,7 @@ def verify_values(variables: Mapping[str, keras.Variable], arrays: Mapping[str, 
     Raises:
         CheckpointError: naming those that do not.
     """
-    wrong = [name for name, variable in variables.items() if not _equal(memory.view(variable), arrays[name])]
+    wrong = [name for name, variable in variables.items() if not _equal(array_view(variable), arrays[name])]
     if wrong:
         raise CheckpointError(f"restored, but of other values than in the checkpoint: {', '.join(wrong)}")
 

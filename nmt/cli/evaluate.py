@@ -24,7 +24,7 @@ from nmt.cli.options import (
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
-    from nmt.recipes.evaluate import ModelEvaluation
+    from nmt.recipes.translate import ModelEvaluation
 
 EXAMPLE = """\b
 Examples:
@@ -153,14 +153,14 @@ def _score_model(
 ) -> ModelEvaluation:
     """Translate and score a test set; whatever can be refused is refused before the model is opened."""
     from nmt.backend import session
-    from nmt.checkpoint.selection import split_checkpoint
+    from nmt.checkpoint.index import split_checkpoint
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
     from nmt.cli.streams import check_stdout
     from nmt.inference.evaluation import check_segmentation
     from nmt.inference.model_directory import read_settings
-    from nmt.recipes.evaluate import evaluate, read_test_set, tokenization_of
     from nmt.recipes.output_directory import refuse_output
+    from nmt.recipes.translate import evaluate, read_test_set, tokenization_of
 
     directory, checkpoint = split_checkpoint(directory, checkpoint)
     config = read_settings(directory, overrides)

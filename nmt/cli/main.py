@@ -16,9 +16,8 @@ import typer
 from typer.core import TyperCommand
 
 from nmt.cli import average, build_vocab, check_config, evaluate, export, inspect_model, train, translate, update_vocab
-from nmt.cli.logs import log_to_stderr
 from nmt.cli.options import Session, usage_error
-from nmt.cli.streams import hold_descriptors, named_stdout, settle_stdout
+from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.version import __version__
 
@@ -87,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settle_stdout()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        from nmt.backend.machine_memory import in_gib, is_out_of_memory, memory_limit
+        from nmt.backend.machine import in_gib, is_out_of_memory, memory_limit
 
         if not is_out_of_memory(error):
             raise

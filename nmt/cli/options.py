@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nmt.cli.logs import show_everything
+from nmt.cli.streams import show_everything
 
 DASH = Path("-")
 """The path that stands for standard input or output."""

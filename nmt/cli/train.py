@@ -33,14 +33,14 @@ def run(
     lists all settings, which are the keys of --set.
     """
     from nmt.config import load
-    from nmt.recipes.batch_parts import start_session
+    from nmt.recipes.batch_size import start_session
 
     config = load(list(configs), overrides or (), announce=True)
     start_session(config, threads=threads)
 
     from nmt.cli.progress import LiveProgress
     from nmt.recipes.train import train
-    from nmt.training.signals import Interrupted
+    from nmt.training.lockstep import Interrupted
 
     try:
         with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:

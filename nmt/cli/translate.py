@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from nmt.cli.formats import WRITERS, Format, Translated
 from nmt.cli.options import (
     DASH,
     BeamSize,
@@ -28,7 +28,67 @@ from nmt.cli.options import (
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
+    from nmt.inference.translation import Translation
     from nmt.recipes.translate import TranslatedLine
+
+
+class Format(StrEnum):
+    """What `nmt translate --format` takes."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    TSV = "tsv"
+
+
+class Translated(NamedTuple):
+    """A line and what became of it.
+
+    number: of the line, from 1.
+    source: the line.
+    translations: best first, at most `wanted`.
+    wanted: how many were asked for.
+    """
+
+    number: int
+    source: str
+    translations: Sequence[Translation]
+    wanted: int
+
+
+Writer: TypeAlias = Callable[[Translated], str]
+"""Gives the lines of output, each with its end, for one line of input."""
+
+
+def as_text(line: Translated) -> str:
+    r"""As many lines as were asked for, empty where the model had no more, so that line numbers can be computed."""
+    texts = [translation.text for translation in line.translations]
+    texts += [""] * (line.wanted - len(texts))
+    return "".join(f"{text}\n" for text in texts)
+
+
+def as_jsonl(line: Translated) -> str:
+    """One object a source line; nothing in it that any reader takes for the end of a line."""
+    content = {
+        "line": line.number,
+        "source": line.source,
+        "translations": [translation._asdict() for translation in line.translations],
+    }
+    text = json.dumps(content, ensure_ascii=False)
+    for character in ("\x85", "\u2028", "\u2029"):
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f"{text}\n"
+
+
+def as_tsv(line: Translated) -> str:
+    """One line a translation: number of the source line, rank (both from 1), score, translation."""
+    return "".join(
+        f"{line.number}\t{rank}\t{translation.score:.6f}\t{' '.join(translation.text.split(chr(9)))}\n"
+        for rank, translation in enumerate(line.translations, start=1)
+    )
+
+
+WRITERS: dict[Format, Writer] = {Format.TEXT: as_text, Format.JSONL: as_jsonl, Format.TSV: as_tsv}
+
 
 EXAMPLE = """\b
 Examples:
@@ -131,7 +191,7 @@ def _with_keras(
 ) -> Start:
     """Prepare to translate with a model directory; what can be refused is refused before TensorFlow is loaded."""
     from nmt.backend import session
-    from nmt.checkpoint.selection import split_checkpoint
+    from nmt.checkpoint.index import split_checkpoint
     from nmt.inference.model_directory import read_settings
     from nmt.recipes.output_directory import refuse_output
     from nmt.recipes.translate import check_num_hypotheses, translate
@@ -161,7 +221,7 @@ def _with_ctranslate2(
 ) -> Start:
     """Prepare to translate with an export; TensorFlow is not loaded at all."""
     from nmt.inference.ctranslate2_engine import load_package
-    from nmt.inference.export_directory import read_export_settings
+    from nmt.inference.model_directory import read_export_settings
     from nmt.recipes.output_directory import refuse_output
     from nmt.recipes.translate import check_num_hypotheses, translate_with_ctranslate2
 

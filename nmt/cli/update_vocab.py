@@ -15,8 +15,7 @@ from nmt.cli.options import Debug, ModelDirectory, Overrides, usage_error
 
 if TYPE_CHECKING:
     from nmt.config import Config
-    from nmt.recipes.new_vocabulary import SideFiles
-    from nmt.recipes.text_measure import TextMeasure
+    from nmt.recipes.new_vocabulary import SideFiles, TextMeasure
     from nmt.recipes.update_vocabulary import UpdatedModel, VocabularyUpdate
     from nmt.text import TextPair
 

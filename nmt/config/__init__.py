@@ -9,7 +9,6 @@ All problems of a config come in one `nmt.errors.ConfigError`. Configs stop at t
 take plain keyword arguments.
 """
 
-from nmt.config.advice import advice
 from nmt.config.data import (
     CharacterSettings,
     CorpusSettings,
@@ -18,10 +17,12 @@ from nmt.config.data import (
     TokenizerSettings,
     WhitespaceSettings,
 )
-from nmt.config.explain import Row, explain, explain_text
-from nmt.config.loader import from_settings, load
+from nmt.config.loader import changed_settings, from_settings, load, to_yaml, with_kept_settings, write
 from nmt.config.model import ModelSettings, RNNSettings, TransformerSettings
-from nmt.config.optimization import (
+from nmt.config.reference import Row, explain, explain_text
+from nmt.config.search import SearchSettings
+from nmt.config.settings import FORMAT_VERSION, Config, advice
+from nmt.config.training import (
     AdamSettings,
     AdamWSettings,
     ConstantSettings,
@@ -32,12 +33,8 @@ from nmt.config.optimization import (
     PlateauSettings,
     ScheduleSettings,
     SGDSettings,
+    TrainingSettings,
 )
-from nmt.config.resume import changed_settings, with_kept_settings
-from nmt.config.search import SearchSettings
-from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.training import TrainingSettings
-from nmt.config.writer import to_yaml, write
 
 __all__ = [
     "FORMAT_VERSION",

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag
 
-from nmt.config.paths import FilePath, FilePaths
-from nmt.config.section import REQUIRED, Misfit, Section, kind_or, setting
+from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Section, kind_or, setting
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."

@@ -5,26 +5,90 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import yaml
 from pydantic import ValidationError
 
-from nmt.atomic_files import read_regular_file
-from nmt.config.merge import Layer, combine, merge, nest
-from nmt.config.paths import CONFIG_NAME, places_now
-from nmt.config.problems import problems_of
+from nmt.atomic_files import read_regular_file, replace_file
+from nmt.config.problems import problems_of, yaml_in_words
+from nmt.config.section import BEFORE, CONFIG_NAME, Section, places_now
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.structure import fill_absent_settings, fill_empty_sections
-from nmt.config.yaml_reader import KeyPath, YamlSyntaxError, read_yaml
+from nmt.config.structure import default_types, fill_absent_settings, fill_empty_sections, plain_settings
+from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, YamlSyntaxError, read_yaml
 from nmt.errors import ConfigError
 from nmt.types import PathLike
 from nmt.version import __version__
 
-VERSION_KEY = "format_version"
-
 logger = logging.getLogger(__name__)
+
+
+class Layer(NamedTuple):
+    """Settings from one file, or from all overrides together.
+
+    Attributes:
+        settings: nested dicts.
+        origins: where each setting was written ("run.yaml line 3"), by its path.
+        remarks: sentences about settings that mean something else than what is written, by their paths.
+    """
+
+    settings: dict[str, Any]
+    origins: dict[KeyPath, str]
+    remarks: Mapping[KeyPath, str] = {}
+
+
+def merge(layers: Sequence[Layer]) -> Layer:
+    """Merges layers from left to right.
+
+    Mappings are merged key by key; lists and scalars are replaced. A layer that changes the `type` of a section (also
+    from a default that nobody wrote) replaces that section, because the settings of another kind mean nothing to it.
+    """
+    defaults = default_types()
+    settings: dict[str, Any] = {}
+    origins: dict[KeyPath, str] = {}
+    for layer in layers:
+        settings = _merge_into(settings, fill_empty_sections(layer.settings), (), defaults)
+        origins |= layer.origins
+    return Layer(settings, origins)
+
+
+def nest(path: KeyPath, value: Any) -> dict[str, Any]:
+    """Returns nested dicts that hold one value at `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def combine(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Merges two mappings key by key, the second one wins; a `type` is a key like any other."""
+    return _merge_into(first, second, (), {})
+
+
+def _merge_into(
+    lower: Mapping[str, Any], upper: Mapping[str, Any], path: KeyPath, defaults: Mapping[KeyPath, str]
+) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        below, here = merged.get(key), (*path, key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            changes_type = _changes_type(below, value, here, defaults)
+            merged[key] = value if changes_type else _merge_into(below, value, here, defaults)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _changes_type(
+    lower: Mapping[str, Any], upper: Mapping[str, Any], path: KeyPath, defaults: Mapping[KeyPath, str]
+) -> bool:
+    default = defaults.get(path)
+    return default is not None and "type" in upper and upper["type"] != lower.get("type", default)
+
+
+VERSION_KEY = "format_version"
 
 
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
@@ -180,3 +244,121 @@ def _read_override(override: str) -> tuple[KeyPath, Any, list[KeyPath]]:
     if document.problems:
         raise ConfigError(document.problems[0])
     return path, document.value, list(document.lines)
+
+
+SETTLED_AT_START = (
+    "training.batch_tokens",
+    "training.precision",
+    "training.validation_tokenization",
+    "search.max_length_ratio",
+    "search.max_length",
+)
+"""Settings that may be `auto`: a run chooses once and writes its choice into its config."""
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") -> AnySection:
+    """Fills what is left open by the settings of a run that goes on.
+
+    Open is what is `auto` until a run begins, and a setting that nobody wrote, whose default is younger than the run.
+
+    Args:
+        now: the settings, or a section of them.
+        before: those of the run, as its directory holds them.
+        prefix: the place of the section, "training." for example.
+    """
+    changes: dict[str, Any] = {}
+    for name, field in type(now).model_fields.items():
+        value, old, extra = getattr(now, name), getattr(before, name), field.json_schema_extra
+        unwritten = isinstance(extra, dict) and BEFORE in extra and name not in now.model_fields_set
+        if unwritten or (value == "auto" and prefix + name in SETTLED_AT_START):
+            changes[name] = old
+        elif isinstance(value, Section) and type(value) is type(old):
+            changes[name] = with_kept_settings(value, old, f"{prefix}{name}.")
+    return now.model_copy(update=changes)
+
+
+def changed_settings(old: Config, new: Config) -> list[str]:
+    """Lists the settings that differ and may not change when an unfinished run is continued.
+
+    Limits, saving, logging and search settings may change, and the places of corpora, whose text is compared
+    elsewhere; what the model, the tokens, the order of the data or the update depends on may not.
+
+    Returns:
+        One line a setting, such as "training.batch_tokens: 4096 before, 2048 now"; empty where the run can continue.
+    """
+    before, after = old.model_dump(), new.model_dump()
+    lines: list[str] = []
+    replaced: list[str] = []
+    may_change = {setting.path: setting.may_change for setting in plain_settings()}
+    # A changed type comes before the settings of its section, which then mean something else.
+    for path in sorted(may_change, key=lambda path: not path.endswith(".type")):
+        if may_change[path] or path.startswith(tuple(replaced)):
+            continue
+        was, now = _value_at(before, path), _value_at(after, path)
+        if was == now:
+            continue
+        lines.append(f"{path}: {yaml_in_words(was)} before, {yaml_in_words(now)} now")
+        if path.endswith(".type"):
+            replaced.append(path.removesuffix("type"))
+    return lines
+
+
+def _value_at(settings: dict[str, Any], path: str) -> Any:
+    """Returns the value at a path, None where its section is off; a list of one path is that path."""
+    value: Any = settings
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what any reader would take for something else than a text: one of YAML 1.1, or ours of YAML 1.2."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indents lists below their key, as people write them."""
+        super().increase_indent(flow, False)
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Puts texts with the line breaks of Unicode in double quotes: PyYAML would write them raw and read a space."""
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+for _name, _pattern, _first in CORE_SCALARS:
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
+
+
+def to_yaml(config: Config) -> str:
+    """Returns the effective settings, defaults included, as YAML with the format version."""
+    head = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
+    style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False, "width": 10**6}
+    parts = []
+    for key, value in config.model_dump().items():
+        gap = "\n" if isinstance(value, dict) else ""
+        parts.append(gap + yaml.dump({key: _plain(value)}, Dumper=_Dumper, **style))
+    return head + "".join(parts)
+
+
+def write(config: Config, path: PathLike) -> None:
+    """Writes the effective settings as YAML; a reader sees the old file or the new one, never half.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, to_yaml(config).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Returns nested settings with lists in place of tuples, as YAML knows them."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -2,20 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
+import annotated_types
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticUndefined
 
-from nmt.config.paths import PATH_ERROR, UNDEFINED_VARIABLE
-from nmt.config.section import MISFITS, Misfit, Section
+from nmt.config.section import MISFITS, PATH_ERROR, UNDEFINED_VARIABLE, Misfit, Section, Words
 from nmt.config.settings import Config
-from nmt.config.structure import kinds_of, section_classes
-from nmt.config.suggestions import nearest, suggest
-from nmt.config.wording import either, hint, type_in_words, value_in_words
+from nmt.config.structure import all_settings, is_nullable, kinds_of, section_classes
 from nmt.config.yaml_reader import KeyPath
+
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_LONGEST = 60
+
+
+def type_in_words(field: FieldInfo) -> str:
+    """Returns what a setting takes: "a whole number of at least 1, or null"."""
+    words = _section_in_words(field) or _stated_words(field) or _base_in_words(field.annotation)
+    bounds = _bounds_in_words(field)
+    null = ", or null" if is_nullable(field.annotation) else ""
+    return words + (f" {bounds}" if bounds else "") + null
+
+
+def default_in_words(field: FieldInfo) -> str:
+    """Returns the default of a setting as YAML writes it, or "required"."""
+    if field.default is PydanticUndefined:
+        return "required"
+    return yaml_in_words(field.default)
+
+
+def yaml_in_words(value: Any) -> str:
+    """Returns a scalar or a list of texts as YAML writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(yaml_in_words(element) for element in value) + "]"
+    return str(value)
+
+
+def value_in_words(value: Any) -> str:
+    """Returns what a user gave, on one line and not too long."""
+    if value is None:
+        return "null (no value)"
+    if isinstance(value, str):
+        return "the text " + repr(_shortened(value))
+    if isinstance(value, dict):
+        return "a section of settings" if value else "an empty section"
+    if isinstance(value, list | tuple):
+        return "the list " + _shortened("[" + ", ".join(repr(element) for element in value) + "]")
+    return _shortened(yaml_in_words(value) if isinstance(value, bool) else repr(value))
+
+
+def hint(field: FieldInfo, value: Any) -> str:
+    """Returns what to write instead of a value of the wrong type, or an empty text where nothing is likely."""
+    wanted = [kind for kind in (bool, int, float) if kind in _alternatives(field.annotation)]
+    if not wanted:
+        texts = str in _alternatives(field.annotation) and isinstance(value, int | float)
+        return f': put it in quotes, "{yaml_in_words(value)}"' if texts else ""
+    if isinstance(value, float) and wanted == [int] and value.is_integer():
+        return f": write {int(value)}"
+    if isinstance(value, str):
+        return _hint_for_text(wanted, value, nullable=is_nullable(field.annotation))
+    return ""
+
+
+def either(choices: Sequence[str]) -> str:
+    """Returns "a, b or c"."""
+    return choices[0] if len(choices) == 1 else ", ".join(choices[:-1]) + " or " + choices[-1]
+
+
+def _hint_for_text(wanted: Sequence[type], value: str, *, nullable: bool) -> str:
+    word = value.strip().lower()
+    if bool in wanted and word in ("yes", "no", "on", "off", "y", "n", "true", "false"):
+        return f": write {'true' if word in ('yes', 'on', 'y', 'true') else 'false'}"
+    if nullable and word in ("none", "off", "nil"):
+        return ": write null"
+    digits = word.replace("_", "")
+    try:
+        float(digits)
+    except ValueError:
+        return ""
+    return f": write {digits} without {'quotes' if digits == word else 'underscores'}" if bool not in wanted else ""
+
+
+def _section_in_words(field: FieldInfo) -> str:
+    if not section_classes(field.annotation):
+        return ""
+    kinds = list(kinds_of(field))
+    return "a section of settings" + (f" of type {either(kinds)}" if kinds else "")
+
+
+def _stated_words(field: FieldInfo) -> str:
+    found = [item.text for item in field.metadata if isinstance(item, Words)]
+    for argument in get_args(field.annotation):
+        if get_origin(argument) is Annotated:
+            found += [item.text for item in get_args(argument)[1:] if isinstance(item, Words)]
+    return found[0] if found else ""
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Returns the plain types that an annotation admits."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal or not arguments:
+        return [annotation]
+    return [kind for argument in arguments for kind in _alternatives(argument) if kind is not NoneType]
+
+
+def _base_in_words(annotation: Any) -> str:
+    words = []
+    for kind in _alternatives(annotation):
+        choices = get_args(kind)
+        words.append(either([str(choice) for choice in choices]) if choices else _PLAIN.get(kind, str(kind)))
+    return " or ".join(words)
+
+
+def _bounds_in_words(field: FieldInfo) -> str:
+    limits = {type(item): item for item in field.metadata}
+    lowest, highest = limits.get(annotated_types.Ge), limits.get(annotated_types.Le)
+    if lowest is not None and highest is not None:
+        return f"from {lowest.ge} to {highest.le}"
+    bounds = []
+    for item in field.metadata:
+        if isinstance(item, annotated_types.Ge):
+            bounds.append(f"of at least {item.ge}")
+        elif isinstance(item, annotated_types.Gt):
+            bounds.append(f"above {item.gt}")
+        elif isinstance(item, annotated_types.Le):
+            bounds.append(f"at most {item.le}")
+        elif isinstance(item, annotated_types.Lt):
+            bounds.append(f"below {item.lt}")
+        elif isinstance(item, annotated_types.MinLen):
+            bounds.append("that is not empty")
+    return " and ".join(bounds)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+_MOST_PLACES = 3
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Returns the word most like another one, None where none is."""
+    known = {candidate.lower(): candidate for candidate in words}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
+    return known[found[0]] if found else None
+
+
+def suggest(path: KeyPath, section: type[Section], *, siblings: Mapping[str, type[Section]], chosen: str) -> str:
+    """Says that a key is unknown, and what was probably meant; reads on from the path.
+
+    Args:
+        path: the unknown key, with the sections above it.
+        section: the section that it was given to.
+        siblings: the kinds that this section could have been, by type; empty where there is one kind only.
+        chosen: the type of the section, where it has several kinds.
+    """
+    *above, key = path
+    prefix = "".join(f"{name}." for name in above)
+    if key == "<<":
+        return "is no key: YAML 1.2 has no merge keys, give several files instead (later ones win)"
+    if "." in key:
+        return "is unknown: dots are for --set; in a file, write each section on a line of its own and indent"
+    owners = [kind for kind, cls in siblings.items() if key in cls.model_fields]
+    if owners:
+        owner = " or ".join(f"{prefix}type {kind}" for kind in owners)
+        return f"is a setting of {owner}, but {prefix}type is {chosen}: remove it, or change the type"
+    near = nearest(key, section.model_fields)
+    if near:
+        return f"is unknown: did you mean {prefix}{near}?"
+    elsewhere = _elsewhere(key)
+    if elsewhere:
+        return f"is unknown: did you mean {' or '.join(elsewhere)}?"
+    return f"is unknown: {prefix.rstrip('.') or 'a config'} has the settings {', '.join(section.model_fields)}"
+
+
+def _elsewhere(key: str) -> list[str]:
+    """Returns the settings of other sections that have this name, or else the nearest name."""
+    names: dict[str, list[str]] = {}
+    for setting in all_settings():
+        places = names.setdefault(setting.path.rpartition(".")[2], [])
+        if setting.path not in places:
+            places.append(setting.path)
+    near = nearest(key, names)
+    return names[near][:_MOST_PLACES] if near else []
 
 
 class _Place(NamedTuple):

@@ -1,10 +1,8 @@
 """Data: corpus readers, the encoded token store, and batches with a cursor. No Keras here."""
 
 from nmt.data.batches import Batch, BatchStream, Cursor, EvaluationBatch, evaluation_batches
-from nmt.data.content_hash import hash_corpus
-from nmt.data.corpus import check_corpus, read_lines, read_pairs
+from nmt.data.corpus import CorpusReport, check_corpus, hash_corpus, read_lines, read_pairs
 from nmt.data.prefetching import Prefetcher
-from nmt.data.report import CorpusReport
 from nmt.data.sequences import TokenSequences
 from nmt.data.store import TokenStore, find_store, open_store
 

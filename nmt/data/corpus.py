@@ -7,17 +7,22 @@ A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pai
 from __future__ import annotations
 
 import bz2
+import hashlib
 import lzma
 import os
 import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nmt.errors import DataError, looked_for
+from nmt.text.marks import foreign_script, in_words, scripts_of_language
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -220,3 +225,172 @@ def _decompressed_lines(file: BinaryIO, kind: str) -> Iterator[bytes]:
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """Counts of pairs; those read are those kept and those dropped.
+
+    Attributes:
+        pairs_read: pairs of lines in the corpus.
+        kept: pairs that training sees.
+        dropped_empty: pairs with a side that holds nothing but white space.
+        dropped_nul: pairs with a NUL character.
+        dropped_too_long: pairs with a side of more than `max_length` tokens.
+        max_length: the limit of tokens a side, EOS not counted.
+    """
+
+    pairs_read: int
+    kept: int
+    dropped_empty: int
+    dropped_nul: int
+    dropped_too_long: int
+    max_length: int
+
+    @property
+    def dropped(self) -> int:
+        """All pairs that training does not see."""
+        return self.dropped_empty + self.dropped_nul + self.dropped_too_long
+
+    def describe(self) -> str:
+        """One line for logs."""
+        line = f"{self.pairs_read:,} pairs read, {self.kept:,} kept, {self.dropped:,} dropped"
+        return f"{line}: {self.reasons()}" if self.dropped else line
+
+    def reasons(self) -> str:
+        """Why pairs were dropped, as a phrase; empty where none was."""
+        counts = {
+            f"longer than {self.max_length} tokens": self.dropped_too_long,
+            "with an empty side": self.dropped_empty,
+            "with a NUL character": self.dropped_nul,
+        }
+        return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+
+
+_BLOCK_PAIRS = 8192
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Some pairs of a corpus in a row.
+
+    Attributes:
+        source_lines: B lines without their ends.
+        target_lines: their translations.
+    """
+
+    source_lines: Sequence[str]
+    target_lines: Sequence[str]
+
+    def __len__(self) -> int:
+        """Number of pairs (B)."""
+        return len(self.source_lines)
+
+    @cached_property
+    def source(self) -> bytes:
+        r"""The source in UTF-8, each line closed by `\n`."""
+        return _as_bytes(self.source_lines)
+
+    @cached_property
+    def target(self) -> bytes:
+        r"""The target in UTF-8, each line closed by `\n`."""
+        return _as_bytes(self.target_lines)
+
+
+class ContentHash:
+    """The SHA-256 of the text of a corpus, both sides, given block by block."""
+
+    def __init__(self) -> None:
+        self._sides = (hashlib.sha256(), hashlib.sha256())
+
+    def update(self, block: TextBlock) -> None:
+        """Take in the next pairs of lines."""
+        for content, text in zip(self._sides, (block.source, block.target), strict=True):
+            content.update(text)
+
+    def hexdigest(self) -> str:
+        """The hash of all pairs so far, in hexadecimal."""
+        return hashlib.sha256("".join(content.hexdigest() for content in self._sides).encode()).hexdigest()
+
+
+def hash_corpus(source_paths: PathLike | Sequence[PathLike], target_paths: PathLike | Sequence[PathLike]) -> str:
+    """Read a corpus from end to end and return what `TokenStore.content_hash` would be.
+
+    Raises:
+        DataError: see `read_pairs`.
+    """
+    content = ContentHash()
+    for block in blocks(read_pairs(source_paths, target_paths)):
+        content.update(block)
+    return content.hexdigest()
+
+
+def blocks(pairs: Iterator[tuple[str, str]]) -> Iterator[TextBlock]:
+    """Cut a stream of pairs into blocks, so that work is done on many at once and never on all."""
+    while block := list(islice(pairs, _BLOCK_PAIRS)):
+        yield TextBlock([source for source, _ in block], [target for _, target in block])
+
+
+def _as_bytes(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")
+
+
+LOOKED_AT = 2000
+"""Pairs from the beginning of a corpus."""
+
+_MOST_EQUAL = 0.5
+
+
+def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequence[str]) -> None:
+    """Refuse a corpus whose two sides are one file, also by another name: a model would learn to copy.
+
+    Args:
+        name: of the corpus in the settings, `data.train`.
+        source_paths: its source.
+        target_paths: its target.
+
+    Raises:
+        DataError: naming the file.
+    """
+    for source, target in zip(source_paths, target_paths, strict=False):
+        same = source == target
+        with suppress(OSError):  # what is missing is said where it is read
+            same = same or Path(source).samefile(target)
+        if same:
+            raise DataError(
+                f"{name}.source and {name}.target must be two files, line n of one translating line n of the other, "
+                f"got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the sides"
+            )
+
+
+def doubts_about_sides(
+    name: str, source_paths: Sequence[str], target_paths: Sequence[str], *, languages: tuple[str, str]
+) -> Iterator[str]:
+    """Yield what a user would want to be told about the first pairs of a corpus.
+
+    Args:
+        name: of the corpus in the settings, `data.train`.
+        source_paths: its source.
+        target_paths: its target.
+        languages: codes of both sides.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    pairs = list(islice(read_pairs(source_paths, target_paths), LOOKED_AT))
+    equal = sum(source == target for source, target in pairs)
+    if equal > _MOST_EQUAL * len(pairs) and languages[0] != languages[1]:
+        yield f"{name}: source and target are equal in {equal:,} of {len(pairs):,} pairs: the model learns to copy"
+    found = [
+        foreign_script(lines, language) for lines, language in zip(zip(*pairs, strict=True), languages, strict=True)
+    ]
+    expected = [scripts_of_language(language) for language in languages]
+    if found[0] in expected[1] and found[1] in expected[0]:
+        yield (
+            f"{name}: source and target look swapped: the source is in {in_words(str(found[0]))}, the target in "
+            f"{in_words(str(found[1]))}, but the languages are {languages[0]} to {languages[1]}"
+        )
+        return
+    for side, script, language in zip(("source", "target"), found, languages, strict=True):
+        if script is not None:
+            yield f"{name}.{side} is in {in_words(script)}, which is not how {language} is written: is it another file?"

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import traceback
 from array import array
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from nmt.data.stored_sequences import record_of
+from nmt.backend.machine import available_processors
+from nmt.data.corpus import TextBlock, compression
+from nmt.data.sequences import record_of
+from nmt.errors import DataError
 from nmt.text.pair import TextPair
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import EOS_ID
@@ -22,7 +38,7 @@ class EncodedSide(NamedTuple):
 
     Attributes:
         lengths: tokens of each sequence, EOS counted, as bytes of the type of `length_dtype`.
-        records: what lies in the file of the side, see `nmt.data.stored_sequences`.
+        records: what lies in the file of the side, see `nmt.data.sequences`.
         tokens: tokens in all, EOS counted.
     """
 
@@ -106,3 +122,225 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype:
 def length_dtype(max_length: int) -> np.dtype:
     """The narrowest type that holds the length of a sequence and its EOS: uint16 or int32."""
     return np.dtype(np.uint16 if max_length < _WIDEST_NARROW else np.int32)
+
+
+_PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from nmt.data.encoding import serve
+serve(sys.argv[2], max_length=int(sys.argv[3]))
+"""
+_COUNT, _SIZE = struct.Struct("<I"), struct.Struct("<Q")
+_NUMBERS = struct.Struct("<6Q")
+_SECONDS_TO_END = 5.0
+
+
+class EncodingProcess:
+    """A running process that encodes; to be used by one thread at a time.
+
+    Args:
+        tokenizers: directory in which `TextPair.save` has put the tokenizers.
+        max_length: tokens a side, EOS not counted; longer pairs are dropped.
+
+    Raises:
+        OSError: the system starts no process.
+    """
+
+    def __init__(self, tokenizers: Path, *, max_length: int) -> None:
+        path = json.dumps([os.path.abspath(entry) for entry in sys.path])
+        # Many processes share the cores, so none shall start threads of its own.
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with _interrupts_blocked():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
+
+    @property
+    def id(self) -> int:
+        """What the system calls the process."""
+        return self._process.pid
+
+    def encode(self, source_text: bytes, target_text: bytes) -> EncodedBlock:
+        r"""Encode the lines of two texts in UTF-8, each line closed by `\n`.
+
+        Raises:
+            DataError: the process has ended, or could not encode.
+        """
+        try:
+            with suppress(BrokenPipeError):  # it may have said why it ended
+                _write_frame(_pipe(self._process.stdin), [source_text, target_text])
+            parts = _read_frame(_pipe(self._process.stdout))
+        except (OSError, ValueError):  # it was ended by `stop`, which closes the pipes
+            parts = None
+        if parts is None:
+            raise DataError(f"a process that encoded the corpus ended before its work was done: {self._fate()}")
+        if len(parts) == 1:
+            raise DataError(
+                f"a process that encoded the corpus failed:\n{parts[0].decode('utf-8', 'replace').rstrip()}"
+            )
+        return _unpack(parts)
+
+    def stop(self) -> None:
+        """End the process at once and wait for its end. May be called again."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            try:
+                _pipe(pipe).close()
+            except OSError:  # what was still to be written has no reader
+                continue
+
+    def _fate(self) -> str:
+        try:
+            code = self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            return "it does not answer"
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start a process that Ctrl-C does not end: it reaches all of a terminal, and this one says what becomes of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def serve(tokenizers: str, *, max_length: int) -> None:
+    """Encode what comes through standard input until it ends: the life of an encoding process."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not come between the answers
+    try:
+        encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
+        while (request := _read_frame(requests)) is not None:
+            source_lines, target_lines = (part.decode("utf-8").split("\n")[:-1] for part in request)
+            _write_frame(answers, _pack(encoder.encode(source_lines, target_lines)))
+    except BrokenPipeError:  # nobody is left to take the answer
+        os._exit(1)
+    except Exception:
+        _write_frame(answers, [traceback.format_exc().encode("utf-8", "replace")])
+
+
+def _pack(block: EncodedBlock) -> list[bytes]:
+    numbers = [*block[:4], block.source.tokens, block.target.tokens]
+    return [_NUMBERS.pack(*numbers), *block.source[:2], *block.target[:2]]
+
+
+def _unpack(parts: Sequence[bytes]) -> EncodedBlock:
+    kept, empty, nul, too_long, source_tokens, target_tokens = _NUMBERS.unpack(parts[0])
+    source = EncodedSide(parts[1], parts[2], source_tokens)
+    target = EncodedSide(parts[3], parts[4], target_tokens)
+    return EncodedBlock(kept, empty, nul, too_long, source, target)
+
+
+def _write_frame(file: IO[bytes], parts: Sequence[bytes]) -> None:
+    file.write(_COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts))
+    for part in parts:
+        file.write(part)
+    file.flush()
+
+
+def _read_frame(file: IO[bytes]) -> list[bytes] | None:
+    """The parts of a frame; None where the file ends before or within it."""
+    head = file.read(_COUNT.size)
+    if len(head) < _COUNT.size:
+        return None
+    (count,) = _COUNT.unpack(head)
+    sizes = file.read(count * _SIZE.size)
+    if len(sizes) < count * _SIZE.size:
+        return None
+    parts = [file.read(size) for (size,) in _SIZE.iter_unpack(sizes)]
+    return (
+        parts if all(len(part) == size for part, (size,) in zip(parts, _SIZE.iter_unpack(sizes), strict=True)) else None
+    )
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise ValueError("the process was started without this pipe")
+    return pipe
+
+
+_BYTES_A_PROCESS = 4 * 2**20
+"""Each process must have so much text to encode, about a second's work, or it is not worth its start."""
+
+_COMPRESSION_RATIO = 3
+_MOST_PROCESSES = 8
+"""As many as this process can read and hash text for (measured with SentencePiece); more would wait for it."""
+
+
+def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
+    """How many processes to encode the text of some files with; 1 means this one, without another.
+
+    Args:
+        paths: the files of both sides.
+        at_most: upper bound; the cores there are (at most 8) unless given.
+    """
+    size = sum(os.path.getsize(path) * (_COMPRESSION_RATIO if _is_compressed(path) else 1) for path in paths)
+    return max(1, min(at_most or min(available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))
+
+
+def _is_compressed(path: str) -> bool:
+    with open(path, "rb") as file:
+        return compression(file.read(10)) is not None
+
+
+def encode_blocks(
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int, folder: Path | None = None
+) -> Generator[EncodedBlock, None, None]:
+    """Encode blocks, in order.
+
+    A generator: close it, and the processes are gone. Tokenizers of a kind that no directory can hold are used here.
+
+    Args:
+        blocks: the text; read by the caller's thread, so an error in it comes from here as it is.
+        encoder: what encodes.
+        processes: how many processes; with 1, this one.
+        folder: where the tokenizers lie for the processes meanwhile; the system's place for such files unless given.
+
+    Raises:
+        DataError: a process ended before its work was done.
+    """
+    if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
+        return (encoder.encode(block.source_lines, block.target_lines) for block in blocks)
+    return _encode_in_processes(blocks, encoder, processes, folder)
+
+
+def _encode_in_processes(
+    blocks: Iterator[TextBlock], encoder: BlockEncoder, number_of_processes: int, folder: Path | None
+) -> Generator[EncodedBlock, None, None]:
+    """The body of `encode_blocks`: one thread a process hands it a block and waits for the answer."""
+    with ExitStack() as stack:
+        tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-", dir=folder)))
+        encoder.text.save(tokenizers)
+        threads = ThreadPoolExecutor(number_of_processes, thread_name_prefix="encode")
+        stack.callback(threads.shutdown, cancel_futures=True)
+        idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
+        for _ in range(number_of_processes):
+            process = EncodingProcess(tokenizers, max_length=encoder.max_length)
+            stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
+            idle.put(process)
+
+        def encode(block: TextBlock) -> EncodedBlock:
+            process = idle.get()
+            try:
+                return process.encode(block.source, block.target)
+            finally:
+                idle.put(process)
+
+        pending: deque[Future[EncodedBlock]] = deque()
+        for block in blocks:
+            pending.append(threads.submit(encode, block))
+            if len(pending) > 2 * number_of_processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -14,25 +14,138 @@ import json
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from nmt.data.content_hash import hash_corpus
-from nmt.data.corpus import as_paths
-from nmt.data.parallel_encoding import processes_for
-from nmt.data.report import CorpusReport
-from nmt.data.sequences import Sequences
-from nmt.data.store_building import MANIFEST, SIDES, build_store_folder
-from nmt.data.stored_sequences import StoredSequences
+from nmt.data.corpus import ContentHash, CorpusReport, TextBlock, as_paths, blocks, hash_corpus, read_pairs
+from nmt.data.encoding import BlockEncoder, EncodedSide, encode_blocks, length_dtype, processes_for, token_dtype
+from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
+from nmt.text.tokenizer import Tokenizer
 from nmt.types import PathLike
+
+MANIFEST = "manifest.json"
+SIDES = ("source", "target")
+
+_DROPPED = ("dropped_empty", "dropped_nul", "dropped_too_long")
+
+
+def build_store_folder(
+    folder: Path,
+    source_paths: list[str],
+    target_paths: list[str],
+    *,
+    text: TextPair,
+    max_length: int,
+    settings: dict[str, Any],
+    processes: int = 1,
+    report_pairs: Callable[[int], None] | None = None,
+) -> None:
+    """Encode a corpus into an existing folder; the manifest is written last, when all else is on the disk.
+
+    Args:
+        folder: where the files go.
+        source_paths: the source side.
+        target_paths: the target side.
+        text: the tokenizers.
+        max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
+        settings: what the manifest says about where the store came from.
+        processes: how many encode; the files are the same for any number.
+        report_pairs: told every now and then how many pairs were read and encoded so far.
+
+    Raises:
+        DataError: the corpus cannot be used (see `read_pairs`), no pair of it remains, or a process was killed.
+        OSError: the disk refuses.
+    """
+    counts: Counter[str] = Counter()
+    content_hash = ContentHash()
+    encoder = BlockEncoder(text, max_length)
+    writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in _sides(text)]
+
+    def hashed(block: TextBlock) -> TextBlock:
+        content_hash.update(block)
+        counts["pairs_read"] += len(block)
+        return block
+
+    text_blocks = map(hashed, blocks(read_pairs(source_paths, target_paths)))
+    encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
+    with writers[0], writers[1], closing(encoded_blocks):
+        for block in encoded_blocks:
+            counts.update(kept=block.kept, **{reason: getattr(block, reason) for reason in _DROPPED})
+            for writer, side in zip(writers, (block.source, block.target), strict=True):
+                writer.write(side)
+            if report_pairs is not None:
+                report_pairs(counts["kept"] + sum(counts[reason] for reason in _DROPPED))
+    report = CorpusReport(**{name: counts[name] for name in ("pairs_read", "kept", *_DROPPED)}, max_length=max_length)
+    _refuse_nothing(report, source_paths, target_paths)
+    manifest = {
+        "settings": settings,
+        "sides": {writer.side: writer.describe(report.kept) for writer in writers},
+        "report": vars(report),
+        "content_hash": content_hash.hexdigest(),
+    }
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _SideWriter:
+    """Appends encoded pairs to the two files of one side: the records, and the length of each sequence."""
+
+    def __init__(self, folder: Path, side: str, tokenizer: Tokenizer, max_length: int) -> None:
+        self.side = side
+        self._dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
+        self._tokens = 0
+        self._checksum = 0
+        self._records = (folder / f"{side}.records").open("wb")
+        self._lengths = (folder / f"{side}.lengths").open("wb")
+
+    def __enter__(self) -> _SideWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._records, self._lengths):
+            if error is None:
+                file.flush()
+                os.fsync(file.fileno())
+            file.close()
+
+    def write(self, side: EncodedSide) -> None:
+        """Append the sequences of some pairs."""
+        self._records.write(side.records)
+        self._lengths.write(side.lengths)
+        self._checksum = zlib.crc32(side.lengths, self._checksum)
+        self._tokens += side.tokens
+
+    def describe(self, pairs: int) -> dict[str, Any]:
+        """What the manifest says about this side."""
+        return {"pairs": pairs, "tokens": self._tokens, **self._dtypes, "lengths_crc32": self._checksum}
+
+
+def _sides(text: TextPair) -> list[tuple[str, Tokenizer]]:
+    return list(zip(SIDES, (text.source, text.target), strict=True))
+
+
+def _refuse_nothing(report: CorpusReport, source_paths: list[str], target_paths: list[str]) -> None:
+    if report.kept:
+        return
+    raise DataError(
+        f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
+        f"{report.pairs_read:,} read, {report.reasons()}" + (": raise max_length" if report.dropped_too_long else "")
+    )
+
 
 _FORMAT_VERSION = 2
 _KEY_LENGTH = 16

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import available_processors
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
-from nmt.inference.export_directory import check_model, read_export_settings, read_export_text, read_facts
+from nmt.inference.model_directory import check_model, read_export_settings, read_export_text, read_facts
 from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from nmt.backend.threads import map_at_once
+from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from nmt.backend.functions import scan
 from nmt.backend.products import linear
-from nmt.backend.scan import scan
 from nmt.types import Tensor
 
 

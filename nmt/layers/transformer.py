@@ -8,9 +8,7 @@ import keras
 from keras import ops
 
 from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention
-from nmt.layers.dropout import Dropout
-from nmt.layers.linear import Linear, LinearReLU
-from nmt.layers.norm import LayerNorm
+from nmt.layers.core import Dropout, LayerNorm, Linear, LinearReLU
 from nmt.types import Tensor
 
 Attention = TypeVar("Attention", SelfAttention, CrossAttention)

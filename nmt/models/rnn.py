@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from nmt.backend.scan import scan
-from nmt.layers.alignment import ALIGNMENTS, AlignmentMemory
-from nmt.layers.dropout import Dropout
-from nmt.layers.linear import Linear
+from nmt.backend.functions import scan
+from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
+from nmt.layers.core import Dropout, Linear, seeded_weights
 from nmt.layers.recurrent import CELLS, BidirectionalLayer
-from nmt.layers.seeding import seeded_weights
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 

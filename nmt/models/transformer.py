@@ -8,17 +8,9 @@ import keras
 from keras import ops
 
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
-from nmt.layers.dropout import Dropout
-from nmt.layers.norm import LayerNorm
-from nmt.layers.positions import sinusoidal_positions
-from nmt.layers.seeding import seeded_weights
-from nmt.layers.transformer import (
-    BlockSettings,
-    DecoderBlock,
-    EncoderBlock,
-    PostNormResidual,
-    PreNormResidual,
-)
+from nmt.layers.core import Dropout, LayerNorm, seeded_weights
+from nmt.layers.embedding import sinusoidal_positions
+from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock, PostNormResidual, PreNormResidual
 from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 

@@ -13,15 +13,9 @@ from nmt.config import (
     PlateauSettings,
     SGDSettings,
 )
-from nmt.training.limits import Limits
 from nmt.training.optimizers import Optimizer, build_adam, build_adamw, build_sgd
-from nmt.training.schedules import (
-    ConstantSchedule,
-    InverseSquareRootSchedule,
-    NoamSchedule,
-    PlateauSchedule,
-    Schedule,
-)
+from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule, Schedule
+from nmt.training.state import Limits
 from nmt.training.trainer import Cadence
 
 

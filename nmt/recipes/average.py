@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
-from nmt.checkpoint.contents import Contents
-from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder
+from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder
 from nmt.checkpoint.index import read_index
-from nmt.checkpoint.lock import LOCK_NAME
-from nmt.checkpoint.manifest import AVERAGE, MODEL, Manifest, read_manifest
+from nmt.checkpoint.manifest import AVERAGE, MODEL, Contents, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
-from nmt.recipes.earlier_run import REPORT_NAME
-from nmt.recipes.output_directory import check_place, output_directory
+from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
 
@@ -167,7 +164,7 @@ def write_average(computed: ComputedAverage) -> AveragedModel:
         ConfigError, DataError: its settings or its tokenizers cannot be written.
     """
     from nmt.checkpoint import CheckpointManager
-    from nmt.inference.opening import open_model
+    from nmt.inference.translator import open_model
 
     output = computed.output
     with output_directory(output, overwrite=bool(_names_in(output))) as folder:

@@ -12,27 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.checkpoint import has_checkpoint
-from nmt.checkpoint.lock import DirectoryLock
-from nmt.config import (
-    CharacterSettings,
-    Config,
-    CorpusSettings,
-    SentencePieceSettings,
-    WhitespaceSettings,
-    load,
-    write,
-)
-from nmt.data.corpus import read_lines, read_pairs, refuse_pipes
-from nmt.data.sides import doubts_about_sides, refuse_one_file
+from nmt.checkpoint.folder import DirectoryLock
+from nmt.config import CharacterSettings, Config, CorpusSettings, SentencePieceSettings, WhitespaceSettings, load, write
+from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.recipes.text_measure import report_unknown_in_pairs
+from nmt.recipes.new_vocabulary import report_unknown_in_pairs
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
-from nmt.text.adoption import adopt_sentencepiece
-from nmt.text.files import read_text_file
+from nmt.text.extension import adopt_sentencepiece
 from nmt.text.marks import TOKENS, found_marks, joined_side
 from nmt.text.sentencepiece_training import sample_lines
 from nmt.text.tokenizer import normalized
+from nmt.text.vocabulary import read_text_file
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.atomic_files import recover_directory
-from nmt.checkpoint.selection import split_checkpoint
+from nmt.checkpoint.index import split_checkpoint
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
@@ -60,7 +60,7 @@ def export_for_ctranslate2(
     """
     check_export(directory, output, overwrite=overwrite)
 
-    from nmt.inference.opening import open_model
+    from nmt.inference.translator import open_model
     from nmt.serving.ctranslate2_export import export_ctranslate2
 
     opened = open_model(directory, checkpoint=checkpoint, weights=weights)
@@ -71,8 +71,8 @@ def export_for_ctranslate2(
 def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = False) -> None:
     """Refuse what can be refused before the model is opened; see `export_for_ctranslate2`."""
     from nmt.inference.ctranslate2_engine import load_package
+    from nmt.serving.ctranslate2_export import check_output
     from nmt.serving.ctranslate2_spec import check_exportable
-    from nmt.serving.output import check_output
 
     check_exportable(read_settings(split_checkpoint(directory)[0]))
     check_not_among_checkpoints(_full(output))

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.checkpoint.averaging import read_raw
-from nmt.checkpoint.comparison import Difference, compare
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import checkpoints_folder, damaged_names
+from nmt.checkpoint.index import candidates, split_checkpoint
 from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints, index_of
-from nmt.checkpoint.manifest import OPTIMIZER, Manifest, read_manifest
-from nmt.checkpoint.selection import candidates, split_checkpoint
-from nmt.checkpoint.verification import verify_checkpoint, verify_index
+from nmt.checkpoint.manifest import OPTIMIZER, Contents, Manifest, read_manifest
+from nmt.checkpoint.verification import Difference, compare, verify_checkpoint, verify_index
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
 from nmt.inference.model_directory import CONFIG_NAME

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.manifest import VALIDATION_CHANGES
-from nmt.config import Config, CorpusSettings, changed_settings, load
+from nmt.config import Config, CorpusSettings, advice, changed_settings, load
 from nmt.data import TokenStore, check_corpus, find_store, hash_corpus, read_pairs
-from nmt.data.corpus import refuse_pipes
+from nmt.data.corpus import refuse_one_file, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.build_vocabulary import check_sides, find_text
+from nmt.recipes.output_directory import parse_run_reference
 from nmt.text import TextPair
+from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
 
@@ -242,3 +245,53 @@ def _other_data(directory: Path, what: str, checkpoint: str) -> ConfigError:
         f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
         "with the weights learned here"
     )
+
+
+class CheckedConfig(NamedTuple):
+    """Settings that are valid.
+
+    config: the effective settings.
+    remarks: what may not do what was meant, one line each.
+    """
+
+    config: Config
+    remarks: list[str]
+
+
+def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> CheckedConfig:
+    """Read, merge and check settings as training does, without reading any corpus.
+
+    Args:
+        paths: YAML files, merged from left to right.
+        overrides: settings of the form "training.seed=7".
+
+    Raises:
+        ConfigError: listing all problems.
+        DataError: a corpus is one file for both sides.
+    """
+    config = load(list(paths), overrides, announce=True)
+    for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
+        refuse_one_file(name, corpus.source_paths, corpus.target_paths)
+    return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
+
+
+def _choices_to_come(config: Config) -> Iterator[str]:
+    """Remarks on what training will decide."""
+    training = config.training
+    if training.batch_tokens == "auto":
+        even = (
+            "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
+        )
+        yield (
+            "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
+            f"{even}"
+        )
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    """Remarks on what is not here: no error, since the machine that trains may be another one."""
+    for name, paths in config.named_files.items():
+        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).exists())
+    initial = config.training.initialize_from
+    if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
+        yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

@@ -12,26 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nmt.backend import session
-from nmt.backend.distribution import open_replicas
-from nmt.backend.precision import check_precision
-from nmt.backend.products import BFLOAT16
-from nmt.backend.replicas import OneReplica, Replicas
+from nmt.backend.products import BFLOAT16, check_precision
+from nmt.backend.replicas import OneReplica, Replicas, open_replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, advice, load, to_yaml, with_kept_settings, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
-from nmt.data.sharding import WorkerShare
-from nmt.data.subword_sampling import segmentations_of
+from nmt.data.prefetching import WorkerShare
+from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
 from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.inference.opening import vocabularies_of
+from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.batch_parts import batch_parts
-from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size
+from nmt.recipes.batch_size import advised_when_out_of_memory, batch_parts, settle_batch_size, settle_precision
 from nmt.recipes.build_vocabulary import refuse_foreign_text, report_marks, save_text
-from nmt.recipes.earlier_run import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
-from nmt.recipes.precision import settle_precision
+from nmt.recipes.new_vocabulary import report_unknown_in_store
+from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
 from nmt.recipes.run_checks import (
     check_corpora,
     corpus_is_encoded,
@@ -42,16 +39,23 @@ from nmt.recipes.run_checks import (
     refuse_without_optimizer,
     settle_validation,
 )
-from nmt.recipes.start import Start, inherited_facts, start_from_other, start_own
-from nmt.recipes.text_measure import report_unknown_in_store
+from nmt.recipes.start import (
+    Invitation,
+    Start,
+    accept,
+    check_same_corpus,
+    find_shared_text,
+    inherited_facts,
+    invite,
+    mirrored,
+    start_from_other,
+    start_own,
+)
 from nmt.recipes.validation import Validator, settle_tokenization
-from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite, mirrored
 from nmt.text import TextPair
-from nmt.training.average import MovingAverage
 from nmt.training.events import EncodingEvent, Reporter, Validation
-from nmt.training.log import LogReporter, log_to_file
-from nmt.training.metrics_file import MetricsFile
-from nmt.training.tensorboard import TensorBoardReporter
+from nmt.training.log import LogReporter, MetricsFile, TensorBoardReporter, log_to_file
+from nmt.training.optimizers import MovingAverage
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties

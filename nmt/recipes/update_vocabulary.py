@@ -21,14 +21,12 @@ from nmt.errors import ConfigError, DataError
 from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.earlier_run import REPORT_NAME
-from nmt.recipes.new_vocabulary import SideFiles
-from nmt.recipes.output_directory import check_place, output_directory
-from nmt.recipes.text_measure import TextMeasure, measure_text
+from nmt.recipes.new_vocabulary import SideFiles, TextMeasure, measure_text
+from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import SentencePieceTokenizer, TextPair
-from nmt.text.comparison import VocabularyDifference, compare_vocabularies
-from nmt.text.files import write_file
+from nmt.text.extension import VocabularyDifference, compare_vocabularies
 from nmt.text.sentencepiece_training import sample_lines
+from nmt.text.vocabulary import write_file
 from nmt.types import PathLike
 
 MEASURED_PAIRS = 100_000
@@ -149,7 +147,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     """
     from nmt.checkpoint import CheckpointManager, read_contents
     from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
-    from nmt.inference.opening import check_tokenizers, open_model
+    from nmt.inference.translator import check_tokenizers, open_model
     from nmt.recipes.assembly import assemble_limits
     from nmt.training.state import TrainingState
 

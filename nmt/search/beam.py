@@ -8,20 +8,23 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from nmt.backend.gather import gather_beams
-from nmt.backend.loops import while_loop
-from nmt.search.candidates import top_tokens
+from nmt.backend.functions import gather_beams, while_loop
 from nmt.search.checks import check_search, checked_reorder, checked_step
-from nmt.search.leaving import empty_result, let_leave
-from nmt.search.result import SearchResult, tidy_result
-from nmt.search.scoring import Limits, limits_per_sentence, penalty
 from nmt.search.step import (
     IMPOSSIBLE,
+    Limits,
     MemoryStep,
     Reorder,
+    SearchResult,
     SpecialIds,
     StepFunction,
+    empty_result,
+    let_leave,
+    limits_per_sentence,
+    penalty,
     static_vocabulary_size,
+    tidy_result,
+    top_tokens,
     with_memory,
 )
 from nmt.types import Memory, State, Tensor

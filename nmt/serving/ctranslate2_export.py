@@ -3,28 +3,135 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import keras
 import numpy as np
 
+from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
 from nmt.errors import ExportError
 from nmt.inference.batching import MAX_SOURCE_LENGTH
 from nmt.inference.ctranslate2_engine import load_package, open_engine
-from nmt.inference.export_directory import MODEL_NAME, ExportFacts, facts_as_json, hash_of_model
-from nmt.inference.model_directory import CONFIG_NAME, EXPORT_NAME
-from nmt.inference.opening import OpenedModel
+from nmt.inference.model_directory import (
+    CONFIG_NAME,
+    EXPORT_NAME,
+    MODEL_NAME,
+    ExportFacts,
+    facts_as_json,
+    hash_of_model,
+    is_export,
+    is_of_export,
+)
 from nmt.inference.translation import banned_ids
-from nmt.layers.norm import LAYER_NORM_EPSILON
-from nmt.serving.ctranslate2_file import read_stored_model
+from nmt.inference.translator import OpenedModel
+from nmt.layers.core import LAYER_NORM_EPSILON
 from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
 from nmt.serving.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
-from nmt.serving.output import check_output, moved_in_place
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something lies.
+
+    Raises:
+        ExportError: naming it.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not is_export(output):
+        raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
+    if not overwrite:
+        raise ExportError(f"{output}: holds an export already: give --overwrite to replace it, or another directory")
+
+
+@contextmanager
+def moved_in_place(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A new folder that becomes `output` at the end, or disappears where something fails.
+
+    What others keep in an export that is replaced is copied into the new one.
+
+    Args:
+        output: the directory to write.
+        overwrite: replace an earlier export.
+
+    Raises:
+        ExportError: the disk refuses.
+    """
+    try:
+        with new_directory(output, overwrite=overwrite) as folder:
+            yield folder
+            for path in output.iterdir() if output.is_dir() else ():
+                if not is_of_export(path.name):
+                    copy_entry(path, folder / path.name)
+    except OSError as error:
+        raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+BINARY_VERSION = 6
+"""The layout that is read here; `ctranslate2.specs.model_spec` writes it."""
+
+
+class StoredModel(NamedTuple):
+    """What a file holds.
+
+    shapes: of each variable that is stored, by name.
+    aliases: further names, and the stored variable each stands for.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    aliases: dict[str, str]
+
+    def stored_name(self, name: str) -> str:
+        """The stored variable behind a name."""
+        return self.aliases.get(name, name)
+
+
+def read_stored_model(path: Path) -> StoredModel:
+    """Read the names in a file, not the values.
+
+    Raises:
+        ExportError: the file is cut short, or of another layout.
+    """
+    try:
+        with path.open("rb") as file:
+            (version,) = _unpack(file, "<I")
+            if version != BINARY_VERSION:
+                raise ExportError(
+                    f"{path}: must be of binary version {BINARY_VERSION} to be verified, got {version}: install "
+                    "another version of ctranslate2"
+                )
+            _read_name(file)  # of the kind of model
+            _unpack(file, "<I")  # its revision
+            shapes = dict(_read_variable(file) for _ in range(*_unpack(file, "<I")))
+            aliases = {_read_name(file): _read_name(file) for _ in range(*_unpack(file, "<I"))}
+    except (OSError, struct.error, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: cannot be read as a model of CTranslate2 ({error})") from error
+    return StoredModel(shapes, aliases)
+
+
+def _read_variable(file: BinaryIO) -> tuple[str, tuple[int, ...]]:
+    name = _read_name(file)
+    (num_dimensions,) = _unpack(file, "<B")
+    shape = _unpack(file, f"<{num_dimensions}I")
+    _, num_bytes = _unpack(file, "<BI")  # a number for the type of the values, and their size
+    file.seek(num_bytes, 1)
+    return name, shape
+
+
+def _read_name(file: BinaryIO) -> str:
+    (length,) = _unpack(file, "<H")
+    return file.read(length)[:-1].decode("utf-8")  # ends with a zero byte
+
+
+def _unpack(file: BinaryIO, layout: str) -> tuple[int, ...]:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+
 
 QUANTIZATIONS = tuple(TOLERANCES)
 """How weights may be stored."""

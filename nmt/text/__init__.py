@@ -1,12 +1,10 @@
 """Text: vocabularies, tokenizers, and the pair of them that a model needs. No Keras here."""
 
 from nmt.text.builders import build_character, build_sentencepiece, build_whitespace
-from nmt.text.character import CharacterTokenizer
 from nmt.text.pair import TextPair
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import Tokenizer
+from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
-from nmt.text.whitespace import WhitespaceTokenizer
 from nmt.types import PAD_ID
 
 __all__ = [

@@ -8,12 +8,17 @@ from functools import partial
 from itertools import chain
 
 from nmt.errors import ConfigError, DataError
-from nmt.text.character import CharacterTokenizer, split_characters
 from nmt.text.pair import TextPair
 from nmt.text.sentencepiece_training import MAXIMUM_TRAINING_LINES, sample_lines, train_sentencepiece
-from nmt.text.tokenizer import Tokenizer, normalized
+from nmt.text.tokenizer import (
+    CharacterTokenizer,
+    Tokenizer,
+    WhitespaceTokenizer,
+    normalized,
+    split_at_spaces,
+    split_characters,
+)
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-from nmt.text.whitespace import WhitespaceTokenizer, split_at_spaces
 
 NFC_TARGET = ("nfkc", "nfc")
 """How source and target are normalised unless told: a model reads folded text and writes text as people do."""

@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import ConfigError, DataError
-from nmt.text.character import CharacterTokenizer
-from nmt.text.files import read_text_file, write_file
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import Tokenizer, vocabulary_name
-from nmt.text.vocabulary import Vocabulary
-from nmt.text.whitespace import WhitespaceTokenizer
+from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer, vocabulary_name
+from nmt.text.vocabulary import Vocabulary, read_text_file, write_file
 from nmt.types import PathLike
 
 _FORMAT_VERSION = 1

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from sentencepiece import SentencePieceNormalizer
 
-from nmt.text.vocabulary import BOS_ID, EOS_ID, Vocabulary
+from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary
 from nmt.types import PAD_ID
 
 NORMALIZER_RULES = {"none": "identity", "nfc": "identity", "nfkc": "nmt_nfkc"}
@@ -122,3 +122,87 @@ def vocabulary_name(side: str) -> str:
 def spoken_ids(token_ids: Iterable[int]) -> list[int]:
     """The ids that decode to text: all but PAD, BOS and EOS."""
     return [token_id for token_id in map(int, token_ids) if token_id not in _SILENT_IDS]
+
+
+# Text that looks like a special token gets a backslash, and one more where it has some already, so it can be undone.
+_LOOKS_SPECIAL = re.compile(r"\\*(?:" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
+
+
+class WhitespaceTokenizer(Tokenizer):
+    """Splits at spaces and tabs, and nowhere else; joins by one space."""
+
+    type: ClassVar[str] = "whitespace"
+
+    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
+        self.vocabulary, self.normalization = vocabulary, normalization
+        self._surfaces = [*SPECIAL_TOKENS, *map(_surface, vocabulary.tokens[len(SPECIAL_TOKENS) :])]
+
+    def encode(self, line: str) -> list[int]:
+        """Token ids of one line."""
+        return [self.vocabulary.id(token) for token in split_at_spaces(self.normalized(line))]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The tokens with one space between them."""
+        return " ".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
+
+    def with_normalization(self, normalization: str | None) -> WhitespaceTokenizer:
+        """The same words, for text that is normalised in another way."""
+        return WhitespaceTokenizer(self.vocabulary, normalization=normalization)
+
+    @classmethod
+    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> WhitespaceTokenizer:
+        """Read `vocabulary.txt` (or the one of a side)."""
+        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
+
+
+def split_at_spaces(line: str) -> list[str]:
+    """Tokens between spaces and tabs. `str.split()` would also split at U+2028, U+0085, U+00A0 and many others."""
+    words = [word for word in line.replace("\t", " ").split(" ") if word]
+    if "<" not in line:
+        return words
+    return [f"\\{word}" if _LOOKS_SPECIAL.fullmatch(word) else word for word in words]
+
+
+def _surface(token: str) -> str:
+    return token[1:] if _LOOKS_SPECIAL.fullmatch(token) else token
+
+
+SPACE_SYMBOL = "▁"
+_ESCAPED_SYMBOL = f"\\{SPACE_SYMBOL}"
+_SURFACES = {SPACE_SYMBOL: " ", _ESCAPED_SYMBOL: SPACE_SYMBOL}
+
+
+class CharacterTokenizer(Tokenizer):
+    """One token for each code point; the space is written `▁` to be seen, and a `▁` of the text escaped."""
+
+    type: ClassVar[str] = "character"
+
+    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
+        self.vocabulary, self.normalization = vocabulary, normalization
+        tokens = vocabulary.tokens[len(SPECIAL_TOKENS) :]
+        self._surfaces = [*SPECIAL_TOKENS, *(_SURFACES.get(token, token) for token in tokens)]
+
+    def encode(self, line: str) -> list[int]:
+        """Token ids of one line, one a character."""
+        return [self.vocabulary.id(token) for token in split_characters(self.normalized(line))]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The characters in a row."""
+        return "".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
+
+    def with_normalization(self, normalization: str | None) -> CharacterTokenizer:
+        """The same characters, for text that is normalised in another way."""
+        return CharacterTokenizer(self.vocabulary, normalization=normalization)
+
+    @classmethod
+    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> CharacterTokenizer:
+        """Read `vocabulary.txt` (or the one of a side)."""
+        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
+
+
+def split_characters(line: str) -> list[str]:
+    """The code points of a line as tokens."""
+    if SPACE_SYMBOL in line:
+        symbols = {" ": SPACE_SYMBOL, SPACE_SYMBOL: _ESCAPED_SYMBOL}
+        return [symbols.get(character, character) for character in line]
+    return list(line.replace(" ", SPACE_SYMBOL))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import keras
+from keras import ops
 
-from nmt.backend.kernels import apply_adam
+from nmt.backend.kernels import apply_adam, move_towards
+from nmt.tying import named_variables
 from nmt.types import Tensor
 
 Optimizer: TypeAlias = keras.optimizers.Optimizer
@@ -64,3 +68,52 @@ def build_adamw(
 def build_sgd(*, learning_rate: float, momentum: float, nesterov: bool) -> Optimizer:
     """Return stochastic gradient descent, with momentum where it is above 0."""
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
+
+
+class MovingAverage:
+    """Keeps average = d * average + (1 - d) * weights after every update (Polyak & Juditsky 1992).
+
+    The first averages follow the weights more closely: d is at most (1 + u) / (10 + u) after u updates.
+
+    Args:
+        model: whose trainable weights are averaged, each variable once however many roles it plays.
+        decay: d, in (0, 1).
+    """
+
+    def __init__(self, model: keras.Model, decay: float) -> None:
+        self.decay = decay
+        self._weights = {path: v for path, v in named_variables(model).items() if v.trainable}
+        self.variables = {
+            path: keras.Variable(ops.convert_to_tensor(variable), trainable=False, name="average")
+            for path, variable in self._weights.items()
+        }
+
+    def is_young(self, update: int) -> bool:
+        """Return whether d is still below `decay` after `update` updates: the weights themselves may be better then."""
+        return (1.0 + update) / (10.0 + update) < self.decay
+
+    def cut_short(self, update: int) -> str | None:
+        """Return how much of its span the average has after `update` updates, in words; None where it can have all."""
+        span = 1.0 / (1.0 - self.decay)
+        if update >= span:
+            return None
+        return f"the moving average (of about the last {(10 + update) // 9:,} updates in place of {span:,.0f})"
+
+    def update(self, count: Tensor) -> None:
+        """Take in the weights after `count` updates, an integer scalar; part of the compiled step."""
+        count = ops.cast(count, "float32")
+        share = 1.0 - ops.minimum(self.decay, (1.0 + count) / (10.0 + count))
+        for path, average in self.variables.items():
+            move_towards(average, ops.convert_to_tensor(self._weights[path]), share)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Put the average in the place of the weights, and the weights back at the end."""
+        kept = {path: ops.convert_to_numpy(variable).copy() for path, variable in self._weights.items()}
+        try:
+            for path, variable in self._weights.items():
+                variable.assign(self.variables[path])
+            yield
+        finally:
+            for path, variable in self._weights.items():
+                variable.assign(kept[path])

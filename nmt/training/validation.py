@@ -9,7 +9,7 @@ from typing import NamedTuple
 from keras import ops
 
 from nmt.backend.functions import Spec, compile_function
-from nmt.backend.threads import map_at_once
+from nmt.backend.machine import map_at_once
 from nmt.checkpoint.index import standing
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq, token_mask

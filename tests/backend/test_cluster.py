@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from nmt.backend.cluster import Cluster, read_cluster
-from nmt.backend.rendezvous import meet
+from nmt.backend.cluster import Cluster, meet, read_cluster
 from nmt.errors import ConfigError, TrainingError
 
 TWO = {"worker": ["a:2222", "b:2223"]}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nmt.backend.gather import gather_beams, gather_beams_twin
+from nmt.backend.functions import gather_beams, gather_beams_twin
 
 
 @pytest.mark.parametrize("gather", [gather_beams, gather_beams_twin])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nmt.backend import kernel_cache
-from nmt.backend.kernel_cache import KERNEL_BYTES, keep_kernels, library_kernel_bytes
-from nmt.backend.machine_memory import MemoryLimit
+from nmt.backend import session
+from nmt.backend.machine import MemoryLimit
+from nmt.backend.session import KERNEL_BYTES, keep_kernels, library_kernel_bytes
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 GIB = 2**30
@@ -15,11 +15,11 @@ def keep(monkeypatch):
     """Set the bound on a machine with so much memory; gives the bound, and the bytes that are expected."""
 
     def keep(size):
-        monkeypatch.setattr(kernel_cache, "memory_limit", lambda: size and MemoryLimit(size, "the test's"))
+        monkeypatch.setattr(session, "memory_limit", lambda: size and MemoryLimit(size, "the test's"))
         monkeypatch.setenv(VARIABLE, "")
         monkeypatch.delenv(VARIABLE)
         keep_kernels()
-        return int(kernel_cache.os.environ[VARIABLE]), library_kernel_bytes()
+        return int(session.os.environ[VARIABLE]), library_kernel_bytes()
 
     return keep
 

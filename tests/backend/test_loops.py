@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from nmt.backend.loops import python_loop, while_loop
+from nmt.backend.functions import python_loop, while_loop
 
 
 class Variables(NamedTuple):

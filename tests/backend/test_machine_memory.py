@@ -4,8 +4,7 @@ import resource
 
 import pytest
 
-from nmt.backend.devices import has_gpu
-from nmt.backend.machine_memory import (
+from nmt.backend.machine import (
     RESERVED_A_CORE,
     MemoryLimit,
     device_memory_limit,
@@ -13,6 +12,7 @@ from nmt.backend.machine_memory import (
     memory_limit,
     refuse_to_start,
 )
+from nmt.backend.session import has_gpu
 from nmt.errors import ConfigError
 
 KIB, MIB = 2**10, 2**20

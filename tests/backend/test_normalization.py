@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.backend.normalization import layer_norm, plain_layer_norm
+from nmt.backend.kernels import layer_norm, plain_layer_norm
 
 
 @pytest.mark.parametrize("shape", [(3, 6), (2, 3, 6), (2, 1, 3, 6)])

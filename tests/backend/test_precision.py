@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from nmt.backend import precision
+from nmt.backend import products
 from nmt.errors import ConfigError
 
 WITH, WITHOUT = "flags : fpu avx512f avx512_bf16 sse", "flags : avx512f sse"
@@ -18,8 +18,8 @@ def machine(monkeypatch, tmp_path):
 
     def pretend(flags, gpus=(), system="x86_64"):
         (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-        monkeypatch.setattr(precision, "_PROCESSOR_FILE", tmp_path / "cpuinfo")
-        monkeypatch.setattr(precision.platform, "machine", lambda: system)
+        monkeypatch.setattr(products, "_PROCESSOR_FILE", tmp_path / "cpuinfo")
+        monkeypatch.setattr(products.platform, "machine", lambda: system)
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus) if kind == "GPU" else [])
         details = {gpu: {"compute_capability": gpu} if gpu else {} for gpu in gpus}
         monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
@@ -43,13 +43,13 @@ def machine(monkeypatch, tmp_path):
 )
 def test_what_training_runs_on_is_asked(machine, flags, gpus, expected):
     machine(flags, gpus)
-    assert precision.has_bfloat16_products() == expected
-    precision.check_precision("float32")
+    assert products.has_bfloat16_products() == expected
+    products.check_precision("float32")
     if expected:
-        precision.check_precision("bfloat16")
+        products.check_precision("bfloat16")
     else:
         with pytest.raises(ConfigError, match=r"bfloat16 needs a processor with AVX512_BF16 .* set training.precision"):
-            precision.check_precision("bfloat16")
+            products.check_precision("bfloat16")
 
 
 @pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
@@ -63,14 +63,14 @@ def test_what_training_runs_on_is_asked(machine, flags, gpus, expected):
 def test_the_library_may_be_held_to_fewer_instructions(machine, monkeypatch, variable, held_to, expected):
     machine(WITH)
     monkeypatch.setenv(variable, held_to)
-    assert precision.has_bfloat16_products() == expected
+    assert products.has_bfloat16_products() == expected
     machine(WITH, gpus=((9, 0),))
-    assert precision.has_bfloat16_products(), "that of the processor says nothing about GPUs"
+    assert products.has_bfloat16_products(), "that of the processor says nothing about GPUs"
 
 
 def test_other_processors_and_systems_without_the_file_have_none(machine, tmp_path):
     machine(WITH, system="aarch64")
-    assert not precision.has_bfloat16_products()
+    assert not products.has_bfloat16_products()
     machine(WITH)
     (tmp_path / "cpuinfo").unlink()
-    assert not precision.has_bfloat16_products()
+    assert not products.has_bfloat16_products()

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import available_processors
 
 
 @pytest.mark.parametrize(

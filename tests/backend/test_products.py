@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from nmt.backend.functions import Spec, compile_function
+from nmt.backend.kernels import drop, kept_scale
 from nmt.backend.products import factor_type, linear, linear_relu, linear_relu_drop, products_in
-from nmt.backend.random import drop, kept_scale
-from nmt.layers.linear import LinearReLU
+from nmt.layers.core import LinearReLU
 
 PRECISIONS = {"float32": 1e-5, "bfloat16": 2.0**-7}
 IN_EACH = pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])

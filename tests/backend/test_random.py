@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nmt.backend.functions import Spec, compile_function
-from nmt.backend.random import drop, kept_scale, shared_masks
+from nmt.backend.kernels import drop, kept_scale, shared_masks
 
 SIZE, RATE = 20_000, 0.3
 """With so many elements the share of zeros is within 0.013 of its mean in all but one of 10,000 draws."""

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from nmt.backend.functions import Spec, compile_function, value_and_gradients
-from nmt.backend.scan import plain_scan, scan
+from nmt.backend.functions import Spec, compile_function, plain_scan, scan, value_and_gradients
 
 INPUTS = np.random.default_rng(3).standard_normal((5, 2, 4)).astype("float32")  # (T, B, I)
 

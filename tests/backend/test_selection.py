@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nmt.backend.selection import cut_rows
+from nmt.backend.functions import cut_rows
 from nmt.types import PAD_ID
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nmt.backend import session
-from nmt.backend.processors import available_processors
+from nmt.backend.machine import available_processors
 from nmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_threads_that_wait_for_other_workers_are_no_cores():
 @pytest.mark.parametrize("a_core_each", [True, False])
 def test_operations_take_a_core_each_where_that_is_wanted_and_there_is_no_gpu(a_core_each):
     done = run_python(
-        "from nmt.backend import session; from nmt.backend.devices import has_gpu\n"
+        "from nmt.backend import session; from nmt.backend.session import has_gpu\n"
         f"session.start(a_core_each={a_core_each}); print(session.has_a_core_each() or has_gpu())"
     )
     assert (done.stdout, done.stderr, done.returncode) == (f"{a_core_each}\n", "", 0)

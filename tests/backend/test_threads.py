@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nmt.backend.threads import map_at_once
+from nmt.backend.machine import map_at_once
 
 
 def test_calls_side_by_side_give_their_results_in_order():

@@ -9,8 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import nmt.checkpoint
-from nmt.checkpoint.arrays import disk_array, parse_arrays, read_arrays, write_arrays
-from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, disk_array, parse_arrays, read_arrays, write_arrays
 from nmt.errors import CheckpointError
 
 MATRIX = np.arange(15, dtype=np.float32).reshape(3, 5)

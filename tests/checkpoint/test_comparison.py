@@ -3,7 +3,7 @@
 import numpy as np
 
 from nmt.checkpoint import Contents
-from nmt.checkpoint.comparison import ShapeChange, ShapedRole, compare
+from nmt.checkpoint.verification import ShapeChange, ShapedRole, compare
 
 RANDOM = np.random.default_rng(7)
 EMBEDDING, BIAS, KERNEL = (RANDOM.normal(size=shape).astype("float32") for shape in ((11, 6), (11,), (6, 8)))

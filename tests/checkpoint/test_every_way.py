@@ -16,8 +16,7 @@ from nmt.checkpoint.averaging import average_contents
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.slots import named_slots
 from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
-from nmt.training.average import MovingAverage
-from nmt.training.optimizers import build_adam, build_sgd
+from nmt.training.optimizers import MovingAverage, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
 
 TIES = ("none", "source_target", "target_output", "all")

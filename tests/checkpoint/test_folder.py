@@ -7,9 +7,9 @@ import pytest
 
 from nmt.atomic_files import replace_file
 from nmt.checkpoint import folder
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
+from nmt.checkpoint.manifest import Contents
 
 CONTENTS = Contents(
     update=7,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import write_checkpoint
 from nmt.checkpoint.index import (
     Index,
+    candidates,
     has_checkpoint,
     list_checkpoints,
     parse_index,
@@ -16,8 +16,7 @@ from nmt.checkpoint.index import (
     scan_index,
     write_index,
 )
-from nmt.checkpoint.manifest import Judged
-from nmt.checkpoint.selection import candidates
+from nmt.checkpoint.manifest import Contents, Judged
 from nmt.errors import CheckpointError
 
 

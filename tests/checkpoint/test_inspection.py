@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import CheckpointManager
-from nmt.checkpoint.arrays import write_arrays
-from nmt.checkpoint.contents import slot_variable
+from nmt.checkpoint.disk import write_arrays
 from nmt.checkpoint.inspection import describe, find_checkpoints, part_of, stored_shapes
+from nmt.checkpoint.manifest import slot_variable
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES
 from nmt.tying import named_variables, variable_roles

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.folder import DirectoryLock
 from nmt.errors import CheckpointError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.folder import DirectoryLock
 lock = DirectoryLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)

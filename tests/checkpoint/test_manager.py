@@ -14,7 +14,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
 from nmt.checkpoint.reader import read_contents
 from nmt.errors import CheckpointError
-from nmt.training.average import MovingAverage
+from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles
 
 TIES = ("none", "source_target", "target_output", "all")
@@ -300,7 +300,7 @@ def test_a_second_trainer_is_refused_in_another_process(manager):
     program = """
 import sys
 from pathlib import Path
-from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.folder import DirectoryLock
 from nmt.errors import CheckpointError
 try:
     DirectoryLock(Path(sys.argv[1])).acquire()

@@ -10,7 +10,7 @@ from nmt.checkpoint import reader as reader_module
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.reader import load_weights, read_contents
 from nmt.errors import CheckpointError
-from nmt.training.average import MovingAverage
+from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, variable_roles
 
 

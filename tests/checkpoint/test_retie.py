@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from nmt.backend.functions import value_and_gradients
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint.manifest import Contents
 from nmt.checkpoint.reader import load_weights, read_contents
 from nmt.checkpoint.retie import RULES, Merged, Split, TieChange, retie
-from nmt.checkpoint.slot_kinds import AVERAGES_OF_WEIGHTS
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.slots import AVERAGES_OF_WEIGHTS, named_slots
 from nmt.errors import CheckpointError
-from nmt.training.average import MovingAverage
+from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
 
 KINDS = ("rnn", "transformer")

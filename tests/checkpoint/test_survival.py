@@ -21,11 +21,10 @@ import numpy as np
 import pytest
 
 from nmt.atomic_files import replace_file
-from nmt.checkpoint.contents import Contents
 from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manager import CheckpointManager
-from nmt.checkpoint.manifest import FILES
+from nmt.checkpoint.manifest import FILES, Contents
 from nmt.checkpoint.reader import read_contents
 from nmt.errors import CheckpointError
 
@@ -57,7 +56,7 @@ FACTORY = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.manifest import Contents
 from nmt.checkpoint.manager import CheckpointManager
 
 def write(directory, update, rows):
@@ -398,7 +397,7 @@ SMALL_DISK = """
 import sys
 from pathlib import Path
 import numpy as np
-from nmt.checkpoint.contents import Contents
+from nmt.checkpoint.manifest import Contents
 from nmt.checkpoint.folder import checkpoint_names, read_checkpoint, write_checkpoint
 folder, update = Path(sys.argv[1]), 0
 try:

@@ -13,9 +13,8 @@ import pytest
 from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.averaging import read_raw
 from nmt.checkpoint.inspection import VariableUse
-from nmt.cli.inspection_tables import variable_rows
-from nmt.cli.tables import Table, as_text, describe_bytes
-from nmt.inference.opening import open_model
+from nmt.cli.inspect_model import Table, as_text, describe_bytes, variable_rows
+from nmt.inference.translator import open_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -184,7 +183,7 @@ def test_options_that_exclude_each_other(run_nmt, trained_run):
 
 def test_on_a_terminal_the_same_is_drawn(run_nmt, trained_run, monkeypatch):
     plain = run_nmt("inspect", trained_run.directory)
-    monkeypatch.setattr("nmt.cli.tables.is_terminal", lambda stream: True)
+    monkeypatch.setattr("nmt.cli.inspect_model.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "300")
     drawn = run_nmt("inspect", trained_run.directory)
     assert [line.split() for line in drawn.lines if line.strip()] == [

@@ -6,8 +6,8 @@ import sys
 
 from rich.console import Console
 
-from nmt.cli.logs import log_to_stderr
 from nmt.cli.progress import LineCounter, LiveProgress, describe_live
+from nmt.cli.streams import log_to_stderr
 from nmt.training.events import EncodingEvent, UpdateEvent, Validation, ValidationEvent
 from nmt.training.log import LogReporter
 

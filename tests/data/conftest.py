@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nmt.data import TokenSequences, TokenStore, open_store
-from nmt.data.report import CorpusReport
+from nmt.data.corpus import CorpusReport
 from nmt.text import build_whitespace
 
 WORDS = ["the", "red", "train", "leaves", "at", "nine", "from", "station", "one"]

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nmt.data import batch_plan
-from nmt.data.batch_plan import cut, plan_epoch, plan_in_length_order
+from nmt.data import batches
+from nmt.data.batches import cut, plan_epoch, plan_in_length_order
 from nmt.errors import ConfigError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 23), st.integers(1, 29)), min_size=1, max_size=80)
@@ -118,7 +118,7 @@ def test_little_is_padding(caption_store, batch_tokens, most):
 def test_a_plan_does_not_depend_on_the_pieces_it_is_made_in(caption_store, monkeypatch):
     lengths = caption_store.source_lengths, caption_store.target_lengths
     whole = plan_epoch(*lengths, batch_tokens=500, seed=3, epoch=2)
-    monkeypatch.setattr(batch_plan, "_PIECE_PAIRS", 37)
+    monkeypatch.setattr(batches, "_PIECE_PAIRS", 37)
     pieced = plan_epoch(*(side.astype(np.uint16) for side in lengths), batch_tokens=500, seed=3, epoch=2)
     assert np.array_equal(whole.pairs, pieced.pairs)
     assert np.array_equal(whole.bounds, pieced.bounds)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nmt.data import BatchStream, CorpusReport, TokenSequences, TokenStore
-from nmt.data.batch_plan import plan_epoch
-from nmt.data.stored_sequences import record_of
+from nmt.data.batches import plan_epoch
+from nmt.data.sequences import record_of
 
 PAIRS, TOKENS, REPEATED = 60_000, 400, 2_000
 
@@ -18,7 +18,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from nmt.data import BatchStream, CorpusReport, TokenStore
-from nmt.data.stored_sequences import StoredSequences
+from nmt.data.sequences import StoredSequences
 
 folder, pairs, tokens, megabytes = Path(sys.argv[1]), *map(int, sys.argv[2:])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.data import content_hash, open_store, parallel_encoding
-from nmt.data.content_hash import TextBlock
-from nmt.data.encoding import BlockEncoder
-from nmt.data.encoding_process import EncodingProcess
-from nmt.data.parallel_encoding import encode_blocks, processes_for
+from nmt.data import corpus as corpus_module
+from nmt.data import encoding, open_store
+from nmt.data.corpus import TextBlock
+from nmt.data.encoding import BlockEncoder, EncodingProcess, encode_blocks, processes_for
 from nmt.errors import DataError
 from nmt.text import TextPair, WhitespaceTokenizer, build_sentencepiece
 
@@ -41,8 +40,8 @@ def text():
 @pytest.fixture
 def any_size(monkeypatch):
     """Processes also for a corpus of a few lines, in blocks of a few."""
-    monkeypatch.setattr(parallel_encoding, "_BYTES_A_PROCESS", 1)
-    monkeypatch.setattr(content_hash, "_BLOCK_PAIRS", 7)
+    monkeypatch.setattr(encoding, "_BYTES_A_PROCESS", 1)
+    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 7)
 
 
 def processes_where(condition):
@@ -107,7 +106,7 @@ def test_another_process_encodes_as_this_one(text, tmp_path):
 def test_it_loads_nothing_heavy_and_not_the_main_module(text, tmp_path):
     text.save(tmp_path / "text")
     program = (
-        "import sys\nfrom pathlib import Path\nfrom nmt.data.encoding_process import EncodingProcess\n"
+        "import sys\nfrom pathlib import Path\nfrom nmt.data.encoding import EncodingProcess\n"
         "print('main')\n"
         f"process = EncodingProcess(Path({str(tmp_path / 'text')!r}), max_length=5)\n"
         "process.encode(b'ab\\n', b'ab\\n')\n"
@@ -173,10 +172,10 @@ def test_work_that_is_given_up_leaves_nothing_running(text):
 
 STOPPED = """
 import sys
-from nmt.data import content_hash, open_store, parallel_encoding
+from nmt.data import corpus, encoding, open_store
 from nmt.cli.main import _stopping_at_sigterm
 from nmt.text import TextPair
-parallel_encoding._BYTES_A_PROCESS, content_hash._BLOCK_PAIRS = 1, 7
+encoding._BYTES_A_PROCESS, corpus._BLOCK_PAIRS = 1, 7
 directory, source, target, model = sys.argv[1:]
 with _stopping_at_sigterm():
     open_store(directory, source, target, text=TextPair.load(model), max_length=9, processes=2,
@@ -209,7 +208,7 @@ def test_tokenizers_of_ones_own_are_used_here(text, monkeypatch):
     def refuse(*arguments, **options):
         raise RuntimeError("a process was started")
 
-    monkeypatch.setattr(parallel_encoding, "EncodingProcess", refuse)
+    monkeypatch.setattr(encoding, "EncodingProcess", refuse)
     own = Own(text.source.vocabulary)
     encoder = BlockEncoder(TextPair(source=own, target=own, joint=True), 5)
     blocks = iter([TextBlock(["abc", "ab"], ["a", "abcdef"])])
@@ -217,7 +216,7 @@ def test_tokenizers_of_ones_own_are_used_here(text, monkeypatch):
 
 
 def test_small_corpora_do_not_pay_for_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel_encoding, "available_processors", lambda: 64)
+    monkeypatch.setattr(encoding, "available_processors", lambda: 64)
     small, large = tmp_path / "small", tmp_path / "large.gz"
     small.write_bytes(bytes(2**20))
     with large.open("wb") as file:

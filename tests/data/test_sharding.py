@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch, Cursor
-from nmt.data.sharding import EMPTY_BATCH, WorkerShare
+from nmt.data.prefetching import EMPTY_BATCH, WorkerShare
 
 
 class Numbers:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nmt.data.sides import doubts_about_sides, refuse_one_file
+from nmt.data.corpus import doubts_about_sides, refuse_one_file
 from nmt.errors import DataError
 
 ENGLISH = [f"We would like to eat at {hour} o'clock." for hour in range(1, 11)]

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from nmt.data import check_corpus, content_hash, find_store, hash_corpus, open_store, store_building
+from nmt.data import check_corpus, find_store, hash_corpus, open_store
+from nmt.data import corpus as corpus_module
 from nmt.data import store as store_module
 from nmt.errors import DataError
 from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer, build_whitespace
@@ -33,7 +34,7 @@ def forbid_reading(monkeypatch):
     def refuse(*paths):
         raise RuntimeError("the corpus was read again")
 
-    monkeypatch.setattr(store_building, "read_pairs", refuse)
+    monkeypatch.setattr(store_module, "read_pairs", refuse)
 
 
 def test_each_pair_is_stored_once_with_its_eos(store, corpus, text):
@@ -153,7 +154,7 @@ def test_roles_do_not_replace_one_another(store, paths, text, tmp_path):
 
 
 def test_the_content_hash_does_not_see_compression_or_blocks(store, corpus, text, tmp_path, write_lines, monkeypatch):
-    monkeypatch.setattr(content_hash, "_BLOCK_PAIRS", 7)
+    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 7)
     paths = write_lines("train.es.gz", corpus[0]), write_lines("train.en.gz", corpus[1])
     other = open_store(tmp_path / "other", *paths, text=text, max_length=20)
     assert other.content_hash == store.content_hash == hash_corpus(*paths)
@@ -212,17 +213,17 @@ def test_a_directory_that_cannot_hold_a_store_is_named(paths, text, tmp_path):
 
 KILLED_BUILD = """
 import os, sys
-from nmt.data import open_store, content_hash, store_building
+from nmt.data import open_store, corpus, store
 from nmt.text import TextPair
-content_hash._BLOCK_PAIRS = 10
-write = store_building._SideWriter.write
+corpus._BLOCK_PAIRS = 10
+write = store._SideWriter.write
 blocks = []
 def write_and_die(*arguments):
     write(*arguments)
     blocks.append(1)
     if len(blocks) == 5:
         os.kill(os.getpid(), 9)
-store_building._SideWriter.write = write_and_die
+store._SideWriter.write = write_and_die
 directory, source, target, model = sys.argv[1:]
 open_store(directory, source, target, text=TextPair.load(model), max_length=20)
 """
@@ -260,7 +261,7 @@ def test_a_damaged_store_is_built_again(store, paths, text, tmp_path, damage):
 
 
 def test_the_corpus_passes_in_blocks(paths, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(content_hash, "_BLOCK_PAIRS", 11)
+    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 11)
     sizes = []
 
     class Watched(WhitespaceTokenizer):

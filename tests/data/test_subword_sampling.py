@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from nmt.data import BatchStream, Cursor, TokenSequences, TokenStore
-from nmt.data.report import CorpusReport
-from nmt.data.subword_sampling import SampledSequences, _uniform, segmentations_of
+from nmt.data.corpus import CorpusReport
+from nmt.data.sequences import SampledSequences, _uniform, segmentations_of
 from nmt.text import EOS_ID, build_sentencepiece
 from nmt.text.segmentations import segmentations
 
@@ -83,7 +83,7 @@ def test_a_sequence_is_cut_in_the_same_way_in_whatever_batch(piece_store, table,
 
 def test_lengths_are_measured_in_pieces(piece_store, sampled, monkeypatch):
     expected = sampled.lengths(2)
-    monkeypatch.setattr("nmt.data.subword_sampling._SEQUENCES_AT_A_TIME", 7)
+    monkeypatch.setattr("nmt.data.sequences._SEQUENCES_AT_A_TIME", 7)
     assert np.array_equal(sampled.lengths(2), expected)
 
 

@@ -11,10 +11,8 @@ from keras import ops
 
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.ctranslate2_engine import CTranslate2Translator, open_engine
-from nmt.inference.export_directory import is_export, read_facts
-from nmt.inference.model_directory import read_settings
-from nmt.inference.opening import open_model
-from nmt.inference.translator import Translator
+from nmt.inference.model_directory import is_export, read_facts, read_settings
+from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
 
 LINES = ["uno dos tres", "", "cuatro", "siete ocho nueve dos uno dos tres", "  ", "cinco seis", "nueve", "ocho uno"]

@@ -7,8 +7,7 @@ import pytest
 
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import read_settings
-from nmt.inference.opening import open_model
-from nmt.inference.translator import Translator
+from nmt.inference.translator import Translator, open_model
 
 
 def kernel_of(opened):

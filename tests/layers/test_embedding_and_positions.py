@@ -1,9 +1,8 @@
 import keras
 import numpy as np
 
-from nmt.layers.dropout import Dropout
-from nmt.layers.embedding import TokenEmbedding
-from nmt.layers.positions import sinusoidal_positions
+from nmt.layers.core import Dropout
+from nmt.layers.embedding import TokenEmbedding, sinusoidal_positions
 
 
 def test_one_matrix_looks_up_and_projects():

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from nmt.layers.linear import Linear, LinearReLU
+from nmt.layers.core import Linear, LinearReLU
 
 
 def test_it_is_the_dense_layer_of_keras():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nmt.layers.norm import LAYER_NORM_EPSILON, LayerNorm
+from nmt.layers.core import LAYER_NORM_EPSILON, LayerNorm
 
 
 def test_it_is_the_layer_of_keras():

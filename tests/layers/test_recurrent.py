@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.layers.alignment import AdditiveAlignment, MultiplicativeAlignment
+from nmt.layers.attention import AdditiveAlignment, MultiplicativeAlignment
 from nmt.layers.recurrent import BidirectionalLayer, GRUCell, LSTMCell
 
 INPUT_SIZE, HIDDEN_SIZE = 4, 6

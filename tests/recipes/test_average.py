@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import nmt.inference.opening
-from nmt.checkpoint.folder import checkpoint_names
-from nmt.checkpoint.lock import DirectoryLock
+import nmt.inference.translator
+from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
 from nmt.errors import CheckpointError
 from nmt.recipes.average import average, compute_average, default_output, write_average
 
@@ -84,14 +83,14 @@ def test_whoever_gets_there_first_is_left_alone(run):
 
 
 def test_an_average_appears_whole(run, monkeypatch):
-    output, load = run.with_name("run-average"), nmt.inference.opening.open_model
+    output, load = run.with_name("run-average"), nmt.inference.translator.open_model
     seen = []
 
     def look(*arguments, **settings):
         seen.append((output.exists(), checkpoint_names(output / "checkpoints")))
         return load(*arguments, **settings)
 
-    monkeypatch.setattr(nmt.inference.opening, "open_model", look)
+    monkeypatch.setattr(nmt.inference.translator, "open_model", look)
     average(run, [FIRST])
     average(run, [SECOND])
     assert seen == [(False, []), (True, [FIRST])]

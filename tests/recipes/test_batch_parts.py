@@ -2,9 +2,9 @@
 
 import pytest
 
-from nmt.backend import processors, session
+from nmt.backend import session
 from nmt.config import load
-from nmt.recipes.batch_parts import batch_parts, start_session
+from nmt.recipes.batch_size import batch_parts, start_session
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def machine(monkeypatch):
     """A machine of so many cores, whose operations take a core each or all of them."""
 
     def machine(cores, *, a_core_each=True):
-        monkeypatch.setattr(processors, "available_processors", lambda: cores)
+        monkeypatch.setattr("nmt.backend.machine.available_processors", lambda: cores)
         monkeypatch.setattr(session, "searches_at_once", lambda: cores)
         monkeypatch.setattr(session, "has_a_core_each", lambda: a_core_each)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.backend.machine_memory import MemoryLimit
+from nmt.backend.machine import MemoryLimit
 from nmt.config import load
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Vocabularies
@@ -20,7 +20,7 @@ from nmt.recipes.batch_size import (
     refuse_too_large_model,
     settle_batch_size,
 )
-from nmt.recipes.check_config import check_config
+from nmt.recipes.run_checks import check_config
 from nmt.recipes.train import train
 from nmt.training.memory_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, MemoryNeed
 

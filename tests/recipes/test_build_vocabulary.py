@@ -20,9 +20,8 @@ from nmt.recipes.build_vocabulary import (
     report_marks,
     save_text,
 )
-from nmt.recipes.check_config import check_config
-from nmt.recipes.run_checks import check_corpora
-from nmt.recipes.text_measure import report_unknown_in_store
+from nmt.recipes.new_vocabulary import report_unknown_in_store
+from nmt.recipes.run_checks import check_config, check_corpora
 from nmt.recipes.train import open_training_store, train
 from nmt.text import SPECIAL_TOKENS, TextPair, build_sentencepiece
 

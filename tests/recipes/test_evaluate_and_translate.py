@@ -6,9 +6,8 @@ from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
-from nmt.recipes.check_config import check_config
-from nmt.recipes.evaluate import EvaluationSet, evaluate, read_test_set, tokenization_of
-from nmt.recipes.translate import translate
+from nmt.recipes.run_checks import check_config
+from nmt.recipes.translate import EvaluationSet, evaluate, read_test_set, tokenization_of, translate
 
 
 def said_by_us(caplog):

@@ -4,7 +4,7 @@ import pytest
 
 from nmt.config import Config, load, with_kept_settings, write
 from nmt.errors import ConfigError
-from nmt.recipes import precision
+from nmt.recipes import batch_size
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def settings(untrained_config):
 @pytest.fixture
 def has_bfloat16(monkeypatch):
     def pretend(value):
-        monkeypatch.setattr(precision, "has_bfloat16_products", lambda: value)
-        monkeypatch.setattr("nmt.backend.precision.has_bfloat16_products", lambda: value)
+        monkeypatch.setattr(batch_size, "has_bfloat16_products", lambda: value)
+        monkeypatch.setattr("nmt.backend.products.has_bfloat16_products", lambda: value)
 
     return pretend
 
@@ -24,7 +24,7 @@ def has_bfloat16(monkeypatch):
 def settled(settings, *overrides, earlier=None):
     config = settings(*overrides)
     config = config if earlier is None else with_kept_settings(config, load(earlier / "config.yaml"))
-    return precision.settle_precision(config, resumed=earlier is not None).training.precision
+    return batch_size.settle_precision(config, resumed=earlier is not None).training.precision
 
 
 @pytest.mark.parametrize("value", [True, False])

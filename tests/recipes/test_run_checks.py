@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from nmt.checkpoint import newest_manifest
-from nmt.checkpoint.json_files import strict_json
+from nmt.checkpoint.disk import strict_json
 from nmt.config import load
 from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError

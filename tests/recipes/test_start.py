@@ -12,8 +12,8 @@ from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.manifest import read_manifest
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError
-from nmt.recipes.check_config import check_config
-from nmt.recipes.run_reference import parse_run_reference
+from nmt.recipes.output_directory import parse_run_reference
+from nmt.recipes.run_checks import check_config
 from nmt.recipes.start import start_from_other, start_own
 from nmt.recipes.train import train
 from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer

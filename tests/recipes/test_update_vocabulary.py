@@ -11,21 +11,21 @@ import pytest
 import tensorflow as tf
 
 from nmt.checkpoint import has_checkpoint, read_contents
-from nmt.checkpoint.lock import DirectoryLock
+from nmt.checkpoint.folder import DirectoryLock
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
 from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.earlier_run import REPORT_NAME
 from nmt.recipes.new_vocabulary import (
     SideFiles,
     adopted_text,
     extended_text,
     files_by_vocabulary,
     learned_text,
+    measure_text,
 )
-from nmt.recipes.text_measure import measure_text
+from nmt.recipes.output_directory import REPORT_NAME
 from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import default_output, plan_update, update_vocabulary
 from nmt.text import TextPair
@@ -275,7 +275,7 @@ def test_a_directory_that_does_not_open_never_appears(trained, extend, tmp_path,
     def fail(*arguments, **settings):
         raise CheckpointError("weight ties do not hold")
 
-    monkeypatch.setattr("nmt.inference.opening.open_model", fail)
+    monkeypatch.setattr("nmt.inference.translator.open_model", fail)
     with pytest.raises(CheckpointError, match="weight ties do not hold"):
         extend()
     assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,7 @@ import pytest
 
 from nmt.config import load
 from nmt.errors import ConfigError
-from nmt.inference.opening import vocabularies_of
-from nmt.inference.translator import Translator
+from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.validation import Validator, settle_tokenization, validation_tokenization

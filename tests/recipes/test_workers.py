@@ -5,7 +5,7 @@ import pytest
 from nmt.backend.replicas import OneReplica
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.workers import Invitation, accept, check_same_corpus, find_shared_text, invite
+from nmt.recipes.start import Invitation, accept, check_same_corpus, find_shared_text, invite
 from nmt.text import build_whitespace
 
 

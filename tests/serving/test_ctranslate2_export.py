@@ -8,12 +8,11 @@ import pytest
 
 from nmt.config import from_settings
 from nmt.errors import ConfigError, ExportError
-from nmt.inference.opening import OpenedModel, vocabularies_of
-from nmt.layers.positions import sinusoidal_positions
+from nmt.inference.translator import OpenedModel, vocabularies_of
+from nmt.layers.embedding import sinusoidal_positions
 from nmt.models.builder import build_model
 from nmt.serving import ctranslate2_export, ctranslate2_spec
-from nmt.serving.ctranslate2_export import QUANTIZATIONS, export_ctranslate2
-from nmt.serving.ctranslate2_file import read_stored_model
+from nmt.serving.ctranslate2_export import QUANTIZATIONS, export_ctranslate2, read_stored_model
 from nmt.serving.ctranslate2_spec import position_encodings
 from nmt.serving.equality import TOLERANCES, SamplePair
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer

@@ -4,9 +4,14 @@ import pytest
 
 from nmt.errors import DataError
 from nmt.text import SPECIAL_TOKENS, CharacterTokenizer, Vocabulary, WhitespaceTokenizer
-from nmt.text.adoption import adopt_character, adopt_sentencepiece, adopt_whitespace
-from nmt.text.comparison import compare_vocabularies
-from nmt.text.extension import extend_character, extend_whitespace
+from nmt.text.extension import (
+    adopt_character,
+    adopt_sentencepiece,
+    adopt_whitespace,
+    compare_vocabularies,
+    extend_character,
+    extend_whitespace,
+)
 
 
 def words(*tokens):

@@ -1,6 +1,6 @@
 import pytest
 
-from nmt.text.scripts import foreign_script, in_words, scripts_of_language
+from nmt.text.marks import foreign_script, in_words, scripts_of_language
 
 TEXTS = {
     "en": "When we arrived, the carpet was dirty.",

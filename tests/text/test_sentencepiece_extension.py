@@ -6,9 +6,8 @@ import pytest
 
 from nmt.errors import ConfigError, DataError
 from nmt.text import SentencePieceTokenizer
-from nmt.text.sentencepiece_extension import _with_pieces, extend_sentencepiece
-from nmt.text.sentencepiece_pieces import PieceCutter, model_facts
-from nmt.text.sentencepiece_training import train_sentencepiece
+from nmt.text.sentencepiece_tokenizer import PieceCutter, model_facts
+from nmt.text.sentencepiece_training import _with_pieces, extend_sentencepiece, train_sentencepiece
 
 WORDS = ["glockenspiel", "größer", "вокзал", "привет", "would", "hotelroom", "(minibar)"]
 

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, CharacterTokenizer, Vocabulary, WhitespaceTokenizer
-from nmt.text.character import split_characters
-from nmt.text.whitespace import split_at_spaces
+from nmt.text.tokenizer import split_at_spaces, split_characters
 
 LINE_BREAKERS = ["\r", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"]
 

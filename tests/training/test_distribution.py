@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.backend.distribution import open_replicas
-from nmt.backend.strategy_replicas import replica_number
+from nmt.backend.replicas import open_replicas, replica_number
 from nmt.errors import ConfigError
 
 PROGRAM = Path(__file__).parent / "two_devices.py"

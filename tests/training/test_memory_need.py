@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nmt.backend.vocabulary_loss import BLOCK_BYTES
-from nmt.data.batch_plan import plan_epoch
+from nmt.data.batches import plan_epoch
 from nmt.models.builder import build_model
 from nmt.models.contract import TIED_ROLES, Vocabularies
 from nmt.training.memory_need import BatchShape, largest_shapes, memory_need, model_footprint

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from nmt.errors import CheckpointError
-from nmt.training.limits import Limits
 from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule
-from nmt.training.state import Pending, TrainingState
+from nmt.training.state import Limits, Pending, TrainingState
 
 
 def test_constant_warms_up_and_stays():

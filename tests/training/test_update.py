@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch
-from nmt.training.average import MovingAverage
-from nmt.training.loss import loss_sums, plain_loss_sums
-from nmt.training.update import Updater
+from nmt.training.optimizers import MovingAverage
+from nmt.training.update import Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 
 TIES = ("none", "source_target", "target_output", "all")

@@ -7,8 +7,7 @@ import pytest
 
 from nmt.errors import TrainingError
 from nmt.training.events import EndEvent, UpdateEvent, Validation, ValidationEvent
-from nmt.training.log import LogReporter, describe_validation_time
-from nmt.training.metrics_file import MetricsFile
+from nmt.training.log import LogReporter, MetricsFile, describe_validation_time
 from nmt.training.validation import TokenScorer
 
 

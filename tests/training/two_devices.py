@@ -18,15 +18,13 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from nmt.backend.distribution import open_replicas  # noqa: E402
-from nmt.backend.replicas import OneReplica  # noqa: E402
+from nmt.backend.replicas import OneReplica, open_replicas  # noqa: E402
 from nmt.checkpoint import CheckpointManager, random_state  # noqa: E402
 from nmt.data.batches import Batch  # noqa: E402
-from nmt.data.sharding import EMPTY_BATCH  # noqa: E402
+from nmt.data.prefetching import EMPTY_BATCH  # noqa: E402
 from nmt.models.builder import build_model  # noqa: E402
 from nmt.models.contract import Vocabularies  # noqa: E402
-from nmt.training.average import MovingAverage  # noqa: E402
-from nmt.training.optimizers import build_adam, build_adamw  # noqa: E402
+from nmt.training.optimizers import MovingAverage, build_adam, build_adamw  # noqa: E402
 from nmt.training.update import Updater  # noqa: E402
 from nmt.tying import named_variables, verify_ties  # noqa: E402
 

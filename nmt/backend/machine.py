@@ -1,4 +1,4 @@
-"""How much memory this process may hold: of the machine, of its control group, of its limits, of its GPU."""
+"""What the machine has: its processors, threads on them, and its memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,83 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nmt.errors import ConfigError
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+def available_processors(control_groups: Path = _CONTROL_GROUPS) -> int:
+    """Cores that the affinity of this process and the quota of its container leave it, at least 1.
+
+    Args:
+        control_groups: where the system shows the limits of the control group (version 1 or 2).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota_version_2(control_groups) or _quota_version_1(control_groups)
+    return max(1, min(cores, math.ceil(quota))) if quota else cores
+
+
+def processors_for(threads: int | None) -> int:
+    """Cores that so many threads can use: those that are available, and no more than there are threads; None is all."""
+    available = available_processors()
+    return min(threads or available, available)
+
+
+def _quota_version_2(control_groups: Path) -> float | None:
+    """Cores of `cpu.max`, which holds "max" or microseconds of processor time, then those of a period."""
+    return _quota(_words(control_groups / "cpu.max"))
+
+
+def _quota_version_1(control_groups: Path) -> float | None:
+    """Cores of `cpu.cfs_quota_us`, which is -1 where there is no limit."""
+    return _quota(_words(control_groups / "cpu/cpu.cfs_quota_us") + _words(control_groups / "cpu/cpu.cfs_period_us"))
+
+
+def _quota(words: list[str]) -> float | None:
+    try:
+        quota, period = map(int, words)
+    except ValueError:  # no limit is set, or it is not shown
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def map_at_once(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], *, at_once: int
+) -> Iterator[Result]:
+    """Map a function over arguments, several side by side in threads, and yield the results in order.
+
+    An error is raised where its result would be. However this ends, what has not begun by then never does.
+
+    Args:
+        function: may be called from several threads.
+        arguments: what to call it with.
+        at_once: calls side by side; one needs no threads.
+    """
+    if at_once == 1 or len(arguments) < 2:
+        yield from map(function, arguments)
+        return
+    executor = ThreadPoolExecutor(at_once, thread_name_prefix="batch")
+    try:
+        yield from executor.map(function, arguments)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
 
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def view(variable: keras.Variable) -> np.ndarray:
+def array_view(variable: keras.Variable) -> np.ndarray:
     """Return the value of a variable to be read at once, without a copy where it lies in main memory.
 
     An update that comes later may or may not be seen in it.
@@ -22,7 +22,7 @@ def view(variable: keras.Variable) -> np.ndarray:
         return np.asarray(tensor.numpy())
 
 
-def assign(variable: keras.Variable, array: np.ndarray) -> None:
+def assign_array(variable: keras.Variable, array: np.ndarray) -> None:
     """Give a variable a copy of an array's values, in its own type.
 
     Args:

@@ -1,0 +1,129 @@
+"""Layers that all models are made of: linear maps, dropout, layer norm, and their seeds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+
+from nmt.backend.kernels import drop, layer_norm
+from nmt.backend.products import linear, linear_relu, linear_relu_drop
+from nmt.types import Tensor
+
+
+class Linear(keras.layers.Layer):
+    """Multiply by a matrix and add a bias: (..., I) to (..., O), in the precision that products have here.
+
+    Its variables are those of Keras's `Dense`: `kernel` (I, O) and `bias` (O,).
+
+    Args:
+        outputs: O.
+        inputs: I.
+        name: name of the layer.
+        initializer: of the kernel.
+    """
+
+    def __init__(
+        self, outputs: int, inputs: int, name: str, initializer: keras.initializers.Initializer | str = "glorot_uniform"
+    ) -> None:
+        super().__init__(name=name, autocast=False)  # what arrives may be bfloat16
+        self.kernel = self.add_weight(shape=(inputs, outputs), initializer=initializer, name="kernel")
+        self.bias = self.add_weight(shape=(outputs,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Transform each vector of (..., I) by itself."""
+        return linear(inputs, self.kernel, self.bias)
+
+
+class LinearReLU(Linear):
+    """Cut what `Linear` returns off below 0 and, while training, drop a share of the rest, all in one operation.
+
+    Args:
+        outputs: O.
+        inputs: I.
+        name: name of the layer.
+        dropout: share to drop, in [0, 1).
+        seed_generator: source of the dropout seeds.
+    """
+
+    def __init__(
+        self, outputs: int, inputs: int, name: str, *, dropout: float, seed_generator: keras.random.SeedGenerator
+    ) -> None:
+        super().__init__(outputs, inputs, name)
+        self.dropout = dropout
+        self.seed_generator = seed_generator
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Transform each vector of (..., I) by itself."""
+        if not training or self.dropout == 0.0:
+            return linear_relu(inputs, self.kernel, self.bias)
+        return linear_relu_drop(inputs, self.kernel, self.bias, self.dropout, self.seed_generator.next())
+
+
+class Dropout(keras.layers.Layer):
+    """Zero a share of the inputs while training and scale up the rest (Srivastava et al. 2014).
+
+    All dropout layers of a model share one `SeedGenerator`, so that a single small state brings back every
+    mask on resume; Keras's own layer keeps one generator each.
+
+    Args:
+        rate: share of the inputs to zero, in [0, 1).
+        seed_generator: where the seeds come from; its state moves on with every call that drops.
+        name: name of the layer.
+    """
+
+    def __init__(self, rate: float, seed_generator: keras.random.SeedGenerator, *, name: str) -> None:
+        super().__init__(name=name, autocast=False)  # what arrives may be bfloat16
+        self.rate = rate
+        self.seed_generator = seed_generator
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Return inputs of any shape, with a share of them zeroed while training."""
+        if not training or self.rate == 0.0:
+            return inputs
+        return drop(inputs, self.rate, self.seed_generator.next())
+
+
+LAYER_NORM_EPSILON = 1e-5
+"""Keras's default is 1e-3; 1e-5 is what the field's engines assume."""
+
+
+class LayerNorm(keras.layers.Layer):
+    """Normalise the last axis to mean 0 and variance 1, then scale and shift: (..., D) to (..., D).
+
+    What Keras's layer computes, from the deviations themselves: on a processor its fused kernel, its squared
+    differences and their gradient take up to twice as long.
+
+    Args:
+        size: D.
+        name: name of the layer.
+    """
+
+    def __init__(self, size: int, *, name: str) -> None:
+        super().__init__(name=name)
+        self.gamma = self.add_weight(shape=(size,), initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=(size,), initializer="zeros", name="beta")
+        self.built = True
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Normalise each vector of (..., D) by itself."""
+        return layer_norm(inputs, self.gamma, self.beta, LAYER_NORM_EPSILON)
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Let the weights that are created in the block follow from a seed.
+
+    Keras's initialisers draw their seeds from Python's global generator, whose state is put back at the end.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
