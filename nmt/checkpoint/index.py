@@ -147,9 +147,20 @@ def scan_index(folder: Path, known: Index | None = None) -> Index:
             continue
         scores[name], found[name] = manifest.score, manifest.judged
         changes[name] = manifest.facts.get(VALIDATION_CHANGES, 0)
+    return Index(
+        comparable_scores(scores, changes), {name: judged for name, judged in found.items() if judged is not None}
+    )
+
+
+def comparable_scores(scores: dict[str, float | None], changes: dict[str, object]) -> dict[str, float | None]:
+    """Take out the scores on an earlier validation corpus than the newest that has one.
+
+    Args:
+        scores: of checkpoints, oldest first.
+        changes: how often the validation corpus had changed; those of which that is not said stay.
+    """
     newest = next((changes[name] for name in reversed(changes) if scores[name] is not None), None)
-    scores = {name: score if changes.get(name, newest) == newest else None for name, score in scores.items()}
-    return Index(scores, {name: judged for name, judged in found.items() if judged is not None})
+    return {name: score if changes.get(name, newest) == newest else None for name, score in scores.items()}
 
 
 def read_index(folder: Path) -> Index:

@@ -12,8 +12,18 @@ from safetensors import SafetensorError, safe_open
 
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.index import Index, candidates, name_of_update
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, OPTIMIZER, Judged, Manifest, read_manifest, slot_variable
+from nmt.checkpoint.index import Index, candidates, comparable_scores, name_of_update
+from nmt.checkpoint.manifest import (
+    AVERAGE,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    VALIDATION_CHANGES,
+    Judged,
+    Manifest,
+    read_manifest,
+    slot_variable,
+)
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -32,7 +42,7 @@ class FoundCheckpoint(NamedTuple):
 
     name: such as `update-00012000`.
     update: updates made.
-    score: of its validation, higher is better; None without one.
+    score: of its validation, higher is better; None without one, or where that was on an earlier validation corpus.
     judged: what else that found; None without one, and where version 0.1.0 made it.
     weights: `ema` or `raw`: what readers take.
     size: bytes of its files.
@@ -166,8 +176,14 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
 def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:
     """List the checkpoints of a model directory, oldest first, also those that are damaged."""
     folder = checkpoints_folder(directory)
-    found = (_find(folder / name) for name in checkpoint_names(folder))
-    return tuple(one for one in found if (folder / one.name).exists())  # else it was pruned just now
+    changes: dict[str, object] = {}
+    found = [_find(folder / name, changes) for name in checkpoint_names(folder)]
+    scores = comparable_scores({one.name: one.score for one in found}, changes)
+    return tuple(
+        one._replace(score=scores[one.name])
+        for one in found
+        if (folder / one.name).exists()  # else it was pruned just now
+    )
 
 
 def whole_index(found: Iterable[FoundCheckpoint]) -> Index:
@@ -238,13 +254,15 @@ def describe_uses(manifest: Manifest) -> tuple[VariableUse, ...]:
     )
 
 
-def _find(path: Path) -> FoundCheckpoint:
+def _find(path: Path, changes: dict[str, object]) -> FoundCheckpoint:
+    """Look at one checkpoint, and note how often the validation corpus had changed."""
     update = update_of(path.name) or 0
     try:
         manifest = read_manifest(path)
     except CheckpointError as error:
         return FoundCheckpoint(path.name, update, None, None, "raw", 0, str(error))
     size = sum(record.size for record in manifest.files.values())
+    changes[path.name] = manifest.facts.get(VALIDATION_CHANGES, 0)
     judged, weights = manifest.judged, manifest.preferred_weights
     return FoundCheckpoint(path.name, update, manifest.score, judged, weights, size, _missing(path, manifest))
 

@@ -307,6 +307,8 @@ def _checkpoint_row(one: FoundCheckpoint, marks: Sequence[tuple[str, str | None]
         marked.append("raw weights")
     if one.judged is not None and one.judged.loss is None:
         marked.append("diverged: its loss is not finite")
+    elif one.judged is not None and one.score is None:
+        marked.append("judged on other validation text")
     return one.name, f"{one.update:,}", score, describe_bytes(one.size), ", ".join(marked)
 
 

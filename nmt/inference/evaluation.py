@@ -14,7 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.inference.tokenization import DEFAULT_TOKENIZATION, choose_tokenization, doubt_about
-from nmt.text.marks import SEGMENTATIONS, TOKENS, found_marks, joined_side
+from nmt.text.marks import PIECES, SEGMENTATIONS, TOKENS, found_marks, joined_side
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,11 @@ def evaluate_lines(
     _report_marks(hypotheses, all_references, spaces_count=tokenization not in ("none", "zh", "char"))
     if doubt := doubt_about(tokenization, list(chain(*all_references))):
         logger.warning("%s", doubt)
+    score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
+    if score.score == 0.0 and not bleu_can_rise(list(chain(*all_references)), tokenization=tokenization):
+        logger.warning("%s: chrF2 says more", TOO_SHORT)
     return Evaluation(
-        bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase),
+        score,
         _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2"),
         len(hypotheses),
     )
@@ -112,7 +115,9 @@ def check_segmentation(name: str) -> None:
 def _report_marks(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, spaces_count: bool) -> None:
     """Say which side looks cut into pieces, or tokenised."""
     for kind, words in found_marks({"the hypotheses": hypotheses, "the references": list(chain(*references))}).items():
-        if kind != TOKENS:
+        if kind == PIECES:
+            logger.warning("%s: scores are of pieces, not of words: join them with the program that cut them", words)
+        elif kind != TOKENS:
             logger.warning("%s: scores are of pieces, not of words, unless they are joined: --join %s", words, kind)
         elif spaces_count:
             logger.warning(
@@ -144,6 +149,14 @@ def bleu(
 ) -> Score:
     """Compute corpus BLEU of detokenised text; see `evaluate_lines`."""
     return _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, references, name="BLEU")
+
+
+TOO_SHORT = "BLEU is 0 whatever the hypotheses are, since no line of the references has four tokens, as it cuts them"
+
+
+def bleu_can_rise(references: Sequence[str], *, tokenization: str) -> bool:
+    """Return whether anything has a BLEU above 0: it counts sequences of four tokens, and wants some."""
+    return bleu(references, references, tokenization=tokenization).score > 0.0
 
 
 @cache

@@ -131,7 +131,28 @@ def facts_as_json(facts: ExportFacts) -> str:
 
 def is_export(directory: PathLike) -> bool:
     """Whether an export was written to this directory, completely."""
-    return (Path(directory) / EXPORT_NAME).is_file()
+    try:
+        facts = json.loads((Path(directory) / EXPORT_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and "format_version" in facts
+
+
+def is_settings_file(path: Path) -> bool:
+    """Whether a file holds the settings of a run, or of a model that nmt wrote: by the names that stand in it."""
+    return path.suffix in (".yaml", ".yml") and _has_line(path, rb"^model_directory\s*:")
+
+
+def holds_own_settings(directory: Path) -> bool:
+    """Whether a directory has a `config.yaml` that nmt wrote, and not somebody else."""
+    return _has_line(directory / CONFIG_NAME, rb"^format_version\s*:")
+
+
+def _has_line(path: Path, pattern: bytes) -> bool:
+    try:
+        return path.is_file() and re.search(pattern, path.read_bytes(), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def is_of_export(name: str) -> bool:

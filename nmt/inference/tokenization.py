@@ -49,6 +49,7 @@ _BLOCKS = (
     (0x4E00, 0x9FFF, _HAN),
     (0xA000, 0xA4CF, _OTHER),  # Yi
     (0xA980, 0xA9FF, _OTHER),  # Javanese, Myanmar
+    (0xAA00, 0xAA5F, _OTHER),  # Cham
     (0xAA60, 0xAA7F, _OTHER),  # Myanmar
     (0xF900, 0xFAFF, _HAN),
     (0xFF66, 0xFF9F, _KANA),  # of half width

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
 from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder
-from nmt.checkpoint.index import read_index
+from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.checkpoint.manifest import AVERAGE, MODEL, Contents, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
 from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
@@ -218,7 +218,8 @@ def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
         raise CheckpointError(f"{output}: must be a directory to write the average to, got a file: choose another -o")
     check_place(output, directory)
     names = _names_in(output)
-    if names - {LOCK_NAME} and not names & {CONFIG_NAME, checkpoints_folder(output).name}:
+    is_model = holds_own_settings(output) if CONFIG_NAME in names else has_checkpoint(output)
+    if names - {LOCK_NAME} and not is_model:
         raise CheckpointError(f"{output}: holds files that are no model: choose another -o")
     if not overwrite and names - {LOCK_NAME} and not _is_average_of(directory, output):
         raise CheckpointError(

@@ -16,14 +16,14 @@ from nmt.checkpoint.folder import DirectoryLock
 from nmt.config import CharacterSettings, Config, CorpusSettings, SentencePieceSettings, WhitespaceSettings, load, write
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
 from nmt.recipes.new_vocabulary import report_unknown_in_pairs
+from nmt.recipes.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
 from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
 from nmt.text.extension import adopt_sentencepiece
-from nmt.text.marks import TOKENS, found_marks, joined_side
+from nmt.text.marks import PIECES, TOKENS, found_marks, joined_side
 from nmt.text.sentencepiece_training import sample_lines
 from nmt.text.tokenizer import normalized
-from nmt.text.vocabulary import read_text_file
 
 logger = logging.getLogger(__name__)
 
@@ -91,18 +91,19 @@ def refuse_foreign_text(directory: Path) -> None:
 
     Raises:
         ConfigError: naming the files.
-        DataError: the config there cannot be read.
     """
-    names = sorted(path.name for path in directory.glob("*") if _WRITTEN.fullmatch(path.name))
-    config = directory / CONFIG_NAME
-    if config.is_file() and not re.search(r"^format_version:", read_text_file(config), re.MULTILINE):
+    found = {path.name for path in directory.glob("*")}
+    names = sorted(filter(_WRITTEN.fullmatch, found))
+    if CONFIG_NAME in found and not holds_own_settings(directory):
         names = [*names, CONFIG_NAME]
     elif TextPair.exists(directory):
         with suppress(DataError):
             TextPair.load(directory)
-            return
-    elif config.is_file():
-        return
+            names = []
+    elif CONFIG_NAME in found:
+        names = []
+    if CONFIG_NAME not in found:
+        names += sorted(found & {METRICS_NAME, LOG_NAME, REPORT_NAME})
     if names:
         raise ConfigError(
             f"{directory}: holds {', '.join(names)}, which nmt did not write and would replace: move it elsewhere "
@@ -205,6 +206,12 @@ def report_marks(config: Config, *names: str) -> None:
             logger.warning(
                 "%s: translations will look so too, what is translated has to, and BLEU cannot be compared with that "
                 "of plain text: give plain text if there is some",
+                words,
+            )
+        elif kind == PIECES:
+            logger.warning(
+                "%s: translations will be pieces, what is translated has to be, and BLEU of pieces is not that of "
+                "words: join them with the program that cut them, and let nmt learn its own pieces",
                 words,
             )
         else:

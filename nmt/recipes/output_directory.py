@@ -16,7 +16,7 @@ from nmt.checkpoint.index import INDEX, split_checkpoint
 from nmt.config import Config
 from nmt.config.settings import STORE_NAME
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import CONFIG_NAME, is_of_export
+from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, is_of_export, is_settings_file
 from nmt.types import PathLike
 
 _CHECKPOINT = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
@@ -144,7 +144,7 @@ def refuse_output(
     directory: PathLike,
     config: Config,
 ) -> None:
-    """Refuse to write translations over a file that is read, that the settings name, or that the model consists of.
+    """Refuse to write translations over a file that is read, that the settings name, or that a model consists of.
 
     Such a file may come under another spelling, behind a link, or as standard input or output.
 
@@ -155,6 +155,7 @@ def refuse_output(
         config: its settings.
 
     Raises:
+        CheckpointError: it would lie among checkpoints.
         ConfigError: naming both.
     """
     read = [(name, STANDARD_INPUT if path is None else Path(path)) for name, path in inputs]
@@ -166,8 +167,16 @@ def refuse_output(
                 raise ConfigError(f"standard output is {_described(name, path)}: write to another file")
         elif same_file(Path(output), path):
             raise ConfigError(f"{output} must not be replaced, it is {_described(name, path)}: write to another file")
-    if output is not None and is_written_by_run(Path(output).resolve(), Path(directory).resolve()):
-        raise ConfigError(f"{output} must not be replaced, the model in {directory} needs it: write to another file")
+    if output is None:
+        return
+    place = Path(output).resolve()
+    holders = (folder for folder in list(place.parents)[:3] if holds_own_settings(folder))
+    for model in (Path(directory).resolve(), *holders):
+        if is_written_by_run(place, model):
+            raise ConfigError(f"{output} must not be replaced, the model in {model} needs it: write to another file")
+    check_not_among_checkpoints(place)
+    if is_settings_file(place):
+        raise ConfigError(f"{output} must not be replaced, it holds the settings of a run: write to another file")
 
 
 def refuse_to_replace_inputs(paths: Sequence[PathLike], output: PathLike) -> None:

@@ -150,7 +150,8 @@ def _lead(
             delete_run(directory)
         if not start.text_is_saved:
             save_text(config, start.text)
-        write(config, directory / CONFIG_NAME)
+        # Scores begin anew for the change that was asked for, not for one that nobody noticed.
+        write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
             invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)

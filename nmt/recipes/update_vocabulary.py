@@ -231,8 +231,14 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
         lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in (block.source, block.target))
         search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
-        if old not in (AUTO, getattr(search, name)):
-            _LOGGER.info("search.%s: %s before, %s now", name, old, getattr(search, name))
+        new = getattr(search, name)
+        if isinstance(old, int | float) and new < old:
+            _LOGGER.warning(
+                "search.%s: %s before, %s now, as the new tokens need it: --set search.%s=%s keeps it",
+                name, old, new, name, old,
+            )  # fmt: skip
+        elif old not in (AUTO, new):
+            _LOGGER.info("search.%s: %s before, %s now", name, old, new)
     return settings.model_copy(update={"search": search})
 
 

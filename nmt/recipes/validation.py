@@ -11,7 +11,7 @@ from nmt.config import Config
 from nmt.config.section import AUTO
 from nmt.data import evaluation_batches, read_pairs
 from nmt.data.corpus import read_lines
-from nmt.inference.evaluation import bleu, settled_tokenization
+from nmt.inference.evaluation import TOO_SHORT, bleu, bleu_can_rise, settled_tokenization
 from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
@@ -43,6 +43,8 @@ def settle_tokenization(config: Config) -> Config:
     tokenization = validation_tokenization(config, references)
     if doubt := doubt_about(tokenization, references):
         logger.warning("data.validation: %s", doubt)
+    if not bleu_can_rise(references, tokenization=tokenization):
+        logger.warning("data.validation: %s: the loss decides which checkpoint is the best", TOO_SHORT)
     if config.training.validation_tokenization is None:
         return config
     return config.with_training(validation_tokenization=tokenization)

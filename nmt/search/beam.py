@@ -126,7 +126,8 @@ def beam_search(
 
     A beam of one is greedy search: it looks at one extension, and nothing is left when that ends.
 
-    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown.
+    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown. What is unknown there
+    cannot be checked: then see to it that state, memory and logits have as many rows as `batch_size` says.
 
     Args:
         step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state. V is static.
@@ -174,6 +175,7 @@ def beam_search(
         max_length=max_length,
         length_penalty=length_penalty,
     )
+    special = special.as_ints
     settings = BeamSettings(
         special=special,
         beam_size=beam_size,
@@ -189,7 +191,7 @@ def beam_search(
         lambda beams: step_beams(beams, decode, settings),
         start_beams(state, () if memory is None else memory, limits, batch_size, settings),
     )
-    return tidy_result(beams.result, pad_id=pad_id)
+    return tidy_result(beams.result, pad_id=special.pad)
 
 
 def start_beams(

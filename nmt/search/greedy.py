@@ -86,7 +86,8 @@ def greedy_search(
 ) -> SearchResult:
     """Follows the most probable allowed token from step to step: `beam_search` with a beam of one, but cheaper.
 
-    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown.
+    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown. What is unknown there
+    cannot be checked: then see to it that state, memory and logits have as many rows as `batch_size` says.
 
     Args:
         step: Maps the newest token ids (B, 1) int32 and the state to logits (B, 1, V), V static, and the next state.
@@ -121,6 +122,7 @@ def greedy_search(
         max_length=max_length,
         length_penalty=length_penalty,
     )
+    special = special.as_ints
     settings = GreedySettings(
         special=special,
         length_penalty=length_penalty,
@@ -133,7 +135,7 @@ def greedy_search(
         lambda hypothesis: step_greedy(hypothesis, decode, settings),
         start_greedy(state, () if memory is None else memory, limits, batch_size, settings),
     )
-    return tidy_result(hypothesis.result, pad_id=pad_id)
+    return tidy_result(hypothesis.result, pad_id=special.pad)
 
 
 def start_greedy(

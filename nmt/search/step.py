@@ -33,6 +33,11 @@ class SpecialIds(NamedTuple):
     banned: tuple[int, ...] = ()
 
     @property
+    def as_ints(self) -> SpecialIds:
+        """The same ids as Python's ints, which take the type of the tensors that they meet; NumPy's do not."""
+        return SpecialIds(int(self.pad), int(self.bos), int(self.eos), tuple(map(int, self.banned)))
+
+    @property
     def never(self) -> frozenset[int]:
         """The ids that no hypothesis holds."""
         return frozenset([self.pad, self.bos, *self.banned])

@@ -21,9 +21,15 @@ _MARKS = {
 SEGMENTATIONS = ("none", *_MARKS)
 
 # A space before a full stop or a comma, but not before other signs, where French has one; and escapes of Moses.
-_TOKENS = re.compile(r" [.,。，、](?= |$)|&(?:quot|apos|amp|lt|gt|#91|#93|#124);|@-@")
+_TOKENS = re.compile(
+    r" [.,。，、](?= |$)|&(?:quot|apos|amp|lt|gt|#91|#93|#124);|@-@| (?:n't|'re|'ve|'ll)(?= |$)", re.IGNORECASE
+)
 
 TOKENS = "tokens"
+
+_PIECES = re.compile(r"</w>|(?:^| )Ġ| @@(?=[^ @])")  # `fr om</w>`, `fr om Ġthe` (GPT-2), `fr @@om`
+
+PIECES = "pieces"
 
 _LINES_LOOKED_AT = 10_000
 _LEAST_CUT, _LEAST_TOKENISED = 0.02, 0.1
@@ -58,8 +64,9 @@ def found_marks(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
         texts: lines by the name of where they come from.
 
     Returns:
-        What was found, in words with names, shares and an example: by segmentation for what looks cut, and under
-        `TOKENS` for what looks tokenised, as by Moses. Empty where nothing was found.
+        What was found, in words with names, shares and an example: by segmentation for what looks cut, under `PIECES`
+        if it was cut in a way that cannot be joined here, and under `TOKENS` for what looks tokenised, as by Moses.
+        Empty where nothing was found.
     """
     found: dict[str, list[tuple[str, float, str]]] = defaultdict(list)
     for name, lines in texts.items():
@@ -69,6 +76,9 @@ def found_marks(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
         if shares[segmentation] > _LEAST_CUT:
             found[segmentation].append((name, shares[segmentation], _example(_MARKS[segmentation], sample)))
             sample = [joined(line, segmentation) for line in sample]
+        share = _share(_PIECES, sample)
+        if share > _LEAST_CUT:
+            found[PIECES].append((name, share, _example(_PIECES, sample)))
         share = _share(_TOKENS, sample)
         if share > _LEAST_TOKENISED:
             found[TOKENS].append((name, share, _example(_TOKENS, sample)))
@@ -87,7 +97,8 @@ def _example(pattern: re.Pattern[str], lines: Sequence[str]) -> str:
 
 def _in_words(kind: str, sides: Sequence[tuple[str, float, str]]) -> str:
     shares = " and ".join(f"{100 * share:.0f} % of the lines of {name}" for name, share, _ in sides)
-    return f"{shares} look {'tokenised' if kind == TOKENS else f'cut into pieces by {kind}'} (`{sides[0][2]}`)"
+    how = {TOKENS: "tokenised", PIECES: "cut into pieces by another program"}.get(kind, f"cut into pieces by {kind}")
+    return f"{shares} look {how} (`{sides[0][2]}`)"
 
 
 _SAME = {"CJK": "HAN", "IDEOGRAPHIC": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA"}

@@ -54,6 +54,27 @@ def test_translate_spares_the_model(run, run_nmt, name):
     assert (run / name).read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.yaml", "the model in {other} needs it"),
+        ("checkpoints/index.json", "the model in {other} needs it"),
+        ("checkpoints/update-00000010/new.txt", "must not lie among the checkpoints in"),
+        ("../settings.yml", "it holds the settings of a run"),
+    ],
+)
+def test_translate_spares_other_models_and_settings(run, run_nmt, trained_run, tmp_path, name, message):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    shutil.copy(trained_run.config, tmp_path / "settings.yml")
+    place = other / name
+    before = place.read_bytes() if place.exists() else None
+    outcome = run_nmt("translate", run, "-i", run.parent / "dev.es", "-o", place)
+    assert outcome.code == 1
+    assert message.format(other=other) in outcome.err
+    assert (place.read_bytes() if place.exists() else None) == before
+
+
 @pytest.mark.parametrize("as_output", [True, False])
 def test_translate_knows_files_behind_standard_streams(run, as_output):
     place = run.parent / "dev.es"

@@ -61,9 +61,31 @@ def test_pieces_are_scored_as_words_where_that_is_asked_for(caplog):
 
 @pytest.mark.parametrize(("tokenization", "said"), [("13a", 1), ("none", 0), ("char", 0)])
 def test_a_side_that_looks_tokenised_is_named(caplog, tokenization, said):
-    evaluate_lines(["the end."], ["the end ."], tokenization=tokenization)
-    expected = "100 % of the lines of the references look tokenised (`the end .`)"
+    evaluate_lines(["to the very end."], ["to the very end ."], tokenization=tokenization)
+    expected = "100 % of the lines of the references look tokenised (`very end .`)"
     assert [message.split(":")[0] for message in caplog.messages] == [expected] * said
+
+
+def test_lines_that_are_too_short_for_bleu_are_said(caplog):
+    short = ["Guten Tag", "Danke sehr", "Ja"]
+    found = evaluate_lines(short, short)
+    assert (found.bleu.score, found.chrf2.score) == (0.0, 100.0)
+    assert caplog.messages == [
+        "BLEU is 0 whatever the hypotheses are, since no line of the references has four tokens, as it cuts them: "
+        "chrF2 says more"
+    ]
+    caplog.clear()
+    assert evaluate_lines(["x"] * 3, [*short[:2], "Ja, das ist so"]).bleu.score == 0.0
+    assert evaluate_lines(short, short, tokenization="char").bleu.score == pytest.approx(100.0)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("line", ["fr om</w> here</w>", "fr om Ġhere", "fr @@om here"])
+def test_pieces_that_cannot_be_joined_here_are_said(caplog, line):
+    evaluate_lines([f"{line} and now"], ["from here and now"])
+    assert len(caplog.messages) == 1
+    assert "of the hypotheses look cut into pieces by another program" in caplog.messages[0]
+    assert "scores are of pieces, not of words: join them with the program that cut them" in caplog.messages[0]
 
 
 def test_scores_are_cased_and_say_how_they_were_computed():

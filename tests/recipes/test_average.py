@@ -62,6 +62,17 @@ def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
         average(run, ["update-00000007"])
 
 
+@pytest.mark.parametrize("foreign", ["config.yaml", "checkpoints/notes.txt"])
+def test_a_directory_that_holds_no_model_is_never_replaced(run, foreign):
+    output = run.parent / "theirs"
+    (output / foreign).parent.mkdir(parents=True)
+    for name in (foreign, "vocabulary.txt"):
+        (output / name).write_text("seed: 1")
+    with pytest.raises(CheckpointError, match="theirs: holds files that are no model: choose another -o"):
+        average(run, [FIRST], output=output, overwrite=True)
+    assert (output / "vocabulary.txt").read_text() == (output / foreign).read_text() == "seed: 1"
+
+
 def test_an_output_that_cannot_be_written_is_said(run):
     (run.parent / "file").write_text("")
     with pytest.raises(CheckpointError, match="mean: cannot be written: Not a directory"):
@@ -71,7 +82,7 @@ def test_an_output_that_cannot_be_written_is_said(run):
 def test_whoever_gets_there_first_is_left_alone(run):
     computed = compute_average(run, [FIRST])
     computed.output.mkdir()
-    (computed.output / "config.yaml").write_text("theirs")
+    (computed.output / "config.yaml").write_text("format_version: 1")
     with pytest.raises(CheckpointError, match="exists, and is no earlier average"):
         write_average(computed)
     lock = DirectoryLock(computed.output)
@@ -79,7 +90,7 @@ def test_whoever_gets_there_first_is_left_alone(run):
     with pytest.raises(CheckpointError, match="another training writes here"):
         write_average(computed)
     lock.release()
-    assert (computed.output / "config.yaml").read_text() == "theirs"
+    assert (computed.output / "config.yaml").read_text() == "format_version: 1"
 
 
 def test_an_average_appears_whole(run, monkeypatch):

@@ -114,7 +114,9 @@ def test_sides_of_different_length_are_refused(untrained_config):
     assert not (untrained_config.parent / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "vocabulary.target.txt", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "vocabulary.target.txt", "config.yaml", "metrics.jsonl", "train.log"]
+)
 def test_a_file_that_somebody_else_put_into_a_new_directory_is_not_replaced(untrained_config, name):
     config = load(untrained_config)
     place = Path(config.model_directory) / name

@@ -8,6 +8,7 @@ import pytest
 
 from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.disk import strict_json
+from nmt.checkpoint.inspection import find_checkpoints
 from nmt.config import load
 from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError
@@ -76,6 +77,9 @@ def test_with_another_validation_text_the_scores_begin_anew(go_on, tmp_path, cap
     assert state_of(tmp_path, 6)["best_score"] == max(found["update-00000004"], found["update-00000006"]) == found[best]
     assert state_of(tmp_path, 6)["schedule"]["best"] == state_of(tmp_path, 6)["best_score"]
     assert newest_manifest(tmp_path / "run")[1].facts["validation_changes"] == 1
+    shown = {one.name: one.score for one in find_checkpoints(tmp_path / "run")}
+    assert shown == found
+    assert load(tmp_path / "run/config.yaml").training.on_validation_change == "error"  # asked for once
     caplog.clear()
     go_on(8)  # nothing changed since
     assert "another one" not in caplog.text

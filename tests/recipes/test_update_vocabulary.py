@@ -132,8 +132,16 @@ def test_limits_of_length_are_found_anew(trained, tmp_path, caplog):
     assert caplog.messages == ["search.max_length_ratio: 1.5 before, 4.0 now"]
     assert limits("search.max_length_ratio=1.5") == (1.5, 3)
     assert limits("search.max_length=auto") == (4.0, 405)
+    (trained.run / "config.yaml").write_text(
+        (trained.run / "config.yaml").read_text().replace("max_length_ratio: 1.5", "max_length_ratio: 9.0")
+    )
+    assert limits() == (4.0, 3)
+    assert caplog.messages == [
+        "search.max_length_ratio: 9.0 before, 4.0 now, as the new tokens need it: --set search.max_length_ratio=9.0 "
+        "keeps it"
+    ]
     (tmp_path / "new.es").unlink()
-    assert limits() == (1.5, 3)
+    assert limits() == (9.0, 3)
     assert "limits of translations are kept, since the training corpus cannot be read here" in caplog.text
 
 

@@ -60,6 +60,14 @@ def test_the_last_token_may_be_special_and_one_id_may_begin_and_end(name):
     assert np.asarray(result.token_ids)[:, 0].tolist() == [[4, 4, V - 1]] * B
 
 
+def test_ids_may_be_of_any_integer_type(name):
+    plain = search(name, bos_id=1, eos_id=2, pad_id=0, banned_ids=[5])
+    ids = np.array([1, 2, 0, 5])  # of 64 bits
+    other = search(name, bos_id=ids[0], eos_id=ids[1], pad_id=ids[2], banned_ids=ids[3:])
+    for before, after in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize(("token_id", "message"), [(V, "one of the 11 tokens"), (-1, "an int of 0 or more, got -1")])
 def test_banned_ids_are_tokens_of_the_logits(name, refused, token_id, message):
     refused(message, lambda: search(name, banned_ids=[4, token_id]))

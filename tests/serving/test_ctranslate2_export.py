@@ -157,6 +157,10 @@ def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="must agree within"):
         export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)
     assert json.loads((out / "export.json").read_text())["quantization"] == "int8"
+    for content in ("{}", "mine", "[]"):
+        (out / "export.json").write_text(content)
+        with pytest.raises(ExportError, match="must be an empty place or an earlier export, but holds something else"):
+            export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)
     (out / "export.json").unlink()
     with pytest.raises(ExportError, match="must be an empty place or an earlier export, but holds something else"):
         export_ctranslate2(opened, out, SAMPLE, quantization="float32", overwrite=True)

@@ -64,6 +64,8 @@ def test_text_that_was_cut_is_known(segmentation):
         "Well , yes",
         "They said &quot; no",
         "I don &apos;t",
+        "I do n't",
+        "They 're here",
         "a well @-@ known man",
         "我 喜欢 车 。",
         "fr@@ om h .",
