@@ -83,7 +83,7 @@ def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_toke
 def measure(arguments: argparse.Namespace) -> None:
     """Build a model, make some updates, and print what memory that took as one line of JSON."""
     from nmt.config import load
-    from nmt.recipes.batch_size import batch_parts, start_session
+    from nmt.recipes.batch_parts import batch_parts, start_session
 
     (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
     config = load([arguments.config], [*arguments.overrides, f"training.batch_tokens={batch_tokens}"])

@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parse()
     from nmt.backend import session
     from nmt.config import load
-    from nmt.recipes.batch_size import batch_parts, start_session
+    from nmt.recipes.batch_parts import batch_parts, start_session
 
     say("starting TensorFlow")
     config = load(arguments.config, arguments.overrides)

@@ -33,7 +33,7 @@ def run(
     lists all settings, which are the keys of --set.
     """
     from nmt.config import load
-    from nmt.recipes.batch_size import start_session
+    from nmt.recipes.batch_parts import start_session
 
     config = load(list(configs), overrides or (), announce=True)
     start_session(config, threads=threads)

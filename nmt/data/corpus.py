@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -339,6 +339,7 @@ LOOKED_AT = 2000
 """Pairs from the beginning of a corpus."""
 
 _MOST_EQUAL = 0.5
+_CLEARLY = 1.5
 
 
 def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequence[str]) -> None:
@@ -394,3 +395,19 @@ def doubts_about_sides(
     for side, script, language in zip(("source", "target"), found, languages, strict=True):
         if script is not None:
             yield f"{name}.{side} is in {in_words(script)}, which is not how {language} is written: is it another file?"
+
+
+def looks_swapped(pairs: Iterable[tuple[str, str]], like: Iterable[tuple[str, str]]) -> bool:
+    """Return whether the sides of a corpus share clearly more words with the other side of one that it belongs to.
+
+    Args:
+        pairs: of the corpus.
+        like: pairs whose sides are right; of both, the first `LOOKED_AT` are looked at.
+    """
+    sides = [[word for line in side for word in line.split()] for side in zip(*islice(pairs, LOOKED_AT), strict=True)]
+    known = [{word for line in side for word in line.split()} for side in zip(*islice(like, LOOKED_AT), strict=True)]
+
+    def share(side: int, other: int) -> float:
+        return sum(word in known[other] for word in sides[side]) / max(1, len(sides[side]))
+
+    return all(share(side, 1 - side) > _CLEARLY * share(side, side) for side in (0, 1))

@@ -71,11 +71,12 @@ def evaluate_lines(
     check_segmentation(join)
     hypotheses, *all_references = (joined_side(side, join) for side in (hypotheses, references, *more_references))
     tokenization = settled_tokenization(tokenization, all_references)
+    _report_empty(hypotheses, all_references)
     _report_marks(hypotheses, all_references, spaces_count=tokenization not in ("none", "zh", "char"))
+    score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
     if doubt := doubt_about(tokenization, list(chain(*all_references))):
         logger.warning("%s", doubt)
-    score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
-    if score.score == 0.0 and not bleu_can_rise(list(chain(*all_references)), tokenization=tokenization):
+    elif score.score == 0.0 and not bleu_can_rise(list(chain(*all_references)), tokenization=tokenization):
         logger.warning("%s: chrF2 says more", TOO_SHORT)
     return Evaluation(
         score,
@@ -112,9 +113,23 @@ def check_segmentation(name: str) -> None:
         raise ConfigError(f"words must be joined by one of {', '.join(SEGMENTATIONS)}, got {name}")
 
 
+def _names_of(references: Sequence[Sequence[str]]) -> list[str]:
+    return ["the references"] if len(references) == 1 else [f"reference {n}" for n in range(1, len(references) + 1)]
+
+
+def _report_empty(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Say how many lines are empty on one side alone, where something is missing."""
+    for name, lines in zip(_names_of(references), references, strict=True):
+        pairs = [(bool(hypothesis.strip()), bool(line.strip())) for hypothesis, line in zip(hypotheses, lines)]  # noqa: B905
+        for side, missing in (("the hypotheses", (False, True)), (name, (True, False))):
+            if count := pairs.count(missing):
+                logger.warning("%s of %s lines of %s are empty", f"{count:,}", f"{len(pairs):,}", side)
+
+
 def _report_marks(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, spaces_count: bool) -> None:
     """Say which side looks cut into pieces, or tokenised."""
-    for kind, words in found_marks({"the hypotheses": hypotheses, "the references": list(chain(*references))}).items():
+    texts = dict(zip(["the hypotheses", *_names_of(references)], [hypotheses, *references], strict=True))
+    for kind, words in found_marks(texts).items():
         if kind == PIECES:
             logger.warning("%s: scores are of pieces, not of words: join them with the program that cut them", words)
         elif kind != TOKENS:
@@ -156,7 +171,7 @@ TOO_SHORT = "BLEU is 0 whatever the hypotheses are, since no line of the referen
 
 def bleu_can_rise(references: Sequence[str], *, tokenization: str) -> bool:
     """Return whether anything has a BLEU above 0: it counts sequences of four tokens, and wants some."""
-    return bleu(references, references, tokenization=tokenization).score > 0.0
+    return not any(map(str.strip, references)) or bleu(references, references, tokenization=tokenization).score > 0.0
 
 
 @cache
@@ -193,8 +208,7 @@ def read_together(*paths: PathLike) -> list[list[str]]:
 
 
 def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, name: str) -> Score:
-    for number, lines in enumerate(references, start=1):
-        which = "the references" if len(references) == 1 else f"reference {number}"
+    for which, lines in zip(_names_of(references), references, strict=True):
         _check_counts(len(hypotheses), len(lines), "the hypotheses", which)
     result = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     return Score(name, float(result.score), str(metric.get_signature()))

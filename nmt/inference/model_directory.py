@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.atomic_files import copy_entry, new_directory
 from nmt.checkpoint import has_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config, changed_settings, load
@@ -131,11 +133,53 @@ def facts_as_json(facts: ExportFacts) -> str:
 
 def is_export(directory: PathLike) -> bool:
     """Whether an export was written to this directory, completely."""
+    return (Path(directory) / EXPORT_NAME).is_file()
+
+
+def holds_own_export(directory: Path) -> bool:
+    """Whether a directory has an `export.json` that nmt wrote, and not somebody else."""
     try:
-        facts = json.loads((Path(directory) / EXPORT_NAME).read_bytes())
+        facts = json.loads((directory / EXPORT_NAME).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(facts, dict) and "format_version" in facts
+
+
+def check_export_place(output: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something lies.
+
+    Raises:
+        ExportError: naming it.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not holds_own_export(output):
+        raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
+    if not overwrite:
+        raise ExportError(f"{output}: holds an export already: give --overwrite to replace it, or another directory")
+
+
+@contextmanager
+def export_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A new folder that becomes `output` at the end, or disappears where something fails.
+
+    What others keep in an export that is replaced is copied into the new one.
+
+    Args:
+        output: the directory to write.
+        overwrite: replace an earlier export.
+
+    Raises:
+        ExportError: the disk refuses.
+    """
+    try:
+        with new_directory(output, overwrite=overwrite) as folder:
+            yield folder
+            for path in output.iterdir() if output.is_dir() else ():
+                if not is_of_export(path.name):
+                    copy_entry(path, folder / path.name)
+    except OSError as error:
+        raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
 
 
 def is_settings_file(path: Path) -> bool:

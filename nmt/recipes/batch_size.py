@@ -8,66 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nmt.backend import session
-from nmt.backend.machine import MemoryLimit, device_memory_limit, in_gib, is_out_of_memory, memory_limit, processors_for
+from nmt.backend.machine import MemoryLimit, device_memory_limit, in_gib, is_out_of_memory, memory_limit
 from nmt.backend.products import BFLOAT16, FLOAT32, check_precision, has_bfloat16_products
 from nmt.backend.session import has_gpu, library_kernel_bytes, thread_kernel_bytes
 from nmt.config import Config, OptimizerSettings, SGDSettings
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Vocabularies
+from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
 
 logger = logging.getLogger(__name__)
-
-LEAST_PART_TOKENS = 512
-"""Of `training.batch_tokens`, a part; measured with two parts."""
-
-MOST_PARTS = 4
-"""Two were measured, more are an estimate: the gradients of all parts together are added up by one core."""
-
-
-def start_session(config: Config, *, threads: int | None = None) -> None:
-    """Start TensorFlow for a training: an operation takes a core where batches have a part for each, else all of them.
-
-    Args:
-        config: the run; of `training.batch_tokens: auto` the most is taken that it may become.
-        threads: processor cores to use; None is all of them.
-
-    Raises:
-        ConfigError: the environment asks Keras for another backend.
-        RuntimeError: TensorFlow runs already, on another number of threads.
-    """
-    training, cores = config.training, processors_for(threads)
-    batch_tokens = training.batch_tokens
-    if batch_tokens == "auto":
-        batch_tokens = training.effective_batch_tokens or MOST_PARTS * LEAST_PART_TOKENS
-    session.start(
-        threads=threads,
-        list_devices=training.distribution != "multi_worker",
-        a_core_each=1 < cores == _parts_for(config, batch_tokens, cores),
-    )
-
-
-def batch_parts(config: Config, *, batch_tokens: int, replicas: int = 1) -> int:
-    """Return into how many parts to cut a batch: one where an operation takes all cores, as on a GPU.
-
-    Args:
-        config: the run.
-        batch_tokens: of a batch.
-        replicas: copies of the model in this process, which share its cores.
-    """
-    cores = session.searches_at_once() // replicas if session.has_a_core_each() else 1
-    return _parts_for(config, batch_tokens, cores)
-
-
-def _parts_for(config: Config, batch_tokens: int, cores: int) -> int:
-    """Return as many parts as there are cores and as pay; XLA takes batches whole, and all cores for each."""
-    if config.training.compile == "xla":
-        return 1
-    return max(1, min(cores, MOST_PARTS, batch_tokens // LEAST_PART_TOKENS))
-
 
 LEAST_AUTO = 512
 MOST_AUTO = {"processor": 4096, "GPU": 8192}

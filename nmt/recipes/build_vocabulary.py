@@ -199,8 +199,12 @@ def report_marks(config: Config, *names: str) -> None:
         for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths)):
             lines = list(islice(_lines_of(paths), _CHECKED_LINES))
             texts[f"data.{name}.{side}"] = words = joined_side(lines, segmentation)
-            if segmentation != "none" and side == "target" and words is lines:
-                logger.warning("data.%s.target has no marks of data.segmentation %s: is it none?", name, segmentation)
+            if segmentation != "none" and words is lines:
+                logger.warning(
+                    "data.%s.%s has no marks of data.segmentation %s: cut all text in the same way, or set none if "
+                    "nothing is cut",
+                    name, side, segmentation,
+                )  # fmt: skip
     for kind, words in found_marks(texts).items():
         if kind == TOKENS:
             logger.warning(

@@ -14,7 +14,7 @@ from nmt.checkpoint.index import split_checkpoint
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
-from nmt.inference.model_directory import read_settings
+from nmt.inference.model_directory import check_export_place, read_settings
 from nmt.recipes.output_directory import check_not_among_checkpoints
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
@@ -71,14 +71,13 @@ def export_for_ctranslate2(
 def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = False) -> None:
     """Refuse what can be refused before the model is opened; see `export_for_ctranslate2`."""
     from nmt.inference.ctranslate2_engine import load_package
-    from nmt.serving.ctranslate2_export import check_output
     from nmt.serving.ctranslate2_spec import check_exportable
 
     check_exportable(read_settings(split_checkpoint(directory)[0]))
     check_not_among_checkpoints(_full(output))
     recover_directory(_full(output))
     load_package()
-    check_output(_full(output), overwrite=overwrite)
+    check_export_place(_full(output), overwrite=overwrite)
 
 
 def _full(output: PathLike) -> Path:

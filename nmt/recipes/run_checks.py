@@ -12,7 +12,7 @@ from nmt.checkpoint import newest_manifest
 from nmt.checkpoint.manifest import VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load
 from nmt.data import TokenStore, check_corpus, find_store, hash_corpus, read_pairs
-from nmt.data.corpus import refuse_one_file, refuse_pipes
+from nmt.data.corpus import looks_swapped, refuse_one_file, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.build_vocabulary import check_sides, find_text
@@ -46,6 +46,11 @@ def check_corpora(config: Config, *, fresh: bool) -> int | None:
     if fresh:
         check_sides(config, "data.train", config.data.train)
         check_sides(config, "data.validation", config.data.validation)
+        if looks_swapped(read_pairs(*_paths(config.data.validation)), like=read_pairs(*_paths(config.data.train))):
+            logger.warning(
+                "data.validation: source and target look swapped: each shares more words with the other side of "
+                "data.train than with its own"
+            )
     pairs = _check_training_corpus(config) if fresh else None
     check_corpus(*_paths(config.data.validation))
     return pairs

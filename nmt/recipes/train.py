@@ -25,7 +25,8 @@ from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.batch_size import advised_when_out_of_memory, batch_parts, settle_batch_size, settle_precision
+from nmt.recipes.batch_parts import batch_parts
+from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
 from nmt.recipes.build_vocabulary import refuse_foreign_text, report_marks, save_text
 from nmt.recipes.new_vocabulary import report_unknown_in_store
 from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
@@ -61,6 +62,10 @@ from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties
 
 logger = logging.getLogger(__name__)
+
+
+MUCH_DROPPED = 0.1
+"""Share of the pairs of a training corpus above which it is a warning that they are dropped."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +355,11 @@ def _describe(start: Start, store: TokenStore) -> None:
     """Log what is trained on what."""
     parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
-    logger.info("training corpus: %s", store.report.describe())
+    report = store.report
+    if report.dropped > MUCH_DROPPED * report.pairs_read:
+        logger.warning("training corpus: %s: put one sentence on a line, or raise data.max_length", report.describe())
+    else:
+        logger.info("training corpus: %s", report.describe())
     logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
     report_unknown_in_store(store)
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)

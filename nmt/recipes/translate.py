@@ -15,16 +15,14 @@ from nmt.inference.evaluation import Evaluation, evaluate_lines, read_together, 
 from nmt.inference.model_directory import read_export_settings, read_settings
 from nmt.inference.tokenization import earlier_tokenization
 from nmt.recipes.new_vocabulary import report_unknown
-from nmt.text.marks import foreign_script, in_words
+from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.translation import LineTranslator, Translation
 
-logger = logging.getLogger(__name__)
-
 _SAMPLE_LINES = 1000
-_LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class TranslatedLine(NamedTuple):
@@ -129,14 +127,26 @@ def _translated(
             yield TranslatedLine(source, translations)
     tally.report_unknown()
     tally.report()
-    warn_of_foreign_text(sample, language)
+    warn_of_foreign_text(sample, language, segmentation=translator.segmentation)
 
 
-def warn_of_foreign_text(lines: Iterable[str], language: str) -> None:
-    """Say that text is in a script that the source language of the model does not have."""
+def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:
+    """Say that text is in a script that the source language of a model does not have, or is cut in another way.
+
+    Args:
+        lines: the text, or its first lines.
+        language: that the model translates from.
+        segmentation: how the text was cut that it learned from.
+    """
+    marks = {kind: words for kind, words in found_marks({"the text": lines}).items() if kind != TOKENS}
+    if segmentation == "none":
+        for words in marks.values():
+            logger.warning("%s, which the model never saw: give it plain text", words)
+    elif lines and segmentation not in marks:
+        logger.warning("the text has no marks of %s, which the model learned from: cut it first", segmentation)
     script = foreign_script(lines, language)
     if script is not None:
-        _LOGGER.warning("the text is in %s, but the model translates from %s", in_words(script), language)
+        logger.warning("the text is in %s, but the model translates from %s", in_words(script), language)
 
 
 def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:
@@ -234,8 +244,8 @@ def evaluate(
         text.source.encode_batch(test_set.source_lines),
         text.target.encode_batch([line for reference in test_set.references for line in reference]),
     )
-    warn_of_foreign_text(test_set.source_lines, config.data.source_language)
     segmentation = opened.config.data.segmentation
+    warn_of_foreign_text(test_set.source_lines, config.data.source_language, segmentation=segmentation)
     translator, tally = Translator(opened.model, text, search, segmentation=segmentation), Tally()
     hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
     tally.report()

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +16,17 @@ from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load, write
 from nmt.config.search import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.config.section import AUTO
-from nmt.data.corpus import read_pairs
+from nmt.data.corpus import read_lines, read_pairs
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
 from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.new_vocabulary import SideFiles, TextMeasure, measure_text
+from nmt.recipes.new_vocabulary import MEASURED_LINES, SideFiles, TextMeasure, measure_text
 from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import SentencePieceTokenizer, TextPair
 from nmt.text.extension import VocabularyDifference, compare_vocabularies
+from nmt.text.marks import TOKENS, found_marks
 from nmt.text.sentencepiece_training import sample_lines
 from nmt.text.vocabulary import write_file
 from nmt.types import PathLike
@@ -110,6 +112,9 @@ def plan_update(
     settings = _new_settings(directory, overrides)
     _check_output(directory, output, overwrite=overwrite)
     old = TextPair.load(directory)
+    for kind, words in found_marks(_texts_of(corpora or SideFiles())).items():
+        if kind not in (TOKENS, settings.data.segmentation):
+            _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
     settings = _with_limits(settings, new, read_settings(directory).search)
     return VocabularyUpdate(
@@ -122,6 +127,11 @@ def plan_update(
         measure_text(old, new, corpora) if corpora and any(corpora) else {},
         overwrite,
     )
+
+
+def _texts_of(corpora: SideFiles) -> dict[str, list[str]]:
+    paths = [str(path) for paths in corpora for path in paths]
+    return {path: list(islice(read_lines(path), MEASURED_LINES)) for path in paths}
 
 
 def default_output(directory: PathLike) -> Path:

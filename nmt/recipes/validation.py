@@ -16,7 +16,7 @@ from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.new_vocabulary import unknown_share
+from nmt.recipes.new_vocabulary import report_unknown, unknown_share
 from nmt.text import TextPair
 from nmt.text.marks import joined_side
 from nmt.training.events import Sample, Validation
@@ -41,9 +41,11 @@ def settle_tokenization(config: Config) -> Config:
     lines = list(chain.from_iterable(map(read_lines, config.data.validation.target_paths)))
     references = joined_side(lines, config.data.segmentation)
     tokenization = validation_tokenization(config, references)
+    if empty := sum(not line.strip() for line in references):
+        logger.warning("data.validation: %s of %s lines of the target are empty", f"{empty:,}", f"{len(references):,}")
     if doubt := doubt_about(tokenization, references):
         logger.warning("data.validation: %s", doubt)
-    if not bleu_can_rise(references, tokenization=tokenization):
+    elif not bleu_can_rise(references, tokenization=tokenization):
         logger.warning("data.validation: %s: the loss decides which checkpoint is the best", TOO_SHORT)
     if config.training.validation_tokenization is None:
         return config
@@ -84,7 +86,9 @@ class Validator:
         entries = evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)
         self._batches, self._at_once = [entry.batch for entry in entries], at_once
         self._tokenization = validation_tokenization(config, self._references)
-        self._unknown = unknown_share(row for batch in self._batches for row in batch.target_output_ids)
+        sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
+        report_unknown("the validation corpus", *sides)
+        self._unknown = unknown_share(sides[1])
         self._scorer = TokenScorer(model)
         self._translator = Translator(model, text, config.search, segmentation=segmentation)
         self._training = config.training

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import keras
 import numpy as np
 
-from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
 from nmt.errors import ExportError
 from nmt.inference.batching import MAX_SOURCE_LENGTH
@@ -22,10 +20,10 @@ from nmt.inference.model_directory import (
     EXPORT_NAME,
     MODEL_NAME,
     ExportFacts,
+    check_export_place,
+    export_directory,
     facts_as_json,
     hash_of_model,
-    is_export,
-    is_of_export,
 )
 from nmt.inference.translation import banned_ids
 from nmt.inference.translator import OpenedModel
@@ -34,44 +32,6 @@ from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportabl
 from nmt.serving.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse to write where something lies.
-
-    Raises:
-        ExportError: naming it.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not is_export(output):
-        raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
-    if not overwrite:
-        raise ExportError(f"{output}: holds an export already: give --overwrite to replace it, or another directory")
-
-
-@contextmanager
-def moved_in_place(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A new folder that becomes `output` at the end, or disappears where something fails.
-
-    What others keep in an export that is replaced is copied into the new one.
-
-    Args:
-        output: the directory to write.
-        overwrite: replace an earlier export.
-
-    Raises:
-        ExportError: the disk refuses.
-    """
-    try:
-        with new_directory(output, overwrite=overwrite) as folder:
-            yield folder
-            for path in output.iterdir() if output.is_dir() else ():
-                if not is_of_export(path.name):
-                    copy_entry(path, folder / path.name)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
-
 
 BINARY_VERSION = 6
 """The layout that is read here; `ctranslate2.specs.model_spec` writes it."""
@@ -181,9 +141,9 @@ def export_ctranslate2(
     check_exportable(opened.config)
     if quantization not in QUANTIZATIONS:
         raise ExportError(f"the quantization must be one of {', '.join(QUANTIZATIONS)}, got {quantization}")
-    check_output(output, overwrite=overwrite)
+    check_export_place(output, overwrite=overwrite)
     num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.settled_max_length)
-    with moved_in_place(output, overwrite=overwrite) as folder:
+    with export_directory(output, overwrite=overwrite) as folder:
         _write_model(opened, folder, quantization=quantization, num_positions=num_positions)
         verify_stored_ties(opened.model, folder / MODEL_NAME)
         engine = open_engine(folder, quantization)

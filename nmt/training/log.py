@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from nmt.atomic_files import replace_file
-from nmt.backend.event_file import EventFile
 from nmt.errors import TrainingError
 from nmt.text.vocabulary import MOST_UNKNOWN
 from nmt.training.events import CheckpointEvent, EncodingEvent, EndEvent, Reporter, UpdateEvent, ValidationEvent
@@ -247,6 +246,8 @@ class TensorBoardReporter(Reporter):
     """
 
     def __init__(self, directory: Path) -> None:
+        from nmt.backend.event_file import EventFile  # which imports TensorFlow, and the rest of this module is light
+
         self._events = EventFile(directory)
 
     def on_update(self, event: UpdateEvent) -> None:

@@ -347,7 +347,7 @@ class Trainer:
             self._notice(f"the validation loss is {validation.loss:g}: the model has diverged, and {kept}: {advice}")
         elif self.state.uniform_was_named and not before.uniform_was_named and self.uniform_loss is not None:
             self._notice(
-                f"the validation loss {validation.loss:.2f} is above {self.uniform_loss:.2f}, that of a model that "
+                f"the validation loss {validation.loss:.4f} is above {self.uniform_loss:.4f}, that of a model that "
                 "gives all tokens the same probability: this one has learned nothing so far, or has diverged. If it "
                 f"does not fall soon, {advice}"
             )

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from nmt.config import load
 from nmt.errors import ConfigError
+from nmt.version import __version__
 
 
 def test_settings_that_are_not_given_have_their_defaults(write_config):
@@ -104,7 +105,8 @@ def test_files_that_hold_no_config_are_all_reported(tmp_path):
     expected = [
         "empty is empty", "scalar holds no settings", "list holds no settings",
         "latin line 2: is not UTF-8 (byte 0xe9)",
-        "bom line 2: is not UTF-8", "later has format version 2, but nmt 0.1.0 reads versions up to 1: install a newer",
+        "bom line 2: is not UTF-8",
+        f"later has format version 2, but nmt {__version__} reads versions up to 1: install a newer",
         "text: format_version must be", "absent does not exist", " is a directory",
     ]  # fmt: skip
     lines = str(error.value).replace(str(tmp_path) + "/", "").split("\n")

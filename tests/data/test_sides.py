@@ -2,7 +2,7 @@
 
 import pytest
 
-from nmt.data.corpus import doubts_about_sides, refuse_one_file
+from nmt.data.corpus import doubts_about_sides, looks_swapped, refuse_one_file
 from nmt.errors import DataError
 
 ENGLISH = [f"We would like to eat at {hour} o'clock." for hour in range(1, 11)]
@@ -33,6 +33,15 @@ def test_sides_that_were_swapped_are_said_once(doubts):
         "data.train: source and target look swapped: the source is in Cyrillic letters, the target in Latin letters, "
         "but the languages are en to ru"
     )
+
+
+def test_sides_in_one_script_are_known_by_the_words_of_another_corpus():
+    german = [f"Wir essen um {hour} Uhr in dem Hotel." for hour in range(1, 11)]
+    train = list(zip(ENGLISH, german, strict=True))
+    assert looks_swapped([(german[0], ENGLISH[0]), ("Wir sind hier", "We are here")], like=train)
+    assert not looks_swapped(train[:3], like=train)
+    assert not looks_swapped([("other words", "andere Wörter")], like=train)
+    assert not looks_swapped([(german[0], german[1])], like=train)
 
 
 def test_one_side_in_another_script_is_said(doubts):

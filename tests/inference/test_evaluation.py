@@ -80,6 +80,15 @@ def test_lines_that_are_too_short_for_bleu_are_said(caplog):
     assert caplog.messages == []
 
 
+def test_lines_that_are_empty_on_one_side_are_counted(caplog):
+    lines = ["this is a line", "and one more line", "", "the last of them"]
+    evaluate_lines(lines, ["", *lines[1:]], [*lines[:3], ""])
+    assert caplog.messages == ["1 of 4 lines of reference 1 are empty", "1 of 4 lines of reference 2 are empty"]
+    caplog.clear()
+    evaluate_lines(["", *lines[1:3], ""], lines)
+    assert caplog.messages == ["2 of 4 lines of the hypotheses are empty"]
+
+
 @pytest.mark.parametrize("line", ["fr om</w> here</w>", "fr om Ġhere", "fr @@om here"])
 def test_pieces_that_cannot_be_joined_here_are_said(caplog, line):
     evaluate_lines([f"{line} and now"], ["from here and now"])

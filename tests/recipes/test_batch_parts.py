@@ -4,7 +4,7 @@ import pytest
 
 from nmt.backend import session
 from nmt.config import load
-from nmt.recipes.batch_size import batch_parts, start_session
+from nmt.recipes.batch_parts import batch_parts, start_session
 
 
 @pytest.fixture

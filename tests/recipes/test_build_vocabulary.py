@@ -241,4 +241,4 @@ def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplo
     report_marks(load(untrained_config, ["data.segmentation=bpe"]), "train")
     assert "look cut" not in caplog.text
     report_marks(load(untrained_config, ["data.segmentation=bpe"]), "validation")
-    assert "data.validation.target has no marks of data.segmentation bpe: is it none?" in caplog.text
+    assert "data.validation.target has no marks of data.segmentation bpe: cut all text in the same way" in caplog.text

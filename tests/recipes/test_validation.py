@@ -38,6 +38,23 @@ def chinese_config(untrained_config):
     return untrained_config
 
 
+def test_references_that_no_translation_can_reach_are_said(untrained_config, caplog):
+    (untrained_config.parent / "validation.en").write_text("one two three\n\n", encoding="utf-8")
+    settle_tokenization(load([untrained_config]))
+    assert [message.split(":")[0] for message in caplog.messages] == ["data.validation"] * 2
+    assert "1 of 2 lines of the target are empty" in caplog.messages[0]
+    assert "has four tokens, as it cuts them: the loss decides which checkpoint is the best" in caplog.messages[1]
+
+
+def test_words_of_the_validation_corpus_that_are_unknown_are_said(untrained_config, caplog):
+    config = load([untrained_config], ["data.tokenizer={type: whitespace}"])
+    text = build_text(config)
+    model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
+    (untrained_config.parent / "validation.en").write_text("new words\none two\n", encoding="utf-8")
+    Validator(config, model, text)
+    assert "unknown tokens in the validation corpus: 0.00% of the source, 50.00% of the target: the mo" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("language", "tokenization", "settled", "word"),
     [
