@@ -1,8 +1,9 @@
-"""A directory that version 0.1.0 wrote opens, translates the same and goes on.
+"""Directories that version 0.1.0 wrote open, translate the same and go on.
 
-`directory_0_1_0.tar.xz` was made by commit a37789e: a config and its corpora (with `？`, `…`, `½`, which that version
-folded), the run of 400 updates, what `nmt translate --format tsv` printed with beams of 1 and 4, and the figures of 20
-more updates (`nmt train config.yaml --set training.max_updates=420 --set training.log_every_updates=10 --threads 1`).
+`directories_0_1_0.tar.xz` was made by commit a37789e, of both models. For each RUN, `run` or `run_rnn`: its config
+(the corpora have `？`, `…`, `½`, which that version folded), the directory, what `nmt translate --format tsv` printed
+with beams of 1 and 4, what `nmt inspect` and `nmt evaluate` printed with `--json`, and the figures of 20 more updates
+(`--set training.log_every_updates=10 --threads 1`).
 """
 
 import json
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-ARCHIVE = Path(__file__).parent / "directory_0_1_0.tar.xz"
+ARCHIVE = Path(__file__).parent / "directories_0_1_0.tar.xz"
+
+pytestmark = pytest.mark.parametrize("run", ["run", "run_rnn"])
 
 
 @pytest.fixture
@@ -31,25 +34,49 @@ def nmt(folder, *arguments):
     return done
 
 
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_it_translates_the_same(folder, beam_size):
-    done = nmt(folder, "translate", "run", "-i", "sources.es", "--beam-size", str(beam_size), "--format", "tsv")
-    before = (folder / f"translations.beam{beam_size}.tsv").read_text(encoding="utf-8")
+def test_it_translates_the_same(folder, run, beam_size):
+    done = nmt(folder, "translate", run, "-i", "sources.es", "--beam-size", str(beam_size), "--format", "tsv")
+    before = (folder / f"translations_{run}.beam{beam_size}.tsv").read_text(encoding="utf-8")
     now, then = ([line.split("\t") for line in text.splitlines()] for text in (done.stdout, before))
     assert len(now) == 13
     assert [row[3] for row in now] == [row[3] for row in then]
-    assert [float(row[2]) for row in now] == pytest.approx([float(row[2]) for row in then], abs=1e-3)
+    assert [float(row[2]) for row in now] == pytest.approx([float(row[2]) for row in then], abs=1e-4)
 
 
-def test_it_goes_on_as_it_would_have(folder):
-    more = ("--set", "training.max_updates=420", "--set", "training.log_every_updates=10")
-    nmt(folder, "train", "config.yaml", *more, "--threads", "1")
+def test_it_is_inspected_and_scored_the_same(folder, run):
+    now, then = json.loads(nmt(folder, "inspect", run, "--json").stdout), read_json(folder / f"inspected_{run}.json")
+    del now["versions"], then["versions"]
+    assert now == then
+    assert "all is as it was written" in nmt(folder, "inspect", run, "--verify").stdout
+    corpus = ("--source", "corpus/validation.es", "--reference", "corpus/validation.en")
+    now = json.loads(nmt(folder, "evaluate", run, *corpus, "--json").stdout)
+    assert now == read_json(folder / f"evaluated_{run}.json")
+
+
+def test_other_verbs_take_it(folder, run):
+    nmt(folder, "average", run, "--last", "1", "-o", "mean")
+    now, then = (json.loads(nmt(folder, "evaluate", one, "--json", "--source", "corpus/validation.es", "--reference",
+                                "corpus/validation.en").stdout) for one in ("mean", run))  # fmt: skip
+    assert now["bleu"] == then["bleu"]
+    nmt(folder, "update-vocab", run, "--with", "corpus/validation.es", "corpus/validation.en", "-o", "other")
+    assert nmt(folder, "translate", "other", "-i", "sources.es").stdout.count("\n") == 13
+
+
+def test_it_goes_on_as_it_would_have(folder, run):
+    before = read_json(folder / f"inspected_{run}.json")["update"]
+    more = ("--set", f"training.max_updates={before + 20}", "--set", "training.log_every_updates=10")
+    nmt(folder, "train", f"config_{run}.yaml", *more, "--threads", "1")
     now, then = (
-        [each for each in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if each["update"] > 400]
-        for path in (folder / "run" / "metrics.jsonl", folder / "goes_on.jsonl")
+        [each for each in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if each["update"] > before]
+        for path in (folder / run / "metrics.jsonl", folder / f"goes_on_{run}.jsonl")
     )
     assert now.pop()["kind"] == "end"  # which 0.1.0 did not write
     assert [(each["kind"], each["update"]) for each in now] == [(each["kind"], each["update"]) for each in then]
     assert [each["loss"] for each in now] == pytest.approx([each["loss"] for each in then], rel=1e-3)
-    settings = yaml.safe_load((folder / "run" / "config.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((folder / run / "config.yaml").read_text(encoding="utf-8"))
     assert settings["data"]["normalization"] is None
