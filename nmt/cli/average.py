@@ -46,27 +46,22 @@ def run(
     Give one of --last, --best and --updates. The result is used like any model, but it keeps no optimizer: a training
     can start from it, not go on with it. An earlier average of the same run is replaced.
     """
-    from nmt.backend import session
-    from nmt.inference.model_directory import read_settings
-    from nmt.recipes import average as recipe
+    from nmt.recipes.average import average
 
     if [last, best, updates or None].count(None) != 2:
         raise usage_error("give exactly one of --last, --best and --updates")
     if more_updates and not updates:
         raise usage_error(f"got the unexpected argument {more_updates[0]}: numbers of updates need --updates")
     numbers = _numbers([*(updates or []), *(more_updates or [])])
-    read_settings(directory)  # what is no model directory is refused by that name
-    if last is not None:
-        names = recipe.last_checkpoints(directory, last)
-    elif best is not None:
-        names = recipe.best_checkpoints(directory, best)
-    else:
-        names = recipe.checkpoints_of_updates(directory, numbers)
-    computed = recipe.compute_average(
-        directory, names, output=output, weights=None if weights is None else weights.value, overwrite=overwrite
+    done = average(
+        directory,
+        last=last,
+        best=best,
+        updates=numbers,
+        output=output,
+        weights=None if weights is None else weights.value,
+        overwrite=overwrite,
     )
-    session.start()
-    done = recipe.write_average(computed)
     kind = "moving averages" if done.weights == "ema" else "raw weights"
     typer.echo(f"{done.directory}: {done.checkpoint}, the mean of the {kind} of {', '.join(done.averaged)}")
 

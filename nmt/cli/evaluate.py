@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from nmt.cli.options import (
     usage_error,
     with_search,
 )
+from nmt.cli.streams import check_stdout
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
@@ -111,83 +112,39 @@ def run(
             raise usage_error("--hypotheses needs a --reference to compare with")
         from nmt.inference.evaluation import evaluate_files
 
-        evaluation = evaluate_files(
+        scored = evaluate_files(
             hypotheses, *references, tokenization=tokenization, lowercase=lowercase, join=join or "none"
         )
-        _show(evaluation, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
+        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
+    from nmt.cli.lines import text_output
+    from nmt.cli.progress import LineCounter
+    from nmt.recipes.translate import prepare_evaluation
+
     if directory is None:
         raise usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references):
         raise usage_error("--source and --reference go together")
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
-    result = _score_model(
+    prepared = prepare_evaluation(
         directory,
-        settings,
         source=source,
         references=references or (),
-        output_path=output_path,
         checkpoint=checkpoint,
         weights=None if weights is None else weights.value,
+        overrides=settings,
         tokenization=tokenization,
         lowercase=lowercase,
         join=join,
-        threads=threads,
+        output_path=output_path,
     )
-    _show(result.evaluation, _facts(directory, result), as_json=as_json)
-
-
-def _score_model(
-    directory: Path,
-    overrides: list[str],
-    *,
-    source: Path | None,
-    references: Sequence[Path],
-    output_path: Path | None,
-    checkpoint: str | None,
-    weights: str | None,
-    tokenization: str | None,
-    lowercase: bool,
-    join: str | None,
-    threads: int | None,
-) -> ModelEvaluation:
-    """Translate and score a test set; whatever can be refused is refused before the model is opened."""
-    from nmt.backend import session
-    from nmt.checkpoint.index import split_checkpoint
-    from nmt.cli.lines import text_output
-    from nmt.cli.progress import LineCounter
-    from nmt.cli.streams import check_stdout
-    from nmt.inference.evaluation import check_segmentation
-    from nmt.inference.model_directory import read_settings
-    from nmt.recipes.output_directory import refuse_output
-    from nmt.recipes.translate import evaluate, read_test_set, tokenization_of
-
-    directory, checkpoint = split_checkpoint(directory, checkpoint)
-    config = read_settings(directory, overrides)
-    if output_path is not None:
-        inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
-        refuse_output(output_path, inputs=inputs, directory=directory, config=config)
-    test_set = read_test_set(config, source=source, references=references)
-    check_segmentation(join or "none")
-    tokenization = tokenization_of(config, test_set, tokenization)  # what it needs is missed now
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)
-    with output as write, LineCounter(total=len(test_set.source_lines)) as counter:
-        session.start(threads=threads, a_core_each=True)
-        result = evaluate(
-            directory,
-            test_set,
-            checkpoint=checkpoint,
-            weights=weights,
-            overrides=overrides,
-            tokenization=tokenization,
-            lowercase=lowercase,
-            join=join,
-            progress=counter.add,
-        )
+    with output as write, LineCounter(total=len(prepared.test_set.source_lines)) as counter:
+        result = prepared.run(threads=threads, progress=counter.add)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    return result
+    _show(result.evaluation, _facts(directory, result), as_json=as_json)
 
 
 def _refuse_model_options(options: Mapping[str, object]) -> None:

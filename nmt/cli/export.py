@@ -54,11 +54,8 @@ def run(
     Model and export are compared on sentences of the validation set. Each quantization has a bound on how far they may
     differ, which docs/export.md gives; beyond it nothing is written.
     """
-    from nmt.backend import session
-    from nmt.recipes.export import check_export, export_for_ctranslate2
+    from nmt.recipes.export import export_for_ctranslate2
 
-    check_export(directory, output, overwrite=overwrite)
-    session.start(threads=threads)
     done = export_for_ctranslate2(
         directory,
         output,
@@ -66,6 +63,7 @@ def run(
         checkpoint=checkpoint,
         weights=None if weights is None else weights.value,
         overwrite=overwrite,
+        threads=threads,
     )
     for line in _report(done, str(output)):
         typer.echo(line)

@@ -29,7 +29,6 @@ from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
     from nmt.inference.translation import Translation
-    from nmt.recipes.translate import TranslatedLine
 
 
 class Format(StrEnum):
@@ -97,16 +96,6 @@ Examples:
   nmt translate exports/travel --engine ctranslate2 < hotel.es > hotel.en
 """
 
-Start: TypeAlias = "Callable[[Iterator[list[str]], Callable[[int], None]], Iterator[TranslatedLine]]"
-"""Opens a model, and translates lines that come in chunks; is given whom to tell of each batch."""
-
-
-class Files(NamedTuple):
-    """What is read and written; None for the standard streams."""
-
-    input: Path | None
-    output: Path | None
-
 
 class Engine(StrEnum):
     """What `--engine` takes."""
@@ -155,87 +144,41 @@ def run(
     """
     from nmt.cli.lines import file_chunks, stdin_chunks, text_output
     from nmt.cli.progress import LineCounter
+    from nmt.recipes.translate import prepare_translation, prepare_translation_with_ctranslate2
 
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
-    files = Files(None if input_path == DASH else input_path, None if output_path == DASH else output_path)
+    paths = {
+        "input_path": None if input_path == DASH else input_path,
+        "output_path": None if output_path == DASH else output_path,
+    }
     if engine is Engine.CTRANSLATE2:
         if checkpoint is not None or weights is not None:
             raise usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-        start = _with_ctranslate2(directory, n_best, settings, files, threads=threads)
+        translate = prepare_translation_with_ctranslate2(
+            directory, num_hypotheses=n_best, overrides=settings, threads=threads, **paths
+        )
     else:
-        kind = None if weights is None else weights.value
-        start = _with_keras(directory, n_best, settings, files, threads=threads, checkpoint=checkpoint, weights=kind)
+        translate = prepare_translation(
+            directory,
+            num_hypotheses=n_best,
+            checkpoint=checkpoint,
+            weights=None if weights is None else weights.value,
+            overrides=settings,
+            threads=threads,
+            **paths,
+        )
     chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
     by_hand = input_path == DASH and is_terminal(sys.stdin)
     to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
     with (
-        text_output(None if output_path == DASH else output_path) as write,
+        text_output(paths["output_path"]) as write,
         LineCounter(hidden=by_hand or to_terminal) as counter,
     ):
-        lines = start(chunks, counter.add)
+        lines = translate(chunks, counter.add)
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
         for number, line in enumerate(lines, start=1):
             write(WRITERS[output_format](Translated(number, line.source, line.translations, n_best)))
-
-
-def _with_keras(
-    directory: Path,
-    n_best: int,
-    overrides: list[str],
-    files: Files,
-    *,
-    threads: int | None,
-    checkpoint: str | None,
-    weights: str | None,
-) -> Start:
-    """Prepare to translate with a model directory; what can be refused is refused before TensorFlow is loaded."""
-    from nmt.backend import session
-    from nmt.checkpoint.index import split_checkpoint
-    from nmt.inference.model_directory import read_settings
-    from nmt.recipes.output_directory import refuse_output
-    from nmt.recipes.translate import check_num_hypotheses, translate
-
-    directory, checkpoint = split_checkpoint(directory, checkpoint)
-    config = read_settings(directory, overrides)
-    check_num_hypotheses(n_best, config.search)
-    refuse_output(files.output, inputs=[("--input", files.input)], directory=directory, config=config)
-
-    def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
-        session.start(threads=threads, a_core_each=True)
-        return translate(
-            directory,
-            chunks,
-            num_hypotheses=n_best,
-            checkpoint=checkpoint,
-            weights=weights,
-            overrides=overrides,
-            progress=progress,
-        )
-
-    return start
-
-
-def _with_ctranslate2(
-    directory: Path, n_best: int, overrides: list[str], files: Files, *, threads: int | None
-) -> Start:
-    """Prepare to translate with an export; TensorFlow is not loaded at all."""
-    from nmt.inference.ctranslate2_engine import load_package
-    from nmt.inference.model_directory import read_export_settings
-    from nmt.recipes.output_directory import refuse_output
-    from nmt.recipes.translate import check_num_hypotheses, translate_with_ctranslate2
-
-    config = read_export_settings(directory, overrides)
-    check_num_hypotheses(n_best, config.search)
-    refuse_output(files.output, inputs=[("--input", files.input)], directory=directory, config=config)
-    load_package()
-
-    def start(chunks: Iterator[list[str]], progress: Callable[[int], None]) -> Iterator[TranslatedLine]:
-        return translate_with_ctranslate2(
-            directory, chunks, num_hypotheses=n_best, threads=threads, overrides=overrides, progress=progress
-        )
-
-    return start
 
 
 def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -123,6 +123,23 @@ def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *,
     return config
 
 
+def load_trained(path: PathLike, overrides: Sequence[str] = ()) -> Config:
+    """Reads the settings of a trained model; overrides may change what `changed_settings` leaves open, and no more.
+
+    Raises:
+        ConfigError: as for `load`, or an override changes what the model depends on.
+    """
+    problems: list[str] = []
+    stored, given = _read_file(Path(path), problems), _read_overrides(overrides, problems)
+    if problems:
+        raise ConfigError(_listed(problems))
+    config = _checked(merge([stored, given]))
+    fixed = changed_settings(_checked(merge([stored])), config) if overrides else []
+    if fixed:
+        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
+    return config
+
+
 def from_settings(settings: Mapping[str, Any]) -> Config:
     """Checks settings given as nested dicts, as `load` does with those of a file.
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.backend.machine import available_processors
-from nmt.config import SearchSettings
+from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference.batching import length_limits
 from nmt.inference.model_directory import check_model, read_export_settings, read_export_text, read_facts
@@ -139,8 +139,12 @@ class CTranslate2Translator(LineTranslator):
             DataError: its vocabulary cannot be read.
             ExportError: there is no such export, or it is damaged.
         """
+        return cls.open(directory, read_export_settings(directory, overrides), threads=threads)
+
+    @classmethod
+    def open(cls, directory: PathLike, config: Config, *, threads: int | None = None) -> CTranslate2Translator:
+        """Do the same with settings that were read before."""
         facts = read_facts(directory)
-        config = read_export_settings(directory, overrides)
         text = read_export_text(directory, facts)
         check_model(directory, facts)
         engine = open_engine(directory, facts.quantization, threads=threads)

@@ -13,13 +13,53 @@ from typing import Any, NamedTuple
 
 from nmt.atomic_files import copy_entry, new_directory
 from nmt.checkpoint import has_checkpoint
+from nmt.checkpoint.index import split_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
-from nmt.config import Config, changed_settings, load
+from nmt.config import Config
+from nmt.config.loader import load_trained
 from nmt.config.section import CONFIG_NAME as CONFIG_NAME
 from nmt.config.section import EXPORT_NAME as EXPORT_NAME
-from nmt.errors import CheckpointError, ConfigError, ExportError
+from nmt.errors import CheckpointError, ExportError
 from nmt.text import TextPair
 from nmt.types import PathLike
+
+
+class FoundModel(NamedTuple):
+    """A model that is there, with its settings; neither text nor weights were looked at.
+
+    directory: the model directory.
+    checkpoint: `best`, `latest` or `update-N`, as it was asked for.
+    weights: `ema` or `raw`, likewise.
+    config: its settings, overrides included.
+    """
+
+    directory: Path
+    checkpoint: str | None
+    weights: str | None
+    config: Config
+
+
+def find_model(
+    directory: PathLike,
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+) -> FoundModel:
+    """Find a trained model, and read its settings.
+
+    Args:
+        directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        overrides: settings of the form "search.beam_size=4".
+
+    Raises:
+        CheckpointError: there is no such model directory.
+        ConfigError: the settings cannot be read, or an override does not fit.
+    """
+    path, checkpoint = split_checkpoint(directory, checkpoint)
+    return FoundModel(path, checkpoint, weights, read_settings(path, overrides))
 
 
 def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
@@ -58,30 +98,13 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         )
     if not has_checkpoint(path):
         raise CheckpointError(f"{path}: holds no whole checkpoint: train the model first")
-    return load_settings(path / CONFIG_NAME, overrides)
+    return load_trained(path / CONFIG_NAME, overrides)
 
 
 def _run_around(path: Path) -> Path | None:
     """The model directory in which something lies, None where there is none."""
     parents = path.parents if path.parent.name else Path(os.path.abspath(path)).parents
     return next((run for run in parents if (run / CONFIG_NAME).is_file() and has_checkpoint(run)), None)
-
-
-def load_settings(path: PathLike, overrides: Sequence[str] = ()) -> Config:
-    """Read the settings of a trained model from their file.
-
-    Args:
-        path: the file.
-        overrides: settings of the form "search.beam_size=4"; only what a trained model leaves open may change.
-
-    Raises:
-        ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
-    """
-    config = load(path, overrides)
-    fixed = changed_settings(load(path), config) if overrides else []
-    if fixed:
-        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
-    return config
 
 
 def sibling_directory(directory: PathLike, suffix: str) -> Path:
@@ -259,7 +282,7 @@ def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> 
         ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
         ExportError: this is no export.
     """
-    return load_settings(_export_path(directory).with_name(CONFIG_NAME), overrides)
+    return load_trained(_export_path(directory).with_name(CONFIG_NAME), overrides)
 
 
 def read_export_text(directory: PathLike, facts: ExportFacts) -> TextPair:

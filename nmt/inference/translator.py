@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -12,11 +12,10 @@ import numpy as np
 from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function
 from nmt.checkpoint import load_weights
-from nmt.checkpoint.index import split_checkpoint
 from nmt.config import Config, SearchSettings
 from nmt.errors import CheckpointError
 from nmt.inference.batching import length_limits
-from nmt.inference.model_directory import read_settings
+from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq, Vocabularies
@@ -43,30 +42,27 @@ class OpenedModel(NamedTuple):
 
 
 def open_model(
-    directory: PathLike,
-    *,
-    checkpoint: str | None = None,
-    weights: str | None = None,
-    overrides: Sequence[str] = (),
+    directory: PathLike | FoundModel, *, checkpoint: str | None = None, weights: str | None = None
 ) -> OpenedModel:
     """Open a trained model.
 
     Args:
-        directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
+        directory: the model directory, or a checkpoint in it; or what `find_model` found, with all that it was asked.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
-        overrides: settings of the form "search.beam_size=4".
 
     Raises:
         CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
-        ConfigError: the settings cannot be read, or an override does not fit.
+        ConfigError: the settings cannot be read.
         DataError: the vocabulary cannot be read.
     """
-    directory, checkpoint = split_checkpoint(directory, checkpoint)
-    config = read_settings(directory, overrides)
-    text = TextPair.load(directory)
+    if isinstance(directory, FoundModel):
+        found = directory
+    else:
+        found = find_model(directory, checkpoint=checkpoint, weights=weights)
+    config, text = found.config, TextPair.load(found.directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
-    loaded = load_weights(directory, model, checkpoint=checkpoint, weights=weights)
+    loaded = load_weights(found.directory, model, checkpoint=found.checkpoint, weights=found.weights)
     check_tokenizers(text, loaded.path, loaded.manifest.facts)
     return OpenedModel(config, text, model, loaded.name, loaded.weights)
 
@@ -140,7 +136,11 @@ class Translator(LineTranslator):
             ConfigError: its settings cannot be read.
             DataError: its vocabulary cannot be read.
         """
-        opened = open_model(directory, checkpoint=checkpoint, weights=weights)
+        return cls.of(open_model(directory, checkpoint=checkpoint, weights=weights))
+
+    @classmethod
+    def of(cls, opened: OpenedModel) -> Translator:
+        """Return a translator with an opened model, which searches as its settings say."""
         config = opened.config
         return cls(opened.model, opened.text, config.search, segmentation=config.data.segmentation)
 

@@ -107,25 +107,54 @@ def default_output(directory: PathLike) -> Path:
 
 def average(
     directory: PathLike,
-    names: Sequence[str],
     *,
+    last: int | None = None,
+    best: int | None = None,
+    updates: Sequence[int] = (),
     output: PathLike | None = None,
     weights: str | None = None,
     overwrite: bool = False,
 ) -> AveragedModel:
     """Write the mean of checkpoints of a run as the only checkpoint of another model directory.
 
-    It translates, scores and starts trainings as any other, but keeps no optimizer to go on with.
+    It translates, scores and starts trainings as any other, but keeps no optimizer to go on with. Whatever can be
+    refused is refused before TensorFlow starts.
 
-    Args and errors: as for `compute_average` and `write_average`.
+    Args:
+        directory: the model directory of the run.
+        last: how many of the newest checkpoints to average; one of `last`, `best` and `updates` is given.
+        best: how many of those that stand highest.
+        updates: those after so many updates.
+        output: the model directory to write; that of the run with `-average` appended unless given. An earlier
+            average of the same run is replaced.
+        weights: `ema` or `raw`; unless given the moving averages, where each of the checkpoints keeps one and none
+            was found to be worse than the weights.
+        overwrite: replace whatever model the output holds.
+
+    Raises:
+        CheckpointError: there is no such run or checkpoint, or the output is in the way or cannot be written.
+        ConfigError, DataError: settings or tokenizers cannot be read or written.
     """
-    return write_average(compute_average(directory, names, output=output, weights=weights, overwrite=overwrite))
+    config = read_settings(directory)  # what is no model directory is refused by that name
+    if last is not None:
+        names = last_checkpoints(directory, last)
+    elif best is not None:
+        names = best_checkpoints(directory, best)
+    else:
+        names = checkpoints_of_updates(directory, updates)
+    computed = compute_average(directory, names, config=config, output=output, weights=weights, overwrite=overwrite)
+
+    from nmt.backend import session
+
+    session.start()
+    return write_average(computed)
 
 
 def compute_average(
     directory: PathLike,
     names: Sequence[str],
     *,
+    config: Config,
     output: PathLike | None = None,
     weights: str | None = None,
     overwrite: bool = False,
@@ -135,20 +164,18 @@ def compute_average(
     Args:
         directory: the model directory of the run.
         names: its checkpoints, such as `update-00012000`; see `last_checkpoints` and its siblings.
-        output: the model directory to write; that of the run with `-average` appended unless given. An earlier
-            average of the same run is replaced.
-        weights: `ema` or `raw`; unless given the moving averages, where each of the checkpoints keeps one and none
-            was validated to be worse.
+        config: its settings.
+        output: the model directory to write, as for `average`.
+        weights: `ema` or `raw`, likewise.
         overwrite: replace whatever model the output holds.
 
     Raises:
         CheckpointError: a checkpoint is damaged, does not belong together with the others or keeps no moving average
             that was asked for; or the output is in the way.
-        ConfigError: the settings of the run cannot be read.
         DataError: its tokenizers cannot be read.
     """
     directory, output = Path(directory), default_output(directory) if output is None else Path(output)
-    config, text = read_settings(directory), TextPair.load(directory)
+    text = TextPair.load(directory)
     _check_output(directory, output, overwrite=overwrite)
     contents, weights = _mean_of(directory, names, weights)
     config = config.model_copy(update={"model_directory": str(output)})

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmt.atomic_files import recover_directory
-from nmt.checkpoint.index import split_checkpoint
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
-from nmt.inference.model_directory import check_export_place, read_settings
+from nmt.inference.model_directory import check_export_place, find_model
 from nmt.recipes.output_directory import check_not_among_checkpoints
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
@@ -40,6 +39,7 @@ def export_for_ctranslate2(
     checkpoint: str | None = None,
     weights: str | None = None,
     overwrite: bool = False,
+    threads: int | None = None,
 ) -> Export:
     """Write a trained Transformer as a directory that CTranslate2 reads, and prove that it translates alike.
 
@@ -53,36 +53,33 @@ def export_for_ctranslate2(
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overwrite: replace an earlier export.
+        threads: processor cores to use; all unless given.
 
     Raises:
         NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
             as it was.
     """
-    check_export(directory, output, overwrite=overwrite)
+    from nmt.inference.ctranslate2_engine import load_package
+    from nmt.serving.ctranslate2_spec import check_exportable
+
+    found = find_model(directory, checkpoint=checkpoint, weights=weights)
+    place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
+    check_exportable(found.config)
+    check_not_among_checkpoints(place)
+    recover_directory(place)
+    load_package()
+    check_export_place(place, overwrite=overwrite)
+
+    from nmt.backend import session
+
+    session.start(threads=threads)
 
     from nmt.inference.translator import open_model
     from nmt.serving.ctranslate2_export import export_ctranslate2
 
-    opened = open_model(directory, checkpoint=checkpoint, weights=weights)
+    opened = open_model(found)
     sample = _corpus_sample(opened.config, opened.text) or _drawn_sample(opened.text, seed=opened.config.seed)
-    return export_ctranslate2(opened, _full(output), sample, quantization=quantization, overwrite=overwrite)
-
-
-def check_export(directory: PathLike, output: PathLike, *, overwrite: bool = False) -> None:
-    """Refuse what can be refused before the model is opened; see `export_for_ctranslate2`."""
-    from nmt.inference.ctranslate2_engine import load_package
-    from nmt.serving.ctranslate2_spec import check_exportable
-
-    check_exportable(read_settings(split_checkpoint(directory)[0]))
-    check_not_among_checkpoints(_full(output))
-    recover_directory(_full(output))
-    load_package()
-    check_export_place(_full(output), overwrite=overwrite)
-
-
-def _full(output: PathLike) -> Path:
-    """The path with a name at its end, which `.` and `..` have not."""
-    return Path(os.path.abspath(output))
+    return export_ctranslate2(opened, place, sample, quantization=quantization, overwrite=overwrite)
 
 
 def _corpus_sample(config: Config, text: TextPair) -> list[SamplePair]:

@@ -1,28 +1,30 @@
-"""Translating text with a trained model."""
+"""Translating text with a trained model, and scoring what it makes of a test set."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from nmt.checkpoint.index import split_checkpoint
 from nmt.config import Config, SearchSettings
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
-from nmt.inference.evaluation import Evaluation, evaluate_lines, read_together, settled_tokenization
-from nmt.inference.model_directory import read_export_settings, read_settings
+from nmt.inference.evaluation import Evaluation, check_segmentation, evaluate_lines, read_together, settled_tokenization
+from nmt.inference.model_directory import FoundModel, find_model, read_export_settings
 from nmt.inference.tokenization import earlier_tokenization
 from nmt.recipes.new_vocabulary import report_unknown
+from nmt.recipes.output_directory import refuse_output
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.translation import LineTranslator, Translation
 
-_SAMPLE_LINES = 1000
 logger = logging.getLogger(__name__)
+
+_SAMPLE_LINES = 1000
 
 
 class TranslatedLine(NamedTuple):
@@ -32,89 +34,95 @@ class TranslatedLine(NamedTuple):
     translations: list[Translation]
 
 
-def translate(
+Progress: TypeAlias = Callable[[int], None]
+"""Is told of every batch how many lines it held."""
+
+Translate: TypeAlias = Callable[[Iterable[Sequence[str]], Progress | None], Iterator[TranslatedLine]]
+"""Opens the model, and raises whatever is wrong with it, before the first line is asked for. Translates lines that come
+in chunks, each chunk when it comes, in order; those of one chunk are sorted by length and translated together."""
+
+
+def prepare_translation(
     directory: PathLike,
-    chunks: Iterable[Sequence[str]],
     *,
     num_hypotheses: int = 1,
     checkpoint: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[TranslatedLine]:
-    """Translate lines that come in chunks, each chunk when it comes, in order.
-
-    The model is opened, and whatever is wrong with it raised, before the first line is asked for.
+    threads: int | None = None,
+    input_path: PathLike | None = None,
+    output_path: PathLike | None = None,
+) -> Translate:
+    """Refuse what can be refused before TensorFlow starts, and return what translates.
 
     Args:
         directory: the model directory, or a checkpoint in it.
-        chunks: lines of raw text; those of one chunk are sorted by length and translated together.
         num_hypotheses: translations wanted a line.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
-        progress: is told of every batch how many lines it held.
-
-    Returns:
-        Each line with its translations.
+        threads: processor cores to use; all unless given.
+        input_path: where the lines come from, None for standard input; named where the output would replace it.
+        output_path: where the translations go, None for standard output.
 
     Raises:
-        NMTError: as `Translator.load`, or more hypotheses are wanted than the beam holds.
+        NMTError: as `find_model`; or more hypotheses are wanted than the beam holds, or the output may not be written.
     """
-    directory, checkpoint = split_checkpoint(directory, checkpoint)
-    check_num_hypotheses(num_hypotheses, read_settings(directory, overrides).search)
+    found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    check_num_hypotheses(num_hypotheses, found.config.search)
+    refuse_output(output_path, inputs=[("--input", input_path)], directory=found.directory, config=found.config)
 
-    from nmt.inference.translator import Translator, open_model
+    def open_translator() -> LineTranslator:
+        from nmt.backend import session
 
-    opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-    config = opened.config
-    translator = Translator(opened.model, opened.text, config.search, segmentation=config.data.segmentation)
-    language = config.data.source_language
-    return _translated(chunks, translator, language, num_hypotheses=num_hypotheses, progress=progress)
+        session.start(threads=threads, a_core_each=True)
+
+        from nmt.inference.translator import Translator, open_model
+
+        return Translator.of(open_model(found))
+
+    return partial(_translated, open_translator, found.config.data.source_language, num_hypotheses)
 
 
-def translate_with_ctranslate2(
+def prepare_translation_with_ctranslate2(
     directory: PathLike,
-    chunks: Iterable[Sequence[str]],
     *,
     num_hypotheses: int = 1,
-    threads: int | None = None,
     overrides: Sequence[str] = (),
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[TranslatedLine]:
-    """Translate lines as `translate` does, with an export of the model in place of the model.
+    threads: int | None = None,
+    input_path: PathLike | None = None,
+    output_path: PathLike | None = None,
+) -> Translate:
+    """Do the same with an export of the model, which `nmt export` wrote; TensorFlow is not loaded at all.
 
-    Args:
-        directory: what `nmt export` wrote.
-        chunks: lines of raw text; those of one chunk are sorted by length and translated together.
-        num_hypotheses: translations wanted a line.
-        threads: processor cores to use; all unless given.
-        overrides: settings of the form "search.beam_size=4".
-        progress: is told of every batch how many lines it held.
-
-    Returns:
-        Each line with its translations.
-
-    Raises:
-        NMTError: as `CTranslate2Translator.load`, or more hypotheses are wanted than the beam holds.
+    Args and errors: as for `prepare_translation`; the package may be missing.
     """
+    from nmt.inference.ctranslate2_engine import CTranslate2Translator, load_package
+
     config = read_export_settings(directory, overrides)
     check_num_hypotheses(num_hypotheses, config.search)
-
-    from nmt.inference.ctranslate2_engine import CTranslate2Translator
-
-    translator = CTranslate2Translator.load(directory, threads=threads, overrides=overrides)
-    language = config.data.source_language
-    return _translated(chunks, translator, language, num_hypotheses=num_hypotheses, progress=progress)
+    refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
+    load_package()
+    open_translator = partial(CTranslate2Translator.open, directory, config, threads=threads)
+    return partial(_translated, open_translator, config.data.source_language, num_hypotheses)
 
 
 def _translated(
+    open_translator: Callable[[], LineTranslator],
+    language: str,
+    num_hypotheses: int,
+    chunks: Iterable[Sequence[str]],
+    progress: Progress | None = None,
+) -> Iterator[TranslatedLine]:
+    return _translated_lines(chunks, open_translator(), language, num_hypotheses, progress)
+
+
+def _translated_lines(
     chunks: Iterable[Sequence[str]],
     translator: LineTranslator,
     language: str,
-    *,
     num_hypotheses: int,
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> Iterator[TranslatedLine]:
     """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
     from nmt.inference.translation import Tally
@@ -200,23 +208,88 @@ class ModelEvaluation(NamedTuple):
     length_penalty: float
 
 
-def evaluate(
+class PreparedEvaluation(NamedTuple):
+    """A model and a test set that were found, and how the translations are to be scored.
+
+    found: the model.
+    test_set: what is translated.
+    tokenization: how BLEU cuts text.
+    lowercase: whether the scores ignore case.
+    join: how words of both sides were cut, which are joined before they are scored; None as in the model's config.
+    """
+
+    found: FoundModel
+    test_set: EvaluationSet
+    tokenization: str
+    lowercase: bool = False
+    join: str | None = None
+
+    def run(self, *, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
+        """Translate the test set and score the translations; every line counts.
+
+        Args:
+            threads: processor cores to use; all unless given.
+            progress: is told of every batch how many lines it held.
+
+        Raises:
+            NMTError: the model cannot be opened.
+        """
+        from nmt.backend import session
+
+        session.start(threads=threads, a_core_each=True)
+
+        from nmt.inference.translation import Tally
+        from nmt.inference.translator import Translator, open_model
+
+        opened, test_set = open_model(self.found), self.test_set
+        data, text = opened.config.data, opened.text
+        report_unknown(
+            "the test set",
+            text.source.encode_batch(test_set.source_lines),
+            text.target.encode_batch([line for reference in test_set.references for line in reference]),
+        )
+        warn_of_foreign_text(test_set.source_lines, data.source_language, segmentation=data.segmentation)
+        translator, tally = Translator.of(opened), Tally()
+        hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
+        tally.report()
+        evaluation = evaluate_lines(
+            hypotheses,
+            *test_set.references,
+            tokenization=self.tokenization,
+            lowercase=self.lowercase,
+            join=self.join or data.segmentation,
+        )
+        return ModelEvaluation(
+            evaluation,
+            hypotheses,
+            checkpoint=opened.checkpoint,
+            weights=opened.weights,
+            source_paths=test_set.source_paths,
+            reference_paths=test_set.reference_paths,
+            beam_size=translator.search.beam_size,
+            length_penalty=translator.search.length_penalty,
+        )
+
+
+def prepare_evaluation(
     directory: PathLike,
-    test_set: EvaluationSet | None = None,
     *,
+    source: PathLike | None = None,
+    references: Sequence[PathLike] = (),
     checkpoint: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
     tokenization: str | None = None,
     lowercase: bool = False,
     join: str | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> ModelEvaluation:
-    """Translate a test set and score the translations; every line counts.
+    output_path: PathLike | None = None,
+) -> PreparedEvaluation:
+    """Read a test set, and refuse what can be refused before TensorFlow starts.
 
     Args:
         directory: the model directory, or a checkpoint in it.
-        test_set: from `read_test_set`; that of the model's config unless given.
+        source: text to translate; with `references` in place of the test set of the model's config.
+        references: its translations, a file each.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
@@ -224,43 +297,19 @@ def evaluate(
         lowercase: whether the scores ignore case.
         join: how words of both sides were cut, which are joined before they are scored; as in the model's config
             unless given.
-        progress: is told of every batch how many lines it held.
+        output_path: where the translations go, if anywhere.
 
     Raises:
-        NMTError: there is no such model, no test set, or its files do not fit.
+        NMTError: there is no such model, no test set, its files do not fit, or the output may not be written.
     """
-    directory, checkpoint = split_checkpoint(directory, checkpoint)
-    config = read_settings(directory, overrides)
-    test_set = test_set or read_test_set(config)
-    tokenization = tokenization_of(config, test_set, tokenization)
-
-    from nmt.inference.translation import Tally
-    from nmt.inference.translator import Translator, open_model
-
-    opened = open_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-    search, text = opened.config.search, opened.text
-    report_unknown(
-        "the test set",
-        text.source.encode_batch(test_set.source_lines),
-        text.target.encode_batch([line for reference in test_set.references for line in reference]),
-    )
-    segmentation = opened.config.data.segmentation
-    warn_of_foreign_text(test_set.source_lines, config.data.source_language, segmentation=segmentation)
-    translator, tally = Translator(opened.model, text, search, segmentation=segmentation), Tally()
-    hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
-    tally.report()
-    return ModelEvaluation(
-        evaluate_lines(
-            hypotheses, *test_set.references, tokenization=tokenization, lowercase=lowercase, join=join or segmentation
-        ),
-        hypotheses,
-        checkpoint=opened.checkpoint,
-        weights=opened.weights,
-        source_paths=test_set.source_paths,
-        reference_paths=test_set.reference_paths,
-        beam_size=search.beam_size,
-        length_penalty=search.length_penalty,
-    )
+    found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    if output_path is not None:
+        inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
+        refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
+    test_set = read_test_set(found.config, source=source, references=references)
+    check_segmentation(join or "none")
+    tokenization = tokenization_of(found.config, test_set, tokenization)  # what it needs is missed now
+    return PreparedEvaluation(found, test_set, tokenization, lowercase, join)
 
 
 def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str | None = None) -> str:

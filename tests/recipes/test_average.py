@@ -8,6 +8,7 @@ import pytest
 import nmt.inference.translator
 from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
 from nmt.errors import CheckpointError
+from nmt.inference.model_directory import read_settings
 from nmt.recipes.average import average, compute_average, default_output, write_average
 
 
@@ -28,22 +29,22 @@ def test_the_default_lies_beside_the_run(tmp_path, monkeypatch):
 
 def test_an_earlier_average_of_the_same_run_is_replaced(run):
     output = run.with_name("run-average")
-    assert average(run, [SECOND]).directory == output
+    assert average(run, updates=[20]).directory == output
     (output / "notes.txt").write_text("mine")
-    assert average(run, [FIRST], weights="raw").checkpoint == FIRST
+    assert average(run, updates=[10], weights="raw").checkpoint == FIRST
     assert checkpoint_names(output / "checkpoints") == [FIRST]  # else the newer one would be read
     assert (output / "notes.txt").read_text() == "mine"
     other = Path(shutil.copytree(run, run.with_name("other")))
     with pytest.raises(CheckpointError, match=r"run-average: exists, and is no earlier average of .*other: choose"):
-        average(other, [FIRST], output=output)
+        average(other, updates=[10], output=output)
 
 
 def test_only_overwrite_replaces_a_run(run):
     target = Path(shutil.copytree(run, run.with_name("target")))
     (target / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(CheckpointError, match="exists, and is no earlier average"):
-        average(run, [FIRST], output=target)
-    average(run, [FIRST], output=target, overwrite=True)
+        average(run, updates=[10], output=target)
+    average(run, updates=[10], output=target, overwrite=True)
     assert checkpoint_names(target / "checkpoints") == [FIRST]
     assert not (target / "metrics.jsonl").exists()
 
@@ -53,13 +54,13 @@ def test_a_model_that_does_not_open_is_not_left_behind(run):
     assert "tie_embeddings: auto" in config
     (run / "config.yaml").write_text(config.replace("tie_embeddings: auto", "tie_embeddings: none"))
     with pytest.raises(CheckpointError, match="ties target_embedding=output_projection, but the model ties nothing"):
-        average(run, [FIRST, SECOND])
+        average(run, updates=[10, 20])
     assert not run.with_name("run-average").exists()
 
 
 def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
     with pytest.raises(CheckpointError, match="update-00000007: was pruned while it was read: try again"):
-        average(run, ["update-00000007"])
+        compute_average(run, ["update-00000007"], config=read_settings(run))
 
 
 @pytest.mark.parametrize("foreign", ["config.yaml", "checkpoints/notes.txt"])
@@ -69,18 +70,18 @@ def test_a_directory_that_holds_no_model_is_never_replaced(run, foreign):
     for name in (foreign, "vocabulary.txt"):
         (output / name).write_text("seed: 1")
     with pytest.raises(CheckpointError, match="theirs: holds files that are no model: choose another -o"):
-        average(run, [FIRST], output=output, overwrite=True)
+        average(run, updates=[10], output=output, overwrite=True)
     assert (output / "vocabulary.txt").read_text() == (output / foreign).read_text() == "seed: 1"
 
 
 def test_an_output_that_cannot_be_written_is_said(run):
     (run.parent / "file").write_text("")
     with pytest.raises(CheckpointError, match="mean: cannot be written: Not a directory"):
-        average(run, [FIRST], output=run.parent / "file/mean")
+        average(run, updates=[10], output=run.parent / "file/mean")
 
 
 def test_whoever_gets_there_first_is_left_alone(run):
-    computed = compute_average(run, [FIRST])
+    computed = compute_average(run, [FIRST], config=read_settings(run))
     computed.output.mkdir()
     (computed.output / "config.yaml").write_text("format_version: 1")
     with pytest.raises(CheckpointError, match="exists, and is no earlier average"):
@@ -102,8 +103,8 @@ def test_an_average_appears_whole(run, monkeypatch):
         return load(*arguments, **settings)
 
     monkeypatch.setattr(nmt.inference.translator, "open_model", look)
-    average(run, [FIRST])
-    average(run, [SECOND])
+    average(run, updates=[10])
+    average(run, updates=[20])
     assert seen == [(False, []), (True, [FIRST])]
     assert checkpoint_names(output / "checkpoints") == [SECOND]
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "run-average"]
@@ -111,10 +112,10 @@ def test_an_average_appears_whole(run, monkeypatch):
 
 def test_what_was_made_of_an_average_is_none(run):
     output = run.with_name("run-average")
-    average(run, [FIRST])
+    average(run, updates=[10])
     (output / "vocabulary_update.json").write_text("{}")
     with pytest.raises(CheckpointError, match="run-average: exists, and is no earlier average"):
-        average(run, [SECOND])
+        average(run, updates=[20])
     assert checkpoint_names(output / "checkpoints") == [FIRST]
 
 
@@ -135,5 +136,5 @@ def test_a_place_where_an_average_would_do_harm_is_refused(run, place, message):
     (run.parent / "other" / "config.yaml").write_text("")
     before = sorted(run.parent.rglob("*"))
     with pytest.raises(CheckpointError, match=message):
-        average(run, [FIRST], output=run.parent / place, overwrite=True)
+        average(run, updates=[10], output=run.parent / place, overwrite=True)
     assert sorted(run.parent.rglob("*")) == before

@@ -7,7 +7,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
 from nmt.recipes.run_checks import check_config
-from nmt.recipes.translate import EvaluationSet, evaluate, read_test_set, tokenization_of, translate
+from nmt.recipes.translate import EvaluationSet, prepare_evaluation, prepare_translation, read_test_set, tokenization_of
 
 
 def said_by_us(caplog):
@@ -23,7 +23,7 @@ def test_translate_takes_chunks_as_they_come(trained_run):
             asked.append(chunk)
             yield chunk
 
-    lines = translate(trained_run.directory, chunks())
+    lines = prepare_translation(trained_run.directory)(chunks())
     assert asked == []
     first = next(lines)
     assert (first.source, len(asked)) == ("uno dos", 1)
@@ -35,7 +35,7 @@ def test_translate_takes_chunks_as_they_come(trained_run):
 
 def test_what_is_said_of_the_lines_is_said_of_all_chunks_together(trained_run, caplog):
     limits = ["search.min_length=2", "search.max_length=2"]
-    lines = list(translate(trained_run.directory, [["uno dos", ""], ["siete"]], overrides=limits))
+    lines = list(prepare_translation(trained_run.directory, overrides=limits)([["uno dos", ""], ["siete"]]))
     assert len(lines) == 3
     (message,) = said_by_us(caplog)
     assert message.startswith("2 translations are as long as allowed")
@@ -43,33 +43,32 @@ def test_what_is_said_of_the_lines_is_said_of_all_chunks_together(trained_run, c
 
 def test_text_that_the_model_cannot_read_is_said_at_the_end(trained_run, caplog):
     russian = "Когда мы приехали"
-    list(translate(trained_run.directory, [["uno dos", russian], [russian]]))
+    list(prepare_translation(trained_run.directory)([["uno dos", russian], [russian]]))
     messages = said_by_us(caplog)
     assert messages[0] == "6 of 8 source tokens are unknown to the model (75.00%)"
     assert messages[-1] == "the text is in Cyrillic letters, but the model translates from es"
     caplog.clear()
-    list(translate(trained_run.directory, [["uno dos"]]))
+    list(prepare_translation(trained_run.directory)([["uno dos"]]))
     assert not any("unknown" in message or "letters" in message for message in said_by_us(caplog))
 
 
 def test_unknown_shares_of_a_test_set_are_said(trained_run, tmp_path, caplog):
     (tmp_path / "x.es").write_text("uno dos\nveinte\n")
     (tmp_path / "x.en").write_text("one two\nfour\n")
-    config = load(trained_run.directory / "config.yaml")
-    evaluate(trained_run.directory, read_test_set(config, source=tmp_path / "x.es", references=[tmp_path / "x.en"]))
+    prepare_evaluation(trained_run.directory, source=tmp_path / "x.es", references=[tmp_path / "x.en"]).run()
     (said,) = (message for message in said_by_us(caplog) if "unknown" in message)
     assert said.startswith("unknown tokens in the test set: 33.33% of the source, 0.00% of the target: the model can")
 
 
-def test_translate_refuses_at_once(trained_run, tmp_path):
+def test_what_cannot_be_translated_is_refused_at_once(trained_run, tmp_path):
     with pytest.raises(CheckpointError, match="there is no such model directory"):
-        translate(tmp_path / "nowhere", [])
+        prepare_translation(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="got 4 and 3: set the beam size to 4"):
-        translate(trained_run.directory, [], num_hypotheses=4, overrides=["search.beam_size=3"])
+        prepare_translation(trained_run.directory, num_hypotheses=4, overrides=["search.beam_size=3"])
 
 
 def test_evaluate_scores_what_the_model_translates(trained_run, tmp_path):
-    result = evaluate(trained_run.directory)
+    result = prepare_evaluation(trained_run.directory).run()
     assert result.evaluation.num_lines == len(result.hypotheses) == 5
     (tmp_path / "out").write_text("".join(f"{line}\n" for line in result.hypotheses))
     assert evaluate_files(tmp_path / "out", trained_run.reference) == result.evaluation
@@ -94,12 +93,11 @@ def test_a_test_set_is_read_or_missed(untrained_config):
 
 
 def test_a_model_is_scored_against_several_references(trained_run):
-    config = load(trained_run.config)
-    found = evaluate(trained_run.directory).hypotheses
+    found = prepare_evaluation(trained_run.directory).run().hypotheses
     other = trained_run.reference.with_name("other.en")
     other.write_text("".join(f"{line}\n" for line in found))
-    test_set = read_test_set(config, source=trained_run.source, references=[trained_run.reference, other])
-    result = evaluate(trained_run.directory, test_set)
+    references = [trained_run.reference, other]
+    result = prepare_evaluation(trained_run.directory, source=trained_run.source, references=references).run()
     assert result.evaluation.chrf2.score == pytest.approx(100)
     assert "nrefs:2" in result.evaluation.bleu.signature
     assert result.reference_paths == (str(trained_run.reference), str(other))

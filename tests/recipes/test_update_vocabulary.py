@@ -267,7 +267,7 @@ def test_only_an_earlier_update_is_replaced(trained, extend, tmp_path):
 
 
 def test_an_average_with_another_vocabulary_is_no_average(trained, tmp_path):
-    averaged = average(trained.run, ["update-00000003"], output=tmp_path / "average").directory
+    averaged = average(trained.run, updates=[3], output=tmp_path / "average").directory
     planned = plan_update(averaged, partial(extended_text, corpora=trained.corpora), output=tmp_path / "new")
     facts = read_contents(update_vocabulary(planned).directory).contents.facts
     assert "average_of" not in facts
@@ -276,7 +276,7 @@ def test_an_average_with_another_vocabulary_is_no_average(trained, tmp_path):
     (tmp_path / "without-report" / REPORT_NAME).unlink()
     for name in ("new", "without-report"):
         with pytest.raises(CheckpointError, match=f"{name}: exists, and is no earlier average"):
-            average(trained.run, ["update-00000003"], output=tmp_path / name)
+            average(trained.run, updates=[3], output=tmp_path / name)
 
 
 def test_a_directory_that_does_not_open_never_appears(trained, extend, tmp_path, monkeypatch):
