@@ -94,7 +94,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
     from nmt.recipes.batch_size import settle_precision
-    from nmt.recipes.train import assemble_updater
+    from nmt.recipes.training_run import assemble_updater
     from nmt.training.memory_need import BatchShape
 
     config, parts = settle_precision(config), batch_parts(config, batch_tokens=batch_tokens)

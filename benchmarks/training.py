@@ -55,7 +55,7 @@ def main() -> None:
     from nmt.recipes.assembly import assemble_schedule
     from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.build_vocabulary import build_text
-    from nmt.recipes.train import assemble_updater
+    from nmt.recipes.training_run import assemble_updater
 
     config = settle_precision(config)
     parts = batch_parts(config, batch_tokens=config.training.settled_batch_tokens)

@@ -68,7 +68,7 @@ def measure(arguments: argparse.Namespace, ties: str, vocabulary_size: int) -> N
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
-    from nmt.recipes.train import assemble_updater
+    from nmt.recipes.training_run import assemble_updater
     from nmt.tying import verify_ties
 
     smoke = TINY if arguments.smoke else []

@@ -36,7 +36,7 @@ def run(
     not here are named.
     """
     from nmt.config import explain_text
-    from nmt.recipes.run_checks import check_config
+    from nmt.recipes.train import check_config
 
     if explain:
         typer.echo(explain_text(), nl=False)

@@ -32,19 +32,16 @@ def run(
     Ctrl-C and SIGTERM save first. Everything is kept in the model directory of the config. `nmt check-config --explain`
     lists all settings, which are the keys of --set.
     """
+    from nmt.cli.progress import LiveProgress
     from nmt.config import load
-    from nmt.recipes.batch_parts import start_session
+    from nmt.recipes.train import train
+    from nmt.training.signals import Interrupted
 
     config = load(list(configs), overrides or (), announce=True)
-    start_session(config, threads=threads)
-
-    from nmt.cli.progress import LiveProgress
-    from nmt.recipes.train import train
-    from nmt.training.lockstep import Interrupted
-
     try:
         with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
-            result = train(config, overwrite=overwrite, reporters=[] if live is None else [live], processes=threads)
+            reporters = [] if live is None else [live]
+            result = train(config, overwrite=overwrite, reporters=reporters, processes=threads, threads=threads)
     except Interrupted as interrupted:
         typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
         raise typer.Exit(128 + interrupted.signal_number) from None

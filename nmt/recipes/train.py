@@ -1,71 +1,31 @@
-"""`nmt train`: from a config to a model directory."""
+"""`nmt train`: it refuses corpora, settings and runs that it must not go on with, then starts TensorFlow and trains."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from nmt.backend import session
-from nmt.backend.products import BFLOAT16, check_precision
-from nmt.backend.replicas import OneReplica, Replicas, open_replicas
-from nmt.checkpoint import CheckpointManager, has_checkpoint
-from nmt.config import Config, PlateauSettings, advice, load, to_yaml, with_kept_settings, write
-from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
-from nmt.data.prefetching import WorkerShare
-from nmt.data.sequences import segmentations_of
-from nmt.errors import CheckpointError
-from nmt.inference.batching import settle_limits
+from nmt.checkpoint import has_checkpoint, newest_manifest
+from nmt.checkpoint.manifest import VALIDATION_CHANGES
+from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
+from nmt.data import TokenStore, check_corpus, find_store, hash_corpus, read_pairs
+from nmt.data.corpus import looks_swapped, refuse_one_file, refuse_pipes
+from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.inference.translator import vocabularies_of
-from nmt.models.contract import Seq2Seq
-from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
-from nmt.recipes.batch_parts import batch_parts
-from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
-from nmt.recipes.build_vocabulary import refuse_foreign_text, report_marks, save_text
-from nmt.recipes.new_vocabulary import report_unknown_in_store
-from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run, refuse_to_delete_start
-from nmt.recipes.run_checks import (
-    check_corpora,
-    corpus_is_encoded,
-    judged_by,
-    refuse_missing_corpora,
-    refuse_other_data,
-    refuse_other_settings,
-    refuse_without_optimizer,
-    settle_validation,
-)
-from nmt.recipes.start import (
-    Invitation,
-    Start,
-    accept,
-    check_same_corpus,
-    find_shared_text,
-    inherited_facts,
-    invite,
-    mirrored,
-    start_from_other,
-    start_own,
-)
-from nmt.recipes.validation import Validator, settle_tokenization
+from nmt.recipes.batch_parts import start_session
+from nmt.recipes.build_vocabulary import check_sides, find_text, refuse_foreign_text, report_marks
+from nmt.recipes.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.text import TextPair
-from nmt.training.events import EncodingEvent, Reporter, Validation
-from nmt.training.log import LogReporter, MetricsFile, TensorBoardReporter, log_to_file
-from nmt.training.optimizers import MovingAverage
-from nmt.training.trainer import Trainer
-from nmt.training.update import Updater
-from nmt.tying import named_variables, tie_groups, verify_ties
+from nmt.training.events import Reporter
+from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
-
-
-MUCH_DROPPED = 0.1
-"""Share of the pairs of a training corpus above which it is a warning that they are dropped."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +44,42 @@ class TrainedModel:
     best_score: float | None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A training of which everything was refused that can be before TensorFlow starts.
+
+    config: the settings; of a run that goes on, with what it keeps.
+    given: hash of the settings as they were given.
+    resumed: whether the model directory holds a checkpoint to go on from.
+    pairs: pairs of lines of the training corpus; None where it was not read.
+    """
+
+    config: Config
+    given: str
+    resumed: bool
+    pairs: int | None
+
+
 def train(
-    config: Config, *, overwrite: bool = False, reporters: Sequence[Reporter] = (), processes: int | None = None
+    config: Config,
+    *,
+    overwrite: bool = False,
+    reporters: Sequence[Reporter] = (),
+    processes: int | None = None,
+    threads: int | None = None,
 ) -> TrainedModel:
     """Train the model that a config describes, or go on with a run that was interrupted.
 
     The directory is written once settings, corpora and initial weights have passed. A run that is finished says so
     and returns at once. Of several workers the chief does all this, and the others wait until they can join in.
+    TensorFlow is started as suits the run, unless it runs already.
 
     Args:
         config: the run; the same on all workers.
         overwrite: whether to delete what an earlier run left in the model directory.
         reporters: receive what happens, besides the files in the directory.
         processes: how many encode a large corpus, at most; as many as there are cores unless given.
+        threads: processor cores to use; all unless given.
 
     Raises:
         ConfigError: if the directory holds a run with other settings or on other data, what is to be deleted there
@@ -107,18 +90,23 @@ def train(
         TrainingError: if the loss is no longer a number, memory was not enough after all, or a worker was lost.
         Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
     """
-    replicas = open_replicas(config.training.distribution)
-    with replicas.watched():
-        if replicas.is_chief:
-            return _lead(config, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
-        return _follow(config, replicas, processes=processes)
+    # The chief of several workers must not refuse before the others can hear of it.
+    alone = config.training.distribution != "multi_worker"
+    prepared = prepare(config, overwrite=overwrite) if alone else None
+    if "tensorflow" not in sys.modules:
+        start_session(config, threads=threads)
+
+    from nmt.recipes.training_run import train_prepared
+
+    return train_prepared(config, prepared, overwrite=overwrite, reporters=reporters, processes=processes)
 
 
-def _lead(
-    config: Config, replicas: Replicas, *, overwrite: bool, reporters: Sequence[Reporter], processes: int | None
-) -> TrainedModel:
-    """Prepare the directory, and train; on the only worker, or on the chief of several."""
-    given, directory, training = config_hash(config), Path(config.model_directory), config.training
+def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
+    """Refuse what can be refused before TensorFlow starts, and say what is doubtful about the corpora.
+
+    Args and errors: as for `train`.
+    """
+    given, directory = config_hash(config), Path(config.model_directory)
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
         config = with_kept_settings(config, load(directory / CONFIG_NAME))
@@ -127,7 +115,6 @@ def _lead(
     else:
         refuse_foreign_text(directory)
     refuse_missing_corpora(config)
-    config = settle_precision(config, resumed=resumed)
     if overwrite:
         refuse_to_delete_start(config)
     for sentence in advice(config):
@@ -135,187 +122,7 @@ def _lead(
     fresh = not resumed and (overwrite or not corpus_is_encoded(config))
     pairs = check_corpora(config, fresh=fresh)
     report_marks(config, *(["train"] if fresh else []), "validation")
-    config = settle_tokenization(config)
-    other = None if resumed or training.initialize_from is None else start_from_other(config)
-    with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
-        if not overwrite and has_checkpoint(directory) != resumed:
-            raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or start_own(config, overwrite=overwrite)
-        if resumed:
-            refuse_other_data(config, directory, start.text)
-            start = replace(start, facts=inherited_facts(directory))
-        start = replace(start, facts={**start.facts, **settle_validation(config, resumed=resumed)})
-        report = encoding_reporter([LogReporter(), *reporters], total=pairs)
-        store = open_training_store(config, start.text, processes=processes, report_pairs=report)
-        config = settle_search(config, store)
-        sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
-        config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
-        start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
-        if overwrite:
-            delete_run(directory)
-        if not start.text_is_saved:
-            save_text(config, start.text)
-        # Scores begin anew for the change that was asked for, not for one that nobody noticed.
-        write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
-        determinism = session.deterministic() if training.deterministic else nullcontext()
-        with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
-            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)
-            return _train(config, start, store, checkpoints, replicas, reporters, parts=parts)
-
-
-def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
-    """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
-    config, tokenizers, data_hash = accept(replicas, given=config_hash(config))
-    check_precision(config.training.precision)
-    find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
-    start = start_own(config, overwrite=False)  # the chief's weights follow
-    store = open_training_store(config, start.text, processes=processes, keep_others=True)
-    check_same_corpus(store, data_hash=data_hash)
-    determinism = session.deterministic() if config.training.deterministic else nullcontext()
-    with determinism:
-        parts = batch_parts(
-            config, batch_tokens=config.training.settled_batch_tokens, replicas=len(replicas.own_numbers)
-        )
-        return _train(config, start, store, None, replicas, [], parts=parts)
-
-
-def open_training_store(
-    config: Config,
-    text: TextPair,
-    *,
-    processes: int | None = None,
-    report_pairs: Callable[[int], None] | None = None,
-    keep_others: bool = False,
-) -> TokenStore:
-    """Open the token store of the training corpus; it is encoded where that was not done yet.
-
-    In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
-
-    Args:
-        config: the run.
-        text: its tokenizers.
-        processes: that encode; by the number of cores unless given.
-        report_pairs: is told how many pairs are encoded.
-        keep_others: whether the old one stays in the model directory too; another worker may be reading it.
-    """
-    return open_store(
-        config.token_store_directory,
-        config.data.train.source_paths,
-        config.data.train.target_paths,
-        text=text,
-        max_length=config.data.max_length,
-        keep_others=keep_others or config.data.store_directory is not None,
-        processes=processes,
-        report_pairs=report_pairs,
-    )
-
-
-def settle_search(config: Config, store: TokenStore) -> Config:
-    """Return settings with numbers for the limits of translations that are `auto`; a run that goes on has them."""
-    longest = config.data.max_length + 1
-    search = settle_limits(config.search, store.source_lengths, store.target_lengths, max_source_length=longest)
-    return config.model_copy(update={"search": search})
-
-
-def encoding_reporter(reporters: Sequence[Reporter], *, total: int | None) -> Callable[[int], None]:
-    """Return what tells reporters how many pairs of a corpus are encoded, of so many in all where that is known."""
-    started = time.monotonic()
-
-    def report_pairs(pairs: int) -> None:
-        event = EncodingEvent(pairs, total, time.monotonic() - started)
-        for reporter in reporters:
-            reporter.on_encoding(event)
-
-    return report_pairs
-
-
-def _train(
-    config: Config,
-    start: Start,
-    store: TokenStore,
-    checkpoints: CheckpointManager | None,
-    replicas: Replicas,
-    reporters: Sequence[Reporter],
-    *,
-    parts: int,
-) -> TrainedModel:
-    """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
-    start = mirrored(start, config, replicas)
-    directory, training, model = Path(config.model_directory), config.training, start.model
-    facts = {
-        "config_hash": config_hash(config),
-        "data_hash": store.content_hash,
-        "tokenizers": start.text.fingerprints,
-        **start.facts,
-    }
-    _describe(start, store)
-    updater = assemble_updater(config, model, replicas, parts=parts)
-    verify_ties(model, model.declared_ties(), updater.optimizer)
-    micro_batches = batches_per_update(config, replicas)
-    if replicas.count > 1:
-        counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
-        logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
-    stream = WorkerShare(
-        BatchStream(
-            store,
-            batch_tokens=training.settled_batch_tokens,
-            seed=config.seed,
-            segmentations=segmentations_of(start.text, config.data.subword_sampling),
-        ),
-        batches_per_update=micro_batches,
-        replicas=replicas.count,
-        own_numbers=replicas.own_numbers,
-    )
-    own: list[Reporter] = []
-    if replicas.is_chief:
-        own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
-        if training.tensorboard:
-            own.append(TensorBoardReporter(directory / EVENTS_NAME))
-    validator = Validator(config, model, start.text, at_once=parts) if replicas.is_chief else None
-    with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
-        trainer = Trainer(
-            updater,
-            batches,
-            schedule=assemble_schedule(config),
-            checkpoints=checkpoints,
-            validate=validator or _left_to_the_chief,
-            measure_loss=validator.measure_loss if validator and training.validate_both_weights else None,
-            uniform_loss=math.log(len(start.text.target.vocabulary)),
-            limits=assemble_limits(config),
-            cadence=assemble_cadence(config),
-            micro_batches=micro_batches,
-            metric=judged_by(config),
-            schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
-            facts=facts,
-            reporters=all_reporters,
-            draws=stream.draws_per_update,
-        )
-        result = trainer.run()
-    return TrainedModel(directory, result.update, result.reason, result.best_score)
-
-
-def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
-    """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
-    training, replicas = config.training, replicas or OneReplica()
-    with replicas.scope():
-        optimizer = assemble_optimizer(training.optimizer)
-        average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
-    return Updater(
-        model,
-        optimizer,
-        label_smoothing=training.label_smoothing,
-        clip_norm=training.optimizer.clip_norm,
-        average=average,
-        xla=training.compile == "xla",
-        replicas=replicas,
-        precision=training.precision,
-        parts=parts,
-    )
-
-
-def batches_per_update(config: Config, replicas: Replicas) -> int:
-    """Return how many batches of the stream an update takes, over all replicas: one each, unless settings say it."""
-    return replicas.count if config.training.effective_batch_tokens is None else config.training.micro_batches
+    return Prepared(config, given, resumed, pairs)
 
 
 def config_hash(config: Config) -> str:
@@ -323,45 +130,281 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(to_yaml(config).encode("utf-8")).hexdigest()
 
 
-@contextmanager
-def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
-    """Close every reporter at the end, however the run ended."""
-    try:
-        yield reporters
-    finally:
-        for reporter in reporters:
-            reporter.close()
+CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
+"""The settings whose files a training reads."""
+
+SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
+"""Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
 
-def _remarks(config: Config) -> Iterator[str]:
-    """Yield what the log says about settings whose effect is not seen elsewhere."""
-    precision, alpha = config.training.precision, config.data.subword_sampling
-    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
-    yield f"matrix products of the training step: {precision}{within}"
-    limits = config.search
-    yield (
-        f"translations have at most {limits.max_length_ratio:g} * source length + {limits.max_length_offset} tokens, "
-        f"and {limits.max_length}"
+def check_corpora(config: Config, *, fresh: bool) -> int | None:
+    """Read the corpora once and refuse what cannot be used.
+
+    Args:
+        config: the run.
+        fresh: whether the training corpus was not encoded by an earlier start.
+
+    Returns:
+        The pairs of lines of the training corpus; None where it was not read.
+
+    Raises:
+        DataError: with file and line.
+    """
+    refuse_pipes({name: config.named_files[name] for name in CORPORA_READ})
+    if fresh:
+        check_sides(config, "data.train", config.data.train)
+        check_sides(config, "data.validation", config.data.validation)
+        if looks_swapped(read_pairs(*_paths(config.data.validation)), like=read_pairs(*_paths(config.data.train))):
+            logger.warning(
+                "data.validation: source and target look swapped: each shares more words with the other side of "
+                "data.train than with its own"
+            )
+    pairs = _check_training_corpus(config) if fresh else None
+    check_corpus(*_paths(config.data.validation))
+    return pairs
+
+
+def _check_training_corpus(config: Config) -> int:
+    """Count the pairs of the training corpus, and say how many of those that judge the model stand in it."""
+    judging: dict[str, list[int]] = {}  # hashes, one a pair
+    for name, corpus in (("validation", config.data.validation), ("test", config.data.test)):
+        if corpus is None or not all(Path(path).is_file() for side in _paths(corpus) for path in side):
+            continue
+        with suppress(DataError):  # said where it is needed
+            judging[name] = [hash(pair) for pair in read_pairs(*_paths(corpus))]
+    judges = {key for keys in judging.values() for key in keys}
+    count, seen = 0, set()
+    for pair in read_pairs(*_paths(config.data.train)):
+        count += 1
+        if (key := hash(pair)) in judges:
+            seen.add(key)
+    for name, keys in judging.items():
+        number = sum(key in seen for key in keys)
+        if number > SAID_SHARE * len(keys):
+            level = logging.WARNING if number > DOUBTFUL_SHARE * len(keys) else logging.INFO
+            logger.log(
+                level,
+                "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little of new text",
+                f"{number:,}", f"{len(keys):,}", name,
+            )  # fmt: skip
+    return count
+
+
+def refuse_missing_corpora(config: Config) -> None:
+    """Refuse to train where a file of the corpora is not there, and ask for it by the name of its setting.
+
+    Raises:
+        DataError: naming all of them.
+    """
+    read = {name: config.named_files[name] for name in CORPORA_READ}
+    missing = [(name, path) for name, paths in read.items() for path in paths if not Path(path).exists()]
+    if missing:
+        options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
+        raise DataError(
+            "; ".join(f"{name}: there is no file {path}" for name, path in missing)
+            + f", seen from {Path.cwd()}: say where the text is, with {' '.join(options)}; a run goes on with the same "
+            "text wherever it lies"
+        )
+
+
+def corpus_is_encoded(config: Config) -> bool:
+    """Whether the training corpus lies encoded by the tokenizers in the model directory, so none of it is wrong.
+
+    Raises:
+        ConfigError: the config beside the tokenizers cannot be read.
+        DataError: the tokenizers cannot be read, or a file of the corpus is missing.
+    """
+    text = find_text(config)
+    return text is not None and _find_store(config, text) is not None
+
+
+def refuse_other_settings(config: Config, directory: Path) -> None:
+    """Refuse to go on with a run whose settings were others, where they decide what is learned.
+
+    Args:
+        config: the settings now.
+        directory: where the run has a checkpoint.
+
+    Raises:
+        ConfigError: naming every setting that differs.
+    """
+    before = load([directory / CONFIG_NAME])
+    changed = changed_settings(before, config)
+    if judged_by(before) != judged_by(config):  # the rest of early_stopping may change
+        was, now = judged_by(before), judged_by(config)
+        changed.append(f"training.early_stopping.metric: {was} before, {now} now (early_stopping null means bleu)")
+    if changed:
+        raise ConfigError(
+            f"{directory} holds a run with other settings:\n"
+            + "\n".join(f"  {line}" for line in changed)
+            + "\ngo on with the old ones, start anew with --overwrite, or choose another model_directory; "
+            f"training.initialize_from {directory} begins there with the weights learned here"
+        )
+
+
+def refuse_without_optimizer(directory: Path) -> None:
+    """Refuse to go on with a checkpoint that holds weights alone, such as an average of others.
+
+    Raises:
+        CheckpointError: naming the setting that begins with such weights.
+    """
+    newest = newest_manifest(directory)
+    if newest is not None and newest[1].optimizer is None:
+        raise CheckpointError(
+            f"{directory}: {newest[0]} keeps weights and no optimizer, so no training can go on with it: "
+            f"begin a new one in another model_directory, with training.initialize_from {directory}"
+        )
+
+
+def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
+    """Refuse to go on with a run whose tokenizers or training corpus have changed under the same name.
+
+    Args:
+        config: the run.
+        directory: where it has a checkpoint.
+        text: its tokenizers.
+
+    Raises:
+        ConfigError: if they are not what the last checkpoint was trained on.
+        DataError: the corpus cannot be read.
+    """
+    newest = newest_manifest(directory)
+    if newest is None:
+        return
+    name, facts = newest[0], newest[1].facts
+    if facts.get("tokenizers") not in (None, text.fingerprints):
+        raise _other_data(directory, "tokenizers have", name)
+    before, now = load(directory / CONFIG_NAME).data.train, config.data.train
+    if not _holds_same_text(before, now, recorded=facts.get("data_hash"), content_hash=_content_hash(config, text)):
+        raise _other_data(directory, "text in data.train has", name)
+    _say_if_moved("train", before, now)
+
+
+def settle_validation(config: Config, *, resumed: bool) -> dict[str, Any]:
+    """Return what the checkpoints of a run record about its validation corpus: its hash, and how often it changed.
+
+    Args:
+        config: the run.
+        resumed: whether it has a checkpoint, so that its scores are compared with those to come.
+
+    Raises:
+        ConfigError: the text is not that of the last checkpoint, and `training.on_validation_change` is `error`.
+        DataError: the corpus cannot be read.
+    """
+    directory, now = Path(config.model_directory), config.data.validation
+    content_hash = hash_corpus(*_paths(now))
+    newest = newest_manifest(directory) if resumed else None
+    changes = 0
+    if newest is not None:
+        name, facts = newest[0], newest[1].facts
+        changes = facts.get(VALIDATION_CHANGES, 0)
+        before = load(directory / CONFIG_NAME).data.validation
+        if _holds_same_text(before, now, recorded=facts.get("validation_hash"), content_hash=content_hash):
+            _say_if_moved("validation", before, now)
+        elif config.training.on_validation_change == "error":
+            raise ConfigError(
+                f"{directory} holds a run that was judged by other text: that in data.validation has changed since "
+                f"{name}, and scores on different texts cannot be compared: bring it back; or go on with --set "
+                "training.on_validation_change=new_scores, with which best score and patience begin anew"
+            )
+        else:
+            changes += 1
+    return {"validation_hash": content_hash} | ({VALIDATION_CHANGES: changes} if changes else {})
+
+
+def judged_by(config: Config) -> str:
+    """Return the metric by which checkpoints of a run are ranked."""
+    stopping = config.training.early_stopping
+    return "bleu" if stopping is None else stopping.metric
+
+
+def _content_hash(config: Config, text: TextPair) -> str:
+    """Return the hash of the training corpus; it is read only where no token store was built from these files."""
+    train = config.data.train
+    store = _find_store(config, text)
+    return hash_corpus(train.source_paths, train.target_paths) if store is None else store.content_hash
+
+
+def _holds_same_text(before: CorpusSettings, now: CorpusSettings, *, recorded: str | None, content_hash: str) -> bool:
+    """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
+    if recorded is not None:
+        return recorded == content_hash
+    if _paths(before) == _paths(now):
+        return True
+    with suppress(DataError):
+        return hash_corpus(*_paths(before)) == content_hash
+    return False
+
+
+def _say_if_moved(name: str, before: CorpusSettings, now: CorpusSettings) -> None:
+    if _paths(before) != _paths(now):
+        files = " and ".join(", ".join(paths) for paths in _paths(now))
+        logger.info("data.%s holds the same text as before, now in %s", name, files)
+
+
+def _paths(corpus: CorpusSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return corpus.source_paths, corpus.target_paths
+
+
+def _find_store(config: Config, text: TextPair) -> TokenStore | None:
+    train = config.data.train
+    paths = train.source_paths, train.target_paths
+    return find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
+
+
+def _other_data(directory: Path, what: str, checkpoint: str) -> ConfigError:
+    return ConfigError(
+        f"{directory} holds a run on other data: the {what} changed since {checkpoint}; bring them back, start anew "
+        f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
+        "with the weights learned here"
     )
-    if alpha is not None:
-        yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 
 
-def _left_to_the_chief() -> Validation:
-    raise RuntimeError("only the chief validates")
+class CheckedConfig(NamedTuple):
+    """Settings that are valid.
+
+    config: the effective settings.
+    remarks: what may not do what was meant, one line each.
+    """
+
+    config: Config
+    remarks: list[str]
 
 
-def _describe(start: Start, store: TokenStore) -> None:
-    """Log what is trained on what."""
-    parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
-    ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
-    report = store.report
-    if report.dropped > MUCH_DROPPED * report.pairs_read:
-        logger.warning("training corpus: %s: put one sentence on a line, or raise data.max_length", report.describe())
-    else:
-        logger.info("training corpus: %s", report.describe())
-    logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
-    report_unknown_in_store(store)
-    logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
-    for remark in start.remarks:
-        logger.info("%s", remark)
+def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> CheckedConfig:
+    """Read, merge and check settings as training does, without reading any corpus.
+
+    Args:
+        paths: YAML files, merged from left to right.
+        overrides: settings of the form "training.seed=7".
+
+    Raises:
+        ConfigError: listing all problems.
+        DataError: a corpus is one file for both sides.
+    """
+    config = load(list(paths), overrides, announce=True)
+    for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
+        refuse_one_file(name, corpus.source_paths, corpus.target_paths)
+    return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
+
+
+def _choices_to_come(config: Config) -> Iterator[str]:
+    """Remarks on what training will decide."""
+    training = config.training
+    if training.batch_tokens == "auto":
+        even = (
+            "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
+        )
+        yield (
+            "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
+            f"{even}"
+        )
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    """Remarks on what is not here: no error, since the machine that trains may be another one."""
+    for name, paths in config.named_files.items():
+        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).exists())
+    initial = config.training.initialize_from
+    if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
+        yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"

@@ -19,8 +19,9 @@ from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
-from nmt.training.lockstep import Interrupted, Lockstep
+from nmt.training.lockstep import Lockstep
 from nmt.training.schedules import Schedule
+from nmt.training.signals import Interrupted
 from nmt.training.state import Limits, Pending, TrainingState
 from nmt.training.update import Updater, UpdateResult
 from nmt.training.validation import score_of, standing_of

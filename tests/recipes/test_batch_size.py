@@ -20,8 +20,7 @@ from nmt.recipes.batch_size import (
     refuse_too_large_model,
     settle_batch_size,
 )
-from nmt.recipes.run_checks import check_config
-from nmt.recipes.train import train
+from nmt.recipes.train import check_config, train
 from nmt.training.memory_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, MemoryNeed
 
 SIZES = Vocabularies(8000, 8000, shared=True)

@@ -21,8 +21,8 @@ from nmt.recipes.build_vocabulary import (
     save_text,
 )
 from nmt.recipes.new_vocabulary import report_unknown_in_store
-from nmt.recipes.run_checks import check_config, check_corpora
-from nmt.recipes.train import open_training_store, train
+from nmt.recipes.train import check_config, check_corpora, train
+from nmt.recipes.training_run import open_training_store
 from nmt.text import SPECIAL_TOKENS, TextPair, build_sentencepiece
 
 TOKENIZERS = {

@@ -6,7 +6,7 @@ from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
-from nmt.recipes.run_checks import check_config
+from nmt.recipes.train import check_config
 from nmt.recipes.translate import EvaluationSet, prepare_evaluation, prepare_translation, read_test_set, tokenization_of
 
 

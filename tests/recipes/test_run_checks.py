@@ -12,8 +12,7 @@ from nmt.checkpoint.inspection import find_checkpoints
 from nmt.config import load
 from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.run_checks import check_corpora
-from nmt.recipes.train import train
+from nmt.recipes.train import check_corpora, train
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -7,8 +7,8 @@ import pytest
 from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.recipes.build_vocabulary import build_vocabulary
-from nmt.recipes.run_checks import check_corpora, corpus_is_encoded
-from nmt.recipes.train import encoding_reporter, open_training_store, train
+from nmt.recipes.train import check_corpora, corpus_is_encoded, train
+from nmt.recipes.training_run import encoding_reporter, open_training_store
 from nmt.training.events import Reporter
 
 SENTENCES = 15

@@ -19,9 +19,9 @@ from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
-from nmt.training.lockstep import Interrupted
 from nmt.training.optimizers import MovingAverage
 from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, PlateauSchedule
+from nmt.training.signals import Interrupted
 from nmt.training.state import Limits
 from nmt.training.trainer import MAX_SKIPPED_IN_ROW, Cadence, Trainer
 from nmt.training.update import UpdateResult

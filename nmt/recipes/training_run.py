@@ -1,0 +1,319 @@
+"""The training itself, once it was prepared and TensorFlow runs: from a config to a model directory."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from nmt.backend import session
+from nmt.backend.products import BFLOAT16, check_precision
+from nmt.backend.replicas import OneReplica, Replicas, open_replicas
+from nmt.checkpoint import CheckpointManager, has_checkpoint
+from nmt.config import Config, PlateauSettings, write
+from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
+from nmt.data.prefetching import WorkerShare
+from nmt.data.sequences import segmentations_of
+from nmt.errors import CheckpointError
+from nmt.inference.batching import settle_limits
+from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference.translator import vocabularies_of
+from nmt.models.contract import Seq2Seq
+from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
+from nmt.recipes.batch_parts import batch_parts
+from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
+from nmt.recipes.build_vocabulary import save_text
+from nmt.recipes.new_vocabulary import report_unknown_in_store
+from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
+from nmt.recipes.start import (
+    Invitation,
+    Start,
+    accept,
+    check_same_corpus,
+    find_shared_text,
+    inherited_facts,
+    invite,
+    mirrored,
+    start_from_other,
+    start_own,
+)
+from nmt.recipes.train import (
+    Prepared,
+    TrainedModel,
+    config_hash,
+    judged_by,
+    prepare,
+    refuse_other_data,
+    settle_validation,
+)
+from nmt.recipes.validation import Validator, settle_tokenization
+from nmt.text import TextPair
+from nmt.training.events import EncodingEvent, Reporter, Validation
+from nmt.training.log import LogReporter, MetricsFile, TensorBoardReporter, log_to_file
+from nmt.training.optimizers import MovingAverage
+from nmt.training.trainer import Trainer
+from nmt.training.update import Updater
+from nmt.tying import named_variables, tie_groups, verify_ties
+
+logger = logging.getLogger(__name__)
+
+
+MUCH_DROPPED = 0.1
+"""Share of the pairs of a training corpus above which it is a warning that they are dropped."""
+
+
+def train_prepared(
+    config: Config,
+    prepared: Prepared | None,
+    *,
+    overwrite: bool,
+    reporters: Sequence[Reporter],
+    processes: int | None,
+) -> TrainedModel:
+    """Train, once TensorFlow runs; on the only worker, or as one of several, whose chief prepares only now.
+
+    Args and errors: as for `train`.
+    """
+    replicas = open_replicas(config.training.distribution)
+    with replicas.watched():
+        if not replicas.is_chief:
+            return _follow(config, replicas, processes=processes)
+        prepared = prepared or prepare(config, overwrite=overwrite)
+        return _lead(prepared, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
+
+
+def _lead(
+    prepared: Prepared, replicas: Replicas, *, overwrite: bool, reporters: Sequence[Reporter], processes: int | None
+) -> TrainedModel:
+    """Write the directory, and train; on the only worker, or on the chief of several."""
+    resumed = prepared.resumed
+    config = settle_tokenization(settle_precision(prepared.config, resumed=resumed))
+    directory, training = Path(config.model_directory), config.training
+    other = None if resumed or training.initialize_from is None else start_from_other(config)
+    with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
+        if not overwrite and has_checkpoint(directory) != resumed:
+            raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
+        start = other or start_own(config, overwrite=overwrite)
+        if resumed:
+            refuse_other_data(config, directory, start.text)
+            start = replace(start, facts=inherited_facts(directory))
+        start = replace(start, facts={**start.facts, **settle_validation(config, resumed=resumed)})
+        report = encoding_reporter([LogReporter(), *reporters], total=prepared.pairs)
+        store = open_training_store(config, start.text, processes=processes, report_pairs=report)
+        config = settle_search(config, store)
+        sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
+        config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
+        start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
+        if overwrite:
+            delete_run(directory)
+        if not start.text_is_saved:
+            save_text(config, start.text)
+        # Scores begin anew for the change that was asked for, not for one that nobody noticed.
+        write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
+        determinism = session.deterministic() if training.deterministic else nullcontext()
+        with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
+            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=prepared.given)
+            return _train(config, start, store, checkpoints, replicas, reporters, parts=parts)
+
+
+def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
+    """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
+    config, tokenizers, data_hash = accept(replicas, given=config_hash(config))
+    check_precision(config.training.precision)
+    find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
+    start = start_own(config, overwrite=False)  # the chief's weights follow
+    store = open_training_store(config, start.text, processes=processes, keep_others=True)
+    check_same_corpus(store, data_hash=data_hash)
+    determinism = session.deterministic() if config.training.deterministic else nullcontext()
+    with determinism:
+        parts = batch_parts(
+            config, batch_tokens=config.training.settled_batch_tokens, replicas=len(replicas.own_numbers)
+        )
+        return _train(config, start, store, None, replicas, [], parts=parts)
+
+
+def open_training_store(
+    config: Config,
+    text: TextPair,
+    *,
+    processes: int | None = None,
+    report_pairs: Callable[[int], None] | None = None,
+    keep_others: bool = False,
+) -> TokenStore:
+    """Open the token store of the training corpus; it is encoded where that was not done yet.
+
+    In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
+
+    Args:
+        config: the run.
+        text: its tokenizers.
+        processes: that encode; by the number of cores unless given.
+        report_pairs: is told how many pairs are encoded.
+        keep_others: whether the old one stays in the model directory too; another worker may be reading it.
+    """
+    return open_store(
+        config.token_store_directory,
+        config.data.train.source_paths,
+        config.data.train.target_paths,
+        text=text,
+        max_length=config.data.max_length,
+        keep_others=keep_others or config.data.store_directory is not None,
+        processes=processes,
+        report_pairs=report_pairs,
+    )
+
+
+def settle_search(config: Config, store: TokenStore) -> Config:
+    """Return settings with numbers for the limits of translations that are `auto`; a run that goes on has them."""
+    longest = config.data.max_length + 1
+    search = settle_limits(config.search, store.source_lengths, store.target_lengths, max_source_length=longest)
+    return config.model_copy(update={"search": search})
+
+
+def encoding_reporter(reporters: Sequence[Reporter], *, total: int | None) -> Callable[[int], None]:
+    """Return what tells reporters how many pairs of a corpus are encoded, of so many in all where that is known."""
+    started = time.monotonic()
+
+    def report_pairs(pairs: int) -> None:
+        event = EncodingEvent(pairs, total, time.monotonic() - started)
+        for reporter in reporters:
+            reporter.on_encoding(event)
+
+    return report_pairs
+
+
+def _train(
+    config: Config,
+    start: Start,
+    store: TokenStore,
+    checkpoints: CheckpointManager | None,
+    replicas: Replicas,
+    reporters: Sequence[Reporter],
+    *,
+    parts: int,
+) -> TrainedModel:
+    """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
+    start = mirrored(start, config, replicas)
+    directory, training, model = Path(config.model_directory), config.training, start.model
+    facts = {
+        "config_hash": config_hash(config),
+        "data_hash": store.content_hash,
+        "tokenizers": start.text.fingerprints,
+        **start.facts,
+    }
+    _describe(start, store)
+    updater = assemble_updater(config, model, replicas, parts=parts)
+    verify_ties(model, model.declared_ties(), updater.optimizer)
+    micro_batches = batches_per_update(config, replicas)
+    if replicas.count > 1:
+        counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
+        logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
+    stream = WorkerShare(
+        BatchStream(
+            store,
+            batch_tokens=training.settled_batch_tokens,
+            seed=config.seed,
+            segmentations=segmentations_of(start.text, config.data.subword_sampling),
+        ),
+        batches_per_update=micro_batches,
+        replicas=replicas.count,
+        own_numbers=replicas.own_numbers,
+    )
+    own: list[Reporter] = []
+    if replicas.is_chief:
+        own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
+        if training.tensorboard:
+            own.append(TensorBoardReporter(directory / EVENTS_NAME))
+    validator = Validator(config, model, start.text, at_once=parts) if replicas.is_chief else None
+    with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
+        trainer = Trainer(
+            updater,
+            batches,
+            schedule=assemble_schedule(config),
+            checkpoints=checkpoints,
+            validate=validator or _left_to_the_chief,
+            measure_loss=validator.measure_loss if validator and training.validate_both_weights else None,
+            uniform_loss=math.log(len(start.text.target.vocabulary)),
+            limits=assemble_limits(config),
+            cadence=assemble_cadence(config),
+            micro_batches=micro_batches,
+            metric=judged_by(config),
+            schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
+            facts=facts,
+            reporters=all_reporters,
+            draws=stream.draws_per_update,
+        )
+        result = trainer.run()
+    return TrainedModel(directory, result.update, result.reason, result.best_score)
+
+
+def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
+    """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
+    training, replicas = config.training, replicas or OneReplica()
+    with replicas.scope():
+        optimizer = assemble_optimizer(training.optimizer)
+        average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
+    return Updater(
+        model,
+        optimizer,
+        label_smoothing=training.label_smoothing,
+        clip_norm=training.optimizer.clip_norm,
+        average=average,
+        xla=training.compile == "xla",
+        replicas=replicas,
+        precision=training.precision,
+        parts=parts,
+    )
+
+
+def batches_per_update(config: Config, replicas: Replicas) -> int:
+    """Return how many batches of the stream an update takes, over all replicas: one each, unless settings say it."""
+    return replicas.count if config.training.effective_batch_tokens is None else config.training.micro_batches
+
+
+@contextmanager
+def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
+    """Close every reporter at the end, however the run ended."""
+    try:
+        yield reporters
+    finally:
+        for reporter in reporters:
+            reporter.close()
+
+
+def _remarks(config: Config) -> Iterator[str]:
+    """Yield what the log says about settings whose effect is not seen elsewhere."""
+    precision, alpha = config.training.precision, config.data.subword_sampling
+    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
+    yield f"matrix products of the training step: {precision}{within}"
+    limits = config.search
+    yield (
+        f"translations have at most {limits.max_length_ratio:g} * source length + {limits.max_length_offset} tokens, "
+        f"and {limits.max_length}"
+    )
+    if alpha is not None:
+        yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
+
+
+def _left_to_the_chief() -> Validation:
+    raise RuntimeError("only the chief validates")
+
+
+def _describe(start: Start, store: TokenStore) -> None:
+    """Log what is trained on what."""
+    parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
+    ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
+    report = store.report
+    if report.dropped > MUCH_DROPPED * report.pairs_read:
+        logger.warning("training corpus: %s: put one sentence on a line, or raise data.max_length", report.describe())
+    else:
+        logger.info("training corpus: %s", report.describe())
+    logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
+    report_unknown_in_store(store)
+    logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
+    for remark in start.remarks:
+        logger.info("%s", remark)
