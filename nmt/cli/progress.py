@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from nmt.training.events import EncodingEvent, Reporter, UpdateEvent, ValidationEvent
-from nmt.training.log import LogReporter, describe_encoding, describe_seconds
+from nmt.training.log import describe_encoding, describe_seconds, figures_logger
 
 
 class LiveProgress(Reporter):
@@ -118,5 +118,4 @@ def describe_live(event: UpdateEvent) -> str:
 
 
 def _is_no_figure(record: logging.LogRecord) -> bool:
-    shown_live = (LogReporter.on_update.__name__, LogReporter.on_encoding.__name__)
-    return not (record.name == LogReporter.__module__ and record.funcName in shown_live)
+    return record.name != figures_logger.name

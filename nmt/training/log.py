@@ -18,6 +18,9 @@ from nmt.training.events import CheckpointEvent, EncodingEvent, EndEvent, Report
 
 logger = logging.getLogger(__name__)
 
+figures_logger = logging.getLogger(f"{__name__}.figures")
+"""Gets the lines of figures, which a live line on a terminal replaces."""
+
 _SECONDS_BETWEEN_ENCODING_LINES = 15.0
 
 _MUCH_VALIDATION = 0.2
@@ -51,7 +54,7 @@ class LogReporter(Reporter):
         """Log how far it is, a few times a minute."""
         if event.seconds - self._encoding_logged >= _SECONDS_BETWEEN_ENCODING_LINES:
             self._encoding_logged = event.seconds
-            logger.info("%s", describe_encoding(event))
+            figures_logger.info("%s", describe_encoding(event))
 
     def on_start(self, update: int) -> None:
         """Log where the run begins."""
@@ -60,7 +63,7 @@ class LogReporter(Reporter):
 
     def on_update(self, event: UpdateEvent) -> None:
         """Log one line of figures."""
-        logger.info("%s", describe_update(event))
+        figures_logger.info("%s", describe_update(event))
 
     def on_validation(self, event: ValidationEvent) -> None:
         """Log the figures, and the samples below them."""

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 from nmt.checkpoint.disk import is_count, is_number, is_whole
 from nmt.errors import CheckpointError
+
+
+def _is_random_state(value: object) -> bool:
+    """Return whether this is a list of whole numbers for each seed generator; which fit it knows."""
+    return isinstance(value, dict) and all(
+        isinstance(numbers, list) and all(map(is_whole, numbers)) for numbers in value.values()
+    )
+
+
+def _is_schedule_state(value: object) -> bool:
+    """Return whether this maps names to numbers, or to null as the best score before the first."""
+    return isinstance(value, dict) and all(number is None or is_number(number) for number in value.values())
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or is_number(value)
+
+
+Count: TypeAlias = Annotated[int, is_count]
+Number: TypeAlias = Annotated[float, is_number]
+NumberOrNone: TypeAlias = Annotated[float | None, _is_number_or_none]
+"""Types of fields, each with what must hold of a value that is read again."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +52,17 @@ class Pending:
     gradient_norm: of the last update.
     """
 
-    loss: float = 0.0
-    tokens: int = 0
-    cells: int = 0
-    real_cells: int = 0
-    seconds: float = 0.0
-    learning_rate: float = 0.0
-    gradient_norm: float = 0.0
+    loss: Number = 0.0
+    tokens: Count = 0
+    cells: Count = 0
+    real_cells: Count = 0
+    seconds: Number = 0.0
+    learning_rate: Number = 0.0
+    gradient_norm: Number = 0.0
+
+
+def _is_pending(value: object) -> bool:
+    return isinstance(value, Pending)
 
 
 @dataclass(frozen=True)
@@ -54,23 +87,23 @@ class TrainingState:
     pending: sums since the last report.
     """
 
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0
-    random: dict[str, list[int]] = field(default_factory=dict)
-    schedule: dict[str, Any] = field(default_factory=dict)
-    metric: str = "bleu"
-    best_score: float | None = None
-    best_loss: float | None = None
-    validations_without_best: int = 0
-    validated_update: int = 0
-    uniform_was_named: bool = False
-    skipped: int = 0
-    skipped_in_row: int = 0
-    trained_seconds: float = 0.0
-    validation_seconds: float = 0.0
-    closing_seconds: float = 0.0
-    pending: Pending = field(default_factory=Pending)
+    update: Count = 0
+    epoch: Count = 0
+    batch: Count = 0
+    random: Annotated[dict[str, list[int]], _is_random_state] = field(default_factory=dict)
+    schedule: Annotated[dict[str, Any], _is_schedule_state] = field(default_factory=dict)
+    metric: Annotated[str, _is_text] = "bleu"
+    best_score: NumberOrNone = None
+    best_loss: NumberOrNone = None
+    validations_without_best: Count = 0
+    validated_update: Count = 0
+    uniform_was_named: Annotated[bool, _is_flag] = False
+    skipped: Count = 0
+    skipped_in_row: Count = 0
+    trained_seconds: Number = 0.0
+    validation_seconds: Number = 0.0
+    closing_seconds: Number = 0.0
+    pending: Annotated[Pending, _is_pending] = field(default_factory=Pending)
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values."""
@@ -78,11 +111,8 @@ class TrainingState:
 
     def without_scores(self) -> TrainingState:
         """Return the state of a run whose next scores cannot be compared with those it had."""
-        forgotten = {
-            "best": None,
-            "best_loss": None,
-            "validations_without_best": 0,
-        }  # what a schedule remembers of validations
+        # What a schedule remembers of validations.
+        forgotten = {"best": None, "best_loss": None, "validations_without_best": 0}
         schedule = {key: forgotten.get(key, value) for key, value in self.schedule.items()}
         state = replace(self, schedule=schedule, best_score=None, best_loss=None)
         return replace(state, validations_without_best=0, validated_update=0)
@@ -111,33 +141,9 @@ class TrainingState:
 
 
 def _wrong_fields(values: TrainingState | Pending) -> list[str]:
-    """Return the fields that hold what their type does not allow."""
-    return [field.name for field in fields(values) if not _ALLOWED[str(field.type)](getattr(values, field.name))]
-
-
-def _is_random_state(value: object) -> bool:
-    """Return whether this is a list of whole numbers for each seed generator; which fit it knows."""
-    return isinstance(value, dict) and all(
-        isinstance(numbers, list) and all(map(is_whole, numbers)) for numbers in value.values()
-    )
-
-
-def _is_schedule_state(value: object) -> bool:
-    """Return whether this maps names to numbers, or to null as the best score before the first."""
-    return isinstance(value, dict) and all(number is None or is_number(number) for number in value.values())
-
-
-_ALLOWED: dict[str, Callable[[object], bool]] = {
-    "int": is_count,
-    "float": is_number,
-    "float | None": lambda value: value is None or is_number(value),
-    "bool": lambda value: isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
-    "dict[str, list[int]]": _is_random_state,
-    "dict[str, Any]": _is_schedule_state,
-    "Pending": lambda value: isinstance(value, Pending),
-}
-"""What the fields of a state may hold, by the type they are declared with."""
+    """Return the fields that hold what they cannot hold."""
+    hints = get_type_hints(type(values), include_extras=True)
+    return [name for name, hint in hints.items() if not hint.__metadata__[0](getattr(values, name))]
 
 
 @dataclass(frozen=True)
