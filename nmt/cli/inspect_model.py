@@ -15,8 +15,6 @@ from nmt.cli.options import Checkpoint, Debug, usage_error
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from nmt.checkpoint.inspection import Description, FoundCheckpoint, VariableUse
     from nmt.recipes.inspect_model import Inspection, ModelDifference, Verification
 
@@ -54,7 +52,6 @@ def run(
     A WHICH is best, latest or update-N. The exit status is 0 whether or not two models differ; with --verify it is 1
     where anything is wrong. Nothing is changed, and TensorFlow is not loaded.
     """
-    from nmt.cli.inspect_model import difference_tables, inspection_tables, show_tables
     from nmt.recipes import inspect_model as recipe
     from nmt.recipes.output_directory import parse_run_reference
 
@@ -82,7 +79,6 @@ def run(
 
 def _report(verification: Verification, *, as_json: bool) -> None:
     """Say what is wrong, or what was checked."""
-    from nmt.cli.inspect_model import describe_bytes
     from nmt.recipes.inspect_model import verification_values
 
     if as_json:
@@ -121,43 +117,17 @@ class Table(NamedTuple):
 
 def show_tables(tables: Sequence[Table]) -> None:
     """Print tables on standard output, those without rows left out."""
-    shown = [table for table in tables if table.rows]
-    if not is_terminal(sys.stdout):
-        typer.echo("\n".join(f"{as_text(table)}\n" for table in shown), nl=False)
-        return
+    text = "\n".join(as_text(table, width=None if is_terminal(sys.stdout) else WIDE) for table in tables if table.rows)
+    typer.echo(text, nl=False)
+
+
+WIDE = 10**6
+"""Columns, so that no cell is broken where a program may read it."""
+
+
+def as_text(table: Table, *, width: int | None = WIDE) -> str:
+    """Return a table as aligned lines; for a terminal, in its width and styles, where none is given."""
     from rich.console import Console
-
-    console = Console(highlight=False)
-    for place, table in enumerate(shown):
-        if place:
-            console.print()
-        _draw(console, table)
-
-
-def as_text(table: Table) -> str:
-    """Return a table as aligned text without an end of line."""
-    heads = [head.removeprefix(">") for head in table.columns]
-    rows = [heads, *table.rows] if any(heads) else list(table.rows)
-    widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if head.startswith(">") else cell.ljust(width)
-            for cell, width, head in zip(row, widths, table.columns, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([table.title, *lines] if table.title else lines)
-
-
-def describe_bytes(size: int) -> str:
-    """Return a number of bytes in a unit that suits it."""
-    amount, units = float(size), ["bytes", "KiB", "MiB", "GiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:,.0f} bytes" if units[0] == "bytes" else f"{amount:,.1f} {units[0]}"
-
-
-def _draw(console: Console, table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -168,9 +138,20 @@ def _draw(console: Console, table: Table) -> None:
         drawn.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    if table.title:
-        console.print(Text(table.title, style="bold"))
-    console.print(drawn)
+    console = Console(highlight=False, width=width, force_terminal=width is None)
+    with console.capture() as captured:
+        if table.title:
+            console.print(Text(table.title, style="bold"))
+        console.print(drawn)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
+
+
+def describe_bytes(size: int) -> str:
+    """Return a number of bytes in a unit that suits it."""
+    amount, units = float(size), ["bytes", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:,.0f} bytes" if units[0] == "bytes" else f"{amount:,.1f} {units[0]}"
 
 
 PART_NAMES = {"embeddings": "embeddings and output"}
