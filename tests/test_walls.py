@@ -17,7 +17,7 @@ LEVELS = (
     {"models", "search", "data"},
     {"checkpoint"},
     {"training", "inference"},
-    {"serving"},
+    {"export"},
     {"recipes"},
     {"cli"},
     {"__main__", "__init__"},
@@ -25,13 +25,13 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 HEAVY = {
-    "tensorflow": {"backend", "serving"},
-    "keras": {"layers", "tying", "models", "search", "training", "checkpoint", "backend", "serving"},
+    "tensorflow": {"backend", "export"},
+    "keras": {"layers", "tying", "models", "search", "training", "checkpoint", "backend", "export"},
     "sentencepiece": {"text"},
     "subword_nmt": {"text"},
     "sacrebleu": {"inference/evaluation"},
     "safetensors": {"checkpoint"},
-    "ctranslate2": {"inference", "serving"},
+    "ctranslate2": {"inference", "export"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "yaml": {"config"},

@@ -59,7 +59,7 @@ def run(
         best=best,
         updates=numbers,
         output=output,
-        weights=None if weights is None else weights.value,
+        weights=weights,
         overwrite=overwrite,
     )
     kind = "moving averages" if done.weights == "ema" else "raw weights"

@@ -131,7 +131,7 @@ def run(
         source=source,
         references=references or (),
         checkpoint=checkpoint,
-        weights=None if weights is None else weights.value,
+        weights=weights,
         overrides=settings,
         tokenization=tokenization,
         lowercase=lowercase,

@@ -11,7 +11,7 @@ import typer
 from nmt.cli.options import Checkpoint, Debug, ModelDirectory, Threads, Weights
 
 if TYPE_CHECKING:
-    from nmt.serving.ctranslate2_export import Export
+    from nmt.export.ctranslate2_export import Export
 
 EXAMPLE = """\b
 Examples:
@@ -59,9 +59,9 @@ def run(
     done = export_for_ctranslate2(
         directory,
         output,
-        quantization=quantization.value,
+        quantization=quantization,
         checkpoint=checkpoint,
-        weights=None if weights is None else weights.value,
+        weights=weights,
         overwrite=overwrite,
         threads=threads,
     )

@@ -1,24 +1,28 @@
-"""`nmt train`: from a config to a model directory."""
+"""`nmt train`, and what comes before it: `nmt check-config` and `nmt build-vocab`."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.cli.options import ConfigFiles, Debug, Overrides, Threads
+from nmt.cli.options import ConfigFiles, Debug, Overrides, Threads, usage_error
 from nmt.cli.streams import is_terminal
 
-EXAMPLE = """\b
+if TYPE_CHECKING:
+    from nmt.recipes.build_vocabulary import VocabularyResult
+
+TRAIN_EXAMPLE = """\b
 Examples:
   nmt train configs/quickstart.yaml
   nmt train base.yaml large.yaml --set seed=7 --set training.max_minutes=20
 """
 
 
-def run(
+def train(
     configs: ConfigFiles,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what an earlier run left in the model directory.")
@@ -34,15 +38,93 @@ def run(
     """
     from nmt.cli.progress import LiveProgress
     from nmt.config import load
-    from nmt.recipes.train import train
+    from nmt.recipes import train as recipe
     from nmt.training.signals import Interrupted
 
     config = load(list(configs), overrides or (), announce=True)
     try:
         with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:
             reporters = [] if live is None else [live]
-            result = train(config, overwrite=overwrite, reporters=reporters, processes=threads, threads=threads)
+            result = recipe.train(config, overwrite=overwrite, reporters=reporters, processes=threads, threads=threads)
     except Interrupted as interrupted:
         typer.echo(f"{interrupted}; the same command goes on with the run", err=True)
         raise typer.Exit(128 + interrupted.signal_number) from None
     typer.echo(f"{result.directory}: {result.update:,} updates, ended by {result.reason}", err=True)
+
+
+BUILD_EXAMPLE = """\b
+Example:
+  nmt build-vocab configs/quickstart.yaml --set data.tokenizer.vocabulary_size=4000
+"""
+
+
+def build_vocab(
+    configs: ConfigFiles,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Build it anew where there is one.")] = False,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Build vocabulary and tokenizers from the training corpus, into the model directory.
+
+    `nmt train` does it by itself where they are missing; this shows them first.
+    """
+    from nmt.config import load
+    from nmt.recipes.build_vocabulary import build_vocabulary
+
+    config = load(list(configs), overrides or (), announce=True)
+    result = build_vocabulary(config, overwrite=overwrite)
+    typer.echo(f"{config.model_directory}: {_in_words(result)}")
+    if not result.built:
+        typer.echo("it was there already; --overwrite builds it anew", err=True)
+
+
+def _in_words(result: VocabularyResult) -> str:
+    text = result.text
+    if text.joint:
+        return f"{text.source.type} vocabulary of {len(text.source.vocabulary):,} tokens for both languages"
+    return (
+        f"{text.source.type} vocabularies of {len(text.source.vocabulary):,} source and "
+        f"{len(text.target.vocabulary):,} target tokens"
+    )
+
+
+CHECK_EXAMPLE = """\b
+Examples:
+  nmt check-config configs/quickstart.yaml --set training.max_updates=500
+  nmt check-config base.yaml large.yaml
+  nmt check-config --explain
+"""
+
+
+def check(
+    configs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every setting with its type, default and meaning.")
+    ] = False,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Check settings as `nmt train` does, without training; all problems are listed at once.
+
+    No text is read, and memory and processors are not looked at: `nmt train` does that when it starts. Files that are
+    not here are named.
+    """
+    from nmt.config import explain_text
+    from nmt.recipes.train import check_config
+
+    if explain:
+        typer.echo(explain_text(), nl=False)
+    if not configs:
+        if not explain:
+            raise usage_error("give a config file, or --explain")
+        return
+    checked = check_config(configs, overrides or ())
+    for remark in checked.remarks:
+        typer.echo(f"nmt: remark: {remark}", err=True)
+    files = " + ".join(str(path) for path in configs)
+    typer.echo(f"{files}: valid, {checked.config.model.type} for {checked.config.model_directory}", err=explain)

@@ -162,7 +162,7 @@ def run(
             directory,
             num_hypotheses=n_best,
             checkpoint=checkpoint,
-            weights=None if weights is None else weights.value,
+            weights=weights,
             overrides=settings,
             threads=threads,
             **paths,

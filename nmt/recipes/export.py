@@ -19,8 +19,8 @@ from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
-    from nmt.serving.ctranslate2_export import Export
-    from nmt.serving.equality import SamplePair
+    from nmt.export.ctranslate2_export import Export
+    from nmt.export.equality import SamplePair
 
 SAMPLE_PAIRS = 200
 """Sentence pairs on which an export is compared with its model."""
@@ -59,8 +59,8 @@ def export_for_ctranslate2(
         NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
             as it was.
     """
+    from nmt.export.ctranslate2_spec import check_exportable
     from nmt.inference.ctranslate2_engine import load_package
-    from nmt.serving.ctranslate2_spec import check_exportable
 
     found = find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
@@ -74,8 +74,8 @@ def export_for_ctranslate2(
 
     session.start(threads=threads)
 
+    from nmt.export.ctranslate2_export import export_ctranslate2
     from nmt.inference.translator import open_model
-    from nmt.serving.ctranslate2_export import export_ctranslate2
 
     opened = open_model(found)
     sample = _corpus_sample(opened.config, opened.text) or _drawn_sample(opened.text, seed=opened.config.seed)
@@ -84,7 +84,7 @@ def export_for_ctranslate2(
 
 def _corpus_sample(config: Config, text: TextPair) -> list[SamplePair]:
     """Pairs of the first set of the config that lies on this machine; none where there is no such set."""
-    from nmt.serving.equality import SamplePair
+    from nmt.export.equality import SamplePair
 
     for corpus in (config.data.validation, config.data.test):
         try:
@@ -101,7 +101,7 @@ def _corpus_sample(config: Config, text: TextPair) -> list[SamplePair]:
 
 def _drawn_sample(text: TextPair, *, seed: int) -> list[SamplePair]:
     """Pairs of random tokens, of 1 to 20 a side."""
-    from nmt.serving.equality import SamplePair
+    from nmt.export.equality import SamplePair
 
     generator = random.Random(seed)
 

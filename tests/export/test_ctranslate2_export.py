@@ -8,13 +8,13 @@ import pytest
 
 from nmt.config import from_settings
 from nmt.errors import ConfigError, ExportError
+from nmt.export import ctranslate2_export, ctranslate2_spec
+from nmt.export.ctranslate2_export import QUANTIZATIONS, export_ctranslate2, read_stored_model
+from nmt.export.ctranslate2_spec import position_encodings
+from nmt.export.equality import TOLERANCES, SamplePair
 from nmt.inference.translator import OpenedModel, vocabularies_of
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.models.builder import build_model
-from nmt.serving import ctranslate2_export, ctranslate2_spec
-from nmt.serving.ctranslate2_export import QUANTIZATIONS, export_ctranslate2, read_stored_model
-from nmt.serving.ctranslate2_spec import position_encodings
-from nmt.serving.equality import TOLERANCES, SamplePair
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.tying import named_variables, variable_roles
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from nmt.config import write
 from nmt.errors import ExportError
+from nmt.export.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
+from nmt.export.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
 from nmt.inference.batching import MAX_SOURCE_LENGTH
 from nmt.inference.ctranslate2_engine import load_package, open_engine
 from nmt.inference.model_directory import (
@@ -28,8 +30,6 @@ from nmt.inference.model_directory import (
 from nmt.inference.translation import banned_ids
 from nmt.inference.translator import OpenedModel
 from nmt.layers.core import LAYER_NORM_EPSILON
-from nmt.serving.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
-from nmt.serving.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
 
