@@ -24,7 +24,7 @@ def run(
         int | None, typer.Option("--last", min=1, metavar="K", help="Average the newest K checkpoints.")
     ] = None,
     best: Annotated[
-        int | None, typer.Option("--best", min=1, metavar="K", help="Average the K with the highest scores.")
+        int | None, typer.Option("--best", min=1, metavar="K", help="Average the K best by validation.")
     ] = None,
     updates: Annotated[
         list[str] | None,
