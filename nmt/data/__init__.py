@@ -1,7 +1,7 @@
 """Data: corpus readers, the encoded token store, and batches with a cursor. No Keras here."""
 
 from nmt.data.batches import Batch, BatchStream, Cursor, EvaluationBatch, evaluation_batches
-from nmt.data.corpus import CorpusReport, check_corpus, hash_corpus, read_lines, read_pairs
+from nmt.data.corpus import CorpusReport, hash_corpus, read_lines, read_pairs
 from nmt.data.prefetching import Prefetcher
 from nmt.data.sequences import TokenSequences
 from nmt.data.store import TokenStore, find_store, open_store
@@ -15,7 +15,6 @@ __all__ = [
     "Prefetcher",
     "TokenSequences",
     "TokenStore",
-    "check_corpus",
     "evaluation_batches",
     "find_store",
     "hash_corpus",

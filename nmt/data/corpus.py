@@ -107,18 +107,6 @@ def read_pairs(
         yield from _read_file_pair(source_path, target_path)
 
 
-def check_corpus(source_paths: PathLike | Sequence[PathLike], target_paths: PathLike | Sequence[PathLike]) -> int:
-    """Read a corpus from end to end, so that what is wrong with it shows before training starts.
-
-    Returns:
-        the number of pairs.
-
-    Raises:
-        DataError: see `read_pairs`.
-    """
-    return sum(1 for _ in read_pairs(source_paths, target_paths))
-
-
 def as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
     """A path or a list of paths as a list of strings."""
     if isinstance(paths, (str, os.PathLike)):
@@ -319,8 +307,13 @@ def hash_corpus(source_paths: PathLike | Sequence[PathLike], target_paths: PathL
     Raises:
         DataError: see `read_pairs`.
     """
+    return hash_pairs(read_pairs(source_paths, target_paths))
+
+
+def hash_pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the same of pairs that were read."""
     content = ContentHash()
-    for block in blocks(read_pairs(source_paths, target_paths)):
+    for block in blocks(iter(pairs)):
         content.update(block)
     return content.hexdigest()
 
@@ -364,21 +357,15 @@ def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequen
             )
 
 
-def doubts_about_sides(
-    name: str, source_paths: Sequence[str], target_paths: Sequence[str], *, languages: tuple[str, str]
-) -> Iterator[str]:
+def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages: tuple[str, str]) -> Iterator[str]:
     """Yield what a user would want to be told about the first pairs of a corpus.
 
     Args:
         name: of the corpus in the settings, `data.train`.
-        source_paths: its source.
-        target_paths: its target.
+        pairs: of the corpus, of which the first `LOOKED_AT` are looked at.
         languages: codes of both sides.
-
-    Raises:
-        DataError: it cannot be read.
     """
-    pairs = list(islice(read_pairs(source_paths, target_paths), LOOKED_AT))
+    pairs = pairs[:LOOKED_AT]
     equal = sum(source == target for source, target in pairs)
     if equal > _MOST_EQUAL * len(pairs) and languages[0] != languages[1]:
         yield f"{name}: source and target are equal in {equal:,} of {len(pairs):,} pairs: the model learns to copy"

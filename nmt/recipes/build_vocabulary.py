@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nmt.checkpoint import has_checkpoint
 from nmt.checkpoint.folder import DirectoryLock
-from nmt.config import CharacterSettings, Config, CorpusSettings, SentencePieceSettings, WhitespaceSettings, load, write
+from nmt.config import CharacterSettings, Config, SentencePieceSettings, WhitespaceSettings, load, write
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
@@ -34,7 +34,9 @@ TOKENIZER_NAME = "tokenizer.json"
 _WRITTEN = re.compile(r"tokenizer(\.\w+)?\.model|vocabulary(\.\w+)?\.txt")
 """The files that `TextPair.save` writes besides `tokenizer.json`."""
 
-_CHECKED_LINES = 100_000
+CHECKED_PAIRS = 100_000
+"""Pairs from the beginning of a corpus that are looked at before a vocabulary is built."""
+
 _CHANGED_SHARE = 0.001
 """Share of the targets above which it is a warning that they cannot come back as they are."""
 
@@ -71,8 +73,11 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     refuse_foreign_text(directory)
-    check_sides(config, "data.train", config.data.train)
-    report_marks(config, "train")
+    train = config.data.train
+    refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
+    first_pairs = list(islice(read_pairs(train.source_paths, train.target_paths), CHECKED_PAIRS))
+    check_sides(config, "train", first_pairs)
+    report_marks(config, {"train": first_pairs})
     text = build_text(config)
     report_unknown_in_pairs(text, config.data.train)
     lock = DirectoryLock(directory)
@@ -111,21 +116,20 @@ def refuse_foreign_text(directory: Path) -> None:
         )
 
 
-def check_sides(config: Config, name: str, corpus: CorpusSettings) -> None:
+def check_sides(config: Config, name: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Refuse a corpus that is one file for both sides, and say what else looks wrong about its sides.
 
     Args:
         config: the run.
-        name: of the corpus, `data.train`.
-        corpus: its files.
+        name: of the corpus, `train` or `validation`.
+        pairs: its pairs of lines, all or the first.
 
     Raises:
-        DataError: naming the file; or the corpus cannot be read.
+        DataError: naming the file.
     """
-    refuse_pipes({f"{name}.source": corpus.source_paths, f"{name}.target": corpus.target_paths})
-    refuse_one_file(name, corpus.source_paths, corpus.target_paths)
-    languages = config.data.source_language, config.data.target_language
-    for doubt in doubts_about_sides(name, corpus.source_paths, corpus.target_paths, languages=languages):
+    corpus, languages = getattr(config.data, name), (config.data.source_language, config.data.target_language)
+    refuse_one_file(f"data.{name}", corpus.source_paths, corpus.target_paths)
+    for doubt in doubts_about_sides(f"data.{name}", pairs, languages=languages):
         logger.warning("%s", doubt)
 
 
@@ -179,25 +183,20 @@ def build_text(config: Config) -> TextPair:
             "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
             f"{settings.vocabulary_size:,}", f"{size:,}",
         )  # fmt: skip
-    report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), _CHECKED_LINES, seed=0))
+    report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), CHECKED_PAIRS, seed=0))
     return text
 
 
-def report_marks(config: Config, *names: str) -> None:
-    """Say which corpora look cut into pieces in a way that no setting names, or tokenised, by their first lines.
+def report_marks(config: Config, corpora: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Say which corpora look cut into pieces in a way that no setting names, or tokenised.
 
     Args:
         config: the run.
-        names: of its corpora, "train" or "validation".
-
-    Raises:
-        DataError: they cannot be read.
+        corpora: pairs of lines by the name of their corpus, `train` or `validation`.
     """
     segmentation, texts = config.data.segmentation, {}
-    for name in names:
-        corpus = getattr(config.data, name)
-        for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths)):
-            lines = list(islice(_lines_of(paths), _CHECKED_LINES))
+    for name, pairs in corpora.items():
+        for side, lines in zip(("source", "target"), map(list, zip(*pairs, strict=True)), strict=True):
             texts[f"data.{name}.{side}"] = words = joined_side(lines, segmentation)
             if segmentation != "none" and words is lines:
                 logger.warning(

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.checkpoint import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.data import TokenStore, check_corpus, find_store, hash_corpus, read_pairs
-from nmt.data.corpus import looks_swapped, refuse_one_file, refuse_pipes
+from nmt.data import TokenStore, find_store, hash_corpus, read_pairs
+from nmt.data.corpus import hash_pairs, looks_swapped, refuse_one_file, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.batch_parts import start_session
-from nmt.recipes.build_vocabulary import check_sides, find_text, refuse_foreign_text, report_marks
+from nmt.recipes.build_vocabulary import CHECKED_PAIRS, check_sides, find_text, refuse_foreign_text, report_marks
 from nmt.recipes.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.text import TextPair
 from nmt.training.events import Reporter
@@ -44,6 +45,17 @@ class TrainedModel:
     best_score: float | None
 
 
+class ReadCorpora(NamedTuple):
+    """What is known of the corpora of a run before it begins.
+
+    train_pairs: how many pairs of lines the training corpus has; None where it was not read.
+    validation: the pairs of the validation corpus.
+    """
+
+    train_pairs: int | None
+    validation: list[tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A training of which everything was refused that can be before TensorFlow starts.
@@ -51,13 +63,13 @@ class Prepared:
     config: the settings; of a run that goes on, with what it keeps.
     given: hash of the settings as they were given.
     resumed: whether the model directory holds a checkpoint to go on from.
-    pairs: pairs of lines of the training corpus; None where it was not read.
+    corpora: what was read of them.
     """
 
     config: Config
     given: str
     resumed: bool
-    pairs: int | None
+    corpora: ReadCorpora
 
 
 def train(
@@ -120,9 +132,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     for sentence in advice(config):
         logger.warning("%s", sentence)
     fresh = not resumed and (overwrite or not corpus_is_encoded(config))
-    pairs = check_corpora(config, fresh=fresh)
-    report_marks(config, *(["train"] if fresh else []), "validation")
-    return Prepared(config, given, resumed, pairs)
+    return Prepared(config, given, resumed, check_corpora(config, fresh=fresh))
 
 
 def config_hash(config: Config) -> str:
@@ -137,44 +147,51 @@ SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
 """Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
 
-def check_corpora(config: Config, *, fresh: bool) -> int | None:
-    """Read the corpora once and refuse what cannot be used.
+def check_corpora(config: Config, *, fresh: bool) -> ReadCorpora:
+    """Read the corpora once, refuse what cannot be used, and say what is doubtful.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
 
-    Returns:
-        The pairs of lines of the training corpus; None where it was not read.
-
     Raises:
         DataError: with file and line.
     """
     refuse_pipes({name: config.named_files[name] for name in CORPORA_READ})
-    if fresh:
-        check_sides(config, "data.train", config.data.train)
-        check_sides(config, "data.validation", config.data.validation)
-        if looks_swapped(read_pairs(*_paths(config.data.validation)), like=read_pairs(*_paths(config.data.train))):
-            logger.warning(
-                "data.validation: source and target look swapped: each shares more words with the other side of "
-                "data.train than with its own"
-            )
-    pairs = _check_training_corpus(config) if fresh else None
-    check_corpus(*_paths(config.data.validation))
-    return pairs
+    for name in ("train", "validation") if fresh else ():
+        refuse_one_file(f"data.{name}", *_paths(getattr(config.data, name)))
+    validation = list(read_pairs(*_paths(config.data.validation)))
+    if not fresh:
+        report_marks(config, {"validation": validation})
+        return ReadCorpora(None, validation)
+    train_pairs, first_pairs = _check_training_corpus(config, validation)
+    check_sides(config, "train", first_pairs)
+    check_sides(config, "validation", validation)
+    if looks_swapped(validation, like=first_pairs):
+        logger.warning(
+            "data.validation: source and target look swapped: each shares more words with the other side of "
+            "data.train than with its own"
+        )
+    report_marks(config, {"train": first_pairs, "validation": validation})
+    return ReadCorpora(train_pairs, validation)
 
 
-def _check_training_corpus(config: Config) -> int:
-    """Count the pairs of the training corpus, and say how many of those that judge the model stand in it."""
-    judging: dict[str, list[int]] = {}  # hashes, one a pair
-    for name, corpus in (("validation", config.data.validation), ("test", config.data.test)):
-        if corpus is None or not all(Path(path).is_file() for side in _paths(corpus) for path in side):
-            continue
+def _check_training_corpus(config: Config, validation: Sequence[tuple[str, str]]) -> tuple[int, list[tuple[str, str]]]:
+    """Count the pairs of the training corpus, and say how many of those that judge the model stand in it.
+
+    Returns:
+        Their number, and the first of them.
+    """
+    judging = {"validation": [hash(pair) for pair in validation]}  # hashes, one a pair
+    test = config.data.test
+    if test is not None and all(Path(path).is_file() for side in _paths(test) for path in side):
         with suppress(DataError):  # said where it is needed
-            judging[name] = [hash(pair) for pair in read_pairs(*_paths(corpus))]
+            judging["test"] = [hash(pair) for pair in read_pairs(*_paths(test))]
     judges = {key for keys in judging.values() for key in keys}
-    count, seen = 0, set()
-    for pair in read_pairs(*_paths(config.data.train)):
+    pairs, seen = read_pairs(*_paths(config.data.train)), set()
+    first_pairs = list(islice(pairs, CHECKED_PAIRS))
+    count = 0
+    for pair in chain(first_pairs, pairs):
         count += 1
         if (key := hash(pair)) in judges:
             seen.add(key)
@@ -187,7 +204,7 @@ def _check_training_corpus(config: Config) -> int:
                 "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little of new text",
                 f"{number:,}", f"{len(keys):,}", name,
             )  # fmt: skip
-    return count
+    return count, first_pairs
 
 
 def refuse_missing_corpora(config: Config) -> None:
@@ -280,19 +297,19 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
     _say_if_moved("train", before, now)
 
 
-def settle_validation(config: Config, *, resumed: bool) -> dict[str, Any]:
+def settle_validation(config: Config, validation: Sequence[tuple[str, str]], *, resumed: bool) -> dict[str, Any]:
     """Return what the checkpoints of a run record about its validation corpus: its hash, and how often it changed.
 
     Args:
         config: the run.
+        validation: the pairs of its validation corpus.
         resumed: whether it has a checkpoint, so that its scores are compared with those to come.
 
     Raises:
         ConfigError: the text is not that of the last checkpoint, and `training.on_validation_change` is `error`.
-        DataError: the corpus cannot be read.
     """
     directory, now = Path(config.model_directory), config.data.validation
-    content_hash = hash_corpus(*_paths(now))
+    content_hash = hash_pairs(validation)
     newest = newest_manifest(directory) if resumed else None
     changes = 0
     if newest is not None:

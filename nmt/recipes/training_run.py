@@ -91,7 +91,8 @@ def _lead(
 ) -> TrainedModel:
     """Write the directory, and train; on the only worker, or on the chief of several."""
     resumed = prepared.resumed
-    config = settle_tokenization(settle_precision(prepared.config, resumed=resumed))
+    validation = prepared.corpora.validation
+    config = settle_tokenization(settle_precision(prepared.config, resumed=resumed), validation)
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
@@ -101,8 +102,8 @@ def _lead(
         if resumed:
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
-        start = replace(start, facts={**start.facts, **settle_validation(config, resumed=resumed)})
-        report = encoding_reporter([LogReporter(), *reporters], total=prepared.pairs)
+        start = replace(start, facts={**start.facts, **settle_validation(config, validation, resumed=resumed)})
+        report = encoding_reporter([LogReporter(), *reporters], total=prepared.corpora.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         config = settle_search(config, store)
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
@@ -117,7 +118,7 @@ def _lead(
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
             invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=prepared.given)
-            return _train(config, start, store, checkpoints, replicas, reporters, parts=parts)
+            return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
 
 def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
@@ -194,6 +195,7 @@ def _train(
     replicas: Replicas,
     reporters: Sequence[Reporter],
     *,
+    validation: Sequence[tuple[str, str]] = (),
     parts: int,
 ) -> TrainedModel:
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
@@ -228,7 +230,7 @@ def _train(
         own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
         if training.tensorboard:
             own.append(TensorBoardReporter(directory / EVENTS_NAME))
-    validator = Validator(config, model, start.text, at_once=parts) if replicas.is_chief else None
+    validator = Validator(config, model, start.text, validation, at_once=parts) if replicas.is_chief else None
     with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
         trainer = Trainer(
             updater,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from itertools import chain
 
 from nmt.config import Config
 from nmt.config.section import AUTO
-from nmt.data import evaluation_batches, read_pairs
-from nmt.data.corpus import read_lines
+from nmt.data import evaluation_batches
 from nmt.inference.evaluation import TOO_SHORT, bleu, bleu_can_rise, settled_tokenization
 from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
@@ -31,15 +29,17 @@ MAX_LOGGED_LOSS = 700.0
 """exp of a larger loss is beyond a float."""
 
 
-def settle_tokenization(config: Config) -> Config:
+def settle_tokenization(config: Config, pairs: Sequence[tuple[str, str]]) -> Config:
     """Return settings that name the tokenisation of BLEU, and say what is doubtful about it.
+
+    Args:
+        config: the run.
+        pairs: of its validation corpus.
 
     Raises:
         ConfigError: what it needs is missing.
-        DataError: the corpus cannot be read.
     """
-    lines = list(chain.from_iterable(map(read_lines, config.data.validation.target_paths)))
-    references = joined_side(lines, config.data.segmentation)
+    references = joined_side([target for _, target in pairs], config.data.segmentation)
     tokenization = validation_tokenization(config, references)
     if empty := sum(not line.strip() for line in references):
         logger.warning("data.validation: %s of %s lines of the target are empty", f"{empty:,}", f"{len(references):,}")
@@ -71,15 +71,13 @@ class Validator:
         config: the run.
         model: what is judged.
         text: tokenizers of both sides.
+        pairs: of the validation corpus.
         at_once: batches whose loss is computed side by side.
-
-    Raises:
-        DataError: if the corpus cannot be read.
     """
 
-    def __init__(self, config: Config, model: Seq2Seq, text: TextPair, *, at_once: int = 1) -> None:
-        corpus = config.data.validation
-        pairs = list(read_pairs(corpus.source_paths, corpus.target_paths))
+    def __init__(
+        self, config: Config, model: Seq2Seq, text: TextPair, pairs: Sequence[tuple[str, str]], *, at_once: int = 1
+    ) -> None:
         segmentation = config.data.segmentation
         self._sources = [source for source, _ in pairs]
         self._references = joined_side([target for _, target in pairs], segmentation)

@@ -10,12 +10,10 @@ RUSSIAN = [f"Мы хотели бы поесть в {hour} часов." for hour
 
 
 @pytest.fixture
-def doubts(tmp_path):
+def doubts():
     def doubts(source_lines, target_lines, languages):
-        for name, lines in (("source", source_lines), ("target", target_lines)):
-            (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        paths = [f"{tmp_path}/source"], [f"{tmp_path}/target"]
-        return list(doubts_about_sides("data.train", *paths, languages=languages))
+        pairs = list(zip(source_lines, target_lines, strict=True))
+        return list(doubts_about_sides("data.train", pairs, languages=languages))
 
     return doubts
 

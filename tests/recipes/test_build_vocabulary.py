@@ -11,6 +11,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
+from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import (
     build_text,
@@ -200,7 +201,7 @@ def test_one_file_for_both_sides_is_refused_for_new_runs_alone(untrained_config)
         check_config([untrained_config], same)
     with pytest.raises(DataError, match="must be two files"):
         check_corpora(config, fresh=True)
-    assert check_corpora(config, fresh=False) is None
+    assert check_corpora(config, fresh=False).train_pairs is None
 
 
 def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(untrained_config, caplog):
@@ -225,7 +226,12 @@ def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(unt
 
 def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplog):
     folder = untrained_config.parent
-    report_marks(load(untrained_config), "train", "validation")
+
+    def report(config, *names):
+        corpora = {name: getattr(config.data, name) for name in names}
+        report_marks(config, {name: list(read_pairs(one.source, one.target)) for name, one in corpora.items()})
+
+    report(load(untrained_config), "train", "validation")
     assert not caplog.records
     (folder / "train.en").write_text("fr@@ om here .\nhere\n" * 2, encoding="utf-8")
     (folder / "train.es").write_text("d@@ e aquí\naquí\n" * 2, encoding="utf-8")
@@ -238,7 +244,7 @@ def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplo
     ):
         assert caplog.text.count(words) == 1
     caplog.clear()
-    report_marks(load(untrained_config, ["data.segmentation=bpe"]), "train")
+    report(load(untrained_config, ["data.segmentation=bpe"]), "train")
     assert "look cut" not in caplog.text
-    report_marks(load(untrained_config, ["data.segmentation=bpe"]), "validation")
+    report(load(untrained_config, ["data.segmentation=bpe"]), "validation")
     assert "data.validation.target has no marks of data.segmentation bpe: cut all text in the same way" in caplog.text

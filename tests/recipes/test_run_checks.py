@@ -176,7 +176,7 @@ def test_text_that_is_also_trained_on_is_said_by_content(untrained_config, tmp_p
     for place, side in enumerate(("es", "en")):
         content = "".join(f"{pair[place]}\r\n" for pair in pairs).encode()
         (tmp_path / f"{name}.{side}").write_bytes(gzip.compress(content))
-    assert check_corpora(config, fresh=True) == 15
+    assert check_corpora(config, fresh=True).train_pairs == 15
     said = [(record.levelname, record.getMessage()) for record in caplog.records if "data.train too" in record.message]
     message = f"{count} of 15 pairs of data.{name} stand in data.train too, word for word"
     assert [(found, text.partition(":")[0]) for found, text in said] == ([(level, message)] if level else [])

@@ -48,7 +48,9 @@ def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
     text = build_vocabulary(config).text
     assert not corpus_is_encoded(config)
     heard = Heard()
-    open_training_store(config, text, report_pairs=encoding_reporter([heard], total=check_corpora(config, fresh=True)))
+    open_training_store(
+        config, text, report_pairs=encoding_reporter([heard], total=check_corpora(config, fresh=True).train_pairs)
+    )
     assert corpus_is_encoded(config)
     assert [(event.pairs, event.total, event.remaining_seconds) for event in heard.events] == [
         (SENTENCES, SENTENCES, 0.0)
@@ -66,7 +68,7 @@ def test_another_run_with_the_same_tokenizers_finds_it(untrained_config, tmp_pat
             shutil.copy(path, tmp_path / "second")
     lines_read.clear()
     assert corpus_is_encoded(second)
-    assert check_corpora(second, fresh=not corpus_is_encoded(second)) is None
+    assert check_corpora(second, fresh=not corpus_is_encoded(second)).train_pairs is None
     heard = Heard()
     again = open_training_store(
         second, build_vocabulary(second).text, report_pairs=encoding_reporter([heard], total=None)

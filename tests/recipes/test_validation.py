@@ -5,11 +5,21 @@ import logging
 import pytest
 
 from nmt.config import load
+from nmt.data import read_pairs
 from nmt.errors import ConfigError
 from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.validation import Validator, settle_tokenization, validation_tokenization
+
+
+def validation_pairs(config):
+    corpus = config.data.validation
+    return list(read_pairs(corpus.source_paths, corpus.target_paths))
+
+
+def settle(config):
+    return settle_tokenization(config, validation_pairs(config))
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -20,7 +30,7 @@ def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
     caplog.clear()
-    validation = Validator(config, model, text)()
+    validation = Validator(config, model, text, validation_pairs(config))()
     assert validation.loss > 0.0
     assert validation.cut_lines == 2
     assert not caplog.records
@@ -40,7 +50,7 @@ def chinese_config(untrained_config):
 
 def test_references_that_no_translation_can_reach_are_said(untrained_config, caplog):
     (untrained_config.parent / "validation.en").write_text("one two three\n\n", encoding="utf-8")
-    settle_tokenization(load([untrained_config]))
+    settle(load([untrained_config]))
     assert [message.split(":")[0] for message in caplog.messages] == ["data.validation"] * 2
     assert "1 of 2 lines of the target are empty" in caplog.messages[0]
     assert "has four tokens, as it cuts them: the loss decides which checkpoint is the best" in caplog.messages[1]
@@ -51,7 +61,7 @@ def test_words_of_the_validation_corpus_that_are_unknown_are_said(untrained_conf
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
     (untrained_config.parent / "validation.en").write_text("new words\none two\n", encoding="utf-8")
-    Validator(config, model, text)
+    Validator(config, model, text, validation_pairs(config))
     assert "unknown tokens in the validation corpus: 0.00% of the source, 50.00% of the target: the mo" in caplog.text
 
 
@@ -68,7 +78,7 @@ def test_words_of_the_validation_corpus_that_are_unknown_are_said(untrained_conf
 )
 def test_a_run_settles_how_bleu_cuts_text(chinese_config, caplog, language, tokenization, settled, word):
     wanted = [f"data.target_language={language}", f"training.validation_tokenization={tokenization}"]
-    config = settle_tokenization(load([chinese_config], wanted))
+    config = settle(load([chinese_config], wanted))
     assert config.training.validation_tokenization == settled
     assert word in caplog.text
     assert len(caplog.records) == (1 if word else 0)
@@ -77,7 +87,7 @@ def test_a_run_settles_how_bleu_cuts_text(chinese_config, caplog, language, toke
 def test_what_the_tokenisation_needs_is_missed_before_training(chinese_config, monkeypatch):
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
     with pytest.raises(ConfigError, match="ja-mecab of BLEU needs a package that is missing"):
-        settle_tokenization(load([chinese_config], ["training.validation_tokenization=ja-mecab"]))
+        settle(load([chinese_config], ["training.validation_tokenization=ja-mecab"]))
 
 
 def test_a_run_of_version_0_1_0_is_judged_as_before(chinese_config):
@@ -95,7 +105,7 @@ def test_unknown_reference_tokens_are_counted(untrained_config):
     text = build_text(config)
     assert text.target.vocabulary.tokens[4:] == ("two", "one")
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
-    assert Validator(config, model, text)().unknown_share == 2 / 5
+    assert Validator(config, model, text, validation_pairs(config))().unknown_share == 2 / 5
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -104,5 +114,5 @@ def test_references_of_a_validation_are_joined(untrained_config):
     config = load([untrained_config], ["data.segmentation=bpe", "search.max_length=3"])
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
-    samples = Validator(config, model, text)().samples
+    samples = Validator(config, model, text, validation_pairs(config))().samples
     assert [sample.reference for sample in samples] == ["one two", "three"]
