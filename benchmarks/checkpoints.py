@@ -79,7 +79,7 @@ def main() -> None:
         manager.wait()
         for update in range(1, 2 if arguments.smoke else arguments.rounds + 1):
             say(f"round {update}")
-            saved = {"model": model, "optimizer": optimizer, "average": average}
+            saved = {"model": model, "optimizer": optimizer, "ema": average}
             blocked = timed(lambda: manager.save_in_background(update, **saved))  # noqa: B023
             written = timed(manager.wait)
             spoil(model, optimizer)

@@ -120,7 +120,7 @@ def trained_run(tmp_path_factory):
         for variable in variables.values():
             variable.assign(2.0 * variable)
         model.output_bias.assign(ends_soon)
-        checkpoints.save(10, model=model, average=variables, score=0.5)
+        checkpoints.save(10, model=model, ema=variables, score=0.5)
         for variable in variables.values():
             variable.assign(-1.0 * variable)
         model.output_bias.assign(ends_soon)

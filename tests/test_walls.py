@@ -32,7 +32,7 @@ HEAVY = {
     "sacrebleu": {"inference/evaluation"},
     "safetensors": {"checkpoint"},
     "ctranslate2": {"inference", "export"},
-    "pydantic": {"config"},
+    "pydantic": {"config", "checkpoint"},
     "pydantic_core": {"config"},
     "yaml": {"config"},
     "typer": {"cli"},

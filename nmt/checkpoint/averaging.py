@@ -5,16 +5,14 @@ Checkpoints are given one after another, so that one at a time is in memory, bes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoint_name, read_parts
-from nmt.checkpoint.manifest import AVERAGE, MANIFEST, MODEL, VALIDATION, Contents, Manifest, read_manifest
+from nmt.checkpoint.folder import checkpoint_name
+from nmt.checkpoint.manifest import VALIDATION, Contents, check_listed
 from nmt.errors import CheckpointError
 
 SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
@@ -27,7 +25,7 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     Each tied variable is one variable in every checkpoint, and is averaged once. The mean is computed in float64.
 
     Args:
-        checkpoints: at least one; what is averaged are their `model` arrays (see `ema_as_model`).
+        checkpoints: at least one; what is averaged are their `model` arrays.
 
     Returns:
         The mean in float32, with the update and the facts of the newest one; without score, state, moving average and
@@ -41,10 +39,10 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     sums: dict[str, np.ndarray] = {}
     count = 0
     for contents in checkpoints:
-        bare = replace(contents, model={}, average=None, optimizer=None, state={})
+        bare = replace(contents, model={}, ema=None, optimizer=None, state={})
         first = first or bare
         _check_together(first, bare)
-        _check_listed(contents)
+        check_listed(contents)
         _check_finite(contents)
         _add(sums, contents)
         newest = bare if newest is None or bare.update > newest.update else newest
@@ -55,63 +53,6 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     model = {path: _mean(total, count) for path, total in sums.items()}
     facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
     return replace(newest, model=model, score=None, optimizer_class=None, facts=facts)
-
-
-def ema_as_model(contents: Contents) -> Contents:
-    """Put the moving average of a checkpoint in the place of its weights; what is not trained has none and stays.
-
-    Raises:
-        CheckpointError: it keeps no moving average.
-    """
-    if contents.average is None:
-        raise _no_average(checkpoint_name(contents.update))
-    return replace(contents, model={**contents.model, **contents.average}, average=None)
-
-
-def read_raw(path: Path) -> Contents:
-    """Read the weights of a checkpoint, and nothing else that it keeps.
-
-    Args:
-        path: the folder of the checkpoint.
-
-    Raises:
-        DamagedCheckpointError: a file of these is missing, cut short or changed.
-        CheckpointError: it is of a newer format.
-    """
-    return _read(path, read_manifest(path), [MODEL])
-
-
-def read_ema(path: Path) -> Contents:
-    """Read the weights of a checkpoint and their moving average, and nothing else that it keeps.
-
-    Raises:
-        CheckpointError: it keeps no moving average, or as `read_raw`.
-    """
-    manifest = read_manifest(path)
-    if AVERAGE not in manifest.files:
-        raise _no_average(path.name)
-    return _read(path, manifest, [MODEL, AVERAGE])
-
-
-def _read(path: Path, manifest: Manifest, names: Sequence[str]) -> Contents:
-    if MODEL not in manifest.files:
-        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL}")
-    arrays = read_parts(path, manifest, names)
-    contents = Contents(
-        update=manifest.update,
-        score=manifest.score,
-        model=arrays[MODEL],
-        average=arrays.get(AVERAGE),
-        tie_groups=manifest.tie_groups,
-        variables=manifest.variables,
-        facts=manifest.facts,
-    )
-    _check_listed(contents)
-    return contents
-
-
-def _no_average(name: str) -> CheckpointError:
-    return CheckpointError(f"{name} keeps no moving average: average the raw weights, or leave it out")
 
 
 def _check_together(first: Contents, other: Contents) -> None:
@@ -148,15 +89,6 @@ def _ties(contents: Contents) -> set[tuple[str, frozenset[str]]]:
 
 def _tie_names(contents: Contents) -> str:
     return ", ".join(group["name"] for group in contents.tie_groups) or "nothing"
-
-
-def _check_listed(contents: Contents) -> None:
-    """Refuse arrays that are not those which the checkpoint lists."""
-    wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
-    if wanted != {path: array.shape for path, array in contents.model.items()}:
-        raise DamagedCheckpointError(
-            f"{checkpoint_name(contents.update)}: its arrays are not the variables that it lists"
-        )
 
 
 def _check_finite(contents: Contents) -> None:

@@ -17,19 +17,16 @@ from typing import Any
 import numpy as np
 
 from nmt.atomic_files import TEMPORARY_SUFFIX, sync_folder, temporary_path
-from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_arrays, read_file, write_arrays, write_file
+from nmt.checkpoint.disk import DamagedCheckpointError, json_bytes, read_arrays, read_object, write_arrays, write_file
 from nmt.checkpoint.manifest import (
-    AVERAGE,
+    EMA,
     MANIFEST,
     MODEL,
-    OPTIMIZER,
     STATE,
     Contents,
     Manifest,
-    installed_versions,
+    check_listed,
     is_of_update,
-    json_bytes,
-    parse_json,
     read_manifest,
 )
 from nmt.errors import CheckpointError
@@ -39,7 +36,7 @@ FOLDER = "checkpoints"
 DAMAGED_SUFFIX = ".damaged"
 _REPLACED_SUFFIX = ".replaced"
 _NAME = re.compile(r"update-(\d{8,})", re.ASCII)
-_THREADS = 2  # hashing and writing release the interpreter's lock
+_THREADS = 2  # reading and hashing release the interpreter's lock
 
 
 def checkpoints_folder(directory: PathLike) -> Path:
@@ -81,33 +78,16 @@ def write_checkpoint(folder: Path, contents: Contents) -> Path:
     _delete(temporary)
     temporary.mkdir(parents=True)
     try:
-        manifest = _write_files(temporary, contents)
-        write_file(temporary / MANIFEST, [manifest.to_bytes()])
+        state = write_file(temporary / STATE, json_bytes(contents.state))
+        # One after another, so that only one of them is in memory a second time.
+        files = {name: write_arrays(temporary / name, arrays) for name, arrays in contents.arrays.items()}
+        write_file(temporary / MANIFEST, contents.manifest({**files, STATE: state}).to_bytes())
         sync_folder(temporary)
         _move_into_place(temporary, path)
     except BaseException:
         _delete(temporary)
         raise
     return path
-
-
-def _write_files(temporary: Path, contents: Contents) -> Manifest:
-    state = write_file(temporary / STATE, [json_bytes(contents.state)])
-    with ThreadPoolExecutor(_THREADS) as pool:
-        writing = {
-            name: pool.submit(write_arrays, temporary / name, arrays) for name, arrays in contents.arrays.items()
-        }
-    files: dict[str, FileRecord] = {name: future.result() for name, future in writing.items()}
-    return Manifest(
-        update=contents.update,
-        score=contents.score,
-        files={**files, STATE: state},
-        tie_groups=contents.tie_groups,
-        variables=contents.variables,
-        optimizer=contents.optimizer_class,
-        versions=installed_versions(),
-        facts=contents.facts,
-    )
 
 
 def _move_into_place(temporary: Path, path: Path) -> None:
@@ -133,18 +113,7 @@ def read_checkpoint(path: Path) -> Contents:
     if update_of(path.name) not in (None, manifest.update):
         raise DamagedCheckpointError(f"{path / MANIFEST}: is of update {manifest.update}, under another name")
     arrays = read_parts(path, manifest, [name for name in manifest.files if name != STATE])
-    return Contents(
-        update=manifest.update,
-        score=manifest.score,
-        model=arrays[MODEL],
-        average=arrays.get(AVERAGE),
-        optimizer=arrays.get(OPTIMIZER),
-        state=read_state(path, manifest),
-        tie_groups=manifest.tie_groups,
-        variables=manifest.variables,
-        optimizer_class=manifest.optimizer,
-        facts=manifest.facts,
-    )
+    return Contents.of(manifest, arrays, state=read_state(path, manifest))
 
 
 def read_state(path: Path, manifest: Manifest) -> dict[str, Any]:
@@ -153,12 +122,39 @@ def read_state(path: Path, manifest: Manifest) -> dict[str, Any]:
     Raises:
         DamagedCheckpointError: it is missing, cut short, changed or of another update.
     """
-    state = parse_json(path / STATE, read_file(path / STATE, manifest.files[STATE]))
+    state = read_object(path / STATE, manifest.files[STATE])
     if not is_of_update(state, manifest.update):
         raise DamagedCheckpointError(
             f"{path / STATE}: is of update {state['update']!r}, but the checkpoint of {manifest.update}"
         )
     return state
+
+
+def read_weights(path: Path, weights: str, *, manifest: Manifest | None = None) -> Contents:
+    """Read the weights of a checkpoint, or their moving average in their place, and nothing else that it keeps.
+
+    Args:
+        path: the folder of the checkpoint.
+        weights: `raw` or `ema`; what is not trained has no moving average and is taken as it is.
+        manifest: of it, where it was read already.
+
+    Raises:
+        CheckpointError: no moving average is kept, or the checkpoint is of a newer format.
+        DamagedCheckpointError: a file is missing, cut short or changed, or its arrays are not those that are listed.
+    """
+    manifest = manifest or read_manifest(path)
+    if MODEL not in manifest.files:
+        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL}")
+    if weights == "ema" and EMA not in manifest.files:
+        raise CheckpointError(f"{path.name} keeps no moving average: average the raw weights, or leave it out")
+    model: dict[str, np.ndarray] = {}
+    if weights == "ema":
+        model = read_parts(path, manifest, [EMA])[EMA]
+    if not set(manifest.variables) <= set(model):
+        model = read_parts(path, manifest, [MODEL])[MODEL] | model
+    contents = Contents.of(manifest, {MODEL: model})
+    check_listed(contents)
+    return contents
 
 
 def read_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

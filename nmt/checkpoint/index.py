@@ -12,19 +12,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.atomic_files import replace_file
-from nmt.checkpoint.disk import DamagedCheckpointError, is_number, read_file
+from nmt.checkpoint.disk import DamagedCheckpointError, is_number, json_bytes, read_object
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.manifest import (
-    AVERAGE,
-    VALIDATION_CHANGES,
-    Judged,
-    Manifest,
-    check_format,
-    is_checkpoint,
-    json_bytes,
-    parse_json,
-    read_manifest,
-)
+from nmt.checkpoint.manifest import VALIDATION_CHANGES, Judged, Manifest, check_format, is_checkpoint, read_manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -38,23 +28,6 @@ same weights for the best; else that version refuses the directory, and does not
 
 LEAST_TELLING_SCORE = 1.0
 """Below this BLEU, a score says more about chance than about a model."""
-
-
-class CheckpointInfo(NamedTuple):
-    """One checkpoint, or the weights that were loaded from it.
-
-    name: such as `update-00012000`.
-    path: its folder.
-    update: updates made.
-    score: of its validation, higher is better; None without one.
-    weights: `ema` or `raw`: what was loaded, or in a list, what would be.
-    """
-
-    name: str
-    path: Path
-    update: int
-    score: float | None
-    weights: str
 
 
 def standing(score: float, loss: float | None) -> tuple[float, float, float]:
@@ -171,48 +144,55 @@ def read_index(folder: Path) -> Index:
     Raises:
         CheckpointError: the index or a checkpoint is of a newer format.
     """
-    stored = _read_stored(folder)
-    index = scan_index(folder, stored.known)
-    if stored.best not in (None, *index.scores) and _read_stored(folder).best == stored.best:  # not pruned just now
+    known, _, best = _read_stored(folder)
+    index = scan_index(folder, known)
+    if best not in (None, *index.scores) and _read_stored(folder).best == best:  # not pruned just now
         logger.warning(
             "%s: %s, the best by %s, is no longer there: %s takes its place",
-            folder, stored.best, INDEX, index.best or index.latest or "none",
+            folder, best, INDEX, index.best or index.latest or "none",
         )  # fmt: skip
     return index
 
 
-class _Stored(NamedTuple):
-    """What `index.json` says; of no checkpoint where there is no such file, or none that can be used."""
+class StoredIndex(NamedTuple):
+    """What `index.json` says."""
 
     known: Index
+    latest: str | None
     best: str | None
 
 
-def _read_stored(folder: Path) -> _Stored:
+def _read_stored(folder: Path) -> StoredIndex:
+    """Read `index.json`; an index of nothing where there is no such file, or none that can be used."""
     path = folder / INDEX
-    if not os.path.lexists(path):
-        return _Stored(Index({}), None)
     try:
-        values = parse_json(path, read_file(path))
-        check_format(path, values.get("format_version"), INDEX_VERSION)
-        return _Stored(parse_index(values), values["best"])
-    except (DamagedCheckpointError, AttributeError, KeyError, TypeError) as error:
+        if os.path.lexists(path):
+            return read_index_file(path)
+    except DamagedCheckpointError as error:
         logger.warning("%s: cannot be used, the checkpoints themselves are read: %s", path, error)
-        return _Stored(Index({}), None)
+    return StoredIndex(Index({}), None, None)
 
 
-def parse_index(values: Mapping[str, Any]) -> Index:
+def read_index_file(path: Path) -> StoredIndex:
     """Return what `write_index` wrote.
 
     Raises:
-        AttributeError, KeyError, TypeError: it is no such thing.
+        DamagedCheckpointError: it is no such thing.
+        CheckpointError: it is of a newer format.
     """
-    entries = values["scores"].items()
-    found = {name: Judged.from_json(entry) for name, entry in entries}
-    return Index(
-        {name: _score(entry["score"]) for name, entry in entries},
-        {name: judged for name, judged in found.items() if judged is not None},
-    )
+    values = read_object(path)
+    check_format(path, values.get("format_version"), INDEX_VERSION)
+    try:
+        entries = values["scores"].items()
+        found = {name: Judged.from_json(entry) for name, entry in entries}
+        scores = {name: entry["score"] for name, entry in entries}
+        wrong = [score for score in scores.values() if score is not None and not is_number(score)]
+        if wrong:
+            raise TypeError(f"a score must be a finite number, got {wrong[0]!r:.40}")
+        index = Index(scores, {name: judged for name, judged in found.items() if judged is not None})
+        return StoredIndex(index, values["latest"], values["best"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(f"{path}: is no index of checkpoints: {error!r}") from error
 
 
 def write_index(folder: Path, index: Index) -> None:
@@ -246,19 +226,6 @@ def has_checkpoint(directory: PathLike) -> bool:
     return bool(checkpoint_names(checkpoints_folder(directory)))
 
 
-def list_checkpoints(directory: PathLike) -> list[CheckpointInfo]:
-    """List the checkpoints of a model directory, oldest first.
-
-    Raises:
-        CheckpointError: one is of a newer format.
-    """
-    folder = checkpoints_folder(directory)
-    index = read_index(folder)
-    return [
-        describe_checkpoint(folder / name, score, judged=index.judged.get(name)) for name, score in index.scores.items()
-    ]
-
-
 def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
     """Return name and manifest of the newest checkpoint whose manifest is whole; None where there is none.
 
@@ -272,21 +239,6 @@ def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
         with suppress(DamagedCheckpointError):
             return name, read_manifest(folder / name)
     return None
-
-
-def describe_checkpoint(path: Path, score: float | None, *, judged: Judged | None) -> CheckpointInfo:
-    """Describe one checkpoint, with the weights that readers prefer."""
-    raw_were_better = judged is not None and judged.weights == "raw"
-    weights = "ema" if (path / AVERAGE).exists() and not raw_were_better else "raw"
-    return CheckpointInfo(path.name, path, update_of(path.name) or 0, score, weights)
-
-
-def _score(value: object) -> float | None:
-    if value is None:
-        return None
-    if not (isinstance(value, int | float) and is_number(value)):
-        raise TypeError(f"a score must be a finite number, got {value!r:.40}")
-    return float(value)
 
 
 def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:

@@ -14,8 +14,7 @@ from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
 from nmt.checkpoint.index import Index, candidates, comparable_scores, name_of_update
 from nmt.checkpoint.manifest import (
-    AVERAGE,
-    MANIFEST,
+    EMA,
     MODEL,
     OPTIMIZER,
     VALIDATION_CHANGES,
@@ -124,9 +123,9 @@ class Description:
         return sum(variable.parameters for variable in self.variables)
 
     @property
-    def keeps_average(self) -> bool:
+    def keeps_ema(self) -> bool:
         """Whether it keeps a moving average of the weights."""
-        return AVERAGE in self.manifest.files
+        return EMA in self.manifest.files
 
     @property
     def parts(self) -> dict[str, int]:
@@ -150,16 +149,9 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
     """
     folder = checkpoints_folder(directory)
     found = find_checkpoints(directory)
-    index = whole_index(found)
+    index = _whole_index(found)
     name = choose(directory, found, checkpoint)
     manifest = read_manifest(folder / name)
-    try:
-        variables = describe_uses(manifest)
-        ties = _savings(manifest, _copies(folder / name, manifest))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedCheckpointError(
-            f"{folder / name / MANIFEST}: its variables or ties make no sense: {error!r}"
-        ) from error
     return Description(
         directory=Path(directory),
         checkpoint=name,
@@ -168,8 +160,8 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
         latest=index.latest,
         best=index.best,
         set_aside=tuple(damaged_names(folder)),
-        variables=variables,
-        ties=ties,
+        variables=_uses(manifest),
+        ties=_savings(manifest, _copies(folder / name, manifest)),
     )
 
 
@@ -186,16 +178,16 @@ def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:
     )
 
 
-def whole_index(found: Iterable[FoundCheckpoint]) -> Index:
-    """Return the index of those checkpoints with which nothing is wrong."""
-    return index_of(one for one in found if one.problem is None)
-
-
 def index_of(found: Iterable[FoundCheckpoint]) -> Index:
     """Return the index of checkpoints, be there something wrong with them or not."""
     found = list(found)
     judged = {one.name: one.judged for one in found if one.judged is not None}
     return Index({one.name: one.score for one in found}, judged)
+
+
+def _whole_index(found: Iterable[FoundCheckpoint]) -> Index:
+    """Return the index of those checkpoints with which nothing is wrong."""
+    return index_of(one for one in found if one.problem is None)
 
 
 def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: str | None) -> str:
@@ -209,7 +201,7 @@ def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: st
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    index = whole_index(found)
+    index = _whole_index(found)
     problems = {one.name: one.problem for one in found if one.problem is not None}
     name = name_of_update(checkpoint)
     if name is not None and name in problems:
@@ -238,20 +230,16 @@ def part_of(path: str) -> str:
     return _PART_OF.get(owner, next((part for part in PARTS[1:3] if owner.startswith(part)), "other"))
 
 
-def describe_uses(manifest: Manifest) -> tuple[VariableUse, ...]:
+def _uses(manifest: Manifest) -> tuple[VariableUse, ...]:
     """Describe the variables that a manifest lists, and their roles."""
     roles = {group["variable"]: tuple(group["roles"]) for group in manifest.tie_groups}
-    return tuple(
-        VariableUse(
-            name=path,
-            roles=roles.get(path, (path,)),
-            part=part_of(path),
-            shape=tuple(variable["shape"]),
-            dtype=variable["dtype"],
-            parameters=math.prod(variable["shape"]),
+    uses = []
+    for path, variable in manifest.variables.items():
+        shape = tuple(variable["shape"])
+        uses.append(
+            VariableUse(path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape))
         )
-        for path, variable in manifest.variables.items()
-    )
+    return tuple(uses)
 
 
 def _find(path: Path, changes: dict[str, object]) -> FoundCheckpoint:
@@ -283,7 +271,7 @@ def _copies(path: Path, manifest: Manifest) -> dict[str, int]:
     """Count how often each variable is stored: as a weight, in the moving average, in slots of its own shape."""
     shapes = {name: tuple(variable["shape"]) for name, variable in manifest.variables.items()}
     counts = dict.fromkeys(shapes, 0)
-    for file in {MODEL, AVERAGE, OPTIMIZER} & set(manifest.files):
+    for file in {MODEL, EMA, OPTIMIZER} & set(manifest.files):
         for name, shape in stored_shapes(path / file).items():
             variable = slot_variable(name, shapes) if file == OPTIMIZER else name
             if variable is not None and shapes.get(variable) == shape:
@@ -294,9 +282,8 @@ def _copies(path: Path, manifest: Manifest) -> dict[str, int]:
 def _savings(manifest: Manifest, copies: Mapping[str, int]) -> tuple[TieSaving, ...]:
     savings = []
     for group in manifest.tie_groups:
-        parameters = (len(group["roles"]) - 1) * math.prod(group["shape"])
-        size = parameters * _ITEM_BYTES * copies[group["variable"]]
-        savings.append(
-            TieSaving(group["name"], tuple(group["roles"]), group["variable"], tuple(group["shape"]), parameters, size)
-        )
+        roles, variable, shape = tuple(group["roles"]), group["variable"], tuple(group["shape"])
+        parameters = (len(roles) - 1) * math.prod(shape)
+        size = parameters * _ITEM_BYTES * copies.get(variable, 0)
+        savings.append(TieSaving(group["name"], roles, variable, shape, parameters, size))
     return tuple(savings)

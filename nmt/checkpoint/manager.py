@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 
+from nmt.backend.variables import array_view
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number
 from nmt.checkpoint.folder import (
     DirectoryLock,
@@ -29,24 +29,21 @@ from nmt.checkpoint.folder import (
     write_checkpoint,
 )
 from nmt.checkpoint.index import read_index, scan_index, write_index
-from nmt.checkpoint.manifest import AVERAGE, MODEL, OPTIMIZER, Contents, check_contents
-from nmt.checkpoint.retie import TieChange, check_rule, retie
+from nmt.checkpoint.manifest import EMA, MODEL, OPTIMIZER, Contents, check_contents
+from nmt.checkpoint.retie import TieChange, check_rule
 from nmt.checkpoint.slots import named_slots, optimizer_class
-from nmt.checkpoint.snapshot import Snapshot
-from nmt.checkpoint.weights import (
-    assign,
-    check_shapes,
-    check_values,
-    describe_ties,
-    describe_variables,
-    role_arrays,
-    verify_values,
-)
+from nmt.checkpoint.weights import describe_ties, describe_variables, restore_contents
 from nmt.errors import CheckpointError
-from nmt.tying import named_variables, tie_groups, verify_ties
+from nmt.tying import named_variables
 from nmt.types import PathLike
 
+_THREADS = 2  # that copy values
+
 logger = logging.getLogger(__name__)
+
+
+Parts: TypeAlias = Mapping[str, Mapping[str, keras.Variable]]
+"""Variables by the name of their file, and by their name in it."""
 
 
 class Restored(NamedTuple):
@@ -62,6 +59,40 @@ class Restored(NamedTuple):
     name: str
     tie_change: TieChange | None
     facts: Mapping[str, Any]
+
+
+class Snapshot:
+    """One copy of everything that a checkpoint keeps, in memory that is taken once and used again by every save.
+
+    Training waits while its values are copied. A system that hands out fresh memory page by page makes that several
+    times as long as the copying itself, so the memory is asked for early, by a thread, and kept: what a save needs, a
+    run needs anyway.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[str, dict[str, np.ndarray]] = {}
+
+    def reserve(self, parts: Parts) -> None:
+        """Take the memory that a copy of these variables needs, unless the last one needed the same."""
+        for name, part in parts.items():
+            copies = self._copies.setdefault(name, {})
+            for path, variable in part.items():
+                view = array_view(variable)
+                if path not in copies or (copies[path].shape, copies[path].dtype) != (view.shape, view.dtype):
+                    copies[path] = np.full_like(view, 0)  # only what is written to takes memory
+
+    def copy(self, parts: Parts) -> dict[str, dict[str, np.ndarray]]:
+        """Copy the values of variables as they are now.
+
+        Returns:
+            Arrays in the variables' own types, valid until the next copy.
+        """
+        self.reserve(parts)
+        copies = {name: {path: self._copies[name][path] for path in part} for name, part in parts.items()}
+        pairs = [(copies[name][path], variable) for name, part in parts.items() for path, variable in part.items()]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda pair: np.copyto(pair[0], array_view(pair[1])), pairs))
+        return copies
 
 
 class CheckpointManager:
@@ -136,32 +167,21 @@ class CheckpointManager:
         *,
         model: keras.Layer,
         optimizer: keras.optimizers.Optimizer | None = None,
-        average: Mapping[str, keras.Variable] | None = None,
+        ema: Mapping[str, keras.Variable] | None = None,
         state: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         score: float | None = None,
     ) -> Path:
-        """Write a checkpoint, and return once it is on the disk; then prune.
-
-        One of the same update is replaced.
-
-        Args:
-            update: updates made.
-            model: its weights are stored by role path, each variable once.
-            optimizer: its slots are stored by the role path of their variable.
-            average: moving average of the weights, by role path.
-            state: what else the run needs to go on, as JSON values.
-            facts: what the manifest records besides, as JSON values.
-            score: of the validation after this update, higher is better; one that is not finite is kept as none.
-
-        Returns:
-            The folder of the checkpoint.
+        """Write a checkpoint as `save_in_background` does, and return its folder once it is on the disk.
 
         Raises:
-            CheckpointError: it could not be written, or would not be read again: an update below 0, a score that is no
-                number, names that are no texts, averages of other variables. The checkpoints before are intact.
+            CheckpointError: as there and in `wait`.
         """
-        return self._write(self._contents(update, model, optimizer, average, state, facts, score))
+        self.save_in_background(
+            update, model=model, optimizer=optimizer, ema=ema, state=state, facts=facts, score=score
+        )
+        self.wait()
+        return self.folder / checkpoint_name(update)
 
     def write(self, contents: Contents) -> Path:
         """Write a checkpoint that was read or computed elsewhere, as `save` does.
@@ -180,17 +200,46 @@ class CheckpointManager:
         *,
         model: keras.Layer,
         optimizer: keras.optimizers.Optimizer | None = None,
-        average: Mapping[str, keras.Variable] | None = None,
+        ema: Mapping[str, keras.Variable] | None = None,
         state: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         score: float | None = None,
     ) -> Path:
-        """Copy the values as they are now and return where they will be; a thread writes them as `save` does.
+        """Copy the values as they are now and return where they will be; a thread writes them and then prunes.
 
         At most one checkpoint is being written: the next call of any other method here waits for it first, and
-        raises what went wrong.
+        raises what went wrong. One of the same update is replaced.
+
+        Args:
+            update: updates made.
+            model: its weights are stored by role path, each variable once.
+            optimizer: its slots are stored by the role path of their variable.
+            ema: moving average of the weights, by role path.
+            state: what else the run needs to go on, as JSON values.
+            facts: what the manifest records besides, as JSON values.
+            score: of the validation after this update, higher is better; one that is not finite is kept as none.
+
+        Raises:
+            CheckpointError: it would not be read again: an update below 0, a score that is no number, names that are
+                no texts, averages of other variables. The checkpoints before are intact.
         """
-        contents = self._contents(update, model, optimizer, average, state, facts, score)
+        self._require_lock()
+        self.wait()
+        parts = _parts(model, optimizer, ema)
+        arrays = self._snapshot.copy(parts)
+        contents = Contents(
+            update=update,
+            score=_kept_score(score),
+            model=arrays[MODEL],
+            ema=arrays.get(EMA),
+            optimizer=arrays.get(OPTIMIZER),
+            state=dict(state or {}),
+            tie_groups=describe_ties(model),
+            variables=describe_variables(parts[MODEL]),
+            optimizer_class=None if optimizer is None else optimizer_class(optimizer),
+            facts=dict(facts or {}),
+        )
+        check_contents(contents)
         self._writing = self._background().submit(self._write, contents)
         return self.folder / checkpoint_name(update)
 
@@ -210,7 +259,7 @@ class CheckpointManager:
         self,
         model: keras.Layer,
         optimizer: keras.optimizers.Optimizer | None = None,
-        average: Mapping[str, keras.Variable] | None = None,
+        ema: Mapping[str, keras.Variable] | None = None,
         *,
         on_tie_change: str = "error",
     ) -> Restored | None:
@@ -222,7 +271,7 @@ class CheckpointManager:
         Args:
             model: must have the variables of the checkpoint.
             optimizer: must have its slots; None leaves those in the checkpoint alone.
-            average: must have its variables, by role path; None where the checkpoint keeps none.
+            ema: must have its variables, by role path; None where the checkpoint keeps none.
             on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
 
         Returns:
@@ -235,18 +284,7 @@ class CheckpointManager:
         check_rule(on_tie_change)
         self._require_lock()
         self.wait()
-        restored = self._restore_newest(model, optimizer, average, on_tie_change)
-        variables = [variable for part in _parts(model, optimizer, average).values() for variable in part.values()]
-        self._reserving = self._background().submit(self._snapshot.reserve, variables)
-        return restored
-
-    def _restore_newest(
-        self,
-        model: keras.Layer,
-        optimizer: keras.optimizers.Optimizer | None,
-        average: Mapping[str, keras.Variable] | None,
-        on_tie_change: str,
-    ) -> Restored | None:
+        restored = None
         for name in reversed(checkpoint_names(self.folder)):
             try:
                 contents = read_checkpoint(self.folder / name)
@@ -254,45 +292,18 @@ class CheckpointManager:
                 aside = set_aside(self.folder / name)
                 logger.warning("%s is damaged and was set aside as %s: %s", name, aside.name, error)
                 continue
-            tie_change = _restore(contents, model, optimizer, average, on_tie_change)
+            tie_change = restore_contents(contents, model, optimizer, ema, rule=on_tie_change)
             write_index(self.folder, scan_index(self.folder))
-            return Restored(dict(contents.state), name, tie_change, contents.facts)
+            restored = Restored(dict(contents.state), name, tie_change, contents.facts)
+            break
         damaged = damaged_names(self.folder)
-        if damaged:
+        if restored is None and damaged:
             raise CheckpointError(
                 f"{self.folder}: no whole checkpoint is left to go on with, only {', '.join(damaged)}: "
                 "bring one back from a copy, or start anew with another model_directory"
             )
-        return None
-
-    def _contents(
-        self,
-        update: int,
-        model: keras.Layer,
-        optimizer: keras.optimizers.Optimizer | None,
-        average: Mapping[str, keras.Variable] | None,
-        state: Mapping[str, Any] | None,
-        facts: Mapping[str, Any] | None,
-        score: float | None,
-    ) -> Contents:
-        self._require_lock()
-        self.wait()
-        parts = _parts(model, optimizer, average)
-        arrays = dict(zip(parts, self._snapshot.copy(parts.values()), strict=True))
-        contents = Contents(
-            update=update,
-            score=_kept_score(score),
-            model=arrays[MODEL],
-            average=arrays.get(AVERAGE),
-            optimizer=arrays.get(OPTIMIZER),
-            state=dict(state or {}),
-            tie_groups=describe_ties(model),
-            variables=describe_variables(parts[MODEL]),
-            optimizer_class=None if optimizer is None else optimizer_class(optimizer),
-            facts=dict(facts or {}),
-        )
-        check_contents(contents)
-        return contents
+        self._reserving = self._background().submit(self._snapshot.reserve, _parts(model, optimizer, ema))
+        return restored
 
     def _write(self, contents: Contents) -> Path:
         started = time.monotonic()
@@ -331,53 +342,9 @@ def _kept_score(score: float | None) -> float | None:
 
 
 def _parts(
-    model: keras.Layer,
-    optimizer: keras.optimizers.Optimizer | None,
-    average: Mapping[str, keras.Variable] | None,
-) -> dict[str, Mapping[str, keras.Variable]]:
+    model: keras.Layer, optimizer: keras.optimizers.Optimizer | None, ema: Mapping[str, keras.Variable] | None
+) -> Parts:
     """Return what each file keeps of a run."""
-    parts: dict[str, Mapping[str, keras.Variable]] = {MODEL: named_variables(model)}
-    if average is not None:
-        parts[AVERAGE] = average
-    if optimizer is not None:
-        parts[OPTIMIZER] = named_slots(model, optimizer)
-    return parts
-
-
-def _restore(
-    contents: Contents,
-    model: keras.Layer,
-    optimizer: keras.optimizers.Optimizer | None,
-    average: Mapping[str, keras.Variable] | None,
-    rule: str,
-) -> TieChange | None:
-    """Check everything, then assign everything, then prove it."""
-    name = checkpoint_name(contents.update)
-    if optimizer is None:  # what it keeps of one is not needed, and need not follow the ties
-        contents = replace(contents, optimizer=None)
-    contents, tie_change = retie(contents, describe_ties(model), rule)
-    variables, groups = named_variables(model), tie_groups(model)
-    parts = [(variables, contents.model, f"the model in {name}")]
-    if optimizer is not None:
-        slots = _fitting_slots(contents, model, optimizer, name)
-        parts.append((slots, contents.optimizer or {}, f"the optimizer in {name}"))
-    parts.append((dict(average or {}), contents.average or {}, f"the moving average in {name}"))
-    for wanted, arrays, source in parts:
-        check_shapes(wanted, {path: array.shape for path, array in arrays.items()}, source=source)
-        check_values(wanted, arrays, source=source, described=contents.variables)
-    for wanted, arrays, _ in parts:
-        assign(wanted, arrays)
-    verify_values(*role_arrays(model, contents.model))
-    for wanted, arrays, _ in parts[1:]:
-        verify_values(wanted, arrays)
-    verify_ties(model, groups, optimizer)
-    return tie_change
-
-
-def _fitting_slots(
-    contents: Contents, model: keras.Layer, optimizer: keras.optimizers.Optimizer, name: str
-) -> dict[str, keras.Variable]:
-    found, wanted = contents.optimizer_class, optimizer_class(optimizer)
-    if found != wanted:
-        raise CheckpointError(f"{name} keeps {f'the slots of {found}' if found else 'no optimizer'}, not of {wanted}")
-    return named_slots(model, optimizer)
+    slots = None if optimizer is None else named_slots(model, optimizer)
+    parts = {MODEL: named_variables(model), EMA: ema, OPTIMIZER: slots}
+    return {name: part for name, part in parts.items() if part is not None}

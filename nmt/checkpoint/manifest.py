@@ -9,19 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # as pydantic asks for before Python 3.12
 
-from nmt.checkpoint.disk import (
-    DamagedCheckpointError,
-    FileRecord,
-    is_count,
-    is_number,
-    read_file,
-    refuse_stray_keys,
-    strict_json,
-)
+from nmt.checkpoint.disk import Count, DamagedCheckpointError, FileRecord, is_count, is_number, json_bytes, read_object
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -31,10 +25,10 @@ FORMAT_VERSION = 1
 
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
-AVERAGE = "average.safetensors"
+EMA = "average.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
-FILES = (MODEL, AVERAGE, OPTIMIZER, STATE)
+FILES = (MODEL, EMA, OPTIMIZER, STATE)
 """All that a checkpoint may hold besides its manifest; other names are never opened."""
 
 VALIDATION_CHANGES = "validation_changes"
@@ -70,14 +64,35 @@ class Judged(NamedTuple):
         return cls(None if loss is None else float(loss), weights)
 
 
+@with_config(ConfigDict(extra="forbid"))
+class _Tie(TypedDict):
+    name: str
+    roles: list[str]
+    variable: str
+    shape: list[Count]
+
+
+@with_config(ConfigDict(extra="allow"))
+class _Variable(TypedDict):
+    shape: list[Count]
+    dtype: str
+
+
+Tie = Annotated[dict[str, Any], AfterValidator(TypeAdapter(_Tie).validate_python)]
+"""A tie group: name, roles, variable, shape."""
+
+Variable = Annotated[dict[str, Any], AfterValidator(TypeAdapter(_Variable).validate_python)]
+"""A variable of a model: shape, dtype."""
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """The facts about one checkpoint.
+    """The facts about one checkpoint; `read_manifest` refuses those that are not of the types below.
 
     update: updates made.
     score: of the validation after this update, higher is better; None without one.
     files: hash and size of each file in the folder.
-    tie_groups: which variables play several roles: name, roles, variable, shape.
+    tie_groups: which variables play several roles.
     variables: shape and type of each weight in the model, by role path. Files hold float32 or int64.
     optimizer: class of the optimizer, with those within it as in `LossScaleOptimizer(SGD)`; None where its slots are
         not kept.
@@ -85,14 +100,16 @@ class Manifest:
     facts: what the trainer adds, such as hashes of config and data.
     """
 
-    update: int
-    score: float | None
-    files: Mapping[str, FileRecord]
-    tie_groups: tuple[dict[str, Any], ...] = ()
-    variables: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    update: Count
+    score: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
+    files: dict[str, FileRecord]
+    tie_groups: tuple[Tie, ...] = ()
+    variables: dict[str, Variable] = field(default_factory=dict)
     optimizer: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def judged(self) -> Judged | None:
@@ -103,7 +120,7 @@ class Manifest:
     def preferred_weights(self) -> str:
         """What readers take unless told: the moving average where one is kept, unless the raw weights were better."""
         raw_were_better = self.judged is not None and self.judged.weights == "raw"
-        return "ema" if AVERAGE in self.files and not raw_were_better else "raw"
+        return "ema" if EMA in self.files and not raw_were_better else "raw"
 
     def to_bytes(self) -> bytes:
         """Return the JSON file, which holds a hash of the rest of itself.
@@ -137,79 +154,35 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
         raise DamagedCheckpointError(
             f"{path.parent}: is a symbolic link, and could lead outside: put the folder itself in its place"
         )
-    values = parse_json(path, read_file(path))
+    values = read_object(path)
     if values.pop("sha256", None) != _own_hash(values):
         raise DamagedCheckpointError(f"{path}: its content does not fit its own hash")
-    check_format(path, values.pop("format_version", None))
+    check_format(path, values.pop("format_version", None), FORMAT_VERSION)
     try:
-        files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
-        manifest = Manifest(files=files, tie_groups=tuple(values.pop("tie_groups")), **values)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedCheckpointError(f"{path}: is no manifest: {error}") from error
-    _check_fields(path, manifest)
-    return manifest
-
-
-def _check_fields(path: Path, manifest: Manifest) -> None:
-    """Refuse a manifest that fits its own hash, and yet was not written by us."""
+        manifest = _MANIFEST.validate_python(values)
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
+        raise DamagedCheckpointError(f"{path}: is no manifest: {', '.join(wrong)} cannot be what it says") from error
     strangers = sorted(set(manifest.files) - set(FILES))
     if strangers:
         raise DamagedCheckpointError(f"{path}: names files that no checkpoint has: {', '.join(strangers)}")
-    wrong = [
-        name
-        for name, right in (
-            ("update", is_count(manifest.update)),
-            ("score", manifest.score is None or is_number(manifest.score)),
-            ("files", all(_is_record(record) for record in manifest.files.values())),
-            ("tie_groups", all(_is_group(group) for group in manifest.tie_groups)),
-            ("variables", _is_mapping(manifest.variables) and all(map(_is_variable, manifest.variables.values()))),
-            ("optimizer", manifest.optimizer is None or isinstance(manifest.optimizer, str)),
-            ("versions", _is_mapping(manifest.versions)),
-            ("facts", _is_mapping(manifest.facts)),
-        )
-        if not right
-    ]
-    if wrong:
-        raise DamagedCheckpointError(f"{path}: is no manifest: {', '.join(wrong)} cannot be what it says")
     places = Counter(role for group in manifest.tie_groups for role in group["roles"])
     twice = [role for role, count in places.items() if count > 1]
     if twice:
         raise DamagedCheckpointError(f"{path}: each role must be in one tie, and once, but not so {', '.join(twice)}")
+    return manifest
 
 
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
+_MANIFEST = TypeAdapter(Manifest)
 
 
-def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and all(map(is_count, value))
-
-
-def _is_record(record: FileRecord) -> bool:
-    return isinstance(record.sha256, str) and is_count(record.size)
-
-
-def _is_variable(value: object) -> bool:
-    return isinstance(value, Mapping) and _is_shape(value.get("shape")) and isinstance(value.get("dtype"), str)
-
-
-def _is_group(value: object) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and set(value) == {"name", "roles", "variable", "shape"}
-        and isinstance(value["roles"], list)
-        and all(isinstance(text, str) for text in (value["name"], value["variable"], *value["roles"]))
-        and _is_shape(value["shape"])
-    )
-
-
-def check_format(path: Path, found: Any, newest: int | None = None) -> None:
+def check_format(path: Path, found: Any, newest: int) -> None:
     """Refuse what a newer version of the toolkit wrote.
 
     Args:
         path: the file.
         found: its format version.
-        newest: that is known of such files; `FORMAT_VERSION` unless given.
+        newest: that is known of such files.
 
     Raises:
         CheckpointError: the format is newer than this version knows.
@@ -217,41 +190,10 @@ def check_format(path: Path, found: Any, newest: int | None = None) -> None:
     """
     if not is_count(found):
         raise DamagedCheckpointError(f"{path}: has no format_version")
-    newest = newest or FORMAT_VERSION
     if found > newest:
         raise CheckpointError(
             f"{path}: is of format version {found}, but nmt {__version__} reads up to {newest}: install a newer nmt"
         )
-
-
-def parse_json(path: Path, content: bytes) -> dict[str, Any]:
-    """Return the JSON object in a file's content.
-
-    Raises:
-        DamagedCheckpointError: it holds something else.
-    """
-    try:
-        values = strict_json(content)
-    except ValueError as error:
-        raise DamagedCheckpointError(f"{path}: is no JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise DamagedCheckpointError(f"{path}: must hold a JSON object")
-    return values
-
-
-def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """Return a mapping as an indented JSON file.
-
-    Raises:
-        CheckpointError: a value is no JSON value, as a number that is not finite, or a name is no text.
-    """
-    try:
-        refuse_stray_keys(values)
-        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"a checkpoint can only keep finite numbers, texts, lists and mappings: {error}"
-        ) from error
 
 
 def installed_versions() -> dict[str, str]:
@@ -269,6 +211,10 @@ def _own_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+Arrays: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
+"""Arrays by the name of their file, and by their name in it."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """What one checkpoint keeps, as arrays and JSON values.
@@ -276,7 +222,7 @@ class Contents:
     update: updates made.
     score: of the validation after this update, higher is better; None without one.
     model: the weights by role path, each variable once.
-    average: their moving average by role path; None where none is kept.
+    ema: their moving average by role path; None where none is kept.
     optimizer: slots by the role path of their variable; None where none are kept.
     state: the state of the run.
     tie_groups, variables, optimizer_class, facts: see `Manifest`.
@@ -285,18 +231,38 @@ class Contents:
     update: int
     score: float | None
     model: Mapping[str, np.ndarray]
-    average: Mapping[str, np.ndarray] | None = None
+    ema: Mapping[str, np.ndarray] | None = None
     optimizer: Mapping[str, np.ndarray] | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
-    tie_groups: tuple[dict[str, Any], ...] = ()
-    variables: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    tie_groups: tuple[Tie, ...] = ()
+    variables: Mapping[str, Variable] = field(default_factory=dict)
     optimizer_class: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, manifest: Manifest, arrays: Arrays, *, state: Mapping[str, Any] | None = None) -> Contents:
+        """Return what a manifest and the files beside it say.
+
+        Args:
+            manifest: of the checkpoint.
+            arrays: of each file that was read, `MODEL` among them.
+            state: of the run.
+        """
+        ties, variables, facts = manifest.tie_groups, manifest.variables, manifest.facts
+        optimizer, its_class = arrays.get(OPTIMIZER), manifest.optimizer if OPTIMIZER in arrays else None
+        weights = arrays[MODEL], arrays.get(EMA)
+        return cls(manifest.update, manifest.score, *weights, optimizer, state or {}, ties, variables, its_class, facts)
+
+    def manifest(self, files: dict[str, FileRecord]) -> Manifest:
+        """Return the manifest of a checkpoint of these files, as the packages installed now write it."""
+        ties, variables, facts = self.tie_groups, dict(self.variables), dict(self.facts)
+        versions = installed_versions()
+        return Manifest(self.update, self.score, files, ties, variables, self.optimizer_class, versions, facts)
+
     @property
-    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+    def arrays(self) -> Arrays:
         """The arrays of each file."""
-        parts = {MODEL: self.model, AVERAGE: self.average, OPTIMIZER: self.optimizer}
+        parts = {MODEL: self.model, EMA: self.ema, OPTIMIZER: self.optimizer}
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -316,11 +282,22 @@ def check_contents(contents: Contents) -> None:
             f"the state must be of update {contents.update}, as its checkpoint, got {contents.state['update']!r}"
         )
     shapes = {path: array.shape for path, array in contents.model.items()}
-    strangers = [path for path, array in (contents.average or {}).items() if shapes.get(path) != array.shape]
+    strangers = [path for path, array in (contents.ema or {}).items() if shapes.get(path) != array.shape]
     if strangers:
         raise CheckpointError(
             f"a moving average must be of variables of the model, of their shapes, got {', '.join(strangers)}"
         )
+
+
+def check_listed(contents: Contents) -> None:
+    """Refuse weights that are not those which the checkpoint lists.
+
+    Raises:
+        DamagedCheckpointError: saying which checkpoint.
+    """
+    wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
+    if wanted != {path: array.shape for path, array in contents.model.items()}:
+        raise DamagedCheckpointError(f"update-{contents.update:08d}: its arrays are not the variables that it lists")
 
 
 def is_of_update(state: Mapping[str, Any], update: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ import numpy as np
 
 from nmt.checkpoint.folder import checkpoint_name
 from nmt.checkpoint.manifest import Contents, slot_variable
-from nmt.checkpoint.slots import AVERAGES_OF_WEIGHTS, can_be_added
 from nmt.errors import CheckpointError
 
 ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "output_projection"}
@@ -19,6 +18,16 @@ ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "
 
 RULES = ("error", "average", *ROLES)
 """What may be said about a change of ties."""
+
+MOMENTS = {
+    "SGD": ("momentums",),
+    "Adam": ("momentums", "velocities"),
+    "AdamW": ("momentums", "velocities"),
+}
+"""Slots that are sums or means of gradients or of their squares, by class of the optimizers that a config can choose.
+
+The name of a slot alone decides nothing: `momentums` of ScheduleFreeAdamW are a copy of the weights.
+"""
 
 Group = Mapping[str, Any]
 """A tie group as the manifest has it: name, roles, variable, shape."""
@@ -104,7 +113,7 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
       approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 where the roles'
       gradients have nothing to do with each other. Where the gradients of n roles are equal, the sum is an n-th of
       the true moment and updates are larger by sqrt(n) until it has adapted; where they oppose each other, smaller.
-      Slots that are no such moments are not merged (see `can_be_added`), and averages of weights follow the rule.
+      Only the moments of `MOMENTS` are merged: any other slot may mean something else.
     - What belongs to no variable, such as `iterations`, stays.
 
     Args:
@@ -125,29 +134,34 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
         return Retied(contents, None)
     source = checkpoint_name(contents.update)
     before = _canonical_paths(contents.variables, contents.tie_groups)
-    _refuse_missing_roles(groups, before, source)
+    missing = [role for group in groups for role in group["roles"] if role not in before]
+    if missing:
+        raise CheckpointError(f"{source} does not fit: it has no {', '.join(missing)}, which the model ties")
     after = _canonical_paths(before, groups)
-    origins = _origins(before, after)
+    origins: dict[str, list[str]] = {}  # the old variables that each new one comes from, each once
+    for role, path in after.items():
+        origins[path] = list(dict.fromkeys([*origins.get(path, ()), before[role]]))
     merging = [group for group in groups if len(origins[group["variable"]]) > 1]
     _refuse_rule(contents, groups, merging, rule, source)
-    _refuse_matrices(contents, merging, origins, source)
-    _refuse_slots(contents, merging, origins, source)
+    merged = tuple(_merged(contents, group, origins[group["variable"]], source) for group in merging)
     taken = {after[role]: before[role] for role in before if _plays(role, rule)}
 
     def combine(path: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        return parts[taken[path]] if path in taken else _mean(parts)
+        return parts[taken[path]] if path in taken else _combined(np.mean, parts)
 
-    change = TieChange(rule, tuple(_merged(contents, group, origins) for group in merging), _split(contents, after))
-    average, slots = contents.average, contents.optimizer
+    # What has no average, because it is not trained, counts as its own.
+    ema = None if contents.ema is None else {**contents.model, **contents.ema}
+    averaged = [path for path, olds in origins.items() if set(olds) & set(contents.ema or ())]
+    new_ema = None if ema is None else _regrouped(ema, {path: origins[path] for path in averaged}, combine)
     result = replace(
         contents,
         model=_regrouped(contents.model, origins, combine),
-        average=None if average is None else _regrouped(average, origins, combine, missing=contents.model),
-        optimizer=None if slots is None else _regrouped_slots(slots, origins, combine, missing=contents.model),
+        ema=new_ema,
+        optimizer=None if contents.optimizer is None else _regrouped_slots(contents, origins, source),
         tie_groups=tuple(dict(group) for group in groups),
         variables={path: contents.variables[olds[0]] for path, olds in origins.items()},
     )
-    return Retied(result, change)
+    return Retied(result, TieChange(rule, merged, _split(contents, after)))
 
 
 def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, str]:
@@ -159,29 +173,11 @@ def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Group]) -> dict[
     """
     roles = {group["variable"]: group["roles"] for group in groups}
     tied = {role: group["variable"] for group in groups for role in group["roles"]}
-    canonical: dict[str, str] = {}
-    for path in paths:
-        for role in (path, *roles.get(path, ())):
-            canonical[role] = tied.get(role, role)
-    return canonical
-
-
-def _origins(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the old variables, each once, that every new one comes from, by canonical role paths."""
-    origins: dict[str, list[str]] = {}
-    for role, path in after.items():
-        olds = origins.setdefault(path, [])
-        if before[role] not in olds:
-            olds.append(before[role])
-    return origins
+    return {role: tied.get(role, role) for path in paths for role in (path, *roles.get(path, ()))}
 
 
 def _regrouped(
-    arrays: Mapping[str, np.ndarray],
-    origins: Mapping[str, Sequence[str]],
-    combine: Combine,
-    *,
-    missing: Mapping[str, np.ndarray] | None = None,
+    arrays: Mapping[str, np.ndarray], origins: Mapping[str, Sequence[str]], combine: Combine
 ) -> dict[str, np.ndarray]:
     """Return the array of every new variable of which an old one is in `arrays`.
 
@@ -189,75 +185,57 @@ def _regrouped(
         arrays: by old role path.
         origins: the old role paths that each new one comes from.
         combine: how several become one.
-        missing: stands in for those of several that are not in `arrays`; unless given, these are left out.
     """
-    available, result = {**(missing or {}), **arrays}, {}
+    result = {}
     for path, olds in origins.items():
-        if any(old in arrays for old in olds):
-            parts = {old: available[old] for old in olds if old in available}
+        parts = {old: arrays[old] for old in olds if old in arrays}
+        if parts:
             result[path] = combine(path, parts) if len(parts) > 1 else next(iter(parts.values()))
     return result
 
 
-def _regrouped_slots(
-    slots: Mapping[str, np.ndarray],
-    origins: Mapping[str, Sequence[str]],
-    combine: Combine,
-    *,
-    missing: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
+def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], source: str) -> dict[str, np.ndarray]:
     """Return the slots of the new variables; a slot is called `<kind>/<role path>`, any other state as it likes."""
-    kinds, result = _by_kind(slots, {old for olds in origins.values() for old in olds})
-    for kind, arrays in kinds.items():
-        if kind.rpartition("/")[2] == AVERAGES_OF_WEIGHTS:
-            regrouped = _regrouped(arrays, origins, combine, missing=missing)
+    kinds: dict[str, dict[str, np.ndarray]] = {}
+    result: dict[str, np.ndarray] = {}
+    for name, array in (contents.optimizer or {}).items():
+        path = slot_variable(name, {old for olds in origins.values() for old in olds})
+        if path is None:
+            result[name] = array
         else:
-            regrouped = _regrouped(arrays, origins, _total)
-        result.update({f"{kind}/{path}": array for path, array in regrouped.items()})
+            kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
+    merged = {old for olds in origins.values() if len(olds) > 1 for old in olds}
+    for kind, arrays in kinds.items():
+        if merged & set(arrays) and kind not in MOMENTS.get(contents.optimizer_class or "", ()):
+            raise CheckpointError(
+                f"{source} keeps {kind} of {contents.optimizer_class or 'an unknown optimizer'}, which cannot be "
+                "merged as the ties ask for: restore without the optimizer (a fresh one), or begin a new run with "
+                "training.initialize_from"
+            )
+        regrouped = _regrouped(arrays, origins, lambda _, parts: _combined(np.sum, parts))
+        result |= {f"{kind}/{path}": array for path, array in regrouped.items()}
     return result
 
 
-def _by_kind(
-    slots: Mapping[str, np.ndarray], paths: Collection[str]
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Return the slots of variables by kind and role path, and what belongs to no variable by its name."""
-    kinds: dict[str, dict[str, np.ndarray]] = {}
-    others: dict[str, np.ndarray] = {}
-    for name, array in slots.items():
-        path = slot_variable(name, paths)
-        if path is None:
-            others[name] = array
-        else:
-            kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
-    return kinds, others
-
-
-def _mean(parts: Mapping[str, np.ndarray]) -> np.ndarray:
+def _combined(how: Callable[..., np.ndarray], parts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Combine arrays in float64, and return their own type."""
     arrays = list(parts.values())
-    return np.mean(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
+    return how(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
 
 
-def _total(_: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-    arrays = list(parts.values())
-    return np.sum(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
-
-
-def _merged(contents: Contents, group: Group, origins: Mapping[str, Sequence[str]]) -> Merged:
-    olds = origins[group["variable"]]
-    parts = [contents.model[old] for old in olds]
-    difference = reduce(np.maximum, parts) - reduce(np.minimum, parts)
+def _merged(contents: Contents, group: Group, olds: Sequence[str], source: str) -> Merged:
+    """Say what is merged, and refuse what cannot be."""
+    arrays = [contents.model[old] for old in olds]
+    if len({array.shape for array in arrays}) > 1 or {array.dtype.kind for array in arrays} != {"f"}:
+        found = ", ".join(f"{old} of {contents.model[old].shape} {contents.model[old].dtype}" for old in olds)
+        raise CheckpointError(f"{source}: only floating-point matrices of one shape can be merged, got {found}")
+    difference = reduce(np.maximum, arrays) - reduce(np.minimum, arrays)
     return Merged(group["name"], tuple(olds), float(np.max(difference, initial=0.0)))
 
 
 def _split(contents: Contents, after: Mapping[str, str]) -> tuple[Split, ...]:
     news = {group["name"]: dict.fromkeys(after[role] for role in group["roles"]) for group in contents.tie_groups}
     return tuple(Split(name, tuple(paths)) for name, paths in news.items() if len(paths) > 1)
-
-
-def _refuse_missing_roles(groups: Sequence[Group], before: Mapping[str, str], source: str) -> None:
-    missing = [role for group in groups for role in group["roles"] if role not in before]
-    if missing:
-        raise CheckpointError(f"{source} does not fit: it has no {', '.join(missing)}, which the model ties")
 
 
 def _refuse_rule(contents: Contents, groups: Sequence[Group], merging: Sequence[Group], rule: str, source: str) -> None:
@@ -272,33 +250,6 @@ def _refuse_rule(contents: Contents, groups: Sequence[Group], merging: Sequence[
         if rule in ROLES and not any(_plays(role, rule) for role in group["roles"]):
             raise CheckpointError(
                 f"on_tie_change must name a role of {group['name']}, which is merged, got {rule}: try {fitting}"
-            )
-
-
-def _refuse_matrices(
-    contents: Contents, merging: Sequence[Group], origins: Mapping[str, Sequence[str]], source: str
-) -> None:
-    for group in merging:
-        arrays = {old: contents.model[old] for old in origins[group["variable"]]}
-        kinds = {(array.shape, array.dtype.kind) for array in arrays.values()}
-        if len(kinds) > 1 or "f" not in {kind for _, kind in kinds}:
-            found = ", ".join(f"{old} of {array.shape} {array.dtype}" for old, array in arrays.items())
-            raise CheckpointError(f"{source}: only floating-point matrices of one shape can be merged, got {found}")
-
-
-def _refuse_slots(
-    contents: Contents, merging: Sequence[Group], origins: Mapping[str, Sequence[str]], source: str
-) -> None:
-    """Refuse to merge slots whose sum would mean nothing, such as copies of the weights."""
-    merged = {old for group in merging for old in origins[group["variable"]]}
-    kinds, _ = _by_kind(contents.optimizer or {}, {old for olds in origins.values() for old in olds})
-    for kind, arrays in kinds.items():
-        is_average = kind.rpartition("/")[2] == AVERAGES_OF_WEIGHTS
-        if merged & set(arrays) and not is_average and not can_be_added(contents.optimizer_class, kind):
-            raise CheckpointError(
-                f"{source} keeps {kind} of {contents.optimizer_class or 'an unknown optimizer'}, which cannot be "
-                "merged as the ties ask for: restore without the optimizer (a fresh one), or begin a new run with "
-                "training.initialize_from"
             )
 
 

@@ -69,7 +69,7 @@ def change_vocabulary(contents: Contents, mappings: Mapping[str, RowMapping]) ->
     return replace(
         contents,
         model=_changed_arrays(contents.model, changed),
-        average=None if contents.average is None else _changed_arrays(contents.average, changed),
+        ema=None if contents.ema is None else _changed_arrays(contents.ema, changed),
         optimizer=None if contents.optimizer is None else _changed_slots(contents, changed),
         tie_groups=tuple(_reshaped(group, shapes.get(group["variable"])) for group in contents.tie_groups),
         variables={path: _reshaped(facts, shapes.get(path)) for path, facts in contents.variables.items()},

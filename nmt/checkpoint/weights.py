@@ -1,16 +1,150 @@
-"""Between the variables of a model and the arrays of a checkpoint: what must fit, and proof that it did."""
+"""Between the variables of a model and the arrays of a checkpoint: what must fit, and proof that it did.
+
+Readers may come while a trainer is writing; they change nothing in the directory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 
 from nmt.backend.variables import array_view, assign_array
+from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, read_checkpoint, read_weights
+from nmt.checkpoint.index import candidates, name_of_update, read_index
+from nmt.checkpoint.manifest import EMA, Contents, Manifest, read_manifest
+from nmt.checkpoint.retie import TieChange, check_rule, retie
+from nmt.checkpoint.slots import named_slots, optimizer_class
 from nmt.errors import CheckpointError
-from nmt.tying import tie_groups, variable_roles
+from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
+from nmt.types import PathLike
+
+_TRIES = 10
+"""Times that the checkpoints are looked up anew when pruning took the one that was being read."""
+
+logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+
+class SelectedContents(NamedTuple):
+    """The folder of the checkpoint that was chosen, and all it keeps."""
+
+    path: Path
+    contents: Contents
+
+
+class LoadedWeights(NamedTuple):
+    """Where the weights of a model came from.
+
+    path: the folder of the checkpoint.
+    score: of its validation, higher is better; None without one.
+    weights: `ema` or `raw`.
+    manifest: of the checkpoint.
+    tie_change: what had to be merged or split; None where the ties were the model's.
+    """
+
+    path: Path
+    score: float | None
+    weights: str
+    manifest: Manifest
+    tie_change: TieChange | None
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint, such as `update-00012000`."""
+        return self.path.name
+
+
+def load_weights(
+    directory: PathLike,
+    model: keras.Layer,
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    on_tie_change: str = "error",
+) -> LoadedWeights:
+    """Load weights of a model directory into a model with the same variables.
+
+    A damaged checkpoint is skipped with a warning, unless it was asked for by its update.
+
+    Args:
+        directory: the model directory.
+        model: built; it is changed only if everything fits.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
+
+    Returns:
+        The checkpoint, which of its weights were loaded, and what became of its ties.
+
+    Raises:
+        CheckpointError: there is no such directory, checkpoint or average; it is damaged and no other can take its
+            place; it is of a newer format; it holds weights that are not finite; or it does not fit the model, naming
+            everything that does not.
+    """
+    check_rule(on_tie_change)
+    if weights not in (None, "ema", "raw"):
+        raise CheckpointError(f"weights must be ema or raw, got {weights}")
+    return _read_selected(directory, checkpoint, lambda path, score: _load(path, score, model, weights, on_tie_change))
+
+
+def read_contents(directory: PathLike, checkpoint: str | None = None) -> SelectedContents:
+    """Read everything one checkpoint of a model directory keeps, into memory.
+
+    A damaged checkpoint is skipped with a warning, unless it was asked for by its update.
+
+    Args:
+        directory: the model directory.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+
+    Raises:
+        CheckpointError: as `load_weights`, where no model has to fit.
+    """
+    return _read_selected(directory, checkpoint, lambda path, _: SelectedContents(path, read_checkpoint(path)))
+
+
+def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path, float | None], Read]) -> Read:
+    """Read the checkpoint that answers a request, or the next that does where it is damaged.
+
+    Args:
+        directory: the model directory.
+        checkpoint: as in `load_weights`.
+        read: is given the folder of a checkpoint and its score.
+    """
+    folder = checkpoints_folder(directory)
+    for _ in range(_TRIES):
+        index = read_index(folder)
+        for name in candidates(Path(directory), index, checkpoint):
+            try:
+                return read(folder / name, index.scores[name])
+            except DamagedCheckpointError as error:
+                if not (folder / name).exists():
+                    break  # pruned while we read it: look again
+                if name_of_update(checkpoint) is not None:
+                    raise
+                logger.warning("%s: skipped, it is damaged: %s", name, error)
+        else:
+            raise CheckpointError(f"{folder}: every checkpoint is damaged: {', '.join(index.scores)}")
+    raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
+
+
+def _load(path: Path, score: float | None, model: keras.Layer, weights: str | None, rule: str) -> LoadedWeights:
+    manifest = read_manifest(path)
+    if weights == "ema" and EMA not in manifest.files:
+        raise CheckpointError(
+            f"{path}: no moving average was kept: ask for raw weights, or train with training.ema_decay"
+        )
+    kind = weights or manifest.preferred_weights
+    contents = read_weights(path, kind, manifest=manifest)
+    tie_change = restore_contents(contents, model, rule=rule, weights=kind)
+    return LoadedWeights(path, score, kind, manifest, tie_change)
 
 
 def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dict[str, Any]]:
@@ -20,77 +154,68 @@ def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dic
 
 def describe_ties(model: keras.Layer) -> tuple[dict[str, Any], ...]:
     """Return the tie groups of a model, as the manifest keeps them."""
-    return tuple(
-        {"name": g.name, "roles": list(g.roles), "variable": g.variable, "shape": list(g.shape)}
-        for g in tie_groups(model)
-    )
+    return tuple({**g._asdict(), "roles": list(g.roles), "shape": list(g.shape)} for g in tie_groups(model))
 
 
-def check_shapes(variables: Mapping[str, keras.Variable], shapes: Mapping[str, Sequence[int]], *, source: str) -> None:
-    """Compare variables with what a checkpoint has for them.
-
-    Args:
-        variables: what is to be restored, by name.
-        shapes: what there is, by name.
-        source: what the error calls the checkpoint's side.
-
-    Raises:
-        CheckpointError: listing everything that is missing, unexpected or of another shape.
-    """
-    problems = [f"{name} is missing" for name in variables if name not in shapes]
-    problems += [f"{name} is unexpected" for name in shapes if name not in variables]
-    problems += [
-        f"{name} must be of shape {tuple(variable.shape)}, but is of {tuple(shapes[name])}"
-        for name, variable in variables.items()
-        if name in shapes and tuple(shapes[name]) != tuple(variable.shape)
-    ]
-    if problems:
-        raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}")
-
-
-def check_values(
-    variables: Mapping[str, keras.Variable],
-    arrays: Mapping[str, np.ndarray],
+def restore_contents(
+    contents: Contents,
+    model: keras.Layer,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    ema: Mapping[str, keras.Variable] | None = None,
     *,
-    source: str,
-    described: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Refuse values that variables cannot hold: of another kind, or beyond the range of their type.
-
-    Rounding float32 to a shorter floating-point type is no loss of this sort.
+    rule: str,
+    weights: str | None = None,
+) -> TieChange | None:
+    """Check everything, then assign everything, then prove it: every variable is read back through each of its roles.
 
     Args:
-        variables: what is to be restored, by name.
-        arrays: what there is for them, by name.
-        source: what the error calls the checkpoint's side.
-        described: what the manifest says of types, where it does; files hold float32 or int64.
+        contents: of a checkpoint.
+        model: must have its variables.
+        optimizer: must have its slots; None leaves those in the checkpoint alone, which need not follow the ties then.
+        ema: must have its moving averages; None where it keeps none.
+        rule: what to do where the ties of the checkpoint are not the model's.
+        weights: `ema` or `raw` where they are to be worked with, so that all must be finite; to find out takes some
+            15 ms of 60 million numbers. None for a trainer, which may have a way out.
+
+    Returns:
+        What became of the ties.
 
     Raises:
-        CheckpointError: listing all such variables.
+        CheckpointError: naming everything that does not fit; nothing was changed then.
     """
-    problems = []
-    for name, variable in variables.items():
-        found = str(described.get(name, {}).get("dtype", arrays[name].dtype))
-        wanted = str(variable.dtype)
-        if (_kind(found), arrays[name].dtype.kind) != (_kind(wanted), "f" if _kind(wanted) == "float" else "i"):
-            problems.append(f"{name} must be of type {wanted}, but is of {found}")
-        elif not _holds(array_view(variable).dtype, arrays[name]):
-            problems.append(f"{name} must be of type {wanted}, but has values beyond its range")
-    if problems:
-        raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}")
-
-
-def check_finite(arrays: Mapping[str, np.ndarray], *, source: str) -> None:
-    """Refuse weights that no model can work with; 60 million numbers take some 15 ms.
-
-    Raises:
-        CheckpointError: naming those that are not finite.
-    """
-    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    source = checkpoint_name(contents.update)
+    if optimizer is None:
+        contents = replace(contents, optimizer=None)
+    contents, tie_change = retie(contents, describe_ties(model), rule)
+    variables, groups = named_variables(model), tie_groups(model)
+    parts = [(variables, contents.model, f"the model in {source}")]
+    if optimizer is not None:
+        found, wanted = contents.optimizer_class, optimizer_class(optimizer)
+        if found != wanted:
+            kept = f"the slots of {found}" if found else "no optimizer"
+            raise CheckpointError(f"{source} keeps {kept}, not of {wanted}")
+        parts.append((named_slots(model, optimizer), contents.optimizer or {}, f"the optimizer in {source}"))
+    parts.append((dict(ema or {}), contents.ema or {}, f"the moving average in {source}"))
+    for held, arrays, place in parts:
+        _refuse_misfits(place, list(_misfits(held, arrays)))
+        _refuse_misfits(place, list(_wrong_values(held, arrays, contents.variables)))
+    broken = [name for name, array in contents.model.items() if weights and not np.isfinite(array).all()]
     if broken:
         raise CheckpointError(
-            f"{source} must hold finite numbers, but in {', '.join(broken)} some are not: take another checkpoint"
+            f"{source} ({weights}) must hold finite numbers, but in {', '.join(broken)} some are not: "
+            "take another checkpoint"
         )
+    for held, arrays, _ in parts:
+        assign(held, arrays)
+    values = {id(variables[path]): array for path, array in contents.model.items()}
+    roles = {path: variable for path, variable in variable_roles(model).items() if id(variable) in values}
+    proofs = [(roles, {path: values[id(variable)] for path, variable in roles.items()})]
+    for held, arrays in [*proofs, *((held, arrays) for held, arrays, _ in parts[1:])]:
+        wrong = [name for name, variable in held.items() if not _equal(array_view(variable), arrays[name])]
+        if wrong:
+            raise CheckpointError(f"restored, but of other values than in the checkpoint: {', '.join(wrong)}")
+    verify_ties(model, groups, optimizer)
+    return tie_change
 
 
 def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
@@ -99,25 +224,37 @@ def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndar
         assign_array(variable, arrays[name])
 
 
-def verify_values(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
-    """Prove that variables hold these values, to the last bit of their own type.
+def _refuse_misfits(source: str, problems: Sequence[str]) -> None:
+    if problems:
+        raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}")
 
-    Raises:
-        CheckpointError: naming those that do not.
+
+def _misfits(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield everything that is missing, unexpected or of another shape."""
+    yield from (f"{name} is missing" for name in variables if name not in arrays)
+    yield from (f"{name} is unexpected" for name in arrays if name not in variables)
+    for name, variable in variables.items():
+        if name in arrays and arrays[name].shape != tuple(variable.shape):
+            yield f"{name} must be of shape {tuple(variable.shape)}, but is of {arrays[name].shape}"
+
+
+def _wrong_values(
+    variables: Mapping[str, keras.Variable],
+    arrays: Mapping[str, np.ndarray],
+    described: Mapping[str, Mapping[str, Any]],
+) -> Iterator[str]:
+    """Yield variables that cannot hold their values: of another kind, or beyond the range of their type.
+
+    Rounding float32 to a shorter floating-point type is no loss of this sort. Files hold float32 or int64: what the
+    manifest says of types counts, where it does.
     """
-    wrong = [name for name, variable in variables.items() if not _equal(array_view(variable), arrays[name])]
-    if wrong:
-        raise CheckpointError(f"restored, but of other values than in the checkpoint: {', '.join(wrong)}")
-
-
-def role_arrays(
-    model: keras.Layer, arrays: Mapping[str, np.ndarray]
-) -> tuple[dict[str, keras.Variable], dict[str, np.ndarray]]:
-    """Return, for every role of every variable that `arrays` has, the variable behind it and what it must hold."""
-    roles = variable_roles(model)
-    values = {id(roles[path]): array for path, array in arrays.items()}
-    wanted = {path: variable for path, variable in roles.items() if id(variable) in values}
-    return wanted, {path: values[id(variable)] for path, variable in wanted.items()}
+    for name, variable in variables.items():
+        found = str(described.get(name, {}).get("dtype", arrays[name].dtype))
+        wanted = str(variable.dtype)
+        if (_kind(found), arrays[name].dtype.kind) != (_kind(wanted), "f" if _kind(wanted) == "float" else "i"):
+            yield f"{name} must be of type {wanted}, but is of {found}"
+        elif not _holds(array_view(variable).dtype, arrays[name]):
+            yield f"{name} must be of type {wanted}, but has values beyond its range"
 
 
 def _kind(dtype: str) -> str:

@@ -242,10 +242,10 @@ def _identity(inspection: Inspection) -> list[tuple[str, str]]:
     score = "" if manifest.score is None else f", score {manifest.score:.4f}"
     rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *marks])))
     kept = ["weights"]
-    if described.keeps_average and manifest.preferred_weights == "raw":
+    if described.keeps_ema and manifest.preferred_weights == "raw":
         kept[0] = "weights (used unless the moving average is asked for, since they were validated to be better)"
         kept.append("moving average")
-    elif described.keeps_average:
+    elif described.keeps_ema:
         kept.append("moving average (used unless raw weights are asked for)")
     kept.append(
         f"optimizer {manifest.optimizer}"

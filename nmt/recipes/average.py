@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
-from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder
+from nmt.checkpoint.averaging import average_contents
+from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
-from nmt.checkpoint.manifest import AVERAGE, MODEL, Contents, Manifest, read_manifest
+from nmt.checkpoint.manifest import EMA, MODEL, Contents, Manifest, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
@@ -211,10 +211,7 @@ def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tupl
         manifests = {name: read_manifest(folder / name) for name in names}
         better = {manifest.preferred_weights for manifest in manifests.values()}
         weights = weights or ("ema" if better == {"ema"} else "raw")
-        if weights == "ema":
-            contents = average_contents(ema_as_model(read_ema(folder / name)) for name in names)
-        else:
-            contents = average_contents(read_raw(folder / name) for name in names)
+        contents = average_contents(read_weights(folder / name, weights) for name in names)
     except CheckpointError as error:
         pruned = [name for name in names if not (folder / name).exists()]
         if pruned:
@@ -229,7 +226,7 @@ def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tupl
 
 
 def _source(name: str, manifest: Manifest, weights: str) -> dict[str, Any]:
-    files = (MODEL, AVERAGE) if weights == "ema" else (MODEL,)
+    files = (MODEL, EMA) if weights == "ema" else (MODEL,)
     return {"checkpoint": name, "sha256": {file: manifest.files[file].sha256 for file in files}}
 
 

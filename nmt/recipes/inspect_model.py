@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.checkpoint.averaging import read_raw
-from nmt.checkpoint.folder import checkpoints_folder, damaged_names
+from nmt.checkpoint.folder import checkpoints_folder, damaged_names, read_weights
 from nmt.checkpoint.index import candidates, split_checkpoint
 from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints, index_of
 from nmt.checkpoint.manifest import OPTIMIZER, Contents, Manifest, read_manifest
@@ -134,7 +133,7 @@ def verify_model(directory: PathLike, checkpoint: str | None = None) -> Verifica
 
 
 def _weights(checkpoint: NamedCheckpoint) -> Contents:
-    return read_raw(checkpoints_folder(checkpoint.directory) / checkpoint.name)
+    return read_weights(checkpoints_folder(checkpoint.directory) / checkpoint.name, "raw")
 
 
 def _text_problems(directory: Path, checkpoints: list[Path]) -> list[str]:
@@ -199,7 +198,7 @@ def inspection_values(inspection: Inspection) -> dict[str, Any]:
         ],
         "saved_parameters": sum(tie.parameters for tie in described.ties),
         "saved_bytes": sum(tie.size for tie in described.ties),
-        "average": described.keeps_average,
+        "average": described.keeps_ema,
         "optimizer": manifest.optimizer if OPTIMIZER in manifest.files else None,
         "files": {name: record._asdict() for name, record in manifest.files.items()},
         "versions": dict(manifest.versions),

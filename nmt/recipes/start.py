@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint import LoadedWeights, load_weights, newest_manifest
-from nmt.checkpoint.manifest import AVERAGE, MODEL
+from nmt.checkpoint.manifest import EMA, MODEL
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
@@ -125,7 +125,7 @@ def _start_from(config: Config, reference: RunReference) -> Start:
 
 
 def _origin(reference: RunReference, loaded: LoadedWeights) -> dict[str, Any]:
-    file = AVERAGE if loaded.weights == "ema" else MODEL
+    file = EMA if loaded.weights == "ema" else MODEL
     return {
         "directory": reference.directory,
         "checkpoint": loaded.name,

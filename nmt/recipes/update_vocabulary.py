@@ -161,13 +161,13 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     from nmt.recipes.assembly import assemble_limits
     from nmt.training.state import TrainingState
 
-    info, contents = read_contents(planned.directory, checkpoint)
-    check_tokenizers(planned.old, info.path, contents.facts)
+    path, contents = read_contents(planned.directory, checkpoint)
+    check_tokenizers(planned.old, path, contents.facts)
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
     state = _state_to_go_on_with(contents.state)
     contents = change_vocabulary(
-        replace(contents, score=None, state=state, facts=_facts(planned, info.name, contents.facts)), sides
+        replace(contents, score=None, state=state, facts=_facts(planned, path.name, contents.facts)), sides
     )
     with output_directory(planned.output, overwrite=planned.overwrite) as folder:
         write(planned.settings, folder / CONFIG_NAME)
@@ -179,7 +179,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     limits = assemble_limits(planned.settings)
     return UpdatedModel(
         planned.output,
-        info.name,
+        path.name,
         contents.update,
         limits.reached(TrainingState.from_json(state)) if state else None,
         can_go_on=bool(state) and contents.optimizer is not None,

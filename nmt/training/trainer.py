@@ -383,7 +383,7 @@ class Trainer:
             state.update,
             model=self.model,
             optimizer=self.updater.optimizer,
-            average=None if average is None else average.variables,
+            ema=None if average is None else average.variables,
             state=state.to_json(),
             facts=self.facts | ({} if judged is None else {VALIDATION: _besides(judged).to_json()}),
             score=None if judged is None else score_of(judged, self.metric),

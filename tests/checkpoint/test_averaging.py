@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import CheckpointManager, Contents, load_weights
-from nmt.checkpoint.averaging import average_contents, ema_as_model, read_ema, read_raw
+from nmt.checkpoint.averaging import average_contents
+from nmt.checkpoint.folder import read_weights, write_checkpoint
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES
 from nmt.tying import named_variables, tie_groups, verify_ties
@@ -41,9 +42,9 @@ def test_the_mean_is_that_of_numpy_for_every_variable(kind, ties, build, tmp_pat
             for path, variable in variables.items():
                 variable.assign(weights[path])
                 averages[path].assign(average[path])
-            paths.append(manager.save(update, model=model, average=averages))
-    for given, read in ((raw, read_raw), (ema, lambda path: ema_as_model(read_ema(path)))):
-        mean = average_contents(read(path) for path in paths)
+            paths.append(manager.save(update, model=model, ema=averages))
+    for weights, given in (("raw", raw), ("ema", ema)):
+        mean = average_contents(read_weights(path, weights) for path in paths)
         assert set(mean.model) == set(variables)
         for path, array in mean.model.items():
             assert array.dtype == np.float32
@@ -71,7 +72,7 @@ def test_the_mean_is_computed_in_float64():
 
 def test_nothing_is_kept_that_belongs_to_one_of_them():
     mean = average_contents([contents_of(30, 3.0), contents_of(20, 1.0)])
-    assert (mean.update, mean.score, mean.average, mean.optimizer, mean.optimizer_class) == (30, None, None, None, None)
+    assert (mean.update, mean.score, mean.ema, mean.optimizer, mean.optimizer_class) == (30, None, None, None, None)
     assert mean.state == {}
     assert mean.facts["config_hash"] == "config of update 30"
     assert mean.tie_groups == (TIE,)
@@ -145,9 +146,11 @@ def test_nothing_has_no_mean():
         average_contents([])
 
 
-def test_a_moving_average_stands_in_for_what_is_trained():
-    contents = ema_as_model(contents_of(1, 2.0))
-    assert contents.model["a/w"].tolist() == [[14.0] * 3] * 2
-    assert contents.model["c"].tolist() == [4.0] * 5
+def test_a_moving_average_stands_in_for_what_is_trained(tmp_path):
+    contents = contents_of(1, 2.0)
+    found = read_weights(write_checkpoint(tmp_path, contents), "ema")
+    assert found.model["a/w"].tolist() == [[14.0] * 3] * 2
+    assert found.model["c"].tolist() == [4.0] * 5
+    path = write_checkpoint(tmp_path, replace(contents, ema=None))
     with pytest.raises(CheckpointError, match="update-00000001 keeps no moving average: average the raw weights"):
-        ema_as_model(contents)
+        read_weights(path, "ema")

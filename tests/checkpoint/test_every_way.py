@@ -96,7 +96,7 @@ def test_saved_and_restored(make, tie, trained, batch, tmp_path):
     other, others_optimizer = make(seed=9), adam()
     others_average = MovingAverage(other, 0.5)
     with CheckpointManager(tmp_path) as manager:
-        manager.save(1, model=model, optimizer=optimizer, average=average.variables, state=state)
+        manager.save(1, model=model, optimizer=optimizer, ema=average.variables, state=state)
         assert manager.restore(other, others_optimizer, others_average.variables).state == state
     restore_random_state(other, state["random"])
     assert_tied(other, others_optimizer, tie)

@@ -15,7 +15,7 @@ CONTENTS = Contents(
     update=7,
     score=2.5,
     model={"a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3)},
-    average={"a/kernel": np.ones((2, 3), np.float32)},
+    ema={"a/kernel": np.ones((2, 3), np.float32)},
     optimizer={"iterations": np.array(7)},
     state={"update": 7, "random": [2**32 - 1], "text": "ñ", "share": 0.1},
     facts={"data_hash": "x"},

@@ -6,16 +6,8 @@ from pathlib import Path
 import pytest
 
 from nmt.checkpoint.folder import write_checkpoint
-from nmt.checkpoint.index import (
-    Index,
-    candidates,
-    has_checkpoint,
-    list_checkpoints,
-    parse_index,
-    read_index,
-    scan_index,
-    write_index,
-)
+from nmt.checkpoint.index import Index, candidates, has_checkpoint, read_index, read_index_file, scan_index, write_index
+from nmt.checkpoint.inspection import find_checkpoints
 from nmt.checkpoint.manifest import Contents, Judged
 from nmt.errors import CheckpointError
 
@@ -74,7 +66,7 @@ def test_the_best_is_found_again_and_0_1_0_refuses_what_it_would_read_otherwise(
     index = judged_index(*found)
     write_index(tmp_path, index)
     values = json.loads((tmp_path / "index.json").read_text())
-    assert parse_index(values) == index
+    assert read_index_file(tmp_path / "index.json").known == index
     assert values["best"] == index.best == (best and f"update-{best:08}")
     assert values["format_version"] == version
 
@@ -155,8 +147,8 @@ def test_listing_is_in_the_order_of_updates_not_of_names(tmp_path):
     folder = tmp_path / "checkpoints"
     for update in (123456789, 99999999, 7):
         write(folder, update, float(update))
-    assert [info.update for info in list_checkpoints(tmp_path)] == [7, 99999999, 123456789]
-    assert {info.weights for info in list_checkpoints(tmp_path)} == {"raw"}
+    assert [info.update for info in find_checkpoints(tmp_path)] == [7, 99999999, 123456789]
+    assert {info.weights for info in find_checkpoints(tmp_path)} == {"raw"}
 
 
 def test_other_names_are_no_checkpoints(tmp_path):
@@ -166,14 +158,14 @@ def test_other_names_are_no_checkpoints(tmp_path):
         (folder / name).mkdir(parents=True)
     (folder / "update-00000004").write_text("a file")
     assert not has_checkpoint(tmp_path)
-    assert list_checkpoints(tmp_path) == []
+    assert find_checkpoints(tmp_path) == ()
     (folder / "update-00000003").mkdir()
     assert has_checkpoint(tmp_path)
 
 
 def test_nothing_of_it_loads_keras():
     program = (
-        "import sys, nmt.checkpoint as c; c.has_checkpoint, c.list_checkpoints, c.read_manifest; "
+        "import sys, nmt.checkpoint as c; c.has_checkpoint, c.newest_manifest, c.read_manifest; "
         "sys.exit('keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

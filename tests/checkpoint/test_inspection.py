@@ -25,7 +25,7 @@ def test_what_a_tie_saves_is_what_the_untied_model_has_more(kind, build, tmp_pat
     for ties in TIED_ROLES:
         model = build(kind, ties)
         average = named_variables(model)
-        save(tmp_path / ties, model, (5, None), optimizer=keras.optimizers.Adam(), average=average)
+        save(tmp_path / ties, model, (5, None), optimizer=keras.optimizers.Adam(), ema=average)
         described[ties] = describe(tmp_path / ties)
         numbers[ties] = model.count_params()
         assert described[ties].parameters == sum(described[ties].parts.values()) == numbers[ties]

@@ -9,10 +9,11 @@ import pytest
 
 from nmt.checkpoint import folder as folder_module
 from nmt.checkpoint.folder import checkpoint_names, write_checkpoint
-from nmt.checkpoint.index import list_checkpoints, read_index
+from nmt.checkpoint.index import read_index
+from nmt.checkpoint.inspection import find_checkpoints
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
-from nmt.checkpoint.reader import read_contents
+from nmt.checkpoint.weights import read_contents
 from nmt.errors import CheckpointError
 from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles
@@ -98,7 +99,7 @@ def test_averages_that_are_missing_or_too_many_are_refused(manager, small_model)
     manager.save(1, model=model)
     with pytest.raises(CheckpointError, match=r"moving average in .*1 does not fit: .*dense/kernel is missing"):
         manager.restore(model, None, average)
-    manager.save(2, model=model, average=average)
+    manager.save(2, model=model, ema=average)
     with pytest.raises(CheckpointError, match="dense/kernel is unexpected"):
         manager.restore(model)
 
@@ -116,7 +117,7 @@ def test_a_tie_that_is_lost_while_restoring_is_noticed(manager, build, monkeypat
     """Whatever happens between the check before and the proof after, two variables are never accepted."""
     model, other = build("rnn", "all"), build("rnn", "all", seed=2)
     manager.save(1, model=model)
-    from nmt.checkpoint import manager as module
+    from nmt.checkpoint import weights as module
 
     assign = module.assign
 
@@ -134,7 +135,7 @@ def test_a_tie_that_is_lost_while_restoring_is_noticed(manager, build, monkeypat
 
 def test_values_that_did_not_arrive_are_noticed(manager, small_model, monkeypatch):
     manager.save(1, model=small_model())
-    from nmt.checkpoint import manager as module
+    from nmt.checkpoint import weights as module
 
     monkeypatch.setattr(module, "assign", lambda variables, arrays: None)
     with pytest.raises(CheckpointError, match=r"other values than in the checkpoint: dense/kernel$"):
@@ -146,7 +147,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(manager, s
     model, optimizer = small_model(), keras.optimizers.Adam()
     average = MovingAverage(model, 0.5).variables
     for number in (1, 2):
-        manager.save(number, model=model, optimizer=optimizer, average=average, state={"update": number}, score=number)
+        manager.save(number, model=model, optimizer=optimizer, ema=average, state={"update": number}, score=number)
     flip(manager.folder / "update-00000002" / name)
     with caplog.at_level(logging.WARNING):
         assert manager.restore(model, optimizer, average).state == {"update": 1}
@@ -183,7 +184,7 @@ def test_the_last_and_the_best_are_kept(manager, small_model):
     for number, score in enumerate(scores, 1):
         path = manager.save(number, model=model, score=score)
         assert path.is_dir()
-    found = {info.update: info.score for info in list_checkpoints(manager.directory)}
+    found = {info.update: info.score for info in find_checkpoints(manager.directory)}
     assert found == {2: 9.0, 5: 2.0, 6: None}
     index = read_index(manager.folder)
     assert (index.best, index.latest) == ("update-00000002", "update-00000006")
@@ -253,16 +254,16 @@ NOT_KEPT = [
     ({"facts": {1: 1, "a": 2}}, "only keep .* a name must be a text, got 1"),
     ({"state": {1: 1, "1": 2}}, "only keep .* a name must be a text, got 1"),
     ({"state": {"update": 4}}, "the state must be of update 1, as its checkpoint, got 4"),
-    ({"average": {"dense/kernels": np.ones((3, 4))}}, "be of variables of the model, .*, got dense/kernels$"),
-    ({"average": {"dense/kernel": np.ones((4, 3))}}, "be of variables of the model, .*, got dense/kernel$"),
+    ({"ema": {"dense/kernels": np.ones((3, 4))}}, "be of variables of the model, .*, got dense/kernels$"),
+    ({"ema": {"dense/kernel": np.ones((4, 3))}}, "be of variables of the model, .*, got dense/kernel$"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "problem"), NOT_KEPT)
 def test_what_would_not_be_read_again_is_not_written(manager, small_model, arguments, problem):
     arguments = {"update": 1, "model": small_model(), **arguments}
-    if "average" in arguments:
-        arguments["average"] = {path: keras.Variable(value) for path, value in arguments["average"].items()}
+    if "ema" in arguments:
+        arguments["ema"] = {path: keras.Variable(value) for path, value in arguments["ema"].items()}
     manager.save(0, model=arguments["model"], score=np.float32(0.5))
     with pytest.raises(CheckpointError, match=problem):
         manager.save(arguments.pop("update"), **arguments)

@@ -5,10 +5,11 @@ import keras
 import numpy as np
 import pytest
 
+from nmt.checkpoint import folder as folder_module
 from nmt.checkpoint import index as index_module
-from nmt.checkpoint import reader as reader_module
+from nmt.checkpoint import weights as weights_module
 from nmt.checkpoint.manager import CheckpointManager
-from nmt.checkpoint.reader import load_weights, read_contents
+from nmt.checkpoint.weights import load_weights, read_contents
 from nmt.errors import CheckpointError
 from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, variable_roles
@@ -57,7 +58,7 @@ def test_the_wanted_checkpoint_is_read(tmp_path, write, small_model, scores, che
     model = small_model()
     info = load_weights(tmp_path, model, checkpoint=checkpoint)
     assert held(model) == update
-    assert (info.name, info.update, info.score) == (f"update-{update:08d}", update, scores[update])
+    assert (info.name, info.manifest.update, info.score) == (f"update-{update:08d}", update, scores[update])
     assert info.weights == "raw"
     assert info.path == tmp_path / "checkpoints" / info.name
 
@@ -70,7 +71,7 @@ def test_the_average_is_read_where_it_was_kept_and_asked_for(tmp_path, build, ba
     for variable in average.variables.values():
         variable.assign(variable * 0.5)
     with CheckpointManager(tmp_path) as manager:
-        manager.save(1, model=model, average=average.variables)
+        manager.save(1, model=model, ema=average.variables)
     with average.in_use():
         averaged = np.asarray(model(batch))
     assert np.abs(raw - averaged).max() > 0.01
@@ -87,7 +88,7 @@ def test_weights_that_have_no_average_are_taken_as_they_are(tmp_path, small_mode
     for variable in average.values():
         variable.assign(variable * 3.0)
     with CheckpointManager(tmp_path) as manager:
-        manager.save(1, model=model, average=average)
+        manager.save(1, model=model, ema=average)
     other = small_model()
     load_weights(tmp_path, other)
     found = {path: float(np.asarray(v).flat[0]) for path, v in named_variables(other).items()}
@@ -104,7 +105,7 @@ def test_a_damaged_one_is_skipped_with_a_warning_and_left_as_it_is(
     before = sorted(path.name for path in folder.iterdir())
     model = small_model()
     with caplog.at_level(logging.WARNING):
-        assert load_weights(tmp_path, model, checkpoint=checkpoint).update == 2
+        assert load_weights(tmp_path, model, checkpoint=checkpoint).manifest.update == 2
     assert held(model) == 2
     assert "update-00000003: skipped, it is damaged" in caplog.text
     assert "model.safetensors" in caplog.text
@@ -184,7 +185,7 @@ def test_all_that_does_not_fit_is_listed(tmp_path, write):
 
 def test_a_reader_that_loses_the_race_with_pruning_looks_again(tmp_path, write, small_model, monkeypatch):
     folder = write({1: 1.0, 2: 2.0})
-    original, calls = reader_module.read_parts, []
+    original, calls = folder_module.read_parts, []
 
     def pruned_meanwhile(path, manifest, names):
         calls.append(path.name)
@@ -193,9 +194,9 @@ def test_a_reader_that_loses_the_race_with_pruning_looks_again(tmp_path, write, 
             shutil.rmtree(path)
         return original(path, manifest, names)
 
-    monkeypatch.setattr(reader_module, "read_parts", pruned_meanwhile)
+    monkeypatch.setattr(folder_module, "read_parts", pruned_meanwhile)
     model = small_model()
-    assert load_weights(tmp_path, model).update == 3
+    assert load_weights(tmp_path, model).manifest.update == 3
     assert held(model) == 3
     assert calls == ["update-00000002", "update-00000003"]
     assert folder.is_dir()
@@ -203,7 +204,7 @@ def test_a_reader_that_loses_the_race_with_pruning_looks_again(tmp_path, write, 
 
 def test_a_reader_that_loses_the_race_every_time_gives_up(tmp_path, write, small_model, monkeypatch):
     write({1: 1.0})
-    monkeypatch.setattr(reader_module, "read_index", lambda _: index_module.Index({"update-00000005": 1.0}))
+    monkeypatch.setattr(weights_module, "read_index", lambda _: index_module.Index({"update-00000005": 1.0}))
     with pytest.raises(CheckpointError, match="changed 10 times while they were read"):
         load_weights(tmp_path, small_model())
 
@@ -212,22 +213,20 @@ def test_what_is_read_and_written_elsewhere_is_the_same_checkpoint(tmp_path, sma
     model, optimizer = small_model(), keras.optimizers.Adam()
     average = MovingAverage(model, 0.9).variables
     with CheckpointManager(tmp_path / "one") as manager:
-        manager.save(
-            3, model=model, optimizer=optimizer, average=average, state={"epoch": 2}, facts={"a": "b"}, score=4.5
-        )
-    info, contents = read_contents(tmp_path / "one")
-    assert (info.name, contents.update, contents.score) == ("update-00000003", 3, 4.5)
+        manager.save(3, model=model, optimizer=optimizer, ema=average, state={"epoch": 2}, facts={"a": "b"}, score=4.5)
+    read, contents = read_contents(tmp_path / "one")
+    assert (read.name, contents.update, contents.score) == ("update-00000003", 3, 4.5)
     with CheckpointManager(tmp_path / "two") as manager:
         path = manager.write(contents)
-    assert {file.name for file in path.iterdir()} == {file.name for file in info.path.iterdir()}
-    for file in info.path.iterdir():
+    assert {file.name for file in path.iterdir()} == {file.name for file in read.iterdir()}
+    for file in read.iterdir():
         assert file.read_bytes() == (path / file.name).read_bytes()
 
 
 def test_reading_everything_passes_over_a_damaged_checkpoint(tmp_path, write, caplog):
     folder = write({1: 5.0, 2: 7.0})
     (folder / "update-00000002" / "state.json").unlink()
-    assert read_contents(tmp_path).info.update == 1
+    assert read_contents(tmp_path).contents.update == 1
     assert "update-00000002: skipped" in caplog.text
     with pytest.raises(CheckpointError, match="is missing"):
         read_contents(tmp_path, "update-2")

@@ -10,9 +10,9 @@ import pytest
 from nmt.backend.functions import value_and_gradients
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import Contents
-from nmt.checkpoint.reader import load_weights, read_contents
 from nmt.checkpoint.retie import RULES, Merged, Split, TieChange, retie
-from nmt.checkpoint.slots import AVERAGES_OF_WEIGHTS, named_slots
+from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.weights import load_weights, read_contents
 from nmt.errors import CheckpointError
 from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
@@ -109,7 +109,7 @@ def saved(make, folders, tmp_path_factory):
                 variable.assign(random.uniform(0.1, 2.0, size=variable.shape))
             case.optimizer.iterations.assign(ITERATIONS)
             with CheckpointManager(folders[kind, ties]) as manager:
-                arguments = {"optimizer": case.optimizer, "average": case.average.variables, "state": {"epoch": 4}}
+                arguments = {"optimizer": case.optimizer, "ema": case.average.variables, "state": {"epoch": 4}}
                 manager.save(3, model=case.model, score=1.0, **arguments)
         return folders[kind, ties], case.by_role()
 
@@ -313,7 +313,7 @@ def test_the_contents_given_are_left_as_they_are(saved, make):
     assert (changed.state, changed.update, changed.optimizer_class) == ({"epoch": 4}, 3, "Adam")
 
 
-def contents_of(optimizer=None, average=None, optimizer_class="Adam", **arrays):
+def contents_of(optimizer=None, ema=None, optimizer_class="Adam", **arrays):
     """A checkpoint of small arrays, "a" standing for the path a/kernel."""
     model = {f"{name}/kernel": np.asarray(array) for name, array in arrays.items()}
     variables = {path: {"shape": list(array.shape), "dtype": "float32"} for path, array in model.items()}
@@ -322,7 +322,7 @@ def contents_of(optimizer=None, average=None, optimizer_class="Adam", **arrays):
         score=None,
         model=model,
         optimizer=optimizer,
-        average=average,
+        ema=ema,
         variables=variables,
         optimizer_class=optimizer_class,
     )
@@ -357,7 +357,6 @@ def test_slots_are_known_by_the_longest_path_and_states_of_no_variable_stay():
         (lambda: keras.optimizers.ScheduleFreeAdamW(0.1), "momentums of ScheduleFreeAdamW"),
         (lambda: keras.optimizers.Ftrl(0.1), "accumulators of Ftrl"),
         (lambda: keras.optimizers.Adagrad(0.1), "accumulators of Adagrad"),
-        (lambda: keras.optimizers.RMSprop(0.1, centered=True), "average_gradients of RMSprop"),
         (
             lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Ftrl(0.1)),
             r"inner_optimizer/accumulators of LossScaleOptimizer\(Ftrl\)",
@@ -375,31 +374,22 @@ def test_slots_whose_sum_means_nothing_are_copied_but_never_merged(build, tmp_pa
         assert manager.restore(models["none"], make(), on_tie_change="average").tie_change.split
 
 
-def test_slots_of_an_optimizer_within_another_are_added_as_its_class_says():
-    slots = {f"inner_optimizer/momentums/{name}/kernel": F([place + 2, 4]) for place, name in enumerate("ab")}
-    contents = contents_of(slots, optimizer_class="LossScaleOptimizer(SGD)", a=F([1, 2]), b=F([3, 5]))
+@pytest.mark.parametrize("optimizer_class", ["Lion", "LossScaleOptimizer(SGD)", None])
+def test_moments_of_an_optimizer_that_no_config_chooses_are_not_merged(optimizer_class):
+    slots = {f"momentums/{name}/kernel": F([place + 2, 4]) for place, name in enumerate("ab")}
+    contents = contents_of(slots, optimizer_class="SGD", a=F([1, 2]), b=F([3, 5]))
     found = retie(contents, [tie("a", "b")], "average").contents.optimizer
-    assert {name: array.tolist() for name, array in found.items()} == {"inner_optimizer/momentums/a/kernel": [5, 8]}
-    for other in ("LossScaleOptimizer", "LossScaleOptimizer(Mine)", "SGD", None):
-        with pytest.raises(CheckpointError, match=r"keeps inner_optimizer/momentums of .* cannot be merged"):
-            retie(replace(contents, optimizer_class=other), [tie("a", "b")], "average")
-
-
-def test_averages_that_an_optimizer_keeps_follow_the_weights(small_model):
-    optimizer = keras.optimizers.SGD(0.1, use_ema=True)
-    assert f"{AVERAGES_OF_WEIGHTS}/dense/kernel" in named_slots(small_model(), optimizer)
-    slots = {f"{AVERAGES_OF_WEIGHTS}/{name}/kernel": F([place, 4]) for place, name in enumerate("ab")}
-    contents = contents_of(a=F([1, 2]), b=F([3, 5]), optimizer=slots)
-    found = retie(contents, [tie("a", "b")], "average").contents.optimizer
-    assert {name: array.tolist() for name, array in found.items()} == {f"{AVERAGES_OF_WEIGHTS}/a/kernel": [0.5, 4]}
+    assert {name: array.tolist() for name, array in found.items()} == {"momentums/a/kernel": [5, 8]}
+    with pytest.raises(CheckpointError, match=r"keeps momentums of .* cannot be merged"):
+        retie(replace(contents, optimizer_class=optimizer_class), [tie("a", "b")], "average")
 
 
 def test_of_a_variable_that_is_not_trained_the_value_is_its_average():
     contents = contents_of(
-        a=F([1, 2]), b=F([3, 5]), average={"b/kernel": F([5, 6])}, optimizer={"momentums/b/kernel": F([8, 9])}
+        a=F([1, 2]), b=F([3, 5]), ema={"b/kernel": F([5, 6])}, optimizer={"momentums/b/kernel": F([8, 9])}
     )
     changed, change = retie(contents, [tie("a", "b")], "average")
-    assert changed.average["a/kernel"].tolist() == [3, 4]
+    assert changed.ema["a/kernel"].tolist() == [3, 4]
     assert changed.optimizer["momentums/a/kernel"].tolist() == [8, 9]
     assert change.merged == (Merged("a=b", ("a/kernel", "b/kernel"), 3.0),)
 

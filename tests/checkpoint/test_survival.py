@@ -25,7 +25,7 @@ from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, writ
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, Contents
-from nmt.checkpoint.reader import read_contents
+from nmt.checkpoint.weights import read_contents
 from nmt.errors import CheckpointError
 
 PARTS = (*FILES, "manifest.json")

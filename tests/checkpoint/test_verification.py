@@ -17,7 +17,7 @@ GOOD = Contents(
     update=7,
     score=0.5,
     model=WEIGHTS,
-    average={"a/w": WEIGHTS["a/w"]},
+    ema={"a/w": WEIGHTS["a/w"]},
     optimizer={"momentums/a/w": WEIGHTS["a/w"], "iterations": np.array(7)},
     state={"epoch": 1},
     tie_groups=(TIE,),
@@ -74,7 +74,7 @@ UNTIED = {**GOOD.variables, "b/w": {"shape": [2, 3], "dtype": "float32"}}
     [
         ({"model": {"n": np.array(4)}}, "model.safetensors: a/w is missing"),
         ({"model": {**WEIGHTS, "c": SECOND}}, "model.safetensors: c is stored, but is no variable of the model"),
-        ({"average": {"c": SECOND}}, "average.safetensors: c is stored, but is no variable of the model"),
+        ({"ema": {"c": SECOND}}, "average.safetensors: c is stored, but is no variable of the model"),
         ({"model": {**WEIGHTS, "b/w": SECOND}}, "b/w is stored, but b/w is tied to a/w: one of them is too many"),
         ({"optimizer": {"momentums/b/w": SECOND}}, "momentums/b/w is stored, but b/w is tied to a/w"),
         ({"model": {**WEIGHTS, "a/w": SECOND.T}}, "a/w must be float32 of shape (2, 3), but is float32 of (3, 2)"),

@@ -54,7 +54,7 @@ def make(build, update, made, tmp_path_factory):
             directory = tmp_path_factory.mktemp(f"{kind}-{ties}")
             averages = {path: keras.Variable(0.5 * variable) for path, variable in named_variables(old).items()}
             with CheckpointManager(directory) as manager:
-                manager.save(7, model=old, optimizer=optimizer, average=averages, state={"epoch": 2}, score=0.5)
+                manager.save(7, model=old, optimizer=optimizer, ema=averages, state={"epoch": 2}, score=0.5)
             before = read_contents(directory).contents
             after = change_vocabulary(before, mappings)
             with CheckpointManager(directory / "new") as manager:
@@ -77,7 +77,7 @@ def expected_rows(old, mapping):
 def test_rows_follow_their_tokens_in_weights_average_and_slots(make, kind, ties):
     case = make(kind, ties)
     checked = 0
-    parts = [(case.before.model, case.after.model), (case.before.average, case.after.average)]
+    parts = [(case.before.model, case.after.model), (case.before.ema, case.after.ema)]
     for slot in ("momentums", "velocities"):
         begin = f"{slot}/"
         parts.append([

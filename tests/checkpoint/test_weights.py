@@ -74,7 +74,7 @@ def test_readers_refuse_weights_that_are_not_finite_by_name(tmp_path, small_mode
     average = {path: keras.Variable(variable) for path, variable in variables.items() if variable.trainable}
     variables["dense/kernel"].assign(np.full((3, 4), number))
     with CheckpointManager(tmp_path) as manager:
-        manager.save(1, model=model, average=average)
+        manager.save(1, model=model, ema=average)
         assert manager.restore(other, None, average) is not None  # whoever trains on may have a way out
     before = {path: np.asarray(variable) for path, variable in named_variables(small_model()).items()}
     for path, variable in named_variables(other).items():

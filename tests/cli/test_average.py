@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from nmt.checkpoint.averaging import read_ema, read_raw
+from nmt.checkpoint.folder import read_weights
 
 
 @contextmanager
@@ -30,8 +30,8 @@ def test_an_average_is_a_model_like_any_other(run_nmt, trained_run, tmp_path):
         f"{output}: update-00000020, the mean of the raw weights of update-00000010, update-00000020\n"
     )
     run = trained_run.directory / "checkpoints"
-    weights = [read_raw(run / name).model for name in ("update-00000010", "update-00000020")]
-    mean = read_raw(output / "checkpoints/update-00000020").model
+    weights = [read_weights(run / name, "raw").model for name in ("update-00000010", "update-00000020")]
+    mean = read_weights(output / "checkpoints/update-00000020", "raw").model
     for path, array in mean.items():
         np.testing.assert_array_equal(array, (weights[0][path] + weights[1][path]) / 2)
     assert f"model_directory: {output}\n" in (output / "config.yaml").read_text()
@@ -72,8 +72,8 @@ def test_checkpoints_are_chosen(run_nmt, trained_run, tmp_path, arguments, names
     named = ", ".join(f"update-000000{name}" for name in names)
     assert (outcome.code, outcome.lines[0].split(", the mean of the ")[1]) == (0, f"{kind} of {named}")
     if kind == "moving averages":
-        expected = read_ema(trained_run.directory / "checkpoints/update-00000010").average
-        found = read_raw(tmp_path / "mean/checkpoints/update-00000010").model
+        expected = read_weights(trained_run.directory / "checkpoints/update-00000010", "ema").model
+        found = read_weights(tmp_path / "mean/checkpoints/update-00000010", "raw").model
         assert all(np.array_equal(found[path], expected[path]) for path in expected)
 
 

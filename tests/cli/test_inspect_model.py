@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import CheckpointManager, read_contents
-from nmt.checkpoint.averaging import read_raw
+from nmt.checkpoint.folder import read_weights
 from nmt.checkpoint.inspection import VariableUse
 from nmt.cli.inspect_model import Table, as_text, describe_bytes, variable_rows
 from nmt.inference.translator import open_model
@@ -36,7 +36,7 @@ def test_a_table_says_what_a_checkpoint_holds(run_nmt, trained_run):
     assert "= output_projection/embeddings" in text
     rows = {line.split("  ")[0]: line.split() for line in outcome.lines}
     assert rows["update-00000020"][-1] == "latest"
-    weights = read_raw(trained_run.directory / "checkpoints/update-00000010").model
+    weights = read_weights(trained_run.directory / "checkpoints/update-00000010", "raw").model
     assert rows["total"][1:] == [str(len(weights)), f"{sum(array.size for array in weights.values()):,}"]
     size = weights["target_embedding/embeddings"].size
     assert ["target_embedding/embeddings", str(size), str(8 * size), "bytes"] in [
@@ -55,7 +55,7 @@ def test_json_has_every_variable_and_whole_hashes(run_nmt, trained_run):
     ]  # fmt: skip
     assert (values["checkpoint"], values["update"], values["score"]) == ("update-00000020", 20, 0.25)
     assert (values["average"], values["optimizer"], values["latest"]) == (False, None, "update-00000020")
-    weights = read_raw(trained_run.directory / "checkpoints/update-00000020").model
+    weights = read_weights(trained_run.directory / "checkpoints/update-00000020", "raw").model
     shapes = {variable["name"]: tuple(variable["shape"]) for variable in values["variables"]}
     assert shapes == {path: array.shape for path, array in weights.items()}
     (tie,) = values["tie_groups"]
@@ -88,7 +88,7 @@ def test_two_checkpoints_are_compared(run_nmt, trained_run):
         "same_tokenizers",
     ]  # fmt: skip
     assert values["after"] == {"model_directory": str(run), "checkpoint": "update-00000020"}
-    first, second = (read_raw(run / f"checkpoints/update-000000{update}0").model for update in (1, 2))
+    first, second = (read_weights(run / f"checkpoints/update-000000{update}0", "raw").model for update in (1, 2))
     changed = {path for path in first if not np.array_equal(first[path], second[path])}
     assert {change["name"] for change in values["changed"]} == changed
     assert values["num_equal"] == len(first) - len(changed) > 0

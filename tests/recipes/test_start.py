@@ -83,7 +83,7 @@ def test_a_run_begins_with_other_weights_and_goes_on_without_them(settings, old,
         "directory": str(old),
         "checkpoint": "update-00000020",
         "weights": "raw",
-        "sha256": read_manifest(first.info.path).files["model.safetensors"].sha256,
+        "sha256": read_manifest(first.path).files["model.safetensors"].sha256,
         "tie_change": None,
     }
     assert last.contents.facts["initialized_from"] == origin

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from nmt.backend.replicas import OneReplica
-from nmt.checkpoint import CheckpointManager, list_checkpoints, load_weights
+from nmt.checkpoint import CheckpointManager, load_weights
+from nmt.checkpoint.inspection import find_checkpoints
 from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
 from nmt.training import trainer as trainer_module
@@ -125,7 +126,7 @@ def start(tmp_path):
 
 
 def saved_updates(directory: Path):
-    return [checkpoint.update for checkpoint in list_checkpoints(directory)]
+    return [checkpoint.update for checkpoint in find_checkpoints(directory)]
 
 
 def test_it_ends_at_the_first_limit(start):
@@ -250,7 +251,7 @@ def test_average_and_raw_weights_are_both_judged_and_the_better_are_read(start, 
     index = json.loads((tmp_path / "checkpoints/index.json").read_text())
     assert index["scores"]["update-00000006"]["weights"] == better
     assert index["format_version"] == (2 if better == "raw" else 1)  # version 0.1.0 would read the average
-    assert [one.weights for one in list_checkpoints(tmp_path)] == [better]
+    assert [one.weights for one in find_checkpoints(tmp_path)] == [better]
     reader = AddingUpdater().model
     for wanted, value in ((None, raw if better == "raw" else average), ("ema", average), ("raw", raw)):
         assert load_weights(tmp_path, reader, weights=wanted).weights == (wanted or better)

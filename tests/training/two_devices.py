@@ -100,7 +100,7 @@ def main():
     report["transformer"] = compare(one, both, BATCHES[:2], BATCHES[:2], 3)
     report["three batches"] = compare(one, both, BATCHES, [*BATCHES, EMPTY_BATCH], 2)
     with tempfile.TemporaryDirectory() as folder, CheckpointManager(folder) as checkpoints:
-        checkpoints.save(5, model=both.model, optimizer=both.optimizer, average=both.average.variables)
+        checkpoints.save(5, model=both.model, optimizer=both.optimizer, ema=both.average.variables)
         saved = values_of(both)
         both.model.output_bias.assign(np.full(11, np.nan, "float32"))
         before = values_of(both)
