@@ -152,17 +152,9 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
     index = _whole_index(found)
     name = choose(directory, found, checkpoint)
     manifest = read_manifest(folder / name)
-    return Description(
-        directory=Path(directory),
-        checkpoint=name,
-        manifest=manifest,
-        checkpoints=found,
-        latest=index.latest,
-        best=index.best,
-        set_aside=tuple(damaged_names(folder)),
-        variables=_uses(manifest),
-        ties=_savings(manifest, _copies(folder / name, manifest)),
-    )
+    ties = _savings(manifest, _copies(folder / name, manifest))
+    marks, set_aside = (index.latest, index.best), tuple(damaged_names(folder))
+    return Description(Path(directory), name, manifest, found, *marks, set_aside, _uses(manifest), ties)
 
 
 def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:

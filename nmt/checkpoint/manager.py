@@ -8,26 +8,14 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 
 from nmt.backend.variables import array_view
+from nmt.checkpoint import folder
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number
-from nmt.checkpoint.folder import (
-    DirectoryLock,
-    checkpoint_name,
-    checkpoint_names,
-    checkpoints_folder,
-    clean,
-    damaged_names,
-    read_checkpoint,
-    remove_checkpoint,
-    set_aside,
-    write_checkpoint,
-)
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manifest import EMA, MODEL, OPTIMIZER, Contents, check_contents
 from nmt.checkpoint.retie import TieChange, check_rule
@@ -108,10 +96,10 @@ class CheckpointManager:
 
     def __init__(self, directory: PathLike, *, keep_last: int = 3, keep_best: int = 1) -> None:
         self.directory = Path(directory)
-        self.folder = checkpoints_folder(directory)
+        self.folder = folder.checkpoints_folder(directory)
         self.keep_last = keep_last
         self.keep_best = keep_best
-        self._lock = DirectoryLock(self.directory)
+        self._lock = folder.DirectoryLock(self.directory)
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[Path] | None = None
         self._snapshot = Snapshot()
@@ -127,16 +115,15 @@ class CheckpointManager:
         """
         self._lock.acquire()
         try:
-            clean(self.folder)
-            if checkpoint_names(self.folder):
+            folder.clean(self.folder)
+            if folder.checkpoint_names(self.folder):
                 read_index(self.folder)  # warns of what is lost, before it is forgotten
                 write_index(self.folder, scan_index(self.folder))
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
             self._lock.release()
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror}") from error
-        except CheckpointError:
-            self._lock.release()
-            raise
 
     def release(self) -> None:
         """Wait for a checkpoint that is still being written, and give the lock back.
@@ -156,9 +143,7 @@ class CheckpointManager:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def save(
@@ -181,7 +166,7 @@ class CheckpointManager:
             update, model=model, optimizer=optimizer, ema=ema, state=state, facts=facts, score=score
         )
         self.wait()
-        return self.folder / checkpoint_name(update)
+        return self.folder / folder.checkpoint_name(update)
 
     def write(self, contents: Contents) -> Path:
         """Write a checkpoint that was read or computed elsewhere, as `save` does.
@@ -241,7 +226,7 @@ class CheckpointManager:
         )
         check_contents(contents)
         self._writing = self._background().submit(self._write, contents)
-        return self.folder / checkpoint_name(update)
+        return self.folder / folder.checkpoint_name(update)
 
     def wait(self) -> Path | None:
         """Wait until the checkpoint given to `save_in_background` is on the disk, and return its folder.
@@ -285,18 +270,18 @@ class CheckpointManager:
         self._require_lock()
         self.wait()
         restored = None
-        for name in reversed(checkpoint_names(self.folder)):
+        for name in reversed(folder.checkpoint_names(self.folder)):
             try:
-                contents = read_checkpoint(self.folder / name)
+                contents = folder.read_checkpoint(self.folder / name)
             except DamagedCheckpointError as error:
-                aside = set_aside(self.folder / name)
+                aside = folder.set_aside(self.folder / name)
                 logger.warning("%s is damaged and was set aside as %s: %s", name, aside.name, error)
                 continue
             tie_change = restore_contents(contents, model, optimizer, ema, rule=on_tie_change)
             write_index(self.folder, scan_index(self.folder))
             restored = Restored(dict(contents.state), name, tie_change, contents.facts)
             break
-        damaged = damaged_names(self.folder)
+        damaged = folder.damaged_names(self.folder)
         if restored is None and damaged:
             raise CheckpointError(
                 f"{self.folder}: no whole checkpoint is left to go on with, only {', '.join(damaged)}: "
@@ -309,15 +294,15 @@ class CheckpointManager:
         started = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = write_checkpoint(self.folder, contents)
+            path = folder.write_checkpoint(self.folder, contents)
             index = scan_index(self.folder)
             kept = {path.name, *index.kept(keep_last=self.keep_last, keep_best=self.keep_best)}
             write_index(self.folder, index.only(kept))
             for name in set(index.scores) - kept:
-                remove_checkpoint(self.folder / name)
+                folder.remove_checkpoint(self.folder / name)
         except OSError as error:
-            name = checkpoint_name(contents.update)
-            others = set(checkpoint_names(self.folder)) - {name}
+            name = folder.checkpoint_name(contents.update)
+            others = set(folder.checkpoint_names(self.folder)) - {name}
             there = "the checkpoints before it are intact" if others else "there is no checkpoint before it"
             raise CheckpointError(f"{self.folder}: {name} could not be written: {error.strerror}; {there}") from error
         self.write_seconds = time.monotonic() - started

@@ -238,7 +238,7 @@ def compare(before: Contents, after: Contents) -> Difference:
         added=tuple(ShapedRole(role, after.model[path].shape) for role, path in new.items() if role not in old),
         removed=tuple(ShapedRole(role, before.model[path].shape) for role, path in old.items() if role not in new),
         shapes_changed=tuple(shapes_changed),
-        changed=tuple(sorted(changed, key=_largest_first)),
+        changed=tuple(sorted(changed, key=lambda one: (one.relative_norm is not None, -(one.relative_norm or 0.0)))),
         num_equal=num_equal,
         ties_added=_only_in(after, before),
         ties_removed=_only_in(before, after),
@@ -269,10 +269,6 @@ def _pairs(old: dict[str, str], new: dict[str, str]) -> Iterator[tuple[str, str,
         if pair[1] is not None and pair not in seen:
             seen.add(pair)
             yield role, path, new[role]
-
-
-def _largest_first(change: ValueChange) -> float:
-    return -math.inf if change.relative_norm is None else -change.relative_norm
 
 
 def _only_in(contents: Contents, other: Contents) -> tuple[str, ...]:

@@ -44,14 +44,12 @@ class LoadedWeights(NamedTuple):
     """Where the weights of a model came from.
 
     path: the folder of the checkpoint.
-    score: of its validation, higher is better; None without one.
     weights: `ema` or `raw`.
     manifest: of the checkpoint.
     tie_change: what had to be merged or split; None where the ties were the model's.
     """
 
     path: Path
-    score: float | None
     weights: str
     manifest: Manifest
     tie_change: TieChange | None
@@ -92,7 +90,7 @@ def load_weights(
     check_rule(on_tie_change)
     if weights not in (None, "ema", "raw"):
         raise CheckpointError(f"weights must be ema or raw, got {weights}")
-    return _read_selected(directory, checkpoint, lambda path, score: _load(path, score, model, weights, on_tie_change))
+    return _read_selected(directory, checkpoint, lambda path: _load(path, model, weights, on_tie_change))
 
 
 def read_contents(directory: PathLike, checkpoint: str | None = None) -> SelectedContents:
@@ -107,23 +105,23 @@ def read_contents(directory: PathLike, checkpoint: str | None = None) -> Selecte
     Raises:
         CheckpointError: as `load_weights`, where no model has to fit.
     """
-    return _read_selected(directory, checkpoint, lambda path, _: SelectedContents(path, read_checkpoint(path)))
+    return _read_selected(directory, checkpoint, lambda path: SelectedContents(path, read_checkpoint(path)))
 
 
-def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path, float | None], Read]) -> Read:
+def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path], Read]) -> Read:
     """Read the checkpoint that answers a request, or the next that does where it is damaged.
 
     Args:
         directory: the model directory.
         checkpoint: as in `load_weights`.
-        read: is given the folder of a checkpoint and its score.
+        read: is given the folder of a checkpoint.
     """
     folder = checkpoints_folder(directory)
     for _ in range(_TRIES):
         index = read_index(folder)
         for name in candidates(Path(directory), index, checkpoint):
             try:
-                return read(folder / name, index.scores[name])
+                return read(folder / name)
             except DamagedCheckpointError as error:
                 if not (folder / name).exists():
                     break  # pruned while we read it: look again
@@ -135,7 +133,7 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
     raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
 
 
-def _load(path: Path, score: float | None, model: keras.Layer, weights: str | None, rule: str) -> LoadedWeights:
+def _load(path: Path, model: keras.Layer, weights: str | None, rule: str) -> LoadedWeights:
     manifest = read_manifest(path)
     if weights == "ema" and EMA not in manifest.files:
         raise CheckpointError(
@@ -144,7 +142,7 @@ def _load(path: Path, score: float | None, model: keras.Layer, weights: str | No
     kind = weights or manifest.preferred_weights
     contents = read_weights(path, kind, manifest=manifest)
     tie_change = restore_contents(contents, model, rule=rule, weights=kind)
-    return LoadedWeights(path, score, kind, manifest, tie_change)
+    return LoadedWeights(path, kind, manifest, tie_change)
 
 
 def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dict[str, Any]]:

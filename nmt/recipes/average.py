@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.checkpoint.averaging import average_contents
+from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.checkpoint.manifest import EMA, MODEL, Contents, Manifest, read_manifest

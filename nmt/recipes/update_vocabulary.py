@@ -156,7 +156,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
         ConfigError, DataError: settings or tokenizers cannot be written.
     """
     from nmt.checkpoint import CheckpointManager, read_contents
-    from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
+    from nmt.checkpoint.derived import RowMapping, change_vocabulary
     from nmt.inference.translator import check_tokenizers, open_model
     from nmt.recipes.assembly import assemble_limits
     from nmt.training.state import TrainingState

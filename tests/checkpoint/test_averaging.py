@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import CheckpointManager, Contents, load_weights
-from nmt.checkpoint.averaging import average_contents
+from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import read_weights, write_checkpoint
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES

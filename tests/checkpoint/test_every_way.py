@@ -12,10 +12,9 @@ from keras import ops
 
 from nmt.backend.functions import value_and_gradients
 from nmt.checkpoint import CheckpointManager, load_weights, random_state, read_contents, restore_random_state
-from nmt.checkpoint.averaging import average_contents
+from nmt.checkpoint.derived import RowMapping, average_contents, change_vocabulary
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.slots import named_slots
-from nmt.checkpoint.vocabulary_change import RowMapping, change_vocabulary
 from nmt.training.optimizers import MovingAverage, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
 

@@ -58,7 +58,7 @@ def test_the_wanted_checkpoint_is_read(tmp_path, write, small_model, scores, che
     model = small_model()
     info = load_weights(tmp_path, model, checkpoint=checkpoint)
     assert held(model) == update
-    assert (info.name, info.manifest.update, info.score) == (f"update-{update:08d}", update, scores[update])
+    assert (info.name, info.manifest.update, info.manifest.score) == (f"update-{update:08d}", update, scores[update])
     assert info.weights == "raw"
     assert info.path == tmp_path / "checkpoints" / info.name
 

@@ -76,7 +76,7 @@ def test_a_run_begins_with_other_weights_and_goes_on_without_them(settings, old,
     assert train(config).update == 1
     first, last = read_contents(old, "latest"), read_contents(tmp_path / "new", "latest")
     assert_equal(last.contents.model, first.contents.model)
-    assert_equal(last.contents.average, {path: first.contents.model[path] for path in last.contents.average})
+    assert_equal(last.contents.ema, {path: first.contents.model[path] for path in last.contents.ema})
     assert last.contents.optimizer["iterations"] == 1
     assert last.contents.state["update"] == 1
     origin = {
@@ -100,12 +100,12 @@ def test_a_run_begins_with_other_weights_and_goes_on_without_them(settings, old,
 def test_the_weights_are_those_that_translate_would_use(settings, old):
     """The best checkpoint, and its average."""
     start = start_from_other(settings())
-    info, contents = read_contents(old, "update-10")
-    assert np.abs(contents.average[SOURCE] - read_contents(old, "latest").contents.model[SOURCE]).max() > 0.1
-    assert_equal({path: np.asarray(variable_roles(start.model)[path]) for path in contents.average}, contents.average)
+    path, contents = read_contents(old, "update-10")
+    assert np.abs(contents.ema[SOURCE] - read_contents(old, "latest").contents.model[SOURCE]).max() > 0.1
+    assert_equal({path: np.asarray(variable_roles(start.model)[path]) for path in contents.ema}, contents.ema)
     origin = start.facts["initialized_from"]
     assert (origin["checkpoint"], origin["weights"]) == ("update-00000010", "ema")
-    assert origin["sha256"] == read_manifest(info.path).files["average.safetensors"].sha256
+    assert origin["sha256"] == read_manifest(path).files["average.safetensors"].sha256
 
 
 def test_ties_may_change_by_a_rule(settings, old, tmp_path):

@@ -83,7 +83,7 @@ def test_training_goes_on_from_the_same_update(trained, extend, tmp_path):
     old, new = planned.old.source.vocabulary, planned.new.source.vocabulary
     assert new.tokens[: len(old)] == old.tokens
     assert new.tokens[len(old) :] == ("eleven", "once", "doce", "twelve", "twenty", "veinte")
-    for part in ("model", "average"):
+    for part in ("model", "ema"):
         rows = getattr(after, part)[SOURCE]
         np.testing.assert_array_equal(rows[: len(old)], getattr(before, part)[SOURCE])
         np.testing.assert_array_equal(rows[len(old) :], np.repeat(rows[1:2], 6, axis=0))
@@ -214,11 +214,11 @@ def test_each_side_changes_alone(trained_run, trained, tmp_path):
     done = update_vocabulary(planned, checkpoint="best")
     assert (done.checkpoint, done.can_go_on) == ("update-00000010", False)
     before, after = read_contents(trained_run.directory).contents, read_contents(tmp_path / "new").contents
-    for path, array in after.average.items():
+    for path, array in after.ema.items():
         if path.startswith("target_embedding") or path == "output_bias":
-            np.testing.assert_array_equal(array[:-2], before.average[path])
+            np.testing.assert_array_equal(array[:-2], before.ema[path])
         else:
-            np.testing.assert_array_equal(array, before.average[path])
+            np.testing.assert_array_equal(array, before.ema[path])
     assert Translator.load(done.directory).translate(["uno dos"])
 
 

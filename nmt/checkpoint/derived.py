@@ -1,16 +1,98 @@
-"""A checkpoint for another vocabulary: the rows of tokens follow their tokens, in everything that has such rows."""
+"""Checkpoints made of others: the mean of several, and one for another vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nmt.checkpoint.manifest import Contents, slot_variable
+from nmt.checkpoint.folder import checkpoint_name
+from nmt.checkpoint.manifest import VALIDATION, Contents, check_listed, slot_variable
 from nmt.errors import CheckpointError
 from nmt.models.contract import TOKEN_ROWS
+
+SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
+"""Facts that a run cannot change, and what they are about. Its config may: a longer run has another hash of it."""
+
+
+def average_contents(checkpoints: Iterable[Contents]) -> Contents:
+    """Return a checkpoint whose weights are the mean of those of others, variable by variable.
+
+    See Junczys-Dowmunt et al. (2016, arXiv:1605.04809), section 2.2. Each tied variable is one variable in every
+    checkpoint, and is averaged once. The mean is computed in float64.
+
+    Args:
+        checkpoints: at least one; what is averaged are their `model` arrays. They are taken one after another, so that
+            one at a time is in memory, besides the sum.
+
+    Returns:
+        The mean in float32, with the update and the facts of the newest one; without score, state, moving average and
+        optimizer, which belong to none of them any more.
+
+    Raises:
+        CheckpointError: there is none, they do not belong together, or one holds values that are not finite.
+    """
+    known: list[Contents] = []  # without what takes memory
+    sums: dict[str, np.ndarray] = {}
+    for contents in checkpoints:
+        known.append(replace(contents, model={}, ema=None, optimizer=None, state={}))
+        name, problems = checkpoint_name(contents.update), list(_differences(known[0], contents))
+        if problems:
+            first = checkpoint_name(known[0].update)
+            raise CheckpointError(f"{name} cannot be averaged with {first}: {'; '.join(problems)}")
+        check_listed(contents)
+        broken = [path for path, array in contents.model.items() if not np.isfinite(array).all()]
+        if broken:
+            raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
+        _add(sums, contents)
+        del contents  # the next one is read now
+    if not known:
+        raise CheckpointError("there must be a checkpoint to average, got none")
+    newest = max(known, key=lambda one: one.update)
+    model = {
+        path: (total / len(known)).astype(np.float32) if total.dtype.kind == "f" else total
+        for path, total in sums.items()
+    }
+    facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
+    return replace(newest, model=model, score=None, optimizer_class=None, facts=facts)
+
+
+def _differences(first: Contents, other: Contents) -> Iterator[str]:
+    """Yield what shows that a checkpoint is of another model, or of another run."""
+    before, now = first.variables, other.variables
+    yield from (f"it has no {path}" for path in before if path not in now)
+    yield from (f"it alone has {path}" for path in now if path not in before)
+    for path in before:
+        if path in now and before[path] != now[path]:
+            found, wanted = (f"{v[path]['dtype']} of shape {tuple(v[path]['shape'])}" for v in (now, before))
+            yield f"its {path} is {found}, not {wanted}"
+    if _ties(first) != _ties(other):
+        found, wanted = (", ".join(g["name"] for g in one.tie_groups) or "nothing" for one in (other, first))
+        yield f"it ties {found}, not {wanted}"
+    for key, what in SAME_FACTS.items():
+        facts = (first.facts.get(key), other.facts.get(key))
+        if None not in facts and facts[0] != facts[1]:
+            yield f"it was trained with other {what}"
+
+
+def _ties(contents: Contents) -> set[tuple[str, frozenset[str]]]:
+    return {(group["variable"], frozenset(group["roles"])) for group in contents.tie_groups}
+
+
+def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
+    """Add weights to the sum of those before them; whole numbers, such as counters, must be equal."""
+    for path, array in contents.model.items():
+        if array.dtype.kind == "f":
+            if path in sums:
+                sums[path] += array
+            else:
+                sums[path] = array.astype(np.float64)
+        elif not np.array_equal(sums.setdefault(path, array), array):
+            raise CheckpointError(
+                f"{checkpoint_name(contents.update)} cannot be averaged: {path} holds whole numbers that differ"
+            )
 
 
 @dataclass(frozen=True)
