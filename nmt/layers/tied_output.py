@@ -1,46 +1,45 @@
-"""An output layer that reuses the matrix of an embedding, for any Keras model."""
+"""An output layer that reuses the matrix of an embedding, for any Keras model.
+
+A copy that Keras makes from a config finds the copy of its embedding by where both lie among the layers of the model.
+The second half of this module looks there: at the nodes that symbolic calls leave behind, the scope in which a `.keras`
+file is written or loaded, and the layer whose call is running. These are internals of Keras 3, read nowhere else.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend.common import global_state
 
 from nmt.errors import CheckpointError
 from nmt.layers.embedding import TokenEmbedding
-from nmt.layers.layer_graph import (
-    Step,
-    connected_layers,
-    follow,
-    is_sharing,
-    layers_before,
-    running_layer,
-    shared_layers,
-    steps_between,
-)
 from nmt.types import Tensor
+
+EMBEDDINGS = (keras.layers.Embedding, TokenEmbedding)
+
+Step = str | int
+"""The name of a layer within a Functional or Sequential model, or the place of a layer within any other layer."""
 
 
 @dataclass(frozen=True)
 class TieReference:
     """What a config says about the embedding of a tied layer: enough to find it again in the same model.
 
-    config: the part of the config that says all this.
-    steps: the way to it from the layers of the model: the name of one of them, and the steps below that one.
-    place: where that layer is: `before` every call of the output, only `around` it, for which one must look at all
-        layers that it is connected with, `nowhere` among these, or `unknown` where no symbolic call was made.
+    config: the part of the config that says all this. `tied_to_steps` is the way to it from the layers of the model:
+        the name of one of them, and the steps below that one. `tied_to_place` is where that layer is: `before` every
+        call of the output, only `around` it, for which one must look at all layers that it is connected with, `nowhere`
+        among these, or `unknown` where no symbolic call was made.
     layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
     in_file: whether a `.keras` file was being loaded.
     misplaced: whether that file has the embedding before the output, and none came before.
     """
 
     config: dict[str, Any]
-    steps: list[Step]
-    place: str
     layer: keras.Layer
     in_file: bool
     misplaced: bool
@@ -85,6 +84,12 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         CheckpointError: a copy made from a config does not find the embedding it is tied to.
     """
 
+    tied_to: Any = None
+    bias: keras.Variable | None = None
+    _wrapper: weakref.ref[keras.Layer] | None = None
+    _reference: TieReference | None = None
+    _unproved: TieReference | None = None
+
     def __init__(
         self,
         tied_to: keras.Layer | TieReference,
@@ -102,12 +107,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.bias = None
         self.supports_masking = True
-        self._wrapper: weakref.ref[keras.Layer] | None = None
-        self.tied_to: Any = None
-        self._reference: TieReference | None = None
-        self._unproved: TieReference | None = None
         if isinstance(tied_to, TieReference):
             self._reference = tied_to
         else:
@@ -150,15 +150,13 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (..., V) for hidden states of shape (..., E)."""
         caller = running_layer()
-        if caller is not None and caller is not self and not self._callers():
+        if caller not in (None, self) and not self._callers():
             self._wrapper = weakref.ref(caller)  # symbolic calls leave nodes at a wrapper only
         return (*input_shape[:-1], self._sizes()[0])
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """Return the symbolic output for a symbolic input; a copy made from a config finds its embedding here."""
-        reference = self._reference
-        if reference is not None and not self._find(reference, [inputs]) and not reference.in_file:
-            raise self._lost(reference)
+        self._settle([inputs])
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def tie_to(self, embedding: keras.Layer) -> None:
@@ -193,9 +191,14 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TiedEmbeddingsTransposed:
         """Make a layer that finds the embedding it is tied to when it is called, in the model of that call."""
-        reference = _read_reference({key: value for key, value in config.items() if key.startswith("tied_to")})
-        others = {key: value for key, value in config.items() if key not in reference.config}
-        return super().from_config({**others, "tied_to": reference})
+        tie = {key: value for key, value in config.items() if key.startswith("tied_to")}
+        others = {key: value for key, value in config.items() if key not in tie}
+        layer, shared = tie["tied_to"], shared_layers()
+        if shared is None:  # only a file has a matrix for it
+            layer = {key: value for key, value in layer.items() if key != "build_config"}
+        misplaced = shared is not None and tie["tied_to_came_before"] and layer["shared_object_id"] not in shared
+        made = keras.saving.deserialize_keras_object(layer)
+        return super().from_config({**others, "tied_to": TieReference(tie, made, shared is not None, misplaced)})
 
     def load_own_variables(self, store: Any) -> None:
         """Load the bias; the matrix is loaded by the embedding.
@@ -229,22 +232,33 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         """Return (V, E)."""
         return _sizes(self.tied_to if self._reference is None else self._reference.layer)
 
-    def _settle(self) -> None:
-        """Tie a copy made from a config for good: by now the model around it is complete.
+    def _settle(self, inputs: Sequence[keras.KerasTensor] = ()) -> None:
+        """Tie a copy made from a config to the embedding that the layers around it have.
+
+        Args:
+            inputs: of the symbolic call that is being made; without them the model around it is complete, and what a
+                file shares is taken where no layer has it.
 
         Raises:
             CheckpointError: it does not find its embedding, and no file says that it alone has one.
         """
         reference = self._reference
-        if reference is None or self._find(reference, []):
+        if reference is None:
             return
-        if not reference.in_file:
+        steps, place = reference.config["tied_to_steps"], reference.config["tied_to_place"]
+        before, around = embeddings_at(steps, [*inputs, *self._callers()], sizes=_sizes(reference.layer))
+        nearest, only = [embedding for each in before for embedding in each], around if len(around) == 1 else []
+        found = {"before": nearest, "around": only, "nowhere": [], "unknown": around}[place]
+        if found:
+            self.tie_to(found[0])
+        elif not reference.in_file:
             raise self._lost(reference)
-        self._unproved = reference if reference.misplaced else None
-        self.tie_to(reference.layer)
+        elif not inputs:
+            self._unproved = reference if reference.misplaced else None
+            self.tie_to(reference.layer)
 
     def _settle_if_called(self) -> None:
-        if getattr(self, "_reference", None) is not None and self._callers():
+        if self._reference is not None and self._callers():
             self._settle()
 
     def _callers(self) -> list[keras.Layer]:
@@ -252,82 +266,42 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         wrapper = None if self._wrapper is None else self._wrapper()
         return [self] if self._inbound_nodes else [] if wrapper is None else [wrapper]
 
-    def _find(self, reference: TieReference, inputs: list[keras.KerasTensor]) -> bool:
-        """Tie a copy made from a config to the embedding that the layers around it have, if they have it."""
-        starts = [*inputs, *self._callers()]
-        if reference.place == "before":
-            nearby: Iterable[keras.Layer] = [layer for layers in layers_before(starts) for layer in layers]
-        else:
-            nearby = connected_layers(starts)
-        found = _embeddings_at(reference.steps, nearby, sizes=_sizes(reference.layer))
-        if reference.place == "nowhere" or not found or (reference.place == "around" and len(found) > 1):
-            return False
-        self.tie_to(found[0])
-        return True
-
     def _lost(self, reference: TieReference) -> CheckpointError:
         return CheckpointError(
             f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to another "
             "one of this name, but its inputs are not connected with "
-            f"{'/'.join(map(str, reference.steps))!r}: build the model by the code that first made it and load its "
-            "weights, or call tie_to(embedding) in the from_config of your model"
+            f"{'/'.join(map(str, reference.config['tied_to_steps']))!r}: build the model by the code that first made "
+            "it and load its weights, or call tie_to(embedding) in the from_config of your model"
         )
 
     def _tie_config(self) -> dict[str, Any]:
+        """Describe the embedding, the way to it, and where that leads to it and to no other: see `TieReference`.
+
+        Layers of other models are connected, too, by a shared input or a shared layer, and no copy has them: with
+        one of these the embedding is taken for another of its name, or another one for it.
+        """
         if self._reference is not None:
             return self._reference.config
         layer = keras.saving.serialize_keras_object(self.tied_to)
         came_before = "shared_object_id" in layer
         if is_sharing():
             layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
-        steps = self._steps()
+
+        callers = self._callers()
+        ways = ((owner, steps_between(owner, self.tied_to)) for owner in connected_layers(callers))
+        found = ([owner.name, *below] for owner, below in ways if below is not None and owner not in callers)
+        steps = next(found, [self.tied_to.name])
+
+        before, around = embeddings_at(steps, callers, sizes=_sizes(self.tied_to))
+        place = "around" if around == [self.tied_to] else "nowhere"
+        if all(embeddings == [self.tied_to] for embeddings in before):
+            place = "before" if before else "unknown"
         return {
             "tied_to": layer,
             "tied_to_steps": steps,
-            "tied_to_place": self._place(steps),
+            "tied_to_place": place,
             "tied_to_came_before": came_before,
         }
-
-    def _steps(self) -> list[Step]:
-        """Return the way to the embedding from the layers of the model; its name where no symbolic call shows one."""
-        callers = self._callers()
-        for layer in connected_layers(callers):
-            below = None if layer in callers else steps_between(layer, self.tied_to)
-            if below is not None:
-                return [layer.name, *below]
-        return [self.tied_to.name]
-
-    def _place(self, steps: list[Step]) -> str:
-        """Return where the steps lead to the embedding, and to no other: the `place` of a `TieReference`.
-
-        Layers of other models are connected, too, by a shared input or a shared layer, and no copy has them: with
-        one of these the embedding is taken for another of its name, or another one for it.
-        """
-        callers, sizes = self._callers(), _sizes(self.tied_to)
-        before = layers_before(callers)
-        if not before:
-            return "unknown"
-        if all(_embeddings_at(steps, layers, sizes=sizes) == [self.tied_to] for layers in before):
-            return "before"
-        around = _embeddings_at(steps, connected_layers(callers), sizes=sizes)
-        return "around" if around == [self.tied_to] else "nowhere"
-
-
-def _embeddings_at(steps: list[Step], layers: Iterable[keras.Layer], *, sizes: tuple[int, int]) -> list[keras.Layer]:
-    """Return once every embedding of some sizes (V, E) that the steps lead to from some layers."""
-    first, *below = steps
-    ends = [follow(layer, below) for layer in layers if layer.name == first]
-    return list({id(end): end for end in ends if end is not None and _sizes_or_none(end) == sizes}.values())
-
-
-def _read_reference(config: dict[str, Any]) -> TieReference:
-    layer, steps, place = config["tied_to"], config["tied_to_steps"], config["tied_to_place"]
-    shared = shared_layers()
-    if shared is None:
-        unbuilt = {key: value for key, value in layer.items() if key != "build_config"}
-        return TieReference(config, steps, place, keras.saving.deserialize_keras_object(unbuilt), False, False)
-    misplaced = config["tied_to_came_before"] and layer["shared_object_id"] not in shared
-    return TieReference(config, steps, place, keras.saving.deserialize_keras_object(layer), True, misplaced)
 
 
 def _built(layer: Any) -> keras.Layer:
@@ -336,7 +310,7 @@ def _built(layer: Any) -> keras.Layer:
     Raises:
         ValueError: it is no embedding, or cannot be built.
     """
-    if not isinstance(layer, keras.layers.Embedding | TokenEmbedding):
+    if not isinstance(layer, EMBEDDINGS):
         raise ValueError(f"tied_to must be an embedding layer, got {type(layer).__name__}: pass the layer itself")
     if not layer.built:
         try:
@@ -360,5 +334,119 @@ def _sizes(embedding: keras.Layer) -> tuple[int, int]:
     return embedding.input_dim, embedding.output_dim
 
 
-def _sizes_or_none(layer: keras.Layer) -> tuple[int, int] | None:
-    return _sizes(layer) if isinstance(layer, keras.layers.Embedding | TokenEmbedding) else None
+def embeddings_at(
+    steps: Sequence[Step], starts: Iterable[Any], *, sizes: tuple[int, int]
+) -> tuple[list[list[keras.Layer]], list[keras.Layer]]:
+    """Return once every embedding of some sizes (V, E) to which the steps lead from layers near symbolic calls.
+
+    Args:
+        steps: the name of a layer, and the way from there.
+        starts: symbolic tensors, or layers that were called with some.
+        sizes: (V, E).
+
+    Returns:
+        Those from the layers that each start depends on, the nearest first, and those from all that are connected.
+    """
+
+    def ends(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
+        found = [follow(layer, steps[1:]) for layer in layers if layer.name == steps[0]]
+        fitting = [end for end in found if isinstance(end, EMBEDDINGS) and _sizes(end) == sizes]
+        return list({id(end): end for end in fitting}.values())
+
+    starts = list(starts)
+    return [ends(layers) for layers in layers_before(starts)], ends(connected_layers(starts))
+
+
+def connected_layers(starts: Iterable[Any]) -> list[keras.Layer]:
+    """Return once every layer that is connected with some symbolic tensors or layers: first what they depend on.
+
+    Args:
+        starts: symbolic tensors, or layers that were called with some.
+    """
+    nodes = [node for start in starts for node in _nodes_of(start)]
+    return _layers_of(_walk(nodes, backwards=True) + _walk(nodes, backwards=False))
+
+
+def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
+    """Return the layers that each symbolic tensor, or each call of each layer, depends on, the nearest first.
+
+    Args:
+        starts: symbolic tensors, or layers that were called with some.
+    """
+    nodes = [node for start in starts for node in _nodes_of(start)]
+    return [_layers_of(_walk([node], backwards=True)) for node in nodes]
+
+
+def steps_between(layer: keras.Layer, target: keras.Layer) -> list[Step] | None:
+    """Return the steps down from a layer to one that it owns: [] for itself, None where it does not own it."""
+    if layer is target:
+        return []
+    for step, child in _children(layer):
+        below = steps_between(child, target)
+        if below is not None:
+            return [step, *below]
+    return None
+
+
+def follow(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer | None:
+    """Return the layer that the steps lead to, or None where there is none."""
+    for step in steps:
+        child = dict(_children(layer)).get(step)
+        if child is None:
+            return None
+        layer = child
+    return layer
+
+
+def running_layer() -> keras.Layer | None:
+    """Return the outermost layer whose call is running, or None."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.entry_layer
+
+
+def shared_layers() -> dict[Any, keras.Layer] | None:
+    """Return the objects that the `.keras` file being loaded shares, by their id there; None where none is loaded."""
+    return global_state.get_global_attribute("shared_objects/id_to_obj_map")
+
+
+def is_sharing() -> bool:
+    """Return whether a `.keras` file is being written, which keeps what several layers share."""
+    return global_state.get_global_attribute("shared_objects/id_to_config_map") is not None
+
+
+def _nodes_of(start: Any) -> list[Any]:
+    if isinstance(start, keras.Layer):
+        return list(start._inbound_nodes)
+    history = getattr(start, "_keras_history", None)
+    if history is None or history.operation is None:
+        return []
+    return [history.operation._inbound_nodes[history.node_index]]
+
+
+def _layers_of(nodes: Iterable[Any]) -> list[keras.Layer]:
+    """Return once every layer that was called at some nodes, in their order."""
+    return list(dict.fromkeys(node.operation for node in nodes if isinstance(node.operation, keras.Layer)))
+
+
+def _walk(nodes: Iterable[Any], *, backwards: bool) -> list[Any]:
+    """Return the nodes and all that they follow from, or all that are connected with them, the nearest first."""
+    found = dict.fromkeys(nodes)
+    queue = list(found)
+    for node in queue:
+        neighbours = list(node.parent_nodes)
+        if not backwards:
+            neighbours += [other for other in node.operation._outbound_nodes if node in other.parent_nodes]
+        queue += [other for other in dict.fromkeys(neighbours) if other not in found]
+        found.update(dict.fromkeys(neighbours))
+    return queue
+
+
+def _children(layer: keras.Layer) -> list[tuple[Step, keras.Layer]]:
+    """Return the layers in a layer with the step that leads there again in a copy of it.
+
+    Copies of Functional and Sequential models keep names; elsewhere automatic names differ, and order stays.
+    """
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
+        return [(child.name, child) for child in children]
+    return list(enumerate(children))

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from nmt.layers.layer_graph import (
+from nmt.layers.tied_output import (
     connected_layers,
     follow,
     is_sharing,
