@@ -1,4 +1,4 @@
-"""Compiling functions and differentiating them."""
+"""Compiling functions, differentiating them, and loops in them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def while_loop(
     While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
     from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
     are found by tracing `body`, which is therefore traced up to three times and has to be free of side effects.
-    Run eagerly, or on another backend, it is a plain Python loop.
+    Run eagerly, it is a plain Python loop.
 
     Args:
         condition: maps the loop variables to a scalar boolean.
@@ -87,9 +87,29 @@ def while_loop(
     Returns:
         The loop variables for which `condition` no longer holds.
     """
-    if _tracing_tensorflow():
-        return _graph_loop(condition, body, loop_variables)
-    return python_loop(condition, body, loop_variables)
+    if tf.executing_eagerly():
+        return python_loop(condition, body, loop_variables)
+    loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
+    specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
+
+    def checked_body(variables: Any) -> tuple[Any]:
+        outputs = body(variables)
+        relaxed = _relaxed(specs, outputs)
+        if tf.nest.flatten(relaxed) != tf.nest.flatten(specs):
+            raise _ShapesGrewError(relaxed)
+        return (outputs,)
+
+    # At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
+    while True:
+        shapes = tf.nest.map_structure(lambda spec: spec.shape, specs)
+        try:
+            (result,) = tf.while_loop(
+                condition, checked_body, (loop_variables,), shape_invariants=(shapes,), parallel_iterations=1
+            )
+        except _ShapesGrewError as grew:
+            specs = grew.specs
+        else:
+            return result
 
 
 def python_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
@@ -99,57 +119,16 @@ def python_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], 
     return loop_variables
 
 
-def _tracing_tensorflow() -> bool:
-    """Whether a TensorFlow graph is being traced right now."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.executing_eagerly()
-
-
 class _ShapesGrewError(Exception):
-    """The body changes sizes that were taken for the same at every turn."""
+    """The body changes sizes that were taken for the same at every turn; `specs` has them unknown."""
 
-
-def _graph_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
-    """`tf.while_loop` with a shape invariant for every variable: the most specific one that `body` maps to itself.
-
-    At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
-    """
-    import tensorflow as tf
-
-    loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
-    specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
-    while True:
-        relaxed = specs
-
-        def checked_body(variables: Any, specs: Any = specs) -> tuple[Any]:
-            nonlocal relaxed
-            outputs = body(variables)
-            relaxed = _relaxed(specs, outputs)
-            if tf.nest.flatten(relaxed) != tf.nest.flatten(specs):
-                raise _ShapesGrewError
-            return (outputs,)
-
-        try:
-            (result,) = tf.while_loop(
-                condition,
-                checked_body,
-                (loop_variables,),
-                shape_invariants=(tf.nest.map_structure(lambda spec: spec.shape, specs),),
-                parallel_iterations=1,
-            )
-        except _ShapesGrewError:
-            specs = relaxed
-        else:
-            return result
+    def __init__(self, specs: Any) -> None:
+        super().__init__()
+        self.specs = specs
 
 
 def _relaxed(specs: Any, outputs: Any) -> Any:
     """The specs with every size unknown in which the outputs differ."""
-    import tensorflow as tf
-
     tf.nest.assert_same_structure(specs, outputs)
     return tf.nest.map_structure(
         lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
@@ -182,9 +161,7 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
         with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
             return step(carried, position)
 
-    if keras.backend.backend() == "tensorflow" and not tf.executing_eagerly():
-        return _graph_scan(float32_step, initial, inputs, reverse)
-    return plain_scan(float32_step, initial, inputs, reverse=reverse)
+    return (plain_scan if tf.executing_eagerly() else _graph_scan)(float32_step, initial, inputs, reverse=reverse)
 
 
 def plain_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
@@ -199,7 +176,7 @@ def plain_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) 
     return keras.tree.map_structure(lambda *leaves: ops.stack(leaves), *results), carried
 
 
-def _graph_scan(step: Step, initial: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
+def _graph_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool) -> tuple[Any, Any]:
     inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
     length = tf.shape(tf.nest.flatten(inputs)[0])[0]
@@ -233,10 +210,6 @@ def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
     Returns:
         (B, M, ...), where `[b, m]` is `values[b, beams[b, m]]`.
     """
-    if keras.backend.backend() != "tensorflow":
-        return gather_beams_twin(values, beams)
-    import tensorflow as tf
-
     return tf.gather(values, beams, axis=1, batch_dims=1)
 
 

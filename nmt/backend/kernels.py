@@ -64,7 +64,7 @@ def softmax(logits: Tensor) -> Tensor:
 
     Keras's own warns where that axis has one place, as it has in the first step of a decoder.
     """
-    return tf.nn.softmax(logits) if keras.backend.backend() == "tensorflow" else keras.ops.softmax(logits)
+    return tf.nn.softmax(logits)
 
 
 def sum_of_squares(tensors: list[Tensor]) -> Tensor:
@@ -91,8 +91,6 @@ def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> T
     Returns:
         (..., D).
     """
-    if keras.backend.backend() != "tensorflow":
-        return plain_layer_norm(inputs, gamma, beta, epsilon)
     inputs, gamma, beta = (tf.convert_to_tensor(tensor) for tensor in (inputs, gamma, beta))
     rows = _layer_norm(tf.reshape(inputs, (-1, gamma.shape[0])), gamma, beta, tf.constant(epsilon, inputs.dtype))
     return tf.ensure_shape(tf.reshape(rows, tf.shape(inputs)), inputs.shape)
