@@ -167,7 +167,7 @@ class AlignmentMemory(NamedTuple):
     """What the decoder attends to.
 
     values: the encoder's outputs, (B, S, D).
-    keys: the part of the scores that does not depend on the query, (B, S, A).
+    keys: the part of the scores that does not depend on the query, (B, S, D).
     mask: True where a source token is real, (B, 1, S).
     """
 
@@ -184,6 +184,9 @@ class Alignment(keras.layers.Layer):
         name: name of the layer.
     """
 
+    key: Linear
+    """What the encoder's outputs are mapped by."""
+
     def __init__(self, hidden_size: int, *, name: str) -> None:
         super().__init__(name=name)
         self.hidden_size = hidden_size
@@ -198,11 +201,11 @@ class Alignment(keras.layers.Layer):
         return ops.matmul(softmax(scores), memory.values)
 
     def keys(self, encoded: Tensor) -> Tensor:
-        """Map the encoder's outputs (B, S, D) to keys (B, S, A)."""
-        raise NotImplementedError
+        """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
+        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Score keys (B, S, A) for queries (B, K, D), as (B, K, S)."""
+        """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""
         raise NotImplementedError
 
 
@@ -213,16 +216,10 @@ class AdditiveAlignment(Alignment):
         super().__init__(hidden_size, name=name)
         self.query = Linear(hidden_size, hidden_size, "query")
         self.key = Linear(hidden_size, hidden_size, "key")
-        self.score = self.add_weight(
-            shape=(hidden_size,),
-            initializer=keras.initializers.RandomUniform(-((3.0 / hidden_size) ** 0.5), (3.0 / hidden_size) ** 0.5),
-            name="score",
-        )
+        limit = (3.0 / hidden_size) ** 0.5
+        initializer = keras.initializers.RandomUniform(-limit, limit)
+        self.score = self.add_weight(shape=(hidden_size,), initializer=initializer, name="score")
         self.built = True
-
-    def keys(self, encoded: Tensor) -> Tensor:
-        """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
-        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""
@@ -237,10 +234,6 @@ class MultiplicativeAlignment(Alignment):
         super().__init__(hidden_size, name=name)
         self.key = Linear(hidden_size, hidden_size, "key")
         self.built = True
-
-    def keys(self, encoded: Tensor) -> Tensor:
-        """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
-        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import keras
 from keras import ops
@@ -14,14 +15,17 @@ from nmt.types import Tensor
 Attention = TypeVar("Attention", SelfAttention, CrossAttention)
 
 
-class BlockSettings(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class BlockSettings:
     """What every block of one model has in common.
 
-    hidden_size: D.  ffn_size: F.  num_heads: H.
-    dropout: of the output of each sub-layer.  attention_dropout: of the attention weights.
-    ffn_dropout: of the inner layer of the feed-forward network.
-    residual: how a sub-layer joins the residual stream, PreNormResidual or PostNormResidual.
-    seed_generator: source of all dropout seeds.
+    hidden_size: D, divisible by num_heads.
+    ffn_size: F.
+    num_heads: H.
+    dropout: of the output of every sub-layer.
+    attention_dropout: of the attention weights.
+    ffn_dropout: of the inner layer of the feed-forward networks.
+    norm: how a sub-layer joins the residual stream, one of `RESIDUALS`.
     """
 
     hidden_size: int
@@ -30,8 +34,7 @@ class BlockSettings(NamedTuple):
     dropout: float
     attention_dropout: float
     ffn_dropout: float
-    residual: type[Residual]
-    seed_generator: keras.random.SeedGenerator
+    norm: str
 
 
 class Residual(keras.layers.Layer):
@@ -85,19 +88,18 @@ class PostNormResidual(Residual):
         return self.norm(stream + ops.cast(self.dropout(output, training=training), stream.dtype))
 
 
+RESIDUALS = {"pre": PreNormResidual, "post": PostNormResidual}
+"""The ways to join the stream by the name a config gives them."""
+
+
 class FeedForward(keras.layers.Layer):
     """Two linear layers with a ReLU between, (B, T, D) to (B, T, F) to (B, T, D)."""
 
-    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
-        self.inner = LinearReLU(
-            settings.ffn_size,
-            settings.hidden_size,
-            "inner",
-            dropout=settings.ffn_dropout,
-            seed_generator=settings.seed_generator,
-        )
-        self.outer = Linear(settings.hidden_size, settings.ffn_size, "outer")
+        size, rate = settings.hidden_size, settings.ffn_dropout
+        self.inner = LinearReLU(settings.ffn_size, size, "inner", dropout=rate, seed_generator=seeds)
+        self.outer = Linear(size, settings.ffn_size, "outer")
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
@@ -108,12 +110,12 @@ class FeedForward(keras.layers.Layer):
 class EncoderBlock(keras.layers.Layer):
     """Self-attention, then feed-forward."""
 
-    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
-        self.self_attention = _attention(SelfAttention, settings, "self_attention")
-        self.self_attention_residual = _residual(settings, "self_attention_residual")
-        self.feed_forward = FeedForward(settings, name="feed_forward")
-        self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+        self.self_attention = _attention(SelfAttention, settings, seeds, "self_attention")
+        self.self_attention_residual = _residual(settings, seeds, "self_attention_residual")
+        self.feed_forward = FeedForward(settings, seeds, name="feed_forward")
+        self.feed_forward_residual = _residual(settings, seeds, "feed_forward_residual")
         self.built = True
 
     def call(self, stream: Tensor, mask: Tensor, training: bool = False) -> Tensor:
@@ -127,14 +129,14 @@ class EncoderBlock(keras.layers.Layer):
 class DecoderBlock(keras.layers.Layer):
     """Causal self-attention, attention to the source, then feed-forward."""
 
-    def __init__(self, settings: BlockSettings, *, name: str) -> None:
+    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
-        self.self_attention = _attention(SelfAttention, settings, "self_attention")
-        self.self_attention_residual = _residual(settings, "self_attention_residual")
-        self.cross_attention = _attention(CrossAttention, settings, "cross_attention")
-        self.cross_attention_residual = _residual(settings, "cross_attention_residual")
-        self.feed_forward = FeedForward(settings, name="feed_forward")
-        self.feed_forward_residual = _residual(settings, "feed_forward_residual")
+        self.self_attention = _attention(SelfAttention, settings, seeds, "self_attention")
+        self.self_attention_residual = _residual(settings, seeds, "self_attention_residual")
+        self.cross_attention = _attention(CrossAttention, settings, seeds, "cross_attention")
+        self.cross_attention_residual = _residual(settings, seeds, "cross_attention_residual")
+        self.feed_forward = FeedForward(settings, seeds, name="feed_forward")
+        self.feed_forward_residual = _residual(settings, seeds, "feed_forward_residual")
         self.built = True
 
     def call(
@@ -182,17 +184,12 @@ class DecoderBlock(keras.layers.Layer):
         return self.feed_forward_residual.leave(stream, output, training=training)
 
 
-def _attention(kind: type[Attention], settings: BlockSettings, name: str) -> Attention:
-    return kind(
-        settings.hidden_size,
-        settings.num_heads,
-        dropout=settings.attention_dropout,
-        seed_generator=settings.seed_generator,
-        name=name,
-    )
+def _attention(
+    kind: type[Attention], settings: BlockSettings, seeds: keras.random.SeedGenerator, name: str
+) -> Attention:
+    size, rate = settings.hidden_size, settings.attention_dropout
+    return kind(size, settings.num_heads, dropout=rate, seed_generator=seeds, name=name)
 
 
-def _residual(settings: BlockSettings, name: str) -> Residual:
-    return settings.residual(
-        settings.hidden_size, dropout=settings.dropout, seed_generator=settings.seed_generator, name=name
-    )
+def _residual(settings: BlockSettings, seeds: keras.random.SeedGenerator, name: str) -> Residual:
+    return RESIDUALS[settings.norm](settings.hidden_size, dropout=settings.dropout, seed_generator=seeds, name=name)

@@ -1,11 +1,11 @@
-"""Building a model from the name of its architecture and plain settings."""
+"""Building a model from the name of its architecture and plain settings, and counting what its training takes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nmt.errors import ConfigError
-from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.contract import Footprint, Seq2Seq, Vocabularies
 from nmt.models.rnn import RNN
 from nmt.models.transformer import Transformer
 
@@ -32,3 +32,17 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         return MODELS[type](vocabularies, seed=seed, **settings)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
+
+
+def model_footprint(vocabularies: Vocabularies, *, type: str, **settings: Any) -> Footprint | None:
+    """Count what a training step of a model holds, before it is built; None where nobody has counted.
+
+    Args:
+        vocabularies: sizes of the two vocabularies, and whether they are one.
+        type: which of `MODELS`.
+        settings: the other settings of that model.
+
+    Raises:
+        ConfigError: ties ask for one vocabulary where there are two.
+    """
+    return MODELS[type].footprint(vocabularies, **settings)

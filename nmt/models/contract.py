@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import keras
@@ -45,6 +46,66 @@ class Vocabularies(NamedTuple):
     shared: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The settings of a model; each kind of model adds its own.
+
+    tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
+    """
+
+    tie_embeddings: str
+
+
+class KeptBytes(NamedTuple):
+    """Bytes of a number that is kept until the backward pass, in the mean.
+
+    layers: of what a layer keeps of a token.
+    others: of what the embeddings keep of a token, and attention of a pair of positions.
+    """
+
+    layers: float
+    others: float
+
+
+class Footprint(NamedTuple):
+    """What a training step of one model holds, in numbers; `nmt.training.memory_need` makes bytes of them.
+
+    parameters: trainable numbers.
+    output_matrix: those of the output projection.
+    vocabulary_size: of the target.
+    layers: encoder and decoder layers.
+    kept_bytes: of a number that is kept, by the precision of the matrix products.
+    source_token, target_token: kept for the backward pass, a padded token, by the layers.
+    stream: likewise, by the embeddings and what goes around the layers; of a target token twice as much.
+    source_pair, target_pair, cross_pair: likewise, a cell of (S, S), (T, T) and (T, S) of one sentence.
+    """
+
+    parameters: int
+    output_matrix: int
+    vocabulary_size: int
+    layers: int
+    kept_bytes: Mapping[str, KeptBytes]
+    source_token: float
+    target_token: float
+    stream: float
+    source_pair: float
+    target_pair: float
+    cross_pair: float
+
+
+def embedding_parameters(vocabularies: Vocabularies, embedding_size: int, *, tie_embeddings: str) -> int:
+    """Count the numbers in embeddings, output projection and its bias; what is tied counts once.
+
+    Raises:
+        ConfigError: ties ask for one vocabulary where there are two.
+    """
+    rows = {"source_embedding": vocabularies.source_size}
+    rows |= dict.fromkeys(("target_embedding", "output_projection"), vocabularies.target_size)
+    for role in TIED_ROLES[resolve_ties(tie_embeddings, vocabularies)][1:]:
+        del rows[role]
+    return sum(rows.values()) * embedding_size + vocabularies.target_size
+
+
 def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     """Turn a setting into one of `TIED_ROLES`, or refuse it.
 
@@ -79,11 +140,10 @@ class Seq2Seq(keras.Model):
 
     Args:
         vocabularies: sizes of the two vocabularies, and whether they are one.
+        architecture: the settings of the model.
         embedding_size: E.
-        tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
         seed: of dropout; the initial weights are drawn inside `seeded_weights`.
         name: name of the model.
-        settings: the other arguments of the model's class, by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
@@ -92,19 +152,18 @@ class Seq2Seq(keras.Model):
     def __init__(
         self,
         vocabularies: Vocabularies,
+        architecture: Architecture,
         *,
         embedding_size: int,
-        tie_embeddings: str,
         seed: int,
         name: str,
-        settings: Mapping[str, Any],
     ) -> None:
         super().__init__(name=name)
-        self.settings = dict(settings)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.vocabularies = vocabularies
-        self.tie_embeddings = resolve_ties(tie_embeddings, vocabularies)
+        self.tie_embeddings = resolve_ties(architecture.tie_embeddings, vocabularies)
+        self.architecture = replace(architecture, tie_embeddings=self.tie_embeddings)
         self._create_embeddings(embedding_size)
         self.output_bias = self.add_weight(shape=(vocabularies.target_size,), initializer="zeros", name="output_bias")
 
@@ -122,12 +181,24 @@ class Seq2Seq(keras.Model):
             else TokenEmbedding(sizes.target_size, embedding_size, name="output_projection")
         )
 
+    @classmethod
+    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint | None:
+        """Count what a training step of such a model holds, before it is built; None where nobody has counted.
+
+        Args:
+            vocabularies: sizes of the two vocabularies, and whether they are one.
+            settings: those of the model.
+
+        Raises:
+            ConfigError: if the ties need one vocabulary and there are two.
+        """
+        return None
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make an equal model, with resolved ties; Keras saves and clones by them."""
         return {
-            **self.settings,
+            **asdict(self.architecture),
             "vocabularies": list(self.vocabularies),
-            "tie_embeddings": self.tie_embeddings,
             "seed": self.seed,
             "name": self.name,
         }

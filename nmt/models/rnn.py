@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -11,8 +12,52 @@ from nmt.backend.functions import scan
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear, seeded_weights
 from nmt.layers.recurrent import CELLS, BidirectionalLayer
-from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
+from nmt.models.contract import (
+    Architecture,
+    Footprint,
+    KeptBytes,
+    Seq2Seq,
+    Vocabularies,
+    embedding_parameters,
+    token_mask,
+)
 from nmt.types import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RNNArchitecture(Architecture):
+    """The settings of a recurrent encoder-decoder: its ties, its sizes and its kinds.
+
+    cell: one of `CELLS`.
+    embedding_size: E; where it differs from hidden_size a linear layer stands before the logits.
+    hidden_size: D, even.
+    num_encoder_layers: bidirectional layers of the encoder.
+    num_decoder_layers: layers of the decoder.
+    attention: one of `ALIGNMENTS`.
+    input_feeding: whether the attentional vector is part of the next input.
+    dropout: of the embeddings, between layers and of the attentional vector before the logits.
+    """
+
+    cell: str
+    embedding_size: int
+    hidden_size: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    attention: str
+    input_feeding: bool
+    dropout: float
+
+
+KEPT_BYTES = {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(4.3, 4.3)}
+"""A recurrent layer keeps all of it in float32, and copies of some of it in bfloat16."""
+
+KEPT_FLOATS = {"input": 2, "step": 10, "bridge": 4, "alignment": 8, "stream": 6}
+"""What is kept of a token until the backward pass, measured by `benchmarks/memory.py`.
+
+input, step, bridge: of a layer, times D; `input` a gate, `step` a part of its state in the loop, `bridge` around it.
+alignment: of a target token, times D, by attention.
+stream: by the embeddings, times E; lookup, what dropout leaves of it; their gradients.
+"""
 
 
 class RNNMemory(NamedTuple):
@@ -48,84 +93,69 @@ class RNN(Seq2Seq):
 
     Args:
         vocabularies: sizes of the two vocabularies, and whether they are one.
-        cell: `gru` or `lstm`.
-        embedding_size: E; where it differs from hidden_size a linear layer stands before the logits.
-        hidden_size: D, even.
-        num_encoder_layers: bidirectional layers of the encoder.
-        num_decoder_layers: layers of the decoder.
-        attention: `additive` or `multiplicative`.
-        input_feeding: whether the attentional vector is part of the next input.
-        dropout: of the embeddings, between layers and of the attentional vector before the logits.
-        tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
         seed: of the initial weights and of dropout.
         name: name of the model.
+        settings: those of `RNNArchitecture`, all of them by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
         ValueError: if hidden_size is odd.
     """
 
-    def __init__(
-        self,
-        vocabularies: Vocabularies,
-        *,
-        cell: str,
-        embedding_size: int,
-        hidden_size: int,
-        num_encoder_layers: int,
-        num_decoder_layers: int,
-        attention: str,
-        input_feeding: bool,
-        dropout: float,
-        tie_embeddings: str,
-        seed: int,
-        name: str = "rnn",
-    ) -> None:
+    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str = "rnn", **settings: Any) -> None:
+        own = RNNArchitecture(**settings)
+        size, width, kind = own.hidden_size, own.embedding_size, CELLS[own.cell]
+        encoders, decoders = range(own.num_encoder_layers), range(own.num_decoder_layers)
         with seeded_weights(seed):
-            super().__init__(
-                vocabularies,
-                embedding_size=embedding_size,
-                tie_embeddings=tie_embeddings,
-                seed=seed,
-                name=name,
-                settings={
-                    "cell": cell,
-                    "embedding_size": embedding_size,
-                    "hidden_size": hidden_size,
-                    "num_encoder_layers": num_encoder_layers,
-                    "num_decoder_layers": num_decoder_layers,
-                    "attention": attention,
-                    "input_feeding": input_feeding,
-                    "dropout": dropout,
-                },
-            )
-            kind = CELLS[cell]
-            self.hidden_size = hidden_size
-            self.input_feeding = input_feeding
+            super().__init__(vocabularies, own, embedding_size=width, seed=seed, name=name)
+            self.hidden_size = size
             self.encoder_layers = [
-                BidirectionalLayer(kind, embedding_size if i == 0 else hidden_size, hidden_size, name=f"encoder_{i}")
-                for i in range(num_encoder_layers)
+                BidirectionalLayer(kind, size if i else width, size, name=f"encoder_{i}") for i in encoders
             ]
-            self.decoder_cells = [
-                kind(embedding_size if i == 0 else hidden_size, hidden_size, name=f"decoder_{i}")
-                for i in range(num_decoder_layers)
-            ]
-            gates = kind.num_gates * hidden_size
-            self.feed = Linear(gates, hidden_size, "feed") if input_feeding else None
-            self.bridges = [
-                Linear(kind.state_parts * hidden_size, hidden_size, f"bridge_{i}") for i in range(num_decoder_layers)
-            ]
-            self.alignment = ALIGNMENTS[attention](hidden_size, name="alignment")
-            self.attend = Linear(hidden_size, 2 * hidden_size, "attend")
-            self.readout = None if embedding_size == hidden_size else Linear(embedding_size, hidden_size, "readout")
-            self._create_dropouts(dropout)
+            self.decoder_cells = [kind(size if i else width, size, name=f"decoder_{i}") for i in decoders]
+            self.feed = Linear(kind.num_gates * size, size, "feed") if own.input_feeding else None
+            self.bridges = [Linear(kind.state_parts * size, size, f"bridge_{i}") for i in decoders]
+            self.alignment = ALIGNMENTS[own.attention](size, name="alignment")
+            self.attend = Linear(size, 2 * size, "attend")
+            self.readout = None if width == size else Linear(width, size, "readout")
+            self.source_dropout, self.target_dropout, self.layer_dropout, self.output_dropout = (
+                Dropout(own.dropout, self.seed_generator, name=f"{place}_dropout")
+                for place in ("source", "target", "layer", "output")
+            )
         self.built = True
 
-    def _create_dropouts(self, rate: float) -> None:
-        self.source_dropout = Dropout(rate, self.seed_generator, name="source_dropout")
-        self.target_dropout = Dropout(rate, self.seed_generator, name="target_dropout")
-        self.layer_dropout = Dropout(rate, self.seed_generator, name="layer_dropout")
-        self.output_dropout = Dropout(rate, self.seed_generator, name="output_dropout")
+    @classmethod
+    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
+        """Count what a training step of such a model holds; see `Seq2Seq.footprint`."""
+        own, kept = RNNArchitecture(**settings), KEPT_FLOATS
+        size, width, kind = own.hidden_size, own.embedding_size, CELLS[own.cell]
+        encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
+        additive = own.attention == "additive"
+        square = size * (size + 1)  # a linear layer
+        parameters = (
+            embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
+            + sum(2 * kind.count_parameters(size if i else width, size // 2) for i in range(encoders))
+            + sum(kind.count_parameters(size if i else width, size) for i in range(decoders))
+            + (kind.num_gates * square if own.input_feeding else 0)
+            + decoders * kind.state_parts * square
+            + (2 * square + size if additive else square)
+            + (2 * size + 1) * size
+            + (0 if width == size else (size + 1) * width)
+        )
+        layer = size * (kept["input"] * kind.num_gates + kept["step"] * kind.state_parts + kept["bridge"])
+        return Footprint(
+            parameters=parameters,
+            output_matrix=vocabularies.target_size * width,
+            vocabulary_size=vocabularies.target_size,
+            layers=encoders + decoders,
+            kept_bytes=KEPT_BYTES,
+            source_token=encoders * layer + 2 * size,
+            target_token=decoders * layer + size * kept["alignment"],
+            stream=width * kept["stream"],
+            source_pair=0,
+            target_pair=0,
+            cross_pair=size * 1.1 + 6 if additive else 6,
+        )
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, E)."""

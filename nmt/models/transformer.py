@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -10,11 +11,45 @@ from keras import ops
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.core import Dropout, LayerNorm, seeded_weights
 from nmt.layers.embedding import sinusoidal_positions
-from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock, PostNormResidual, PreNormResidual
-from nmt.models.contract import Seq2Seq, Vocabularies, token_mask
+from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock
+from nmt.models.contract import (
+    Architecture,
+    Footprint,
+    KeptBytes,
+    Seq2Seq,
+    Vocabularies,
+    embedding_parameters,
+    token_mask,
+)
 from nmt.types import Tensor
 
-RESIDUALS = {"pre": PreNormResidual, "post": PostNormResidual}
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerArchitecture(Architecture, BlockSettings):
+    """The settings of a Transformer: those of its blocks and its ties, and how many blocks there are.
+
+    The embeddings are as wide as the blocks, hidden_size, which is even. Their dropout is that of the sub-layers, and
+    `pre` normalises the stream once more at the end.
+
+    num_encoder_layers: blocks of the encoder.
+    num_decoder_layers: blocks of the decoder.
+    """
+
+    num_encoder_layers: int
+    num_decoder_layers: int
+
+
+KEPT_BYTES = {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(2.3, 4.0)}
+KEPT_FLOATS = {"sublayer": 3, "attention": 4, "cross_attention": 2, "feed_forward": 2.2, "weights": 2.3, "stream": 4}
+"""What is kept of a token until the backward pass, measured by `benchmarks/memory.py`.
+
+sublayer: of a block, times D; its input and its norm, and its output's share. Masks of dropout are windows of one row.
+attention: times D; query, key and value, the context.
+cross_attention: times D; query and context; keys and values of the source count as 2 a source token.
+feed_forward: times F; the inner layer, what dropout leaves of it; part of their gradients.
+weights: an attention weight; softmax, what dropout leaves of it; part of their gradients.
+stream: by the embeddings, times D; lookup, scaled, what dropout leaves of it; their gradients.
+"""
 
 
 class TransformerMemory(NamedTuple):
@@ -34,80 +69,57 @@ class Transformer(Seq2Seq):
 
     Args:
         vocabularies: sizes of the two vocabularies, and whether they are one.
-        hidden_size: D, even and divisible by num_heads; the embeddings have it too.
-        ffn_size: F.
-        num_heads: H.
-        num_encoder_layers: blocks of the encoder.
-        num_decoder_layers: blocks of the decoder.
-        dropout: of the embeddings and of the output of every sub-layer.
-        attention_dropout: of the attention weights.
-        ffn_dropout: of the inner layer of the feed-forward networks.
-        norm: `pre` normalises what enters a sub-layer, and the stream once at the end; `post` what leaves it.
-        tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
         seed: of the initial weights and of dropout.
         name: name of the model.
+        settings: those of `TransformerArchitecture`, all of them by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
         ValueError: if hidden_size is odd or not divisible by num_heads.
     """
 
-    def __init__(
-        self,
-        vocabularies: Vocabularies,
-        *,
-        hidden_size: int,
-        ffn_size: int,
-        num_heads: int,
-        num_encoder_layers: int,
-        num_decoder_layers: int,
-        dropout: float,
-        attention_dropout: float,
-        ffn_dropout: float,
-        norm: str,
-        tie_embeddings: str,
-        seed: int,
-        name: str = "transformer",
-    ) -> None:
+    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str = "transformer", **settings: Any) -> None:
+        own = TransformerArchitecture(**settings)
+        size = own.hidden_size
         with seeded_weights(seed):
-            super().__init__(
-                vocabularies,
-                embedding_size=hidden_size,
-                tie_embeddings=tie_embeddings,
-                seed=seed,
-                name=name,
-                settings={
-                    "hidden_size": hidden_size,
-                    "ffn_size": ffn_size,
-                    "num_heads": num_heads,
-                    "num_encoder_layers": num_encoder_layers,
-                    "num_decoder_layers": num_decoder_layers,
-                    "dropout": dropout,
-                    "attention_dropout": attention_dropout,
-                    "ffn_dropout": ffn_dropout,
-                    "norm": norm,
-                },
-            )
-            if hidden_size % 2:
-                raise ValueError(f"hidden_size must be even for sinusoidal positions, got {hidden_size}")
-            self.hidden_size = hidden_size
-            settings = BlockSettings(
-                hidden_size=hidden_size,
-                ffn_size=ffn_size,
-                num_heads=num_heads,
-                dropout=dropout,
-                attention_dropout=attention_dropout,
-                ffn_dropout=ffn_dropout,
-                residual=RESIDUALS[norm],
-                seed_generator=self.seed_generator,
-            )
-            self.source_dropout = Dropout(dropout, self.seed_generator, name="source_dropout")
-            self.target_dropout = Dropout(dropout, self.seed_generator, name="target_dropout")
-            self.encoder_blocks = [EncoderBlock(settings, name=f"encoder_{i}") for i in range(num_encoder_layers)]
-            self.decoder_blocks = [DecoderBlock(settings, name=f"decoder_{i}") for i in range(num_decoder_layers)]
-            self.encoder_norm = LayerNorm(hidden_size, name="encoder_norm") if norm == "pre" else None
-            self.decoder_norm = LayerNorm(hidden_size, name="decoder_norm") if norm == "pre" else None
+            super().__init__(vocabularies, own, embedding_size=size, seed=seed, name=name)
+            if size % 2:
+                raise ValueError(f"hidden_size must be even for sinusoidal positions, got {size}")
+            self.hidden_size, seeds = size, self.seed_generator
+            self.source_dropout = Dropout(own.dropout, seeds, name="source_dropout")
+            self.target_dropout = Dropout(own.dropout, seeds, name="target_dropout")
+            self.encoder_blocks = [EncoderBlock(own, seeds, name=f"encoder_{i}") for i in range(own.num_encoder_layers)]
+            self.decoder_blocks = [DecoderBlock(own, seeds, name=f"decoder_{i}") for i in range(own.num_decoder_layers)]
+            self.encoder_norm = LayerNorm(size, name="encoder_norm") if own.norm == "pre" else None
+            self.decoder_norm = LayerNorm(size, name="decoder_norm") if own.norm == "pre" else None
         self.built = True
+
+    @classmethod
+    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
+        """Count what a training step of such a model holds; see `Seq2Seq.footprint`."""
+        own, kept = TransformerArchitecture(**settings), KEPT_FLOATS
+        size, inner = own.hidden_size, own.ffn_size
+        encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
+        attention, feed_forward, norm = 4 * size * (size + 1), 2 * size * inner + inner + size, 2 * size
+        encoder = size * (2 * kept["sublayer"] + kept["attention"]) + inner * kept["feed_forward"]
+        decoder = encoder + size * (kept["sublayer"] + kept["cross_attention"])
+        weights = own.num_heads * kept["weights"]
+        return Footprint(
+            parameters=embedding_parameters(vocabularies, size, tie_embeddings=own.tie_embeddings)
+            + encoders * (attention + feed_forward + 2 * norm)
+            + decoders * (2 * attention + feed_forward + 3 * norm)
+            + (2 * norm if own.norm == "pre" else 0),
+            output_matrix=vocabularies.target_size * size,
+            vocabulary_size=vocabularies.target_size,
+            layers=encoders + decoders,
+            kept_bytes=KEPT_BYTES,
+            source_token=encoders * encoder + 2 * size * decoders,
+            target_token=decoders * decoder,
+            stream=size * kept["stream"],
+            source_pair=encoders * weights,
+            target_pair=decoders * weights,
+            cross_pair=decoders * weights,
+        )
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, D)."""
