@@ -112,13 +112,13 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def expected(config: Config, model: Seq2Seq, shape: BatchShape, *, parts: int) -> float:
     """Return what the step was expected to need at most, in MiB."""
-    from nmt.recipes.batch_size import slots_of
-    from nmt.training.memory_need import memory_need, model_footprint
+    from nmt.models.builder import model_footprint
+    from nmt.training.memory_need import memory_need
 
     need = memory_need(
         model_footprint(model.vocabularies, **config.model.model_dump()),
         [shape],
-        slots=slots_of(config.training.optimizer),
+        slots=config.training.optimizer.slots,
         averaged=config.training.ema_decay is not None,
         accumulated=False,
         validation_tokens=None,

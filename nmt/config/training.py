@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from pydantic import Discriminator, Tag
@@ -23,6 +23,9 @@ _WARMUP_HELP = "Updates over which the learning rate rises linearly to its peak.
 class AdamSettings(Section):
     """Adam (Kingma and Ba, 2015)."""
 
+    slots: ClassVar[int] = 2
+    """Numbers that the optimizer keeps a weight."""
+
     type: Literal["adam"] = setting("adam", "Adam (Kingma and Ba, 2015).")
     learning_rate: float = setting(0.001, _RATE_HELP, above=0)
     beta_1: float = setting(0.9, _BETA_1_HELP, at_least=0, below=1)
@@ -33,6 +36,9 @@ class AdamSettings(Section):
 
 class AdamWSettings(Section):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    slots: ClassVar[int] = 2
+    """Numbers that the optimizer keeps a weight."""
 
     type: Literal["adamw"] = setting("adamw", "Adam with decoupled weight decay (Loshchilov and Hutter, 2019).")
     learning_rate: float = setting(0.001, _RATE_HELP, above=0)
@@ -53,6 +59,11 @@ class SGDSettings(Section):
     momentum: float = setting(0.0, "Share of the last update that is repeated.", at_least=0, below=1)
     nesterov: bool = setting(False, "Look ahead along the momentum (Nesterov).")
     clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
+
+    @property
+    def slots(self) -> int:
+        """Numbers that the optimizer keeps a weight."""
+        return 1 if self.momentum else 0
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where Nesterov's momentum has no momentum."""

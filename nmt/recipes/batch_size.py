@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from nmt.backend.machine import MemoryLimit, device_memory_limit, in_gib, is_out_of_memory, memory_limit
 from nmt.backend.products import BFLOAT16, FLOAT32, check_precision, has_bfloat16_products
 from nmt.backend.session import has_gpu, library_kernel_bytes, thread_kernel_bytes
-from nmt.config import Config, OptimizerSettings, SGDSettings
+from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.contract import Vocabularies
+from nmt.models.builder import model_footprint
+from nmt.models.contract import Footprint, Vocabularies
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
-from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need, model_footprint
+from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,14 @@ class Room:
     kernel_bytes: int = 0
     thread_kernel_bytes: int = 0
 
+    @property
+    def size(self) -> float:
+        """Bytes of it; no end of them where nobody knows."""
+        return math.inf if self.limit is None else self.limit.size
+
+    def __str__(self) -> str:
+        return "" if self.limit is None else f"{in_gib(self.limit.size)} ({self.limit.owner})"
+
     def bytes_needed(self, need: MemoryNeed) -> int:
         """Return what of a need lies in this memory, whatever the shapes of batches are."""
         return need.device if self.on_device else need.total + self.kernel_bytes
@@ -54,14 +64,6 @@ class Room:
     def bytes_at_most(self, need: MemoryNeed) -> int:
         """Return what of a need lies in this memory, where batches have many shapes."""
         return self.bytes_needed(need) + self.thread_kernel_bytes
-
-    def holds(self, need: MemoryNeed) -> bool:
-        """Return whether a need fits, whatever the shapes of batches are; True where nobody knows."""
-        return self.limit is None or self.bytes_needed(need) <= self.limit.size
-
-    def holds_at_most(self, need: MemoryNeed, *, share: float = 1.0) -> bool:
-        """Return whether the most that a need comes to fits into a share of the memory; True where nobody knows."""
-        return self.limit is None or self.bytes_at_most(need) <= share * self.limit.size
 
 
 class SettledBatchSize(NamedTuple):
@@ -81,12 +83,8 @@ def find_room() -> Room:
     """Look how much memory there is: of the GPU where there is one, else of the machine."""
     if has_gpu():
         return Room(device_memory_limit(), on_device=True)
-    return Room(
-        memory_limit(),
-        on_device=False,
-        kernel_bytes=library_kernel_bytes(),
-        thread_kernel_bytes=thread_kernel_bytes(),
-    )
+    kept = {"kernel_bytes": library_kernel_bytes(), "thread_kernel_bytes": thread_kernel_bytes()}
+    return Room(memory_limit(), on_device=False, **kept)
 
 
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:
@@ -100,24 +98,23 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: 
     Raises:
         ConfigError: saying what it needs and what there is.
     """
-    room = room or find_room()
-    need = _need_of(config, vocabularies, [BatchShape(1, 1, 1)], accumulated=False)
-    if room.limit is None or room.holds(need):
+    room, footprint = room or find_room(), model_footprint(vocabularies, **config.model.model_dump())
+    need = _need_of(config, footprint, [BatchShape(1, 1, 1)], accumulated=False)
+    before = need.process + room.kernel_bytes
+    if footprint is None or room.bytes_needed(need) <= room.size:
         return
-    if not room.on_device and need.process + room.kernel_bytes > room.limit.size:
-        _refuse_or_warn(
-            config,
-            f"training needs about {in_gib(need.process + room.kernel_bytes)} of memory for TensorFlow alone, and "
-            f"there are {in_gib(room.limit.size)} ({room.limit.owner}): raise that limit, or train elsewhere",
+    if not room.on_device and before > room.size:
+        sentence = (
+            f"training needs about {in_gib(before)} of memory for TensorFlow alone, and there are {room}: raise that "
+            "limit, or train elsewhere"
         )
-        return
-    parameters = model_footprint(vocabularies, **config.model.model_dump()).parameters
-    _refuse_or_warn(
-        config,
-        f"training a model of {parameters:,} parameters needs about {in_gib(room.bytes_needed(need))} of memory "
-        f"before the first batch, and there are {in_gib(room.limit.size)} ({room.limit.owner}): lower "
-        "model.hidden_size, the number of layers or data.tokenizer.vocabulary_size, or train elsewhere",
-    )
+    else:
+        sentence = (
+            f"training a model of {footprint.parameters:,} parameters needs about {in_gib(room.bytes_needed(need))} of "
+            f"memory before the first batch, and there are {room}: lower model.hidden_size, the number of layers or "
+            "data.tokenizer.vocabulary_size, or train elsewhere"
+        )
+    _refuse_or_warn(config, sentence)
 
 
 def settle_batch_size(
@@ -131,7 +128,8 @@ def settle_batch_size(
 ) -> SettledBatchSize:
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
-    A batch is cut into parts where there is memory for the gradients of each, and else stays whole.
+    A batch is cut into parts where there is memory for the gradients of each, and else stays whole. Where nobody has
+    counted what a model of this kind takes, a warning says so, and any memory is taken to be enough.
 
     Args:
         config: the run.
@@ -144,45 +142,54 @@ def settle_batch_size(
     Raises:
         ConfigError: the run does not fit; the message says what would.
     """
-    room = room or find_room()
-    lengths = int(store.source_lengths.max()), int(store.target_lengths.max())
-
-    def need_of(batch_tokens: int, parts: int = 1) -> MemoryNeed:
-        shapes = largest_shapes(batch_tokens, pairs=len(store), source_length=lengths[0], target_length=lengths[1])
-        given = config.training.batch_tokens  # the size of an update that the advice keeps
-        effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
-        accumulated = effective > batch_tokens
-        return _need_of(config, vocabularies, shapes, accumulated=accumulated, replicas=replicas, parts=parts)
+    room, footprint = room or find_room(), model_footprint(vocabularies, **config.model.model_dump())
+    if footprint is None:
+        room = replace(room, limit=None)
+        logger.warning(
+            "how much memory training takes is not known of models of type %s: it is not compared with what there is",
+            config.model.type,
+        )
+    sides = {"source_length": int(store.source_lengths.max()), "target_length": int(store.target_lengths.max())}
+    longest = max(sides.values())
 
     def parts_of(batch_tokens: int) -> int:
         return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
 
+    def need_of(batch_tokens: int, parts: int = 1) -> MemoryNeed:
+        shapes = largest_shapes(batch_tokens, pairs=len(store), **sides)
+        given = config.training.batch_tokens  # the size of an update that the advice keeps
+        effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
+        accumulated = effective > batch_tokens
+        return _need_of(config, footprint, shapes, accumulated=accumulated, replicas=replicas, parts=parts)
+
     if config.training.batch_tokens == "auto":
         chosen = choose_batch_tokens(
-            lambda size: need_of(size, parts_of(size)), room, longest=max(lengths), most=_most(config, room)
+            lambda size: need_of(size, parts_of(size)), room, longest=longest, most=_most(config, room)
         )
         config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
+    if room.bytes_needed(need_of(batch_tokens, parts)) > room.size:
+        parts = 1
     need = need_of(batch_tokens, parts)
-    if not room.holds(need):
-        parts, need = 1, need_of(batch_tokens)
-    if room.limit is not None and not room.holds(need):
-        advice = _advice(config, need_of, room, longest=max(lengths), resumed=resumed)
+    needed, at_most = room.bytes_needed(need), room.bytes_at_most(need)
+    if needed > room.size:
+        advice = _advice(config, need_of, room, longest=longest, resumed=resumed)
         _refuse_or_warn(
             config,
-            f"training with training.batch_tokens {batch_tokens} needs about {in_gib(room.bytes_needed(need))} of "
-            f"memory, and there are {in_gib(room.limit.size)} ({room.limit.owner}): {advice}",
+            f"training with training.batch_tokens {batch_tokens} needs about {in_gib(needed)} of memory, and there are "
+            f"{room}: {advice}",
         )
-    elif room.limit is not None and not room.holds_at_most(need):
+    elif at_most > room.size:
         logger.warning(
-            "training may come to need %s of memory as it sees batches of more shapes, and there are %s (%s): if it is "
+            "training may come to need %s of memory as it sees batches of more shapes, and there are %s: if it is "
             "killed, the same command goes on with it",
-            *(in_gib(room.bytes_at_most(need)), in_gib(room.limit.size), room.limit.owner),
+            *(in_gib(at_most), room),
         )
-    there = "" if room.limit is None else f" of {in_gib(room.limit.size)} ({room.limit.owner})"
-    needed = in_gib(room.bytes_at_most(need))
-    remarks = [f"memory: batches of {batch_tokens} tokens need about {needed}{there}"]
+    there = "" if room.limit is None else f" of {room}"
+    remarks = (
+        [] if footprint is None else [f"memory: batches of {batch_tokens} tokens need about {in_gib(at_most)}{there}"]
+    )
     if parts > 1:
         remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
     return SettledBatchSize(config, parts, tuple(remarks))
@@ -200,7 +207,7 @@ def choose_batch_tokens(need_of: Callable[[int], MemoryNeed], room: Room, *, lon
     least = 1 << max(longest - 1, LEAST_AUTO - 1).bit_length()
     sizes = [1 << power for power in range(least.bit_length() - 1, most.bit_length()) if 1 << power < most]
     for size in (max(most, longest), *reversed(sizes)):
-        if room.holds_at_most(need_of(size), share=SHARE_FOR_AUTO):
+        if room.bytes_at_most(need_of(size)) <= SHARE_FOR_AUTO * room.size:
             return size
     return sizes[0] if sizes else max(most, longest)
 
@@ -228,7 +235,7 @@ def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *,
     """Say what would fit."""
     now = config.training.settled_batch_tokens
     sizes = range(now // STEP_OF_ADVICE * STEP_OF_ADVICE, longest - 1, -STEP_OF_ADVICE)
-    fitting = next((size for size in sizes if size < now and room.holds(need_of(size))), None)
+    fitting = next((size for size in sizes if size < now and room.bytes_needed(need_of(size)) <= room.size), None)
     if fitting is None:
         return (
             f"no smaller batch that holds the longest pair ({longest} tokens) would fit either, so lower "
@@ -248,19 +255,21 @@ def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *,
 
 def _need_of(
     config: Config,
-    vocabularies: Vocabularies,
+    footprint: Footprint | None,
     shapes: list[BatchShape],
     *,
     accumulated: bool,
     replicas: int = 1,
     parts: int = 1,
 ) -> MemoryNeed:
+    """Estimate what a run needs; nothing where nobody knows what its model takes."""
+    if footprint is None:
+        return MemoryNeed(0, 0, 0)
     training = config.training
-    footprint = model_footprint(vocabularies, **config.model.model_dump())
     return memory_need(
         footprint,
         shapes,
-        slots=slots_of(training.optimizer),
+        slots=training.optimizer.slots,
         averaged=training.ema_decay is not None,
         accumulated=accumulated,
         validation_tokens=VALIDATION_BATCH_TOKENS * parts,
@@ -269,13 +278,6 @@ def _need_of(
         replicas=replicas,
         parts=parts,
     )
-
-
-def slots_of(optimizer: OptimizerSettings) -> int:
-    """Return how many numbers an optimizer keeps a parameter."""
-    if isinstance(optimizer, SGDSettings):
-        return 1 if optimizer.momentum else 0
-    return 2
 
 
 def _most(config: Config, room: Room) -> int:

@@ -4,6 +4,7 @@ import logging
 import re
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,8 +12,10 @@ import tensorflow as tf
 from nmt.backend.machine import MemoryLimit
 from nmt.config import load
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.contract import Vocabularies
+from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
+from nmt.recipes.assembly import assemble_optimizer
 from nmt.recipes.batch_size import (
     Room,
     advised_when_out_of_memory,
@@ -253,6 +256,29 @@ def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen
     config = settings("training.batch_tokens=auto", f"training.effective_batch_tokens={effective}")
     training = settle(config, mebibytes).training
     assert (training.batch_tokens, training.micro_batches) == (chosen, micro_batches)
+
+
+# What the estimate is made of
+
+
+def test_a_model_that_nobody_has_counted_is_trained_with_a_warning(settings, caplog, monkeypatch):
+    monkeypatch.setattr(Transformer, "footprint", Seq2Seq.footprint)
+    refuse_too_large_model(settings(), SIZES, room=room_of(1))
+    assert not caplog.records
+    settled = settle_batch_size(
+        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, room=room_of(1, kernels=400)
+    )
+    assert (settled.config.training.batch_tokens, settled.remarks) == (4096, ())
+    (warning,) = caplog.messages
+    assert warning.startswith("how much memory training takes is not known of models of type transformer: it is not")
+
+
+@pytest.mark.parametrize("options", ["type: adam", "type: adamw", "type: sgd", "type: sgd, momentum: 0.9"])
+def test_settings_say_how_many_slots_their_optimizer_keeps(settings, options):
+    optimizer = settings(f"training.optimizer={{{options}}}").training.optimizer
+    built = assemble_optimizer(optimizer)
+    built.build([keras.Variable(np.zeros((2, 3)))])
+    assert sum(tuple(variable.shape) == (2, 3) for variable in built.variables) == optimizer.slots
 
 
 # Through the recipe

@@ -5,9 +5,9 @@ import pytest
 
 from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.data.batches import plan_epoch
-from nmt.models.builder import build_model
+from nmt.models.builder import build_model, model_footprint
 from nmt.models.contract import TIED_ROLES, Vocabularies
-from nmt.training.memory_need import BatchShape, largest_shapes, memory_need, model_footprint
+from nmt.training.memory_need import BatchShape, largest_shapes, memory_need
 
 ALONE = {"slots": 2, "averaged": False, "accumulated": False, "validation_tokens": None}
 
