@@ -22,7 +22,7 @@ from smoke import CONFIG, TINY, add_smoke, say
 if TYPE_CHECKING:
     from nmt.config import Config
     from nmt.models.contract import Seq2Seq
-    from nmt.training.memory_need import BatchShape
+    from nmt.training.ram_need import BatchShape
 
 MEBIBYTE = 2**20
 UPDATES = 3
@@ -68,7 +68,7 @@ def main() -> None:
             )
             ratios.append(row["need"] / row["peak"])
     if not arguments.smoke and not all(1.0 <= ratio <= MOST_ABOVE for ratio in ratios):
-        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/training/memory_need.py anew")
+        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/training/ram_need.py anew")
 
 
 def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_tokens: int) -> dict[str, float]:
@@ -95,7 +95,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from nmt.models.contract import Vocabularies
     from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.training_run import assemble_updater
-    from nmt.training.memory_need import BatchShape
+    from nmt.training.ram_need import BatchShape
 
     config, parts = settle_precision(config), batch_parts(config, batch_tokens=batch_tokens)
     before = memory("VmRSS")
@@ -113,9 +113,9 @@ def measure(arguments: argparse.Namespace) -> None:
 def expected(config: Config, model: Seq2Seq, shape: BatchShape, *, parts: int) -> float:
     """Return what the step was expected to need at most, in MiB."""
     from nmt.models.builder import model_footprint
-    from nmt.training.memory_need import memory_need
+    from nmt.training.ram_need import ram_need
 
-    need = memory_need(
+    need = ram_need(
         model_footprint(model.vocabularies, **config.model.model_dump()),
         [shape],
         slots=config.training.optimizer.slots,

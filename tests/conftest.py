@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nmt.backend.machine import GIBIBYTE, available_processors, memory_limit
+from nmt.backend.machine import GIBIBYTE, available_processors, ram_limit
 
 WORKER_BYTES = 1.5 * GIBIBYTE
 
@@ -29,7 +29,7 @@ def pytest_xdist_auto_num_workers(config):
     """What `-n auto` means: a process a core, and no more than fit into memory."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it itself
         return None
-    limit = memory_limit()
+    limit = ram_limit()
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if limit is None else limit.size
     return max(1, min(available_processors(), int(size // WORKER_BYTES)))
 

@@ -23,7 +23,9 @@ def available_processors(control_groups: Path = _CONTROL_GROUPS) -> int:
         control_groups: where the system shows the limits of the control group (version 1 or 2).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota_version_2(control_groups) or _quota_version_1(control_groups)
+    cpu = control_groups / "cpu"
+    version_1 = _words(cpu / "cpu.cfs_quota_us") + _words(cpu / "cpu.cfs_period_us")
+    quota = _quota(_words(control_groups / "cpu.max")) or _quota(version_1)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
@@ -33,17 +35,11 @@ def processors_for(threads: int | None) -> int:
     return min(threads or available, available)
 
 
-def _quota_version_2(control_groups: Path) -> float | None:
-    """Cores of `cpu.max`, which holds "max" or microseconds of processor time, then those of a period."""
-    return _quota(_words(control_groups / "cpu.max"))
-
-
-def _quota_version_1(control_groups: Path) -> float | None:
-    """Cores of `cpu.cfs_quota_us`, which is -1 where there is no limit."""
-    return _quota(_words(control_groups / "cpu/cpu.cfs_quota_us") + _words(control_groups / "cpu/cpu.cfs_period_us"))
-
-
 def _quota(words: list[str]) -> float | None:
+    """Return the cores that microseconds of processor time in a period of microseconds are, which `words` are.
+
+    The time is "max" or -1 where there is no limit.
+    """
     try:
         quota, period = map(int, words)
     except ValueError:  # no limit is set, or it is not shown
@@ -126,7 +122,7 @@ _SHELL_LIMITS = (
 )
 
 
-class MemoryLimit(NamedTuple):
+class RamLimit(NamedTuple):
     """What this process may hold in all.
 
     size: in bytes, what it holds already counted.
@@ -161,9 +157,9 @@ def refuse_to_start(threads: int, *, get_limit: Callable[[int], tuple[int, int]]
             )
 
 
-def memory_limit(
+def ram_limit(
     root: Path = Path("/"), *, get_limit: Callable[[int], tuple[int, int]] = resource.getrlimit
-) -> MemoryLimit | None:
+) -> RamLimit | None:
     """Return how much main memory this process may hold, by the narrowest limit; None where the system does not say.
 
     Args:
@@ -174,11 +170,11 @@ def memory_limit(
     if "VmRSS" not in own:
         return None
     held = own["VmRSS"]
-    limits = [MemoryLimit(held + max(room, 0), owner) for room, owner in _rooms(root, own, get_limit)]
+    limits = [RamLimit(held + max(room, 0), owner) for room, owner in _rooms(root, own, get_limit)]
     return min(limits, default=None)
 
 
-def device_memory_limit() -> MemoryLimit | None:
+def device_ram_limit() -> RamLimit | None:
     """Return how much memory TensorFlow may take of the smallest GPU; None where there is none or it does not say."""
     import tensorflow as tf
 
@@ -188,7 +184,7 @@ def device_memory_limit() -> MemoryLimit | None:
             sizes = [each.memory_limit_bytes for each in session.list_devices() if each.device_type == "GPU"]
     except (tf.errors.OpError, RuntimeError):  # a question that must not end a training
         return None
-    return MemoryLimit(min(sizes), "the GPU's") if sizes and min(sizes) > 0 else None
+    return RamLimit(min(sizes), "the GPU's") if sizes and min(sizes) > 0 else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

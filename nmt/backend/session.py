@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from nmt.backend.machine import memory_limit, processors_for, refuse_to_start
+from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
 from nmt.errors import ConfigError
 
 
@@ -49,7 +49,7 @@ def keep_kernels() -> None:
 
     To be called before TensorFlow is imported.
     """
-    limit = memory_limit()
+    limit = ram_limit()
     kept = _MOST if limit is None else limit.size // _SHARE // KERNEL_BYTES
     os.environ.setdefault(_VARIABLE, str(min(max(kept, _DEFAULT), _MOST)))
 

@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settle_stdout()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        from nmt.backend.machine import in_gib, is_out_of_memory, memory_limit
+        from nmt.backend.machine import in_gib, is_out_of_memory, ram_limit
 
         if not is_out_of_memory(error):
             raise
-        limit = memory_limit()
+        limit = ram_limit()
         there = "" if limit is None else f", there are {in_gib(limit.size)} ({limit.owner})"
         _say(
             f"nmt: error: memory is not enough for this command{there}: raise the limit, or let it do less at once, "

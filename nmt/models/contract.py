@@ -68,7 +68,7 @@ class KeptBytes(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What a training step of one model holds, in numbers; `nmt.training.memory_need` makes bytes of them.
+    """What a training step of one model holds, in numbers; `nmt.training.ram_need` makes bytes of them.
 
     parameters: trainable numbers.
     output_matrix: those of the output projection.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from nmt.backend.machine import MemoryLimit, device_memory_limit, in_gib, is_out_of_memory, memory_limit
+from nmt.backend.machine import RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
 from nmt.backend.products import BFLOAT16, FLOAT32, check_precision, has_bfloat16_products
 from nmt.backend.session import has_gpu, library_kernel_bytes, thread_kernel_bytes
 from nmt.config import Config
@@ -19,7 +19,7 @@ from nmt.models.builder import model_footprint
 from nmt.models.contract import Footprint, Vocabularies
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
-from nmt.training.memory_need import BatchShape, MemoryNeed, largest_shapes, memory_need
+from nmt.training.ram_need import BatchShape, RamNeed, largest_shapes, ram_need
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ STEP_OF_ADVICE = 256
 
 
 @dataclass(frozen=True)
-class Room:
+class RamBudget:
     """The memory that a training may take.
 
     limit: what there is; None where nobody knows.
@@ -44,7 +44,7 @@ class Room:
     thread_kernel_bytes: what more of them take in a run through batches of many shapes.
     """
 
-    limit: MemoryLimit | None
+    limit: RamLimit | None
     on_device: bool
     kernel_bytes: int = 0
     thread_kernel_bytes: int = 0
@@ -57,11 +57,11 @@ class Room:
     def __str__(self) -> str:
         return "" if self.limit is None else f"{in_gib(self.limit.size)} ({self.limit.owner})"
 
-    def bytes_needed(self, need: MemoryNeed) -> int:
+    def bytes_needed(self, need: RamNeed) -> int:
         """Return what of a need lies in this memory, whatever the shapes of batches are."""
         return need.device if self.on_device else need.total + self.kernel_bytes
 
-    def bytes_at_most(self, need: MemoryNeed) -> int:
+    def bytes_at_most(self, need: RamNeed) -> int:
         """Return what of a need lies in this memory, where batches have many shapes."""
         return self.bytes_needed(need) + self.thread_kernel_bytes
 
@@ -79,39 +79,39 @@ class SettledBatchSize(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def find_room() -> Room:
+def find_budget() -> RamBudget:
     """Look how much memory there is: of the GPU where there is one, else of the machine."""
     if has_gpu():
-        return Room(device_memory_limit(), on_device=True)
+        return RamBudget(device_ram_limit(), on_device=True)
     kept = {"kernel_bytes": library_kernel_bytes(), "thread_kernel_bytes": thread_kernel_bytes()}
-    return Room(memory_limit(), on_device=False, **kept)
+    return RamBudget(ram_limit(), on_device=False, **kept)
 
 
-def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, room: Room | None = None) -> None:
+def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, budget: RamBudget | None = None) -> None:
     """Refuse a model that would not fit whatever the batch; to be called before it is built.
 
     Args:
         config: the run.
         vocabularies: sizes of its vocabularies.
-        room: the memory there is; looked up unless given.
+        budget: the memory there is; looked up unless given.
 
     Raises:
         ConfigError: saying what it needs and what there is.
     """
-    room, footprint = room or find_room(), model_footprint(vocabularies, **config.model.model_dump())
+    budget, footprint = budget or find_budget(), model_footprint(vocabularies, **config.model.model_dump())
     need = _need_of(config, footprint, [BatchShape(1, 1, 1)], accumulated=False)
-    before = need.process + room.kernel_bytes
-    if footprint is None or room.bytes_needed(need) <= room.size:
+    before, needed = need.process + budget.kernel_bytes, budget.bytes_needed(need)
+    if footprint is None or needed <= budget.size:
         return
-    if not room.on_device and before > room.size:
+    if not budget.on_device and before > budget.size:
         sentence = (
-            f"training needs about {in_gib(before)} of memory for TensorFlow alone, and there are {room}: raise that "
+            f"training needs about {in_gib(before)} of memory for TensorFlow alone, and there are {budget}: raise that "
             "limit, or train elsewhere"
         )
     else:
         sentence = (
-            f"training a model of {footprint.parameters:,} parameters needs about {in_gib(room.bytes_needed(need))} of "
-            f"memory before the first batch, and there are {room}: lower model.hidden_size, the number of layers or "
+            f"training a model of {footprint.parameters:,} parameters needs about {in_gib(needed)} of memory before "
+            f"the first batch, and there are {budget}: lower model.hidden_size, the number of layers or "
             "data.tokenizer.vocabulary_size, or train elsewhere"
         )
     _refuse_or_warn(config, sentence)
@@ -124,7 +124,7 @@ def settle_batch_size(
     *,
     resumed: bool,
     replicas: int = 1,
-    room: Room | None = None,
+    budget: RamBudget | None = None,
 ) -> SettledBatchSize:
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
@@ -137,14 +137,14 @@ def settle_batch_size(
         store: its training corpus, whose longest pairs count.
         resumed: whether a run goes on, so that its batches cannot change.
         replicas: copies of the model that this process trains.
-        room: the memory there is; looked up unless given.
+        budget: the memory there is; looked up unless given.
 
     Raises:
         ConfigError: the run does not fit; the message says what would.
     """
-    room, footprint = room or find_room(), model_footprint(vocabularies, **config.model.model_dump())
+    budget, footprint = budget or find_budget(), model_footprint(vocabularies, **config.model.model_dump())
     if footprint is None:
-        room = replace(room, limit=None)
+        budget = replace(budget, limit=None)
         logger.warning(
             "how much memory training takes is not known of models of type %s: it is not compared with what there is",
             config.model.type,
@@ -155,7 +155,7 @@ def settle_batch_size(
     def parts_of(batch_tokens: int) -> int:
         return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
 
-    def need_of(batch_tokens: int, parts: int = 1) -> MemoryNeed:
+    def need_of(batch_tokens: int, parts: int = 1) -> RamNeed:
         shapes = largest_shapes(batch_tokens, pairs=len(store), **sides)
         given = config.training.batch_tokens  # the size of an update that the advice keeps
         effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
@@ -164,50 +164,50 @@ def settle_batch_size(
 
     if config.training.batch_tokens == "auto":
         chosen = choose_batch_tokens(
-            lambda size: need_of(size, parts_of(size)), room, longest=longest, most=_most(config, room)
+            lambda size: need_of(size, parts_of(size)), budget, longest=longest, most=_most(config, budget)
         )
         config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
-    if room.bytes_needed(need_of(batch_tokens, parts)) > room.size:
+    if budget.bytes_needed(need_of(batch_tokens, parts)) > budget.size:
         parts = 1
     need = need_of(batch_tokens, parts)
-    needed, at_most = room.bytes_needed(need), room.bytes_at_most(need)
-    if needed > room.size:
-        advice = _advice(config, need_of, room, longest=longest, resumed=resumed)
+    needed, at_most = budget.bytes_needed(need), budget.bytes_at_most(need)
+    if needed > budget.size:
+        advice = _advice(config, need_of, budget, longest=longest, resumed=resumed)
         _refuse_or_warn(
             config,
             f"training with training.batch_tokens {batch_tokens} needs about {in_gib(needed)} of memory, and there are "
-            f"{room}: {advice}",
+            f"{budget}: {advice}",
         )
-    elif at_most > room.size:
+    elif at_most > budget.size:
         logger.warning(
             "training may come to need %s of memory as it sees batches of more shapes, and there are %s: if it is "
             "killed, the same command goes on with it",
-            *(in_gib(at_most), room),
+            *(in_gib(at_most), budget),
         )
-    there = "" if room.limit is None else f" of {room}"
-    remarks = (
-        [] if footprint is None else [f"memory: batches of {batch_tokens} tokens need about {in_gib(at_most)}{there}"]
-    )
+    remarks = []
+    if footprint is not None:
+        there = "" if budget.limit is None else f" of {budget}"
+        remarks.append(f"memory: batches of {batch_tokens} tokens need about {in_gib(at_most)}{there}")
     if parts > 1:
         remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
     return SettledBatchSize(config, parts, tuple(remarks))
 
 
-def choose_batch_tokens(need_of: Callable[[int], MemoryNeed], room: Room, *, longest: int, most: int) -> int:
+def choose_batch_tokens(need_of: Callable[[int], RamNeed], budget: RamBudget, *, longest: int, most: int) -> int:
     """Return the largest size that leaves memory for others: `most`, or a power of two below it.
 
     Args:
         need_of: maps a size to what a training with it needs.
-        room: the memory there is.
+        budget: the memory there is.
         longest: tokens of the longest pair, which every batch must hold.
         most: the largest size.
     """
     least = 1 << max(longest - 1, LEAST_AUTO - 1).bit_length()
     sizes = [1 << power for power in range(least.bit_length() - 1, most.bit_length()) if 1 << power < most]
     for size in (max(most, longest), *reversed(sizes)):
-        if room.bytes_at_most(need_of(size)) <= SHARE_FOR_AUTO * room.size:
+        if budget.bytes_at_most(need_of(size)) <= SHARE_FOR_AUTO * budget.size:
             return size
     return sizes[0] if sizes else max(most, longest)
 
@@ -231,11 +231,13 @@ def advised_when_out_of_memory(config: Config) -> Iterator[None]:
         ) from error
 
 
-def _advice(config: Config, need_of: Callable[[int], MemoryNeed], room: Room, *, longest: int, resumed: bool) -> str:
+def _advice(
+    config: Config, need_of: Callable[[int], RamNeed], budget: RamBudget, *, longest: int, resumed: bool
+) -> str:
     """Say what would fit."""
     now = config.training.settled_batch_tokens
     sizes = range(now // STEP_OF_ADVICE * STEP_OF_ADVICE, longest - 1, -STEP_OF_ADVICE)
-    fitting = next((size for size in sizes if size < now and room.bytes_needed(need_of(size)) <= room.size), None)
+    fitting = next((size for size in sizes if size < now and budget.bytes_needed(need_of(size)) <= budget.size), None)
     if fitting is None:
         return (
             f"no smaller batch that holds the longest pair ({longest} tokens) would fit either, so lower "
@@ -261,12 +263,12 @@ def _need_of(
     accumulated: bool,
     replicas: int = 1,
     parts: int = 1,
-) -> MemoryNeed:
+) -> RamNeed:
     """Estimate what a run needs; nothing where nobody knows what its model takes."""
     if footprint is None:
-        return MemoryNeed(0, 0, 0)
+        return RamNeed(0, 0, 0)
     training = config.training
-    return memory_need(
+    return ram_need(
         footprint,
         shapes,
         slots=training.optimizer.slots,
@@ -280,8 +282,8 @@ def _need_of(
     )
 
 
-def _most(config: Config, room: Room) -> int:
-    most = MOST_AUTO["GPU" if room.on_device else "processor"]
+def _most(config: Config, budget: RamBudget) -> int:
+    most = MOST_AUTO["GPU" if budget.on_device else "processor"]
     return min(most, config.training.effective_batch_tokens or most)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nmt.backend import session
-from nmt.backend.machine import MemoryLimit
+from nmt.backend.machine import RamLimit
 from nmt.backend.session import KERNEL_BYTES, keep_kernels, library_kernel_bytes
 
 VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
@@ -15,7 +15,7 @@ def keep(monkeypatch):
     """Set the bound on a machine with so much memory; gives the bound, and the bytes that are expected."""
 
     def keep(size):
-        monkeypatch.setattr(session, "memory_limit", lambda: size and MemoryLimit(size, "the test's"))
+        monkeypatch.setattr(session, "ram_limit", lambda: size and RamLimit(size, "the test's"))
         monkeypatch.setenv(VARIABLE, "")
         monkeypatch.delenv(VARIABLE)
         keep_kernels()

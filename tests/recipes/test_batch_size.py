@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.backend.machine import MemoryLimit
+from nmt.backend.machine import RamLimit
 from nmt.config import load
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies
@@ -17,22 +17,22 @@ from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
 from nmt.recipes.assembly import assemble_optimizer
 from nmt.recipes.batch_size import (
-    Room,
+    RamBudget,
     advised_when_out_of_memory,
     choose_batch_tokens,
     refuse_too_large_model,
     settle_batch_size,
 )
 from nmt.recipes.train import check_config, train
-from nmt.training.memory_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, MemoryNeed
+from nmt.training.ram_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, RamNeed
 
 SIZES = Vocabularies(8000, 8000, shared=True)
 GIB = 1024
 
 
-def room_of(mebibytes, *, on_device=False, kernels=0):
-    limit = None if mebibytes is None else MemoryLimit(mebibytes * MEBIBYTE, "the test's")
-    return Room(limit, on_device, kernels * MEBIBYTE)
+def budget_of(mebibytes, *, on_device=False, kernels=0):
+    limit = None if mebibytes is None else RamLimit(mebibytes * MEBIBYTE, "the test's")
+    return RamBudget(limit, on_device, kernels * MEBIBYTE)
 
 
 def corpus(longest=100, pairs=5000):
@@ -72,8 +72,8 @@ def cores(monkeypatch):
 
 
 def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
-    room = room_of(mebibytes, on_device=on_device, kernels=400)
-    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, room=room).config
+    budget = budget_of(mebibytes, on_device=on_device, kernels=400)
+    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, budget=budget).config
 
 
 def refusal(config, mebibytes, **options):
@@ -149,15 +149,15 @@ def test_a_gpu_holds_no_python(settings):
 
 
 def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
-    of_device, of_machine = room_of(3).limit, room_of(7).limit
-    monkeypatch.setattr(batch_size, "device_memory_limit", lambda: of_device)
-    monkeypatch.setattr(batch_size, "memory_limit", lambda: of_machine)
+    of_device, of_machine = budget_of(3).limit, budget_of(7).limit
+    monkeypatch.setattr(batch_size, "device_ram_limit", lambda: of_device)
+    monkeypatch.setattr(batch_size, "ram_limit", lambda: of_machine)
     monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
-    assert batch_size.find_room() == Room(of_device, on_device=True)
+    assert batch_size.find_budget() == RamBudget(of_device, on_device=True)
     monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
     monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 9)
     monkeypatch.setattr(batch_size, "thread_kernel_bytes", lambda: 11)
-    assert batch_size.find_room() == Room(of_machine, on_device=False, kernel_bytes=9, thread_kernel_bytes=11)
+    assert batch_size.find_budget() == RamBudget(of_machine, on_device=False, kernel_bytes=9, thread_kernel_bytes=11)
 
 
 def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
@@ -166,24 +166,24 @@ def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
         r"training a model of 3\d\d,\d{3},\d{3},\d{3} parameters needs about .* GiB of memory before the first batch"
     )
     with pytest.raises(ConfigError, match=message):
-        refuse_too_large_model(huge, SIZES, room=room_of(24 * GIB))
-    refuse_too_large_model(settings(), SIZES, room=room_of(24 * GIB))
-    refuse_too_large_model(huge, SIZES, room=room_of(None))
+        refuse_too_large_model(huge, SIZES, budget=budget_of(24 * GIB))
+    refuse_too_large_model(settings(), SIZES, budget=budget_of(24 * GIB))
+    refuse_too_large_model(huge, SIZES, budget=budget_of(None))
 
 
 def test_what_kernels_take_is_counted_in_main_memory(settings):
-    need = MemoryNeed(process=10, weights=20, batch=30)
-    limit = MemoryLimit(100, "the test's")
-    assert Room(limit, on_device=False, kernel_bytes=5).bytes_needed(need) == 65
-    assert Room(limit, on_device=True, kernel_bytes=5).bytes_needed(need) == 50
+    need = RamNeed(process=10, weights=20, batch=30)
+    limit = RamLimit(100, "the test's")
+    assert RamBudget(limit, on_device=False, kernel_bytes=5).bytes_needed(need) == 65
+    assert RamBudget(limit, on_device=True, kernel_bytes=5).bytes_needed(need) == 50
 
 
 def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settings, caplog):
     config = settings("training.batch_tokens=2048")
 
     def settled(mebibytes):
-        room = replace(room_of(mebibytes, kernels=400), thread_kernel_bytes=800 * MEBIBYTE)
-        return settle_batch_size(config, SIZES, corpus(), resumed=False, room=room)
+        budget = replace(budget_of(mebibytes, kernels=400), thread_kernel_bytes=800 * MEBIBYTE)
+        return settle_batch_size(config, SIZES, corpus(), resumed=False, budget=budget)
 
     need = float(re.search(r"need about (.*) GiB of", settled(64 * GIB).remarks[0])[1]) * GIB
     assert not caplog.records
@@ -194,7 +194,7 @@ def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settin
         settled(need - 900)
     assert settle_batch_size(
         settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False,
-        room=replace(room_of(need / 0.8, kernels=400), thread_kernel_bytes=800 * MEBIBYTE),
+        budget=replace(budget_of(need / 0.8, kernels=400), thread_kernel_bytes=800 * MEBIBYTE),
     ).config.training.batch_tokens == 2048  # fmt: skip
 
 
@@ -203,13 +203,13 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
     needs = []
     for count in (1, 9):
         cores(count)
-        settled = settle_batch_size(config, SIZES, corpus(), resumed=False, room=room_of(64 * GIB))
+        settled = settle_batch_size(config, SIZES, corpus(), resumed=False, budget=budget_of(64 * GIB))
         assert settled.parts == count
         needs.append(float(re.search(r"need about (.*) GiB of", settled.remarks[0])[1]))
     assert needs[0] + 0.2 < needs[1]
     assert settled.remarks[1:] == ("batches go through in 9 parts side by side, a processor core each",)
-    between = room_of(sum(needs) / 2 * GIB)
-    whole = settle_batch_size(config, SIZES, corpus(), resumed=True, room=between)
+    between = budget_of(sum(needs) / 2 * GIB)
+    whole = settle_batch_size(config, SIZES, corpus(), resumed=True, budget=between)
     assert whole.parts == len(whole.remarks) == 1
     refusal(config, needs[0] * GIB - 200)
 
@@ -222,9 +222,9 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
 )
 def test_the_largest_power_of_two_that_leaves_a_fifth_is_chosen(mebibytes, chosen):
     def need_of(batch_tokens):
-        return MemoryNeed(process=1200 * MEBIBYTE, weights=300 * MEBIBYTE, batch=batch_tokens * MEBIBYTE // 2)
+        return RamNeed(process=1200 * MEBIBYTE, weights=300 * MEBIBYTE, batch=batch_tokens * MEBIBYTE // 2)
 
-    assert choose_batch_tokens(need_of, room_of(mebibytes), longest=100, most=4096) == chosen
+    assert choose_batch_tokens(need_of, budget_of(mebibytes), longest=100, most=4096) == chosen
     if chosen in (2048, 1024) and mebibytes:
         assert need_of(chosen).total <= 0.8 * mebibytes * MEBIBYTE < need_of(2 * chosen).total
 
@@ -232,9 +232,9 @@ def test_the_largest_power_of_two_that_leaves_a_fifth_is_chosen(mebibytes, chose
 @pytest.mark.parametrize(("longest", "least"), [(512, 512), (513, 1024), (3000, 4096), (5000, 5000)])
 def test_what_is_chosen_holds_the_longest_pair(longest, least):
     def need_of(batch_tokens):
-        return MemoryNeed(0, 0, 2**50)
+        return RamNeed(0, 0, 2**50)
 
-    assert choose_batch_tokens(need_of, room_of(GIB), longest=longest, most=4096) == least
+    assert choose_batch_tokens(need_of, budget_of(GIB), longest=longest, most=4096) == least
 
 
 def test_auto_becomes_a_number_that_fits(settings):
@@ -263,10 +263,10 @@ def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen
 
 def test_a_model_that_nobody_has_counted_is_trained_with_a_warning(settings, caplog, monkeypatch):
     monkeypatch.setattr(Transformer, "footprint", Seq2Seq.footprint)
-    refuse_too_large_model(settings(), SIZES, room=room_of(1))
+    refuse_too_large_model(settings(), SIZES, budget=budget_of(1))
     assert not caplog.records
     settled = settle_batch_size(
-        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, room=room_of(1, kernels=400)
+        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, budget=budget_of(1, kernels=400)
     )
     assert (settled.config.training.batch_tokens, settled.remarks) == (4096, ())
     (warning,) = caplog.messages
@@ -287,7 +287,7 @@ def test_settings_say_how_many_slots_their_optimizer_keeps(settings, options):
 @pytest.fixture
 def machine(monkeypatch):
     def machine(mebibytes):
-        monkeypatch.setattr(batch_size, "find_room", lambda: room_of(mebibytes, kernels=400))
+        monkeypatch.setattr(batch_size, "find_budget", lambda: budget_of(mebibytes, kernels=400))
 
     return machine
 

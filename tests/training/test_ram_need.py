@@ -7,7 +7,7 @@ from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.data.batches import plan_epoch
 from nmt.models.builder import build_model, model_footprint
 from nmt.models.contract import TIED_ROLES, Vocabularies
-from nmt.training.memory_need import BatchShape, largest_shapes, memory_need
+from nmt.training.ram_need import BatchShape, largest_shapes, ram_need
 
 ALONE = {"slots": 2, "averaged": False, "accumulated": False, "validation_tokens": None}
 
@@ -70,7 +70,7 @@ def test_every_part_of_a_training_adds_to_the_need(settings):
     one = 4 * footprint.parameters
 
     def weights(**changes):
-        return memory_need(footprint, [BatchShape(2, 3, 5)], **{**ALONE, **changes}).weights
+        return ram_need(footprint, [BatchShape(2, 3, 5)], **{**ALONE, **changes}).weights
 
     assert weights(slots=0) + 2 * one == weights()
     assert weights(averaged=True) == weights() + one
@@ -85,7 +85,7 @@ def test_parts_are_filled_up_to_one_size(settings):
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
 
     def batch(sentences, parts):
-        return memory_need(footprint, [BatchShape(sentences, 30, 50)], **ALONE, parts=parts).batch
+        return ram_need(footprint, [BatchShape(sentences, 30, 50)], **ALONE, parts=parts).batch
 
     assert batch(1, 4) == batch(4, 1) == batch(4, 4)
     assert batch(5, 3) == batch(6, 1) > batch(5, 1)
@@ -95,16 +95,16 @@ def test_parts_are_filled_up_to_one_size(settings):
 def test_logits_that_are_held_at_once_add_to_the_need(settings):
     footprint = model_footprint(Vocabularies(7, SIZE, shared=False), **{**settings, "tie_embeddings": "none"})
     shapes, logits = [BatchShape(2, 3, 5)], 4 * 3 * SIZE
-    batch = memory_need(footprint, shapes, **ALONE).batch
-    assert memory_need(footprint, shapes, **ALONE, all_logits=True).batch == batch + 10 * logits
-    assert memory_need(footprint, shapes, **{**ALONE, "validation_tokens": 9000}).batch == 9000 * logits
-    assert memory_need(footprint, shapes, **{**ALONE, "validation_tokens": 1}).batch == batch
+    batch = ram_need(footprint, shapes, **ALONE).batch
+    assert ram_need(footprint, shapes, **ALONE, all_logits=True).batch == batch + 10 * logits
+    assert ram_need(footprint, shapes, **{**ALONE, "validation_tokens": 9000}).batch == 9000 * logits
+    assert ram_need(footprint, shapes, **{**ALONE, "validation_tokens": 1}).batch == batch
 
 
 @MODELS
 def test_each_replica_of_a_process_needs_weights_and_batch_of_its_own(settings):
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
-    one, three = (memory_need(footprint, [BatchShape(2, 3, 5)], **ALONE, replicas=count) for count in (1, 3))
+    one, three = (ram_need(footprint, [BatchShape(2, 3, 5)], **ALONE, replicas=count) for count in (1, 3))
     assert three.total - one.total == 2 * (one.weights + one.batch) + three.process - one.process
     assert three.device == one.device == one.weights + one.batch
 
@@ -113,13 +113,13 @@ def test_each_replica_of_a_process_needs_weights_and_batch_of_its_own(settings):
 def test_the_largest_of_several_batches_counts(settings):
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **settings)
     shapes = [BatchShape(2, 30, 5), BatchShape(70, 30, 50), BatchShape(9, 3, 50)]
-    alone = [memory_need(footprint, [shape], **ALONE).batch for shape in shapes]
-    assert memory_need(footprint, shapes, **ALONE).batch == max(alone) == alone[1] > 2 * max(alone[0], alone[2])
+    alone = [ram_need(footprint, [shape], **ALONE).batch for shape in shapes]
+    assert ram_need(footprint, shapes, **ALONE).batch == max(alone) == alone[1] > 2 * max(alone[0], alone[2])
 
 
 def test_long_pairs_need_more_than_short_ones_of_as_many_tokens():
     footprint = model_footprint(Vocabularies(SIZE, SIZE, shared=True), **TRANSFORMER)
-    short, long = (memory_need(footprint, [BatchShape(1200 // n, n, n)], **ALONE).batch for n in (10, 200))
+    short, long = (ram_need(footprint, [BatchShape(1200 // n, n, n)], **ALONE).batch for n in (10, 200))
     weights = 4 * (1 + 2 + 2) * 1200 * (200 - 10)  # heads * (layers of the encoder, the decoder, to the source) * ...
     assert 2 <= (long - short) / (4 * weights) < 3, "softmax, what dropout leaves of it"
 
@@ -136,7 +136,7 @@ def test_no_batch_of_a_corpus_is_larger_than_the_largest_shape(source_scale, tar
     plan = plan_epoch(source, target, batch_tokens=900, seed=1, epoch=0)
     batches = [plan[number] for number in range(len(plan))]
     shapes = [BatchShape(len(batch), source[batch].max(), target[batch].max()) for batch in batches]
-    found, bound = (memory_need(footprint, each, **ALONE).batch for each in (shapes, bounds))
+    found, bound = (ram_need(footprint, each, **ALONE).batch for each in (shapes, bounds))
     assert 0.6 * bound < found <= bound
 
 

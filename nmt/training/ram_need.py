@@ -52,7 +52,7 @@ class BatchShape(NamedTuple):
     target_length: int
 
 
-class MemoryNeed(NamedTuple):
+class RamNeed(NamedTuple):
     """The most memory of a training, in bytes.
 
     process: TensorFlow, compiled graphs and this toolkit.
@@ -78,7 +78,7 @@ class MemoryNeed(NamedTuple):
         return self.weights + self.batch
 
 
-def memory_need(
+def ram_need(
     footprint: Footprint,
     shapes: Iterable[BatchShape],
     *,
@@ -90,7 +90,7 @@ def memory_need(
     precision: str = "float32",
     replicas: int = 1,
     parts: int = 1,
-) -> MemoryNeed:
+) -> RamNeed:
     """Estimate the most memory that a training takes.
 
     Args:
@@ -119,7 +119,7 @@ def memory_need(
         batch += logits * max(shape.sentences * shape.target_length for shape in shapes)
     batch = max(batch, logits * (validation_tokens or 0))
     process = PROCESS_BYTES + footprint.layers * LAYER_BYTES * replicas + (0 if alone else RUN_BYTES)
-    return MemoryNeed(process, round(weights * FLOAT_BYTES), round(batch), replicas)
+    return RamNeed(process, round(weights * FLOAT_BYTES), round(batch), replicas)
 
 
 def _kept(footprint: Footprint, shape: BatchShape, precision: str) -> float:

@@ -6,10 +6,10 @@ import pytest
 
 from nmt.backend.machine import (
     RESERVED_A_CORE,
-    MemoryLimit,
-    device_memory_limit,
+    RamLimit,
+    device_ram_limit,
     is_out_of_memory,
-    memory_limit,
+    ram_limit,
     refuse_to_start,
 )
 from nmt.backend.session import has_gpu
@@ -40,11 +40,11 @@ def machine(tmp_path):
 
 def limit_of(root, **limits):
     by_kind = {getattr(resource, name): (size, resource.RLIM_INFINITY) for name, size in limits.items()}
-    return memory_limit(root, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
+    return ram_limit(root, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
 
 
 def test_what_is_free_is_added_to_what_the_process_holds(machine):
-    assert limit_of(machine()) == MemoryLimit(1100 * MIB, "the machine's free memory")
+    assert limit_of(machine()) == RamLimit(1100 * MIB, "the machine's free memory")
 
 
 def test_a_control_group_of_version_2_limits_with_all_groups_around_it(machine):
@@ -59,7 +59,7 @@ def test_a_control_group_of_version_2_limits_with_all_groups_around_it(machine):
             "sys/fs/cgroup/outer/memory.stat": f"anon 5\ninactive_file {30 * MIB}\nactive_file {7 * MIB}\n",
         }
     )
-    assert limit_of(root) == MemoryLimit((600 - 250 + 37 + 100) * MIB, "the control group's (container's) limit")
+    assert limit_of(root) == RamLimit((600 - 250 + 37 + 100) * MIB, "the control group's (container's) limit")
 
 
 def test_a_control_group_of_version_1_limits_where_the_container_sees_only_its_own(machine):
@@ -123,14 +123,14 @@ def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):
 
 @pytest.mark.needs("/proc/self/status")
 def test_this_machine_has_memory():
-    limit = memory_limit()
+    limit = ram_limit()
     assert 50 * MIB < limit.size < 2**50
 
 
 def test_without_a_gpu_there_is_no_memory_of_it():
 
     assert not has_gpu()
-    assert device_memory_limit() is None
+    assert device_ram_limit() is None
 
 
 def test_errors_of_memory_are_told_from_others():
