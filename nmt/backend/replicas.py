@@ -1,4 +1,4 @@
-"""The copies of a model that are trained together, as the training step sees them; here only one.
+"""The copies of a model that are trained together, as the training step sees them.
 
 A replica is a copy of the model on one device; a worker is a process with one replica a device. What is wanted of all
 replicas is run by `run`; inside, `own` gives each its share, and `sum` adds tensors up over all replicas of all
@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import keras
 import numpy as np
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 Share = TypeVar("Share")
 
 
-class Replicas(Protocol):
-    """The copies of a model that are trained together.
+class Replicas:
+    """The copies of a model that are trained together: here one alone, so that everything happens here and now.
 
     count: replicas of all workers.
     own_numbers: which of them live in this process.
@@ -38,103 +38,57 @@ class Replicas(Protocol):
     mirrors: whether variables have to be created in `scope`, in the same order on all workers.
     """
 
-    count: int
-    own_numbers: range
-    workers: int
-    is_chief: bool
-    mirrors: bool
+    count: int = 1
+    own_numbers = range(1)
+    workers: int = 1
+    is_chief: bool = True
+    mirrors: bool = False
 
     def scope(self) -> AbstractContextManager[Any]:
         """Within it variables are created, one copy a replica."""
+        return nullcontext()
 
     def run(self, function: Callable[..., Any], *values: Any) -> Any:
         """Call a function in each replica of this process; values that `run` returned are each replica's own."""
+        return function(*values)
 
     def own(self, shares: Sequence[Share]) -> Share:
         """Return the share of the replica that asks, of those for the replicas of this process."""
+        (share,) = shares
+        return share
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Add tensors up over all replicas of all workers; to be called in `run`."""
+        return list(tensors)
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Return the mean over all replicas of all workers; to be called in `run`."""
+        return tensor
 
     def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
         """Within it a replica draws its own random numbers from states (2,) that all began with."""
+        return nullcontext()
 
     def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Let an optimizer apply gradients as they come: they are summed over the replicas already."""
 
     def first(self, values: Any) -> Any:
         """Return of what `run` returned that of the first replica of this process."""
+        return values
 
     def exchange(self, values: Sequence[float]) -> list[float]:
         """Return the sums of some numbers over all workers."""
+        return list(values)
 
     def send_text(self, text: str) -> str:
         """Return the chief's text on every worker."""
+        return text
 
     def send_variables(self, variables: Sequence[keras.Variable]) -> None:
         """Give variables the values that they have on the chief."""
 
     def watched(self) -> AbstractContextManager[None]:
         """Within it the loss of another worker is an error that says so."""
-
-
-class OneReplica:
-    """No distribution: everything happens here and now."""
-
-    count = 1
-    own_numbers = range(1)
-    workers = 1
-    is_chief = True
-    mirrors = False
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """Within it variables are created."""
-        return nullcontext()
-
-    def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function."""
-        return function(*values)
-
-    def own(self, shares: Sequence[Share]) -> Share:
-        """Return the only share."""
-        (share,) = shares
-        return share
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors."""
-        return list(tensors)
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the tensor."""
-        return tensor
-
-    def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
-        """Do nothing."""
-        return nullcontext()
-
-    def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Do nothing."""
-
-    def first(self, values: Any) -> Any:
-        """Return what `run` returned."""
-        return values
-
-    def exchange(self, values: Sequence[float]) -> list[float]:
-        """Return the numbers."""
-        return list(values)
-
-    def send_text(self, text: str) -> str:
-        """Return the text."""
-        return text
-
-    def send_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Do nothing."""
-
-    def watched(self) -> AbstractContextManager[None]:
-        """Do nothing."""
         return nullcontext()
 
 
@@ -151,7 +105,7 @@ _LOST = (
 """What TensorFlow raises where a peer is gone."""
 
 
-class StrategyReplicas:
+class StrategyReplicas(Replicas):
     """The replicas of a `tf.distribute.Strategy` that keeps a copy of each variable on each of its devices.
 
     Args:
@@ -165,7 +119,7 @@ class StrategyReplicas:
     def __init__(self, strategy: tf.distribute.Strategy, *, worker: int = 0, workers: int = 1) -> None:
         self._strategy = strategy
         self.workers = workers
-        self.count: int = strategy.num_replicas_in_sync
+        self.count = strategy.num_replicas_in_sync
         local = self.count // workers
         self.own_numbers = range(worker * local, (worker + 1) * local)
         self.is_chief = worker == 0
@@ -310,7 +264,7 @@ def open_replicas(
         TrainingError: a worker did not come.
     """
     if distribution == "none":
-        return OneReplica()
+        return Replicas()
     if distribution == "mirrored":
         return StrategyReplicas(tf.distribute.MirroredStrategy(_mirrored_devices()))
     cluster = read_cluster(os.environ)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nmt.backend import session
 from nmt.backend.products import BFLOAT16, check_precision
-from nmt.backend.replicas import OneReplica, Replicas, open_replicas
+from nmt.backend.replicas import Replicas, open_replicas
 from nmt.checkpoint import CheckpointManager, has_checkpoint
 from nmt.config import Config, PlateauSettings, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
@@ -255,7 +255,7 @@ def _train(
 
 def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
     """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
-    training, replicas = config.training, replicas or OneReplica()
+    training, replicas = config.training, replicas or Replicas()
     with replicas.scope():
         optimizer = assemble_optimizer(training.optimizer)
         average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)

@@ -13,7 +13,7 @@ from keras import ops
 from nmt.backend.functions import Spec, compile_function, cut_rows, if_then, select_rows, value_and_gradients
 from nmt.backend.kernels import shared_masks, sum_of_squares
 from nmt.backend.products import BFLOAT16, FLOAT32, products_in
-from nmt.backend.replicas import OneReplica, Replicas
+from nmt.backend.replicas import Replicas
 from nmt.backend.vocabulary_loss import summed_losses
 from nmt.checkpoint.slots import seed_generators
 from nmt.data.batches import Batch
@@ -131,7 +131,7 @@ class Updater:
         self.label_smoothing = label_smoothing
         self.clip_norm = clip_norm
         self.average = average
-        self.replicas = replicas or OneReplica()
+        self.replicas = replicas or Replicas()
         self.precision = precision
         self.parts = parts
         self.xla = xla

@@ -2,14 +2,14 @@
 
 import pytest
 
-from nmt.backend.replicas import OneReplica
+from nmt.backend.replicas import Replicas
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.start import Invitation, accept, check_same_corpus, find_shared_text, invite
 from nmt.text import build_whitespace
 
 
-class Line(OneReplica):
+class Line(Replicas):
     """Two workers, of which one speaks and the other hears."""
 
     workers = 2

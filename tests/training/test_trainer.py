@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.backend.replicas import OneReplica
+from nmt.backend.replicas import Replicas
 from nmt.checkpoint import CheckpointManager, load_weights
 from nmt.checkpoint.inspection import find_checkpoints
 from nmt.data.batches import Batch, Cursor
@@ -53,7 +53,7 @@ class AddingUpdater:
     """Adds the learning rate to its only weight, and remembers what it was given."""
 
     average = None
-    replicas = OneReplica()
+    replicas = Replicas()
 
     def __init__(self, bad=(), on_update=lambda count: None):
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="dense")])

@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from nmt.backend.replicas import OneReplica, open_replicas  # noqa: E402
+from nmt.backend.replicas import Replicas, open_replicas  # noqa: E402
 from nmt.checkpoint import CheckpointManager, random_state  # noqa: E402
 from nmt.data.batches import Batch  # noqa: E402
 from nmt.data.prefetching import EMPTY_BATCH  # noqa: E402
@@ -36,7 +36,7 @@ RNN = {
     "type": "rnn", "cell": "gru", "embedding_size": 6, "hidden_size": 8, "num_encoder_layers": 1,
     "num_decoder_layers": 1, "attention": "additive", "input_feeding": True,
 }  # fmt: skip
-BOTH, ONE = open_replicas("mirrored"), OneReplica()
+BOTH, ONE = open_replicas("mirrored"), Replicas()
 
 
 def make_batch(lengths, seed):
