@@ -8,7 +8,7 @@ file is written or loaded, and the layer whose call is running. These are intern
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -363,7 +363,7 @@ def connected_layers(starts: Iterable[Any]) -> list[keras.Layer]:
     Args:
         starts: symbolic tensors, or layers that were called with some.
     """
-    nodes = [node for start in starts for node in _nodes_of(start)]
+    nodes = _nodes_of(starts)
     return _layers_of(_walk(nodes, backwards=True) + _walk(nodes, backwards=False))
 
 
@@ -373,29 +373,18 @@ def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
     Args:
         starts: symbolic tensors, or layers that were called with some.
     """
-    nodes = [node for start in starts for node in _nodes_of(start)]
-    return [_layers_of(_walk([node], backwards=True)) for node in nodes]
+    return [_layers_of(_walk([node], backwards=True)) for node in _nodes_of(starts)]
 
 
 def steps_between(layer: keras.Layer, target: keras.Layer) -> list[Step] | None:
     """Return the steps down from a layer to one that it owns: [] for itself, None where it does not own it."""
-    if layer is target:
-        return []
-    for step, child in _children(layer):
-        below = steps_between(child, target)
-        if below is not None:
-            return [step, *below]
-    return None
+    return next((steps for steps, each in _within(layer) if each is target), None)
 
 
 def follow(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer | None:
     """Return the layer that the steps lead to, or None where there is none."""
-    for step in steps:
-        child = dict(_children(layer)).get(step)
-        if child is None:
-            return None
-        layer = child
-    return layer
+    wanted = list(steps)
+    return next((each for steps, each in _within(layer) if steps == wanted), None)
 
 
 def running_layer() -> keras.Layer | None:
@@ -414,13 +403,16 @@ def is_sharing() -> bool:
     return global_state.get_global_attribute("shared_objects/id_to_config_map") is not None
 
 
-def _nodes_of(start: Any) -> list[Any]:
-    if isinstance(start, keras.Layer):
-        return list(start._inbound_nodes)
-    history = getattr(start, "_keras_history", None)
-    if history is None or history.operation is None:
-        return []
-    return [history.operation._inbound_nodes[history.node_index]]
+def _nodes_of(starts: Iterable[Any]) -> list[Any]:
+    """Return the nodes of all calls of layers, and those that symbolic tensors come from."""
+    nodes: list[Any] = []
+    for start in starts:
+        history = getattr(start, "_keras_history", None)
+        if isinstance(start, keras.Layer):
+            nodes += start._inbound_nodes
+        elif history is not None and history.operation is not None:
+            nodes.append(history.operation._inbound_nodes[history.node_index])
+    return nodes
 
 
 def _layers_of(nodes: Iterable[Any]) -> list[keras.Layer]:
@@ -441,12 +433,13 @@ def _walk(nodes: Iterable[Any], *, backwards: bool) -> list[Any]:
     return queue
 
 
-def _children(layer: keras.Layer) -> list[tuple[Step, keras.Layer]]:
-    """Return the layers in a layer with the step that leads there again in a copy of it.
+def _within(layer: keras.Layer) -> Iterator[tuple[list[Step], keras.Layer]]:
+    """Yield a layer and all that it owns, each with the steps that lead there, also in a copy.
 
     Copies of Functional and Sequential models keep names; elsewhere automatic names differ, and order stays.
     """
-    children = layer._flatten_layers(include_self=False, recursive=False)
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
-        return [(child.name, child) for child in children]
-    return list(enumerate(children))
+    yield [], layer
+    named = isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth")
+    for place, child in enumerate(layer._flatten_layers(include_self=False, recursive=False)):
+        for steps, each in _within(child):
+            yield [child.name if named else place, *steps], each
