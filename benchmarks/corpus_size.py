@@ -35,7 +35,7 @@ from nmt.data import store as building
 from nmt.data import store as stores
 from nmt.data.encoding import EncodedSide
 from nmt.data.sequences import record_of
-from nmt.text import TextPair, build_sentencepiece, build_whitespace
+from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
 VOCABULARY_SIZE = 8000
 MAX_LENGTH = 200
@@ -124,7 +124,8 @@ def encoding(directory: Path, arguments: argparse.Namespace) -> None:
                 file.write(" ".join(generator.choices(words, cum_weights=common, k=generator.randrange(5, 25))) + "\n")
     say("learning pieces")
     sample = [path.read_text().split("\n")[:4000] for path in paths]
-    text = build_sentencepiece(
+    text = TextPair.learn(
+        SentencePieceTokenizer,
         *sample,
         model_type="unigram",
         joint=True,
@@ -225,7 +226,9 @@ def write_store(directory: Path, arguments: argparse.Namespace) -> int:
     """Lay down a store of random tokens with lengths like those of sentences; returns its size in bytes."""
     pairs, mean_tokens = arguments.pairs, arguments.mean_tokens
     words = [f"w{number}" for number in range(arguments.vocabulary_size)]
-    text = build_whitespace(words, words, joint=True, vocabulary_size=arguments.vocabulary_size, minimum_count=1)
+    text = TextPair.learn(
+        WhitespaceTokenizer, words, words, joint=True, vocabulary_size=arguments.vocabulary_size, minimum_count=1
+    )
     text.save(directory / "text")
     for name in ("source", "target"):
         with (directory / name).open("wb") as file:

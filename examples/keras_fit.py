@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import nmt
 from nmt.data import read_pairs
-from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, build_sentencepiece
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, SentencePieceTokenizer, TextPair
 
 TRAVEL = Path(__file__).resolve().parent / "travel"
 
@@ -56,8 +56,14 @@ def build(text: TextPair, hidden_size: int) -> nmt.Transformer:
 def main(*, num_pairs: int = 300, hidden_size: int = 64, num_epochs: int = 40) -> tuple[list[float], str]:
     """Train on some of the travel text; returns the loss of each epoch and the translation of the first line."""
     lines = read_travel(num_pairs)
-    text = build_sentencepiece(
-        *lines, model_type="unigram", joint=True, vocabulary_size=500, character_coverage=1.0, seed=1
+    text = TextPair.learn(
+        SentencePieceTokenizer,
+        *lines,
+        model_type="unigram",
+        joint=True,
+        vocabulary_size=500,
+        character_coverage=1.0,
+        seed=1,
     )
     model = build(text, hidden_size)
     ties = nmt.tie_groups(model)

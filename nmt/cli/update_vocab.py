@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,7 @@ from nmt.cli.options import Debug, ModelDirectory, Overrides, usage_error
 
 if TYPE_CHECKING:
     from nmt.config import Config
-    from nmt.recipes.new_vocabulary import SideFiles, TextMeasure
-    from nmt.recipes.update_vocabulary import UpdatedModel, VocabularyUpdate
+    from nmt.recipes.update_vocabulary import SideFiles, UpdatedModel, VocabularyUpdate
     from nmt.text import TextPair
 
 EXAMPLE = """\b
@@ -31,30 +30,22 @@ SHOWN_TOKENS = 6
 
 _NAMES = {"joint": "vocabulary of both languages", "source": "source vocabulary", "target": "target vocabulary"}
 
-MoreCorpora = Annotated[
-    list[Path] | None, typer.Argument(metavar="[FILE...]", help="More files for --with.", show_default=False)
-]
-Corpora = Annotated[
-    list[Path] | None, typer.Option("--with", metavar="FILE...", help="Text of both languages, for a joint vocabulary.")
-]
-SourceCorpora = Annotated[
-    list[Path] | None,
-    typer.Option("--with-source", metavar="FILE", help="Text of the source language; may be repeated."),
-]
-TargetCorpora = Annotated[
-    list[Path] | None,
-    typer.Option("--with-target", metavar="FILE", help="Text of the target language; may be repeated."),
-]
+Files = list[Path] | None
+
+
+def _option(name: str, metavar: str, words: str, *, least: int | None = None) -> Any:
+    return typer.Option(name, metavar=metavar, help=words, min=least)
+
+
+MoreCorpora = Annotated[Files, typer.Argument(metavar="[FILE...]", help="More files for --with.", show_default=False)]
+Corpora = Annotated[Files, _option("--with", "FILE...", "Text of both languages, for a joint vocabulary.")]
+SourceCorpora = Annotated[Files, _option("--with-source", "FILE", "Text of the source language; may be repeated.")]
+TargetCorpora = Annotated[Files, _option("--with-target", "FILE", "Text of the target language; may be repeated.")]
 JointTokenizer = Annotated[
-    Path | None,
-    typer.Option("--tokenizer", metavar="FILE", help="Take a finished joint one: a .model file, or a token a line."),
+    Path | None, _option("--tokenizer", "FILE", "Take a finished joint one: a .model file, or a token a line.")
 ]
-SourceTokenizer = Annotated[
-    Path | None, typer.Option("--source-tokenizer", metavar="FILE", help="The same for the source alone.")
-]
-TargetTokenizer = Annotated[
-    Path | None, typer.Option("--target-tokenizer", metavar="FILE", help="The same for the target alone.")
-]
+SourceTokenizer = Annotated[Path | None, _option("--source-tokenizer", "FILE", "The same for the source alone.")]
+TargetTokenizer = Annotated[Path | None, _option("--target-tokenizer", "FILE", "The same for the target alone.")]
 
 
 def run(
@@ -70,19 +61,14 @@ def run(
     source_tokenizer: SourceTokenizer = None,
     target_tokenizer: TargetTokenizer = None,
     minimum_count: Annotated[
-        int | None,
-        typer.Option("--minimum-count", min=1, metavar="N", help="Add what occurs so often; as configured, else 1."),
+        int | None, _option("--minimum-count", "N", "Add what occurs so often; as configured, else 1.", least=1)
     ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, metavar="N", help="Tokens to add at most.")
-    ] = None,
+    max_new_tokens: Annotated[int | None, _option("--max-new-tokens", "N", "Tokens to add at most.", least=1)] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="OUT", help="Model directory to write; RUN-vocabulary unless given."),
     ] = None,
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="WHICH", help="best, latest or update-N.")
-    ] = "latest",
+    checkpoint: Annotated[str, _option("--checkpoint", "WHICH", "best, latest or update-N.")] = "latest",
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with all tokens.")] = False,
@@ -95,20 +81,16 @@ def run(
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
     from nmt.data.corpus import refuse_pipes
-    from nmt.recipes.new_vocabulary import SideFiles
     from nmt.recipes.output_directory import refuse_to_replace_inputs
-    from nmt.recipes.update_vocabulary import default_output, plan_update, update_vocabulary
+    from nmt.recipes.update_vocabulary import SideFiles, default_output, plan_update, report, update_vocabulary
 
     if more_corpora and directory.is_file() and more_corpora[-1].is_dir():
         raise usage_error(f"RUN comes first: nmt update-vocab {more_corpora[-1]} --with ...")
     if more_corpora and not corpora:
         raise usage_error(f"got the unexpected argument {more_corpora[0]}: files need --with, after RUN")
-    text = SideFiles(
-        (*(corpora or ()), *(more_corpora or ())), tuple(source_corpora or ()), tuple(target_corpora or ())
-    )
-    tokenizers = SideFiles(
-        *(() if path is None else (path,) for path in (tokenizer, source_tokenizer, target_tokenizer))
-    )
+    both = [*(corpora or ()), *(more_corpora or ())]
+    text = SideFiles(*map(tuple, (both, source_corpora or (), target_corpora or ())))
+    tokenizers = SideFiles(*((path,) if path else () for path in (tokenizer, source_tokenizer, target_tokenizer)))
     refuse_pipes({"the text to learn from": [str(path) for path in chain(*text)]})
     refuse_to_replace_inputs([*chain(*text, *tokenizers)], output or default_output(directory))
     choose = _choice(text, tokenizers, replace=replace, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
@@ -122,7 +104,8 @@ def run(
         session.start()
         done = update_vocabulary(planned, checkpoint=checkpoint)
     if as_json:
-        _show_json(planned, done)
+        written = {"written": done is not None, "checkpoint": done and done.checkpoint, "update": done and done.update}
+        typer.echo(json.dumps({**report(planned), **written}, ensure_ascii=False))
     else:
         typer.echo("\n".join(_lines(planned)))
     typer.echo(_outcome(planned, done), err=True)
@@ -132,7 +115,7 @@ def _choice(
     text: SideFiles, tokenizers: SideFiles, *, replace: bool, minimum_count: int | None, max_new_tokens: int | None
 ) -> Callable[[Config, TextPair], TextPair]:
     """What gives the new tokenizers: one of three ways, and no options of another."""
-    from nmt.recipes.new_vocabulary import adopted_text, extended_text, learned_text
+    from nmt.recipes.update_vocabulary import adopted_text, extended_text, learned_text
 
     if any(text) == any(tokenizers):
         raise usage_error("give either text, such as --with FILE, or finished vocabularies, such as --tokenizer FILE")
@@ -157,8 +140,8 @@ def _lines(planned: VocabularyUpdate) -> Iterator[str]:
         added = [f"{token} ({' '.join(cut)})" for token, cut in difference.added.items()]
         yield f"  added    {len(added):{width},}{_examples(added)}"
         yield f"  dropped  {len(difference.dropped):{width},}{_examples(difference.dropped)}"
-        if (measure := planned.measures.get(name)) is not None:
-            yield f"  {_in_words(measure)}"
+        if difference.text is not None:
+            yield f"  {_in_words(difference.text)}"
 
 
 def _examples(tokens: Sequence[str]) -> str:
@@ -168,20 +151,12 @@ def _examples(tokens: Sequence[str]) -> str:
     return f": {', '.join(shown)}{' ...' if len(tokens) > count else ''}" if shown else ""
 
 
-def _in_words(measure: TextMeasure) -> str:
-    lines = "1 line" if measure.lines == 1 else f"{measure.lines:,} lines"
+def _in_words(text: Mapping[str, int]) -> str:
+    lines = "1 line" if text["lines"] == 1 else f"{text['lines']:,} lines"
     return (
-        f"{lines} of this text: {measure.tokens_before:,} tokens before, {measure.tokens_now:,} now; "
-        f"{measure.unknown_before:,} unknown before, {measure.unknown_now:,} now"
+        f"{lines} of this text: {text['tokens_before']:,} tokens before, {text['tokens_now']:,} now; "
+        f"{text['unknown_before']:,} unknown before, {text['unknown_now']:,} now"
     )
-
-
-def _show_json(planned: VocabularyUpdate, done: UpdatedModel | None) -> None:
-    from nmt.recipes.update_vocabulary import report
-
-    checkpoint, update = (None, None) if done is None else (done.checkpoint, done.update)
-    content = {**report(planned), "written": done is not None, "checkpoint": checkpoint, "update": update}
-    typer.echo(json.dumps(content, ensure_ascii=False))
 
 
 def _outcome(planned: VocabularyUpdate, done: UpdatedModel | None) -> str:

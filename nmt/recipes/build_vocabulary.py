@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nmt.checkpoint import has_checkpoint
 from nmt.checkpoint.folder import DirectoryLock
-from nmt.config import CharacterSettings, Config, SentencePieceSettings, WhitespaceSettings, load, write
+from nmt.config import Config, CorpusSettings, SentencePieceSettings, load, write
+from nmt.data import TokenStore
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
-from nmt.recipes.new_vocabulary import report_unknown_in_pairs
 from nmt.recipes.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
-from nmt.text import UNK_ID, TextPair, Tokenizer, build_character, build_sentencepiece, build_whitespace
-from nmt.text.extension import adopt_sentencepiece
+from nmt.text import EOS_ID, PAD_ID, TOKENIZERS, UNK_ID, TextPair, Tokenizer
 from nmt.text.marks import PIECES, TOKENS, found_marks, joined_side
-from nmt.text.sentencepiece_training import sample_lines
-from nmt.text.tokenizer import normalized
+from nmt.text.tokenizer import normalized, sample_lines
+from nmt.text.vocabulary import MOST_UNKNOWN
+from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ _WRITTEN = re.compile(r"tokenizer(\.\w+)?\.model|vocabulary(\.\w+)?\.txt")
 
 CHECKED_PAIRS = 100_000
 """Pairs from the beginning of a corpus that are looked at before a vocabulary is built."""
+
+MEASURED_LINES = 20_000
+"""Lines, or pairs of them, on which tokens are counted; of more a sample is drawn."""
 
 _CHANGED_SHARE = 0.001
 """Share of the targets above which it is a warning that they cannot come back as they are."""
@@ -176,13 +182,7 @@ def build_text(config: Config) -> TextPair:
     """
     train = config.data.train
     refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
-    text, settings = _learned_or_adopted(config), config.data.tokenizer
-    size = max(len(text.source.vocabulary), len(text.target.vocabulary))
-    if isinstance(settings, SentencePieceSettings) and not settings.model_paths and size < settings.vocabulary_size:
-        logger.info(
-            "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
-            f"{settings.vocabulary_size:,}", f"{size:,}",
-        )  # fmt: skip
+    text = _learned_or_adopted(config)
     report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), CHECKED_PAIRS, seed=0))
     return text
 
@@ -227,37 +227,81 @@ def report_marks(config: Config, corpora: Mapping[str, Sequence[tuple[str, str]]
 
 def _learned_or_adopted(config: Config) -> TextPair:
     train, settings = config.data.train, config.data.tokenizer
-    normalization = config.data.normalization_forms
+    kind = TOKENIZERS[settings.type]
     if isinstance(settings, SentencePieceSettings) and settings.model_paths:
-        tokenizers = [adopt_sentencepiece(path) for path in settings.model_paths]
+        tokenizers = [kind.adopt(path) for path in settings.model_paths]
         logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(settings.model_paths))
         return TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)
-    source_lines = (source for source, _ in read_pairs(train.source_paths, train.target_paths))
-    target_lines = _lines_of(train.target_paths)
-    if isinstance(settings, SentencePieceSettings):
-        return build_sentencepiece(
-            source_lines,
-            target_lines,
-            model_type=settings.model_type,
-            joint=settings.joint,
-            vocabulary_size=settings.vocabulary_size,
-            character_coverage=settings.character_coverage,
-            seed=config.seed,
-            byte_fallback=settings.byte_fallback,
-            normalization=normalization,
-        )
-    build = _BUILDERS[type(settings)]
-    return build(
-        source_lines,
-        target_lines,
+    text = TextPair.learn(
+        kind,
+        (source for source, _ in read_pairs(train.source_paths, train.target_paths)),
+        _lines_of(train.target_paths),
         joint=settings.joint,
-        vocabulary_size=settings.vocabulary_size,
-        minimum_count=settings.minimum_count,
-        normalization=normalization,
+        normalization=config.data.normalization_forms,
+        **settings_of(config, kind.learn),
     )
+    size = max(len(text.source.vocabulary), len(text.target.vocabulary))
+    if isinstance(settings, SentencePieceSettings) and size < settings.vocabulary_size:
+        logger.info(
+            "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
+            f"{settings.vocabulary_size:,}", f"{size:,}",
+        )  # fmt: skip
+    return text
 
 
-_BUILDERS = {WhitespaceSettings: build_whitespace, CharacterSettings: build_character}
+def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:
+    """The settings of a run by which a tokenizer is learned or extended: those that the method has arguments for."""
+    settings = {**config.data.tokenizer.model_dump(), "seed": config.seed}
+    return {name: settings[name] for name in signature(method).parameters if name in settings}
+
+
+def report_unknown(what: str, source: Iterable[Sequence[int]], target: Iterable[Sequence[int]]) -> None:
+    """Log the share of tokens that are `<unk>`, which a model can neither read nor learn to write.
+
+    Args:
+        what: the text, in words.
+        source: token ids of its lines, PAD and EOS not counted.
+        target: likewise.
+    """
+    shares = [unknown_share(side) for side in (source, target)]
+    sentence = f"unknown tokens in {what}: {shares[0]:.2%} of the source, {shares[1]:.2%} of the target"
+    if max(shares) <= MOST_UNKNOWN:
+        logger.info("%s", sentence)
+    else:
+        logger.warning(
+            "%s: the model can neither read nor write what they stand for; a larger data.tokenizer.vocabulary_size or "
+            "character_coverage, a lower minimum_count or type sentencepiece leaves fewer",
+            sentence,
+        )
+
+
+def report_unknown_in_store(store: TokenStore) -> None:
+    """Log the share of unknown tokens in an encoded training corpus, or in pairs spread evenly over it."""
+    indices = np.arange(0, len(store), max(1, len(store) // MEASURED_LINES))
+    blocks = np.array_split(indices, 1 + len(indices) // 1000)
+    sides = ((row for block in blocks for row in side.padded(block)[0]) for side in (store.source, store.target))
+    report_unknown("the training corpus", *sides)
+
+
+def report_unknown_in_pairs(text: TextPair, train: CorpusSettings) -> None:
+    """Log the share of unknown tokens in a training corpus that is not encoded yet, or in a sample of it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    pairs = sample_lines(read_pairs(train.source_paths, train.target_paths), MEASURED_LINES, seed=0)
+    source, target = zip(*pairs, strict=True)
+    report_unknown("the training corpus", text.source.encode_batch(source), text.target.encode_batch(target))
+
+
+def unknown_share(sequences: Iterable[Sequence[int]]) -> float:
+    """Return the share of `<unk>` among the tokens of sequences, PAD and EOS not counted; 0 where there are none."""
+    unknown = tokens = 0
+    for sequence in sequences:
+        token_ids = np.asarray(sequence)
+        unknown += int(np.count_nonzero(token_ids == UNK_ID))
+        tokens += int(np.count_nonzero((token_ids != PAD_ID) & (token_ids != EOS_ID)))
+    return unknown / max(1, tokens)
 
 
 def report_changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> None:
@@ -307,6 +351,21 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be replaced: {error.strerror}") from error
+
+
+def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
+    """Yield the lines of files that hold text.
+
+    Raises:
+        DataError: a file cannot be read, or all its lines are empty.
+    """
+    for path in paths:
+        has_text = False
+        for line in read_lines(path):
+            has_text = has_text or bool(line.strip())
+            yield line
+        if not has_text:
+            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
 
 
 def _lines_of(paths: Sequence[str]) -> Iterator[str]:

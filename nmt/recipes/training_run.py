@@ -26,8 +26,7 @@ from nmt.models.contract import Seq2Seq
 from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
-from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.new_vocabulary import report_unknown_in_store
+from nmt.recipes.build_vocabulary import report_unknown_in_store, save_text
 from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.recipes.start import (
     Invitation,

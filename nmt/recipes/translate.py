@@ -14,7 +14,7 @@ from nmt.errors import ConfigError
 from nmt.inference.evaluation import Evaluation, check_segmentation, evaluate_lines, read_together, settled_tokenization
 from nmt.inference.model_directory import FoundModel, find_model, read_export_settings
 from nmt.inference.tokenization import earlier_tokenization
-from nmt.recipes.new_vocabulary import report_unknown
+from nmt.recipes.build_vocabulary import report_unknown
 from nmt.recipes.output_directory import refuse_output
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,12 @@ from nmt.errors import ConfigError, DataError
 from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.new_vocabulary import MEASURED_LINES, SideFiles, TextMeasure, measure_text
+from nmt.recipes.build_vocabulary import MEASURED_LINES, settings_of, text_lines
 from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
-from nmt.text import SentencePieceTokenizer, TextPair
-from nmt.text.extension import VocabularyDifference, compare_vocabularies
+from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import TOKENS, found_marks
-from nmt.text.sentencepiece_training import sample_lines
+from nmt.text.pair import VocabularyDifference, compare_vocabularies
+from nmt.text.tokenizer import sample_lines
 from nmt.text.vocabulary import write_file
 from nmt.types import PathLike
 
@@ -36,7 +37,127 @@ MEASURED_PAIRS = 100_000
 
 _LOGGER = logging.getLogger(__name__)
 
-_FREE_TOKENIZER_SETTINGS = ("vocabulary_size", "minimum_count", "character_coverage")
+_MAY_CHANGE = re.compile(
+    r"data\.(?!tokenizer\.|normalization\.)|data\.tokenizer\.(vocabulary_size|minimum_count|character_coverage):"
+)
+"""What is left open: what text there is, and how many tokens are learned from it."""
+
+
+class SideFiles(NamedTuple):
+    """Files that say something about vocabularies.
+
+    both: about the joint vocabulary.
+    source, target: about the vocabulary of one side.
+    """
+
+    both: tuple[PathLike, ...] = ()
+    source: tuple[PathLike, ...] = ()
+    target: tuple[PathLike, ...] = ()
+
+
+NO_FILES = SideFiles()
+
+
+def files_by_vocabulary(text: TextPair, files: SideFiles) -> dict[str, tuple[PathLike, ...]]:
+    """Return the files of each vocabulary, by `joint`, or by `source` and `target`; a side may have none.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have, or none at all.
+    """
+    if not any(files):
+        raise ConfigError("another vocabulary needs files to come from, got none")
+    if text.joint and (files.source or files.target):
+        raise ConfigError(
+            "this model has one vocabulary for both languages: give files for both (--with, --tokenizer), not for a "
+            "side"
+        )
+    if not text.joint and files.both:
+        raise ConfigError(
+            "this model has a vocabulary for each language: say whose files these are (--with-source and "
+            "--with-target, --source-tokenizer and --target-tokenizer)"
+        )
+    given = {"joint": files.both, "source": files.source, "target": files.target}
+    return {name: paths for name, paths in given.items() if paths}
+
+
+def extended_text(
+    config: Config,
+    text: TextPair,
+    corpora: SideFiles,
+    *,
+    minimum_count: int | None = None,
+    max_new_tokens: int | None = None,
+) -> TextPair:
+    """Append the tokens that text has and a vocabulary lacks; old tokens keep their ids.
+
+    Args:
+        config: of the model; its tokenizer settings are those for learning from the text.
+        text: the tokenizers of the model.
+        corpora: text of both languages, or of each.
+        minimum_count: tokens that occur less often are left out; as configured, else 1, unless given.
+        max_new_tokens: how many tokens a vocabulary may gain.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have.
+        DataError: a file cannot be read or has no text.
+    """
+
+    def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        settings = {**settings_of(config, tokenizer.extend), "max_new_tokens": max_new_tokens}
+        if minimum_count is not None:
+            settings["minimum_count"] = minimum_count
+        return tokenizer.extend(text.lines_to_learn(text_lines(paths)), **settings)
+
+    return _changed(config, text, corpora, extend)
+
+
+def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair:
+    """Learn vocabularies anew from text alone, with the tokenizer settings of the config.
+
+    Args and errors: as for `extended_text`.
+    """
+
+    def learn(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        kind, form = type(tokenizer), tokenizer.normalization
+        if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
+            form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
+        lines = map(tokenizer.normalized, text.lines_to_learn(text_lines(paths)))
+        return kind.learn(lines, **settings_of(config, kind.learn)).with_normalization(form)
+
+    return _changed(config, text, corpora, learn)
+
+
+def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
+    """Read finished vocabularies of the kind that the model has: SentencePiece models, or lists of tokens.
+
+    Args:
+        config: of the model.
+        text: its tokenizers.
+        files: one for the joint vocabulary, or one a side.
+
+    Raises:
+        ConfigError: files are given for vocabularies that the model does not have, or several for one.
+        DataError: a file cannot be read, or is no such vocabulary.
+    """
+
+    def adopt(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        if len(paths) != 1:
+            raise ConfigError(f"a vocabulary comes from one file, got {len(paths)}: {', '.join(map(str, paths))}")
+        adopted, form = type(tokenizer).adopt(paths[0]), tokenizer.normalization
+        return adopted if form is None else adopted.with_normalization(form)
+
+    return _changed(config, text, files, adopt)
+
+
+def _changed(
+    config: Config, text: TextPair, files: SideFiles, change: Callable[[Tokenizer, Sequence[PathLike]], Tokenizer]
+) -> TextPair:
+    """Change the vocabularies that files are given for."""
+    old, kind = text.vocabularies, config.data.tokenizer.type
+    given = files_by_vocabulary(text, files)
+    if unlike := [old[name].type for name in given if old[name].type != kind]:
+        raise ConfigError(f"data.tokenizer.type must be {unlike[0]} as in the model's tokenizer.json, got {kind}")
+    return text.with_vocabularies({name: change(old[name], paths) for name, paths in given.items()})
 
 
 class VocabularyUpdate(NamedTuple):
@@ -44,20 +165,19 @@ class VocabularyUpdate(NamedTuple):
 
     directory: the model directory it starts from, which is never changed.
     output: the model directory to write.
-    settings: those of the new directory.
+    before, settings: those of the model, and those of the new directory.
     old, new: the tokenizers before and now.
-    differences: what became of each vocabulary, by `joint`, or by `source` and `target`.
-    measures: how the text given is cut, before and now, likewise; empty without text.
+    differences: what became of each vocabulary and of the text given, by `joint`, or by `source` and `target`.
     overwrite: whether the output may replace an earlier one.
     """
 
     directory: Path
     output: Path
+    before: Config
     settings: Config
     old: TextPair
     new: TextPair
     differences: dict[str, VocabularyDifference]
-    measures: dict[str, TextMeasure]
     overwrite: bool
 
     @property
@@ -87,7 +207,7 @@ def plan_update(
     directory: PathLike,
     choose: Callable[[Config, TextPair], TextPair],
     *,
-    corpora: SideFiles | None = None,
+    corpora: SideFiles = NO_FILES,
     output: PathLike | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
@@ -96,7 +216,7 @@ def plan_update(
 
     Args:
         directory: the model directory.
-        choose: gives the new tokenizers for the new settings and the old tokenizers; see `nmt.recipes.new_vocabulary`.
+        choose: gives the new tokenizers for the new settings and the old tokenizers, such as `extended_text`.
         corpora: text whose cuts are compared.
         output: the model directory to write; that of the model with `-vocabulary` appended unless given.
         overrides: settings of the new directory, such as "data.train.source=new.de". Corpora and limits may change.
@@ -109,29 +229,23 @@ def plan_update(
     """
     directory = Path(directory)
     output = default_output(directory) if output is None else Path(output)
-    settings = _new_settings(directory, overrides)
+    before = read_settings(directory)
+    settings = _new_settings(directory, before, overrides)
     _check_output(directory, output, overwrite=overwrite)
     old = TextPair.load(directory)
-    for kind, words in found_marks(_texts_of(corpora or SideFiles())).items():
+    beginnings = {str(path): list(islice(read_lines(path), MEASURED_LINES)) for path in chain(*corpora)}
+    for kind, words in found_marks(beginnings).items():
         if kind not in (TOKENS, settings.data.segmentation):
             _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
-    settings = _with_limits(settings, new, read_settings(directory).search)
-    return VocabularyUpdate(
-        directory,
-        output,
-        _describing(settings, output, new),
-        old,
-        new,
-        _differences(old, new),
-        measure_text(old, new, corpora) if corpora and any(corpora) else {},
-        overwrite,
-    )
-
-
-def _texts_of(corpora: SideFiles) -> dict[str, list[str]]:
-    paths = [str(path) for paths in corpora for path in paths]
-    return {path: list(islice(read_lines(path), MEASURED_LINES)) for path in paths}
+    settings = _describing(_with_limits(settings, new, before.search), output, new)
+    given = files_by_vocabulary(old, corpora) if any(corpora) else {}
+    texts = {name: sample_lines(text_lines(paths), MEASURED_LINES, seed=0) for name, paths in given.items()}
+    differences = {
+        name: compare_vocabularies(getattr(old, side), getattr(new, side), lines=texts.get(name))
+        for name, side in zip(new.vocabularies, ("source", "target"), strict=False)  # a joint one as the source reads
+    }
+    return VocabularyUpdate(directory, output, before, settings, old, new, differences, overwrite)
 
 
 def default_output(directory: PathLike) -> Path:
@@ -165,10 +279,8 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     check_tokenizers(planned.old, path, contents.facts)
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
-    state = _state_to_go_on_with(contents.state)
-    contents = change_vocabulary(
-        replace(contents, score=None, state=state, facts=_facts(planned, path.name, contents.facts)), sides
-    )
+    state, facts = _state_to_go_on_with(contents.state), _facts(planned, path.name, contents.facts)
+    contents = change_vocabulary(replace(contents, score=None, state=state, facts=facts), sides)
     with output_directory(planned.output, overwrite=planned.overwrite) as folder:
         write(planned.settings, folder / CONFIG_NAME)
         planned.new.save(folder)
@@ -176,41 +288,21 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
             manager.write(contents)
         write_file(folder / REPORT_NAME, json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n")
         open_model(folder, checkpoint="latest")  # proves shapes, values and ties
-    limits = assemble_limits(planned.settings)
-    return UpdatedModel(
-        planned.output,
-        path.name,
-        contents.update,
-        limits.reached(TrainingState.from_json(state)) if state else None,
-        can_go_on=bool(state) and contents.optimizer is not None,
-    )
+    ended_by = assemble_limits(planned.settings).reached(TrainingState.from_json(state)) if state else None
+    can_go_on = bool(state) and contents.optimizer is not None
+    return UpdatedModel(planned.output, path.name, contents.update, ended_by, can_go_on)
 
 
 def report(planned: VocabularyUpdate) -> dict[str, Any]:
     """Return what changes, as JSON values."""
-    vocabularies = {}
-    for name, difference in planned.differences.items():
-        measure = planned.measures.get(name)
-        vocabularies[name] = {
-            "size_before": difference.old_size,
-            "size_now": difference.new_size,
-            "kept": difference.kept,
-            "moved": difference.moved,
-            "added": len(difference.added),
-            "dropped": len(difference.dropped),
-            "added_tokens": difference.added,
-            "dropped_tokens": difference.dropped,
-            "text": None if measure is None else measure._asdict(),
-        }
+    vocabularies = {name: difference.as_json() for name, difference in planned.differences.items()}
     return {"model_directory": str(planned.directory), "output": str(planned.output), "vocabularies": vocabularies}
 
 
-def _new_settings(directory: Path, overrides: Sequence[str]) -> Config:
+def _new_settings(directory: Path, old: Config, overrides: Sequence[str]) -> Config:
     """Load the settings of the model with overrides; those that its weights depend on may not change."""
-    old = read_settings(directory)
     new = load(directory / CONFIG_NAME, [*_limits_to_be_found(old.search), *overrides])
-    fixed = [line for line in changed_settings(old, new) if not _may_change(line.partition(":")[0])]
-    if fixed:
+    if fixed := [line for line in changed_settings(old, new) if not _MAY_CHANGE.match(line)]:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     if new.model_directory != old.model_directory:
         raise ConfigError(f"the new model directory is set with -o, got model_directory={new.model_directory}")
@@ -242,43 +334,22 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
         search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
         new = getattr(search, name)
-        if isinstance(old, int | float) and new < old:
-            _LOGGER.warning(
-                "search.%s: %s before, %s now, as the new tokens need it: --set search.%s=%s keeps it",
-                name, old, new, name, old,
-            )  # fmt: skip
-        elif old not in (AUTO, new):
-            _LOGGER.info("search.%s: %s before, %s now", name, old, new)
+        if old not in (AUTO, new):
+            advice = f", as the new tokens need it: --set search.{name}={old} keeps it" if new < old else ""
+            log = _LOGGER.warning if advice else _LOGGER.info
+            log("search.%s: %s before, %s now%s", name, old, new, advice)
     return settings.model_copy(update={"search": search})
-
-
-def _may_change(path: str) -> bool:
-    """Return whether a setting is left open: what text there is, and how many tokens are learned from it."""
-    section, _, name = path.rpartition(".")
-    if section == "data.tokenizer":
-        return name in _FREE_TOKENIZER_SETTINGS
-    return path.startswith("data.") and section != "data.normalization"
 
 
 def _describing(settings: Config, output: Path, text: TextPair) -> Config:
     """Return settings of the new directory that describe its tokenizers."""
     tokenizer, size = settings.data.tokenizer, max(len(side.vocabulary) for side in (text.source, text.target))
-    update: dict[str, Any] = {}
-    if tokenizer.vocabulary_size is not None:
-        update["vocabulary_size"] = max(tokenizer.vocabulary_size, size)
+    bound = tokenizer.vocabulary_size
+    update: dict[str, Any] = {"vocabulary_size": None if bound is None else max(bound, size)}
     if isinstance(text.target, SentencePieceTokenizer) and text.target.model_type in ("unigram", "bpe"):
         update["model_type"] = text.target.model_type
     data = settings.data.model_copy(update={"tokenizer": tokenizer.model_copy(update=update)})
     return settings.model_copy(update={"model_directory": str(output), "data": data})
-
-
-def _differences(old: TextPair, new: TextPair) -> dict[str, VocabularyDifference]:
-    if new.joint:
-        return {"joint": compare_vocabularies(old.source, new.source)}
-    return {
-        "source": compare_vocabularies(old.source, new.source),
-        "target": compare_vocabularies(old.target, new.target),
-    }
 
 
 def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
@@ -300,13 +371,9 @@ def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]
     """
     from nmt.recipes.train import config_hash
 
-    old, new = load(planned.directory / CONFIG_NAME).data, planned.settings.data
-    left_out = {
-        AVERAGE_FACT,
-        VALIDATION,
-        *({"data_hash"} if old.train != new.train else ()),
-        *({"validation_hash"} if old.validation != new.validation else ()),
-    }
+    old, new = planned.before.data, planned.settings.data
+    others = {"data_hash": old.train != new.train, "validation_hash": old.validation != new.validation}
+    left_out = {AVERAGE_FACT, VALIDATION, *(fact for fact, is_other in others.items() if is_other)}
     return {
         **{key: value for key, value in before.items() if key not in left_out},
         "config_hash": config_hash(planned.settings),

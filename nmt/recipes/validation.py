@@ -14,7 +14,7 @@ from nmt.inference.tokenization import doubt_about, earlier_tokenization
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.new_vocabulary import report_unknown, unknown_share
+from nmt.recipes.build_vocabulary import report_unknown, unknown_share
 from nmt.text import TextPair
 from nmt.text.marks import joined_side
 from nmt.training.events import Sample, Validation

@@ -1,7 +1,6 @@
 """Text: vocabularies, tokenizers, and the pair of them that a model needs. No Keras here."""
 
-from nmt.text.builders import build_character, build_sentencepiece, build_whitespace
-from nmt.text.pair import TextPair
+from nmt.text.pair import TOKENIZERS, TextPair
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
@@ -12,6 +11,7 @@ __all__ = [
     "EOS_ID",
     "PAD_ID",
     "SPECIAL_TOKENS",
+    "TOKENIZERS",
     "UNK_ID",
     "CharacterTokenizer",
     "SentencePieceTokenizer",
@@ -19,7 +19,4 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "WhitespaceTokenizer",
-    "build_character",
-    "build_sentencepiece",
-    "build_whitespace",
 ]

@@ -10,21 +10,36 @@ A joint pair is one tokenizer, or two with the same vocabulary that normalise te
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer, vocabulary_name
-from nmt.text.vocabulary import Vocabulary, read_text_file, write_file
+from nmt.text.tokenizer import (
+    CharacterTokenizer,
+    Tokenizer,
+    WhitespaceTokenizer,
+    normalized,
+    sample_lines,
+    vocabulary_name,
+)
+from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, write_file
 from nmt.types import PathLike
 
 _FORMAT_VERSION = 1
 _FILE_NAME = "tokenizer.json"
-_TOKENIZERS: dict[str, type[Tokenizer]] = {
+
+TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.type: tokenizer for tokenizer in (SentencePieceTokenizer, WhitespaceTokenizer, CharacterTokenizer)
 }
+"""The kinds of tokenizers, by the type under which settings and model directories know them."""
+
+NFC_TARGET = ("nfkc", "nfc")
+"""How source and target are normalised unless told: a model reads folded text and writes text as people do."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,74 @@ class TextPair:
         if self.joint and self.source.vocabulary.fingerprint != self.target.vocabulary.fingerprint:
             raise ConfigError("the vocabulary of a joint pair must be equal on both sides: use one tokenizer for both")
 
+    @classmethod
+    def learn(
+        cls,
+        kind: type[Tokenizer],
+        source_lines: Iterable[str],
+        target_lines: Iterable[str],
+        *,
+        joint: bool,
+        normalization: tuple[str | None, str | None] = NFC_TARGET,
+        **settings: Any,
+    ) -> TextPair:
+        """Learn one tokenizer for both sides, or one per side; text is normalised before, and by them afterwards.
+
+        Args:
+            kind: of `TOKENIZERS`.
+            source_lines: raw text.
+            target_lines: raw text of the other language.
+            joint: one vocabulary for both sides.
+            normalization: of source and target, see `nmt.text.tokenizer.normalized`; None takes lines as they are.
+            settings: those of `kind.learn`.
+
+        Raises:
+            ConfigError: the vocabulary has no room for what it must hold.
+            DataError: a side has no text.
+        """
+        sides = [source_lines, target_lines]
+        if kind.maximum_lines is not None:  # before the work of normalising
+            limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
+            sides = [sample_lines(side, limit, seed=settings["seed"]) for side in sides]
+        sides = [
+            side if form is None else map(partial(normalized, form=form), side)
+            for side, form in zip(sides, normalization, strict=True)
+        ]
+        if joint:
+            tokenizer = kind.learn(chain(*sides), **settings)
+            return cls.of_one(tokenizer.with_normalization(normalization[1]), normalization[0])
+        source, target = (
+            kind.learn(side, **settings).with_normalization(form)
+            for side, form in zip(sides, normalization, strict=True)
+        )
+        return cls(source, target, joint=False)
+
+    @classmethod
+    def of_one(cls, target: Tokenizer, source_normalization: str | None) -> TextPair:
+        """The joint pair of one tokenizer: it is the source's too, unless source text is normalised in another way."""
+        same = target.normalization == source_normalization
+        return cls(target if same else target.with_normalization(source_normalization), target, joint=True)
+
+    @property
+    def vocabularies(self) -> dict[str, Tokenizer]:
+        """The tokenizer of each vocabulary: `joint` (the target's, which folds least), or `source` and `target`."""
+        return {"joint": self.target} if self.joint else {"source": self.source, "target": self.target}
+
+    def with_vocabularies(self, changed: Mapping[str, Tokenizer]) -> TextPair:
+        """The pair with others for some of `vocabularies`; how a joint pair normalises its source stays."""
+        if not self.joint:
+            return TextPair(**{**self.vocabularies, **changed}, joint=False)
+        target = changed["joint"]
+        same = self.source.normalization == self.target.normalization
+        return self.of_one(target, target.normalization if same else self.source.normalization)
+
+    def lines_to_learn(self, lines: Iterable[str]) -> Iterator[str]:
+        """Raw lines for a vocabulary; for a joint one, what the source reads in another way than the target too."""
+        for line in lines:
+            yield line
+            if self.joint and self.source.normalized(line) != self.target.normalized(line):
+                yield self.source.normalized(line)
+
     @property
     def fingerprints(self) -> list[str]:
         """What tells the tokenizers of source and target from others; manifests record it."""
@@ -56,7 +139,7 @@ class TextPair:
     @property
     def is_restorable(self) -> bool:
         """Whether `load` gives these tokenizers back after `save`; not so for tokenizers of a user's own class."""
-        return all(type(tokenizer) is _TOKENIZERS.get(tokenizer.type) for tokenizer in (self.source, self.target))
+        return all(type(tokenizer) is TOKENIZERS.get(tokenizer.type) for tokenizer in (self.source, self.target))
 
     def save(self, directory: PathLike) -> None:
         """Write the files of both sides into a directory, which is made where it is missing.
@@ -132,13 +215,91 @@ def _read_description(path: Path) -> dict[str, Any]:
 def _load_side(directory: Path, side: str, description: dict[str, Any]) -> Tokenizer:
     """One tokenizer, proved to be the one that was saved: a model works with its own tokens only."""
     kind = description["type"]
-    if kind not in _TOKENIZERS:
-        known = ", ".join(sorted(_TOKENIZERS))
+    if kind not in TOKENIZERS:
+        known = ", ".join(sorted(TOKENIZERS))
         raise DataError(f"{directory / _FILE_NAME}: the type of a tokenizer must be one of {known}, got {kind}")
     path = directory / vocabulary_name(side)
     if Vocabulary.load(path).fingerprint != description["vocabulary_fingerprint"]:
         raise DataError(f"{path}: has changed since {_FILE_NAME} was written: restore it, the model needs its ids")
-    tokenizer = _TOKENIZERS[kind].load(directory, side, description["settings"])
+    tokenizer = TOKENIZERS[kind].load(directory, side, description["settings"])
     if tokenizer.fingerprint != description["tokenizer_fingerprint"]:
         raise DataError(f"{directory}: the {side or 'joint'} tokenizer is not the one that {_FILE_NAME} describes")
     return tokenizer
+
+
+class VocabularyDifference(NamedTuple):
+    """What became of a vocabulary.
+
+    old_size, new_size: V before and after.
+    origins: for each new token id the old ids it comes from: its own where it remained, else those that the old
+        tokenizer cuts it into. Never empty.
+    added: new tokens, by id, each with the old tokens it was cut into.
+    dropped: old tokens that are gone, by id.
+    moved: tokens that remained under another id.
+    text: how lines of text are cut: `lines`, and the `tokens` and `unknown` ones in them `_before` and `_now`; or None.
+    """
+
+    old_size: int
+    new_size: int
+    origins: tuple[tuple[int, ...], ...]
+    added: dict[str, list[str]]
+    dropped: list[str]
+    moved: int
+    text: dict[str, int] | None
+
+    @property
+    def kept(self) -> int:
+        """Number of tokens that remained."""
+        return self.old_size - len(self.dropped)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it that says something to people, as JSON values."""
+        return {
+            "size_before": self.old_size,
+            "size_now": self.new_size,
+            "kept": self.kept,
+            "moved": self.moved,
+            "added": len(self.added),
+            "dropped": len(self.dropped),
+            "added_tokens": self.added,
+            "dropped_tokens": self.dropped,
+            "text": self.text,
+        }
+
+
+def compare_vocabularies(old: Tokenizer, new: Tokenizer, *, lines: Sequence[str] | None = None) -> VocabularyDifference:
+    """Trace every token of a tokenizer back to another one.
+
+    A token whose cut is empty comes from all tokens that are not special.
+
+    Args:
+        old: what a model was trained with.
+        new: of the same kind.
+        lines: raw text in which the tokens of both are counted.
+    """
+    old_ids = {token: token_id for token_id, token in enumerate(old.vocabulary.tokens)}
+    anything = tuple(range(len(SPECIAL_TOKENS), len(old_ids))) or tuple(old_ids.values())
+    origins: list[tuple[int, ...]] = []
+    added: dict[str, list[str]] = {}
+    for token in new.vocabulary.tokens:
+        if token in old_ids:
+            origins.append((old_ids[token],))
+            continue
+        cut = old.cut(token)
+        added[token] = old.tokens(cut)
+        origins.append(tuple(cut) or anything)
+    remaining, text = set(new.vocabulary.tokens), None
+    if lines is not None:
+        text = {"lines": len(lines)}
+        cuts = [list(chain.from_iterable(tokenizer.encode_batch(lines))) for tokenizer in (old, new)]
+        text |= {"tokens_before": len(cuts[0]), "tokens_now": len(cuts[1])}
+        text |= {"unknown_before": cuts[0].count(UNK_ID), "unknown_now": cuts[1].count(UNK_ID)}
+    return VocabularyDifference(
+        old_size=len(old_ids),
+        new_size=len(origins),
+        origins=tuple(origins),
+        added=added,
+        dropped=[token for token in old.vocabulary.tokens if token not in remaining],
+        moved=sum(old_ids.get(token, new_id) != new_id for new_id, token in enumerate(new.vocabulary.tokens)),
+        text=text,
+    )

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from nmt.errors import ConfigError
-from nmt.text.sentencepiece_tokenizer import PieceCutter, SentencePieceTokenizer
+from nmt.text.sentencepiece_model import PieceCutter
+from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import SPECIAL_TOKENS
 

@@ -8,18 +8,38 @@ white space and accents are composed here before the file's rule, which is ident
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Self
 
-from google.protobuf.message import DecodeError
-from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+from sentencepiece import SentencePieceNormalizer
 
 from nmt.errors import DataError
-from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, spoken_ids
-from nmt.text.vocabulary import SPECIAL_TOKENS, UNK, Vocabulary, read_file, write_file
+from nmt.text.sentencepiece_model import (
+    ModelFacts,
+    PieceCutter,
+    model_facts,
+    open_processor,
+    train_model,
+    utf8,
+    with_pieces,
+    with_rule,
+    with_special_tokens_first,
+)
+from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, sample_lines, spoken_ids
+from nmt.text.vocabulary import Vocabulary, read_file, write_file
+from nmt.types import PathLike
+
+_STEP = 1e-3
+"""What a new piece gains over its old cut, for each boundary that it removes; see `_with_pieces`."""
+
+_BLOCK_LINES = 10_000
+
+_MAXIMUM_LINES = 1_000_000
+"""More lines than this are sampled: pieces hardly change, while time and memory keep growing."""
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -36,16 +56,133 @@ class SentencePieceTokenizer(Tokenizer):
 
     type: ClassVar[str] = "sentencepiece"
 
+    maximum_lines: ClassVar[int | None] = _MAXIMUM_LINES
+
     def __init__(self, model: bytes, *, settings: dict[str, Any]) -> None:
         self._model = model
         self._settings = settings
         self.normalization = settings.get("normalization")
-        self._processor = _open_processor(model)
+        self._processor = open_processor(model)
         size = self._processor.get_piece_size()
         self.vocabulary = Vocabulary([self._processor.id_to_piece(token_id) for token_id in range(size)])
         self._normalizes_here = self.normalization not in (None, "nfkc")
         kind = f"sentencepiece {self.normalization}" if self._normalizes_here else "sentencepiece"
         self._fingerprint = hashlib.sha256(kind.encode() + b"\0" + model).hexdigest()
+
+    @classmethod
+    def learn(
+        cls,
+        lines: Iterable[str],
+        *,
+        model_type: str,
+        vocabulary_size: int,
+        character_coverage: float,
+        seed: int,
+        byte_fallback: bool = False,
+    ) -> Self:
+        """Train a model on lines of text as they are, but for white space.
+
+        The tokenizer takes lines as they are too; `with_normalization` gives one for raw text with the same pieces,
+        which has to be normalised like that before it is given here.
+
+        With a coverage of 1.0 every character of the training text is a piece, so byte pieces would never be seen in
+        training: 256 rows of the embedding without a gradient, for text that the model cannot translate anyway. Without
+        them a character that was never seen becomes `<unk>`.
+
+        Args:
+            lines: normalised text. Beyond `maximum_lines` a sample drawn with the seed is used.
+            model_type: "unigram" or "bpe".
+            vocabulary_size: an upper bound on the number of pieces, special ones included; a narrow corpus gives fewer.
+            character_coverage: share of the characters of the text that become pieces.
+            seed: of the sample.
+            byte_fallback: whether characters that have no piece are cut into bytes, which are 256 more pieces.
+
+        Raises:
+            ConfigError: the vocabulary cannot even hold the characters of the text.
+            DataError: there is no text.
+        """
+        usable = (line for line in lines if "\0" not in line and line.strip())
+        sample = sample_lines(usable, _MAXIMUM_LINES, seed=seed)
+        if not sample:
+            raise DataError("a tokenizer needs text to learn from, got only empty lines")
+        model = train_model(
+            sample,
+            vocabulary_size=vocabulary_size,
+            model_type=model_type,
+            character_coverage=character_coverage,
+            byte_fallback=byte_fallback,
+        )
+        settings = {
+            "model_type": model_type,
+            "vocabulary_size": vocabulary_size,
+            "character_coverage": character_coverage,
+            "seed": seed,
+            "normalization": "none",
+            **({"byte_fallback": True} if byte_fallback else {}),
+        }
+        return cls(model, settings=settings)
+
+    def extend(
+        self,
+        lines: Iterable[str],
+        *,
+        vocabulary_size: int,
+        character_coverage: float,
+        seed: int,
+        minimum_count: int = 1,
+        max_new_tokens: int | None = None,
+    ) -> Self:
+        """Add the pieces that new text would have and the model lacks; ids and scores of the old ones stay.
+
+        A model is trained on the new text alone, of the same type and normalisation. Of its pieces those are added that
+        are missing and that the extended model really uses in this text: characters that were unknown first, then those
+        that save the most tokens. Text is then cut as before, except that runs of old pieces which make up a new
+        one are merged.
+
+        Args:
+            lines: raw text; many lines are sampled as in training.
+            vocabulary_size: upper bound of the pieces learned from the new text, before any is chosen.
+            character_coverage: share of the characters of the new text that become pieces.
+            seed: of the sample.
+            minimum_count: pieces that the new text needs less often are left out, new characters excepted.
+            max_new_tokens: how many pieces may be added; None for no bound.
+
+        Returns:
+            The extended tokenizer, or this one itself where nothing is missing.
+
+        Raises:
+            DataError: there is no text, or the model is neither unigram nor BPE.
+            ConfigError: `vocabulary_size` cannot hold the characters of the new text.
+        """
+        if self.model_type not in ("unigram", "bpe"):
+            raise DataError(f"only a unigram or bpe model of SentencePiece can be extended, got {self.model_type}")
+        sample = sample_lines((line for line in lines if "\0" not in line), _MAXIMUM_LINES, seed=seed)
+        learned = self.learn(
+            map(self.normalized, sample),
+            model_type=self.model_type,
+            vocabulary_size=vocabulary_size,
+            character_coverage=character_coverage,
+            seed=seed,
+        )
+        known = set(self.vocabulary.tokens)
+        missing = [piece for piece in learned.vocabulary.tokens if piece not in known]
+        characters = [piece for piece in missing if len(piece) == 1]
+        room = None if max_new_tokens is None else max(max_new_tokens - len(characters), 0)
+        longer = [piece for piece in missing if len(piece) > 1]
+        pieces = self._with_characters(characters)._most_useful(longer, sample, minimum_count, room)
+        characters = characters[:max_new_tokens]
+        return self._with_characters(characters)._with_pieces(pieces) if characters or pieces else self
+
+    @classmethod
+    def adopt(cls, path: PathLike) -> Self:
+        """Read a `.model` file; its special pieces come first, under our names, whatever their ids were.
+
+        Raises:
+            DataError: it cannot be read, or is no such model; the message names it.
+        """
+        if Path(path).suffix == ".vocab":
+            raise DataError(f"{path}: lists pieces, which do not say how text is cut: give the .model file beside it")
+        return cls._read(path, with_special_tokens_first, {"adopted_from": Path(path).name})
 
     def encode(self, line: str) -> list[int]:
         """Token ids of one line."""
@@ -67,20 +204,18 @@ class SentencePieceTokenizer(Tokenizer):
         """A line as it is before it is cut."""
         if self._normalizes_here:
             return normalized(line, str(self.normalization))
-        return normalized(self._normalizer.Normalize(_utf8(line).decode("utf-8")), "none")
+        return normalized(self._normalizer.Normalize(utf8(line).decode("utf-8")), "none")
 
-    def with_normalization(self, normalization: str | None) -> SentencePieceTokenizer:
+    def with_normalization(self, normalization: str | None) -> Self:
         """The same pieces, for text that is normalised in another way; None leaves it to the model as it is."""
-        from nmt.text.sentencepiece_tokenizer import with_rule
-
         model = self._model if normalization is None else with_rule(self._model, NORMALIZER_RULES[normalization])
         settings = {name: value for name, value in self._settings.items() if name != "normalization"}
-        return SentencePieceTokenizer(
+        return type(self)(
             model, settings=settings if normalization is None else {**settings, "normalization": normalization}
         )
 
     def _bytes(self, line: str) -> bytes:
-        return _utf8(self.normalized(line) if self._normalizes_here else line)
+        return utf8(self.normalized(line) if self._normalizes_here else line)
 
     @cached_property
     def _normalizer(self) -> SentencePieceNormalizer:
@@ -90,8 +225,6 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _cutter(self) -> PieceCutter:
-        from nmt.text.sentencepiece_tokenizer import PieceCutter  # protobuf is loaded where it is needed
-
         return PieceCutter(self._model)
 
     @property
@@ -102,9 +235,12 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def model_type(self) -> str:
         """`unigram` or `bpe`; `word` or `char` where the model came from elsewhere."""
-        from nmt.text.sentencepiece_tokenizer import model_facts
+        return self.facts.model_type
 
-        return model_facts(self._model).model_type
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """What the model file says about itself."""
+        return model_facts(self._model)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,162 +258,82 @@ class SentencePieceTokenizer(Tokenizer):
         super().save(directory, side)
 
     @classmethod
-    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> SentencePieceTokenizer:
+    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> Self:
         """Read `tokenizer.model` (or the one of a side).
 
         Raises:
             DataError: the file is missing or is no such model; the message names it.
         """
-        path = directory / model_name(side)
+        return cls._read(directory / model_name(side), bytes, settings)
+
+    @classmethod
+    def _read(cls, path: PathLike, change: Callable[[bytes], bytes], settings: dict[str, Any]) -> Self:
         model = read_file(path)
         try:
-            return cls(model, settings=settings)
+            return cls(change(model), settings=settings)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{Path(path)}: {error}") from error
+
+    def _most_useful(
+        self, pieces: Sequence[str], lines: Sequence[str], minimum_count: int, room: int | None
+    ) -> list[str]:
+        """Choose among pieces by the tokens saved: uses if all are there, times the old tokens that a use makes one."""
+        extended, uses = self._with_pieces(pieces), Counter[int]()
+        for begin in range(0, len(lines), _BLOCK_LINES):
+            for token_ids in extended.encode_batch(lines[begin : begin + _BLOCK_LINES]):
+                uses.update(token_ids)
+        counts = {piece: uses[extended.vocabulary.id(piece)] for piece in pieces}
+        saved = {piece: count * (len(self.cut(piece)) - 1) for piece, count in counts.items()}
+        used = [piece for piece, count in counts.items() if count >= max(minimum_count, 1)]
+        is_bpe = self.model_type == "bpe"
+        ranks = {piece: rank for rank, piece in enumerate(pieces)}
+        chosen: set[str] = set()
+        for piece in sorted(used, key=lambda piece: (-saved[piece], piece)):
+            needed = self._merged_on_the_way(piece, ranks) if is_bpe else {piece}
+            if room is None or len(chosen | needed) <= room:
+                chosen |= needed
+        return [piece for piece in pieces if piece in chosen]
+
+    def _merged_on_the_way(self, piece: str, ranks: Mapping[str, int]) -> set[str]:
+        """A new piece of a BPE model, and those between its old cut and itself: without them it is never reached."""
+        known, made = set(self.vocabulary.tokens), {piece}
+        symbols = self.tokens(self.cut(piece))
+        while len(symbols) > 1:
+            merges = [first + second for first, second in pairwise(symbols)]
+            rank, place = min((-1 if m in known else ranks.get(m, len(ranks)), i) for i, m in enumerate(merges))
+            if rank == len(ranks):
+                break
+            symbols[place : place + 2] = [merges[place]]
+            made |= {merges[place]} - known
+        return made
+
+    def _with_characters(self, characters: Sequence[str]) -> Self:
+        """Add what was unknown: it has no cut to compete with, and scores as the rarest piece."""
+        lowest = self.facts.lowest_score
+        return self._extended([(character, lowest) for character in characters])
+
+    def _with_pieces(self, pieces: Sequence[str]) -> Self:
+        """Add pieces of several characters, scored so that they only ever take the place of the very cut they had.
+
+        Unigram: the best path of a line is the one with the highest sum of scores (Kudo 2018, arXiv:1804.10959,
+        section 3.2). A piece that scores as its old cut and very little more wins where the old best path contains that
+        cut, and nowhere else: written out in old pieces, any path keeps its score up to that little. It grows with the
+        boundaries removed, so that one long piece beats two short ones.
+
+        BPE: a score is the rank of a merge. First every old merge is made, then new ones of what is left.
+        """
+        facts = self.facts
+        if facts.model_type == "bpe":
+            return self._extended([(piece, facts.lowest_score - rank) for rank, piece in enumerate(pieces, start=1)])
+        cutter = PieceCutter(self.model)
+        cuts = {piece: cutter.cut(piece) for piece in pieces}
+        return self._extended([(p, cutter.score(cut) + _STEP * (len(cut) - 1)) for p, cut in cuts.items()])
+
+    def _extended(self, pieces: Sequence[tuple[str, float]]) -> Self:
+        settings = {**self.settings, "vocabulary_size": len(self.vocabulary) + len(pieces)}
+        return type(self)(with_pieces(self.model, pieces), settings=settings)
 
 
 def model_name(side: str) -> str:
     """File name of a SentencePiece model in a model directory."""
     return f"tokenizer.{side}.model" if side else "tokenizer.model"
-
-
-def _open_processor(model: bytes) -> SentencePieceProcessor:
-    processor = SentencePieceProcessor()
-    try:
-        processor.LoadFromSerializedProto(model)
-    except RuntimeError as error:
-        raise DataError("not a SentencePiece model") from error
-    found = [processor.id_to_piece(token_id) for token_id in range(min(4, processor.get_piece_size()))]
-    if tuple(found) != SPECIAL_TOKENS:
-        raise DataError(
-            f"a SentencePiece model must begin with the pieces {' '.join(SPECIAL_TOKENS)}, "
-            f"got {' '.join(found) or 'nothing'}: train it with pad_id=0 unk_id=1 bos_id=2 eos_id=3"
-        )
-    return processor
-
-
-def _utf8(line: str) -> bytes:
-    """The bytes the library works on; a lone surrogate, which UTF-8 cannot express, becomes `?`."""
-    return line.encode("utf-8", "replace")
-
-
-_KINDS = {TrainerSpec.UNIGRAM: "unigram", TrainerSpec.BPE: "bpe", TrainerSpec.WORD: "word", TrainerSpec.CHAR: "char"}
-_NORMAL, _BYTE = ModelProto.SentencePiece.NORMAL, ModelProto.SentencePiece.BYTE
-_UNKNOWN_PENALTY = 10.0  # the library's kUnkPenalty: what an unknown character costs more than the worst piece
-
-
-class ModelFacts(NamedTuple):
-    """What a model file says about itself.
-
-    model_type: `unigram`, `bpe`, `word` or `char`.
-    lowest_score: of all its ordinary pieces.
-    """
-
-    model_type: str
-    lowest_score: float
-
-
-class PieceCutter:
-    """Cuts pieces of other models into the pieces of one, whatever stands at a line's beginning.
-
-    Encoding a piece as a line would normalise it once more and put a `▁` before one from within a word.
-
-    Args:
-        model: the content of a `.model` file.
-    """
-
-    def __init__(self, model: bytes) -> None:
-        content = _parse(model)
-        content.normalizer_spec.Clear()
-        content.normalizer_spec.name = "identity"
-        content.normalizer_spec.add_dummy_prefix = False
-        content.normalizer_spec.remove_extra_whitespaces = False
-        content.normalizer_spec.escape_whitespaces = True
-        self._processor = SentencePieceProcessor()
-        self._processor.LoadFromSerializedProto(content.SerializeToString())
-        unknown = model_facts(model).lowest_score - _UNKNOWN_PENALTY
-        # What an unknown character becomes: bytes, in a model that has them, of which the first costs as much.
-        bytes_of_model = [token_id for token_id, piece in enumerate(content.pieces) if piece.type == _BYTE]
-        self._no_text = dict.fromkeys(bytes_of_model[:0x80] + bytes_of_model[0xC0:], unknown)
-        self._no_text |= {self._processor.unk_id(): unknown, **dict.fromkeys(bytes_of_model[0x80:0xC0], 0.0)}
-
-    def cut(self, piece: str) -> list[int]:
-        """Token ids of the best cut; a run of unknown characters is one unknown token, or bytes."""
-        return self._processor.encode(piece.encode("utf-8", "replace"), out_type=int)
-
-    def best_cuts(self, piece: str, count: int) -> list[list[int]]:
-        """The best cuts of one of the pieces into others, at most so many, best first; of a unigram model alone."""
-        if self._processor.piece_to_id(piece) in self._no_text:  # `<0x41>` is not spelled
-            return []
-        cuts = self._processor.nbest_encode(piece.encode("utf-8", "replace"), nbest_size=count, out_type=int)
-        return [cut for cut in cuts if self._no_text.keys().isdisjoint(cut)]
-
-    def score(self, token_ids: Iterable[int]) -> float:
-        """The sum of the scores of tokens: of a unigram model, the log probability of this cut."""
-        score = self._processor.get_score
-        return sum(self._no_text.get(token_id, score(token_id)) for token_id in token_ids)
-
-
-def model_facts(model: bytes) -> ModelFacts:
-    """Read what decides how more pieces can be learned for a model."""
-    content = _parse(model)
-    scores = [piece.score for piece in content.pieces if piece.type == _NORMAL]
-    kind = _KINDS[content.trainer_spec.model_type]
-    return ModelFacts(kind, min(scores, default=0.0))
-
-
-def with_special_tokens_first(model: bytes) -> bytes:
-    """Move PAD, UNK, BOS and EOS to the first ids, which is where this toolkit has them; those missing are added.
-
-    Raises:
-        DataError: the bytes are no model, or have no unknown piece.
-    """
-    try:
-        content = _parse(model)
-    except DecodeError as error:
-        raise DataError("not a SentencePiece model") from error
-    trainer, pieces = content.trainer_spec, list(content.pieces)
-    if tuple(piece.piece for piece in pieces[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS:
-        return model
-    kinds = ModelProto.SentencePiece
-    special = (trainer.pad_piece, trainer.bos_piece, trainer.eos_piece)
-    others = [
-        piece
-        for piece in pieces
-        if piece.type != kinds.UNKNOWN and not (piece.type == kinds.CONTROL and piece.piece in special)
-    ]
-    if not any(piece.type == kinds.UNKNOWN for piece in pieces):
-        raise DataError("not a SentencePiece model: it has no unknown piece")
-    del content.pieces[:]
-    for name in SPECIAL_TOKENS:
-        content.pieces.add(piece=name, score=0.0, type=kinds.UNKNOWN if name == UNK else kinds.CONTROL)
-    content.pieces.extend(others)
-    trainer.pad_piece, trainer.unk_piece, trainer.bos_piece, trainer.eos_piece = SPECIAL_TOKENS
-    trainer.pad_id, trainer.unk_id, trainer.bos_id, trainer.eos_id = range(len(SPECIAL_TOKENS))
-    trainer.unk_surface, trainer.vocab_size = UNK, len(content.pieces)
-    return content.SerializeToString()
-
-
-def with_rule(model: bytes, rule: str) -> bytes:
-    """Replace the rule by which a model normalises text; pieces, scores and the treatment of spaces stay."""
-    content = _parse(model)
-    source = _parse(SentencePieceNormalizer(rule_name=rule).serialized_model_proto()).normalizer_spec
-    content.normalizer_spec.name = source.name
-    content.normalizer_spec.precompiled_charsmap = source.precompiled_charsmap
-    content.normalizer_spec.normalization_rule_tsv = ""
-    return content.SerializeToString()
-
-
-def with_pieces(model: bytes, pieces: Iterable[tuple[str, float]]) -> bytes:
-    """Append ordinary pieces with their scores; those that are there keep their ids and scores."""
-    content = _parse(model)
-    for piece, score in pieces:
-        content.pieces.add(piece=piece, score=score, type=_NORMAL)
-    content.trainer_spec.vocab_size = len(content.pieces)
-    return content.SerializeToString()
-
-
-def _parse(model: bytes) -> Any:
-    content = ModelProto()
-    content.ParseFromString(model)
-    return content

@@ -1,21 +1,28 @@
-"""What every tokenizer can do: a line of text to token ids and back."""
+"""What every tokenizer can do, from how it is learned to its files; and the two that look tokens up in a list."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import unicodedata
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain, islice
+from math import exp, floor, log, log1p
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from sentencepiece import SentencePieceNormalizer
 
+from nmt.errors import ConfigError, DataError
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary
-from nmt.types import PAD_ID
+from nmt.types import PAD_ID, PathLike
+
+Line = TypeVar("Line")
 
 NORMALIZER_RULES = {"none": "identity", "nfc": "identity", "nfkc": "nmt_nfkc"}
 """The rule of SentencePiece that goes into a model file for each way to normalise; it has none for NFC."""
@@ -40,6 +47,44 @@ class Tokenizer(ABC):
 
     normalization: str | None = None
     """How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it is."""
+
+    maximum_lines: ClassVar[int | None] = None
+    """Lines to learn from at most; of more a sample is drawn, with the `seed` that `learn` takes. None for no bound."""
+
+    @classmethod
+    def learn(cls, lines: Iterable[str], *args: Any, **settings: Any) -> Self:
+        """Learn a tokenizer from lines that are normalised already.
+
+        Settings have the names that they have under `data.tokenizer`; `seed` is that of the run.
+
+        Raises:
+            ConfigError: the vocabulary has no room for what it must hold.
+            DataError: there is no text.
+        """
+        raise ConfigError(f"a tokenizer of type {cls.type} cannot be learned")
+
+    def extend(self, lines: Iterable[str], *args: Any, **settings: Any) -> Self:
+        """Append the tokens that raw text has and the vocabulary lacks; old tokens keep their ids.
+
+        Settings are those of `learn` that apply, and two that every kind takes: `minimum_count`, the occurrences below
+        which a token is left out, and `max_new_tokens`, None for no bound.
+
+        Returns:
+            The extended tokenizer, or this one itself if nothing is missing.
+
+        Raises:
+            ConfigError, DataError: as for `learn`.
+        """
+        raise ConfigError(f"a tokenizer of type {self.type} cannot be extended")
+
+    @classmethod
+    def adopt(cls, path: PathLike) -> Self:
+        """Read a finished tokenizer of this kind that was made elsewhere, whatever the ids of its special tokens are.
+
+        Raises:
+            DataError: the file cannot be read, or holds no such tokenizer; the message names it.
+        """
+        raise ConfigError(f"a tokenizer of type {cls.type} cannot be taken from {path}")
 
     @abstractmethod
     def encode(self, line: str) -> list[int]:
@@ -124,35 +169,29 @@ def spoken_ids(token_ids: Iterable[int]) -> list[int]:
     return [token_id for token_id in map(int, token_ids) if token_id not in _SILENT_IDS]
 
 
+def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
+    """All lines where they are few, else `limit` of them, each with the same chance.
+
+    Algorithm L (Li 1994, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))"): one pass, memory for
+    the sample alone, and almost no work for the lines that are passed over.
+    """
+    remaining = iter(lines)
+    sample = list(islice(remaining, limit))
+    generator = random.Random(seed)
+    largest_key = 1.0
+    while len(sample) == limit:
+        largest_key *= exp(log(1.0 - generator.random()) / limit)
+        # for a large limit the key may round to 1, whose logarithm below would not exist
+        skipped = floor(log(1.0 - generator.random()) / log1p(-min(largest_key, 1.0 - 1e-16)))
+        line = next(islice(remaining, skipped, None), None)
+        if line is None:
+            break
+        sample[generator.randrange(limit)] = line
+    return sample
+
+
 # Text that looks like a special token gets a backslash, and one more where it has some already, so it can be undone.
 _LOOKS_SPECIAL = re.compile(r"\\*(?:" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
-
-
-class WhitespaceTokenizer(Tokenizer):
-    """Splits at spaces and tabs, and nowhere else; joins by one space."""
-
-    type: ClassVar[str] = "whitespace"
-
-    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
-        self.vocabulary, self.normalization = vocabulary, normalization
-        self._surfaces = [*SPECIAL_TOKENS, *map(_surface, vocabulary.tokens[len(SPECIAL_TOKENS) :])]
-
-    def encode(self, line: str) -> list[int]:
-        """Token ids of one line."""
-        return [self.vocabulary.id(token) for token in split_at_spaces(self.normalized(line))]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The tokens with one space between them."""
-        return " ".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
-
-    def with_normalization(self, normalization: str | None) -> WhitespaceTokenizer:
-        """The same words, for text that is normalised in another way."""
-        return WhitespaceTokenizer(self.vocabulary, normalization=normalization)
-
-    @classmethod
-    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> WhitespaceTokenizer:
-        """Read `vocabulary.txt` (or the one of a side)."""
-        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
 
 
 def split_at_spaces(line: str) -> list[str]:
@@ -163,41 +202,8 @@ def split_at_spaces(line: str) -> list[str]:
     return [f"\\{word}" if _LOOKS_SPECIAL.fullmatch(word) else word for word in words]
 
 
-def _surface(token: str) -> str:
-    return token[1:] if _LOOKS_SPECIAL.fullmatch(token) else token
-
-
 SPACE_SYMBOL = "▁"
 _ESCAPED_SYMBOL = f"\\{SPACE_SYMBOL}"
-_SURFACES = {SPACE_SYMBOL: " ", _ESCAPED_SYMBOL: SPACE_SYMBOL}
-
-
-class CharacterTokenizer(Tokenizer):
-    """One token for each code point; the space is written `▁` to be seen, and a `▁` of the text escaped."""
-
-    type: ClassVar[str] = "character"
-
-    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
-        self.vocabulary, self.normalization = vocabulary, normalization
-        tokens = vocabulary.tokens[len(SPECIAL_TOKENS) :]
-        self._surfaces = [*SPECIAL_TOKENS, *(_SURFACES.get(token, token) for token in tokens)]
-
-    def encode(self, line: str) -> list[int]:
-        """Token ids of one line, one a character."""
-        return [self.vocabulary.id(token) for token in split_characters(self.normalized(line))]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The characters in a row."""
-        return "".join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
-
-    def with_normalization(self, normalization: str | None) -> CharacterTokenizer:
-        """The same characters, for text that is normalised in another way."""
-        return CharacterTokenizer(self.vocabulary, normalization=normalization)
-
-    @classmethod
-    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> CharacterTokenizer:
-        """Read `vocabulary.txt` (or the one of a side)."""
-        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
 
 
 def split_characters(line: str) -> list[str]:
@@ -206,3 +212,124 @@ def split_characters(line: str) -> list[str]:
         symbols = {" ": SPACE_SYMBOL, SPACE_SYMBOL: _ESCAPED_SYMBOL}
         return [symbols.get(character, character) for character in line]
     return list(line.replace(" ", SPACE_SYMBOL))
+
+
+class ListTokenizer(Tokenizer):
+    """Looks tokens up in a list: what the tokenizers of words and of characters have in common.
+
+    Args:
+        vocabulary: all tokens.
+        normalization: how a line is normalised before it is split, see `normalized`; None takes it as it is.
+    """
+
+    unit: ClassVar[str]
+    """What a line of the list must be, in words."""
+
+    separator: ClassVar[str]
+    """What stands between two tokens of a text."""
+
+    def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
+        self.vocabulary, self.normalization = vocabulary, normalization
+        self._surfaces = [*SPECIAL_TOKENS, *map(self.surface, vocabulary.tokens[len(SPECIAL_TOKENS) :])]
+
+    @staticmethod
+    @abstractmethod
+    def split(line: str) -> list[str]:
+        """The tokens of a line."""
+
+    @staticmethod
+    @abstractmethod
+    def surface(token: str) -> str:
+        """What a token is in text."""
+
+    @classmethod
+    def learn(cls, lines: Iterable[str], *, vocabulary_size: int | None, minimum_count: int) -> Self:
+        """Collect the most frequent tokens of all lines, equally frequent ones in the order of their characters.
+
+        Args:
+            lines: normalised text.
+            vocabulary_size: upper bound of the vocabulary, special tokens included; None for no bound.
+            minimum_count: tokens that occur less often are unknown.
+
+        Raises:
+            ConfigError: the vocabulary has no room for anything but special tokens.
+            DataError: there is no text, or no token that occurs so often.
+        """
+        if vocabulary_size is not None and vocabulary_size <= len(SPECIAL_TOKENS):
+            raise ConfigError(
+                f"vocabulary_size must be more than the {len(SPECIAL_TOKENS)} special tokens, got {vocabulary_size}"
+            )
+        tokens = cls._frequent(lines, minimum_count)
+        if not tokens:
+            raise DataError(f"no token occurs minimum_count = {minimum_count} times or more: lower minimum_count")
+        return cls(Vocabulary([*SPECIAL_TOKENS, *tokens][:vocabulary_size]))
+
+    def extend(self, lines: Iterable[str], *, minimum_count: int = 1, max_new_tokens: int | None = None) -> Self:
+        """Append the tokens that are missing, the most frequent first; see `Tokenizer.extend`."""
+        known = self.vocabulary.tokens
+        old = set(known)
+        frequent = self._frequent(map(self.normalized, lines), minimum_count)
+        missing = [token for token in frequent if token not in old][:max_new_tokens]
+        if not missing:
+            return self
+        return type(self)(Vocabulary([*known, *missing]), normalization=self.normalization)
+
+    @classmethod
+    def adopt(cls, path: PathLike) -> Self:
+        """Read a list with a token per line, see `Vocabulary.adopt`; a line that no text can give is refused."""
+        vocabulary = Vocabulary.adopt(path)
+        for token in vocabulary.tokens[len(SPECIAL_TOKENS) :]:
+            if cls.split(cls.surface(token)) != [token]:
+                raise DataError(f"{Path(path)}: each line must be {cls.unit}, got {token!r}")
+        return cls(vocabulary)
+
+    @classmethod
+    def _frequent(cls, lines: Iterable[str], minimum_count: int) -> list[str]:
+        counts = Counter(chain.from_iterable(map(cls.split, lines)))
+        if not counts:
+            raise DataError("a vocabulary needs text to learn from, got only empty lines")
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [token for token, count in ranked if count >= minimum_count]
+
+    def encode(self, line: str) -> list[int]:
+        """Token ids of one line."""
+        return [self.vocabulary.id(token) for token in self.split(self.normalized(line))]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The tokens as they are in text."""
+        return self.separator.join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
+
+    def with_normalization(self, normalization: str | None) -> Self:
+        """The same tokens, for text that is normalised in another way."""
+        return type(self)(self.vocabulary, normalization=normalization)
+
+    @classmethod
+    def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> Self:
+        """Read `vocabulary.txt` (or the one of a side)."""
+        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
+
+
+class WhitespaceTokenizer(ListTokenizer):
+    """Splits at spaces and tabs, and nowhere else; joins by one space."""
+
+    type: ClassVar[str] = "whitespace"
+    unit, separator = "a word", " "
+    split = staticmethod(split_at_spaces)
+
+    @staticmethod
+    def surface(token: str) -> str:
+        """A word, without the backslash of one that looks like a special token."""
+        return token[1:] if _LOOKS_SPECIAL.fullmatch(token) else token
+
+
+class CharacterTokenizer(ListTokenizer):
+    """One token for each code point; the space is written `▁` to be seen, and a `▁` of the text escaped."""
+
+    type: ClassVar[str] = "character"
+    unit, separator = "one character", ""
+    split = staticmethod(split_characters)
+
+    @staticmethod
+    def surface(token: str) -> str:
+        """A character."""
+        return {SPACE_SYMBOL: " ", _ESCAPED_SYMBOL: SPACE_SYMBOL}.get(token, token)

@@ -60,6 +60,8 @@ MOST_UNKNOWN = 0.03
 """The share of the tokens of some text that may be unknown without a warning."""
 
 _ESCAPE = re.compile(r"\\(\\|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_SCORED = re.compile(r"(.*)\t-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")  # a line of a `.vocab` file of SentencePiece
+_SPECIAL_ELSEWHERE = {*SPECIAL_TOKENS, "<blank>"}  # OpenNMT pads with `<blank>`
 
 
 class Vocabulary:
@@ -125,6 +127,30 @@ class Vocabulary:
             return cls([_unescape(line.removesuffix("\r")) for line in lines])
         except (DataError, ValueError, OverflowError) as error:
             raise DataError(f"{Path(path)}: not a vocabulary: {error}") from error
+
+    @classmethod
+    def adopt(cls, path: PathLike) -> Vocabulary:
+        """Read a list of tokens from elsewhere, one per line; its special tokens come first, wherever they stand there.
+
+        That is a plain list, a word list of Joey NMT or OpenNMT-tf, or a `.vocab` file of SentencePiece, whose scores
+        are left out. A list that begins as ours do is taken for one of ours, with its escapes.
+
+        Raises:
+            DataError: the file cannot be read, has no token or repeats one; the message names it.
+        """
+        text = read_text_file(path).removeprefix("\ufeff").removesuffix("\n")
+        lines = [line.removesuffix("\r") for line in text.split("\n")]
+        if tuple(lines[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS:
+            return cls.load(path)
+        scored = [_SCORED.fullmatch(line) for line in lines]
+        tokens = [match[1] for match in scored if match] if all(scored) else lines
+        tokens = [token for token in tokens if token not in _SPECIAL_ELSEWHERE]
+        try:
+            if tokens in ([], [""]):
+                raise DataError("a vocabulary must have a token a line, got an empty file")
+            return cls([*SPECIAL_TOKENS, *tokens])
+        except DataError as error:
+            raise DataError(f"{Path(path)}: {error}") from error
 
     def _text(self) -> str:
         return "".join(f"{_escape(token)}\n" for token in self._tokens)

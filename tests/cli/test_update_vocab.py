@@ -67,7 +67,9 @@ def test_a_dry_run_writes_nothing_and_needs_no_tensorflow(run_nmt, trained_run, 
     ]
     assert replaced.lines[3].startswith("  dropped  8: dos, ")
     assert replaced.lines[3].endswith(" ...")
+    words.write_text("<unk>\n<pad>\n<s>\n</s>\nuno\nonce\n")  # as Joey NMT writes it
     listed = run_nmt("update-vocab", trained_run.directory, "--source-tokenizer", words, "--dry-run")
+    assert listed.lines[0] == "source vocabulary: 13 tokens before, 6 now"
     assert listed.lines[1] == "  kept     5, 1 of them under another id"
     assert not (tmp_path / "o").exists()
 

@@ -6,7 +6,7 @@ import pytest
 
 from nmt.data import TokenSequences, TokenStore, open_store
 from nmt.data.corpus import CorpusReport
-from nmt.text import build_whitespace
+from nmt.text import TextPair, WhitespaceTokenizer
 
 WORDS = ["the", "red", "train", "leaves", "at", "nine", "from", "station", "one"]
 
@@ -37,7 +37,7 @@ def corpus():
 
 @pytest.fixture(scope="session")
 def text(corpus):
-    return build_whitespace(*corpus, joint=False, vocabulary_size=None, minimum_count=1)
+    return TextPair.learn(WhitespaceTokenizer, *corpus, joint=False, vocabulary_size=None, minimum_count=1)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from nmt.data import encoding, open_store
 from nmt.data.corpus import TextBlock
 from nmt.data.encoding import BlockEncoder, EncodingProcess, encode_blocks, processes_for
 from nmt.errors import DataError
-from nmt.text import TextPair, WhitespaceTokenizer, build_sentencepiece
+from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
 LINES = st.lists(
     st.tuples(*[st.text(st.sampled_from("ab \t\r\0\u2028\u0085\u200bßé▁"), max_size=12)] * 2), min_size=1, max_size=40
@@ -34,7 +34,9 @@ def text():
     words = ["".join(generator.choices("abßé", k=generator.randrange(1, 6))) for _ in range(50)]
     lines = [" ".join(generator.choices(words, k=5)) for _ in range(80)]
     sizes = {"vocabulary_size": 60, "character_coverage": 1.0}
-    return build_sentencepiece(lines[:40], lines[40:], model_type="unigram", joint=False, seed=1, **sizes)
+    return TextPair.learn(
+        SentencePieceTokenizer, lines[:40], lines[40:], model_type="unigram", joint=False, seed=1, **sizes
+    )
 
 
 @pytest.fixture

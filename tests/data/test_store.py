@@ -13,7 +13,7 @@ from nmt.data import corpus as corpus_module
 from nmt.data import find_store, hash_corpus, open_store, read_pairs
 from nmt.data import store as store_module
 from nmt.errors import DataError
-from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer, build_whitespace
+from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
 
 
 def folders(directory):
@@ -74,7 +74,7 @@ def test_whatever_decides_the_content_makes_a_new_store_in_place_of_the_old(
     elif change == "content":
         write_lines("train.es", [*corpus[0][:-1], "nine"])
     elif change == "tokenizer":
-        text = build_whitespace(*corpus, joint=True, vocabulary_size=None, minimum_count=1)
+        text = TextPair.learn(WhitespaceTokenizer, *corpus, joint=True, vocabulary_size=None, minimum_count=1)
     elif change == "max_length":
         max_length = 21
     else:

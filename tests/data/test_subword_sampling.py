@@ -4,7 +4,7 @@ import pytest
 from nmt.data import BatchStream, Cursor, TokenSequences, TokenStore
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import SampledSequences, _uniform, segmentations_of
-from nmt.text import EOS_ID, build_sentencepiece
+from nmt.text import EOS_ID, SentencePieceTokenizer, TextPair
 from nmt.text.segmentations import segmentations
 
 
@@ -21,7 +21,11 @@ def pieces():
 
     source, target = [line() for _ in range(600)], [line().capitalize() for _ in range(600)]
     settings = {"vocabulary_size": 90, "character_coverage": 1.0, "seed": 5}
-    return build_sentencepiece(source, target, model_type="unigram", joint=True, **settings), source, target
+    return (
+        TextPair.learn(SentencePieceTokenizer, source, target, model_type="unigram", joint=True, **settings),
+        source,
+        target,
+    )
 
 
 @pytest.fixture(scope="module")

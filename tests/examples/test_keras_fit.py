@@ -39,8 +39,14 @@ def test_it_learns_and_translates(example, monkeypatch, capsys):
 
 
 def test_padding_does_not_count(example):
-    text = example.build_sentencepiece(
-        *example.read_travel(60), model_type="unigram", joint=True, vocabulary_size=200, character_coverage=1.0, seed=1
+    text = example.TextPair.learn(
+        example.SentencePieceTokenizer,
+        *example.read_travel(60),
+        model_type="unigram",
+        joint=True,
+        vocabulary_size=200,
+        character_coverage=1.0,
+        seed=1,
     )
     model = example.build(text, hidden_size=6)
     batch = next(iter(example.padded_batches(text, example.read_travel(7), batch_size=7)))

@@ -14,7 +14,15 @@ from nmt.inference.translation import Tally
 from nmt.inference.translator import Translation, Translator
 from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
-from nmt.text import EOS_ID, PAD_ID, TextPair, Vocabulary, WhitespaceTokenizer, build_character, build_sentencepiece
+from nmt.text import (
+    EOS_ID,
+    PAD_ID,
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    TextPair,
+    Vocabulary,
+    WhitespaceTokenizer,
+)
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight\u2028nine", "ten\x85", "eleven\rtwelve"]
 
@@ -56,7 +64,9 @@ def copier(search=None, **settings):
 
 
 def tiny_translator(kind, num_decoder_layers=2):
-    text = build_character(["abcdefg hij"], ["klm nopq"], joint=False, vocabulary_size=None, minimum_count=1)
+    text = TextPair.learn(
+        CharacterTokenizer, ["abcdefg hij"], ["klm nopq"], joint=False, vocabulary_size=None, minimum_count=1
+    )
     vocabularies = Vocabularies(len(text.source.vocabulary), len(text.target.vocabulary), shared=False)
     shared = {"tie_embeddings": "target_output", "dropout": 0.0, "num_encoder_layers": 1}
     settings = {
@@ -222,8 +232,9 @@ def test_unknown_words_are_written_only_where_they_are_allowed():
     line = "one twentyseven two"
     assert copier().translate([line]) == ["one <unk> two"]
     assert "<unk>" not in copier(SearchSettings(allow_unknown=False)).translate([line])[0]
-    text = build_sentencepiece(
-        ["one two one two"], ["two one"], model_type="unigram", joint=True, vocabulary_size=20, character_coverage=1.0,
+    text = TextPair.learn(
+        SentencePieceTokenizer, ["one two one two"], ["two one"], model_type="unigram", joint=True, vocabulary_size=20,
+        character_coverage=1.0,
         seed=1, normalization=("none", "none"),
     )  # fmt: skip
     model = CopyModel(len(text.target.vocabulary))

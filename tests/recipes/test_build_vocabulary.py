@@ -19,12 +19,12 @@ from nmt.recipes.build_vocabulary import (
     find_text,
     report_changed_targets,
     report_marks,
+    report_unknown_in_store,
     save_text,
 )
-from nmt.recipes.new_vocabulary import report_unknown_in_store
 from nmt.recipes.train import check_config, check_corpora, train
 from nmt.recipes.training_run import open_training_store
-from nmt.text import SPECIAL_TOKENS, TextPair, build_sentencepiece
+from nmt.text import SPECIAL_TOKENS, SentencePieceTokenizer, TextPair
 
 TOKENIZERS = {
     "{type: whitespace}": (13, 13),
@@ -169,8 +169,8 @@ def test_a_finished_model_is_taken_as_it_is_whatever_its_special_ids_are(untrain
 def test_targets_that_cannot_come_back_are_counted_by_cause(caplog):
     lines = ["fine", "caf\u0065\u0301  ok", "a？b", "…", "ab▁"]
     settings = {"model_type": "unigram", "joint": True, "vocabulary_size": 60, "character_coverage": 1.0, "seed": 1}
-    written = build_sentencepiece(lines, lines, **settings).target
-    folded = build_sentencepiece(lines, lines, normalization=("nfkc", "nfkc"), **settings).target
+    written = TextPair.learn(SentencePieceTokenizer, lines, lines, **settings).target
+    folded = TextPair.learn(SentencePieceTokenizer, lines, lines, normalization=("nfkc", "nfkc"), **settings).target
     report_changed_targets(written, lines[:4])
     assert caplog.text == ""
     report_changed_targets(written, ["ab▁"])

@@ -17,17 +17,18 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
 from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.new_vocabulary import (
+from nmt.recipes.output_directory import REPORT_NAME
+from nmt.recipes.train import train
+from nmt.recipes.update_vocabulary import (
     SideFiles,
     adopted_text,
+    default_output,
     extended_text,
     files_by_vocabulary,
     learned_text,
-    measure_text,
+    plan_update,
+    update_vocabulary,
 )
-from nmt.recipes.output_directory import REPORT_NAME
-from nmt.recipes.train import train
-from nmt.recipes.update_vocabulary import default_output, plan_update, update_vocabulary
 from nmt.text import TextPair
 
 JOINT = "data.tokenizer={type: whitespace, joint: true}"
@@ -195,7 +196,7 @@ def test_a_finished_list_is_taken(trained, tmp_path):
     planned = plan_update(trained.run, partial(adopted_text, files=SideFiles(both=(path,))), output=tmp_path / "new")
     done = update_vocabulary(planned)
     assert TextPair.load(done.directory).target.vocabulary.tokens[4:] == ("two", "once")
-    assert planned.measures == {}
+    assert planned.differences["joint"].text is None
 
 
 def test_nothing_new_changes_nothing(trained, trained_run):
@@ -210,7 +211,10 @@ def test_each_side_changes_alone(trained_run, trained, tmp_path):
     choose = partial(extended_text, corpora=corpora, max_new_tokens=2)
     planned = plan_update(trained_run.directory, choose, corpora=corpora, output=tmp_path / "new")
     assert {name: len(each.added) for name, each in planned.differences.items()} == {"source": 0, "target": 2}
-    assert list(planned.measures) == ["target"]
+    assert {name: each.text is not None for name, each in planned.differences.items()} == {
+        "source": False,
+        "target": True,
+    }
     done = update_vocabulary(planned, checkpoint="best")
     assert (done.checkpoint, done.can_go_on) == ("update-00000010", False)
     before, after = read_contents(trained_run.directory).contents, read_contents(tmp_path / "new").contents
@@ -348,7 +352,6 @@ def test_every_kind_is_extended_learned_and_adopted(untrained_config, trained, t
     assert adopted.fingerprints == learned.fingerprints
     for new in (extended, learned, adopted):
         assert [side.normalization for side in (new.source, new.target)] == ["nfkc", "nfc"]
-    assert measure_text(old, extended, corpora).keys() == ({"joint"} if old.joint else {"source", "target"})
 
 
 def test_damage_is_refused(trained, trained_run, tmp_path):

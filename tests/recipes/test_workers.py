@@ -6,7 +6,7 @@ from nmt.backend.replicas import Replicas
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.start import Invitation, accept, check_same_corpus, find_shared_text, invite
-from nmt.text import build_whitespace
+from nmt.text import TextPair, WhitespaceTokenizer
 
 
 class Line(Replicas):
@@ -26,7 +26,7 @@ def config(untrained_config):
 
 
 def pair(*words):
-    return build_whitespace(words, words, joint=True, vocabulary_size=None, minimum_count=1)
+    return TextPair.learn(WhitespaceTokenizer, words, words, joint=True, vocabulary_size=None, minimum_count=1)
 
 
 def test_the_chief_says_what_it_trains_on(config):

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from nmt.text import build_character, build_sentencepiece, build_whitespace
+from nmt.text import CharacterTokenizer, SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
 NOUNS = ["hotel", "station", "ticket", "room", "train", "bus", "coffee", "key", "table", "bill", "street", "garden"]
 VERBS = ["need", "see", "find", "want", "reserve", "buy", "take", "leave"]
@@ -34,14 +34,16 @@ def pairs(source_lines, target_lines):
     unigram = {"model_type": "unigram", "joint": True, **piece_settings}
     same = ("nfkc", "nfkc")
     return {
-        "unigram": build_sentencepiece(source_lines, target_lines, **unigram, normalization=same),
-        "two forms": build_sentencepiece(source_lines, target_lines, **unigram),
-        "bpe": build_sentencepiece(source_lines, target_lines, model_type="bpe", joint=False, **piece_settings),
-        "whitespace": build_whitespace(
-            source_lines, target_lines, joint=True, normalization=(None, None), **word_settings
+        "unigram": TextPair.learn(SentencePieceTokenizer, source_lines, target_lines, **unigram, normalization=same),
+        "two forms": TextPair.learn(SentencePieceTokenizer, source_lines, target_lines, **unigram),
+        "bpe": TextPair.learn(
+            SentencePieceTokenizer, source_lines, target_lines, model_type="bpe", joint=False, **piece_settings
         ),
-        "character": build_character(
-            source_lines, target_lines, joint=False, normalization=("nfkc", None), **word_settings
+        "whitespace": TextPair.learn(
+            WhitespaceTokenizer, source_lines, target_lines, joint=True, normalization=(None, None), **word_settings
+        ),
+        "character": TextPair.learn(
+            CharacterTokenizer, source_lines, target_lines, joint=False, normalization=("nfkc", None), **word_settings
         ),
     }
 

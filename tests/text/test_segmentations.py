@@ -5,7 +5,7 @@ import pytest
 
 from nmt.errors import ConfigError
 from nmt.text.segmentations import CUTS_OF_A_PIECE, segmentations
-from nmt.text.sentencepiece_training import train_sentencepiece
+from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.vocabulary import SPECIAL_TOKENS
 
 
@@ -89,7 +89,7 @@ def test_other_tokenizers_have_no_probabilities(pairs, kind):
 
 def test_bytes_are_never_cut_and_are_in_no_cut(target_lines):
     lines = [*target_lines, "<0xABCDEF> 0123456789"]  # so that the name of each byte could be spelled
-    tokenizer = train_sentencepiece(
+    tokenizer = SentencePieceTokenizer.learn(
         lines, model_type="unigram", vocabulary_size=400, character_coverage=1.0, seed=3, byte_fallback=True
     )
     first = tokenizer.vocabulary.id("<0x00>")

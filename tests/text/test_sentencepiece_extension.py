@@ -6,8 +6,7 @@ import pytest
 
 from nmt.errors import ConfigError, DataError
 from nmt.text import SentencePieceTokenizer
-from nmt.text.sentencepiece_tokenizer import PieceCutter, model_facts
-from nmt.text.sentencepiece_training import _with_pieces, extend_sentencepiece, train_sentencepiece
+from nmt.text.sentencepiece_model import PieceCutter
 
 WORDS = ["glockenspiel", "größer", "вокзал", "привет", "would", "hotelroom", "(minibar)"]
 
@@ -21,12 +20,16 @@ def new_lines():
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
 def old(request, source_lines, target_lines):
     lines = [*source_lines, *target_lines]
-    return train_sentencepiece(lines, model_type=request.param, vocabulary_size=150, character_coverage=1.0, seed=5)
+    return SentencePieceTokenizer.learn(
+        lines, model_type=request.param, vocabulary_size=150, character_coverage=1.0, seed=5
+    )
 
 
 @pytest.fixture(scope="module")
 def old_unigram(target_lines):
-    return train_sentencepiece(target_lines, model_type="unigram", vocabulary_size=100, character_coverage=1.0, seed=5)
+    return SentencePieceTokenizer.learn(
+        target_lines, model_type="unigram", vocabulary_size=100, character_coverage=1.0, seed=5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,13 @@ def extended(old, new_lines):
     return extend(old, new_lines)
 
 
+def learn(lines, **settings):
+    return SentencePieceTokenizer.learn(lines, character_coverage=1.0, seed=5, **settings)
+
+
 def extend(tokenizer, lines, **settings):
     given = {"vocabulary_size": 100, "character_coverage": 1.0, "seed": 5, **settings}
-    return extend_sentencepiece(tokenizer, lines, **given)
+    return tokenizer.extend(lines, **given)
 
 
 def boundaries(pieces):
@@ -92,7 +99,7 @@ def test_any_pieces_only_merge_what_a_unigram_model_had(old_unigram, target_line
             begin = generator.randrange(len(word))
             pieces.add(word[begin : begin + generator.randint(2, 6)])
         pieces = [p for p in sorted(pieces) if len(p) > 1 and old_unigram.vocabulary.id(p) == 1]
-        extended = _with_pieces(old_unigram, pieces)
+        extended = old_unigram._with_pieces(pieces)
         for line in target_lines[:60]:
             before, now = (tokenizer.tokens(tokenizer.encode(line)) for tokenizer in (old_unigram, extended))
             assert boundaries(now) <= boundaries(before)
@@ -104,13 +111,13 @@ def test_one_long_piece_beats_two_short_ones(old_unigram):
     cut = old_unigram.tokens(old_unigram.cut("▁glasshouse"))
     assert len(cut) >= 4
     halves = ["".join(cut[:2]), "".join(cut[2:])]
-    extended = _with_pieces(old_unigram, ["▁glasshouse", *halves])
+    extended = old_unigram._with_pieces(["▁glasshouse", *halves])
     assert extended.tokens(extended.encode("glasshouse")) == ["▁glasshouse"]
 
 
 def test_every_new_piece_is_used_or_on_the_way_to_one_that_is(old, extended, new_lines):
     used = {extended.vocabulary.token(token_id) for ids in extended.encode_batch(new_lines) for token_id in ids}
-    is_bpe = model_facts(old.model).model_type == "bpe"
+    is_bpe = old.model_type == "bpe"
     for piece in extended.vocabulary.tokens[len(old.vocabulary) :]:
         on_the_way = is_bpe and any(piece in longer for longer in used)
         assert piece in used or on_the_way or (len(piece) == 1 and old.vocabulary.id(piece) == 1)
@@ -144,7 +151,7 @@ def test_the_score_of_a_cut_is_that_of_its_pieces(old_unigram):
     cutter, processor = PieceCutter(old.model), PieceCutter(old.model)._processor
     ids = old.cut("▁would▁like")
     assert cutter.score(ids) == pytest.approx(sum(processor.get_score(token_id) for token_id in ids))
-    assert cutter.score([1]) == pytest.approx(model_facts(old.model).lowest_score - 10.0)
+    assert cutter.score([1]) == pytest.approx(old.facts.lowest_score - 10.0)
 
 
 def test_what_cannot_be_extended_is_refused(old, new_lines):
@@ -152,7 +159,9 @@ def test_what_cannot_be_extended_is_refused(old, new_lines):
         extend(old, ["", "\0"])
     with pytest.raises(ConfigError, match="vocabulary_size must hold at least the characters"):
         extend(old, new_lines, vocabulary_size=9)
-    words = train_sentencepiece(new_lines, model_type="word", vocabulary_size=12, character_coverage=1.0, seed=1)
+    words = SentencePieceTokenizer.learn(
+        new_lines, model_type="word", vocabulary_size=12, character_coverage=1.0, seed=1
+    )
     with pytest.raises(DataError, match="only a unigram or bpe model of SentencePiece can be extended, got word"):
         extend(words, new_lines)
 
@@ -160,7 +169,7 @@ def test_what_cannot_be_extended_is_refused(old, new_lines):
 @pytest.mark.parametrize("max_new_tokens", [None, 9])
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 def test_a_model_with_bytes_gets_pieces_for_what_it_spelled(model_type, max_new_tokens, target_lines, new_lines):
-    old = train_sentencepiece(
+    old = SentencePieceTokenizer.learn(
         target_lines, model_type=model_type, vocabulary_size=400, character_coverage=1.0, seed=5, byte_fallback=True
     )
     extended = extend(old, new_lines, max_new_tokens=max_new_tokens)

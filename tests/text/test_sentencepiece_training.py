@@ -8,7 +8,7 @@ import sentencepiece
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.sentencepiece_training import sample_lines, train_sentencepiece
+from nmt.text.tokenizer import sample_lines
 from nmt.text.vocabulary import UNK_ID
 
 KINDS = ["unigram", "bpe"]
@@ -16,7 +16,7 @@ KINDS = ["unigram", "bpe"]
 
 def train(lines, model_type="unigram", vocabulary_size=150, **settings):
     settings = {"character_coverage": 1.0, "seed": 3, **settings}
-    return train_sentencepiece(lines, model_type=model_type, vocabulary_size=vocabulary_size, **settings)
+    return SentencePieceTokenizer.learn(lines, model_type=model_type, vocabulary_size=vocabulary_size, **settings)
 
 
 @pytest.mark.parametrize("model_type", KINDS)
