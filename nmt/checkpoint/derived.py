@@ -11,7 +11,6 @@ import numpy as np
 from nmt.checkpoint.folder import checkpoint_name
 from nmt.checkpoint.manifest import VALIDATION, Contents, check_listed, slot_variable
 from nmt.errors import CheckpointError
-from nmt.models.contract import TOKEN_ROWS
 
 SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
 """Facts that a run cannot change, and what they are about. Its config may: a longer run has another hash of it."""
@@ -160,6 +159,8 @@ def change_vocabulary(contents: Contents, mappings: Mapping[str, RowMapping]) ->
 
 def _mapping(path: str, contents: Contents, mappings: Mapping[str, RowMapping]) -> RowMapping | None:
     """Return what the rows of a variable follow in all of its roles; None where it has no token rows."""
+    from nmt.models.contract import TOKEN_ROWS  # Keras, which a mean needs only once it is written
+
     roles: Sequence[str] = next((g["roles"] for g in contents.tie_groups if g["variable"] == path), [path])
     sides = [TOKEN_ROWS.get(role) for role in roles]
     wanted = [None if side is None else mappings.get(side) for side in sides]
