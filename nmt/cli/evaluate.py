@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,15 +68,19 @@ Join = Annotated[
 ]
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
+]
+
+
 def run(
     directory: OptionalModel = None,
     source: Source = None,
     references: References = None,
     hypotheses: Hypotheses = None,
-    output_path: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output_path: Output = None,
+    as_json: AsJson = False,
     tokenization: Tokenization = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case; the signatures say so.")] = False,
     join: Join = None,
@@ -95,27 +99,11 @@ def run(
     Several references count together: --reference FILE for each.
     """
     if hypotheses is not None:
-        _refuse_model_options(
-            {
-                "RUN": directory,
-                "--source": source,
-                "--output": output_path,
-                "--beam-size": beam_size,
-                "--length-penalty": length_penalty,
-                "--checkpoint": checkpoint,
-                "--weights": weights,
-                "--set": overrides or None,
-                "--threads": threads,
-            }
-        )
-        if not references:
-            raise usage_error("--hypotheses needs a --reference to compare with")
-        from nmt.inference.evaluation import evaluate_files
-
-        scored = evaluate_files(
-            hypotheses, *references, tokenization=tokenization, lowercase=lowercase, join=join or "none"
-        )
-        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
+        model_options = {"--source": source, "--output": output_path, "--checkpoint": checkpoint, "--weights": weights}
+        search_options = {"--beam-size": beam_size, "--length-penalty": length_penalty, "--set": overrides or None}
+        _refuse_model_options({"RUN": directory, **model_options, **search_options, "--threads": threads})
+        scored = _score_files(hypotheses, references or (), tokenization, lowercase=lowercase, join=join)
+        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references or ())]}, as_json=as_json)
         return
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
@@ -125,14 +113,13 @@ def run(
         raise usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references):
         raise usage_error("--source and --reference go together")
-    settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty)
     prepared = prepare_evaluation(
         directory,
         source=source,
         references=references or (),
         checkpoint=checkpoint,
         weights=weights,
-        overrides=settings,
+        overrides=with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
         tokenization=tokenization,
         lowercase=lowercase,
         join=join,
@@ -145,6 +132,16 @@ def run(
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     _show(result.evaluation, _facts(directory, result), as_json=as_json)
+
+
+def _score_files(
+    hypotheses: Path, references: Sequence[Path], tokenization: str | None, *, lowercase: bool, join: str | None
+) -> Evaluation:
+    if not references:
+        raise usage_error("--hypotheses needs a --reference to compare with")
+    from nmt.inference.evaluation import evaluate_files
+
+    return evaluate_files(hypotheses, *references, tokenization=tokenization, lowercase=lowercase, join=join or "none")
 
 
 def _refuse_model_options(options: Mapping[str, object]) -> None:

@@ -104,15 +104,26 @@ class Engine(StrEnum):
     CTRANSLATE2 = "ctranslate2"
 
 
+Input = Annotated[
+    Path, typer.Option("-i", "--input", metavar="FILE", help="Text to translate; gzip, xz and bzip2 are decompressed.")
+]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; .gz, .xz and .bz2 are compressed.")
+]
+OutputFormat = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        help="text: N lines for each line; jsonl: an object for each line, with scores; "
+        "tsv: line, rank, score and text of each translation.",
+    ),
+]
+
+
 def run(
     directory: ModelDirectory,
-    input_path: Annotated[
-        Path,
-        typer.Option("-i", "--input", metavar="FILE", help="Text to translate; gzip, xz and bzip2 are decompressed."),
-    ] = DASH,
-    output_path: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; .gz, .xz and .bz2 are compressed.")
-    ] = DASH,
+    input_path: Input = DASH,
+    output_path: Output = DASH,
     beam_size: BeamSize = None,
     length_penalty: LengthPenalty = None,
     batch_size: Annotated[
@@ -121,14 +132,7 @@ def run(
     n_best: Annotated[
         int, typer.Option("--n-best", min=1, metavar="N", help="Translations a line; at most the beam size.")
     ] = 1,
-    output_format: Annotated[
-        Format,
-        typer.Option(
-            "--format",
-            help="text: N lines for each line; jsonl: an object for each line, with scores; "
-            "tsv: line, rank, score and text of each translation.",
-        ),
-    ] = Format.TEXT,
+    output_format: OutputFormat = Format.TEXT,
     engine: Annotated[
         Engine, typer.Option("--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote.")
     ] = Engine.KERAS,
@@ -147,10 +151,8 @@ def run(
     from nmt.recipes.translate import prepare_translation, prepare_translation_with_ctranslate2
 
     settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
-    paths = {
-        "input_path": None if input_path == DASH else input_path,
-        "output_path": None if output_path == DASH else output_path,
-    }
+    output = None if output_path == DASH else output_path
+    paths = {"input_path": None if input_path == DASH else input_path, "output_path": output}
     if engine is Engine.CTRANSLATE2:
         if checkpoint is not None or weights is not None:
             raise usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
@@ -170,10 +172,7 @@ def run(
     chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
     by_hand = input_path == DASH and is_terminal(sys.stdin)
     to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
-    with (
-        text_output(paths["output_path"]) as write,
-        LineCounter(hidden=by_hand or to_terminal) as counter,
-    ):
+    with text_output(output) as write, LineCounter(hidden=by_hand or to_terminal) as counter:
         lines = translate(chunks, counter.add)
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)

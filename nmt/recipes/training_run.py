@@ -224,11 +224,7 @@ def _train(
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,
     )
-    own: list[Reporter] = []
-    if replicas.is_chief:
-        own = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
-        if training.tensorboard:
-            own.append(TensorBoardReporter(directory / EVENTS_NAME))
+    own = _reporters_of(config) if replicas.is_chief else []
     validator = Validator(config, model, start.text, validation, at_once=parts) if replicas.is_chief else None
     with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
         trainer = Trainer(
@@ -250,6 +246,14 @@ def _train(
         )
         result = trainer.run()
     return TrainedModel(directory, result.update, result.reason, result.best_score)
+
+
+def _reporters_of(config: Config) -> list[Reporter]:
+    directory = Path(config.model_directory)
+    reporters: list[Reporter] = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
+    if config.training.tensorboard:
+        reporters.append(TensorBoardReporter(directory / EVENTS_NAME))
+    return reporters
 
 
 def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
