@@ -99,9 +99,10 @@ def run(
     Several references count together: --reference FILE for each.
     """
     if hypotheses is not None:
-        model_options = {"--source": source, "--output": output_path, "--checkpoint": checkpoint, "--weights": weights}
-        search_options = {"--beam-size": beam_size, "--length-penalty": length_penalty, "--set": overrides or None}
-        _refuse_model_options({"RUN": directory, **model_options, **search_options, "--threads": threads})
+        files = {"RUN": directory, "--source": source, "--output": output_path}
+        search = {"--beam-size": beam_size, "--length-penalty": length_penalty}
+        which = {"--checkpoint": checkpoint, "--weights": weights, "--set": overrides or None, "--threads": threads}
+        _refuse_model_options({**files, **search, **which})
         scored = _score_files(hypotheses, references or (), tokenization, lowercase=lowercase, join=join)
         _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references or ())]}, as_json=as_json)
         return
