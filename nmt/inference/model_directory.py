@@ -86,10 +86,8 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         what = "no model directory"
         advice = "train a model there first" if run is None else f"give {run}, in which it lies"
         if run is None and is_checkpoint(path):
-            what, advice = (
-                "a checkpoint without its model directory",
-                "give the one that it was copied from",
-            )
+            what = "a checkpoint without its model directory"
+            advice = "give the one that it was copied from"
         raise CheckpointError(f"{path}: is {what}, it holds no {CONFIG_NAME}: {advice}")
     if (path / EXPORT_NAME).is_file():
         raise CheckpointError(

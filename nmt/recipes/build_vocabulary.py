@@ -81,8 +81,9 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     refuse_foreign_text(directory)
     train = config.data.train
     refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
+    refuse_one_file("data.train", train.source_paths, train.target_paths)
     first_pairs = list(islice(read_pairs(train.source_paths, train.target_paths), CHECKED_PAIRS))
-    check_sides(config, "train", first_pairs)
+    report_sides(config, "train", first_pairs)
     report_marks(config, {"train": first_pairs})
     text = build_text(config)
     report_unknown_in_pairs(text, config.data.train)
@@ -122,19 +123,15 @@ def refuse_foreign_text(directory: Path) -> None:
         )
 
 
-def check_sides(config: Config, name: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse a corpus that is one file for both sides, and say what else looks wrong about its sides.
+def report_sides(config: Config, name: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """Say what looks wrong about the sides of a corpus.
 
     Args:
         config: the run.
         name: of the corpus, `train` or `validation`.
         pairs: its pairs of lines, all or the first.
-
-    Raises:
-        DataError: naming the file.
     """
-    corpus, languages = getattr(config.data, name), (config.data.source_language, config.data.target_language)
-    refuse_one_file(f"data.{name}", corpus.source_paths, corpus.target_paths)
+    languages = config.data.source_language, config.data.target_language
     for doubt in doubts_about_sides(f"data.{name}", pairs, languages=languages):
         logger.warning("%s", doubt)
 
@@ -174,16 +171,14 @@ def save_text(config: Config, text: TextPair) -> None:
 
 
 def build_text(config: Config) -> TextPair:
-    """Learn the tokenizers from the training corpus; nothing is written.
+    """Learn the tokenizers from the training corpus, whose files are read several times; nothing is written.
 
     Raises:
         ConfigError: the settings do not fit the corpus.
         DataError: the corpus cannot be used.
     """
-    train = config.data.train
-    refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
     text = _learned_or_adopted(config)
-    report_changed_targets(text.target, sample_lines(_lines_of(train.target_paths), CHECKED_PAIRS, seed=0))
+    report_changed_targets(text.target, sample_lines(_lines_of(config.data.train.target_paths), CHECKED_PAIRS, seed=0))
     return text
 
 

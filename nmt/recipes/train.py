@@ -20,7 +20,7 @@ from nmt.data.corpus import hash_pairs, looks_swapped, refuse_one_file, refuse_p
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.batch_parts import start_session
-from nmt.recipes.build_vocabulary import CHECKED_PAIRS, check_sides, find_text, refuse_foreign_text, report_marks
+from nmt.recipes.build_vocabulary import CHECKED_PAIRS, find_text, refuse_foreign_text, report_marks, report_sides
 from nmt.recipes.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.text import TextPair
 from nmt.training.events import Reporter
@@ -165,8 +165,8 @@ def check_corpora(config: Config, *, fresh: bool) -> ReadCorpora:
         report_marks(config, {"validation": validation})
         return ReadCorpora(None, validation)
     train_pairs, first_pairs = _check_training_corpus(config, validation)
-    check_sides(config, "train", first_pairs)
-    check_sides(config, "validation", validation)
+    report_sides(config, "train", first_pairs)
+    report_sides(config, "validation", validation)
     if looks_swapped(validation, like=first_pairs):
         logger.warning(
             "data.validation: source and target look swapped: each shares more words with the other side of "
