@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from nmt.backend.machine import GIBIBYTE, available_processors, ram_limit
+from tests import tiny
 
 WORKER_BYTES = 1.5 * GIBIBYTE
 
@@ -68,55 +69,40 @@ class Run(NamedTuple):
     reference: Path
 
 
-RNN = "{type: rnn, embedding_size: 6, hidden_size: 8, dropout: 0.0}"
-TRANSFORMER = (
-    "{type: transformer, hidden_size: 8, ffn_size: 12, num_heads: 2, num_encoder_layers: 2, num_decoder_layers: 1}"
-)
+CORPORA = {"train": SENTENCES * 3, "validation": SENTENCES[:2], "test": SENTENCES}
 
 
-def write_config(folder, model=RNN):
+def write_config(folder, model=tiny.RNN):
     """Writes small corpora and the config of a small model; returns the path of the config."""
-    for role, pairs in (("train", SENTENCES * 3), ("validation", SENTENCES[:2]), ("test", SENTENCES)):
-        for side, place in (("es", 0), ("en", 1)):
-            (folder / f"{role}.{side}").write_text("".join(f"{pair[place]}\n" for pair in pairs), encoding="utf-8")
-    config = folder / "config.yaml"
-    config.write_text(
-        f"""
-model_directory: {folder}/run
-data:
-  source_language: es
-  target_language: en
-  train: {{source: {folder}/train.es, target: {folder}/train.en}}
-  validation: {{source: {folder}/validation.es, target: {folder}/validation.en}}
-  test: {{source: {folder}/test.es, target: {folder}/test.en}}
-  tokenizer: {{type: whitespace}}
-model: {model}
-search: {{beam_size: 1, min_length: 2, max_length: 9}}
-""",
-        encoding="utf-8",
-    )
-    return config
+    search = {"beam_size": 1, "min_length": 2, "max_length": 9}
+    return tiny.write_config(folder, CORPORA, model=model, search=search)
+
+
+def untrained_model(path):
+    """The model that a config describes, and its two texts, as training begins with them."""
+    from nmt.config import load
+    from nmt.inference.translator import vocabularies_of
+    from nmt.recipes.build_vocabulary import build_vocabulary
+
+    config = load(path)
+    text = build_vocabulary(config).text
+    model = tiny.build(config.model.model_dump(), vocabularies=vocabularies_of(text), seed=config.seed)
+    return model, text
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """A `Run`; tests must not change it."""
     from nmt.checkpoint import CheckpointManager
-    from nmt.config import load
-    from nmt.inference.translator import vocabularies_of
-    from nmt.models.builder import build_model
-    from nmt.recipes.build_vocabulary import build_vocabulary
     from nmt.text import EOS_ID
     from nmt.tying import named_variables
 
     folder = tmp_path_factory.mktemp("trained")
     path = write_config(folder)
-    config = load(path)
-    text = build_vocabulary(config).text
-    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    model, text = untrained_model(path)
     variables = named_variables(model)
     ends_soon = [9.0 if token_id == EOS_ID else 0.0 for token_id in range(len(text.target.vocabulary))]
-    with CheckpointManager(config.model_directory) as checkpoints:
+    with CheckpointManager(folder / "run") as checkpoints:
         for variable in variables.values():
             variable.assign(2.0 * variable)
         model.output_bias.assign(ends_soon)
@@ -140,17 +126,11 @@ def transformer_run(tmp_path_factory):
     import numpy as np
 
     from nmt.checkpoint import CheckpointManager
-    from nmt.config import load
-    from nmt.inference.translator import vocabularies_of
-    from nmt.models.builder import build_model
-    from nmt.recipes.build_vocabulary import build_vocabulary
     from nmt.text import BOS_ID, EOS_ID, PAD_ID
 
     folder = tmp_path_factory.mktemp("transformer")
-    path = write_config(folder, TRANSFORMER)
-    config = load(path)
-    text = build_vocabulary(config).text
-    model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    path = write_config(folder, {**tiny.TRANSFORMER, "num_encoder_layers": 2})
+    model, _ = untrained_model(path)
     generator = np.random.default_rng(5)
     for variable in model.trainable_variables:  # no zeros and ones, so that every bias counts; and outputs that vary
         factor = 1.0 if "embedding" in variable.path else 4.0
@@ -159,7 +139,7 @@ def transformer_run(tmp_path_factory):
     bias[[PAD_ID, BOS_ID]] = -20.0  # as training leaves them
     bias[EOS_ID] += 1.0
     model.output_bias.assign(bias)
-    with CheckpointManager(config.model_directory) as checkpoints:
+    with CheckpointManager(folder / "run") as checkpoints:
         checkpoints.save(30, model=model, score=0.5)
     return Run(folder / "run", path, folder / "test.es", folder / "test.en")
 
@@ -172,3 +152,18 @@ def exported_run(transformer_run, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported") / "out"
     export_for_ctranslate2(transformer_run.directory, output)
     return output
+
+
+@pytest.fixture
+def eagerly():
+    """Run compiled functions step by step, in a test of something else."""
+    with tiny.run_eagerly():
+        yield
+
+
+@pytest.fixture
+def compiled():
+    """Compile functions again in one test of a module that runs eagerly: as an argument, which comes last."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)

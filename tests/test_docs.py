@@ -99,13 +99,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def reader(folder, monkeypatch):
-    import tensorflow as tf
-
+def reader(folder, eagerly, monkeypatch):
     monkeypatch.chdir(folder)
-    tf.config.run_functions_eagerly(True)
-    yield Reader()
-    tf.config.run_functions_eagerly(False)
+    return Reader()
 
 
 class Reader:

@@ -12,40 +12,17 @@ from keras import ops
 
 from nmt.backend.functions import value_and_gradients
 from nmt.models.contract import Seq2Seq, Vocabularies
-from nmt.models.rnn import RNN
-from nmt.models.transformer import Transformer
+from tests import tiny
 
 Builder = Callable[..., Seq2Seq]
 
 
-SHARED = Vocabularies(11, 11, shared=True)
-
-
 def build_tiny(
-    kind: str = "transformer", ties: str = "all", *, seed: int = 1, vocabularies: Vocabularies = SHARED
+    kind: str = "transformer", ties: str = "all", *, seed: int = 1, vocabularies: Vocabularies | None = None
 ) -> Seq2Seq:
     """Build a model of one layer each, with V=11 on both sides unless told otherwise."""
-    common = {"num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2, "tie_embeddings": ties, "seed": seed}
-    if kind == "rnn":
-        return RNN(
-            vocabularies,
-            cell="gru",
-            embedding_size=6,
-            hidden_size=8,
-            attention="additive",
-            input_feeding=True,
-            **common,
-        )
-    return Transformer(
-        vocabularies,
-        hidden_size=8,
-        ffn_size=12,
-        num_heads=2,
-        attention_dropout=0.1,
-        ffn_dropout=0.1,
-        norm="pre",
-        **common,
-    )
+    settings = tiny.with_dropout(tiny.MODELS[kind], 0.2)
+    return tiny.build(settings, vocabularies=vocabularies, tie_embeddings=ties, seed=seed)
 
 
 @pytest.fixture

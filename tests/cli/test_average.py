@@ -2,24 +2,12 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from nmt.checkpoint.folder import read_weights
-
-
-@contextmanager
-def eagerly():
-    """Let nothing be compiled, which takes longer than a few lines do."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
+from tests import tiny
 
 
 def test_an_average_is_a_model_like_any_other(run_nmt, trained_run, tmp_path):
@@ -50,7 +38,7 @@ def test_an_average_is_a_model_like_any_other(run_nmt, trained_run, tmp_path):
         in run_nmt("inspect", output).out
     )
     assert run_nmt("inspect", output, "--verify").code == 0
-    with eagerly():
+    with tiny.run_eagerly():
         translated = run_nmt("translate", output, stdin=b"uno dos\ntres\n")
     assert (translated.code, len(translated.lines)) == (0, 2)
 

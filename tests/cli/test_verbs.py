@@ -15,6 +15,8 @@ from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
 from nmt.training.signals import Interrupted
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,6 +17,7 @@ from nmt.layers.embedding import sinusoidal_positions
 from nmt.models.builder import build_model
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.tying import named_variables, variable_roles
+from tests import tiny
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 SAMPLE = [
@@ -32,10 +33,7 @@ def opened_model(norm="pre", tie_embeddings="all", joint=True, tokens=("a", "b c
     source = WhitespaceTokenizer(Vocabulary([*SPECIAL, *tokens]))
     target = source if joint else WhitespaceTokenizer(Vocabulary([*SPECIAL, *tokens, "g"]))
     text = TextPair(source=source, target=target, joint=joint)
-    model = {
-        "type": "transformer", "norm": norm, "tie_embeddings": tie_embeddings, "hidden_size": 8, "ffn_size": 12,
-        "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2,
-    }  # fmt: skip
+    model = {**tiny.TRANSFORMER, "norm": norm, "tie_embeddings": tie_embeddings, "num_decoder_layers": 2}
     files = {"source": "s", "target": "t"}
     data = {"source_language": "de", "target_language": "en", "train": files, "validation": files}
     config = from_settings({"model_directory": "run", "data": data, "model": model})

@@ -15,6 +15,8 @@ from nmt.inference.model_directory import is_export, read_facts, read_settings
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 LINES = ["uno dos tres", "", "cuatro", "siete ocho nueve dos uno dos tres", "  ", "cinco seis", "nueve", "ocho uno"]
 
 
@@ -30,7 +32,7 @@ def opened(transformer_run):
 
 @pytest.fixture(scope="module")
 def keras_translator(opened):
-    return Translator(opened.model, opened.text)  # one, so that its search is compiled once
+    return Translator(opened.model, opened.text)
 
 
 def log_prob(opened, line, translation):

@@ -9,6 +9,8 @@ from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import find_model, read_settings
 from nmt.inference.translator import Translator, open_model
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def kernel_of(opened):
     return np.asarray(opened.model.attend.kernel)

@@ -12,7 +12,6 @@ from nmt.inference import translator as translator_module
 from nmt.inference.batching import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translation, Translator
-from nmt.models.builder import build_model
 from nmt.models.contract import Vocabularies
 from nmt.text import (
     EOS_ID,
@@ -23,6 +22,9 @@ from nmt.text import (
     Vocabulary,
     WhitespaceTokenizer,
 )
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight\u2028nine", "ten\x85", "eleven\rtwelve"]
 
@@ -68,16 +70,8 @@ def tiny_translator(kind, num_decoder_layers=2):
         CharacterTokenizer, ["abcdefg hij"], ["klm nopq"], joint=False, vocabulary_size=None, minimum_count=1
     )
     vocabularies = Vocabularies(len(text.source.vocabulary), len(text.target.vocabulary), shared=False)
-    shared = {"tie_embeddings": "target_output", "dropout": 0.0, "num_encoder_layers": 1}
-    settings = {
-        "transformer": {
-            "hidden_size": 8, "ffn_size": 12, "num_heads": 2, "attention_dropout": 0.0, "ffn_dropout": 0.0,
-            "norm": "pre",
-        },
-        "rnn": {"cell": "gru", "embedding_size": 6, "hidden_size": 8, "attention": "additive", "input_feeding": True},
-    }[kind]  # fmt: skip
-    shared["num_decoder_layers"] = num_decoder_layers
-    model = build_model(vocabularies, type=kind, seed=5, **shared, **settings)
+    settings = {**tiny.MODELS[kind], "num_decoder_layers": num_decoder_layers}
+    model = tiny.build(settings, vocabularies=vocabularies, tie_embeddings="target_output", seed=5)
     for variable in model.trainable_variables:  # greater weights, so that sentences get different translations
         variable.assign(3.0 * variable)
     model.output_bias.assign([-4.0 if token_id == EOS_ID else 0.0 for token_id in range(vocabularies.target_size)])
@@ -112,7 +106,7 @@ def test_the_model_is_not_asked_about_empty_lines():
     assert translator.model.traces == 0
 
 
-def test_one_trace_serves_all_shapes():
+def test_one_trace_serves_all_shapes(compiled):
     translator = copier()
     translator.translate(LINES, batch_size=2)
     for count in (1, 2, 3, 5):
@@ -179,7 +173,7 @@ def test_a_batch_of_one_is_a_batch_of_many(kind, request):
     assert len({found[0].text for found in together}) > 3
 
 
-def test_a_single_decoder_layer_is_enough():
+def test_a_single_decoder_layer_is_enough(compiled):
     """TensorFlow fused scaled scores and the bias that only one layer added into a node that never ran in a loop."""
     assert all(tiny_translator("transformer", num_decoder_layers=1).n_best(["abc", "d"], 1, beam_size=1))
 
@@ -370,7 +364,7 @@ def test_batches_side_by_side_share_lines_and_memory(at_once):
 
 
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
-def test_translations_do_not_depend_on_how_many_batches_run_at_once(kind, monkeypatch):
+def test_translations_do_not_depend_on_how_many_batches_run_at_once(compiled, kind, monkeypatch):
     translator = tiny_translator(kind)
     lines = ["abc", "h", "gg fe", "a b c d", "ji", "fedcba", "e", "hhh", "bad", "cafe", "jig"]
     found = {}

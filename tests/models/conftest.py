@@ -4,33 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.models.builder import build_model
-from nmt.models.contract import Vocabularies
+from tests import tiny
 
-VOCABULARY_SIZE = 11
-TRANSFORMER = {
-    "type": "transformer",
-    "hidden_size": 8,
-    "ffn_size": 13,
-    "num_heads": 2,
-    "num_encoder_layers": 2,
-    "num_decoder_layers": 3,
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "ffn_dropout": 0.1,
-    "norm": "pre",
-}
-RNN = {
-    "type": "rnn",
-    "cell": "gru",
-    "embedding_size": 6,
-    "hidden_size": 10,
-    "num_encoder_layers": 2,
-    "num_decoder_layers": 3,
-    "attention": "additive",
-    "input_feeding": True,
-    "dropout": 0.1,
-}
+LAYERS = {"num_encoder_layers": 2, "num_decoder_layers": 3}
+TRANSFORMER = {**tiny.with_dropout(tiny.TRANSFORMER, 0.1), "ffn_size": 13, **LAYERS}
+RNN = {**tiny.with_dropout(tiny.RNN, 0.1), "hidden_size": 10, **LAYERS}
 ARCHITECTURES = {
     "transformer-pre": TRANSFORMER,
     "transformer-post": {**TRANSFORMER, "norm": "post"},
@@ -64,8 +42,7 @@ def one_layer(request):
 @pytest.fixture
 def build():
     def build(settings, tie_embeddings="all", vocabularies=None, seed=3):
-        vocabularies = vocabularies or Vocabularies(VOCABULARY_SIZE, VOCABULARY_SIZE, shared=True)
-        model = build_model(vocabularies, seed=seed, tie_embeddings=tie_embeddings, **settings)
+        model = tiny.build(settings, vocabularies=vocabularies, tie_embeddings=tie_embeddings, seed=seed)
         generator = np.random.default_rng(seed)
         for variable in model.trainable_variables:  # zeros and ones of biases and norms would hide mistakes
             variable.assign(variable + 0.3 * generator.standard_normal(variable.shape))

@@ -9,6 +9,8 @@ from nmt.inference.translator import Translator
 from nmt.recipes.train import check_config
 from nmt.recipes.translate import EvaluationSet, prepare_evaluation, prepare_translation, read_test_set, tokenization_of
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def said_by_us(caplog):
     """What was logged, without what TensorFlow has to say."""

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.manifest import read_manifest
@@ -25,11 +24,7 @@ STILL = "training.optimizer.learning_rate=1e-300"
 """A rate that is 0 as a float32, so that the first weights are seen in the checkpoints."""
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nmt.checkpoint import has_checkpoint, read_contents
 from nmt.checkpoint.folder import DirectoryLock
@@ -30,6 +29,7 @@ from nmt.recipes.update_vocabulary import (
     update_vocabulary,
 )
 from nmt.text import TextPair
+from tests import tiny
 
 JOINT = "data.tokenizer={type: whitespace, joint: true}"
 SMALL = ["training.batch_tokens=101", "training.ema_decay=0.5", "training.tensorboard=false", "training.max_updates=3",
@@ -38,20 +38,15 @@ SMALL = ["training.batch_tokens=101", "training.ema_decay=0.5", "training.tensor
 SOURCE = "source_embedding/embeddings"
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture(scope="module")
 def trained(trained_run, tmp_path_factory):
     """A run of three updates with a joint vocabulary, and text with other words; tests must not change it."""
     folder = tmp_path_factory.mktemp("updated")
-    tf.config.run_functions_eagerly(True)
-    train(load(trained_run.config, [f"model_directory={folder}/run", JOINT, *SMALL]))
-    tf.config.run_functions_eagerly(False)
+    with tiny.run_eagerly():
+        train(load(trained_run.config, [f"model_directory={folder}/run", JOINT, *SMALL]))
     (folder / "new.es").write_text("uno once doce\nonce veinte\n", encoding="utf-8")
     (folder / "new.en").write_text("one eleven twelve\neleven twenty\n", encoding="utf-8")
     corpora = SideFiles(both=(folder / "new.es", folder / "new.en"))

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nmt.cli.main import main
+
 ARCHIVE = Path(__file__).parent / "directories_0_1_0.tar.xz"
 
 pytestmark = pytest.mark.parametrize("run", ["run", "run_rnn"])
@@ -27,11 +29,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def nmt(folder, *arguments):
-    command = [sys.executable, "-m", "nmt", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.fixture
+def nmt(folder, capfd, monkeypatch):
+    """A function that runs a verb in that folder, in this process, and returns what it printed."""
+    monkeypatch.chdir(folder)
+
+    def nmt(*arguments):
+        capfd.readouterr()
+        code, (printed, told) = main(arguments), capfd.readouterr()
+        assert code == 0, told
+        return printed
+
+    return nmt
 
 
 def read_json(path):
@@ -39,38 +48,40 @@ def read_json(path):
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_it_translates_the_same(folder, run, beam_size):
-    done = nmt(folder, "translate", run, "-i", "sources.es", "--beam-size", str(beam_size), "--format", "tsv")
+def test_it_translates_the_same(nmt, folder, run, beam_size):
+    printed = nmt("translate", run, "-i", "sources.es", "--beam-size", str(beam_size), "--format", "tsv")
     before = (folder / f"translations_{run}.beam{beam_size}.tsv").read_text(encoding="utf-8")
-    now, then = ([line.split("\t") for line in text.splitlines()] for text in (done.stdout, before))
+    now, then = ([line.split("\t") for line in text.splitlines()] for text in (printed, before))
     assert len(now) == 13
     assert [row[3] for row in now] == [row[3] for row in then]
     assert [float(row[2]) for row in now] == pytest.approx([float(row[2]) for row in then], abs=1e-4)
 
 
-def test_it_is_inspected_and_scored_the_same(folder, run):
-    now, then = json.loads(nmt(folder, "inspect", run, "--json").stdout), read_json(folder / f"inspected_{run}.json")
+def test_it_is_inspected_and_scored_the_same(nmt, folder, run):
+    now, then = json.loads(nmt("inspect", run, "--json")), read_json(folder / f"inspected_{run}.json")
     del now["versions"], then["versions"]
     assert now == then
-    assert "all is as it was written" in nmt(folder, "inspect", run, "--verify").stdout
+    assert "all is as it was written" in nmt("inspect", run, "--verify")
     corpus = ("--source", "corpus/validation.es", "--reference", "corpus/validation.en")
-    now = json.loads(nmt(folder, "evaluate", run, *corpus, "--json").stdout)
+    now = json.loads(nmt("evaluate", run, *corpus, "--json"))
     assert now == read_json(folder / f"evaluated_{run}.json")
 
 
-def test_other_verbs_take_it(folder, run):
-    nmt(folder, "average", run, "--last", "1", "-o", "mean")
-    now, then = (json.loads(nmt(folder, "evaluate", one, "--json", "--source", "corpus/validation.es", "--reference",
-                                "corpus/validation.en").stdout) for one in ("mean", run))  # fmt: skip
+def test_other_verbs_take_it(nmt, run):
+    nmt("average", run, "--last", "1", "-o", "mean")
+    corpus = ("--source", "corpus/validation.es", "--reference", "corpus/validation.en")
+    now, then = (json.loads(nmt("evaluate", one, *corpus, "--json")) for one in ("mean", run))
     assert now["bleu"] == then["bleu"]
-    nmt(folder, "update-vocab", run, "--with", "corpus/validation.es", "corpus/validation.en", "-o", "other")
-    assert nmt(folder, "translate", "other", "-i", "sources.es").stdout.count("\n") == 13
+    nmt("update-vocab", run, "--with", "corpus/validation.es", "corpus/validation.en", "-o", "other")
+    assert nmt("translate", "other", "-i", "sources.es").count("\n") == 13
 
 
 def test_it_goes_on_as_it_would_have(folder, run):
     before = read_json(folder / f"inspected_{run}.json")["update"]
     more = ("--set", f"training.max_updates={before + 20}", "--set", "training.log_every_updates=10")
-    nmt(folder, "train", f"config_{run}.yaml", *more, "--threads", "1")
+    command = [sys.executable, "-m", "nmt", "train", f"config_{run}.yaml", *more, "--threads", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
     now, then = (
         [each for each in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if each["update"] > before]
         for path in (folder / run / "metrics.jsonl", folder / f"goes_on_{run}.jsonl")

@@ -9,25 +9,15 @@ import shutil
 import signal
 
 import pytest
-import tensorflow as tf
-from tensorflow.python.framework import config
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from nmt.backend import session
 from nmt.cli.main import main
 from nmt.recipes import batch_parts
 from nmt.training.update import Updater
+from tests import tiny
 
-WORDS = ("uno", "dos", "tres", "rojo", "azul", "gato", "perro")
-MODELS = {
-    "transformer": {
-        "type": "transformer", "hidden_size": 16, "ffn_size": 24, "num_heads": 2,
-        "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2,
-    },
-    "rnn": {
-        "type": "rnn", "embedding_size": 12, "hidden_size": 16,
-        "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.2,
-    },
-}  # fmt: skip
+SIZES = {"transformer": {"hidden_size": 16, "ffn_size": 24}, "rnn": {"embedding_size": 12, "hidden_size": 16}}
 UPDATES = 9  # of two micro-batches; the corpus gives 6 batches an epoch
 END = f"checkpoints/update-{UPDATES:08}"
 TIMES = {
@@ -38,59 +28,40 @@ TIMES = {
 @pytest.fixture(scope="module", autouse=True)
 def eagerly():
     """Step by step, since a trace takes seconds and this is no test of it; `test_toy_task` stops a compiled run."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with tiny.run_eagerly():
+        yield
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
+def config(tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("corpus"), random.Random(3)
-    for name, count in (("train", 90), ("validation", 4)):
-        lines = [" ".join(generator.choices(WORDS, k=generator.randint(1, 6))) for _ in range(count)]
-        for side in ("es", "en"):
-            (folder / f"{name}.{side}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return folder
+    corpora = {name: tiny.copied_lines(generator, count) for name, count in (("train", 90), ("validation", 4))}
+    training = {
+        "batch_tokens": 90, "effective_batch_tokens": 180, "max_updates": UPDATES, "validate_every_updates": 3,
+        "save_every_updates": 3, "log_every_updates": 2, "keep_last": 9, "ema_decay": 0.9, "tensorboard": False,
+    }  # fmt: skip
+    search = {"beam_size": 2, "max_length": 5}
+    return tiny.write_config(folder, corpora, data={"max_length": 30}, training=training, search=search)
 
 
 @pytest.fixture(scope="module")
-def train(corpus):
+def corpus(config):
+    return config.parent
+
+
+@pytest.fixture(scope="module")
+def train(config):
     """Train in a directory of this name with this kind of model; return the exit status."""
 
     def train(name, kind, *settings):
-        files = {
-            part: {"source": f"{corpus}/{part}.es", "target": f"{corpus}/{part}.en"} for part in ("train", "validation")
-        }
-        values = {
-            "model_directory": f"{corpus}/{name}",
-            "data": {
-                "source_language": "es",
-                "target_language": "en",
-                **files,
-                "tokenizer": {"type": "whitespace"},
-                "max_length": 30,
-            },
-            "model": MODELS[kind],
-            "training": {
-                "batch_tokens": 90,
-                "effective_batch_tokens": 180,
-                "max_updates": UPDATES,
-                "validate_every_updates": 3,
-                "save_every_updates": 3,
-                "log_every_updates": 2,
-                "keep_last": 9,
-                "ema_decay": 0.9,
-                "tensorboard": False,
-            },
-        }
-        path = corpus / f"{name}.yaml"
-        path.write_text(json.dumps(values), encoding="utf-8")
-        return main(["train", str(path), *(word for setting in settings for word in ("--set", setting))])
+        model = {**tiny.with_dropout(tiny.MODELS[kind], 0.2), **SIZES[kind]}
+        settings = (f"model_directory={config.parent}/{name}", f"model={json.dumps(model)}", *settings)
+        return main(["train", str(config), *(word for setting in settings for word in ("--set", setting))])
 
     return train
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=list(SIZES))
 def whole(request, corpus, train):
     """A run that nothing interrupts."""
     assert train(f"whole-{request.param}", request.param) == 0
@@ -198,10 +169,10 @@ def test_deterministic_operations_are_on_while_it_trains(train, monkeypatch):
     seen, update = [], Updater.update
 
     def updating(*arguments, **settings):
-        seen.append(config.is_op_determinism_enabled())
+        seen.append(is_op_determinism_enabled())
         return update(*arguments, **settings)
 
     monkeypatch.setattr(Updater, "update", updating)
     assert train("deterministic", "rnn", "training.deterministic=true", "training.max_updates=3") == 0
     assert seen == [True] * 3
-    assert not config.is_op_determinism_enabled()
+    assert not is_op_determinism_enabled()

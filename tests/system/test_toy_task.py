@@ -12,55 +12,32 @@ from pathlib import Path
 import pytest
 
 from nmt.cli.main import main
-
-WORDS = {"uno": "one", "dos": "two", "tres": "three", "rojo": "red", "azul": "blue", "gato": "cat", "perro": "dog"}
+from tests import tiny
 
 
 def sentence_pairs(count, seed):
     """Word for word in reverse order: alignment and vocabulary have to be learned, both at once."""
     generator = random.Random(seed)
     for _ in range(count):
-        words = generator.choices(list(WORDS), k=generator.randint(1, 4))
-        yield " ".join(words), " ".join(WORDS[word] for word in reversed(words))
+        words = generator.choices(list(tiny.WORDS), k=generator.randint(1, 4))
+        yield " ".join(words), " ".join(tiny.WORDS[word] for word in reversed(words))
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    for name, count, seed in (("train", 1500, 1), ("validation", 40, 2), ("test", 60, 3)):
-        pairs = list(sentence_pairs(count, seed))
-        for side, language in enumerate(("es", "en")):
-            (folder / f"{name}.{language}").write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8")
-    return folder
+    return tmp_path_factory.mktemp("corpus")
 
 
 @pytest.fixture(scope="module")
 def config(corpus):
-    path = corpus / "config.yaml"
-    files = {
-        name: {"source": f"{corpus}/{name}.es", "target": f"{corpus}/{name}.en"}
-        for name in ("train", "validation", "test")
-    }
-    settings = {
-        "model_directory": f"{corpus}/run",
-        "seed": 7,
-        "data": {
-            "source_language": "es",
-            "target_language": "en",
-            **files,
-            "tokenizer": {"type": "sentencepiece", "joint": True, "vocabulary_size": 60},
-            "max_length": 30,
-        },
-        "model": {
-            "type": "transformer",
-            "hidden_size": 32,
-            "ffn_size": 64,
-            "num_heads": 2,
-            "num_encoder_layers": 1,
-            "num_decoder_layers": 1,
-            "dropout": 0.1,
-        },
-        "training": {
+    sizes = (("train", 1500, 1), ("validation", 40, 2), ("test", 60, 3))
+    return tiny.write_config(
+        corpus,
+        {name: list(sentence_pairs(count, seed)) for name, count, seed in sizes},
+        model={**tiny.with_dropout(tiny.TRANSFORMER, 0.1), "hidden_size": 32, "ffn_size": 64},
+        data={"tokenizer": {"type": "sentencepiece", "joint": True, "vocabulary_size": 60}, "max_length": 30},
+        seed=7,
+        training={
             "batch_tokens": 400,
             "max_updates": 450,
             "validate_every_updates": 150,
@@ -70,9 +47,7 @@ def config(corpus):
             "optimizer": {"learning_rate": 0.01},
             "schedule": {"warmup_updates": 50},
         },
-    }
-    path.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
-    return path
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,46 +1,19 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nmt.data.batches import Batch
-from nmt.models.builder import build_model
-from nmt.models.contract import Vocabularies
-
-TRANSFORMER = {
-    "type": "transformer",
-    "hidden_size": 8,
-    "ffn_size": 12,
-    "num_heads": 2,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 1,
-    "dropout": 0.0,
-    "attention_dropout": 0.0,
-    "ffn_dropout": 0.0,
-    "norm": "pre",
-}
-RNN = {
-    "type": "rnn",
-    "cell": "gru",
-    "embedding_size": 6,
-    "hidden_size": 8,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 1,
-    "attention": "additive",
-    "input_feeding": True,
-    "dropout": 0.0,
-}
+from tests import tiny
 
 
-@pytest.fixture(params=[TRANSFORMER, RNN], ids=["transformer", "rnn"])
+@pytest.fixture(params=tiny.MODELS)
 def settings(request):
-    return request.param
+    return tiny.MODELS[request.param]
 
 
 @pytest.fixture
 def build():
-    def build(settings=TRANSFORMER, tie_embeddings="all", seed=3, **changes):
-        sizes, settings = Vocabularies(11, 11, shared=True), {**settings, **changes}
-        return build_model(sizes, seed=seed, tie_embeddings=tie_embeddings, **settings)
+    def build(settings=tiny.TRANSFORMER, tie_embeddings="all", seed=3, **changes):
+        return tiny.build({**settings, **changes}, tie_embeddings=tie_embeddings, seed=seed)
 
     return build
 
@@ -59,11 +32,3 @@ def make_batch():
         return Batch(source, np.where(output == 0, 0, shifted).astype("int32"), output)
 
     return make_batch
-
-
-@pytest.fixture
-def eagerly():
-    """Run compiled functions step by step: the same numbers, without the seconds that a trace takes."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)

@@ -10,13 +10,13 @@ import pytest
 from nmt.backend.replicas import open_replicas, replica_number
 from nmt.errors import ConfigError
 
-PROGRAM = Path(__file__).parent / "two_devices.py"
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "tests.training.two_devices"]
 
 
 @pytest.fixture(scope="module")
 def report():
-    root = PROGRAM.parent.parent.parent
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, cwd=root, env=None, check=False)
+    done = subprocess.run(COMMAND, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

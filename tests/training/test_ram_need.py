@@ -8,34 +8,19 @@ from nmt.data.batches import plan_epoch
 from nmt.models.builder import build_model, model_footprint
 from nmt.models.contract import TIED_ROLES, Vocabularies
 from nmt.training.ram_need import BatchShape, largest_shapes, ram_need
+from tests import tiny
 
 ALONE = {"slots": 2, "averaged": False, "accumulated": False, "validation_tokens": None}
 
 TRANSFORMER = {
-    "type": "transformer",
+    **tiny.with_dropout(tiny.TRANSFORMER, 0.1),
     "tie_embeddings": "all",
     "hidden_size": 128,
     "ffn_size": 512,
     "num_heads": 4,
-    "num_encoder_layers": 1,
     "num_decoder_layers": 2,
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "ffn_dropout": 0.1,
-    "norm": "pre",
 }
-RNN = {
-    "type": "rnn",
-    "tie_embeddings": "all",
-    "cell": "gru",
-    "embedding_size": 64,
-    "hidden_size": 256,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 1,
-    "attention": "additive",
-    "input_feeding": True,
-    "dropout": 0.2,
-}
+RNN = {**tiny.with_dropout(tiny.RNN, 0.2), "tie_embeddings": "all", "embedding_size": 64, "hidden_size": 256}
 MODELS = pytest.mark.parametrize("settings", [TRANSFORMER, RNN], ids=["transformer", "rnn"])
 
 SIZE = 3000

@@ -1,6 +1,7 @@
-"""What two logical CPU devices make of an update, beside what one makes; run by `test_distribution.py` as a program.
+"""What two logical CPU devices make of an update, beside what one makes: `python -m tests.training.two_devices`.
 
-The devices have to be set up before TensorFlow starts, so this needs a process of its own. Prints one JSON object.
+`test_distribution.py` runs it. The devices have to be set up before TensorFlow starts, so this needs a process of its
+own. Prints one JSON object.
 """
 
 import json
@@ -22,20 +23,11 @@ from nmt.backend.replicas import Replicas, open_replicas  # noqa: E402
 from nmt.checkpoint import CheckpointManager, random_state  # noqa: E402
 from nmt.data.batches import Batch  # noqa: E402
 from nmt.data.prefetching import EMPTY_BATCH  # noqa: E402
-from nmt.models.builder import build_model  # noqa: E402
-from nmt.models.contract import Vocabularies  # noqa: E402
 from nmt.training.optimizers import MovingAverage, build_adam, build_adamw  # noqa: E402
 from nmt.training.update import Updater  # noqa: E402
 from nmt.tying import named_variables, verify_ties  # noqa: E402
+from tests import tiny  # noqa: E402
 
-TRANSFORMER = {
-    "type": "transformer", "hidden_size": 8, "ffn_size": 12, "num_heads": 2, "num_encoder_layers": 1,
-    "num_decoder_layers": 1, "norm": "pre",
-}  # fmt: skip
-RNN = {
-    "type": "rnn", "cell": "gru", "embedding_size": 6, "hidden_size": 8, "num_encoder_layers": 1,
-    "num_decoder_layers": 1, "attention": "additive", "input_feeding": True,
-}  # fmt: skip
 BOTH, ONE = open_replicas("mirrored"), Replicas()
 
 
@@ -54,10 +46,8 @@ BATCHES = [make_batch([(3, 4), (5, 6)], 1), make_batch([(2, 3), (4, 2), (3, 1)],
 
 
 def make_updater(replicas, settings, dropout=0.0, build_optimizer=build_adam, **optimizer):
-    names = ("dropout", "attention_dropout", "ffn_dropout") if settings is TRANSFORMER else ("dropout",)
     with replicas.scope():
-        settings = {**settings, **dict.fromkeys(names, dropout)}
-        model = build_model(Vocabularies(11, 11, shared=True), seed=3, tie_embeddings="all", **settings)
+        model = tiny.build(tiny.with_dropout(settings, dropout))
         optimizer = build_optimizer(learning_rate=0.1, beta_1=0.9, beta_2=0.98, epsilon=1e-6, **optimizer)
         average = MovingAverage(model, 0.9)
     updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=0.05, average=average, replicas=replicas)
@@ -96,7 +86,7 @@ def compare(one, both, batches_of_one, batches_of_both, updates):
 
 def main():
     report = {"replicas": BOTH.count, "tokens": [int((batch.target_output_ids != 0).sum()) for batch in BATCHES]}
-    one, both = make_updater(ONE, TRANSFORMER), make_updater(BOTH, TRANSFORMER)
+    one, both = make_updater(ONE, tiny.TRANSFORMER), make_updater(BOTH, tiny.TRANSFORMER)
     report["transformer"] = compare(one, both, BATCHES[:2], BATCHES[:2], 3)
     report["three batches"] = compare(one, both, BATCHES, [*BATCHES, EMPTY_BATCH], 2)
     with tempfile.TemporaryDirectory() as folder, CheckpointManager(folder) as checkpoints:
@@ -107,16 +97,16 @@ def main():
         skipped = [both.update(batches, 0.01) for batches in (BATCHES[:2], [*BATCHES, EMPTY_BATCH])]
         same = all(np.array_equal(value, before[path], equal_nan=True) for path, value in values_of(both).items())
         report["not finite"] = {"applied": [result.applied for result in skipped], "unchanged": same}
-        other = make_updater(ONE, TRANSFORMER)
+        other = make_updater(ONE, tiny.TRANSFORMER)
         checkpoints.restore(other.model, other.optimizer, other.average.variables)
         checkpoints.restore(both.model, both.optimizer, both.average.variables)
     at_once = [largest_difference(saved, values_of(updater)) for updater in (other, both)]
     tf.config.run_functions_eagerly(True)  # the rest is the same code, without the seconds that a trace takes
     report["resumed"] = {"at once": at_once, **compare(other, both, BATCHES[:2], BATCHES[:2], 1)}
     decay = {"build_optimizer": build_adamw, "weight_decay": 0.1}
-    one, both = make_updater(ONE, RNN, **decay), make_updater(BOTH, RNN, **decay)
+    one, both = make_updater(ONE, tiny.RNN, **decay), make_updater(BOTH, tiny.RNN, **decay)
     report["rnn"] = compare(one, both, BATCHES[:2], BATCHES[:2], 2)
-    one, both = make_updater(ONE, TRANSFORMER, dropout=0.3), make_updater(BOTH, TRANSFORMER, dropout=0.3)
+    one, both = make_updater(ONE, tiny.TRANSFORMER, dropout=0.3), make_updater(BOTH, tiny.TRANSFORMER, dropout=0.3)
     losses = [one.update(BATCHES[:1], 0.0).loss, both.update([BATCHES[0], BATCHES[0]], 0.0).loss]
     same_seeds = random_state(one.model) == random_state(both.model)
     report["dropout"] = {"losses": losses, "same_seeds": same_seeds, "seeds": random_state(both.model)}

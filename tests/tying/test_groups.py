@@ -6,10 +6,8 @@ from keras import layers, ops
 from nmt.backend.functions import value_and_gradients
 from nmt.errors import CheckpointError
 from nmt.layers.embedding import TokenEmbedding
-from nmt.models.contract import Vocabularies
-from nmt.models.rnn import RNN
-from nmt.models.transformer import Transformer
 from nmt.tying import TieGroup, named_layers, named_variables, tie_groups, variable_roles, verify_ties
+from tests import tiny
 
 V, E, D, F = 11, 6, 8, 12
 ROLES = ("source_embedding", "target_embedding", "output_projection")
@@ -23,27 +21,7 @@ MATRICES = {"none": 3, "source_target": 2, "target_output": 2, "all": 1}
 
 
 def build(kind, ties):
-    common = {"num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.0, "tie_embeddings": ties, "seed": 1}
-    if kind == "rnn":
-        return RNN(
-            Vocabularies(V, V, shared=True),
-            cell="gru",
-            embedding_size=E,
-            hidden_size=D,
-            attention="additive",
-            input_feeding=True,
-            **common,
-        )
-    return Transformer(
-        Vocabularies(V, V, shared=True),
-        hidden_size=D,
-        ffn_size=F,
-        num_heads=2,
-        attention_dropout=0.0,
-        ffn_dropout=0.0,
-        norm="pre",
-        **common,
-    )
+    return tiny.build(tiny.MODELS[kind], tie_embeddings=ties, seed=1)
 
 
 each_model = pytest.mark.parametrize("kind", ["rnn", "transformer"])
