@@ -1,12 +1,13 @@
 # make quickstart   train, translate and score the example
 # make test         install what the tests need, and run them
+# make test-fast    the tests that start no process and take no seconds
 # make check        lint, types and tests: what continuous integration runs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/travel
 
-.PHONY: quickstart test lint types check reference clean
+.PHONY: quickstart test test-fast lint types check reference clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/nmt train configs/quickstart.yaml
@@ -23,7 +24,10 @@ quickstart: $(VENV)/.installed
 	@echo 'Try: echo "¿Dónde está la estación?" | $(BIN)/nmt translate $(RUN)'
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,56 @@ def pytest_xdist_auto_num_workers(config):
     limit = ram_limit()
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if limit is None else limit.size
     return max(1, min(available_processors(), int(size // WORKER_BYTES)))
+
+
+TESTS = Path(__file__).parent
+SLOW = (
+    "backend/test_session.py", "checkpoint/test_every_way.py", "checkpoint/test_retie.py", "cli/test_streams.py",
+    "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "inference/test_ctranslate2_engine.py",
+    "inference/test_translator.py", "layers/test_tied_output.py", "models/", "recipes/test_evaluate_and_translate.py",
+    "recipes/test_run_checks.py", "recipes/test_start.py", "recipes/test_update_vocabulary.py", "search/test_beam.py",
+    "search/test_compiled_search.py", "system/", "test_benchmarks.py", "test_docs.py", "training/test_distribution.py",
+    "training/test_update.py",
+)  # fmt: skip
+"""Files and rooms that start processes, or that build, compile and train for seconds; `make test-fast` passes them by.
+
+A single slow test of another file has the mark itself.
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what is slow, and begin with it: nobody then waits for a long file at the end."""
+
+    def is_listed(item):
+        return item.path.relative_to(TESTS).as_posix().startswith(SLOW)
+
+    for item in filter(is_listed, items):
+        item.add_marker("slow")
+    items.sort(key=is_listed, reverse=True)
+
+
+fast_tests = []
+"""The test that runs now, if it is one that must not start a process."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Hold a test without the mark to what `make test-fast` promises, its fixtures included."""
+    if item.get_closest_marker("slow") is None:
+        fast_tests.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        fast_tests.clear()
+
+
+def refuse_processes(event, arguments):
+    if fast_tests and event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"):
+        raise RuntimeError(f"{fast_tests[0]} starts a process: give it @pytest.mark.slow")
+
+
+sys.addaudithook(refuse_processes)
 
 
 def pytest_runtest_setup(item):

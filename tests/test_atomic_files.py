@@ -130,6 +130,7 @@ with new_directory(path, overwrite=True) as folder:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("renames", "content"), [(0, b"old"), (1, b"old"), (2, b"killed")])
 def test_what_a_killed_process_left_is_put_right(tmp_path, renames, content):
     path = tmp_path / "directory"

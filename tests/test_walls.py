@@ -164,9 +164,16 @@ def test_a_misplaced_library_is_found(name, source):
     assert [misplaced(found) for found in imports_of(name, source)] != [None]
 
 
+def test_a_fast_test_starts_no_process():
+    """Which `tests/conftest.py` sees to; `make test-fast` rests on it."""
+    with pytest.raises(RuntimeError, match=r"starts_no_process starts a process: .*pytest\.mark\.slow"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
 SHOW_HEAVY = "import sys; print(sorted({'tensorflow', 'keras', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [

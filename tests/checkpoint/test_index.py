@@ -163,6 +163,7 @@ def test_other_names_are_no_checkpoints(tmp_path):
     assert has_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_nothing_of_it_loads_keras():
     program = (
         "import sys, nmt.checkpoint as c; c.has_checkpoint, c.newest_manifest, c.read_manifest; "

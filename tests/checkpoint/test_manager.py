@@ -297,6 +297,7 @@ def test_only_who_holds_the_lock_writes(tmp_path, small_model):
         pass
 
 
+@pytest.mark.slow
 def test_a_second_trainer_is_refused_in_another_process(manager):
     program = """
 import sys

@@ -412,6 +412,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_on_a_disk_that_is_really_full(tmp_path):
     mount = f'mount -t tmpfs -o size=1m none "{tmp_path}"'
     if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], capture_output=True, check=False).returncode:
@@ -438,6 +439,7 @@ def test_the_index_on_a_full_disk_stays_the_old_one(tmp_path, monkeypatch):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_first_save_is_not_said_to_hold_checkpoints(tmp_path, monkeypatch):
     with CheckpointManager(tmp_path) as manager, monkeypatch.context() as patch:
         FullDisk(patch, 3)

@@ -66,6 +66,7 @@ def test_json_has_every_variable_and_whole_hashes(run_nmt, trained_run):
     assert [one["name"] for one in values["checkpoints"]] == ["update-00000010", "update-00000020"]
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_loaded(trained_run):
     run = str(trained_run.directory)
     calls = [[run], [run, "--json"], [run, "--diff", f"{run}@latest"], [run, "--verify"]]

@@ -158,6 +158,7 @@ def test_what_is_protected_is_not_replaced(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("/dev/stdout", "/dev/fd")
 @pytest.mark.parametrize("name", ["stdout", "fd/{}"])
 def test_what_an_open_file_holds_already_stays(tmp_path, name):

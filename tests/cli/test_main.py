@@ -156,6 +156,7 @@ sys.platform = "win32"
 """What Windows lacks is taken away before anything of ours is imported."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="takes away what Linux has")
 def test_on_windows_every_verb_says_that_it_cannot_run_there():
     program = WINDOWS + (

@@ -77,6 +77,7 @@ def test_translate_spares_other_models_and_settings(run, run_nmt, trained_run, t
     assert (place.read_bytes() if place.exists() else None) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_output", [True, False])
 def test_translate_knows_files_behind_standard_streams(run, as_output):
     place = run.parent / "dev.es"
@@ -90,6 +91,7 @@ def test_translate_knows_files_behind_standard_streams(run, as_output):
     assert place.read_text(encoding="utf-8") == "uno dos\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["wb", "ab"])
 def test_translate_knows_that_both_standard_streams_are_one_file(run, mode):
     """What the shell has emptied is not taken for a result; what it appends to would be translated without end."""

@@ -52,6 +52,7 @@ def test_the_two_directions_differ_in_language_and_length_alone():
         assert one["data"][corpus]["target"] == other["data"][corpus]["source"]
 
 
+@pytest.mark.slow
 def test_importing_the_settings_loads_no_heavy_library():
     code = "import sys, nmt.config; print([m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -33,6 +33,7 @@ print(drawn, stream.cursor.epoch)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is that of Linux")
 def test_an_epoch_of_a_store_larger_than_memory(tmp_path):
     generator = np.random.default_rng(2)

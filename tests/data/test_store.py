@@ -229,6 +229,7 @@ open_store(directory, source, target, text=TextPair.load(model), max_length=20)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_passes_for_whole(paths, text, tmp_path, corpus):
     text.save(tmp_path / "model")
     directory = tmp_path / "store"

@@ -87,6 +87,7 @@ def test_a_shared_directory_keeps_what_other_runs_need(untrained_config, tmp_pat
     assert folders(second.path.parent) == sorted({first.path.name, second.path.name} if shared else {second.path.name})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_limits_of_length_are_found_in_the_corpus_once(untrained_config, tmp_path):
     """Of 15 pairs every one is to be allowed; what a run was begun with stays, whatever its store would say."""
