@@ -58,7 +58,8 @@ def main() -> None:
     arguments = parse()
     say("starting TensorFlow")
     session.start(threads=arguments.threads)
-    from nmt.checkpoint import CheckpointManager, load_weights
+    from nmt.checkpoint.manager import CheckpointManager
+    from nmt.checkpoint.weights import load_weights
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
     from nmt.training.optimizers import MovingAverage, build_adam
@@ -80,7 +81,7 @@ def main() -> None:
         for update in range(1, 2 if arguments.smoke else arguments.rounds + 1):
             say(f"round {update}")
             saved = {"model": model, "optimizer": optimizer, "ema": average}
-            blocked = timed(lambda: manager.save_in_background(update, **saved))  # noqa: B023
+            blocked = timed(lambda: manager.save(update, **saved, background=True))  # noqa: B023
             written = timed(manager.wait)
             spoil(model, optimizer)
             restored = timed(lambda: manager.restore(model, optimizer, average))

@@ -67,7 +67,7 @@ def main() -> None:
         raise SystemExit(f"{directory} is there already: delete it, or give another directory")
     say("starting TensorFlow")
     session.start()
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import load, write
     from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model

@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace, ties: str, vocabulary_size: int) -> N
     from nmt.backend import session
 
     session.start()
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import load
     from nmt.data import Batch
     from nmt.models.builder import build_model

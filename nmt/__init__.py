@@ -19,7 +19,7 @@ from nmt.errors import NOT_ON_WINDOWS
 from nmt.version import __version__
 
 if TYPE_CHECKING:
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import Config, SearchSettings
     from nmt.config import load as load_config
     from nmt.data import Batch, BatchStream, Cursor, TokenStore, open_store
@@ -89,7 +89,7 @@ _HOMES = {
     "BatchStream": "nmt.data",
     "CTranslate2Translator": "nmt.inference.ctranslate2_engine",
     "CheckpointError": "nmt.errors",
-    "CheckpointManager": "nmt.checkpoint",
+    "CheckpointManager": "nmt.checkpoint.manager",
     "Config": "nmt.config",
     "ConfigError": "nmt.errors",
     "Cursor": "nmt.data",

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,19 +15,22 @@ TEMPORARY_SUFFIX = ".tmp"
 """Ends the names of what a killed process may leave behind; they begin with a dot."""
 
 _REPLACED_SUFFIX = ".old"
+_LEFTOVER = re.compile(r"\.(?P<name>.+)(\.(?P<process>[0-9]+)(?P<suffix>\.tmp|\.old)|\.replaced)", re.DOTALL)
+"""What a killed process leaves; `.replaced` is what earlier versions called an `.old` checkpoint."""
 
 
-def read_regular_file(path: Path) -> bytes:
+def read_regular_file(path: Path, *, follow_links: bool = True) -> bytes:
     """Read a whole file, but nothing that would be waited for, such as a pipe that somebody left under its name.
 
     What lies in /dev is read as it comes: a shell gives `<(command)` such a name.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is no regular file (EINVAL).
     """
     if path.is_relative_to("/dev"):
         return path.read_bytes()
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    extra = os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "Is no regular file", str(path))
         return file.read()
@@ -43,7 +46,7 @@ def same_file(path: Path | int, other: Path | int) -> bool:
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a new file through to the disk.
+    """Write a new file, which is on its way to the disk: `replace_file` and `new_directory` flush what they move.
 
     Raises:
         OSError: the disk refuses, or there is such a file.
@@ -53,7 +56,6 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
             view = memoryview(chunk).cast("B")
             while view:  # an unbuffered write may take less than it is given
                 view = view[file.write(view) :]
-        os.fsync(file.fileno())
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -66,6 +68,7 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary.unlink(missing_ok=True)
     try:
         write_chunks(temporary, [content])
+        _sync(temporary)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -117,16 +120,40 @@ def recover_directory(path: Path) -> None:
     Where they had moved the old directory away and not yet put the new one in its place, the old one comes back.
     What belongs to a process that lives on this machine is left alone, and so is what cannot be changed.
     """
-    suffixes = "|".join(map(re.escape, (TEMPORARY_SUFFIX, _REPLACED_SUFFIX)))
-    left = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)({suffixes})")
     with suppress(OSError):
-        matches = [match for match in map(left.fullmatch, os.listdir(path.parent)) if match]
-        leftovers = [path.with_name(match[0]) for match in matches if _is_left_over(int(match[1]), match[2])]
-        replaced = [leftover for leftover in leftovers if leftover.suffix == _REPLACED_SUFFIX]
-        if replaced and not os.path.lexists(path):
-            max(replaced, key=lambda leftover: leftover.lstat().st_mtime_ns).rename(path)
-        for leftover in leftovers:
-            shutil.rmtree(leftover, ignore_errors=True)
+        _recover(path.parent, lambda left: left["name"] == path.name and _is_left_over(left))
+
+
+def recover_all(folder: Path) -> None:
+    """Put right a folder in which no other process may write now: whatever was left under any name, files too.
+
+    Raises:
+        OSError: the folder cannot be changed.
+    """
+    with suppress(FileNotFoundError):
+        _recover(folder, lambda left: True)
+
+
+def _recover(folder: Path, is_left_over: Callable[[re.Match[str]], bool]) -> None:
+    leftovers = [match for match in map(_LEFTOVER.fullmatch, os.listdir(folder)) if match and is_left_over(match)]
+    replaced = [match for match in leftovers if match["suffix"] != TEMPORARY_SUFFIX]
+    for match in sorted(replaced, key=lambda left: (folder / left[0]).lstat().st_mtime_ns, reverse=True):
+        if not os.path.lexists(folder / match["name"]):
+            (folder / match[0]).rename(folder / match["name"])
+    for match in leftovers:
+        delete_entry(folder / match[0])
+
+
+def delete_entry(path: Path) -> None:
+    """Delete a directory with all that it holds, or a file, where there is one; of a link, the link alone.
+
+    Raises:
+        OSError: a file cannot be deleted; what is left of a directory is passed over.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -150,13 +177,17 @@ def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
     except OSError:
         replaced.rename(path)
         raise
+    sync_folder(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _is_left_over(process: int, suffix: str) -> bool:
+def _is_left_over(left: re.Match[str]) -> bool:
     """Whether nobody needs what is named after a process: it is dead, or only its number has come back as ours."""
+    if left["process"] is None:
+        return False
+    process = int(left["process"])
     if process == os.getpid():
-        return suffix == _REPLACED_SUFFIX  # ours lives for two renames, while the temporary folder may be in use
+        return left["suffix"] == _REPLACED_SUFFIX  # ours lives for two renames, the temporary folder may be in use
     try:
         os.kill(process, 0)
     except PermissionError:

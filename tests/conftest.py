@@ -144,7 +144,7 @@ def untrained_model(path):
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """A `Run`; tests must not change it."""
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.text import EOS_ID
     from nmt.tying import named_variables
 
@@ -176,7 +176,7 @@ def transformer_run(tmp_path_factory):
     """A `Run` of a Transformer with one checkpoint; tests must not change it."""
     import numpy as np
 
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.text import BOS_ID, EOS_ID, PAD_ID
 
     folder = tmp_path_factory.mktemp("transformer")

@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import math
-import os
-import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,24 +13,23 @@ from typing import Annotated, Any, NamedTuple, TypeGuard
 
 import numpy as np
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors import SafetensorError, safe_open
 
-from nmt.atomic_files import write_chunks
+from nmt.atomic_files import read_regular_file, write_chunks
 from nmt.errors import CheckpointError
 
 _DAMAGE = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
     errno.EISDIR: "is no file",
+    errno.EINVAL: "is no file",
     errno.ELOOP: "is a symbolic link, and could lead outside the checkpoint: put the file itself in its place",
     errno.EIO: "cannot be read: the disk fails",
 }
 """Errors that are the checkpoint's fault. Others, such as too many open files, say nothing about it."""
 
-_FLOATS = ("float32", "float16", "bfloat16")
-_INTEGERS = ("int64", "int32", "uint32", "int16", "uint16", "int8", "uint8", "bool")
-
+_STORED = {"F32": "<f4", "I64": "<i8"}
+"""Types of arrays in our files, by their names there."""
 
 Count = Annotated[int, Field(strict=True, ge=0)]
 """A whole number of 0 or more in a JSON file."""
@@ -49,8 +46,8 @@ class FileRecord(NamedTuple):
     size: Count
 
 
-def write_file(path: Path, content: bytes) -> FileRecord:
-    """Write a new file through to the disk.
+def write_file(path: Path, *chunks: bytes | memoryview) -> FileRecord:
+    """Write a new file.
 
     Returns:
         The record of the bytes given. It is never made from what is read back: that would bless a bad write.
@@ -58,8 +55,8 @@ def write_file(path: Path, content: bytes) -> FileRecord:
     Raises:
         OSError: the disk refuses.
     """
-    write_chunks(path, [content])
-    return _record(content)
+    write_chunks(path, chunks)
+    return _record(*chunks)
 
 
 def read_file(path: Path, record: FileRecord | None = None) -> bytes:
@@ -70,10 +67,7 @@ def read_file(path: Path, record: FileRecord | None = None) -> bytes:
         CheckpointError: it may not be read.
     """
     try:
-        with open(path, "rb", buffering=0, opener=_open) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EISDIR, "is no file")
-            content = file.readall()
+        content = read_regular_file(path, follow_links=False)
     except OSError as error:
         if error.errno in _DAMAGE:
             raise DamagedCheckpointError(f"{path}: {_DAMAGE[error.errno]}") from error
@@ -85,20 +79,18 @@ def read_file(path: Path, record: FileRecord | None = None) -> bytes:
     return content
 
 
-def _open(path: str, flags: int) -> int:
-    """Open a file, but follow no link, and wait for nothing, such as a pipe."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _record(content: bytes) -> FileRecord:
-    return FileRecord(hashlib.sha256(content).hexdigest(), len(content))
+def _record(*chunks: bytes | memoryview) -> FileRecord:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return FileRecord(digest.hexdigest(), sum(map(len, chunks)))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
     """Write a new safetensors file.
 
-    The bytes that are hashed are those that are written. They exist twice in memory while the library makes them, and
-    once until they are on the disk, besides the arrays themselves and those that had to be widened or made contiguous.
+    Hashed and written is the memory of the arrays themselves, where they need not be widened or made contiguous. The
+    library would make two copies of all of it, or write a file without telling its hash.
 
     Args:
         path: a file that does not exist.
@@ -108,34 +100,59 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
         CheckpointError: an array is of another type; the message names it.
         OSError: the disk refuses.
     """
-    return write_file(path, save({name: _disk_array(f"{path.name}: {name}", a) for name, a in arrays.items()}))
+    stored = {name: _disk_array(f"{path.name}: {name}", array) for name, array in arrays.items()}
+    ordered = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that all of them are aligned
+    header, end = {}, 0
+    for name in ordered:
+        begin, end = end, end + stored[name].nbytes
+        kind = next(kind for kind, dtype in _STORED.items() if stored[name].dtype == dtype)
+        header[name] = {"dtype": kind, "shape": stored[name].shape, "data_offsets": (begin, end)}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = (stored[name].ravel().view(np.uint8).data for name in ordered if stored[name].size)
+    return write_file(path, len(text).to_bytes(8, "little"), text, *data)
 
 
 def read_arrays(path: Path, record: FileRecord) -> dict[str, np.ndarray]:
-    """Read a safetensors file whose hash fits; while it is read, its content is in memory twice.
+    """Read a safetensors file whose hash fits.
+
+    Returns:
+        Arrays by name, which lie in the bytes that were hashed and must not be written to.
 
     Raises:
         DamagedCheckpointError: the file is not the one that was recorded, or no safetensors file of ours at all.
     """
     content = read_file(path, record)
+    # The library checks the header; it would copy every array, so where they lie is counted here.
+    arrays, place = {}, 8 + int.from_bytes(content[:8], "little")
+    for name, (kind, shape) in stored_header(path).items():
+        if kind not in _STORED:
+            raise DamagedCheckpointError(f"{path}: {name} must be float32 or int64, but is {kind}")
+        arrays[name] = np.frombuffer(content, _STORED[kind], math.prod(shape), place).reshape(shape)
+        place += arrays[name].nbytes
+    return dict(sorted(arrays.items()))
+
+
+def stored_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of the arrays in a safetensors file, in the order of their bytes, reading the header alone.
+
+    Raises:
+        DamagedCheckpointError: it is missing or no such file.
+    """
     try:
-        arrays = dict(sorted(load(content).items()))
-    except (SafetensorError, KeyError) as error:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.offset_keys()}
+            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
         raise DamagedCheckpointError(f"{path}: is no safetensors file that could be read: {error}") from error
-    for name, array in arrays.items():
-        if array.dtype.name not in ("float32", "int64"):
-            raise DamagedCheckpointError(f"{path}: {name} must be float32 or int64, but is {array.dtype}")
-    return arrays
 
 
 def _disk_array(name: str, array: np.ndarray) -> np.ndarray:
-    """Return an array as it is stored: float32 or int64 of the same shape, contiguous, as the library does not ask."""
-    if array.dtype.name not in _FLOATS + _INTEGERS:
-        raise CheckpointError(
-            f"{name}: arrays of type {array.dtype.name} cannot be stored: they must fit float32 or int64"
-        )
-    stored = np.ascontiguousarray(array, dtype="<f4" if array.dtype.name in _FLOATS else "<i8")
-    return stored.reshape(array.shape)  # which was () where it is (1,) now
+    """Return an array as it is stored: float32 or int64 of the same shape, contiguous."""
+    for stored in ("<i8", "<f4"):
+        if np.can_cast(array.dtype, stored):
+            return np.ascontiguousarray(array, dtype=stored).reshape(array.shape)  # which was () where it is (1,) now
+    raise CheckpointError(f"{name}: arrays of type {array.dtype.name} cannot be stored: they must fit float32 or int64")
 
 
 def read_object(path: Path, record: FileRecord | None = None) -> dict[str, Any]:
@@ -145,67 +162,26 @@ def read_object(path: Path, record: FileRecord | None = None) -> dict[str, Any]:
         DamagedCheckpointError, CheckpointError: as `read_file`, or the file holds something else.
     """
     try:
-        values = strict_json(read_file(path, record))
-    except ValueError as error:
+        values = json.loads(read_file(path, record))
+    except (ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: is no JSON file: {error}") from error
     if not isinstance(values, dict):
         raise DamagedCheckpointError(f"{path}: must hold a JSON object")
     return values
 
 
-def strict_json(content: bytes) -> Any:
-    """Return the value in a JSON text.
-
-    Raises:
-        ValueError: it is no JSON, has a number that is not finite, or a name twice in one object: Python's reader would
-            let the last one win, and another reader the first.
-    """
-    try:
-        return json.loads(content, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_without_duplicates)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits} is no finite number")
-    return number
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)} twice")
-    return values
-
-
 def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """Return a mapping as an indented JSON file.
+    """Return a mapping as an indented JSON file, in which names that are numbers become texts.
 
     Raises:
-        CheckpointError: a value is no JSON value, as a number that is not finite, or a name is no text.
+        CheckpointError: a value is no JSON value, as a number that is not finite.
     """
     try:
-        _refuse_stray_keys(values)
         return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"a checkpoint can only keep finite numbers, texts, lists and mappings: {error}"
         ) from error
-
-
-def _refuse_stray_keys(value: object) -> None:
-    """Look for keys that are no text, however deep: JSON would make texts of them that may be there already."""
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"a name must be a text, got {key!r}")
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for part in value:
-            _refuse_stray_keys(part)
 
 
 def is_count(value: object) -> bool:

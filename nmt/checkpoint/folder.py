@@ -6,35 +6,22 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nmt.atomic_files import TEMPORARY_SUFFIX, sync_folder, temporary_path
+from nmt.atomic_files import delete_entry, new_directory, sync_folder, temporary_path
 from nmt.checkpoint.disk import DamagedCheckpointError, json_bytes, read_arrays, read_object, write_arrays, write_file
-from nmt.checkpoint.manifest import (
-    EMA,
-    MANIFEST,
-    MODEL,
-    STATE,
-    Contents,
-    Manifest,
-    check_listed,
-    is_of_update,
-    read_manifest,
-)
+from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, STATE, Contents, Manifest, check_listed, read_manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
 FOLDER = "checkpoints"
 DAMAGED_SUFFIX = ".damaged"
-_REPLACED_SUFFIX = ".replaced"
 _NAME = re.compile(r"update-(\d{8,})", re.ASCII)
 _THREADS = 2  # reading and hashing release the interpreter's lock
 
@@ -74,30 +61,12 @@ def write_checkpoint(folder: Path, contents: Contents) -> Path:
         OSError: the disk refuses.
     """
     path = folder / checkpoint_name(contents.update)
-    temporary = temporary_path(path)
-    _delete(temporary)
-    temporary.mkdir(parents=True)
-    try:
-        state = write_file(temporary / STATE, json_bytes(contents.state))
-        # One after another, so that only one of them is in memory a second time.
-        files = {name: write_arrays(temporary / name, arrays) for name, arrays in contents.arrays.items()}
-        write_file(temporary / MANIFEST, contents.manifest({**files, STATE: state}).to_bytes())
-        sync_folder(temporary)
-        _move_into_place(temporary, path)
-    except BaseException:
-        _delete(temporary)
-        raise
+    with new_directory(path, overwrite=True) as temporary:
+        files = {STATE: write_file(temporary / STATE, json_bytes(contents.state))}
+        for name, arrays in contents.arrays.items():
+            files[name] = write_arrays(temporary / name, arrays)
+        write_file(temporary / MANIFEST, contents.manifest(files).to_bytes())
     return path
-
-
-def _move_into_place(temporary: Path, path: Path) -> None:
-    replaced = path.with_name(f".{path.name}{_REPLACED_SUFFIX}")
-    if path.exists():  # no rename puts a folder in the place of another: `clean` undoes this if we die in between
-        _delete(replaced)
-        path.rename(replaced)
-    temporary.rename(path)
-    sync_folder(path.parent)
-    _delete(replaced)
 
 
 def read_checkpoint(path: Path) -> Contents:
@@ -108,26 +77,10 @@ def read_checkpoint(path: Path) -> Contents:
         CheckpointError: it is of a newer format.
     """
     manifest = read_manifest(path)
-    if not {MODEL, STATE} <= set(manifest.files):
-        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL} and {STATE}")
     if update_of(path.name) not in (None, manifest.update):
         raise DamagedCheckpointError(f"{path / MANIFEST}: is of update {manifest.update}, under another name")
     arrays = read_parts(path, manifest, [name for name in manifest.files if name != STATE])
-    return Contents.of(manifest, arrays, state=read_state(path, manifest))
-
-
-def read_state(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """Read the state of the run in a checkpoint; where it tells the update, that must be the checkpoint's.
-
-    Raises:
-        DamagedCheckpointError: it is missing, cut short, changed or of another update.
-    """
-    state = read_object(path / STATE, manifest.files[STATE])
-    if not is_of_update(state, manifest.update):
-        raise DamagedCheckpointError(
-            f"{path / STATE}: is of update {state['update']!r}, but the checkpoint of {manifest.update}"
-        )
-    return state
+    return Contents.of(manifest, arrays, state=read_object(path / STATE, manifest.files[STATE]))
 
 
 def read_weights(path: Path, weights: str, *, manifest: Manifest | None = None) -> Contents:
@@ -143,13 +96,11 @@ def read_weights(path: Path, weights: str, *, manifest: Manifest | None = None) 
         DamagedCheckpointError: a file is missing, cut short or changed, or its arrays are not those that are listed.
     """
     manifest = manifest or read_manifest(path)
-    if MODEL not in manifest.files:
-        raise DamagedCheckpointError(f"{path / MANIFEST}: must name {MODEL}")
     if weights == "ema" and EMA not in manifest.files:
-        raise CheckpointError(f"{path.name} keeps no moving average: average the raw weights, or leave it out")
-    model: dict[str, np.ndarray] = {}
-    if weights == "ema":
-        model = read_parts(path, manifest, [EMA])[EMA]
+        raise CheckpointError(
+            f"{path}: no moving average was kept: ask for raw weights, or train with training.ema_decay"
+        )
+    model = read_parts(path, manifest, [EMA])[EMA] if weights == "ema" else {}
     if not set(manifest.variables) <= set(model):
         model = read_parts(path, manifest, [MODEL])[MODEL] | model
     contents = Contents.of(manifest, {MODEL: model})
@@ -187,29 +138,9 @@ def damaged_names(folder: Path) -> list[str]:
 def remove_checkpoint(path: Path) -> None:
     """Delete a checkpoint; readers see it whole or not at all."""
     temporary = temporary_path(path)
-    _delete(temporary)
+    delete_entry(temporary)
     path.rename(temporary)
-    _delete(temporary)
-
-
-def clean(folder: Path) -> None:
-    """Remove what killed processes left behind, and bring back what one was about to replace. The trainer's alone."""
-    for replaced in folder.glob(f".update-*{_REPLACED_SUFFIX}"):
-        path = folder / replaced.name.removeprefix(".").removesuffix(_REPLACED_SUFFIX)
-        if path.exists():
-            _delete(replaced)
-        else:
-            replaced.rename(path)
-    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        _delete(leftover)
-
-
-def _delete(path: Path) -> None:
-    """Delete a folder with all that is in it, or a file; of a link, the link alone."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+    delete_entry(temporary)
 
 
 LOCK_NAME = ".lock"
@@ -280,22 +211,16 @@ class DirectoryLock:
         """
         if self._descriptor is None:
             return
-        path, locked = self.directory / LOCK_NAME, os.fstat(self._descriptor)
-        try:
-            found = path.stat(follow_symlinks=False)
-        except OSError as error:
-            raise self._gone() from error
-        if (found.st_dev, found.st_ino) != (locked.st_dev, locked.st_ino):
-            raise self._gone()
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(self.directory / LOCK_NAME)):
+                return
+        raise CheckpointError(
+            f"{self.directory}: the directory was moved or deleted while this process wrote there, or its {LOCK_NAME} "
+            "was: nothing more is written; start again"
+        )
 
     def release(self) -> None:
         """Give the lock back; nothing happens where it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def _gone(self) -> CheckpointError:
-        return CheckpointError(
-            f"{self.directory}: the directory was moved or deleted while this process wrote there, or its {LOCK_NAME} "
-            "was: nothing more is written; start again"
-        )

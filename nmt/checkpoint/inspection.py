@@ -1,28 +1,28 @@
-"""What a model directory holds, read from manifests and the headers of files: no weights, no Keras."""
+"""What a model directory holds, whether it is as it was written, and how two checkpoints differ; without Keras."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
 
-from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint import manifest as manifests
+from nmt.checkpoint.disk import read_arrays, read_object, stored_header
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.index import Index, candidates, comparable_scores, name_of_update
-from nmt.checkpoint.manifest import (
-    EMA,
-    MODEL,
-    OPTIMIZER,
-    VALIDATION_CHANGES,
-    Judged,
-    Manifest,
-    read_manifest,
-    slot_variable,
+from nmt.checkpoint.index import (
+    INDEX,
+    Index,
+    candidates,
+    comparable_scores,
+    name_of_update,
+    read_index_file,
+    scan_index,
 )
+from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, OPTIMIZER, STATE, Contents, Judged, Manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -149,25 +149,43 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
     """
     folder = checkpoints_folder(directory)
     found = find_checkpoints(directory)
-    index = _whole_index(found)
+    index = index_of(one for one in found if one.problem is None)
     name = choose(directory, found, checkpoint)
-    manifest = read_manifest(folder / name)
-    ties = _savings(manifest, _copies(folder / name, manifest))
+    manifest = manifests.read_manifest(folder / name)
+    copies = _copies(folder / name, manifest)
+    roles = {group["variable"]: tuple(group["roles"]) for group in manifest.tie_groups}
+    variables, ties = [], []
+    for path, variable in manifest.variables.items():
+        shape = tuple(variable["shape"])
+        use = path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape)
+        variables.append(VariableUse(*use))
+    for group in manifest.tie_groups:
+        tie, shape = (group["name"], tuple(group["roles"]), group["variable"]), tuple(group["shape"])
+        parameters = (len(group["roles"]) - 1) * math.prod(shape)
+        ties.append(TieSaving(*tie, shape, parameters, parameters * _ITEM_BYTES * copies.get(group["variable"], 0)))
     marks, set_aside = (index.latest, index.best), tuple(damaged_names(folder))
-    return Description(Path(directory), name, manifest, found, *marks, set_aside, _uses(manifest), ties)
+    return Description(Path(directory), name, manifest, found, *marks, set_aside, tuple(variables), tuple(ties))
 
 
 def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:
     """List the checkpoints of a model directory, oldest first, also those that are damaged."""
     folder = checkpoints_folder(directory)
     changes: dict[str, object] = {}
-    found = [_find(folder / name, changes) for name in checkpoint_names(folder)]
+    found = []
+    for name in checkpoint_names(folder):
+        update = update_of(name) or 0
+        try:
+            manifest = manifests.read_manifest(folder / name)
+        except CheckpointError as error:
+            found.append(FoundCheckpoint(name, update, None, None, "raw", 0, str(error)))
+            continue
+        size = sum(record.size for record in manifest.files.values())
+        changes[name] = manifest.facts.get(manifests.VALIDATION_CHANGES, 0)
+        kept = manifest.score, manifest.judged, manifest.preferred_weights
+        found.append(FoundCheckpoint(name, update, *kept, size, _missing(folder / name, manifest)))
     scores = comparable_scores({one.name: one.score for one in found}, changes)
-    return tuple(
-        one._replace(score=scores[one.name])
-        for one in found
-        if (folder / one.name).exists()  # else it was pruned just now
-    )
+    there = (one for one in found if (folder / one.name).exists())  # others were pruned just now
+    return tuple(one._replace(score=scores[one.name]) for one in there)
 
 
 def index_of(found: Iterable[FoundCheckpoint]) -> Index:
@@ -175,11 +193,6 @@ def index_of(found: Iterable[FoundCheckpoint]) -> Index:
     found = list(found)
     judged = {one.name: one.judged for one in found if one.judged is not None}
     return Index({one.name: one.score for one in found}, judged)
-
-
-def _whole_index(found: Iterable[FoundCheckpoint]) -> Index:
-    """Return the index of those checkpoints with which nothing is wrong."""
-    return index_of(one for one in found if one.problem is None)
 
 
 def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: str | None) -> str:
@@ -193,7 +206,8 @@ def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: st
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    index = _whole_index(found)
+    found = list(found)
+    index = index_of(one for one in found if one.problem is None)
     problems = {one.name: one.problem for one in found if one.problem is not None}
     name = name_of_update(checkpoint)
     if name is not None and name in problems:
@@ -203,48 +217,10 @@ def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: st
     return candidates(Path(directory), index, checkpoint)[0]
 
 
-def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the arrays in a safetensors file, of which only the header is read.
-
-    Raises:
-        DamagedCheckpointError: it is missing or no such file.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise DamagedCheckpointError(f"{path}: is no safetensors file that could be read: {error}") from error
-
-
 def part_of(path: str) -> str:
     """Return which of `PARTS` a role path belongs to."""
     owner = path.split("/")[0]
     return _PART_OF.get(owner, next((part for part in PARTS[1:3] if owner.startswith(part)), "other"))
-
-
-def _uses(manifest: Manifest) -> tuple[VariableUse, ...]:
-    """Describe the variables that a manifest lists, and their roles."""
-    roles = {group["variable"]: tuple(group["roles"]) for group in manifest.tie_groups}
-    uses = []
-    for path, variable in manifest.variables.items():
-        shape = tuple(variable["shape"])
-        uses.append(
-            VariableUse(path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape))
-        )
-    return tuple(uses)
-
-
-def _find(path: Path, changes: dict[str, object]) -> FoundCheckpoint:
-    """Look at one checkpoint, and note how often the validation corpus had changed."""
-    update = update_of(path.name) or 0
-    try:
-        manifest = read_manifest(path)
-    except CheckpointError as error:
-        return FoundCheckpoint(path.name, update, None, None, "raw", 0, str(error))
-    size = sum(record.size for record in manifest.files.values())
-    changes[path.name] = manifest.facts.get(VALIDATION_CHANGES, 0)
-    judged, weights = manifest.judged, manifest.preferred_weights
-    return FoundCheckpoint(path.name, update, manifest.score, judged, weights, size, _missing(path, manifest))
 
 
 def _missing(path: Path, manifest: Manifest) -> str | None:
@@ -264,18 +240,231 @@ def _copies(path: Path, manifest: Manifest) -> dict[str, int]:
     shapes = {name: tuple(variable["shape"]) for name, variable in manifest.variables.items()}
     counts = dict.fromkeys(shapes, 0)
     for file in {MODEL, EMA, OPTIMIZER} & set(manifest.files):
-        for name, shape in stored_shapes(path / file).items():
-            variable = slot_variable(name, shapes) if file == OPTIMIZER else name
+        for name, (_, shape) in stored_header(path / file).items():
+            variable = manifests.slot_variable(name, shapes) if file == OPTIMIZER else name
             if variable is not None and shapes.get(variable) == shape:
                 counts[variable] += 1
     return counts
 
 
-def _savings(manifest: Manifest, copies: Mapping[str, int]) -> tuple[TieSaving, ...]:
-    savings = []
+class Verified(NamedTuple):
+    """What was found in one checkpoint.
+
+    problems: one sentence each; none where all is well.
+    num_files: files that were read.
+    size: their bytes.
+    """
+
+    problems: tuple[str, ...]
+    num_files: int
+    size: int
+
+
+def verify_checkpoint(path: Path) -> Verified:
+    """Read every byte of a checkpoint and compare it with the manifest.
+
+    Each file must fit its hash, the arrays must be exactly the variables that are listed, with finite values, and a
+    tied variable must be stored once, under the first of its roles. One file at a time is in memory.
+
+    Args:
+        path: the folder of the checkpoint.
+    """
+    try:
+        manifest = manifests.read_manifest(path)
+    except CheckpointError as error:
+        return Verified((str(error),), 0, 0)
+    problems = list(_folder_problems(path, manifest))
+    size = 0
+    for name, record in manifest.files.items():
+        size += record.size
+        try:
+            problems += [f"{path / name}: {problem}" for problem in _file_problems(path, name, manifest)]
+        except CheckpointError as error:
+            problems.append(str(error))
+    problems += [f"{path / MANIFEST}: {problem}" for problem in _tie_problems(manifest)]
+    return Verified(tuple(problems), len(manifest.files), size)
+
+
+def verify_index(folder: Path) -> list[str]:
+    """Return what `index.json` has wrong about the checkpoints that exist.
+
+    Args:
+        folder: the `checkpoints/` of a model directory.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        return [f"{path}: is missing; the next training writes it anew"] if checkpoint_names(folder) else []
+    try:
+        listed, latest, best = read_index_file(path)
+    except CheckpointError as error:
+        return [str(error)]
+    names = checkpoint_names(folder)
+    problems = [f"{name} is not listed" for name in names if name not in listed.scores]
+    problems += [f"{name} is listed, but is not there" for name in listed.scores if name not in names]
+    found = scan_index(folder)
+    for name in (name for name in found.scores if name in listed.scores):
+        (score, judged), (says, remarks) = ((one.scores[name], one.judged.get(name)) for one in (found, listed))
+        if says != score:
+            problems.append(f"the score of {name} must be {score}, but is {says}")
+        if remarks != judged:
+            problems.append(f"loss and weights of {name} must be {judged}, but are {remarks}")
+    if not problems and (latest, best) != (listed.latest, listed.best):
+        problems = [f"latest and best must be {listed.latest} and {listed.best}, but are {latest} and {best}"]
+    return [f"{path}: {problem}" for problem in problems]
+
+
+def _tie_problems(manifest: Manifest) -> Iterator[str]:
+    """Yield what contradicts itself in the ties of a checkpoint."""
     for group in manifest.tie_groups:
-        roles, variable, shape = tuple(group["roles"]), group["variable"], tuple(group["shape"])
-        parameters = (len(roles) - 1) * math.prod(shape)
-        size = parameters * _ITEM_BYTES * copies.get(variable, 0)
-        savings.append(TieSaving(group["name"], roles, variable, shape, parameters, size))
-    return tuple(savings)
+        name, roles, variable = group["name"], group["roles"], group["variable"]
+        if len(set(roles)) < 2 or roles[0] != variable:
+            yield f"the tie {name} must have two roles or more, the first of which names its variable"
+        if variable not in manifest.variables:
+            yield f"the tie {name} is of the variable {variable}, which is not listed"
+        elif list(manifest.variables[variable]["shape"]) != list(group["shape"]):
+            yield f"the tie {name} is of another shape than its variable {variable}"
+        for role in roles:
+            if role != variable and role in manifest.variables:
+                yield f"{role} is tied to {variable}, but is listed as a variable of its own"
+
+
+def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:
+    if update_of(path.name) != manifest.update:
+        yield f"{path / MANIFEST}: is of update {manifest.update}, which is not that of its folder"
+    if (OPTIMIZER in manifest.files) != (manifest.optimizer is not None):
+        yield f"{path / MANIFEST}: must name {OPTIMIZER} and the class of the optimizer, or neither"
+    known = {MANIFEST, *manifest.files}
+    strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
+    yield from (f"{path / name}: is not named in {MANIFEST}" for name in strangers)
+
+
+def _file_problems(path: Path, name: str, manifest: Manifest) -> Iterator[str]:
+    """Yield what is stored besides the listed variables, or not stored, or as something else."""
+    if name == STATE:
+        read_object(path / STATE, manifest.files[STATE])
+        return
+    arrays, variables = read_arrays(path / name, manifest.files[name]), manifest.variables
+    tied = {role: g["variable"] for g in manifest.tie_groups for role in g["roles"] if role != g["variable"]}
+    if name == MODEL:
+        yield from (f"{key} is missing" for key in variables if key not in arrays)
+    for key, array in arrays.items():
+        again = manifests.slot_variable(f"/{key}", tied)
+        if again is not None and manifests.slot_variable(f"/{key}", variables) is None:
+            yield f"{key} is stored, but {again} is tied to {tied[again]}: one of them is too many"
+        elif name != OPTIMIZER and key not in variables:
+            yield f"{key} is stored, but is no variable of the model"
+        elif name != OPTIMIZER:
+            shape, dtype = tuple(variables[key]["shape"]), variables[key]["dtype"]
+            stored = "float32" if "float" in dtype else "int64"
+            if array.shape != shape or array.dtype.name != stored:
+                yield f"{key} must be {stored} of shape {shape}, but is {array.dtype.name} of {array.shape}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            yield f"{key} holds values that are not finite"
+
+
+class ShapedRole(NamedTuple):
+    """A role path that only one of two checkpoints has.
+
+    name: the role path.
+    shape: of its variable.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class ShapeChange(NamedTuple):
+    """A role path whose variable has another shape.
+
+    name: the role path.
+    before: the shape in the first checkpoint.
+    after: the shape in the second.
+    """
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+class ValueChange(NamedTuple):
+    """A role path whose variable has other values.
+
+    name: the role path.
+    relative_norm: ||before - after|| / ||before||; None where that is no number, as `before` is zero or not finite.
+    """
+
+    name: str
+    relative_norm: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two checkpoints, of weights as they are, without moving averages.
+
+    added: only in the second.
+    removed: only in the first.
+    shapes_changed: of another shape.
+    changed: of the same shape with other values, the largest change first.
+    num_equal: variables of equal values.
+    ties_added: names of tie groups of the second only.
+    ties_removed: names of tie groups of the first only.
+    same_tokenizers: whether both were trained with the same tokenizers; None where one does not say.
+    """
+
+    added: tuple[ShapedRole, ...]
+    removed: tuple[ShapedRole, ...]
+    shapes_changed: tuple[ShapeChange, ...]
+    changed: tuple[ValueChange, ...]
+    num_equal: int
+    ties_added: tuple[str, ...]
+    ties_removed: tuple[str, ...]
+    same_tokenizers: bool | None
+
+
+def compare(before: Contents, after: Contents) -> Difference:
+    """Compare the weights and ties of two checkpoints.
+
+    A variable is compared in each of its roles, but two variables only once: where both checkpoints tie the same
+    roles, that is one comparison; where only one does, it is one for each variable of the other.
+    """
+    old, new = _role_variables(before), _role_variables(after)
+    shapes_changed, changed, num_equal = [], [], 0
+    pairs: dict[tuple[str, str], str] = {}  # of variables, and the first role that they share
+    for role, path in old.items():
+        if role in new:
+            pairs.setdefault((path, new[role]), role)
+    for (one, other), role in pairs.items():
+        first, second = before.model[one], after.model[other]
+        if first.shape != second.shape:
+            shapes_changed.append(ShapeChange(role, first.shape, second.shape))
+        elif np.array_equal(first, second):
+            num_equal += 1
+        else:
+            changed.append(ValueChange(role, _relative_norm(first, second)))
+    old_ties, new_ties = ({frozenset(g["roles"]): g["name"] for g in one.tie_groups} for one in (before, after))
+    tokenizers = before.facts.get("tokenizers"), after.facts.get("tokenizers")
+    return Difference(
+        added=tuple(ShapedRole(role, after.model[path].shape) for role, path in new.items() if role not in old),
+        removed=tuple(ShapedRole(role, before.model[path].shape) for role, path in old.items() if role not in new),
+        shapes_changed=tuple(shapes_changed),
+        changed=tuple(sorted(changed, key=lambda one: (one.relative_norm is not None, -(one.relative_norm or 0.0)))),
+        num_equal=num_equal,
+        ties_added=tuple(name for roles, name in new_ties.items() if roles not in old_ties),
+        ties_removed=tuple(name for roles, name in old_ties.items() if roles not in new_ties),
+        same_tokenizers=None if None in tokenizers else tokenizers[0] == tokenizers[1],
+    )
+
+
+def _role_variables(contents: Contents) -> dict[str, str]:
+    """Return the canonical role path behind every role path of a checkpoint, in the model's order."""
+    roles = {group["variable"]: group["roles"] for group in contents.tie_groups}
+    order = contents.variables or contents.model
+    return {role: path for path in order for role in roles.get(path, (path,))}
+
+
+def _relative_norm(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Return ||before - after|| / ||before|| in float64, None where that is no finite number."""
+    first = before.astype(np.float64).ravel()
+    norm = float(np.linalg.norm(first))
+    difference = float(np.linalg.norm(first - after.ravel()))
+    return difference / norm if norm > 0 and math.isfinite(norm) and math.isfinite(difference) else None

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import numpy as np
 
+from nmt.atomic_files import recover_all
 from nmt.backend.variables import array_view
 from nmt.checkpoint import folder
+from nmt.checkpoint.derived import TieChange, check_rule
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manifest import EMA, MODEL, OPTIMIZER, Contents, check_contents
-from nmt.checkpoint.retie import TieChange, check_rule
-from nmt.checkpoint.slots import named_slots, optimizer_class
-from nmt.checkpoint.weights import describe_ties, describe_variables, restore_contents
+from nmt.checkpoint.weights import describe_ties, describe_variables, named_slots, optimizer_class, restore_contents
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables
 from nmt.types import PathLike
@@ -60,14 +60,15 @@ class Snapshot:
     def __init__(self) -> None:
         self._copies: dict[str, dict[str, np.ndarray]] = {}
 
-    def reserve(self, parts: Parts) -> None:
-        """Take the memory that a copy of these variables needs, unless the last one needed the same."""
+    def reserve(self, parts: Parts) -> dict[str, dict[str, np.ndarray]]:
+        """Take the memory that a copy of these variables needs, unless the last one needed the same; return it."""
         for name, part in parts.items():
             copies = self._copies.setdefault(name, {})
             for path, variable in part.items():
                 view = array_view(variable)
                 if path not in copies or (copies[path].shape, copies[path].dtype) != (view.shape, view.dtype):
                     copies[path] = np.full_like(view, 0)  # only what is written to takes memory
+        return {name: {path: self._copies[name][path] for path in part} for name, part in parts.items()}
 
     def copy(self, parts: Parts) -> dict[str, dict[str, np.ndarray]]:
         """Copy the values of variables as they are now.
@@ -75,8 +76,7 @@ class Snapshot:
         Returns:
             Arrays in the variables' own types, valid until the next copy.
         """
-        self.reserve(parts)
-        copies = {name: {path: self._copies[name][path] for path in part} for name, part in parts.items()}
+        copies = self.reserve(parts)
         pairs = [(copies[name][path], variable) for name, part in parts.items() for path, variable in part.items()]
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(lambda pair: np.copyto(pair[0], array_view(pair[1])), pairs))
@@ -100,10 +100,8 @@ class CheckpointManager:
         self.keep_last = keep_last
         self.keep_best = keep_best
         self._lock = folder.DirectoryLock(self.directory)
-        self._writer: ThreadPoolExecutor | None = None
-        self._writing: Future[Path] | None = None
         self._snapshot = Snapshot()
-        self._reserving: Future[None] | None = None
+        self._running: Future[Any] | None = None
         self.write_seconds = 0.0
         """What the last checkpoint took from the copy of its values to the disk."""
 
@@ -114,8 +112,9 @@ class CheckpointManager:
             CheckpointError: another process trains in this directory, or it cannot be written.
         """
         self._lock.acquire()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         try:
-            folder.clean(self.folder)
+            recover_all(self.folder)
             if folder.checkpoint_names(self.folder):
                 read_index(self.folder)  # warns of what is lost, before it is forgotten
                 write_index(self.folder, scan_index(self.folder))
@@ -134,9 +133,7 @@ class CheckpointManager:
         try:
             self.wait()
         finally:
-            if self._writer is not None:
-                self._writer.shutdown()
-                self._writer = None
+            self._background.shutdown()
             self._lock.release()
 
     def __enter__(self) -> CheckpointManager:
@@ -145,28 +142,6 @@ class CheckpointManager:
 
     def __exit__(self, *error: object) -> None:
         self.release()
-
-    def save(
-        self,
-        update: int,
-        *,
-        model: keras.Layer,
-        optimizer: keras.optimizers.Optimizer | None = None,
-        ema: Mapping[str, keras.Variable] | None = None,
-        state: Mapping[str, Any] | None = None,
-        facts: Mapping[str, Any] | None = None,
-        score: float | None = None,
-    ) -> Path:
-        """Write a checkpoint as `save_in_background` does, and return its folder once it is on the disk.
-
-        Raises:
-            CheckpointError: as there and in `wait`.
-        """
-        self.save_in_background(
-            update, model=model, optimizer=optimizer, ema=ema, state=state, facts=facts, score=score
-        )
-        self.wait()
-        return self.folder / folder.checkpoint_name(update)
 
     def write(self, contents: Contents) -> Path:
         """Write a checkpoint that was read or computed elsewhere, as `save` does.
@@ -179,7 +154,7 @@ class CheckpointManager:
         check_contents(contents)
         return self._write(contents)
 
-    def save_in_background(
+    def save(
         self,
         update: int,
         *,
@@ -189,8 +164,9 @@ class CheckpointManager:
         state: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         score: float | None = None,
+        background: bool = False,
     ) -> Path:
-        """Copy the values as they are now and return where they will be; a thread writes them and then prunes.
+        """Copy the values as they are now; a thread writes them and then prunes. Return the folder.
 
         At most one checkpoint is being written: the next call of any other method here waits for it first, and
         raises what went wrong. One of the same update is replaced.
@@ -203,10 +179,11 @@ class CheckpointManager:
             state: what else the run needs to go on, as JSON values.
             facts: what the manifest records besides, as JSON values.
             score: of the validation after this update, higher is better; one that is not finite is kept as none.
+            background: whether to return before it is on the disk.
 
         Raises:
-            CheckpointError: it would not be read again: an update below 0, a score that is no number, names that are
-                no texts, averages of other variables. The checkpoints before are intact.
+            CheckpointError: as in `wait`, or it would not be read again: an update below 0, a score that is no number,
+                averages of other variables. The checkpoints before are intact.
         """
         self._require_lock()
         self.wait()
@@ -225,20 +202,20 @@ class CheckpointManager:
             facts=dict(facts or {}),
         )
         check_contents(contents)
-        self._writing = self._background().submit(self._write, contents)
+        self._running = self._background.submit(self._write, contents)
+        if not background:
+            self.wait()
         return self.folder / folder.checkpoint_name(update)
 
-    def wait(self) -> Path | None:
-        """Wait until the checkpoint given to `save_in_background` is on the disk, and return its folder.
+    def wait(self) -> None:
+        """Wait until the checkpoint that is saved in the background is on the disk.
 
         Raises:
             CheckpointError: it could not be written; the checkpoints before are intact.
         """
-        reserving, self._reserving = self._reserving, None
-        if reserving is not None:
-            reserving.result()
-        writing, self._writing = self._writing, None
-        return None if writing is None else writing.result()
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
 
     def restore(
         self,
@@ -287,7 +264,7 @@ class CheckpointManager:
                 f"{self.folder}: no whole checkpoint is left to go on with, only {', '.join(damaged)}: "
                 "bring one back from a copy, or start anew with another model_directory"
             )
-        self._reserving = self._background().submit(self._snapshot.reserve, _parts(model, optimizer, ema))
+        self._running = self._background.submit(self._snapshot.reserve, _parts(model, optimizer, ema))
         return restored
 
     def _write(self, contents: Contents) -> Path:
@@ -307,10 +284,6 @@ class CheckpointManager:
             raise CheckpointError(f"{self.folder}: {name} could not be written: {error.strerror}; {there}") from error
         self.write_seconds = time.monotonic() - started
         return path
-
-    def _background(self) -> ThreadPoolExecutor:
-        self._writer = self._writer or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        return self._writer
 
     def _require_lock(self) -> None:
         if not self._lock.held:

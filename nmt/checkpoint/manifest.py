@@ -130,8 +130,8 @@ class Manifest:
         """
         files = {name: record._asdict() for name, record in self.files.items()}
         values = {"format_version": FORMAT_VERSION, **asdict(self), "files": files}
-        json_bytes(values)  # refuses what would have another hash when it is read
-        return json_bytes({**values, "sha256": _own_hash(values)})
+        read_again = json.loads(json_bytes(values))  # which may be in another order, where names were numbers
+        return json_bytes({**read_again, "sha256": _own_hash(read_again)})
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -166,6 +166,8 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
     strangers = sorted(set(manifest.files) - set(FILES))
     if strangers:
         raise DamagedCheckpointError(f"{path}: names files that no checkpoint has: {', '.join(strangers)}")
+    if not {MODEL, STATE} <= set(manifest.files):
+        raise DamagedCheckpointError(f"{path}: must name {MODEL} and {STATE}")
     places = Counter(role for group in manifest.tie_groups for role in group["roles"])
     twice = [role for role, count in places.items() if count > 1]
     if twice:
@@ -270,17 +272,13 @@ def check_contents(contents: Contents) -> None:
     """Refuse what could be written, but would not be read again.
 
     Raises:
-        CheckpointError: update or score are no such numbers, the state is of another update, or the moving average is
-            of variables that the model does not have.
+        CheckpointError: update or score are no such numbers, or the moving average is of variables that the model does
+            not have.
     """
     if not is_count(contents.update):
         raise CheckpointError(f"update must be a whole number of 0 or more, got {contents.update!r}")
     if contents.score is not None and not is_number(contents.score):
         raise CheckpointError(f"score must be a finite number or None, got {contents.score!r}")
-    if not is_of_update(contents.state, contents.update):
-        raise CheckpointError(
-            f"the state must be of update {contents.update}, as its checkpoint, got {contents.state['update']!r}"
-        )
     shapes = {path: array.shape for path, array in contents.model.items()}
     strangers = [path for path, array in (contents.ema or {}).items() if shapes.get(path) != array.shape]
     if strangers:
@@ -298,11 +296,6 @@ def check_listed(contents: Contents) -> None:
     wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
     if wanted != {path: array.shape for path, array in contents.model.items()}:
         raise DamagedCheckpointError(f"update-{contents.update:08d}: its arrays are not the variables that it lists")
-
-
-def is_of_update(state: Mapping[str, Any], update: int) -> bool:
-    """Return whether the state of a run, if it tells its update, tells this one."""
-    return "update" not in state or (is_count(state["update"]) and state["update"] == update)
 
 
 def slot_variable(slot: str, variables: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Between the variables of a model and the arrays of a checkpoint: what must fit, and proof that it did.
+"""Between the variables of a model and of its optimizer and a checkpoint: what must fit, and proof that it did.
 
 Readers may come while a trainer is writing; they change nothing in the directory.
 """
@@ -6,6 +6,7 @@ Readers may come while a trainer is writing; they change nothing in the director
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,13 @@ import keras
 import numpy as np
 
 from nmt.backend.variables import array_view, assign_array
-from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.derived import TieChange, check_rule, retie
+from nmt.checkpoint.disk import DamagedCheckpointError, is_whole
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, read_checkpoint, read_weights
 from nmt.checkpoint.index import candidates, name_of_update, read_index
-from nmt.checkpoint.manifest import EMA, Contents, Manifest, read_manifest
-from nmt.checkpoint.retie import TieChange, check_rule, retie
-from nmt.checkpoint.slots import named_slots, optimizer_class
+from nmt.checkpoint.manifest import Contents, Manifest, read_manifest
 from nmt.errors import CheckpointError
-from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
+from nmt.tying import named_layers, named_variables, tie_groups, variable_roles, verify_ties
 from nmt.types import PathLike
 
 _TRIES = 10
@@ -90,7 +90,14 @@ def load_weights(
     check_rule(on_tie_change)
     if weights not in (None, "ema", "raw"):
         raise CheckpointError(f"weights must be ema or raw, got {weights}")
-    return _read_selected(directory, checkpoint, lambda path: _load(path, model, weights, on_tie_change))
+
+    def load(path: Path) -> LoadedWeights:
+        manifest = read_manifest(path)
+        kind = weights or manifest.preferred_weights
+        contents = read_weights(path, kind, manifest=manifest)
+        return LoadedWeights(path, kind, manifest, restore_contents(contents, model, rule=on_tie_change, weights=kind))
+
+    return _read_selected(directory, checkpoint, load)
 
 
 def read_contents(directory: PathLike, checkpoint: str | None = None) -> SelectedContents:
@@ -131,18 +138,6 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
         else:
             raise CheckpointError(f"{folder}: every checkpoint is damaged: {', '.join(index.scores)}")
     raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
-
-
-def _load(path: Path, model: keras.Layer, weights: str | None, rule: str) -> LoadedWeights:
-    manifest = read_manifest(path)
-    if weights == "ema" and EMA not in manifest.files:
-        raise CheckpointError(
-            f"{path}: no moving average was kept: ask for raw weights, or train with training.ema_decay"
-        )
-    kind = weights or manifest.preferred_weights
-    contents = read_weights(path, kind, manifest=manifest)
-    tie_change = restore_contents(contents, model, rule=rule, weights=kind)
-    return LoadedWeights(path, kind, manifest, tie_change)
 
 
 def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dict[str, Any]]:
@@ -186,17 +181,18 @@ def restore_contents(
         contents = replace(contents, optimizer=None)
     contents, tie_change = retie(contents, describe_ties(model), rule)
     variables, groups = named_variables(model), tie_groups(model)
-    parts = [(variables, contents.model, f"the model in {source}")]
+    parts = [(variables, contents.model, "model")]
     if optimizer is not None:
         found, wanted = contents.optimizer_class, optimizer_class(optimizer)
         if found != wanted:
             kept = f"the slots of {found}" if found else "no optimizer"
             raise CheckpointError(f"{source} keeps {kept}, not of {wanted}")
-        parts.append((named_slots(model, optimizer), contents.optimizer or {}, f"the optimizer in {source}"))
-    parts.append((dict(ema or {}), contents.ema or {}, f"the moving average in {source}"))
-    for held, arrays, place in parts:
-        _refuse_misfits(place, list(_misfits(held, arrays)))
-        _refuse_misfits(place, list(_wrong_values(held, arrays, contents.variables)))
+        parts.append((named_slots(model, optimizer), contents.optimizer or {}, "optimizer"))
+    parts.append((dict(ema or {}), contents.ema or {}, "moving average"))
+    for held, arrays, part in parts:
+        problems = list(_misfits(held, arrays, contents.variables))
+        if problems:
+            raise CheckpointError(f"the {part} in {source} does not fit: {'; '.join(problems)}")
     broken = [name for name, array in contents.model.items() if weights and not np.isfinite(array).all()]
     if broken:
         raise CheckpointError(
@@ -205,6 +201,7 @@ def restore_contents(
         )
     for held, arrays, _ in parts:
         assign(held, arrays)
+    # The weights are read back through every role.
     values = {id(variables[path]): array for path, array in contents.model.items()}
     roles = {path: variable for path, variable in variable_roles(model).items() if id(variable) in values}
     proofs = [(roles, {path: values[id(variable)] for path, variable in roles.items()})]
@@ -222,37 +219,27 @@ def assign(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndar
         assign_array(variable, arrays[name])
 
 
-def _refuse_misfits(source: str, problems: Sequence[str]) -> None:
-    if problems:
-        raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}")
-
-
-def _misfits(variables: Mapping[str, keras.Variable], arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Yield everything that is missing, unexpected or of another shape."""
-    yield from (f"{name} is missing" for name in variables if name not in arrays)
-    yield from (f"{name} is unexpected" for name in arrays if name not in variables)
-    for name, variable in variables.items():
-        if name in arrays and arrays[name].shape != tuple(variable.shape):
-            yield f"{name} must be of shape {tuple(variable.shape)}, but is of {arrays[name].shape}"
-
-
-def _wrong_values(
+def _misfits(
     variables: Mapping[str, keras.Variable],
     arrays: Mapping[str, np.ndarray],
     described: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[str]:
-    """Yield variables that cannot hold their values: of another kind, or beyond the range of their type.
+    """Yield everything that is missing, unexpected, of another shape, or of another kind of number.
 
     Rounding float32 to a shorter floating-point type is no loss of this sort. Files hold float32 or int64: what the
     manifest says of types counts, where it does.
     """
+    yield from (f"{name} is missing" for name in variables if name not in arrays)
+    yield from (f"{name} is unexpected" for name in arrays if name not in variables)
     for name, variable in variables.items():
-        found = str(described.get(name, {}).get("dtype", arrays[name].dtype))
-        wanted = str(variable.dtype)
-        if (_kind(found), arrays[name].dtype.kind) != (_kind(wanted), "f" if _kind(wanted) == "float" else "i"):
+        if name not in arrays:
+            continue
+        array, wanted = arrays[name], str(variable.dtype)
+        found = str(described.get(name, {}).get("dtype", array.dtype))
+        if array.shape != tuple(variable.shape):
+            yield f"{name} must be of shape {tuple(variable.shape)}, but is of {array.shape}"
+        elif _kind(found) != _kind(wanted) or (array.dtype.kind == "f") != (_kind(wanted) == "float"):
             yield f"{name} must be of type {wanted}, but is of {found}"
-        elif not _holds(array_view(variable).dtype, arrays[name]):
-            yield f"{name} must be of type {wanted}, but has values beyond its range"
 
 
 def _kind(dtype: str) -> str:
@@ -260,19 +247,99 @@ def _kind(dtype: str) -> str:
     return "float" if "float" in dtype else "bool" if dtype == "bool" else "int"
 
 
-def _holds(dtype: np.dtype, array: np.ndarray) -> bool:
-    """Return whether a type of the same kind has room for each value of a float32 or int64 array."""
-    if dtype == array.dtype:
-        return True
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
-    if array.dtype.kind != "f":
-        return np.array_equal(cast.astype(array.dtype), array)
-    return np.array_equal(np.isfinite(cast.astype(np.float64)), np.isfinite(array))
-
-
 def _equal(value: np.ndarray, stored: np.ndarray) -> bool:
     """Compare bits, so that NaN equals NaN and -0.0 is not 0.0."""
     expected = np.asarray(stored).astype(value.dtype, copy=False)
     bits = f"u{value.dtype.itemsize}"
     return value.shape == expected.shape and np.array_equal(value.view(bits), expected.view(bits))
+
+
+_NOT_SLOTS = ("_variables", "_trainable_variables")
+
+
+def named_slots(model: keras.Layer, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
+    """Return what must survive of an optimizer, by name; it is built where it is not yet.
+
+    Keras stores optimizer variables by position and skips them all, with a warning, where their number differs. Here a
+    slot is called `momentums/<role path of its variable>`, so that it belongs to its variable whatever the order is.
+    Lists of variables that are aligned with the trainable ones are slots, single variables (`iterations`) keep the
+    name of their attribute, and optimizers within optimizers become prefixes.
+
+    Raises:
+        CheckpointError: it has variables that belong to no variable of the model.
+    """
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    paths = {id(variable): path for path, variable in named_variables(model).items()}
+    found = list(_slots(optimizer, "", paths))
+    known = {id(variable) for _, variable in found}
+    strangers = [v.path for v in optimizer.variables if id(v) not in known]
+    if strangers:
+        raise CheckpointError(
+            f"{type(optimizer).__name__} holds variables of no variable of the model: {', '.join(strangers)}"
+        )
+    return {name: slot for name, slot in found if name}
+
+
+def optimizer_class(optimizer: keras.optimizers.Optimizer) -> str:
+    """Return the class of an optimizer, with that of the optimizer within it: `LossScaleOptimizer(SGD)`."""
+    inner = [each for each in vars(optimizer).values() if isinstance(each, keras.optimizers.Optimizer)]
+    return type(optimizer).__name__ + (f"({optimizer_class(inner[0])})" if inner else "")
+
+
+def _slots(
+    optimizer: keras.optimizers.Optimizer, prefix: str, paths: dict[int, str]
+) -> Iterator[tuple[str, keras.Variable]]:
+    """Yield all variables of an optimizer by name; the learning rate, which is the schedule's, has none."""
+    trained = optimizer._trainable_variables
+    for attribute, value in vars(optimizer).items():
+        name = prefix + attribute.lstrip("_")
+        if attribute in _NOT_SLOTS or attribute.startswith("_self_"):
+            continue
+        if isinstance(value, keras.Variable):
+            yield "" if attribute == "_learning_rate" else name, value
+        elif isinstance(value, keras.optimizers.Optimizer):
+            yield from _slots(value, f"{name}/", paths)
+        elif isinstance(value, list) and len(value) == len(trained):
+            for variable, slot in zip(trained, value, strict=True):
+                if isinstance(slot, keras.Variable) and id(variable) in paths:
+                    yield f"{name}/{paths[id(variable)]}", slot
+
+
+def random_state(model: keras.Layer) -> dict[str, list[int]]:
+    """Return the state of every seed generator of a model once, by the path of the first layer that owns it."""
+    return {path: keras.ops.convert_to_numpy(g.state).tolist() for path, g in seed_generators(model).items()}
+
+
+def restore_random_state(model: keras.Layer, states: Mapping[str, Sequence[int]]) -> None:
+    """Put the seed generators of a model back into the states that `random_state` returned.
+
+    Raises:
+        CheckpointError: naming the generators that are missing on one of both sides, or whose state is none; nothing
+            was changed then.
+    """
+    generators = seed_generators(model)
+    problems = [f"{path} is missing" for path in generators if path not in states]
+    problems += [f"{path} is unexpected" for path in states if path not in generators]
+    for path, generator in generators.items():
+        numbers: Any = states.get(path)
+        size, info = math.prod(generator.state.shape), np.iinfo(generator.state.dtype)
+        fits = isinstance(numbers, list | tuple) and len(numbers) == size
+        if path in states and not (fits and all(is_whole(n) and info.min <= n <= info.max for n in numbers)):
+            problems.append(f"{path} must be {size} numbers of {generator.state.dtype}, got {numbers}")
+    if problems:
+        raise CheckpointError(f"the saved random state does not fit the model: {'; '.join(problems)}")
+    for path, generator in generators.items():
+        generator.state.assign(np.array(states[path], dtype=generator.state.dtype))
+
+
+def seed_generators(model: keras.Layer) -> dict[str, keras.random.SeedGenerator]:
+    """Return the seed generators of a model, each once, by the path of the first layer that owns it."""
+    generators: dict[str, keras.random.SeedGenerator] = {}
+    seen: set[int] = set()
+    for path, layer in named_layers(model).items():
+        for index, generator in enumerate(layer._seed_generators):
+            if id(generator) not in seen:
+                seen.add(id(generator))
+                generators["/".join(filter(None, (path, "seed_generators", str(index))))] = generator
+    return generators

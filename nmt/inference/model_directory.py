@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.atomic_files import copy_entry, new_directory
-from nmt.checkpoint import has_checkpoint
-from nmt.checkpoint.index import split_checkpoint
+from nmt.checkpoint.index import has_checkpoint, split_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config
 from nmt.config.loader import load_trained

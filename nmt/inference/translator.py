@@ -11,7 +11,7 @@ import numpy as np
 
 from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function
-from nmt.checkpoint import load_weights
+from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.errors import CheckpointError
 from nmt.inference.batching import length_limits

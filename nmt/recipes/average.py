@@ -190,7 +190,7 @@ def write_average(computed: ComputedAverage) -> AveragedModel:
             as it was before.
         ConfigError, DataError: its settings or its tokenizers cannot be written.
     """
-    from nmt.checkpoint import CheckpointManager
+    from nmt.checkpoint.manager import CheckpointManager
     from nmt.inference.translator import open_model
 
     output = computed.output

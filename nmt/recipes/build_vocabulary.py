@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.checkpoint import has_checkpoint
 from nmt.checkpoint.folder import DirectoryLock
+from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, CorpusSettings, SentencePieceSettings, load, write
 from nmt.data import TokenStore
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.checkpoint import inspection
 from nmt.checkpoint.folder import checkpoints_folder, damaged_names, read_weights
 from nmt.checkpoint.index import candidates, split_checkpoint
-from nmt.checkpoint.inspection import Description, choose, describe, find_checkpoints, index_of
+from nmt.checkpoint.inspection import Description, Difference
 from nmt.checkpoint.manifest import OPTIMIZER, Contents, Manifest, read_manifest
-from nmt.checkpoint.verification import Difference, compare, verify_checkpoint, verify_index
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
 from nmt.inference.model_directory import CONFIG_NAME
@@ -78,7 +78,7 @@ def inspect_model(directory: PathLike, checkpoint: str | None = None) -> Inspect
         CheckpointError: there is no such directory or checkpoint, or it is damaged.
     """
     directory, checkpoint = split_checkpoint(directory, checkpoint)
-    description = describe(directory, checkpoint)
+    description = inspection.describe(directory, checkpoint)
     try:
         return Inspection(description, load(Path(directory) / CONFIG_NAME))
     except ConfigError:
@@ -95,8 +95,11 @@ def diff_models(before: tuple[PathLike, str | None], after: tuple[PathLike, str 
     Raises:
         CheckpointError: there is no such directory or checkpoint, or it is damaged.
     """
-    first, second = (NamedCheckpoint(Path(d), choose(d, find_checkpoints(d), which)) for d, which in (before, after))
-    return ModelDifference(first, second, compare(_weights(first), _weights(second)))
+    first, second = (
+        NamedCheckpoint(Path(d), inspection.choose(d, inspection.find_checkpoints(d), which))
+        for d, which in (before, after)
+    )
+    return ModelDifference(first, second, inspection.compare(_weights(first), _weights(second)))
 
 
 def verify_model(directory: PathLike, checkpoint: str | None = None) -> Verification:
@@ -111,19 +114,19 @@ def verify_model(directory: PathLike, checkpoint: str | None = None) -> Verifica
     """
     directory = Path(directory)
     folder = checkpoints_folder(directory)
-    index = index_of(find_checkpoints(directory))
+    index = inspection.index_of(inspection.find_checkpoints(directory))
     names = candidates(directory, index, checkpoint)[:1] if checkpoint else list(index.scores)
     if not names:
         candidates(directory, index, None)  # raises: there is nothing to read
     problems: list[str] = []
     num_files = size = 0
     for name in names:
-        found = verify_checkpoint(folder / name)
+        found = inspection.verify_checkpoint(folder / name)
         if not (folder / name).exists():  # pruned while it was read
             continue
         problems += found.problems
         num_files, size = num_files + found.num_files, size + found.size
-    problems += verify_index(folder)
+    problems += inspection.verify_index(folder)
     has_text = (directory / CONFIG_NAME).exists() or TextPair.exists(directory)
     if has_text:
         problems += _text_problems(directory, [folder / name for name in names])
@@ -173,15 +176,15 @@ def _one_line(error: Exception) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines())
 
 
-def inspection_values(inspection: Inspection) -> dict[str, Any]:
+def inspection_values(found: Inspection) -> dict[str, Any]:
     """Return an inspection as JSON values; docs/inspection.md lists the keys."""
-    described, manifest = inspection.description, inspection.description.manifest
+    described, manifest = found.description, found.description.manifest
     return {
         "model_directory": str(described.directory),
         "checkpoint": described.checkpoint,
         "update": manifest.update,
         "score": manifest.score,
-        "settings": settings_values(inspection.config),
+        "settings": settings_values(found.config),
         "parameters": described.parameters,
         "parts": described.parts,
         "variables": [variable._asdict() for variable in described.variables],

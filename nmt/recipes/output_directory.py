@@ -50,7 +50,7 @@ _FILES = (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME)
 _IN_FOLDERS = {
     # Checkpoints, those that were set aside, and what a killed process was writing, replacing or deleting.
     CHECKPOINTS_NAME: re.compile(
-        rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"
+        rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|old|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"
     ),
     EVENTS_NAME: re.compile(r"events\.out\.tfevents.*"),
 }

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.backend.replicas import Replicas
-from nmt.checkpoint import LoadedWeights, load_weights, newest_manifest
+from nmt.checkpoint.index import newest_manifest
 from nmt.checkpoint.manifest import EMA, MODEL
+from nmt.checkpoint.weights import LoadedWeights, load_weights
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError

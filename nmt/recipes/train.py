@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.checkpoint import has_checkpoint, newest_manifest
+from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
 from nmt.data import TokenStore, find_store, hash_corpus, read_pairs

@@ -13,7 +13,8 @@ from pathlib import Path
 from nmt.backend import session
 from nmt.backend.products import BFLOAT16, check_precision
 from nmt.backend.replicas import Replicas, open_replicas
-from nmt.checkpoint import CheckpointManager, has_checkpoint
+from nmt.checkpoint.index import has_checkpoint
+from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, PlateauSettings, write
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.prefetching import WorkerShare

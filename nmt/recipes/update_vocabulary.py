@@ -269,8 +269,9 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
             change apart; or the output cannot be written.
         ConfigError, DataError: settings or tokenizers cannot be written.
     """
-    from nmt.checkpoint import CheckpointManager, read_contents
     from nmt.checkpoint.derived import RowMapping, change_vocabulary
+    from nmt.checkpoint.manager import CheckpointManager
+    from nmt.checkpoint.weights import read_contents
     from nmt.inference.translator import check_tokenizers, open_model
     from nmt.recipes.assembly import assemble_limits
     from nmt.training.state import TrainingState

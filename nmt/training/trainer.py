@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from nmt.checkpoint import CheckpointManager, random_state, restore_random_state
 from nmt.checkpoint.index import standing
+from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.weights import named_slots, random_state, restore_random_state
 from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
@@ -379,7 +379,7 @@ class Trainer:
         state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
         judged = self._validation if state.validated_update == state.update else None
         started = time.monotonic()
-        path = self.checkpoints.save_in_background(
+        path = self.checkpoints.save(
             state.update,
             model=self.model,
             optimizer=self.updater.optimizer,
@@ -387,6 +387,7 @@ class Trainer:
             state=state.to_json(),
             facts=self.facts | ({} if judged is None else {VALIDATION: _besides(judged).to_json()}),
             score=None if judged is None else score_of(judged, self.metric),
+            background=True,
         )
         self._saved = (state.update, state.validated_update)
         for reporter in self.reporters:

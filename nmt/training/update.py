@@ -15,7 +15,7 @@ from nmt.backend.kernels import shared_masks, sum_of_squares
 from nmt.backend.products import BFLOAT16, FLOAT32, products_in
 from nmt.backend.replicas import Replicas
 from nmt.backend.vocabulary_loss import summed_losses
-from nmt.checkpoint.slots import seed_generators
+from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.training.optimizers import MovingAverage

@@ -7,9 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.checkpoint import CheckpointManager, Contents, load_weights
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import read_weights, write_checkpoint
+from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint.manifest import Contents
+from nmt.checkpoint.weights import load_weights
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES
 from nmt.tying import named_variables, tie_groups, verify_ties
@@ -152,5 +154,5 @@ def test_a_moving_average_stands_in_for_what_is_trained(tmp_path):
     assert found.model["a/w"].tolist() == [[14.0] * 3] * 2
     assert found.model["c"].tolist() == [4.0] * 5
     path = write_checkpoint(tmp_path, replace(contents, ema=None))
-    with pytest.raises(CheckpointError, match="update-00000001 keeps no moving average: average the raw weights"):
+    with pytest.raises(CheckpointError, match="update-00000001: no moving average was kept: ask for raw weights"):
         read_weights(path, "ema")

@@ -11,10 +11,10 @@ import pytest
 from keras import ops
 
 from nmt.backend.functions import value_and_gradients
-from nmt.checkpoint import CheckpointManager, load_weights, random_state, read_contents, restore_random_state
 from nmt.checkpoint.derived import RowMapping, average_contents, change_vocabulary
+from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.weights import load_weights, named_slots, random_state, read_contents, restore_random_state
 from nmt.training.optimizers import MovingAverage, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
 

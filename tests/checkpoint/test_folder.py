@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.atomic_files import replace_file
+from nmt import atomic_files
+from nmt.atomic_files import recover_all, replace_file
 from nmt.checkpoint import folder
 from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
+from nmt.checkpoint.folder import checkpoint_names, read_checkpoint, write_checkpoint
 from nmt.checkpoint.manifest import Contents
 
 CONTENTS = Contents(
@@ -50,15 +51,15 @@ def test_damage_in_any_file_is_found_and_named(tmp_path, flip, name, damage):
         read_checkpoint(path.parent)
 
 
-@pytest.mark.parametrize("step", ["write_arrays", "write_file", "sync_folder", "_move_into_place"])
+@pytest.mark.parametrize("step", ["write_arrays", "write_file", "sync_folder", "_move"])
 @pytest.mark.parametrize("error", [RuntimeError("crash"), OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_error_at_any_step_leaves_the_old_checkpoint_and_no_half_one(tmp_path, monkeypatch, step, error):
     write_checkpoint(tmp_path, CONTENTS)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(folder, step, fail)
+    monkeypatch.setattr(atomic_files if hasattr(atomic_files, step) else folder, step, fail)
     with pytest.raises(type(error)):
         write_checkpoint(tmp_path, replace(CONTENTS, update=8))
     assert [path.name for path in tmp_path.iterdir()] == ["update-00000007"]
@@ -83,8 +84,8 @@ def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", logged_rename)
     write_checkpoint(tmp_path, CONTENTS)
     temporary = f".update-00000007.{os.getpid()}.tmp"
-    assert set(events[:4]) == FILES - {"manifest.json"}
-    assert events[4:] == ["manifest.json", temporary, "rename", tmp_path.name]
+    assert set(events[:5]) == FILES
+    assert events[5:] == [temporary, "rename", tmp_path.name]
 
 
 def test_one_of_the_same_update_is_replaced(tmp_path):
@@ -109,7 +110,7 @@ def test_a_kill_in_the_middle_of_replacing_is_undone(tmp_path, monkeypatch):
         with pytest.raises(SystemExit):
             write_checkpoint(tmp_path, replace(CONTENTS, score=3.5))
     assert checkpoint_names(tmp_path) == []
-    clean(tmp_path)
+    recover_all(tmp_path)
     assert read_checkpoint(tmp_path / "update-00000007").score == 2.5
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -122,7 +123,7 @@ def test_cleaning_removes_leftovers_and_nothing_else(tmp_path):
     (tmp_path / ".index.json.77.tmp").write_text("half")
     (tmp_path / ".update-00000007.replaced").mkdir()
     (tmp_path / "notes.tmp").write_text("the user's")
-    clean(tmp_path)
+    recover_all(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"update-00000007", "notes.tmp"}
 
 

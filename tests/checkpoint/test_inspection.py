@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.checkpoint import CheckpointManager
-from nmt.checkpoint.disk import write_arrays
-from nmt.checkpoint.inspection import describe, find_checkpoints, part_of, stored_shapes
+from nmt.checkpoint.disk import stored_header, write_arrays
+from nmt.checkpoint.inspection import describe, find_checkpoints, part_of
+from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import slot_variable
 from nmt.errors import CheckpointError
 from nmt.models.contract import TIED_ROLES
@@ -33,7 +33,7 @@ def test_what_a_tie_saves_is_what_the_untied_model_has_more(kind, build, tmp_pat
         roles = [role for variable in described[ties].variables for role in variable.roles]
         assert sorted(roles) == sorted(variable_roles(model))
         folder = tmp_path / ties / "checkpoints/update-00000005"
-        shapes = [shape for file in folder.glob("*.safetensors") for shape in stored_shapes(file).values()]
+        shapes = [shape for file in folder.glob("*.safetensors") for _, shape in stored_header(file).values()]
         sizes[ties] = sum(4 * int(np.prod(shape)) for shape in shapes)
     for ties, found in described.items():
         assert sum(tie.parameters for tie in found.ties) == numbers["none"] - numbers[ties]
@@ -56,10 +56,10 @@ def test_a_slot_belongs_to_the_longest_path_that_it_ends_in():
 
 def test_shapes_are_those_of_the_arrays(tmp_path):
     write_arrays(tmp_path / "a.safetensors", {"x": np.zeros((2, 3), "float32"), "n": np.array(4)})
-    assert stored_shapes(tmp_path / "a.safetensors") == {"x": (2, 3), "n": ()}
+    assert stored_header(tmp_path / "a.safetensors") == {"n": ("I64", ()), "x": ("F32", (2, 3))}
     (tmp_path / "b.safetensors").write_bytes(b"\xff" * 20)
     with pytest.raises(CheckpointError, match=r"b\.safetensors: is no safetensors file that could be read"):
-        stored_shapes(tmp_path / "b.safetensors")
+        stored_header(tmp_path / "b.safetensors")
 
 
 @pytest.fixture

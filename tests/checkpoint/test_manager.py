@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint import folder as folder_module
-from nmt.checkpoint.folder import checkpoint_names, write_checkpoint
+from nmt.checkpoint.folder import checkpoint_names
 from nmt.checkpoint.index import read_index
 from nmt.checkpoint.inspection import find_checkpoints
 from nmt.checkpoint.manager import CheckpointManager
@@ -210,10 +210,10 @@ def test_a_full_disk_is_a_clear_error_and_the_old_checkpoint_is_intact(manager, 
         patch.setattr(folder_module, "write_arrays", full)
         with pytest.raises(CheckpointError, match="update-00000002 could not be written: No space left on device; the"):
             manager.save(2, model=model)
-        manager.save_in_background(3, model=model)
+        manager.save(3, model=model, background=True)
         with pytest.raises(CheckpointError, match="update-00000003 could not be written"):
             manager.wait()
-        manager.save_in_background(4, model=model)
+        manager.save(4, model=model, background=True)
         with pytest.raises(CheckpointError, match="update-00000004 could not be written"):
             manager.save(5, model=model)
     assert manager.restore(model).state == {"update": 1}
@@ -225,12 +225,12 @@ def test_saving_in_the_background_keeps_the_values_of_that_moment(tmp_path, smal
     model = small_model()
     with CheckpointManager(tmp_path) as manager:
         expected = values(named_variables(model))
-        manager.save_in_background(1, model=model, state={"update": 1})
+        manager.save(1, model=model, state={"update": 1}, background=True)
         for variable in named_variables(model).values():
             variable.assign_add(np.ones(variable.shape, np.float32))
         assert manager.restore(model).state == {"update": 1}  # waits for it
         assert_equal(values(named_variables(model)), expected)
-        path = manager.save_in_background(2, model=model)
+        path = manager.save(2, model=model, background=True)
     assert path.is_dir()  # whoever leaves the manager waits too
     assert checkpoint_names(tmp_path / "checkpoints") == ["update-00000001", "update-00000002"]
 
@@ -250,10 +250,6 @@ NOT_KEPT = [
     ({"score": "x"}, "score must be a finite number or None, got 'x'"),
     ({"score": True}, "score must be a finite number or None, got True"),
     ({"score": 10**400}, "score must be a finite number or None, got 1000"),
-    ({"facts": {2: 1, 10: 1}}, "only keep .* a name must be a text, got 2"),
-    ({"facts": {1: 1, "a": 2}}, "only keep .* a name must be a text, got 1"),
-    ({"state": {1: 1, "1": 2}}, "only keep .* a name must be a text, got 1"),
-    ({"state": {"update": 4}}, "the state must be of update 1, as its checkpoint, got 4"),
     ({"ema": {"dense/kernels": np.ones((3, 4))}}, "be of variables of the model, .*, got dense/kernels$"),
     ({"ema": {"dense/kernel": np.ones((4, 3))}}, "be of variables of the model, .*, got dense/kernel$"),
 ]
@@ -273,16 +269,6 @@ def test_what_would_not_be_read_again_is_not_written(manager, small_model, argum
     assert contents.score == 0.5
     with pytest.raises(CheckpointError, match="update must be"):
         manager.write(replace(contents, update=-1))
-
-
-def test_a_state_of_another_update_is_damage(manager, small_model):
-    """Whoever changes a file can make all hashes fit; the run would go on from elsewhere."""
-    model = small_model()
-    manager.save(1, model=model, state={"update": 1})
-    contents = read_contents(manager.directory).contents
-    write_checkpoint(manager.folder, replace(contents, update=2))
-    assert manager.restore(model).name == "update-00000001"
-    assert (manager.folder / "update-00000002.damaged").is_dir()
 
 
 def test_only_who_holds_the_lock_writes(tmp_path, small_model):

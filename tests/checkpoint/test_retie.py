@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from nmt.backend.functions import value_and_gradients
+from nmt.checkpoint.derived import RULES, Merged, Split, TieChange, retie
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import Contents
-from nmt.checkpoint.retie import RULES, Merged, Split, TieChange, retie
-from nmt.checkpoint.slots import named_slots
-from nmt.checkpoint.weights import load_weights, read_contents
+from nmt.checkpoint.weights import load_weights, named_slots, read_contents
 from nmt.errors import CheckpointError
 from nmt.training.optimizers import MovingAverage
 from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties

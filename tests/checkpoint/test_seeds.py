@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.checkpoint.slots import random_state, restore_random_state
+from nmt.checkpoint.weights import random_state, restore_random_state
 from nmt.errors import CheckpointError
 
 

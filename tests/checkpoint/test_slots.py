@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from nmt.checkpoint.slots import named_slots, optimizer_class
+from nmt.checkpoint.weights import named_slots, optimizer_class
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables
 

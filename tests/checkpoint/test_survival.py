@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.atomic_files import replace_file
-from nmt.checkpoint.folder import checkpoint_names, clean, read_checkpoint, write_checkpoint
+from nmt.atomic_files import recover_all, replace_file
+from nmt.checkpoint.folder import checkpoint_names, read_checkpoint, write_checkpoint
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, Contents
@@ -269,7 +269,7 @@ def test_deleting_never_follows_a_link(tmp_path):
     folder.mkdir(parents=True)
     (folder / ".update-00000003.5.tmp").symlink_to(precious)
     (folder / ".update-00000004.replaced").symlink_to(precious)
-    clean(folder)
+    recover_all(folder)
     (folder / "update-00000002").symlink_to(precious)
     with CheckpointManager(tmp_path / "run", keep_last=1) as manager:
         manager.write(contents(7))

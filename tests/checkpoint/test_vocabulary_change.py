@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.checkpoint import CheckpointManager, Contents, load_weights, read_contents
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
-from nmt.checkpoint.slots import named_slots
+from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint.manifest import Contents
+from nmt.checkpoint.weights import load_weights, named_slots, read_contents
 from nmt.errors import CheckpointError
 from nmt.models.contract import TOKEN_ROWS, Seq2Seq, Vocabularies
 from nmt.tying import named_variables, variable_roles, verify_ties

@@ -93,7 +93,7 @@ def test_what_cannot_be_averaged_is_refused_before_anything_starts(run_nmt, trai
         ((run, "--best", 3), f"run has 2 checkpoints with a score, not 3 ({both}): ask for 1 to 2"),
         ((run, "--updates", 10, 30), f"run has no update-00000030, it has {both}"),
         ((run, "--updates", 10, 10), "each checkpoint counts once in an average, got update-00000010, update-00000010"),
-        ((run, "--last", 2, "--weights", "ema"), "update-00000020 keeps no moving average: average the raw weights"),
+        ((run, "--last", 2, "--weights", "ema"), "update-00000020: no moving average was kept: ask for raw weights"),
         ((damaged, "--last", 2), "update-00000020/model.safetensors: must have"),
         ((run, "--last", 2, "-o", run), "run: the average must not replace the run that it is made of"),
         ((run, "--last", 2, "-o", run / "config.yaml"), "must be a directory to write the average to, got a file"),

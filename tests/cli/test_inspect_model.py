@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.checkpoint import CheckpointManager, read_contents
 from nmt.checkpoint.folder import read_weights
 from nmt.checkpoint.inspection import VariableUse
+from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint.weights import read_contents
 from nmt.cli.inspect_model import Table, as_text, describe_bytes, variable_rows
 from nmt.inference.translator import open_model
 

@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 
-from nmt.checkpoint import newest_manifest
-from nmt.checkpoint.disk import strict_json
+from nmt.checkpoint.index import newest_manifest
 from nmt.checkpoint.inspection import find_checkpoints
 from nmt.config import load
 from nmt.data import read_pairs
@@ -41,7 +40,7 @@ def scores(folder):
 
 
 def state_of(folder, update):
-    return strict_json((folder / f"run/checkpoints/update-{update:08}/state.json").read_bytes())
+    return json.loads((folder / f"run/checkpoints/update-{update:08}/state.json").read_bytes())
 
 
 def forget(folder, *facts):

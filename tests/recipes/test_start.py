@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from nmt.checkpoint import CheckpointManager, read_contents
+from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
+from nmt.checkpoint.weights import read_contents
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError
 from nmt.recipes.output_directory import parse_run_reference

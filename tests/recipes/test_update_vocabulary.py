@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nmt.checkpoint import has_checkpoint, read_contents
 from nmt.checkpoint.folder import DirectoryLock
+from nmt.checkpoint.index import has_checkpoint
+from nmt.checkpoint.weights import read_contents
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator

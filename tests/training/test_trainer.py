@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from nmt.backend.replicas import Replicas
-from nmt.checkpoint import CheckpointManager, load_weights
 from nmt.checkpoint.inspection import find_checkpoints
+from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint.weights import load_weights
 from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
 from nmt.training import trainer as trainer_module
