@@ -178,7 +178,7 @@ def _move(temporary: Path, path: Path, *, overwrite: bool) -> None:
         replaced.rename(path)
         raise
     sync_folder(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    delete_entry(replaced)
 
 
 def _is_left_over(left: re.Match[str]) -> bool:

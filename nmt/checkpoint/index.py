@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nmt.atomic_files import replace_file
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number, json_bytes, read_object
@@ -201,24 +201,20 @@ def write_index(folder: Path, index: Index) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    scores: dict[str, dict[str, Any]] = {
-        name: {"update": update_of(name), "score": score} for name, score in index.scores.items()
-    }
-    for name, judged in index.judged.items():
-        scores[name] |= judged.to_json()
+    scores = {}
+    for name, score in index.scores.items():
+        judged = index.judged.get(name)
+        scores[name] = {"update": update_of(name), "score": score} | ({} if judged is None else judged.to_json())
     values = {"format_version": _version(index), "latest": index.latest, "best": index.best, "scores": scores}
     replace_file(folder / INDEX, json_bytes(values))
 
 
 def _version(index: Index) -> int:
     """Return the format version of an index: 1 where version 0.1.0 takes the same weights of the same checkpoints."""
-    if any(judged.weights == "raw" for judged in index.judged.values()):
-        return INDEX_VERSION
-    by_score = max(
-        ((score, update_of(name)) for name, score in index.scores.items() if score is not None), default=None
-    )
-    best = None if index.best is None else (index.scores[index.best], update_of(index.best))
-    return 1 if by_score == best else INDEX_VERSION
+    ranks = {name: (score, update_of(name) or 0) for name, score in index.scores.items() if score is not None}
+    best_by_score = max(ranks, key=lambda name: ranks[name], default=None)
+    has_raw = any(judged.weights == "raw" for judged in index.judged.values())
+    return INDEX_VERSION if has_raw or best_by_score != index.best else 1
 
 
 def has_checkpoint(directory: PathLike) -> bool:
