@@ -9,58 +9,21 @@ All problems of a config come in one `nmt.errors.ConfigError`. Configs stop at t
 take plain keyword arguments.
 """
 
-from nmt.config.data import (
-    CharacterSettings,
-    CorpusSettings,
-    DataSettings,
-    SentencePieceSettings,
-    TokenizerSettings,
-    WhitespaceSettings,
-)
+from nmt.config.data import CorpusSettings, DataSettings, SentencePieceSettings
 from nmt.config.loader import changed_settings, from_settings, load, to_yaml, with_kept_settings, write
-from nmt.config.model import ModelSettings, RNNSettings, TransformerSettings
-from nmt.config.reference import Row, explain, explain_text
-from nmt.config.search import SearchSettings
-from nmt.config.settings import FORMAT_VERSION, Config, advice
-from nmt.config.training import (
-    AdamSettings,
-    AdamWSettings,
-    ConstantSettings,
-    EarlyStoppingSettings,
-    InverseSqrtSettings,
-    NoamSettings,
-    OptimizerSettings,
-    PlateauSettings,
-    ScheduleSettings,
-    SGDSettings,
-    TrainingSettings,
-)
+from nmt.config.reference import explain, explain_text
+from nmt.config.settings import FORMAT_VERSION, Config, RNNSettings, SearchSettings, advice
+from nmt.config.training import PlateauSettings
 
 __all__ = [
     "FORMAT_VERSION",
-    "AdamSettings",
-    "AdamWSettings",
-    "CharacterSettings",
     "Config",
-    "ConstantSettings",
     "CorpusSettings",
     "DataSettings",
-    "EarlyStoppingSettings",
-    "InverseSqrtSettings",
-    "ModelSettings",
-    "NoamSettings",
-    "OptimizerSettings",
     "PlateauSettings",
     "RNNSettings",
-    "Row",
-    "SGDSettings",
-    "ScheduleSettings",
     "SearchSettings",
     "SentencePieceSettings",
-    "TokenizerSettings",
-    "TrainingSettings",
-    "TransformerSettings",
-    "WhitespaceSettings",
     "advice",
     "changed_settings",
     "explain",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Field
 
-from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Section, kind_or, setting
+from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Section, setting
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
@@ -78,10 +78,7 @@ class CharacterSettings(Section):
 
 
 TokenizerSettings = Annotated[
-    Annotated[SentencePieceSettings, Tag("sentencepiece")]
-    | Annotated[WhitespaceSettings, Tag("whitespace")]
-    | Annotated[CharacterSettings, Tag("character")],
-    Discriminator(kind_or("sentencepiece")),
+    SentencePieceSettings | WhitespaceSettings | CharacterSettings, Field(discriminator="type")
 ]
 """How lines of text become tokens."""
 

@@ -15,15 +15,27 @@ from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file, replace_file
 from nmt.config.problems import problems_of, yaml_in_words
-from nmt.config.section import BEFORE, CONFIG_NAME, Section, places_now
+from nmt.config.section import (
+    BEFORE,
+    CONFIG_NAME,
+    EXPORT_NAME,
+    MAY_CHANGE,
+    Section,
+    is_nullable,
+    kinds_of,
+    marks_of,
+    section_classes,
+)
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.structure import default_types, fill_absent_settings, fill_empty_sections, plain_settings
 from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, YamlSyntaxError, read_yaml
 from nmt.errors import ConfigError
 from nmt.types import PathLike
 from nmt.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_BESIDE = ("checkpoints", "tokenizer.json")
+"""What lies beside the config in a model directory."""
 
 
 class Layer(NamedTuple):
@@ -46,11 +58,10 @@ def merge(layers: Sequence[Layer]) -> Layer:
     Mappings are merged key by key; lists and scalars are replaced. A layer that changes the `type` of a section (also
     from a default that nobody wrote) replaces that section, because the settings of another kind mean nothing to it.
     """
-    defaults = default_types()
     settings: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
-        settings = _merge_into(settings, fill_empty_sections(layer.settings), (), defaults)
+        settings = combine(settings, _filled(layer.settings, Config), Config)
         origins |= layer.origins
     return Layer(settings, origins)
 
@@ -62,30 +73,51 @@ def nest(path: KeyPath, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def combine(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Merges two mappings key by key, the second one wins; a `type` is a key like any other."""
-    return _merge_into(first, second, (), {})
-
-
-def _merge_into(
-    lower: Mapping[str, Any], upper: Mapping[str, Any], path: KeyPath, defaults: Mapping[KeyPath, str]
+def combine(
+    first: Mapping[str, Any], second: Mapping[str, Any], section: type[Section] | None = None
 ) -> dict[str, Any]:
-    merged = dict(lower)
-    for key, value in upper.items():
-        below, here = merged.get(key), (*path, key)
+    """Merges two mappings key by key, the second one wins.
+
+    Args:
+        first: what stands below.
+        second: what stands above.
+        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
+            key like any other.
+    """
+    merged = dict(first)
+    for key, value in second.items():
+        below, field = merged.get(key), section.model_fields.get(key) if section else None
+        kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            changes_type = _changes_type(below, value, here, defaults)
-            merged[key] = value if changes_type else _merge_into(below, value, here, defaults)
-        else:
-            merged[key] = value
+            kind = below.get("type", next(iter(kinds), None))
+            if not kinds or value.get("type", kind) == kind:
+                value = combine(below, value, classes[0] if classes else None)
+        merged[key] = value
     return merged
 
 
-def _changes_type(
-    lower: Mapping[str, Any], upper: Mapping[str, Any], path: KeyPath, defaults: Mapping[KeyPath, str]
-) -> bool:
-    default = defaults.get(path)
-    return default is not None and "type" in upper and upper["type"] != lower.get("type", default)
+def _filled(settings: Mapping[str, Any], section: type[Section], *, absent: bool = False) -> dict[str, Any]:
+    """Returns settings in which a section without content (`training:` and nothing below) is an empty mapping.
+
+    Args:
+        settings: nested dicts.
+        section: what they are settings of.
+        absent: whether to fill in what those settings mean that were unknown when a model directory was written.
+    """
+    filled = dict(settings)
+    for name, field in section.model_fields.items():
+        if absent and name not in settings and BEFORE in marks_of(field):
+            filled[name] = marks_of(field)[BEFORE]
+        elif classes := section_classes(field):
+            inner = settings.get(name)
+            if inner is None and not is_nullable(field):
+                inner = {}
+            if isinstance(inner, Mapping):
+                kind = kinds_of(field).get(inner.get("type", ""), classes[0])
+                inner = _filled(inner, kind, absent=absent)
+            if inner or name in settings:
+                filled[name] = inner
+    return filled
 
 
 VERSION_KEY = "format_version"
@@ -108,12 +140,7 @@ def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *,
         ConfigError: a file cannot be read, or settings are unknown, missing, of the wrong type or do not fit each
             other; all problems are listed, each with its path and the line where it stands.
     """
-    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    problems: list[str] = []
-    layers = [_read_file(Path(file), problems) for file in files]
-    layers.append(_read_overrides(overrides, problems))
-    if problems:
-        raise ConfigError(_listed(problems))
+    layers = _read([paths] if isinstance(paths, str | os.PathLike) else paths, overrides)
     merged = merge(layers)
     config = _checked(merged)
     for layer in layers if announce else ():
@@ -129,13 +156,9 @@ def load_trained(path: PathLike, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: as for `load`, or an override changes what the model depends on.
     """
-    problems: list[str] = []
-    stored, given = _read_file(Path(path), problems), _read_overrides(overrides, problems)
-    if problems:
-        raise ConfigError(_listed(problems))
-    config = _checked(merge([stored, given]))
-    fixed = changed_settings(_checked(merge([stored])), config) if overrides else []
-    if fixed:
+    layers = _read([path], overrides)
+    config = _checked(merge(layers))
+    if overrides and (fixed := changed_settings(_checked(merge(layers[:1])), config)):
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     return config
 
@@ -154,13 +177,23 @@ def _checked(layer: Layer) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_listed(problems_of(error, settings, layer.origins))) from None
+        raise ConfigError(_listed(problems_of(error, layer.origins))) from None
 
 
 def _listed(problems: Sequence[str]) -> str:
     if len(problems) == 1:
         return problems[0]
     return f"{len(problems)} problems in the settings:" + "".join(f"\n  {problem}" for problem in problems)
+
+
+def _read(paths: Sequence[PathLike], overrides: Sequence[str]) -> list[Layer]:
+    """Reads files, then overrides; what is wrong with any of them is raised together."""
+    problems: list[str] = []
+    layers = [_read_file(Path(path), problems) for path in paths]
+    layers.append(_read_overrides(overrides, problems))
+    if problems:
+        raise ConfigError(_listed(problems))
+    return layers
 
 
 def _read_file(path: Path, problems: list[str]) -> Layer:
@@ -173,21 +206,73 @@ def _read_file(path: Path, problems: list[str]) -> Layer:
         problems.append(str(error))
         return nothing
     problems.extend(document.problems)
-    if document.value is None:
+    settings = document.value
+    if settings is None:
         problems.append(f"{path} is empty: a config holds at least model_directory and data")
         return nothing
-    if not isinstance(document.value, dict):
+    if not isinstance(settings, dict):
         problems.append(f"{path} holds no settings: write them as 'key: value', for example 'seed: 42'")
         return nothing
-    if (problem := _version_problem(document.value.get(VERSION_KEY), str(path))) is not None:
-        problems.append(problem)
     origins = {key_path: f"{path} line {line}" for key_path, line in document.lines.items()}
-    if VERSION_KEY in document.value:  # written into a model directory, maybe by an older version
-        settings, remarks = fill_absent_settings(fill_empty_sections(document.value)), {}
-        for key_path, (value, remarks[key_path]) in places_now(settings, path).items():
-            settings = combine(settings, nest(key_path, value))
-        return Layer(settings, origins, remarks)
-    return Layer(document.value, origins)
+    version = settings.get(VERSION_KEY)
+    if version is None:
+        return Layer(settings, origins)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        problems.append(f"{path}: {VERSION_KEY} must be a whole number from 1 to {FORMAT_VERSION}, got {version!r}")
+    elif version > FORMAT_VERSION:
+        problems.append(
+            f"{path} has format version {version}, but nmt {__version__} reads versions up to {FORMAT_VERSION}: "
+            "install a newer nmt"
+        )
+    # Written into a model directory, maybe by an older version.
+    settings, remarks = _filled(settings, Config, absent=True), {}
+    for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
+        settings = combine(settings, nest(key_path, value))
+    return Layer(settings, origins, remarks)
+
+
+def _places_now(settings: Mapping[str, Any], file: Path) -> dict[tuple[str, ...], tuple[Any, str]]:
+    """Returns what paths mean in a config that nmt wrote, if it lies in a model directory, which may have been moved.
+
+    The model directory is the one where the config lies. A corpus is where its relative path leads from the current
+    folder; if nowhere, then from the model directory, or from the nearest folder above it where there is such a file.
+
+    Args:
+        settings: nested dicts, as they stand in the file.
+        file: the config.
+
+    Returns:
+        The value, and a sentence that says so, of each setting that means another place than what is written.
+    """
+    directory = file.parent
+    if file.name != CONFIG_NAME or (directory / EXPORT_NAME).exists():  # an export has the settings of its model
+        return {}
+    if not any((directory / name).exists() for name in _BESIDE):
+        return {}
+    places: dict[tuple[str, ...], tuple[Any, str]] = {}
+    written = settings.get("model_directory")
+    if not isinstance(written, str) or os.path.realpath(written) != os.path.realpath(directory):
+        meant = str(directory if directory.name not in ("", "..") else directory.resolve())
+        sentence = f"{file}: model_directory is {meant}, where this config lies, not {written} as it says"
+        places["model_directory",] = meant, sentence
+    folders = [*Path(os.path.abspath(file)).parents[:-1], *file.resolve().parents[:-1]]
+    data = settings.get("data")
+    for name in ("train", "validation", "test"):
+        corpus = data.get(name) if isinstance(data, Mapping) else None
+        for side, value in corpus.items() if isinstance(corpus, Mapping) else ():
+            written_paths = value if isinstance(value, list) else [value]
+            found = [_found(path, folders) for path in written_paths]
+            if found != written_paths:
+                sentence = f"{file}: data.{name}.{side} is read from {', '.join(map(str, found))}, as it is not here"
+                places["data", name, side] = found if isinstance(value, list) else found[0], sentence
+    return places
+
+
+def _found(path: Any, folders: list[Path]) -> Any:
+    """Returns a path from the first folder where it leads to something, or as it is if it does so from here."""
+    if not isinstance(path, str) or os.path.exists(path):
+        return path
+    return next(filter(os.path.exists, (os.path.join(folder, path) for folder in folders)), path)
 
 
 def _decoded(path: Path) -> str:
@@ -212,25 +297,9 @@ def _decoded(path: Path) -> str:
 
 
 def _nearest_file(path: Path) -> str:
-    try:
-        names = [sibling.name for sibling in path.parent.iterdir() if sibling.suffix in (".yaml", ".yml")]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
+    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, [name for name in names if name.endswith((".yaml", ".yml"))], n=1)
     return f": did you mean {path.parent / near[0]}?" if near else ""
-
-
-def _version_problem(version: Any, where: str) -> str | None:
-    if version is None:
-        return None
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        return f"{where}: {VERSION_KEY} must be a whole number from 1 to {FORMAT_VERSION}, got {version!r}"
-    if version > FORMAT_VERSION:
-        return (
-            f"{where} has format version {version}, but nmt {__version__} reads versions up to {FORMAT_VERSION}: "
-            "install a newer nmt"
-        )
-    return None
 
 
 def _read_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:
@@ -287,8 +356,8 @@ def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") ->
     """
     changes: dict[str, Any] = {}
     for name, field in type(now).model_fields.items():
-        value, old, extra = getattr(now, name), getattr(before, name), field.json_schema_extra
-        unwritten = isinstance(extra, dict) and BEFORE in extra and name not in now.model_fields_set
+        value, old = getattr(now, name), getattr(before, name)
+        unwritten = BEFORE in marks_of(field) and name not in now.model_fields_set
         if unwritten or (value == "auto" and prefix + name in SETTLED_AT_START):
             changes[name] = old
         elif isinstance(value, Section) and type(value) is type(old):
@@ -296,37 +365,37 @@ def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") ->
     return now.model_copy(update=changes)
 
 
-def changed_settings(old: Config, new: Config) -> list[str]:
+def changed_settings(old: Section | None, new: Section | None, prefix: str = "") -> list[str]:
     """Lists the settings that differ and may not change when an unfinished run is continued.
 
     Limits, saving, logging and search settings may change, and the places of corpora, whose text is compared
     elsewhere; what the model, the tokens, the order of the data or the update depends on may not.
 
+    Args:
+        old: the settings, or a section of them; None where it is off.
+        new: the same after the change.
+        prefix: the place of the section, "training." for example.
+
     Returns:
         One line a setting, such as "training.batch_tokens: 4096 before, 2048 now"; empty where the run can continue.
     """
-    before, after = old.model_dump(), new.model_dump()
+    if old is not None and new is not None and type(old) is not type(new):  # their settings mean different things
+        return [f"{prefix}type: {vars(old)['type']} before, {vars(new)['type']} now"]
     lines: list[str] = []
-    replaced: list[str] = []
-    may_change = {setting.path: setting.may_change for setting in plain_settings()}
-    # A changed type comes before the settings of its section, which then mean something else.
-    for path in sorted(may_change, key=lambda path: not path.endswith(".type")):
-        if may_change[path] or path.startswith(tuple(replaced)):
+    fields = {} if (section := old or new) is None else type(section).model_fields
+    for name, field in fields.items():
+        was, now = getattr(old, name, None), getattr(new, name, None)
+        if marks_of(field)[MAY_CHANGE]:
             continue
-        was, now = _value_at(before, path), _value_at(after, path)
-        if was == now:
-            continue
-        lines.append(f"{path}: {yaml_in_words(was)} before, {yaml_in_words(now)} now")
-        if path.endswith(".type"):
-            replaced.append(path.removesuffix("type"))
+        if isinstance(was or now, Section):
+            lines += changed_settings(was, now, f"{prefix}{name}.")
+        elif _alone(was) != _alone(now):
+            lines.append(f"{prefix}{name}: {yaml_in_words(was)} before, {yaml_in_words(now)} now")
     return lines
 
 
-def _value_at(settings: dict[str, Any], path: str) -> Any:
-    """Returns the value at a path, None where its section is off; a list of one path is that path."""
-    value: Any = settings
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
+def _alone(value: Any) -> Any:
+    """Returns the path of a list of one path, which means the same, or the value as it is."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
@@ -356,7 +425,7 @@ def to_yaml(config: Config) -> str:
     parts = []
     for key, value in config.model_dump().items():
         gap = "\n" if isinstance(value, dict) else ""
-        parts.append(gap + yaml.dump({key: _plain(value)}, Dumper=_Dumper, **style))
+        parts.append(gap + yaml.dump({key: value}, Dumper=_Dumper, **style))
     return head + "".join(parts)
 
 
@@ -372,10 +441,3 @@ def write(config: Config, path: PathLike) -> None:
         replace_file(target, to_yaml(config).encode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Returns nested settings with lists in place of tuples, as YAML knows them."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -7,17 +7,21 @@ writes `configuration.md` and `config.schema.json` into DIRECTORY (`docs` where 
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
 from nmt.config.loader import VERSION_KEY
-from nmt.config.problems import default_in_words, type_in_words
-from nmt.config.section import Section
+from nmt.config.problems import type_in_words, yaml_in_words
+from nmt.config.section import kinds_of, section_classes, settings_of
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.structure import Setting, all_settings, is_nullable, kinds_of, section_classes
 from nmt.errors import ConfigError
 
 _HELP_WIDTH = 100
@@ -33,6 +37,8 @@ class Row(NamedTuple):
         default: as YAML writes it, or "required".
         help: what it does.
         may_change: whether it may differ when an unfinished run is continued.
+        title: the path and the kind of the section it belongs to: "model (type: rnn)".
+        purpose: what that section is for; empty for the top level.
     """
 
     path: str
@@ -41,42 +47,34 @@ class Row(NamedTuple):
     default: str
     help: str
     may_change: bool
-
-
-class ExplainedSection(NamedTuple):
-    """A section, or one kind of it, with its plain settings.
-
-    Attributes:
-        title: the path and the kind: "model (type: rnn)".
-        help: what the section is for; empty for the top level.
-        rows: its settings.
-    """
-
     title: str
-    help: str
-    rows: list[Row]
+    purpose: str
 
 
 def explain() -> list[Row]:
     """Returns a row for every setting of every kind, the plain settings of a section before its inner sections."""
-    return [row for section in explained_sections() for row in section.rows]
-
-
-def explained_sections() -> list[ExplainedSection]:
-    """Returns all settings by section and kind."""
-    settings = all_settings()
-    by_path = {setting.path: setting for setting in settings}
-    sections: dict[tuple[str, str | None], ExplainedSection] = {}
-    for setting in settings:
-        if setting.is_section:
+    rows: list[Row] = []
+    sections: dict[str, tuple[str, str | None]] = {"": ("", None)}  # by path: what it is for, its default kind
+    for path, kind, section, field, may_change in settings_of(Config):
+        if section_classes(field):
+            optional = " Optional: null where it is not given." if field.default is None else ""
+            sections[path] = (field.description or "") + optional, next(iter(kinds_of(field)), None)
             continue
-        parent = setting.path.rpartition(".")[0]
-        holder = by_path.get(parent)
-        place = (parent, setting.kind)
-        if place not in sections:
-            sections[place] = ExplainedSection(_title(parent, setting.kind), _section_help(holder), [])
-        sections[place].rows.append(_row(setting, holder))
-    return list(sections.values())
+        above, _, name = path.rpartition(".")
+        purpose, default_kind = sections[above]
+        words = type_in_words(section, name)
+        default = "required" if field.is_required() else yaml_in_words(field.default)
+        if name == "type":
+            words, default = f"the word {kind}", default if kind == default_kind else "required"
+        title = (above or "top level") + (f" (type: {kind})" if kind else "")
+        rows.append(Row(path, kind, words, default, field.description or "", may_change, title, purpose))
+    return rows
+
+
+def _explained_sections() -> Iterator[tuple[str, str, Iterator[Row]]]:
+    """Yields the title and the purpose of each section, or of each kind of it, with its settings."""
+    for (title, purpose), rows in itertools.groupby(explain(), key=lambda row: (row.title, row.purpose)):
+        yield title, purpose, rows
 
 
 def explain_text() -> str:
@@ -85,80 +83,13 @@ def explain_text() -> str:
         "Every setting: its path (what it takes; its default), and what it does.",
         "Settings with a * may change when an unfinished run is continued.",
     ]
-    for section in explained_sections():
-        lines += ["", section.title + (f": {section.help}" if section.help else "")]
-        for row in section.rows:
-            mark = "*" if row.may_change else ""
+    for title, purpose, rows in _explained_sections():
+        lines += ["", f"{title}: {purpose}" if purpose else title]
+        for row in rows:
             default = row.default if row.default == "required" else f"default {row.default}"
-            lines.append(f"  {row.path}{mark} ({row.type}; {default})")
+            lines.append(f"  {row.path}{'*' if row.may_change else ''} ({row.type}; {default})")
             lines += textwrap.wrap(row.help, _HELP_WIDTH, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines) + "\n"
-
-
-def _title(path: str, kind: str | None) -> str:
-    name = path or "top level"
-    return f"{name} (type: {kind})" if kind else name
-
-
-def _section_help(holder: Setting | None) -> str:
-    if holder is None:
-        return ""
-    optional = " Optional: null where it is not given." if holder.field.default is None else ""
-    return (holder.field.description or "") + optional
-
-
-def _row(setting: Setting, holder: Setting | None) -> Row:
-    field = setting.field
-    words, default = type_in_words(field), default_in_words(field)
-    if holder is not None and setting.kind is not None and setting.path == f"{holder.path}.type":
-        words = f"the word {setting.kind}"
-        default = setting.kind if next(iter(kinds_of(holder.field))) == setting.kind else "required"
-    return Row(setting.path, setting.kind, words, default, field.description or "", setting.may_change)
-
-
-def json_schema() -> dict[str, Any]:
-    """Returns the schema of a config file (JSON Schema, draft 7)."""
-    root = _section_schema(Config)
-    root["properties"][VERSION_KEY] = {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": FORMAT_VERSION,
-        "description": "The version of the file's format; written into the model directory.",
-    }
-    # A file need not hold everything: several are merged, and --set adds to them.
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Settings of an nmt run", **root}
-
-
-def _section_schema(section: type[Section]) -> dict[str, Any]:
-    plain = section.model_json_schema()["properties"]
-    properties = {}
-    for name, field in section.model_fields.items():
-        if section_classes(field.annotation):
-            inner = _inner_schema(section, name)
-            properties[name] = {"description": field.description, **inner}
-        else:
-            properties[name] = {key: value for key, value in plain[name].items() if key != "title"}
-    return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _inner_schema(section: type[Section], name: str) -> dict[str, Any]:
-    field = section.model_fields[name]
-    kinds = kinds_of(field)
-    schema = _choice_schema(kinds) if kinds else _section_schema(section_classes(field.annotation)[0])
-    if kinds or not is_nullable(field.annotation):
-        return schema
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _choice_schema(kinds: dict[str, type[Section]]) -> dict[str, Any]:
-    """Returns a schema that picks the kind by `type`, so that an editor's messages speak of that kind alone."""
-    default, *others = kinds
-    schema = _section_schema(kinds[default])
-    for kind in reversed(others):
-        condition = {"required": ["type"], "properties": {"type": {"const": kind}}}
-        schema = {"if": condition, "then": _section_schema(kinds[kind]), "else": schema}
-    type_schema = {"enum": list(kinds), "default": default}
-    return {"type": "object", "properties": {"type": type_schema}, **schema}
 
 
 PAGE_NAME = "configuration.md"
@@ -190,17 +121,52 @@ Editors that speak JSON Schema complete and check a config whose first line is
 def reference_page() -> str:
     """Returns the reference of all settings as Markdown."""
     lines = [_HEAD.rstrip()]
-    for section in explained_sections():
-        lines += ["", f"## {section.title}", ""]
-        lines += [section.help, ""] if section.help else []
+    for title, purpose, rows in _explained_sections():
+        lines += ["", f"## {title}", ""]
+        lines += [purpose, ""] if purpose else []
         lines += ["| setting | takes | default | on resume | what it does |", "|---|---|---|---|---|"]
-        lines += [_table_row(row) for row in section.rows]
+        for row in rows:
+            default = row.default if row.default == "required" else f"`{row.default}`"
+            cells = [f"`{row.path}`", row.type, default, "yes" if row.may_change else "no", row.help]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+class _FileSchema(GenerateJsonSchema):
+    """A file need not hold everything, since several are merged and --set adds to them."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return False
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
+        """Leaves out the defaults of whole sections, which those of their settings say."""
+        result = super().default_schema(schema)
+        return {key: value for key, value in result.items() if key != "default" or not isinstance(value, dict)}
+
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> dict[str, Any]:
+        """Picks the kind by `type`, so that an editor's messages speak of that kind alone."""
+        kinds = {kind: self.generate_inner(inner) for kind, inner in schema["choices"].items()}
+        (default, chosen), *others = kinds.items()
+        for kind, inner in reversed(others):
+            condition = {"required": ["type"], "properties": {"type": {"const": kind}}}
+            chosen = {"if": condition, "then": inner, "else": chosen}
+        return {"type": "object", "properties": {"type": {"enum": list(kinds), "default": default}}, **chosen}
+
+
 def schema_text() -> str:
-    """Returns the JSON Schema as text."""
-    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    """Returns the JSON Schema of a config file (draft 7) as text."""
+    schema = Config.model_json_schema(schema_generator=_FileSchema)
+    schema["properties"][VERSION_KEY] = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": FORMAT_VERSION,
+        "description": "The version of the file's format; written into the model directory.",
+    }
+    head = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    return json.dumps(head | schema | {"title": "Settings of an nmt run"}, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_reference(directory: Path) -> None:
@@ -213,13 +179,6 @@ def write_reference(directory: Path) -> None:
         raise ConfigError(f"{directory} is no directory: run this at the root of the checkout, or name one")
     (directory / PAGE_NAME).write_text(reference_page(), encoding="utf-8")
     (directory / SCHEMA_NAME).write_text(schema_text(), encoding="utf-8")
-
-
-def _table_row(row: Row) -> str:
-    default = row.default if row.default == "required" else f"`{row.default}`"
-    may_change = "yes" if row.may_change else "no"
-    cells = [f"`{row.path}`", row.type, default, may_change, row.help]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 if __name__ == "__main__":

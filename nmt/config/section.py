@@ -1,4 +1,4 @@
-"""What a section of the settings is, and how one setting is declared.
+"""What a section of the settings is, how one setting is declared, and how one walks over all of them.
 
 A setting is a typed field of a frozen class. Its default, its help text, its bounds and the mark that says whether it
 may change when an unfinished run is continued stand together in that one place; the loader, the errors, `--explain`,
@@ -7,15 +7,14 @@ the reference page and the JSON Schema all read them from there.
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from collections.abc import Iterator
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 REQUIRED: Any = ...
@@ -29,6 +28,9 @@ AUTO: Final = "auto"
 
 BEFORE = "x-absent-means"
 """Where a field carries what `setting(before=...)` gives it."""
+
+WORDS = "x-words"
+"""Where the schema of a type says what it takes, if its parts alone would not say enough."""
 
 _UNSAID: Any = object()
 
@@ -48,25 +50,6 @@ class Misfit(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True)
-class Words:
-    """Metadata of a field: its type in words, where the annotation alone would not say enough."""
-
-    text: str
-
-
-def number_or_auto(kinds: tuple[type, ...], least: float) -> BeforeValidator:
-    """Returns what checks a number of at least `least` or `auto`, before the union does: that would name its parts."""
-
-    def check(value: Any) -> Any:
-        is_number = isinstance(value, kinds) and not isinstance(value, bool)
-        if value == AUTO or (is_number and least <= value < math.inf):
-            return value
-        raise PydanticCustomError("number_or_auto", "must be a number or auto")
-
-    return BeforeValidator(check)
-
-
 class Section(BaseModel):
     """A group of settings: frozen, strictly typed (`true` is no number), an unknown key is an error."""
 
@@ -78,12 +61,20 @@ class Section(BaseModel):
         """Yields what does not fit together among settings of this section that are each valid."""
         yield from ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_default_kinds(cls, settings: Any) -> Any:
+        """Gives a section that has several kinds, and does not say its `type`, that of the default."""
+        named = dict(settings) if isinstance(settings, dict) else {}
+        for name, field in cls.model_fields.items():
+            if isinstance(named.get(name), dict) and (kinds := kinds_of(field)):
+                named[name] = {"type": next(iter(kinds)), **named[name]}
+        return named or settings
+
     @model_validator(mode="after")
     def _refuse_misfits(self) -> Self:
-        misfits = list(self.misfits())
-        if misfits:
-            text = "; ".join(f"{misfit.key} {misfit.message}" for misfit in misfits)
-            raise PydanticCustomError(MISFITS, "{text}", {"text": text, "misfits": misfits})
+        if misfits := list(self.misfits()):
+            raise PydanticCustomError(MISFITS, "misfits", {"misfits": misfits})
         return self
 
 
@@ -116,26 +107,86 @@ def setting(
     Returns:
         The field, for the right side of an annotated class attribute.
     """
-    bounds = {"ge": at_least, "gt": above, "le": at_most, "lt": below, "min_length": min_length}
-    given: dict[str, Any] = {name: bound for name, bound in bounds.items() if bound is not None}
     extra: dict[str, Any] = {MAY_CHANGE: may_change} | ({} if before is _UNSAID else {BEFORE: before})
-    return Field(default, description=help_text, json_schema_extra=extra, **given)
+    return Field(
+        default,
+        description=help_text,
+        json_schema_extra=extra,
+        ge=at_least,
+        gt=above,
+        le=at_most,
+        lt=below,
+        min_length=min_length,
+    )
 
 
-def kind_or(default: str) -> Callable[[Any], str | None]:
-    """Returns a function that reads the `type` of a section, given as a mapping or as an object.
+CountOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
+"""A number of tokens, or the word that leaves it to what is found when a run begins."""
 
-    Args:
-        default: the type of a mapping that names none.
+
+class Setting(NamedTuple):
+    """One setting, or one section, in its place.
+
+    Attributes:
+        path: as a user writes it ("model.num_heads").
+        kind: the `type` of the section it belongs to, where that has several kinds, else None.
+        section: the section it belongs to.
+        field: its declaration.
+        may_change: whether it may differ when an unfinished run is continued.
     """
 
-    def kind_of(value: Any) -> str | None:
-        """Returns the `type` of a section; None for what is no section."""
-        if isinstance(value, dict):
-            return value.get("type", default)
-        return getattr(value, "type", None)
+    path: str
+    kind: str | None
+    section: type[Section]
+    field: FieldInfo
+    may_change: bool
 
-    return kind_of
+
+def section_classes(field: FieldInfo) -> list[type[Section]]:
+    """Returns the sections that a field admits: none for a plain setting, several where a `type` chooses."""
+    return [kind for kind in _types_in(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]
+
+
+def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
+    """Returns the kinds of a section by their `type`, the default first; empty where there is one kind only."""
+    classes = section_classes(field)
+    return {cls.model_fields["type"].default: cls for cls in classes} if len(classes) > 1 else {}
+
+
+def is_nullable(field: FieldInfo) -> bool:
+    """Returns whether a setting may be null."""
+    return NoneType in _types_in(field.annotation)
+
+
+def marks_of(field: FieldInfo) -> dict[str, Any]:
+    """Returns what `setting` noted of a field: `MAY_CHANGE`, and `BEFORE` where it was given."""
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+
+
+def settings_of(
+    section: type[Section], prefix: str = "", kind: str | None = None, may_change: bool = False
+) -> Iterator[Setting]:
+    """Yields every setting of every kind below a section, plain settings before the sections beside them.
+
+    Args:
+        section: where to begin; `Config` for all settings.
+        prefix: the place of the section, "training." for example.
+        kind: its `type`, where it is one of several kinds.
+        may_change: whether all of it may differ when an unfinished run is continued.
+    """
+    for name, field in sorted(section.model_fields.items(), key=lambda item: bool(section_classes(item[1]))):
+        marked = may_change or marks_of(field)[MAY_CHANGE]
+        yield Setting(prefix + name, kind, section, field, marked)
+        several = len(section_classes(field)) > 1
+        for inner in section_classes(field):
+            inner_kind = inner.model_fields["type"].default if several else None
+            yield from settings_of(inner, f"{prefix}{name}.", inner_kind, marked)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    """Returns the types that an annotation joins, without what `Annotated` adds to them."""
+    arguments = get_args(annotation)
+    return [kind for argument in arguments for kind in _types_in(argument)] if arguments else [annotation]
 
 
 PATH_ERROR = "path"
@@ -150,9 +201,6 @@ CONFIG_NAME = "config.yaml"
 EXPORT_NAME = "export.json"
 """Holds what an export for another engine says of itself; a model directory has none."""
 
-_BESIDE = ("checkpoints", "tokenizer.json")
-"""What lies beside the config in a model directory."""
-
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -162,78 +210,23 @@ def expand_path(path: str) -> str:
     Raises:
         PydanticCustomError: the path is empty, a variable is not set, or `~name` is nobody's home.
     """
+    for variable in _VARIABLE.findall(path):
+        if not os.environ.get(variable):
+            state = "empty" if variable in os.environ else "not set"
+            raise PydanticCustomError(UNDEFINED_VARIABLE, "variable", {"variable": variable, "state": state})
+    expanded = os.path.expanduser(_VARIABLE.sub(lambda match: os.environ[match.group(1)], path))
+    problem = ""
     if not path.strip():
-        raise PydanticCustomError(PATH_ERROR, "must be a path, got an empty text")
-    expanded = _VARIABLE.sub(lambda match: _value_of(match.group(1)), path)
-    if "\0" in expanded:
-        raise PydanticCustomError(PATH_ERROR, "must be a path, got a text with a NUL character")
-    if "${" in expanded:
-        raise PydanticCustomError(
-            PATH_ERROR,
-            "contains '${' that begins no variable, got '{path}': write ${NAME}, of letters, digits and underscores",
-            {"path": path},
-        )
-    home = os.path.expanduser(expanded)
-    if home.startswith("~"):
-        raise PydanticCustomError(
-            PATH_ERROR, "begins with '~', but no such user has a home here, got '{path}': write ./~...", {"path": path}
-        )
-    return home
-
-
-def places_now(settings: Mapping[str, Any], file: Path) -> dict[tuple[str, ...], tuple[Any, str]]:
-    """Returns what paths mean in a config that nmt wrote, if it lies in a model directory, which may have been moved.
-
-    The model directory is the one where the config lies. A corpus is where its relative path leads from the current
-    folder; if nowhere, then from the model directory, or from the nearest folder above it where there is such a file.
-
-    Args:
-        settings: nested dicts, as they stand in the file.
-        file: the config.
-
-    Returns:
-        The value, and a sentence that says so, of each setting that means another place than what is written.
-    """
-    directory = file.parent
-    if file.name != CONFIG_NAME or (directory / EXPORT_NAME).exists():  # an export has the settings of its model
-        return {}
-    if not any((directory / name).exists() for name in _BESIDE):
-        return {}
-    places: dict[tuple[str, ...], tuple[Any, str]] = {}
-    written = settings.get("model_directory")
-    if not isinstance(written, str) or os.path.realpath(written) != os.path.realpath(directory):
-        meant = str(directory if directory.name not in ("", "..") else directory.resolve())
-        sentence = f"{file}: model_directory is {meant}, where this config lies, not {written} as it says"
-        places["model_directory",] = meant, sentence
-    folders = [*Path(os.path.abspath(file)).parents[:-1], *file.resolve().parents[:-1]]
-    data = settings.get("data")
-    for name in ("train", "validation", "test"):
-        corpus = data.get(name) if isinstance(data, Mapping) else None
-        for side, value in corpus.items() if isinstance(corpus, Mapping) else ():
-            written_paths = value if isinstance(value, list) else [value]
-            found = [_found(path, folders) for path in written_paths]
-            if found != written_paths:
-                sentence = f"{file}: data.{name}.{side} is read from {', '.join(map(str, found))}, as it is not here"
-                places["data", name, side] = found if isinstance(value, list) else found[0], sentence
-    return places
-
-
-def _found(path: Any, folders: list[Path]) -> Any:
-    """Returns a path from the first folder where it leads to something, or as it is if it does so from here."""
-    if not isinstance(path, str) or os.path.exists(path):
-        return path
-    return next(filter(os.path.exists, (os.path.join(folder, path) for folder in folders)), path)
-
-
-def _value_of(variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        raise PydanticCustomError(
-            UNDEFINED_VARIABLE,
-            "the environment variable {variable} is {state}",
-            {"variable": variable, "state": "not set" if value is None else "empty"},
-        )
-    return value
+        problem = "must be a path, got an empty text"
+    elif "\0" in expanded:
+        problem = "must be a path, got a text with a NUL character"
+    elif "${" in expanded:
+        problem = f"contains '${{' that begins no variable, got '{path}': write ${{NAME}}, of letters, digits and _"
+    elif expanded.startswith("~"):
+        problem = f"begins with '~', but no such user has a home here, got '{path}': write ./~..."
+    if problem:
+        raise PydanticCustomError(PATH_ERROR, "{problem}", {"problem": problem})
+    return expanded
 
 
 def _expand_one_or_many(value: Any) -> Any:
@@ -244,8 +237,15 @@ def _expand_one_or_many(value: Any) -> Any:
     raise PydanticCustomError("path_type", "must be a path or a list of paths")
 
 
-FilePath = Annotated[str, AfterValidator(expand_path), Words("a path")]
+_PATH_SCHEMA = {"type": "string", WORDS: "a path"}
+_PATHS_SCHEMA = {"anyOf": [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]}
+
+FilePath = Annotated[str, AfterValidator(expand_path), WithJsonSchema(_PATH_SCHEMA)]
 """A path."""
 
-FilePaths = Annotated[str | tuple[str, ...], BeforeValidator(_expand_one_or_many), Words("a path or a list of paths")]
+FilePaths = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_expand_one_or_many),
+    WithJsonSchema({**_PATHS_SCHEMA, WORDS: "a path or a list of paths"}),
+]
 """A path or a list of paths; the files of a list are read one after the other."""

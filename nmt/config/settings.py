@@ -1,22 +1,150 @@
-"""The root of the settings: everything that describes a run."""
+"""The root of the settings, everything that describes a run, with its sections `model` and `search`."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from nmt.config.data import DataSettings, SentencePieceSettings
-from nmt.config.model import ModelSettings, TransformerSettings
-from nmt.config.search import SearchSettings
-from nmt.config.section import AUTO, REQUIRED, FilePath, Misfit, Section, setting
+from nmt.config.section import AUTO, REQUIRED, CountOrAuto, FilePath, Misfit, Section, setting
 from nmt.config.training import NoamSettings, PlateauSettings, TrainingSettings
 
 FORMAT_VERSION = 1
 """The version of the files that `write` writes; `load` reads it and all before it."""
 
 STORE_NAME = "token_store"
+
+TieEmbeddings = Literal["auto", "none", "source_target", "target_output", "all"]
+
+_TIE_HELP = (
+    "Which of source embedding, target embedding and output projection are one variable; "
+    "auto: all where the tokenizer is joint, else target_output."
+)
+_SINES = "since half of a position's encoding are sines and half are cosines"
+
+
+class TransformerSettings(Section):
+    """The Transformer of Vaswani et al. (2017)."""
+
+    type: Literal["transformer"] = setting("transformer", "The Transformer of Vaswani et al. (2017).")
+    tie_embeddings: TieEmbeddings = setting("auto", _TIE_HELP)
+    hidden_size: int = setting(256, "Width of embeddings and layers; divisible by num_heads.", at_least=1)
+    ffn_size: int = setting(1024, "Width inside the feed-forward layers.", at_least=1)
+    num_heads: int = setting(4, "Attention heads a layer.", at_least=1)
+    num_encoder_layers: int = setting(3, "Layers that read the source.", at_least=1)
+    num_decoder_layers: int = setting(3, "Layers that write the target.", at_least=1)
+    dropout: float = setting(0.1, "Dropout on embeddings and on the output of each sublayer.", at_least=0, below=1)
+    attention_dropout: float = setting(0.1, "Dropout on attention weights.", at_least=0, below=1)
+    ffn_dropout: float = setting(0.1, "Dropout inside the feed-forward layers.", at_least=0, below=1)
+    norm: Literal["pre", "post"] = setting("pre", "Layer norm before each sublayer (steadier) or after it (2017).")
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where the heads do not share the hidden size evenly."""
+        if self.hidden_size % self.num_heads:
+            got, step = self.hidden_size, math.lcm(self.num_heads, 2)  # positions need an even size too
+            lower = got // step * step
+            nearest = lower if lower and got - lower <= lower + step - got else lower + step
+            yield Misfit(
+                "hidden_size", f"must be divisible by num_heads, got {got} and {self.num_heads}: try {nearest}"
+            )
+        elif self.hidden_size % 2:
+            nearest = self.hidden_size + self.num_heads  # both are odd here
+            yield Misfit("hidden_size", f"must be even, got {self.hidden_size}, {_SINES}: try {nearest}")
+
+
+class RNNSettings(Section):
+    """A recurrent encoder-decoder with attention."""
+
+    type: Literal["rnn"] = setting("rnn", "A recurrent encoder-decoder with attention (Bahdanau et al., 2015).")
+    tie_embeddings: TieEmbeddings = setting("auto", _TIE_HELP)
+    cell: Literal["gru", "lstm"] = setting("gru", "The recurrent cell.")
+    embedding_size: int = setting(256, "Width of the embeddings.", at_least=1)
+    hidden_size: int = setting(512, "Width of the recurrent states.", at_least=1)
+    num_encoder_layers: int = setting(1, "Layers that read the source, each of them both ways.", at_least=1)
+    num_decoder_layers: int = setting(1, "Layers that write the target.", at_least=1)
+    attention: Literal["additive", "multiplicative"] = setting(
+        "additive", "How the source is attended to: Bahdanau et al. (2015) or Luong et al. (2015)."
+    )
+    input_feeding: bool = setting(True, "Feed the attentional state back into the next step (Luong et al., 2015).")
+    dropout: float = setting(0.2, "Dropout on embeddings, between layers and before the output.", at_least=0, below=1)
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where the two directions of the encoder do not share the hidden size evenly."""
+        if self.hidden_size % 2:
+            got = self.hidden_size
+            yield Misfit("hidden_size", f"must be even, got {got}, since each direction has half of it: try {got + 1}")
+
+
+ModelSettings = Annotated[TransformerSettings | RNNSettings, Field(discriminator="type")]
+"""The architecture and its sizes."""
+
+LEAST_AUTO_RATIO = 1.5
+LEAST_AUTO_LENGTH = 256
+"""What `auto` never goes below, and means where no training corpus was looked at."""
+
+
+class SearchSettings(Section):
+    """How translations are looked for; lengths are in tokens, the closing one counted."""
+
+    beam_size: int = setting(5, "Hypotheses kept a sentence; 1 is greedy search.", at_least=1)
+    length_penalty: float = setting(
+        1.0, "Exponent of Wu et al. (2016), eq. 14: 0 prefers short translations, more prefers long ones.", at_least=0
+    )
+    batch_size: int = setting(64, "Sentences translated at once.", at_least=1)
+    max_length_ratio: Annotated[float, Field(ge=0)] | Literal["auto"] = setting(
+        AUTO,
+        "A translation has at most max_length_ratio * source length + max_length_offset tokens. auto: the smallest "
+        "ratio of 1.5 or more that holds 99.9 % of the training pairs, found when a run begins, which keeps it.",
+        before=LEAST_AUTO_RATIO,
+    )
+    max_length_offset: int = setting(10, "Tokens added to that limit.", at_least=0)
+    max_length: CountOrAuto = setting(
+        AUTO,
+        "Tokens of a translation at most, whatever the source's length. auto: 256, or more where max_length_ratio "
+        "allows more to a source of data.max_length tokens, up to 2049 then; the run keeps it.",
+        before=LEAST_AUTO_LENGTH,
+    )
+    allow_unknown: bool | None = setting(
+        None,
+        "Whether a translation may hold <unk>. null: only where the tokenizer is whitespace or character, whose "
+        "vocabulary leaves words or letters out; pieces of SentencePiece can say it in another way.",
+        before=True,
+    )
+    min_length_ratio: float = setting(0.0, "A translation has at least that ratio * source length tokens.", at_least=0)
+    min_length: int = setting(0, "Tokens of a translation at least, whatever the source's length.", at_least=0)
+
+    @property
+    def settled_max_length_ratio(self) -> float:
+        """`max_length_ratio`; what `auto` means where no training corpus was looked at."""
+        ratio = self.max_length_ratio
+        return max(LEAST_AUTO_RATIO, self.min_length_ratio) if ratio == AUTO else ratio
+
+    @property
+    def settled_max_length(self) -> int:
+        """`max_length`, likewise."""
+        return max(LEAST_AUTO_LENGTH, self.min_length) if self.max_length == AUTO else self.max_length
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit where no length would be allowed."""
+        if self.min_length > self.settled_max_length:
+            yield Misfit(
+                "min_length",
+                f"must be at most max_length, got {self.min_length} and {self.max_length}: try {self.max_length}",
+            )
+        if self.min_length_ratio > self.settled_max_length_ratio:
+            yield Misfit(
+                "min_length_ratio",
+                f"must be at most max_length_ratio, got {self.min_length_ratio} and {self.max_length_ratio}: "
+                f"try {self.max_length_ratio}",
+            )
+        if self.max_length_ratio == 0 and self.max_length_offset == 0:
+            yield Misfit(
+                "max_length_offset", "must be above 0 where max_length_ratio is 0, or no token is allowed: try 256"
+            )
 
 
 class Config(Section):
@@ -84,56 +212,67 @@ class Config(Section):
             )
 
 
+def advice(config: Config) -> list[str]:
+    """Returns remarks on settings that are valid but doubtful, one line each; the run may go on."""
+    return [*_about_data(config), *_about_limits(config), *_about_updates(config)]
+
+
+def _about_data(config: Config) -> Iterator[str]:
+    data, longest = config.data, config.search.max_length
+    if data.source_language == data.target_language:
+        yield f"data.source_language and data.target_language are both {data.source_language}"
+    for name, corpus in (("validation", data.validation), ("test", data.test)):
+        if corpus is not None and set(corpus.source_paths) & set(data.train.source_paths):
+            yield f"data.{name}.source is also read for training: its scores say nothing about new text"
+    if longest != AUTO and longest < data.max_length:
+        yield (
+            f"search.max_length {longest} is below data.max_length {data.max_length}: "
+            "long sentences are translated only in part"
+        )
+
+
+def _about_limits(config: Config) -> Iterator[str]:
+    training, last, stopping = config.training, config.training.max_updates, config.training.early_stopping
+    effective, interval = training.effective_batch_tokens, training.validate_every_updates
+    if effective is not None and training.batch_tokens != AUTO and effective % training.batch_tokens:
+        yield (
+            f"training.effective_batch_tokens {effective} is no multiple of batch_tokens {training.batch_tokens}: "
+            f"an update takes a whole number of batches, about {training.micro_batches}"
+        )
+    if last is None:
+        return
+    if interval > last:
+        late = "there is no validation before the end"
+        yield f"training.validate_every_updates {interval} is above max_updates {last}: {late}"
+        if isinstance(training.schedule, PlateauSettings):
+            yield f"training.schedule plateau never lowers the learning rate: {late}"
+    if stopping is not None and stopping.patience * interval >= last:
+        yield (
+            f"training.early_stopping cannot act: patience {stopping.patience} times validate_every_updates "
+            f"{interval} reaches max_updates {last}"
+        )
+    if training.schedule.warmup_updates >= last:
+        yield (
+            f"training.schedule.warmup_updates {training.schedule.warmup_updates} is not below max_updates {last}: "
+            "the learning rate never reaches its peak"
+        )
+    decay = training.ema_decay
+    if decay is not None and last * (1 - decay) < 1:
+        yield (
+            f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
+            f"{last}: so short a run averages over about the last ninth of its updates, {(10 + last) // 9}"
+        )
+
+
 _SMALLEST_USEFUL_PEAK = 1e-5
 _LARGEST_USEFUL_ADAM_RATE = 0.1
 
 
-def advice(config: Config) -> list[str]:
-    """Returns remarks on settings that are valid but doubtful, one line each; the run may go on."""
-    return [
-        *_about_limits(config),
-        *_about_learning_rate(config),
-        *_about_data(config),
-        *_about_averaging(config),
-        *_about_initial_weights(config),
-    ]
-
-
-def _about_limits(config: Config) -> Iterator[str]:
-    training, last = config.training, config.training.max_updates
-    effective = training.effective_batch_tokens
-    if effective is not None and training.batch_tokens != AUTO and effective % training.batch_tokens:
-        batches = round(effective / training.batch_tokens)
-        yield (
-            f"training.effective_batch_tokens {effective} is no multiple of batch_tokens {training.batch_tokens}: "
-            f"an update takes a whole number of batches, about {batches}"
-        )
-    if last is None:
-        return
-    if training.validate_every_updates > last:
-        yield (
-            f"training.validate_every_updates {training.validate_every_updates} is above max_updates {last}: "
-            "there is no validation before the end"
-        )
-    stopping = training.early_stopping
-    if stopping is not None and stopping.patience * training.validate_every_updates >= last:
-        yield (
-            f"training.early_stopping cannot act: patience {stopping.patience} times validate_every_updates "
-            f"{training.validate_every_updates} reaches max_updates {last}"
-        )
-
-
-def _about_learning_rate(config: Config) -> Iterator[str]:
-    training = config.training
-    schedule, optimizer, last = training.schedule, training.optimizer, training.max_updates
-    if last is not None and schedule.warmup_updates >= last:
-        yield (
-            f"training.schedule.warmup_updates {schedule.warmup_updates} is not below max_updates {last}: "
-            "the learning rate never reaches its peak"
-        )
+def _about_updates(config: Config) -> Iterator[str]:
+    training, optimizer = config.training, config.training.optimizer
     rate = optimizer.learning_rate
-    if isinstance(schedule, NoamSettings):
-        peak = rate / math.sqrt(config.model.hidden_size * schedule.warmup_updates)
+    if isinstance(training.schedule, NoamSettings):
+        peak = rate / math.sqrt(config.model.hidden_size * training.schedule.warmup_updates)
         if peak < _SMALLEST_USEFUL_PEAK:
             yield (
                 f"training.schedule noam peaks at a learning rate of {peak:.1g}: its "
@@ -141,35 +280,5 @@ def _about_learning_rate(config: Config) -> Iterator[str]:
             )
     elif optimizer.type != "sgd" and rate >= _LARGEST_USEFUL_ADAM_RATE:
         yield f"training.optimizer.learning_rate {rate:g} is very high for {optimizer.type}: usual are 0.0001 to 0.005"
-    if isinstance(schedule, PlateauSettings) and last is not None and training.validate_every_updates > last:
-        yield "training.schedule plateau never lowers the learning rate: there is no validation before the end"
-
-
-def _about_data(config: Config) -> Iterator[str]:
-    data = config.data
-    if data.source_language == data.target_language:
-        yield f"data.source_language and data.target_language are both {data.source_language}"
-    for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        if corpus is not None and name != "train" and set(corpus.source_paths) & set(data.train.source_paths):
-            yield f"data.{name}.source is also read for training: its scores say nothing about new text"
-    if config.search.max_length != AUTO and config.search.max_length < data.max_length:
-        yield (
-            f"search.max_length {config.search.max_length} is below data.max_length {data.max_length}: "
-            "long sentences are translated only in part"
-        )
-
-
-def _about_averaging(config: Config) -> Iterator[str]:
-    training = config.training
-    decay, last = training.ema_decay, training.max_updates
-    if decay is not None and last is not None and last * (1 - decay) < 1:
-        yield (
-            f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
-            f"{last}: so short a run averages over about the last ninth of its updates, {(10 + last) // 9}"
-        )
-
-
-def _about_initial_weights(config: Config) -> Iterator[str]:
-    training = config.training
     if training.on_tie_change != "error" and training.initialize_from is None:
         yield f"training.on_tie_change {training.on_tie_change} means nothing without training.initialize_from"

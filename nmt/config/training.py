@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge
-from pydantic import Discriminator, Tag
+from pydantic import Field
 
-from nmt.config.section import AUTO, FilePath, Misfit, Section, Words, kind_or, number_or_auto, setting
+from nmt.config.section import AUTO, CountOrAuto, FilePath, Misfit, Section, setting
 
 Metric = Literal["bleu", "loss"]
 
@@ -71,10 +70,7 @@ class SGDSettings(Section):
             yield Misfit("nesterov", "needs a momentum above 0, got momentum 0.0: try momentum 0.9 or nesterov false")
 
 
-OptimizerSettings = Annotated[
-    Annotated[AdamSettings, Tag("adam")] | Annotated[AdamWSettings, Tag("adamw")] | Annotated[SGDSettings, Tag("sgd")],
-    Discriminator(kind_or("adam")),
-]
+OptimizerSettings = Annotated[AdamSettings | AdamWSettings | SGDSettings, Field(discriminator="type")]
 """How gradients become updates."""
 
 
@@ -113,11 +109,7 @@ class PlateauSettings(Section):
 
 
 ScheduleSettings = Annotated[
-    Annotated[InverseSqrtSettings, Tag("inverse_sqrt")]
-    | Annotated[ConstantSettings, Tag("constant")]
-    | Annotated[NoamSettings, Tag("noam")]
-    | Annotated[PlateauSettings, Tag("plateau")],
-    Discriminator(kind_or("inverse_sqrt")),
+    InverseSqrtSettings | ConstantSettings | NoamSettings | PlateauSettings, Field(discriminator="type")
 ]
 """How the learning rate changes from update to update."""
 
@@ -129,13 +121,6 @@ class EarlyStoppingSettings(Section):
     patience: int = setting(10, "Validations without improvement before the run ends.", at_least=1)
 
 
-BatchTokens = Annotated[
-    Annotated[int, Ge(1)] | Literal["auto"],
-    number_or_auto((int,), 1),
-    Words("a whole number of at least 1, or auto"),
-]
-"""A number of tokens, or the word that leaves it to the memory there is."""
-
 Tokenization = Literal[
     "auto", "13a", "zh", "char", "intl", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
 ]
@@ -145,7 +130,7 @@ Tokenization = Literal[
 class TrainingSettings(Section):
     """Batches, limits, saving, and how the weights are updated."""
 
-    batch_tokens: BatchTokens = setting(
+    batch_tokens: CountOrAuto = setting(
         4096,
         "Padded tokens of the longer side in one batch, at most. auto: a power of two that fits into the memory there "
         "is when training begins, at most 4096 on a processor and 8192 on a GPU; the run keeps it.",

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from nmt.config import (
-    AdamSettings,
-    AdamWSettings,
-    Config,
-    ConstantSettings,
-    InverseSqrtSettings,
-    NoamSettings,
-    OptimizerSettings,
-    PlateauSettings,
-    SGDSettings,
-)
+from nmt.config import Config
+from nmt.config import training as kinds
 from nmt.training.optimizers import Optimizer, build_adam, build_adamw, build_sgd
 from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule, Schedule
 from nmt.training.state import Limits
 from nmt.training.trainer import Cadence
 
 
-def assemble_optimizer(settings: OptimizerSettings) -> Optimizer:
+def assemble_optimizer(settings: kinds.OptimizerSettings) -> Optimizer:
     """Build the optimizer that `training.optimizer` describes."""
     match settings:
-        case AdamSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
+        case kinds.AdamSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
             return build_adam(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
-        case AdamWSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
+        case kinds.AdamWSettings(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay):
             return build_adamw(learning_rate=rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=decay)
-        case SGDSettings(learning_rate=rate, momentum=momentum, nesterov=nesterov):
+        case kinds.SGDSettings(learning_rate=rate, momentum=momentum, nesterov=nesterov):
             return build_sgd(learning_rate=rate, momentum=momentum, nesterov=nesterov)
 
 
@@ -34,13 +25,13 @@ def assemble_schedule(config: Config) -> Schedule:
     """Build the schedule that `training.schedule` describes."""
     settings, peak = config.training.schedule, config.training.optimizer.learning_rate
     match settings:
-        case ConstantSettings(warmup_updates=warmup):
+        case kinds.ConstantSettings(warmup_updates=warmup):
             return ConstantSchedule(peak, warmup_updates=warmup)
-        case InverseSqrtSettings(warmup_updates=warmup):
+        case kinds.InverseSqrtSettings(warmup_updates=warmup):
             return InverseSquareRootSchedule(peak, warmup_updates=warmup)
-        case NoamSettings(warmup_updates=warmup):
+        case kinds.NoamSettings(warmup_updates=warmup):
             return NoamSchedule(peak, hidden_size=config.model.hidden_size, warmup_updates=warmup)
-        case PlateauSettings():
+        case kinds.PlateauSettings():
             return PlateauSchedule(
                 peak,
                 factor=settings.factor,

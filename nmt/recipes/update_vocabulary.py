@@ -15,8 +15,8 @@ import numpy as np
 
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load, write
-from nmt.config.search import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.config.section import AUTO
+from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data.corpus import read_lines, read_pairs
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
