@@ -15,19 +15,9 @@ from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file, replace_file
 from nmt.config.problems import problems_of, yaml_in_words
-from nmt.config.section import (
-    BEFORE,
-    CONFIG_NAME,
-    EXPORT_NAME,
-    MAY_CHANGE,
-    Section,
-    is_nullable,
-    kinds_of,
-    marks_of,
-    section_classes,
-)
+from nmt.config.section import BEFORE, CONFIG_NAME, EXPORT_NAME, MAY_CHANGE, Section, combine, filled, marks_of, nest
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, YamlSyntaxError, read_yaml
+from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, read_yaml
 from nmt.errors import ConfigError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -61,63 +51,9 @@ def merge(layers: Sequence[Layer]) -> Layer:
     settings: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
-        settings = combine(settings, _filled(layer.settings, Config), Config)
+        settings = combine(settings, filled(layer.settings, Config), Config)
         origins |= layer.origins
     return Layer(settings, origins)
-
-
-def nest(path: KeyPath, value: Any) -> dict[str, Any]:
-    """Returns nested dicts that hold one value at `path`."""
-    for key in reversed(path):
-        value = {key: value}
-    return dict(value)
-
-
-def combine(
-    first: Mapping[str, Any], second: Mapping[str, Any], section: type[Section] | None = None
-) -> dict[str, Any]:
-    """Merges two mappings key by key, the second one wins.
-
-    Args:
-        first: what stands below.
-        second: what stands above.
-        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
-            key like any other.
-    """
-    merged = dict(first)
-    for key, value in second.items():
-        below, field = merged.get(key), section.model_fields.get(key) if section else None
-        kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            kind = below.get("type", next(iter(kinds), None))
-            if not kinds or value.get("type", kind) == kind:
-                value = combine(below, value, classes[0] if classes else None)
-        merged[key] = value
-    return merged
-
-
-def _filled(settings: Mapping[str, Any], section: type[Section], *, absent: bool = False) -> dict[str, Any]:
-    """Returns settings in which a section without content (`training:` and nothing below) is an empty mapping.
-
-    Args:
-        settings: nested dicts.
-        section: what they are settings of.
-        absent: whether to fill in what those settings mean that were unknown when a model directory was written.
-    """
-    filled = dict(settings)
-    for name, field in section.model_fields.items():
-        if absent and name not in settings and BEFORE in marks_of(field):
-            filled[name] = marks_of(field)[BEFORE]
-        elif classes := section_classes(field):
-            inner = settings.get(name)
-            if inner is None and not is_nullable(field):
-                inner = {}
-            if isinstance(inner, Mapping):
-                kind = kinds_of(field).get(inner.get("type", ""), classes[0])
-                inner = _filled(inner, kind, absent=absent)
-            if inner or name in settings:
-                filled[name] = inner
-    return filled
 
 
 VERSION_KEY = "format_version"
@@ -126,7 +62,7 @@ VERSION_KEY = "format_version"
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
     """Reads, merges and checks the settings of a run.
 
-    The config of a model directory means that directory, also where it was moved or copied; see `places_now`.
+    The config of a model directory means that directory, also where it was moved or copied; see `_places_now`.
 
     Args:
         paths: a YAML file, or several that are merged from left to right.
@@ -187,51 +123,53 @@ def _listed(problems: Sequence[str]) -> str:
 
 
 def _read(paths: Sequence[PathLike], overrides: Sequence[str]) -> list[Layer]:
-    """Reads files, then overrides; what is wrong with any of them is raised together."""
+    """Reads files, then all overrides into one layer; what is wrong with any of them is raised together."""
+    layers: list[Layer] = []
     problems: list[str] = []
-    layers = [_read_file(Path(path), problems) for path in paths]
-    layers.append(_read_overrides(overrides, problems))
+    sources: list[Path | str] = [*map(Path, paths), *overrides]
+    for source in sources:
+        try:
+            layers.append(_read_file(source) if isinstance(source, Path) else _read_override(source))
+        except ConfigError as error:
+            problems += str(error).split("\n")
     if problems:
         raise ConfigError(_listed(problems))
-    return layers
+    given: dict[str, Any] = {}
+    origins: dict[KeyPath, str] = {}
+    for layer in layers[len(paths) :]:
+        given = combine(given, layer.settings)
+        origins |= layer.origins
+    return [*layers[: len(paths)], Layer(given, origins)]
 
 
-def _read_file(path: Path, problems: list[str]) -> Layer:
-    """Reads one file; what is wrong with it is added to `problems`."""
-    nothing = Layer({}, {})
-    try:
-        text = _decoded(path)
-        document = read_yaml(text, str(path))
-    except (YamlSyntaxError, ConfigError) as error:
-        problems.append(str(error))
-        return nothing
-    problems.extend(document.problems)
+def _read_file(path: Path) -> Layer:
+    document = read_yaml(_decoded(path), str(path))
     settings = document.value
+    if document.problems:
+        raise ConfigError("\n".join(document.problems))
     if settings is None:
-        problems.append(f"{path} is empty: a config holds at least model_directory and data")
-        return nothing
+        raise ConfigError(f"{path} is empty: a config holds at least model_directory and data")
     if not isinstance(settings, dict):
-        problems.append(f"{path} holds no settings: write them as 'key: value', for example 'seed: 42'")
-        return nothing
+        raise ConfigError(f"{path} holds no settings: write them as 'key: value', for example 'seed: 42'")
     origins = {key_path: f"{path} line {line}" for key_path, line in document.lines.items()}
     version = settings.get(VERSION_KEY)
     if version is None:
         return Layer(settings, origins)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        problems.append(f"{path}: {VERSION_KEY} must be a whole number from 1 to {FORMAT_VERSION}, got {version!r}")
-    elif version > FORMAT_VERSION:
-        problems.append(
+        raise ConfigError(f"{path}: {VERSION_KEY} must be a whole number from 1 to {FORMAT_VERSION}, got {version!r}")
+    if version > FORMAT_VERSION:
+        raise ConfigError(
             f"{path} has format version {version}, but nmt {__version__} reads versions up to {FORMAT_VERSION}: "
             "install a newer nmt"
         )
     # Written into a model directory, maybe by an older version.
-    settings, remarks = _filled(settings, Config, absent=True), {}
+    settings, remarks = filled(settings, Config, absent=True), {}
     for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
         settings = combine(settings, nest(key_path, value))
     return Layer(settings, origins, remarks)
 
 
-def _places_now(settings: Mapping[str, Any], file: Path) -> dict[tuple[str, ...], tuple[Any, str]]:
+def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[Any, str]]:
     """Returns what paths mean in a config that nmt wrote, if it lies in a model directory, which may have been moved.
 
     The model directory is the one where the config lies. A corpus is where its relative path leads from the current
@@ -249,7 +187,7 @@ def _places_now(settings: Mapping[str, Any], file: Path) -> dict[tuple[str, ...]
         return {}
     if not any((directory / name).exists() for name in _BESIDE):
         return {}
-    places: dict[tuple[str, ...], tuple[Any, str]] = {}
+    places: dict[KeyPath, tuple[Any, str]] = {}
     written = settings.get("model_directory")
     if not isinstance(written, str) or os.path.realpath(written) != os.path.realpath(directory):
         meant = str(directory if directory.name not in ("", "..") else directory.resolve())
@@ -302,22 +240,7 @@ def _nearest_file(path: Path) -> str:
     return f": did you mean {path.parent / near[0]}?" if near else ""
 
 
-def _read_overrides(overrides: Sequence[str], problems: list[str]) -> Layer:
-    settings: dict[str, Any] = {}
-    origins: dict[KeyPath, str] = {}
-    for override in overrides:
-        try:
-            path, value, inner = _read_override(override)
-        except (YamlSyntaxError, ConfigError) as error:
-            problems.append(str(error))
-            continue
-        settings = combine(settings, nest(path, value))
-        origins |= {(*path, *key_path): f"--set {override}" for key_path in [(), *inner]}
-    return Layer(settings, origins)
-
-
-def _read_override(override: str) -> tuple[KeyPath, Any, list[KeyPath]]:
-    """Returns the path, the value, and the paths of the keys inside the value."""
+def _read_override(override: str) -> Layer:
     name, equals, text = override.partition("=")
     path = tuple(key.strip() for key in name.split("."))
     if not equals or not all(path):
@@ -328,8 +251,9 @@ def _read_override(override: str) -> tuple[KeyPath, Any, list[KeyPath]]:
         raise ConfigError(f"--set {override} has no value: write null for none, or '\"\"' for an empty text")
     document = read_yaml(text, f"--set {override}:")
     if document.problems:
-        raise ConfigError(document.problems[0])
-    return path, document.value, list(document.lines)
+        raise ConfigError("\n".join(document.problems))
+    origins = {(*path, *inner): f"--set {override}" for inner in [(), *document.lines]}
+    return Layer(nest(path, document.value), origins)
 
 
 SETTLED_AT_START = (

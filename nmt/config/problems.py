@@ -200,7 +200,7 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
             return f": write {name}: {{type: {value}}}"
         return f": write the settings of {name} below it, indented, as 'key: value'"
     choices = [choice for part in schema.get("anyOf", [schema]) for choice in _choices_of(part)]
-    types = [part["type"] for part in schema.get("anyOf", [schema]) if not _choices_of(part)]
+    types = [part.get("type") for part in schema.get("anyOf", [schema]) if not _choices_of(part)]
     word = "none" if value is None else str(value).strip().lower()
     digits = word.replace("_", "")
     if "boolean" in types and isinstance(value, str) and word in _BOOLEANS:

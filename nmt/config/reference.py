@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,10 +71,9 @@ def explain() -> list[Row]:
     return rows
 
 
-def _explained_sections() -> Iterator[tuple[str, str, Iterator[Row]]]:
-    """Yields the title and the purpose of each section, or of each kind of it, with its settings."""
-    for (title, purpose), rows in itertools.groupby(explain(), key=lambda row: (row.title, row.purpose)):
-        yield title, purpose, rows
+def _sections() -> Iterable[tuple[tuple[str, str], Iterable[Row]]]:
+    """Returns the title and the purpose of each section, or of each kind of it, with its settings."""
+    return itertools.groupby(explain(), key=lambda row: (row.title, row.purpose))
 
 
 def explain_text() -> str:
@@ -83,7 +82,7 @@ def explain_text() -> str:
         "Every setting: its path (what it takes; its default), and what it does.",
         "Settings with a * may change when an unfinished run is continued.",
     ]
-    for title, purpose, rows in _explained_sections():
+    for (title, purpose), rows in _sections():
         lines += ["", f"{title}: {purpose}" if purpose else title]
         for row in rows:
             default = row.default if row.default == "required" else f"default {row.default}"
@@ -121,7 +120,7 @@ Editors that speak JSON Schema complete and check a config whose first line is
 def reference_page() -> str:
     """Returns the reference of all settings as Markdown."""
     lines = [_HEAD.rstrip()]
-    for title, purpose, rows in _explained_sections():
+    for (title, purpose), rows in _sections():
         lines += ["", f"## {title}", ""]
         lines += [purpose, ""] if purpose else []
         lines += ["| setting | takes | default | on resume | what it does |", "|---|---|---|---|---|"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
@@ -108,16 +108,8 @@ def setting(
         The field, for the right side of an annotated class attribute.
     """
     extra: dict[str, Any] = {MAY_CHANGE: may_change} | ({} if before is _UNSAID else {BEFORE: before})
-    return Field(
-        default,
-        description=help_text,
-        json_schema_extra=extra,
-        ge=at_least,
-        gt=above,
-        le=at_most,
-        lt=below,
-        min_length=min_length,
-    )
+    bounds: dict[str, Any] = {"ge": at_least, "gt": above, "le": at_most, "lt": below, "min_length": min_length}
+    return Field(default, description=help_text, json_schema_extra=extra, **bounds)
 
 
 CountOrAuto = Annotated[int, Field(ge=1)] | Literal["auto"]
@@ -187,6 +179,60 @@ def _types_in(annotation: Any) -> list[Any]:
     """Returns the types that an annotation joins, without what `Annotated` adds to them."""
     arguments = get_args(annotation)
     return [kind for argument in arguments for kind in _types_in(argument)] if arguments else [annotation]
+
+
+def nest(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Returns nested dicts that hold one value at `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def combine(
+    first: Mapping[str, Any], second: Mapping[str, Any], section: type[Section] | None = None
+) -> dict[str, Any]:
+    """Merges two mappings key by key, the second one wins.
+
+    Args:
+        first: what stands below.
+        second: what stands above.
+        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
+            key like any other.
+    """
+    merged = dict(first)
+    for key, value in second.items():
+        below, field = merged.get(key), section.model_fields.get(key) if section else None
+        kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            kind = below.get("type", next(iter(kinds), None))
+            if not kinds or value.get("type", kind) == kind:
+                value = combine(below, value, classes[0] if classes else None)
+        merged[key] = value
+    return merged
+
+
+def filled(settings: Mapping[str, Any], section: type[Section], *, absent: bool = False) -> dict[str, Any]:
+    """Returns settings in which a section without content (`training:` and nothing below) is an empty mapping.
+
+    Args:
+        settings: nested dicts.
+        section: what they are settings of.
+        absent: whether to fill in what those settings mean that were unknown when a model directory was written.
+    """
+    result = dict(settings)
+    for name, field in section.model_fields.items():
+        if absent and name not in settings and BEFORE in marks_of(field):
+            result[name] = marks_of(field)[BEFORE]
+        elif classes := section_classes(field):
+            inner = settings.get(name)
+            if inner is None and not is_nullable(field):
+                inner = {}
+            if isinstance(inner, Mapping):
+                kind = kinds_of(field).get(str(inner.get("type")), classes[0])
+                inner = filled(inner, kind, absent=absent)
+            if inner or name in settings:
+                result[name] = inner
+    return result
 
 
 PATH_ERROR = "path"

@@ -173,14 +173,10 @@ class Config(Section):
     @property
     def named_files(self) -> dict[str, tuple[str, ...]]:
         """The files that are read for the run, by the setting that names them."""
-        data = self.data
-        corpora = {"train": data.train, "validation": data.validation, "test": data.test}
-        files = {
-            f"data.{name}.{side}": paths
-            for name, corpus in corpora.items()
-            if corpus is not None
-            for side, paths in (("source", corpus.source_paths), ("target", corpus.target_paths))
-        }
+        data, files = self.data, dict[str, tuple[str, ...]]()
+        for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+            if corpus is not None:
+                files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
         if isinstance(data.tokenizer, SentencePieceSettings):
             files["data.tokenizer.model"] = data.tokenizer.model_paths
         return files

@@ -10,7 +10,9 @@ import re
 from typing import Any, NamedTuple
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode
+
+from nmt.errors import ConfigError
 
 KeyPath = tuple[str, ...]
 
@@ -53,7 +55,7 @@ for _name, _pattern, _first in CORE_SCALARS:
 _CoreLoader.yaml_implicit_resolvers[""] = [(_TAG + "null", re.compile("^$"))]
 
 
-class YamlSyntaxError(Exception):
+class YamlSyntaxError(ConfigError):
     """The text is no YAML; the message says where and what to do."""
 
 
@@ -94,7 +96,6 @@ class _NodeReader:
         self.where = where
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[str] = []
-        self._open: list[Node] = []
         self._count = 0
 
     def read(self, node: Node, path: KeyPath) -> Any:
@@ -102,20 +103,13 @@ class _NodeReader:
         self._count += 1
         if self._count > _MAXIMUM_NODES:
             raise YamlSyntaxError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
-        if any(node is opened for opened in self._open):
-            self._report(node, "an alias (*) stands inside what it repeats: write the value out")
-            return None
-        self._open.append(node)
-        try:
-            if isinstance(node, MappingNode | SequenceNode) and node.tag not in (_TAG + "map", _TAG + "seq"):
-                self._refuse_tag(node)
-            if isinstance(node, MappingNode):
-                return self._mapping(node, path)
-            if isinstance(node, SequenceNode):
-                return [self.read(child, (*path, str(number))) for number, child in enumerate(node.value)]
+        if isinstance(node, ScalarNode):
             return self._scalar(node.value, node)
-        finally:
-            self._open.pop()
+        if node.tag not in (_TAG + "map", _TAG + "seq"):
+            self._refuse_tag(node)
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path)
+        return [self.read(child, (*path, str(number))) for number, child in enumerate(node.value)]
 
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         settings: dict[str, Any] = {}
@@ -146,7 +140,7 @@ class _NodeReader:
             if tag == "float":
                 return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         except (ValueError, KeyError):
-            self._report(node, f"{_shortened(text)} cannot be read as {tag}")
+            self._report(node, f"{text[:40]!r} cannot be read as {tag}")
             return None
         if tag != "str":
             self._refuse_tag(node)
@@ -160,23 +154,20 @@ class _NodeReader:
         self.problems.append(f"{self.where} line {node.start_mark.line + 1}: {message}")
 
 
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+_REMEDIES = {
+    "'\\t'": "a tab cannot indent YAML: use spaces",
+    "expected a single document": "a second YAML document begins here (---): a config is one document, give two files "
+    "instead",
+    "mapping values are not allowed": "a ':' is not expected here: check the indentation, or put the text in quotes",
+    "could not find expected ':'": "a ':' is missing after a key, with a space behind it",
+    "cannot start any token": "this character cannot begin a text: put the text in quotes",
+}
+"""What to say where PyYAML's own words are these."""
 
 
 def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
     mark = error.problem_mark or error.context_mark
     place = f"{where} line {mark.line + 1}, column {mark.column + 1}" if mark else where
-    problem = error.problem or error.context or "cannot be read"
-    if "'\\t'" in problem:
-        return f"{place}: a tab cannot indent YAML: use spaces"
-    if "expected a single document" in (error.context or ""):
-        return f"{place}: a second YAML document begins here (---): a config is one document, give two files instead"
-    if "mapping values are not allowed" in problem:
-        return f"{place}: a ':' is not expected here: check the indentation, or put the text in quotes"
-    if "could not find expected ':'" in problem:
-        return f"{place}: a ':' is missing after a key, with a space behind it"
-    if "cannot start any token" in problem:
-        return f"{place}: {problem}: put the text in quotes"
-    context = f"{error.context}: " if error.context and error.context != problem else ""
-    return f"{place}: is no valid YAML: {context}{problem}"
+    said = ": ".join(dict.fromkeys(filter(None, (error.context, error.problem))))
+    known = [remedy for words, remedy in _REMEDIES.items() if words in said]
+    return f"{place}: {known[0] if known else 'is no valid YAML: ' + said}"

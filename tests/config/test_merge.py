@@ -2,7 +2,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import load
-from nmt.config.loader import Layer, combine, merge, nest
+from nmt.config.loader import Layer, merge
+from nmt.config.section import combine, nest
 
 KEYS = st.sampled_from(["a", "b", "c"])
 TREES = st.recursive(

@@ -74,6 +74,7 @@ def test_missing_settings_are_named_with_what_they_take(refused):
          "'off': write null"),
         ("data.source_language=5", "data.source_language must be a text that is not empty, got 5: put it in quotes, \"5\""),
         ("data.train.source=[1]", "data.train.source must be a path or a list of paths, got the list [1]"),
+        ("data.tokenizer.model=[]", "data.tokenizer.model must be a path or a list of paths, or null, got the list []"),
         ("data.train.source=[]", "data.train.source must be a path or a list of paths, got the list []"),
     ],
 )  # fmt: skip
