@@ -344,13 +344,11 @@ for _name, _pattern, _first in CORE_SCALARS:
 
 def to_yaml(config: Config) -> str:
     """Returns the effective settings, defaults included, as YAML with the format version."""
-    head = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
-    style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False, "width": 10**6}
-    parts = []
+    text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
     for key, value in config.model_dump().items():
-        gap = "\n" if isinstance(value, dict) else ""
-        parts.append(gap + yaml.dump({key: value}, Dumper=_Dumper, **style))
-    return head + "".join(parts)
+        text += "\n" if isinstance(value, dict) else ""
+        text += yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    return text
 
 
 def write(config: Config, path: PathLike) -> None:

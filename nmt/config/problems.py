@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,17 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from nmt.config.section import (
-    MISFITS,
-    PATH_ERROR,
-    UNDEFINED_VARIABLE,
-    WORDS,
-    Section,
-    is_nullable,
-    kinds_of,
-    section_classes,
-    settings_of,
-)
+from nmt.config import section as sections
+from nmt.config.section import Section
 from nmt.config.settings import Config
 from nmt.config.yaml_reader import KeyPath
 
@@ -35,6 +27,7 @@ _BOUNDS = {
 }
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "true": "true"}
 _BOOLEANS |= {"no": "false", "off": "false", "n": "false", "false": "false"}
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 _LONGEST = 60
 _MOST_PLACES = 3
 
@@ -47,16 +40,16 @@ def _schemas_of(section: type[Section]) -> dict[str, Any]:
 def type_in_words(section: type[Section], name: str) -> str:
     """Returns what a setting takes: "a whole number of at least 1, or null"."""
     field = section.model_fields[name]
-    if section_classes(field):
-        kinds = list(kinds_of(field))
+    if sections.section_classes(field):
+        kinds = list(sections.kinds_of(field))
         words = "a section of settings" + (f" of type {either(kinds)}" if kinds else "")
-        return words + (", or null" if is_nullable(field) else "")
+        return words + (", or null" if sections.is_nullable(field) else "")
     return _schema_in_words(_schemas_of(section)[name])
 
 
 def _schema_in_words(schema: Mapping[str, Any]) -> str:
-    if WORDS in schema:
-        return schema[WORDS]
+    if sections.WORDS in schema:
+        return schema[sections.WORDS]
     if "anyOf" in schema:
         return ", or ".join(_schema_in_words(choice) for choice in schema["anyOf"])
     if choices := _choices_of(schema):
@@ -137,9 +130,9 @@ def problems_of(error: ValidationError, origins: Mapping[KeyPath, str]) -> list[
     unset: dict[tuple[str, str], list[KeyPath]] = {}
     for detail in error.errors(include_url=False):
         place, context = _locate(detail["loc"]), detail.get("ctx", {})
-        if detail["type"] == UNDEFINED_VARIABLE:
+        if detail["type"] == sections.UNDEFINED_VARIABLE:
             unset.setdefault((context["variable"], context["state"]), []).append(place.path)
-        elif detail["type"] == MISFITS:
+        elif detail["type"] == sections.MISFITS:
             for misfit in context["misfits"]:
                 path = (*place.path, *misfit.key.split("."))
                 lines.append(f"{'.'.join(path)} {misfit.message}{_origin(path, origins)}")
@@ -162,9 +155,9 @@ def _locate(location: Sequence[str | int]) -> _Place:
     for step in map(str, location):
         path, section, field, kinds, chosen = place
         if field is not None:
-            if not (classes := section_classes(field)):
+            if not (classes := sections.section_classes(field)):
                 break  # inside a setting that takes one of several types
-            kinds, section = kinds_of(field), classes[0]
+            kinds, section = sections.kinds_of(field), classes[0]
             if kinds:
                 place = _Place(path, kinds[step], None, kinds, step)
                 continue
@@ -177,15 +170,15 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
     kind, value, (path, section, field, *_) = detail["type"], detail["input"], place
     if kind == "extra_forbidden":
         return _describe_unknown_key(place)
-    if kind == PATH_ERROR or field is None:
+    if kind == sections.PATH_ERROR or field is None:
         return detail["msg"]
     if kind == "union_tag_invalid":
-        kinds, word = list(kinds_of(field)), value["type"]
+        kinds, word = list(sections.kinds_of(field)), value["type"]
         near = nearest(str(word), kinds)
         return f"must be {either(kinds)}, got {_value_in_words(word)}" + (f": did you mean {near}?" if near else "")
     words = type_in_words(section, path[-1])
     if kind == "missing":
-        for inner in section_classes(field):
+        for inner in sections.section_classes(field):
             words += f" with {', '.join(name for name, field in inner.model_fields.items() if field.is_required())}"
         meaning = (field.description or "").rstrip(".")
         return f"is missing: {words} ({meaning[:1].lower()}{meaning[1:]})"
@@ -195,8 +188,8 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
 def _remedy(section: type[Section], name: str, value: Any) -> str:
     """Returns what to write instead of a value of the wrong type, or an empty text where nothing is likely."""
     field, schema = section.model_fields[name], _schemas_of(section)[name]
-    if section_classes(field):
-        if isinstance(value, str) and value in kinds_of(field):
+    if sections.section_classes(field):
+        if isinstance(value, str) and value in sections.kinds_of(field):
             return f": write {name}: {{type: {value}}}"
         return f": write the settings of {name} below it, indented, as 'key: value'"
     choices = [choice for part in schema.get("anyOf", [schema]) for choice in _choices_of(part)]
@@ -209,20 +202,12 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
         return ": write null"
     if "integer" in types and isinstance(value, float) and value.is_integer():
         return f": write {int(value)}"
-    if {"integer", "number"} & set(types) and isinstance(value, str) and _is_number(digits):
+    if {"integer", "number"} & set(types) and isinstance(value, str) and re.fullmatch(_NUMBER, digits):
         return f": write {digits} without {'quotes' if digits == word else 'underscores'}"
     if "string" in types and isinstance(value, int | float):
         return f': put it in quotes, "{yaml_in_words(value)}"'
     near = nearest(word, choices)
     return f": did you mean {near}?" if near else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _describe_unknown_key(place: _Place) -> str:
@@ -239,7 +224,7 @@ def _describe_unknown_key(place: _Place) -> str:
         return f"is a setting of {' or '.join(owners)}, but {prefix}type is {place.chosen}: {change}"
     if near := nearest(key, place.section.model_fields):
         return f"is unknown: did you mean {prefix}{near}?"
-    paths = dict.fromkeys(setting.path for setting in settings_of(Config))
+    paths = dict.fromkeys(setting.path for setting in sections.settings_of(Config))
     if near := nearest(key, [path.rpartition(".")[2] for path in paths]):
         places = [path for path in paths if path.rpartition(".")[2] == near]
         return f"is unknown: did you mean {' or '.join(places[:_MOST_PLACES])}?"

@@ -46,8 +46,7 @@ class TransformerSettings(Section):
         """Yields a misfit where the heads do not share the hidden size evenly."""
         if self.hidden_size % self.num_heads:
             got, step = self.hidden_size, math.lcm(self.num_heads, 2)  # positions need an even size too
-            lower = got // step * step
-            nearest = lower if lower and got - lower <= lower + step - got else lower + step
+            nearest = step * max(1, math.ceil(got / step - 0.5))
             yield Misfit(
                 "hidden_size", f"must be divisible by num_heads, got {got} and {self.num_heads}: try {nearest}"
             )

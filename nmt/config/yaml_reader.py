@@ -118,13 +118,11 @@ class _NodeReader:
                 self._report(key_node, "a key must be a word, not a list or a mapping")
                 continue
             key_path = (*path, key_node.value)
-            line = key_node.start_mark.line + 1
             if key_node.value in settings:
-                first = self.lines[key_path]
-                name = ".".join(key_path)
-                self._report(key_node, f"{name} is given twice, first in line {first}: remove one of the two")
+                twice = f"{'.'.join(key_path)} is given twice, first in line {self.lines[key_path]}"
+                self._report(key_node, f"{twice}: remove one of the two")
                 continue
-            self.lines[key_path] = line
+            self.lines[key_path] = key_node.start_mark.line + 1
             settings[key_node.value] = self.read(value_node, key_path)
         return settings
 
