@@ -192,8 +192,9 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
         if isinstance(value, str) and value in sections.kinds_of(field):
             return f": write {name}: {{type: {value}}}"
         return f": write the settings of {name} below it, indented, as 'key: value'"
-    choices = [choice for part in schema.get("anyOf", [schema]) for choice in _choices_of(part)]
-    types = [part.get("type") for part in schema.get("anyOf", [schema]) if not _choices_of(part)]
+    parts = [inner for part in schema.get("anyOf", [schema]) for inner in part.get("anyOf", [part])]
+    choices = [choice for part in parts for choice in _choices_of(part)]
+    types = [part["type"] for part in parts if not _choices_of(part)]
     word = "none" if value is None else str(value).strip().lower()
     digits = word.replace("_", "")
     if "boolean" in types and isinstance(value, str) and word in _BOOLEANS:
@@ -206,7 +207,7 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
         return f": write {digits} without {'quotes' if digits == word else 'underscores'}"
     if "string" in types and isinstance(value, int | float):
         return f': put it in quotes, "{yaml_in_words(value)}"'
-    near = nearest(word, choices)
+    near = nearest(word, choices) if value is None or isinstance(value, str) else None
     return f": did you mean {near}?" if near else ""
 
 
