@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from nmt.config import section as sections
+import nmt.config.section as sections
 from nmt.config.section import Section
 from nmt.config.settings import Config
 from nmt.config.yaml_reader import KeyPath
