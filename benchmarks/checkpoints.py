@@ -62,13 +62,13 @@ def main() -> None:
     from nmt.checkpoint.weights import load_weights
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
-    from nmt.training.optimizers import MovingAverage, build_adam
+    from nmt.training.optimizers import EmaWeights, build_adam
 
     settings, size = (SMOKE_SETTINGS, 50) if arguments.smoke else (SETTINGS, VOCABULARY_SIZE)
     model = Transformer(Vocabularies(size, size, shared=True), seed=1, **settings)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     optimizer.build(model.trainable_variables)
-    average = MovingAverage(model, 0.999).variables if arguments.average else None
+    average = EmaWeights(model, 0.999).variables if arguments.average else None
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     size = 4 * parameters * (4 if arguments.average else 3)
     print(f"{parameters:,} parameters, {size / 1e6:,.0f} MB")

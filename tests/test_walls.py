@@ -32,7 +32,7 @@ HEAVY = {
     "sacrebleu": {"inference/evaluation"},
     "safetensors": {"checkpoint"},
     "ctranslate2": {"inference", "export"},
-    "pydantic": {"config", "checkpoint"},
+    "pydantic": {"config", "checkpoint", "training"},
     "pydantic_core": {"config"},
     "yaml": {"config"},
     "typer": {"cli"},

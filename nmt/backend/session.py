@@ -1,4 +1,4 @@
-"""How TensorFlow starts: silently, on so many threads, and taking only the GPU memory it needs."""
+"""How TensorFlow starts: silently, on so many threads, and taking only the GPU memory it needs; its event files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
 from nmt.errors import ConfigError
@@ -258,3 +259,30 @@ def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator
             with suppress(OSError):  # it is closed, and the number may be that of a file that is read
                 os.write(2, hidden.sub(b"", written))
         _LOGGER.debug("TensorFlow while it started:\n%s", written.decode("utf-8", "replace").rstrip())
+
+
+class EventFile:
+    """Writes what TensorBoard shows, which itself is not needed for that.
+
+    Args:
+        directory: where the event file goes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def write(self, name: str, value: float | str, update: int) -> None:
+        """Write one figure, or a text in Markdown."""
+        import tensorflow as tf
+        from tensorflow.core.framework.summary_pb2 import SummaryMetadata
+
+        plugin, dtype = ("text", tf.string) if isinstance(value, str) else ("scalars", tf.float32)
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+        with self._writer.as_default():
+            tf.summary.write(name, tf.constant(value, dtype), step=update, metadata=metadata)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from nmt.atomic_files import recover_all
-from nmt.backend.variables import array_view
+from nmt.backend.kernels import array_view
 from nmt.checkpoint import folder
 from nmt.checkpoint.derived import TieChange, check_rule
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import keras
 import numpy as np
 
-from nmt.backend.variables import array_view, assign_array
+from nmt.backend.kernels import array_view, assign_array
 from nmt.checkpoint.derived import TieChange, check_rule, retie
 from nmt.checkpoint.disk import DamagedCheckpointError, is_whole
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, read_checkpoint, read_weights

@@ -10,8 +10,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nmt.training.events import EncodingEvent, Reporter, UpdateEvent, ValidationEvent
-from nmt.training.log import describe_encoding, describe_seconds, figures_logger
+from nmt.training.events import (
+    EncodingEvent,
+    Reporter,
+    UpdateEvent,
+    ValidationEvent,
+    describe_encoding,
+    describe_seconds,
+    figures_logger,
+)
 
 
 class LiveProgress(Reporter):

@@ -39,7 +39,7 @@ def train(
     from nmt.cli.progress import LiveProgress
     from nmt.config import load
     from nmt.recipes import train as recipe
-    from nmt.training.signals import Interrupted
+    from nmt.training.lockstep import Interrupted
 
     config = load(list(configs), overrides or (), announce=True)
     try:

@@ -25,7 +25,7 @@ from nmt.recipes.batch_size import refuse_too_large_model
 from nmt.recipes.build_vocabulary import build_text, find_text
 from nmt.recipes.output_directory import RunReference, parse_run_reference
 from nmt.text import TextPair
-from nmt.training.signals import ending_at_once
+from nmt.training.lockstep import ending_at_once
 from nmt.tying import named_variables
 
 logger = logging.getLogger(__name__)

@@ -52,9 +52,16 @@ from nmt.recipes.train import (
 )
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
-from nmt.training.events import EncodingEvent, Reporter, Validation
-from nmt.training.log import LogReporter, MetricsFile, TensorBoardReporter, log_to_file
-from nmt.training.optimizers import MovingAverage
+from nmt.training.events import (
+    EncodingEvent,
+    LogReporter,
+    MetricsFile,
+    Reporter,
+    TensorBoardReporter,
+    Validation,
+    log_to_file,
+)
+from nmt.training.optimizers import EmaWeights
 from nmt.training.trainer import Trainer
 from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties
@@ -262,13 +269,13 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     training, replicas = config.training, replicas or Replicas()
     with replicas.scope():
         optimizer = assemble_optimizer(training.optimizer)
-        average = None if training.ema_decay is None else MovingAverage(model, training.ema_decay)
+        ema = None if training.ema_decay is None else EmaWeights(model, training.ema_decay)
     return Updater(
         model,
         optimizer,
         label_smoothing=training.label_smoothing,
         clip_norm=training.optimizer.clip_norm,
-        average=average,
+        ema=ema,
         xla=training.compile == "xla",
         replicas=replicas,
         precision=training.precision,

@@ -18,7 +18,7 @@ from nmt.recipes.build_vocabulary import report_unknown, unknown_share
 from nmt.text import TextPair
 from nmt.text.marks import joined_side
 from nmt.training.events import Sample, Validation
-from nmt.training.validation import TokenScorer
+from nmt.training.update import TokenScorer
 
 logger = logging.getLogger(__name__)
 

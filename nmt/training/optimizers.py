@@ -70,7 +70,7 @@ def build_sgd(*, learning_rate: float, momentum: float, nesterov: bool) -> Optim
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
-class MovingAverage:
+class EmaWeights:
     """Keeps average = d * average + (1 - d) * weights after every update (Polyak & Juditsky 1992).
 
     The first averages follow the weights more closely: d is at most (1 + u) / (10 + u) after u updates.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar
 
-from nmt.checkpoint.index import standing
+from nmt.training.state import is_better
 
 _STILL_HIGH = 0.75
 """A run that ends above this share of the peak has not made use of its falling learning rate."""
@@ -19,8 +19,8 @@ class Schedule:
         falls: whether it falls afterwards.
     """
 
-    warmup_updates = 0
-    falls = True
+    warmup_updates: int
+    falls: ClassVar[bool] = True
 
     def learning_rate(self, update: int) -> float:
         """Return the learning rate of an update, counted from 1."""
@@ -40,7 +40,7 @@ class Schedule:
         return self.learning_rate(max(1, self.warmup_updates))
 
     def observe(self, score: float, loss: float | None = None) -> None:
-        """Take in score and loss of a validation, as in `standing`; the score is not finite where the loss is not."""
+        """Take in score and loss of a validation, as in `is_better`; the score is not finite where the loss is not."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep, as JSON values."""
@@ -50,6 +50,7 @@ class Schedule:
         """Go back to what `state` returned."""
 
 
+@dataclass
 class ConstantSchedule(Schedule):
     """The same rate throughout, after a linear warm-up.
 
@@ -59,16 +60,16 @@ class ConstantSchedule(Schedule):
     """
 
     falls = False
-
-    def __init__(self, peak: float, *, warmup_updates: int) -> None:
-        self.peak = peak
-        self.warmup_updates = warmup_updates
+    peak: float
+    _: KW_ONLY
+    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return peak * min(1, update / warmup)."""
         return self.peak * _warmup(update, self.warmup_updates)
 
 
+@dataclass
 class InverseSquareRootSchedule(Schedule):
     """Linear warm-up to the peak, then decay with the square root of the update.
 
@@ -77,15 +78,16 @@ class InverseSquareRootSchedule(Schedule):
         warmup_updates: updates until then, at least 1.
     """
 
-    def __init__(self, peak: float, *, warmup_updates: int) -> None:
-        self.peak = peak
-        self.warmup_updates = warmup_updates
+    peak: float
+    _: KW_ONLY
+    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return peak * min(update / warmup, sqrt(warmup / update))."""
         return self.peak * min(update / self.warmup_updates, (self.warmup_updates / update) ** 0.5)
 
 
+@dataclass
 class NoamSchedule(Schedule):
     """The schedule of Vaswani et al. 2017, equation 3.
 
@@ -95,16 +97,17 @@ class NoamSchedule(Schedule):
         warmup_updates: updates until the highest rate, at least 1.
     """
 
-    def __init__(self, factor: float, *, hidden_size: int, warmup_updates: int) -> None:
-        self.factor = factor
-        self.hidden_size = hidden_size
-        self.warmup_updates = warmup_updates
+    factor: float
+    _: KW_ONLY
+    hidden_size: int
+    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return factor * D^-0.5 * min(update^-0.5, update * warmup^-1.5)."""
         return self.factor * self.hidden_size**-0.5 * min(update**-0.5, update * self.warmup_updates**-1.5)
 
 
+@dataclass
 class PlateauSchedule(Schedule):
     """The peak, multiplied by a factor whenever validations stop getting better.
 
@@ -116,16 +119,16 @@ class PlateauSchedule(Schedule):
         warmup_updates: updates of linear warm-up; 0 starts at the peak.
     """
 
-    def __init__(self, peak: float, *, factor: float, patience: int, minimum: float, warmup_updates: int) -> None:
-        self.peak = peak
-        self.factor = factor
-        self.patience = patience
-        self.minimum = minimum
-        self.warmup_updates = warmup_updates
-        self.reductions = 0
-        self.best: float | None = None
-        self.best_loss: float | None = None
-        self.validations_without_best = 0
+    peak: float
+    _: KW_ONLY
+    factor: float
+    patience: int
+    minimum: float
+    warmup_updates: int
+    reductions: int = field(default=0, init=False)
+    best: float | None = field(default=None, init=False)
+    best_loss: float | None = field(default=None, init=False)
+    validations_without_best: int = field(default=0, init=False)
 
     def learning_rate(self, update: int) -> float:
         """Return the reduced peak, warmed up."""
@@ -138,8 +141,7 @@ class PlateauSchedule(Schedule):
 
     def observe(self, score: float, loss: float | None = None) -> None:
         """Count validations without a new best, and reduce after `patience` of them; no number is no best."""
-        best = self.best
-        if math.isfinite(score) and (best is None or standing(score, loss) > standing(best, self.best_loss)):
+        if is_better(score, loss, self.best, self.best_loss):
             self.best, self.best_loss = score, loss
             self.validations_without_best = 0
             return
@@ -150,18 +152,15 @@ class PlateauSchedule(Schedule):
 
     def state(self) -> dict[str, Any]:
         """Return reductions, the best validation and the count of those since."""
-        return {
-            "reductions": self.reductions,
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "validations_without_best": self.validations_without_best,
-        }
+        return {name: getattr(self, name) for name in _REMEMBERED}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what `state` returned."""
-        self.reductions = state["reductions"]
-        self.best, self.best_loss = state["best"], state.get("best_loss")
-        self.validations_without_best = state["validations_without_best"]
+        """Go back to what `state` returned; version 0.1.0 kept no loss of the best validation."""
+        for name in _REMEMBERED:
+            setattr(self, name, state.get(name) if name == "best_loss" else state[name])
+
+
+_REMEMBERED = ("reductions", "best", "best_loss", "validations_without_best")
 
 
 def _warmup(update: int, warmup_updates: int) -> float:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from typing import Annotated, Any, TypeAlias
 
-from nmt.checkpoint.disk import is_count, is_number, is_whole
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
+
+from nmt.checkpoint.disk import Count
+from nmt.checkpoint.index import standing
 from nmt.errors import CheckpointError
 
-
-def _is_random_state(value: object) -> bool:
-    """Return whether this is a list of whole numbers for each seed generator; which fit it knows."""
-    return isinstance(value, dict) and all(
-        isinstance(numbers, list) and all(map(is_whole, numbers)) for numbers in value.values()
-    )
-
-
-def _is_schedule_state(value: object) -> bool:
-    """Return whether this maps names to numbers, or to null as the best score before the first."""
-    return isinstance(value, dict) and all(number is None or is_number(number) for number in value.values())
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number_or_none(value: object) -> bool:
-    return value is None or is_number(value)
-
-
-Count: TypeAlias = Annotated[int, is_count]
-Number: TypeAlias = Annotated[float, is_number]
-NumberOrNone: TypeAlias = Annotated[float | None, _is_number_or_none]
-"""Types of fields, each with what must hold of a value that is read again."""
+Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number in a JSON file."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +38,6 @@ class Pending:
     gradient_norm: Number = 0.0
 
 
-def _is_pending(value: object) -> bool:
-    return isinstance(value, Pending)
-
-
 @dataclass(frozen=True)
 class TrainingState:
     """The place of a run. It is replaced as a whole after each update and each validation.
@@ -87,23 +60,25 @@ class TrainingState:
     pending: sums since the last report.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     update: Count = 0
     epoch: Count = 0
     batch: Count = 0
-    random: Annotated[dict[str, list[int]], _is_random_state] = field(default_factory=dict)
-    schedule: Annotated[dict[str, Any], _is_schedule_state] = field(default_factory=dict)
-    metric: Annotated[str, _is_text] = "bleu"
-    best_score: NumberOrNone = None
-    best_loss: NumberOrNone = None
+    random: dict[str, list[StrictInt]] = field(default_factory=dict)
+    schedule: dict[str, StrictInt | Number | None] = field(default_factory=dict)
+    metric: StrictStr = "bleu"
+    best_score: Number | None = None
+    best_loss: Number | None = None
     validations_without_best: Count = 0
     validated_update: Count = 0
-    uniform_was_named: Annotated[bool, _is_flag] = False
+    uniform_was_named: StrictBool = False
     skipped: Count = 0
     skipped_in_row: Count = 0
     trained_seconds: Number = 0.0
     validation_seconds: Number = 0.0
     closing_seconds: Number = 0.0
-    pending: Annotated[Pending, _is_pending] = field(default_factory=Pending)
+    pending: Pending = field(default_factory=Pending)
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values."""
@@ -111,11 +86,11 @@ class TrainingState:
 
     def without_scores(self) -> TrainingState:
         """Return the state of a run whose next scores cannot be compared with those it had."""
-        # What a schedule remembers of validations.
-        forgotten = {"best": None, "best_loss": None, "validations_without_best": 0}
+        forgotten = {"best": None, "best_loss": None, "validations_without_best": 0}  # of those that schedules keep
         schedule = {key: forgotten.get(key, value) for key, value in self.schedule.items()}
-        state = replace(self, schedule=schedule, best_score=None, best_loss=None)
-        return replace(state, validations_without_best=0, validated_update=0)
+        return replace(
+            self, schedule=schedule, best_score=None, best_loss=None, validations_without_best=0, validated_update=0
+        )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
@@ -125,25 +100,37 @@ class TrainingState:
             CheckpointError: if another version of the toolkit wrote it, or it was changed by hand.
         """
         try:
-            state = replace(cls(**values), pending=Pending(**values["pending"]))
-        except (KeyError, TypeError) as error:
+            return _STATE.validate_python(values)
+        except ValidationError as error:
+            problems = error.errors()
+            places = (problem["loc"][: 2 if problem["loc"][0] == "pending" else 1] for problem in problems)
+            named = ", ".join(dict.fromkeys(".".join(map(str, place)) for place in places))
+            if any(problem["type"] == "unexpected_keyword_argument" for problem in problems):
+                raise CheckpointError(
+                    f"the state of the run was saved by another version of nmt ({named}): go on with that version, or "
+                    "start anew with --overwrite"
+                ) from error
             raise CheckpointError(
-                f"the state of the run was saved by another version of nmt ({error}): go on with that version, or "
-                "start anew with --overwrite"
+                f"the state of the run is damaged, as {named} cannot be what it says: go back to a checkpoint before, "
+                "or start anew with --overwrite"
             ) from error
-        wrong = [*_wrong_fields(state), *(f"pending.{name}" for name in _wrong_fields(state.pending))]
-        if wrong:
-            raise CheckpointError(
-                f"the state of the run is damaged, as {', '.join(wrong)} cannot be what it says: go back to a "
-                "checkpoint before, or start anew with --overwrite"
-            )
-        return state
 
 
-def _wrong_fields(values: TrainingState | Pending) -> list[str]:
-    """Return the fields that hold what they cannot hold."""
-    hints = get_type_hints(type(values), include_extras=True)
-    return [name for name, hint in hints.items() if not hint.__metadata__[0](getattr(values, name))]
+_STATE = TypeAdapter(TrainingState)
+
+
+def is_better(score: float, loss: float | None, best: float | None, best_loss: float | None) -> bool:
+    """Return whether a validation stands higher than the best before it; one without a finite score stands lowest.
+
+    Args:
+        score: of the validation, higher is better, not finite where its loss is not.
+        loss: found with it; None where it was not recorded, as in `standing`.
+        best: score of the best before; None before the first.
+        best_loss: its loss.
+    """
+    if not math.isfinite(score):
+        return False
+    return best is None or not math.isfinite(best) or standing(score, loss) > standing(best, best_loss)
 
 
 @dataclass(frozen=True)

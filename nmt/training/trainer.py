@@ -6,12 +6,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from nmt.checkpoint.index import standing
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
 from nmt.checkpoint.weights import named_slots, random_state, restore_random_state
@@ -19,12 +18,10 @@ from nmt.data.batches import Batch, Cursor
 from nmt.data.prefetching import Stream
 from nmt.errors import ConfigError, TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
-from nmt.training.lockstep import Lockstep
+from nmt.training.lockstep import Interrupted, Lockstep
 from nmt.training.schedules import Schedule
-from nmt.training.signals import Interrupted
-from nmt.training.state import Limits, Pending, TrainingState
+from nmt.training.state import Limits, Pending, TrainingState, is_better
 from nmt.training.update import Updater, UpdateResult
-from nmt.training.validation import score_of, standing_of
 from nmt.tying import named_variables
 from nmt.types import PAD_ID
 
@@ -58,6 +55,7 @@ class TrainingResult(NamedTuple):
     best_score: float | None
 
 
+@dataclass(eq=False, repr=False)
 class Trainer:
     """Makes updates until a limit is reached; validates, reports and saves on the way.
 
@@ -81,52 +79,36 @@ class Trainer:
         limits: what ends the run.
         cadence: how often to validate, save and report.
         micro_batches: batches an update, of all replicas together.
-        metric: which score of a validation counts, a key of `METRICS`.
+        metric: which score of a validation counts, `bleu` or `loss`.
         schedule_metric: which score the schedule observes.
         facts: what the manifest of each checkpoint records besides, as JSON values.
         reporters: receive what happens.
         draws: batches that this worker draws an update; `micro_batches` unless given.
     """
 
-    def __init__(
-        self,
-        updater: Updater,
-        batches: Stream,
-        *,
-        schedule: Schedule,
-        checkpoints: CheckpointManager | None,
-        validate: Callable[[], Validation],
-        measure_loss: Callable[[], float] | None = None,
-        uniform_loss: float | None = None,
-        limits: Limits,
-        cadence: Cadence,
-        micro_batches: int = 1,
-        metric: str = "bleu",
-        schedule_metric: str = "loss",
-        facts: Mapping[str, Any] | None = None,
-        reporters: Sequence[Reporter] = (),
-        draws: int | None = None,
-    ) -> None:
-        self.updater = updater
-        self.model = updater.model
-        self.batches = batches
-        self.schedule = schedule
-        self.checkpoints = checkpoints
-        self.validate = validate
-        self.measure_loss = measure_loss
-        self.uniform_loss = uniform_loss
-        self.limits = limits
-        self.cadence = cadence
-        self.micro_batches = micro_batches
-        self._draws = draws or micro_batches
-        self.metric = metric
-        self.schedule_metric = schedule_metric
-        self.facts = dict(facts or {})
-        self.reporters = reporters
-        self.state = TrainingState(metric=metric)
+    updater: Updater
+    batches: Stream
+    _: KW_ONLY
+    schedule: Schedule
+    checkpoints: CheckpointManager | None
+    validate: Callable[[], Validation]
+    measure_loss: Callable[[], float] | None = None
+    uniform_loss: float | None = None
+    limits: Limits
+    cadence: Cadence
+    micro_batches: int = 1
+    metric: str = "bleu"
+    schedule_metric: str = "loss"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    reporters: Sequence[Reporter] = ()
+    draws: int | None = None
+
+    def __post_init__(self) -> None:
+        self.model = self.updater.model
+        self.state = TrainingState(metric=self.metric)
         self._saved = (0, 0)
         self._validation: Validation | None = None
-        self._lockstep = Lockstep(updater.replicas)
+        self._lockstep = Lockstep(self.updater.replicas)
         self._clock = time.monotonic()
 
     def run(self) -> TrainingResult:
@@ -155,10 +137,20 @@ class Trainer:
 
     def restore(self) -> bool:
         """Go back to the newest checkpoint; return whether there was one."""
-        state = self._restored()
-        if state is None:
+        optimizer, ema = self.updater.optimizer, None if self.updater.ema is None else self.updater.ema.variables
+        restored = self.checkpoints and self.checkpoints.restore(self.model, optimizer, ema)
+        values = restored.state if restored else None
+        if restored and restored.facts.get(VALIDATION_CHANGES, 0) != self.facts.get(VALIDATION_CHANGES, 0):
+            values = TrainingState.from_json(restored.state).without_scores().to_json()
+            self._notice(
+                f"the validation corpus is another one since {restored.name}: best score, patience and what the "
+                "schedule remembers of validations begin anew"
+            )
+        parts = (named_variables(self.model), named_slots(self.model, optimizer), ema or {})
+        values = self._lockstep.restored(values, parts)  # the chief's, on all workers
+        if values is None:
             return False
-        self.state = TrainingState.from_json(state)
+        self.state = TrainingState.from_json(values)
         if self.state.metric != self.metric:
             raise ConfigError(
                 f"this run is judged by {self.state.metric}, and its scores cannot be compared with {self.metric}: "
@@ -169,21 +161,6 @@ class Trainer:
         restore_random_state(self.model, self.state.random)
         self._saved = (self.state.update, self.state.validated_update)
         return True
-
-    def _restored(self) -> dict[str, Any] | None:
-        """Restore the newest checkpoint on the chief, and give weights and state to the others."""
-        updater, model = self.updater, self.model
-        average = None if updater.average is None else updater.average.variables
-        restored = self.checkpoints and self.checkpoints.restore(model, updater.optimizer, average)
-        parts = (named_variables(model), named_slots(model, updater.optimizer), average or {})
-        state = restored.state if restored else None
-        if restored and restored.facts.get(VALIDATION_CHANGES, 0) != self.facts.get(VALIDATION_CHANGES, 0):
-            state = TrainingState.from_json(restored.state).without_scores().to_json()
-            self._notice(
-                f"the validation corpus is another one since {restored.name}: best score, patience and what the "
-                "schedule remembers of validations begin anew"
-            )
-        return self._lockstep.restored(state, parts)
 
     def _train(self) -> str:
         self._validate_if_due()
@@ -205,10 +182,10 @@ class Trainer:
         started = time.monotonic()
         update = self.state.update + 1
         rate = self.schedule.learning_rate(update)
-        batches = [next(self.batches) for _ in range(self._draws)]
+        batches = [next(self.batches) for _ in range(self.draws or self.micro_batches)]
         random = random_state(self.model) if self.micro_batches > 1 else {}
         try:
-            result = self.updater.update(batches, rate, check=self._lockstep.check_within_update)
+            result = self.updater.update(batches, rate, check=self._lockstep.check)
         except Interrupted:  # between micro-batches: this update never was
             restore_random_state(self.model, random)
             self.batches.seek(Cursor(self.state.epoch, self.state.batch))
@@ -273,12 +250,9 @@ class Trainer:
         """Judge the model, move the state on, and save a new best."""
         started, before = time.monotonic(), self.state
         validation = self._validation = self._lockstep.judged(self._judge)
-        self.schedule.observe(score_of(validation, self.schedule_metric), validation.loss)
-        score = score_of(validation, self.metric)
-        is_best = math.isfinite(score) and (
-            before.best_score is None
-            or standing(score, validation.loss) > standing(before.best_score, before.best_loss)
-        )
+        self.schedule.observe(validation.score(self.schedule_metric), validation.loss)
+        score = validation.score(self.metric)
+        is_best = is_better(score, validation.loss, before.best_score, before.best_loss)
         trained_seconds = self._lockstep.agreed(time.monotonic() - self._clock)
         seconds = trained_seconds - before.trained_seconds
         saving = self._lockstep.agreed(0.0 if self.checkpoints is None else self.checkpoints.write_seconds)
@@ -304,19 +278,20 @@ class Trainer:
         The average follows the weights at a distance, and while it is young it is worse where they still learn fast.
         Translating takes most of the time, and is done with the raw weights only where their loss is the lower one.
         """
-        average = self.updater.average
-        if average is None:
+        ema = self.updater.ema
+        if ema is None:
             return self._judge_weights(self.validate)
-        with average.in_use():
+        with ema.in_use():
             averaged = replace(self._judge_weights(self.validate), weights="ema")
-        if self.measure_loss is None or not average.is_young(self.state.update):
+        if self.measure_loss is None or not ema.is_young(self.state.update):
             return averaged
         loss = self._judge_weights(self.measure_loss)
         if not math.isfinite(loss) or averaged.loss <= loss:
             return replace(averaged, other_loss=loss)
         raw = replace(self._judge_weights(self.validate), weights="raw")
-        better, other = sorted((averaged, raw), key=lambda found: standing_of(found, self.metric), reverse=True)
-        return replace(better, other_loss=other.loss, other_bleu=other.bleu)
+        if is_better(raw.score(self.metric), raw.loss, averaged.score(self.metric), averaged.loss):
+            return replace(raw, other_loss=averaged.loss, other_bleu=averaged.bleu)
+        return replace(averaged, other_loss=raw.loss, other_bleu=raw.bleu)
 
     def _judge_weights(self, judge: Callable[[], Found]) -> Found:
         """Judge the weights that are in place; a signal breaks it off."""
@@ -355,8 +330,8 @@ class Trainer:
 
     def _report_end(self, reason: str) -> None:
         """Tell what was cut short, and what share of the time validations took."""
-        state, average = self.state, self.updater.average
-        cut_short = [self.schedule.cut_short(state.update), average and average.cut_short(state.update)]
+        state, ema = self.state, self.updater.ema
+        cut_short = [self.schedule.cut_short(state.update), ema and ema.cut_short(state.update)]
         event = EndEvent(
             update=state.update,
             reason=reason,
@@ -370,36 +345,33 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""
-        state, average = self.state, self.updater.average
+        state, ema, validation = self.state, self.updater.ema, None
         if state.update == 0 or self._saved == (state.update, state.validated_update):
             return
+        self._saved = (state.update, state.validated_update)
         if self.checkpoints is None:  # the chief does it
-            self._saved = (state.update, state.validated_update)
             return
-        state = replace(state, random=random_state(self.model), schedule=self.schedule.state())
-        judged = self._validation if state.validated_update == state.update else None
+        facts = dict(self.facts)
+        if state.validated_update == state.update and (validation := self._validation) is not None:
+            loss = validation.loss if math.isfinite(validation.loss) else None
+            facts[VALIDATION] = Judged(loss, validation.weights).to_json()
         started = time.monotonic()
         path = self.checkpoints.save(
             state.update,
             model=self.model,
             optimizer=self.updater.optimizer,
-            ema=None if average is None else average.variables,
-            state=state.to_json(),
-            facts=self.facts | ({} if judged is None else {VALIDATION: _besides(judged).to_json()}),
-            score=None if judged is None else score_of(judged, self.metric),
+            ema=None if ema is None else ema.variables,
+            state=replace(state, random=random_state(self.model), schedule=self.schedule.state()).to_json(),
+            facts=facts,
+            score=None if validation is None else validation.score(self.metric),
             background=True,
         )
-        self._saved = (state.update, state.validated_update)
         for reporter in self.reporters:
             reporter.on_checkpoint(CheckpointEvent(state.update, path, time.monotonic() - started))
 
     def _notice(self, text: str) -> None:
         for reporter in self.reporters:
             reporter.on_notice(text)
-
-
-def _besides(validation: Validation) -> Judged:
-    return Judged(validation.loss if math.isfinite(validation.loss) else None, validation.weights)
 
 
 def _added(

@@ -1,24 +1,26 @@
-"""One update of the weights, compiled once for all shapes."""
+"""The loss of a batch, an update of the weights by it, and the loss of a validation, compiled once for all shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend.functions import Spec, compile_function, cut_rows, if_then, select_rows, value_and_gradients
+from nmt.backend import functions
 from nmt.backend.kernels import shared_masks, sum_of_squares
+from nmt.backend.machine import map_at_once
 from nmt.backend.products import BFLOAT16, FLOAT32, products_in
 from nmt.backend.replicas import Replicas
 from nmt.backend.vocabulary_loss import summed_losses
 from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq, token_mask
-from nmt.training.optimizers import MovingAverage
+from nmt.training.optimizers import EmaWeights
 from nmt.types import Tensor
 
 
@@ -49,7 +51,10 @@ def loss_sums(
     """
     hidden = model.hidden(source_ids, target_input_ids, training=True)  # (B, T, E)
     mask = token_mask(target_output_ids)
-    hidden, targets = select_rows(hidden, mask), select_rows(target_output_ids, mask)  # (N, E), (N,)
+    hidden, targets = (
+        functions.select_rows(hidden, mask),
+        functions.select_rows(target_output_ids, mask),
+    )  # (N, E), (N,)
     embeddings = model.output_projection.embeddings
     sums = summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
     return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
@@ -70,7 +75,8 @@ def plain_loss_sums(
     return LossSums(smoothed, cross_entropy, ops.cast(ops.sum(mask), "float32"))
 
 
-BATCH_SPECS = (Spec((None, None), "int32"),) * 3
+BATCH_SPECS = (functions.Spec((None, None), "int32"),) * 3
+SCALAR_SPEC = functions.Spec((), "float32")
 
 
 class UpdateResult(NamedTuple):
@@ -90,6 +96,7 @@ class UpdateResult(NamedTuple):
     applied: bool
 
 
+@dataclass(eq=False, repr=False)
 class Updater:
     """Computes gradients of micro-batches and applies their sum, divided by the number of real tokens.
 
@@ -102,7 +109,7 @@ class Updater:
         optimizer: a Keras optimizer, without clipping of its own.
         label_smoothing: in [0, 1).
         clip_norm: largest global norm of the gradient; None does not clip.
-        average: moving average of the weights, or None.
+        ema: moving average of the weights, or None.
         xla: whether to compile with XLA.
         replicas: the copies of the model that are trained together; one unless given.
         precision: of matrix products, `float32` or `bfloat16`; all else is float32.
@@ -111,43 +118,32 @@ class Updater:
             and none waits for the others at every operation.
     """
 
-    def __init__(
-        self,
-        model: Seq2Seq,
-        optimizer: keras.optimizers.Optimizer,
-        *,
-        label_smoothing: float,
-        clip_norm: float | None,
-        average: MovingAverage | None = None,
-        xla: bool = False,
-        replicas: Replicas | None = None,
-        precision: str = FLOAT32,
-        parts: int = 1,
-    ) -> None:
-        if precision not in (FLOAT32, BFLOAT16):
-            raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {precision}")
-        self.model = model
-        self.optimizer = optimizer
-        self.label_smoothing = label_smoothing
-        self.clip_norm = clip_norm
-        self.average = average
-        self.replicas = replicas or Replicas()
-        self.precision = precision
-        self.parts = parts
-        self.xla = xla
-        self._loss_sums = plain_loss_sums if xla else loss_sums
-        self._variables = list(model.trainable_variables)
-        self._seeds = [generator.state for generator in seed_generators(model).values()]
+    model: Seq2Seq
+    optimizer: keras.optimizers.Optimizer
+    _: KW_ONLY
+    label_smoothing: float
+    clip_norm: float | None
+    ema: EmaWeights | None = None
+    xla: bool = False
+    replicas: Replicas = field(default_factory=Replicas)
+    precision: str = FLOAT32
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision not in (FLOAT32, BFLOAT16):
+            raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {self.precision}")
+        self._loss_sums = plain_loss_sums if self.xla else loss_sums
+        self._variables = list(self.model.trainable_variables)
+        self._seeds = [generator.state for generator in seed_generators(self.model).values()]
         with self.replicas.scope():
-            optimizer.build(self._variables)
-        self.replicas.leave_sums_alone(optimizer)
+            self.optimizer.build(self._variables)
+        self.replicas.leave_sums_alone(self.optimizer)
         self._widest = max(variable.shape[-1] for variable in self._variables if len(variable.shape) == 2)
-        self._sums: list[keras.Variable] = []
-        rate = Spec((), "float32")
+        self._sums: list[keras.Variable] = []  # of gradients of micro-batches, each replica's own
         specs = BATCH_SPECS * len(self.replicas.own_numbers)
-        self._whole = compile_function(self._whole_update, (*specs, rate), xla=xla)
-        self._micro_batch = compile_function(self._accumulate, specs, xla=xla)
-        self._last = compile_function(self._apply_accumulated, (*(Spec((), "float32"),) * 3, rate), xla=xla)
+        self._whole = functions.compile_function(self._whole_update, (*specs, SCALAR_SPEC), xla=self.xla)
+        self._micro_batch = functions.compile_function(self._accumulate, specs, xla=self.xla)
+        self._last = functions.compile_function(self._apply_accumulated, (SCALAR_SPEC,) * 4, xla=self.xla)
 
     def update(
         self, batches: Sequence[Batch], learning_rate: float, *, check: Callable[[], None] = lambda: None
@@ -164,7 +160,9 @@ class Updater:
         if len(rounds) == 1:
             return _result(*self._whole(*rounds[0], rate))
         if not self._sums:
-            self._sums = self._zeros()
+            kind = {"trainable": False, "name": "sum", "synchronization": "on_read", "aggregation": "sum"}
+            with self.replicas.scope():
+                self._sums = [keras.Variable(ops.zeros(variable.shape), **kind) for variable in self._variables]
         totals = [0.0, 0.0, 0.0]
         try:
             for arrays in rounds:
@@ -175,31 +173,22 @@ class Updater:
             raise
         return _result(*self._last(*(np.float32(total) for total in totals), rate))
 
-    def _zeros(self) -> list[keras.Variable]:
-        """Return what each replica adds its own gradients up in."""
-        with self.replicas.scope():
-            return [
-                keras.Variable(
-                    ops.zeros(v.shape), trainable=False, name="sum", synchronization="on_read", aggregation="sum"
-                )
-                for v in self._variables
-            ]
-
     def _clear(self) -> None:
         for total in self._sums:
             total.assign(ops.zeros_like(total))
 
-    def _gradients(self, *batch: Tensor) -> tuple[LossSums, list[Tensor]]:
-        """Return the sums of a batch and the gradients of its summed loss."""
+    def _gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
+        """Return the sums of the batch of the replica that asks, and the gradients of its summed loss."""
+        batch = self.replicas.own([arrays[at : at + 3] for at in range(0, len(arrays), 3)])
 
         def summed_loss() -> tuple[Tensor, LossSums]:
-            parts = zip(*(cut_rows(ids, self.parts) for ids in batch), strict=True)
+            parts = zip(*(functions.cut_rows(ids, self.parts) for ids in batch), strict=True)
             sums = [self._loss_sums(self.model, *part, label_smoothing=self.label_smoothing) for part in parts]
             total = LossSums(*(sum(column) for column in zip(*sums, strict=True)))
             return total.smoothed, total
 
-        with products_in(self.precision), self._masks(batch):
-            _, sums, gradients = value_and_gradients(summed_loss, self._variables)
+        with self.replicas.own_draws(self._seeds), products_in(self.precision), self._masks(batch):
+            _, sums, gradients = functions.value_and_gradients(summed_loss, self._variables)
         return sums, gradients
 
     def _masks(self, batch: Sequence[Tensor]) -> AbstractContextManager[None]:
@@ -209,29 +198,23 @@ class Updater:
         cells = ops.cast(ops.max([ops.size(ids) for ids in batch]), "float32")  # the product may pass int32
         return shared_masks(cells * self._widest, self.model.seed_generator.next())
 
-    def _own_gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
-        """Return what `_gradients` gives for the batch of the replica that asks, with dropout of its own."""
-        batch = self.replicas.own([arrays[at : at + 3] for at in range(0, len(arrays), 3)])
-        with self.replicas.own_draws(self._seeds):
-            return self._gradients(*batch)
-
     def _whole_update(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         *arrays, learning_rate = arguments
 
-        def summed() -> tuple[LossSums, _Summed]:
-            sums, gradients = self._own_gradients(arrays)
-            totals = self.replicas.sum([*sums, *gradients])
-            sums = LossSums(*totals[: len(sums)])
-            return sums, self._judged(sums, totals[len(sums) :])
+        def summed() -> tuple[Any, ...]:
+            sums, gradients = self._gradients(arrays)
+            smoothed, cross_entropy, tokens, *gradients = self.replicas.sum([*sums, *gradients])
+            sums = LossSums(smoothed, cross_entropy, tokens)
+            return sums, gradients, *self._judged(sums, gradients)
 
-        sums, found = self.replicas.run(summed)
-        return self._apply(self.replicas.first(sums), found, learning_rate)
+        sums, gradients, norm, finite = self.replicas.run(summed)
+        return self._apply(self.replicas.first(sums), gradients, norm, finite, learning_rate)
 
     def _accumulate(self, *arrays: Tensor) -> list[Tensor]:
         """Add the gradients of each replica's batch to its sums; return the loss sums of all."""
 
         def accumulate() -> list[Tensor]:
-            sums, gradients = self._own_gradients(arrays)
+            sums, gradients = self._gradients(arrays)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 total.assign_add(gradient)
             return self.replicas.sum(sums)
@@ -243,50 +226,89 @@ class Updater:
     ) -> tuple[Tensor, ...]:
         sums = LossSums(smoothed, cross_entropy, tokens)
 
-        def summed() -> _Summed:
-            return self._judged(sums, self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums]))
+        def summed() -> tuple[Any, ...]:
+            gradients = self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums])
+            return gradients, *self._judged(sums, gradients)
 
-        result = self._apply(sums, self.replicas.run(summed), learning_rate)
+        gradients, norm, finite = self.replicas.run(summed)
+        result = self._apply(sums, gradients, norm, finite, learning_rate)
         self.replicas.run(self._clear)
         return result
 
-    def _judged(self, sums: LossSums, gradients: list[Tensor]) -> _Summed:
-        """Judge the gradients of a summed loss by their norm, which is the same to the last bit on all replicas."""
-        norm = self.replicas.mean(ops.sqrt(sum_of_squares(gradients)) / sums.tokens)
-        return _Summed(gradients, norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed)))
+    def _judged(self, sums: LossSums, gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the global norm of the gradient of the mean loss, and whether it and the loss are numbers.
 
-    def _apply(self, sums: LossSums, found: _Summed, learning_rate: Tensor) -> tuple[Tensor, ...]:
-        """Clip and apply summed gradients; return the sums, the norm and whether they were applied."""
-        norm, finite = self.replicas.first((found.norm, found.finite))
+        Both are the same to the last bit on all replicas.
+        """
+        norm = self.replicas.mean(ops.sqrt(sum_of_squares(gradients)) / sums.tokens)
+        return norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
+
+    def _apply(
+        self, sums: LossSums, gradients: list[Tensor], norm: Tensor, finite: Tensor, learning_rate: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Clip and apply summed gradients, each replica its copy; return the sums, the norm and whether it was done."""
+        norm, finite = self.replicas.first((norm, finite))
         scale = 1.0 / sums.tokens
         if self.clip_norm is not None:
             scale = scale * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
 
         def apply_here(gradients: list[Tensor]) -> None:
             self.optimizer.apply([gradient * scale for gradient in gradients], self._variables)
-            if self.average is not None:
-                self.average.update(self.optimizer.iterations)
+            if self.ema is not None:
+                self.ema.update(self.optimizer.iterations)
 
         def apply() -> None:
             self.optimizer.learning_rate.assign(learning_rate)
-            self.replicas.run(apply_here, found.gradients)
+            self.replicas.run(apply_here, gradients)
 
-        if_then(finite, apply)
+        functions.if_then(finite, apply)
         return (*sums, norm, finite)
-
-
-class _Summed(NamedTuple):
-    """What all micro-batches of all replicas come to; under a strategy each replica has its copy.
-
-    gradients: of the summed loss, one a variable.
-    norm: global norm of the gradient of the mean loss.
-    finite: whether loss and norm are numbers.
-    """
-
-    gradients: list[Tensor]
-    norm: Tensor
-    finite: Tensor
 
 
 def _result(smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, norm: Tensor, applied: Tensor) -> UpdateResult:
     return UpdateResult(float(smoothed), float(cross_entropy), round(float(tokens)), float(norm), bool(applied))
+
+
+class TokenScores(NamedTuple):
+    """How well a model predicts the reference, token by token.
+
+    loss: unsmoothed cross-entropy a real target token, in nats, EOS counted.
+    accuracy: share of real target tokens with the highest logit, 0 to 1.
+    """
+
+    loss: float
+    accuracy: float
+
+
+class TokenScorer:
+    """Predicts every reference token from those before it, without dropout; compiled once for all shapes.
+
+    Args:
+        model: what is judged.
+    """
+
+    def __init__(self, model: Seq2Seq) -> None:
+        self._model = model
+        self._sums = functions.compile_function(self._batch_sums, BATCH_SPECS)
+
+    def score(self, batches: Sequence[Batch], *, at_once: int = 1) -> TokenScores:
+        """Average over all real target tokens of all batches.
+
+        Args:
+            batches: what is to be predicted, at least one.
+            at_once: batches side by side, each of which holds all its logits.
+        """
+        cross_entropy = correct = tokens = 0.0
+        for sums in map_at_once(self._sums_of, batches, at_once=at_once):
+            cross_entropy, correct, tokens = cross_entropy + sums[0], correct + sums[1], tokens + sums[2]
+        return TokenScores(cross_entropy / tokens, correct / tokens)
+
+    def _sums_of(self, batch: Batch) -> list[float]:
+        return [float(total) for total in self._sums(*batch)]
+
+    def _batch_sums(self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor) -> list[Tensor]:
+        logits = self._model((source_ids, target_input_ids))  # (B, T, V)
+        losses = ops.sparse_categorical_crossentropy(target_output_ids, logits, from_logits=True)  # (B, T)
+        mask = ops.cast(token_mask(target_output_ids), "float32")
+        correct = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), target_output_ids), "float32")
+        return [ops.sum(losses * mask), ops.sum(correct * mask), ops.sum(mask)]

@@ -3,7 +3,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from nmt.backend.variables import array_view, assign_array
+from nmt.backend.kernels import array_view, assign_array
 
 ARRAYS = [
     np.arange(15, dtype=np.float32).reshape(3, 5),

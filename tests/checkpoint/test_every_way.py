@@ -15,7 +15,7 @@ from nmt.checkpoint.derived import RowMapping, average_contents, change_vocabula
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import load_weights, named_slots, random_state, read_contents, restore_random_state
-from nmt.training.optimizers import MovingAverage, build_adam, build_sgd
+from nmt.training.optimizers import EmaWeights, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
 
 TIES = ("none", "source_target", "target_output", "all")
@@ -89,11 +89,11 @@ def assert_tied(model, optimizer, ties):
 
 def test_saved_and_restored(make, tie, trained, batch, tmp_path):
     model, optimizer = trained
-    average = MovingAverage(model, 0.5)
+    average = EmaWeights(model, 0.5)
     average.update(optimizer.iterations)
     state = {"update": 1, "random": random_state(model)}
     other, others_optimizer = make(seed=9), adam()
-    others_average = MovingAverage(other, 0.5)
+    others_average = EmaWeights(other, 0.5)
     with CheckpointManager(tmp_path) as manager:
         manager.save(1, model=model, optimizer=optimizer, ema=average.variables, state=state)
         assert manager.restore(other, others_optimizer, others_average.variables).state == state

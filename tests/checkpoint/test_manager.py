@@ -15,7 +15,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.errors import CheckpointError
-from nmt.training.optimizers import MovingAverage
+from nmt.training.optimizers import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles
 
 TIES = ("none", "source_target", "target_output", "all")
@@ -95,7 +95,7 @@ def test_slots_that_are_missing_or_too_many_are_refused_by_name(manager, small_m
 
 def test_averages_that_are_missing_or_too_many_are_refused(manager, small_model):
     model = small_model()
-    average = MovingAverage(model, 0.5).variables
+    average = EmaWeights(model, 0.5).variables
     manager.save(1, model=model)
     with pytest.raises(CheckpointError, match=r"moving average in .*1 does not fit: .*dense/kernel is missing"):
         manager.restore(model, None, average)
@@ -145,7 +145,7 @@ def test_values_that_did_not_arrive_are_noticed(manager, small_model, monkeypatc
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(manager, small_model, flip, caplog, name):
     model, optimizer = small_model(), keras.optimizers.Adam()
-    average = MovingAverage(model, 0.5).variables
+    average = EmaWeights(model, 0.5).variables
     for number in (1, 2):
         manager.save(number, model=model, optimizer=optimizer, ema=average, state={"update": number}, score=number)
     flip(manager.folder / "update-00000002" / name)

@@ -11,7 +11,7 @@ from nmt.checkpoint import weights as weights_module
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import load_weights, read_contents
 from nmt.errors import CheckpointError
-from nmt.training.optimizers import MovingAverage
+from nmt.training.optimizers import EmaWeights
 from nmt.tying import named_variables, variable_roles
 
 
@@ -66,7 +66,7 @@ def test_the_wanted_checkpoint_is_read(tmp_path, write, small_model, scores, che
 @pytest.mark.parametrize(("kind", "ties"), [("rnn", "none"), ("transformer", "all")])
 def test_the_average_is_read_where_it_was_kept_and_asked_for(tmp_path, build, batch, kind, ties):
     model = build(kind, ties)
-    average = MovingAverage(model, 0.9)
+    average = EmaWeights(model, 0.9)
     raw = np.asarray(model(batch))
     for variable in average.variables.values():
         variable.assign(variable * 0.5)
@@ -84,7 +84,7 @@ def test_the_average_is_read_where_it_was_kept_and_asked_for(tmp_path, build, ba
 def test_weights_that_have_no_average_are_taken_as_they_are(tmp_path, small_model):
     model = small_model()
     fill(model, 1.0)
-    average = MovingAverage(model, 0.9).variables
+    average = EmaWeights(model, 0.9).variables
     for variable in average.values():
         variable.assign(variable * 3.0)
     with CheckpointManager(tmp_path) as manager:
@@ -211,7 +211,7 @@ def test_a_reader_that_loses_the_race_every_time_gives_up(tmp_path, write, small
 
 def test_what_is_read_and_written_elsewhere_is_the_same_checkpoint(tmp_path, small_model):
     model, optimizer = small_model(), keras.optimizers.Adam()
-    average = MovingAverage(model, 0.9).variables
+    average = EmaWeights(model, 0.9).variables
     with CheckpointManager(tmp_path / "one") as manager:
         manager.save(3, model=model, optimizer=optimizer, ema=average, state={"epoch": 2}, facts={"a": "b"}, score=4.5)
     read, contents = read_contents(tmp_path / "one")

@@ -13,7 +13,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import Contents
 from nmt.checkpoint.weights import load_weights, named_slots, read_contents
 from nmt.errors import CheckpointError
-from nmt.training.optimizers import MovingAverage
+from nmt.training.optimizers import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
 
 KINDS = ("rnn", "transformer")
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
-    average: MovingAverage
+    average: EmaWeights
 
     def by_role(self):
         roles = variable_roles(self.model)
@@ -82,7 +82,7 @@ def make(build, made):
             model = build(kind, ties, seed=1)
             optimizer = keras.optimizers.Adam(RATE, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON)
             optimizer.build(model.trainable_variables)
-            made[kind, ties, purpose] = Case(model, optimizer, MovingAverage(model, 0.9))
+            made[kind, ties, purpose] = Case(model, optimizer, EmaWeights(model, 0.9))
         return made[kind, ties, purpose]
 
     return make

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from nmt.cli.progress import LineCounter, LiveProgress, describe_live
 from nmt.cli.streams import log_to_stderr
-from nmt.training.events import EncodingEvent, UpdateEvent, Validation, ValidationEvent
-from nmt.training.log import LogReporter
+from nmt.training.events import EncodingEvent, LogReporter, UpdateEvent, Validation, ValidationEvent
 
 UPDATE = UpdateEvent(
     update=1500, epoch=3, epoch_share=0.25, loss=2.3456, learning_rate=0.001, gradient_norm=0.5,

@@ -13,7 +13,7 @@ import pytest
 from nmt.cli.progress import LineCounter
 from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
-from nmt.training.signals import Interrupted
+from nmt.training.lockstep import Interrupted
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -21,9 +21,9 @@ from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
-from nmt.training.optimizers import MovingAverage
+from nmt.training.lockstep import Interrupted
+from nmt.training.optimizers import EmaWeights
 from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, PlateauSchedule
-from nmt.training.signals import Interrupted
 from nmt.training.state import Limits
 from nmt.training.trainer import MAX_SKIPPED_IN_ROW, Cadence, Trainer
 from nmt.training.update import UpdateResult
@@ -53,7 +53,7 @@ class CountingStream:
 class AddingUpdater:
     """Adds the learning rate to its only weight, and remembers what it was given."""
 
-    average = None
+    ema = None
     replicas = Replicas()
 
     def __init__(self, bad=(), on_update=lambda count: None):
@@ -217,11 +217,11 @@ class AveragingUpdater(AddingUpdater):
     def __init__(self, decay):
         super().__init__()
         self.model.layers[0].kernel.assign([[0.0]])
-        self.average = MovingAverage(self.model, decay)
+        self.ema = EmaWeights(self.model, decay)
 
     def update(self, batches, learning_rate, *, check):
         result = super().update(batches, learning_rate, check=check)
-        self.average.update(np.int32(len(self.seen)))
+        self.ema.update(np.int32(len(self.seen)))
         return result
 
 
@@ -243,7 +243,7 @@ def test_average_and_raw_weights_are_both_judged_and_the_better_are_read(start, 
     assert len(judged) == (1 if better == "ema" else 2)  # nothing is translated for a higher loss
     (event,) = recorder.validations
     assert event.validation.weights == better
-    raw, average = 3.0, float(updater.average.variables["dense/kernel"].numpy()[0, 0])
+    raw, average = 3.0, float(updater.ema.variables["dense/kernel"].numpy()[0, 0])
     assert 0.0 < average < raw
     losses = [abs(average - target), abs(raw - target)]
     assert [event.validation.loss, event.validation.other_loss] == pytest.approx(sorted(losses))

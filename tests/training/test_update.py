@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch
-from nmt.training.optimizers import MovingAverage
+from nmt.training.optimizers import EmaWeights
 from nmt.training.update import Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 
@@ -92,8 +92,8 @@ def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, ma
     results = []
     for parts in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 3))]):
         model = build(settings)
-        kept = None if average is None else MovingAverage(model, average)
-        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, average=kept)
+        kept = None if average is None else EmaWeights(model, average)
+        updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, ema=kept)
         outcomes = [updater.update(parts, 0.01) for _ in range(3)]
         averages = {} if kept is None else {path: array_of(v) for path, v in kept.variables.items()}
         results.append((outcomes, weights_of(model), averages))
@@ -194,9 +194,7 @@ def test_each_part_has_dropout_of_its_own(build, settings, make_batch, dropout):
 @pytest.mark.usefixtures("eagerly")
 def test_a_loss_that_is_no_number_changes_nothing(build, make_batch):
     model, batch = build(), make_batch((3, 5), (4, 6))
-    updater = Updater(
-        model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0, average=MovingAverage(model, 0.9)
-    )
+    updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0, ema=EmaWeights(model, 0.9))
     updater.update([batch], 0.01)
     model.output_bias.assign(np.full(11, np.nan, "float32"))
     poisoned = weights_of(model)
@@ -239,8 +237,8 @@ def test_shapes_are_not_traced_anew(build, make_batch):
 @pytest.mark.usefixtures("eagerly")
 def test_the_average_is_the_recurrence(build, make_batch):
     model, batch = build(), make_batch((3, 5), (4, 6))
-    average = MovingAverage(model, 0.5)
-    updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.0, clip_norm=None, average=average)
+    average = EmaWeights(model, 0.5)
+    updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.0, clip_norm=None, ema=average)
     expected = array_of(model.output_bias)
     for count in (1, 2, 3):
         updater.update([batch], 0.5)

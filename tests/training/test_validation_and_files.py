@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from nmt.errors import TrainingError
-from nmt.training.events import EndEvent, UpdateEvent, Validation, ValidationEvent
-from nmt.training.log import LogReporter, MetricsFile, describe_validation_time
-from nmt.training.validation import TokenScorer
+from nmt.training.events import (
+    EndEvent,
+    LogReporter,
+    MetricsFile,
+    UpdateEvent,
+    Validation,
+    ValidationEvent,
+    describe_validation_time,
+)
+from nmt.training.update import TokenScorer
 
 
 @pytest.mark.usefixtures("eagerly")

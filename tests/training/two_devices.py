@@ -24,7 +24,7 @@ from nmt.checkpoint.manager import CheckpointManager  # noqa: E402
 from nmt.checkpoint.weights import random_state  # noqa: E402
 from nmt.data.batches import Batch  # noqa: E402
 from nmt.data.prefetching import EMPTY_BATCH  # noqa: E402
-from nmt.training.optimizers import MovingAverage, build_adam, build_adamw  # noqa: E402
+from nmt.training.optimizers import EmaWeights, build_adam, build_adamw  # noqa: E402
 from nmt.training.update import Updater  # noqa: E402
 from nmt.tying import named_variables, verify_ties  # noqa: E402
 from tests import tiny  # noqa: E402
@@ -50,14 +50,14 @@ def make_updater(replicas, settings, dropout=0.0, build_optimizer=build_adam, **
     with replicas.scope():
         model = tiny.build(tiny.with_dropout(settings, dropout))
         optimizer = build_optimizer(learning_rate=0.1, beta_1=0.9, beta_2=0.98, epsilon=1e-6, **optimizer)
-        average = MovingAverage(model, 0.9)
-    updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=0.05, average=average, replicas=replicas)
+        average = EmaWeights(model, 0.9)
+    updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=0.05, ema=average, replicas=replicas)
     verify_ties(model, model.declared_ties(), optimizer)
     return updater
 
 
 def values_of(updater):
-    parts = {**named_variables(updater.model), **{f"average/{k}": v for k, v in updater.average.variables.items()}}
+    parts = {**named_variables(updater.model), **{f"average/{k}": v for k, v in updater.ema.variables.items()}}
     return {path: keras.ops.convert_to_numpy(variable).copy() for path, variable in parts.items()}
 
 
@@ -91,7 +91,7 @@ def main():
     report["transformer"] = compare(one, both, BATCHES[:2], BATCHES[:2], 3)
     report["three batches"] = compare(one, both, BATCHES, [*BATCHES, EMPTY_BATCH], 2)
     with tempfile.TemporaryDirectory() as folder, CheckpointManager(folder) as checkpoints:
-        checkpoints.save(5, model=both.model, optimizer=both.optimizer, ema=both.average.variables)
+        checkpoints.save(5, model=both.model, optimizer=both.optimizer, ema=both.ema.variables)
         saved = values_of(both)
         both.model.output_bias.assign(np.full(11, np.nan, "float32"))
         before = values_of(both)
