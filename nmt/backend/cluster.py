@@ -34,45 +34,34 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
     Raises:
         ConfigError: it is missing, no JSON, or does not name workers and which of them this one is.
     """
-    text = environment.get("TF_CONFIG")
-    if not text:
-        raise _refusal("must be set in the environment of each worker, got none")
+    text = environment.get("TF_CONFIG") or "none"
     try:
         values = json.loads(text)
-    except ValueError as error:
-        raise _refusal(f"must be JSON, got {text} ({error})") from error
-    cluster, task = _part(values, "cluster"), _part(values, "task")
-    if set(cluster) != {"worker"}:
-        raise _refusal(f"must have workers alone in its cluster, got {', '.join(map(str, cluster)) or 'none'}")
-    addresses = cluster["worker"]
-    if not isinstance(addresses, list) or not addresses or not all(map(_is_address, addresses)):
-        raise _refusal(f"must list the workers as host:port, got {json.dumps(addresses)}")
-    if len(set(addresses)) < len(addresses):
-        raise _refusal(f"must give each worker an address of its own, got {json.dumps(addresses)}")
-    index = task.get("index")
-    if isinstance(index, str) and index.isascii() and index.isdecimal():  # some launchers write it as text
-        index = int(index)
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(addresses):
-        raise _refusal(f"must have a task index from 0 to {len(addresses) - 1}, got {json.dumps(index)}")
-    if task.get("type") != "worker":
-        raise _refusal(f"must have worker as the type of its task, got {json.dumps(task.get('type'))}")
-    return Cluster(tuple(addresses), index)
-
-
-def _part(values: Any, name: str) -> dict[str, Any]:
-    part = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(part, dict):
-        raise _refusal(f"must have a {name}, got {json.dumps(values)}")
-    return part
+        workers, task = values["cluster"]["worker"], values["task"]
+        number = str(task["index"])  # some launchers write it as text
+        fits = (
+            set(values["cluster"]) == {"worker"}
+            and all(map(_is_address, workers))
+            and len(set(workers)) == len(workers)
+            and task["type"] == "worker"
+            and number.isascii()
+            and number.isdecimal()
+            and int(number) < len(workers)
+        )
+    except (ValueError, TypeError, KeyError):
+        fits = False
+    if not fits:
+        raise ConfigError(
+            "training.distribution multi_worker: the environment variable TF_CONFIG must list all workers as "
+            "host:port, each once and nothing else, and say which of them this one is, with an index from 0, got "
+            f"{text}: write it as {_EXAMPLE}"
+        )
+    return Cluster(tuple(workers), int(number))
 
 
 def _is_address(value: Any) -> bool:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536
-
-
-def _refusal(what: str) -> ConfigError:
-    return ConfigError(f"training.distribution multi_worker: TF_CONFIG {what}: write it as {_EXAMPLE}")
 
 
 _GO = b"go\n"
@@ -111,7 +100,13 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
         while time.monotonic() < deadline:
             arrived = {index: guest for index, guest in arrived.items() if not _is_closed(guest)}
             if len(arrived) == len(cluster.addresses) - 1:
-                return [index for index, guest in arrived.items() if not _let_go(guest)]
+                gone = []
+                for index, guest in arrived.items():
+                    try:
+                        guest.sendall(_GO)
+                    except OSError:  # it has left in this moment
+                        gone.append(index)
+                return gone
             try:
                 guest = stack.enter_context(closing(server.accept()[0]))
                 guest.settimeout(_GREETING_SECONDS)
@@ -123,23 +118,12 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
     return [index for index in range(1, len(cluster.addresses)) if index not in arrived]
 
 
-def _let_go(guest: socket.socket) -> bool:
-    """Tell a worker that all are there; False where it has left in this moment."""
-    try:
-        guest.sendall(_GO)
-    except OSError:
-        return False
-    return True
-
-
 def _listen(cluster: Cluster) -> socket.socket:
     port = int(cluster.addresses[0].rpartition(":")[2])
     try:
-        if socket.has_dualstack_ipv6():  # IPv4 as well
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=len(cluster.addresses), dualstack_ipv6=True
-            )
-        return socket.create_server(("", port), backlog=len(cluster.addresses))
+        dual = socket.has_dualstack_ipv6()  # IPv4 as well
+        family = socket.AF_INET6 if dual else socket.AF_INET
+        return socket.create_server(("", port), family=family, backlog=len(cluster.addresses), dualstack_ipv6=dual)
     except OSError as error:
         raise TrainingError(
             f"the chief must be able to listen on port {port} of its address in TF_CONFIG, got: {error.strerror}: "

@@ -88,7 +88,9 @@ def while_loop(
         The loop variables for which `condition` no longer holds.
     """
     if tf.executing_eagerly():
-        return python_loop(condition, body, loop_variables)
+        while bool(condition(loop_variables)):
+            loop_variables = body(loop_variables)
+        return loop_variables
     loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
     specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
 
@@ -110,13 +112,6 @@ def while_loop(
             specs = grew.specs
         else:
             return result
-
-
-def python_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
-    """The twin of the compiled loop: the same turns, one after another, in Python."""
-    while bool(condition(loop_variables)):
-        loop_variables = body(loop_variables)
-    return loop_variables
 
 
 class _ShapesGrewError(Exception):
@@ -145,7 +140,8 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
     """Carry a nest through time.
 
     While TensorFlow traces, the loop is one `tf.while_loop` whose carried tensors are loop variables;
-    `keras.ops.scan` keeps them in arrays that are written and read at every turn.
+    `keras.ops.scan` keeps them in arrays that are written and read at every turn. Run eagerly, it is a plain loop in
+    Python.
 
     Args:
         step: maps (carried, position of the inputs) to the next carried nest, of the same shapes.
@@ -161,22 +157,15 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
         with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
             return step(carried, position)
 
-    return (plain_scan if tf.executing_eagerly() else _graph_scan)(float32_step, initial, inputs, reverse=reverse)
-
-
-def plain_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
-    """Do the same in a Python loop of `keras.ops`; see `scan`."""
-    length = ops.shape(keras.tree.flatten(inputs)[0])[0]
-    carried, results = initial, []
-    for position in reversed(range(length)) if reverse else range(length):
-        carried = step(carried, keras.tree.map_structure(lambda leaf, at=position: leaf[at], inputs))
-        results.append(carried)
-    if reverse:
-        results.reverse()
-    return keras.tree.map_structure(lambda *leaves: ops.stack(leaves), *results), carried
-
-
-def _graph_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool) -> tuple[Any, Any]:
+    if tf.executing_eagerly():
+        length = ops.shape(keras.tree.flatten(inputs)[0])[0]
+        carried, results = initial, []
+        for position in reversed(range(length)) if reverse else range(length):
+            carried = float32_step(carried, keras.tree.map_structure(lambda leaf, at=position: leaf[at], inputs))
+            results.append(carried)
+        if reverse:
+            results.reverse()
+        return keras.tree.map_structure(lambda *leaves: ops.stack(leaves), *results), carried
     inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
     length = tf.shape(tf.nest.flatten(inputs)[0])[0]
@@ -185,7 +174,7 @@ def _graph_scan(step: Step, initial: Any, inputs: Any, *, reverse: bool) -> tupl
 
     def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
         position = length - 1 - count if reverse else count
-        carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
+        carried = float32_step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
         leaves = tf.nest.flatten(carried)
         return count + 1, carried, [a.write(position, leaf) for a, leaf in zip(written, leaves, strict=True)]
 
@@ -211,14 +200,6 @@ def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
         (B, M, ...), where `[b, m]` is `values[b, beams[b, m]]`.
     """
     return tf.gather(values, beams, axis=1, batch_dims=1)
-
-
-def gather_beams_twin(values: Tensor, beams: Tensor) -> Tensor:
-    """`gather_beams` in `keras.ops`: one take from all rows of all sentences. Several times as many operations."""
-    batch_size, num_rows, *rest = ops.shape(values)
-    rows = ops.reshape(values, (batch_size * num_rows, *rest))
-    first_rows = ops.arange(batch_size, dtype="int32")[:, None] * num_rows  # (B, 1)
-    return ops.take(rows, first_rows + beams, axis=0)
 
 
 def select_rows(values: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from nmt.types import Tensor
 
@@ -124,13 +123,6 @@ def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> T
     inputs, gamma, beta = (tf.convert_to_tensor(tensor) for tensor in (inputs, gamma, beta))
     rows = _layer_norm(tf.reshape(inputs, (-1, gamma.shape[0])), gamma, beta, tf.constant(epsilon, inputs.dtype))
     return tf.ensure_shape(tf.reshape(rows, tf.shape(inputs)), inputs.shape)
-
-
-def plain_layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """Do the same in `keras.ops`; see `layer_norm`."""
-    deviations = inputs - ops.mean(inputs, axis=-1, keepdims=True)
-    variances = ops.mean(deviations * deviations, axis=-1, keepdims=True)  # (..., 1)
-    return deviations * ops.rsqrt(variances + epsilon) * gamma + beta
 
 
 @tf.custom_gradient

@@ -48,10 +48,15 @@ def _quota(words: list[str]) -> float | None:
 
 
 def _words(path: Path) -> list[str]:
+    return _text(path).split()
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file of the system; empty where there is no such file."""
     try:
-        return path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 Argument = TypeVar("Argument")
@@ -223,11 +228,7 @@ def _rooms_of_groups(root: Path) -> Iterator[int]:
 
 def _groups(root: Path) -> Iterator[Path]:
     """Yield the folders of the control groups that this process is in, of version 1 and 2, where they are mounted."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" or "memory" in controllers.split(","):
             top = root / "sys/fs/cgroup" / ("" if number == "0" else "memory")
@@ -238,21 +239,14 @@ def _groups(root: Path) -> Iterator[Path]:
 def _number(*paths: Path) -> int | None:
     """Return the number in the first of these files that there is; None where it is no number, such as `max`."""
     for path in paths:
-        try:
-            text = path.read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() else None
+        if words := _words(path):
+            return int(words[0]) if words[0].isdecimal() else None
     return None
 
 
 def _figures(path: Path) -> dict[str, int]:
     """Return the lines `name: number kB` and `name number` of a file, in bytes; empty where there is no such file."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    words = [line.replace(":", " ").split() for line in lines]
+    words = [line.replace(":", " ").split() for line in _text(path).splitlines()]
     return {
         parts[0]: int(parts[1]) * (1024 if parts[2:] == ["kB"] else 1)
         for parts in words

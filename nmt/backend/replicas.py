@@ -109,21 +109,15 @@ class StrategyReplicas(Replicas):
     """The replicas of a `tf.distribute.Strategy` that keeps a copy of each variable on each of its devices.
 
     Args:
-        strategy: `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
-        worker: which of the workers this process is.
-        workers: how many there are, all with the same number of devices.
+        strategy: `MirroredStrategy`, or that of several workers.
     """
 
     mirrors = True
 
-    def __init__(self, strategy: tf.distribute.Strategy, *, worker: int = 0, workers: int = 1) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
-        self.workers = workers
         self.count = strategy.num_replicas_in_sync
-        local = self.count // workers
-        self.own_numbers = range(worker * local, (worker + 1) * local)
-        self.is_chief = worker == 0
-        self._add_up = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
+        self.own_numbers = range(self.count)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -175,16 +169,30 @@ class StrategyReplicas(Replicas):
         local = self._strategy.experimental_local_results
         return tf.nest.map_structure(lambda value: local(value)[0], values)
 
+
+class WorkerReplicas(StrategyReplicas):
+    """The replicas of several processes under a `MultiWorkerMirroredStrategy`.
+
+    Args:
+        strategy: with the same number of devices in each of them.
+        worker: which of the workers this process is.
+        workers: how many there are.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, *, worker: int, workers: int) -> None:
+        super().__init__(strategy)
+        self.workers = workers
+        local = self.count // workers
+        self.own_numbers = range(worker * local, (worker + 1) * local)
+        self.is_chief = worker == 0
+        self._add_up = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
+
     def exchange(self, values: Sequence[float]) -> list[float]:
         """Return the sums of some numbers over all workers."""
-        if self.workers == 1:
-            return list(values)
         return [float(value) for value in self._add_up(tf.constant(values, tf.float64)).numpy()]
 
     def send_text(self, text: str) -> str:
         """Return the chief's text on every worker."""
-        if self.workers == 1:
-            return text
         content = np.frombuffer(text.encode("utf-8"), np.uint8)
         size = int(self.exchange([float(len(content) if self.is_chief else 0)])[0])
         sent = content if self.is_chief else np.zeros(size, np.uint8)
@@ -192,8 +200,6 @@ class StrategyReplicas(Replicas):
 
     def send_variables(self, variables: Sequence[keras.Variable]) -> None:
         """Give variables the values that they have on the chief."""
-        if self.workers == 1:
-            return
         for variable in variables:
             value = keras.ops.convert_to_numpy(variable)
             sent = value if self.is_chief else np.zeros_like(value)
@@ -207,8 +213,6 @@ class StrategyReplicas(Replicas):
         try:
             yield
         except _LOST as error:
-            if self.workers == 1:
-                raise
             logger.debug("TensorFlow says: %s", error)
             raise TrainingError(
                 "another worker was lost, or ended by an error that its own output shows, so this run is stopped: "
@@ -266,7 +270,13 @@ def open_replicas(
     if distribution == "none":
         return Replicas()
     if distribution == "mirrored":
-        return StrategyReplicas(tf.distribute.MirroredStrategy(_mirrored_devices()))
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        if len(devices) < 2 and devices[0].device_type == "CPU":  # several have been set up to try things
+            raise ConfigError(
+                "training.distribution mirrored must have a GPU, and this machine shows none: set it to none, or see "
+                "docs/scaling.md on how to try it with logical CPU devices"
+            )
+        return StrategyReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
     cluster = read_cluster(os.environ)
     logger.info("worker %d of %d: waiting for the others", cluster.number, len(cluster.addresses))
     meet(cluster, minutes=join_minutes)
@@ -280,7 +290,9 @@ def open_replicas(
             f"training.distribution multi_worker must be set up before TensorFlow's first operation, got: {error}: "
             "call nmt.train first in the process, or use the command line"
         ) from error
-    return StrategyReplicas(strategy, worker=cluster.number, workers=len(cluster.addresses))
+    if len(cluster.addresses) == 1:
+        return StrategyReplicas(strategy)
+    return WorkerReplicas(strategy, worker=cluster.number, workers=len(cluster.addresses))
 
 
 @contextmanager
@@ -290,14 +302,3 @@ def _signals_kept() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
-
-
-def _mirrored_devices() -> list[str]:
-    """Return all GPUs of the machine; without one the logical CPU devices that somebody has set up to try things."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if len(devices) < 2 and devices[0].device_type == "CPU":
-        raise ConfigError(
-            "training.distribution mirrored must have a GPU, and this machine shows none: set it to none, or see "
-            "docs/scaling.md on how to try it with logical CPU devices"
-        )
-    return [device.name for device in devices]

@@ -93,8 +93,11 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     Raises:
         ConfigError: the environment asks Keras for another backend, or a limit of the shell is too small.
         RuntimeError: TensorFlow runs already, on another number of threads.
+        ValueError: the number of threads is below 1.
     """
     global _cores_asked_for
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}")
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
@@ -107,11 +110,17 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 
-        grow_gpu_memory()
+        for device in tf.config.list_physical_devices("GPU"):
+            with suppress(RuntimeError):  # it has started, so this was decided before
+                tf.config.experimental.set_memory_growth(device, True)  # else it takes all of it at its first operation
+        cores = tf.config.threading
         if a_core_each and not has_gpu():
-            give_a_core_each(processors_for(threads))
-        elif threads is not None:
-            set_threads(threads)
+            with suppress(RuntimeError):  # it runs already, and threads stay as they are
+                cores.set_intra_op_parallelism_threads(1)
+                cores.set_inter_op_parallelism_threads(processors_for(threads))
+        elif threads is not None and cores.get_intra_op_parallelism_threads() != threads:
+            cores.set_intra_op_parallelism_threads(threads)
+            cores.set_inter_op_parallelism_threads(threads)
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
 
@@ -134,36 +143,15 @@ def starting_quietly() -> Iterator[None]:
             del os.environ[_LOG_LEVEL]
 
 
-def set_threads(threads: int) -> None:
-    """Let TensorFlow use so many processor cores; to be called before its first operation.
+def searches_at_once() -> int:
+    """Return how many searches to run side by side: one a processor core that was asked for and is there.
 
-    Raises:
-        RuntimeError: it runs already, on another number of threads.
+    It is one where a GPU does the work.
     """
     import tensorflow as tf
 
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more, got {threads}")
-    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
-        return
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
-def give_a_core_each(threads: int) -> None:
-    """Let an operation of TensorFlow take one processor core, and so many run side by side, unless it runs already."""
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError as error:
-        _LOGGER.debug("threads stay as they are: %s", error)
-
-
-def searches_at_once() -> int:
-    """Return how many searches to run side by side: one a processor core; one where a GPU does the work."""
-    return 1 if has_gpu() else _cores()
+    asked_for = _cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads()
+    return 1 if has_gpu() else processors_for(asked_for)
 
 
 def has_a_core_each() -> bool:
@@ -171,24 +159,6 @@ def has_a_core_each() -> bool:
     import tensorflow as tf
 
     return not has_gpu() and tf.config.threading.get_intra_op_parallelism_threads() == 1
-
-
-def _cores() -> int:
-    """Return how many processor cores operations side by side may use: as many as were asked for, and are there."""
-    import tensorflow as tf
-
-    return processors_for(_cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads())
-
-
-def grow_gpu_memory() -> None:
-    """Let TensorFlow take GPU memory as it needs it, where it would take all of it at its first operation."""
-    import tensorflow as tf
-
-    for device in tf.config.list_physical_devices("GPU"):
-        try:
-            tf.config.experimental.set_memory_growth(device, True)
-        except RuntimeError as error:  # it has started, so this was decided before
-            _LOGGER.debug("GPU memory growth: %s", error)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class TrainingState:
     epoch, batch: the cursor, the next batch to be drawn.
     random: states of the seed generators; filled in when the state is saved.
     schedule: state of the learning rate schedule; likewise.
-    metric: what the scores are, a key of `METRICS`.
+    metric: what the scores are, `bleu` or `loss`.
     best_score: of the best validation, higher is better; None before the first with a finite loss.
     best_loss: its loss; None where version 0.1.0 made it.
     validations_without_best: validations since then.

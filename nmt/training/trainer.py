@@ -174,7 +174,18 @@ class Trainer:
         if self.state.validated_update != self.state.update:
             self._validate()
         self._save()
-        self._report_end(reason)
+        state, ema = self.state, self.updater.ema
+        cut_short = [self.schedule.cut_short(state.update), ema and ema.cut_short(state.update)]
+        event = EndEvent(
+            update=state.update,
+            reason=reason,
+            trained_seconds=state.trained_seconds,
+            validation_seconds=state.validation_seconds,
+            validate_every_updates=self.cadence.validate_every_updates,
+            cut_short=tuple(sentence for sentence in cut_short if sentence),
+        )
+        for reporter in self.reporters:
+            reporter.on_end(event)
         return reason
 
     def _update(self) -> None:
@@ -327,21 +338,6 @@ class Trainer:
                 "gives all tokens the same probability: this one has learned nothing so far, or has diverged. If it "
                 f"does not fall soon, {advice}"
             )
-
-    def _report_end(self, reason: str) -> None:
-        """Tell what was cut short, and what share of the time validations took."""
-        state, ema = self.state, self.updater.ema
-        cut_short = [self.schedule.cut_short(state.update), ema and ema.cut_short(state.update)]
-        event = EndEvent(
-            update=state.update,
-            reason=reason,
-            trained_seconds=state.trained_seconds,
-            validation_seconds=state.validation_seconds,
-            validate_every_updates=self.cadence.validate_every_updates,
-            cut_short=tuple(sentence for sentence in cut_short if sentence),
-        )
-        for reporter in self.reporters:
-            reporter.on_end(event)
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""

@@ -1,4 +1,4 @@
-"""The loop whose variables grow, against its twin in Python."""
+"""The loop whose variables grow, against the same loop run eagerly, in Python."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from nmt.backend.functions import python_loop, while_loop
+from nmt.backend.functions import while_loop
 
 
 class Variables(NamedTuple):
@@ -47,16 +47,11 @@ def test_compiled_loop_equals_its_twin():
         return while_loop(unfinished, grow, start(rows, 5))
 
     for rows in (2, 3):
-        graph, twin = compiled(rows), python_loop(unfinished, grow, start(rows, 5))
+        graph, twin = compiled(rows), while_loop(unfinished, grow, start(rows, 5))
         tf.nest.map_structure(np.testing.assert_array_equal, graph, twin)
         assert graph.nest["grows"].shape == (rows, 4, 5)
         assert graph.nest["follows"][1].shape == (5, 2, 5)
     assert compiled.experimental_get_tracing_count() == 1
-
-
-def test_eager_loop_is_the_twin():
-    eager, twin = while_loop(unfinished, grow, start(2, 5)), python_loop(unfinished, grow, start(2, 5))
-    tf.nest.map_structure(np.testing.assert_array_equal, eager, twin)
 
 
 def test_only_axes_that_change_lose_their_static_size():

@@ -24,7 +24,7 @@ def run_python(program, **variables):
 def test_it_starts_silently_on_so_many_threads():
     done = run_python(
         "from nmt.backend import session; session.start(threads=1); import tensorflow as tf; tf.constant(1) + 1; "
-        "print(tf.config.threading.get_intra_op_parallelism_threads()); session.set_threads(1)"
+        "print(tf.config.threading.get_intra_op_parallelism_threads()); session.start(threads=1)"
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
