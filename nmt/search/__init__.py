@@ -2,6 +2,6 @@
 
 from nmt.search.beam import beam_search
 from nmt.search.greedy import greedy_search
-from nmt.search.step import SearchResult
+from nmt.search.loop import SearchResult
 
 __all__ = ["SearchResult", "beam_search", "greedy_search"]

@@ -1,13 +1,16 @@
-"""What a search knows of the model: a step function, the ids with a meaning, and how large the vocabulary is."""
+"""What a search is given: a step function, and the numbers that go with it; and what is refused of them.
+
+All is checked by shapes and types, once or while a graph is traced, which costs nothing in a compiled search.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
-from keras import ops
+import numpy as np
 
 from nmt.types import Memory, State, Tensor
 
@@ -20,8 +23,7 @@ MemoryStep: TypeAlias = Callable[[Tensor, State, Memory], tuple[Tensor, State]]
 Reorder: TypeAlias = Callable[[State, Tensor], State]
 """Maps the state and parents (B, K) to the state whose row k is row `parents[b, k]` of before."""
 
-IMPOSSIBLE = -float("inf")
-"""The log probability of what is banned or does not exist."""
+_GREATEST_INT32 = 2**31 - 1
 
 
 class SpecialIds(NamedTuple):
@@ -45,225 +47,193 @@ class SpecialIds(NamedTuple):
     @property
     def named(self) -> list[tuple[str, int]]:
         """All of them, with the names of the arguments that they come from."""
-        return [("pad_id", self.pad), ("bos_id", self.bos), ("eos_id", self.eos)] + [
-            ("each of banned_ids", token_id) for token_id in self.banned
-        ]
-
-
-def with_memory(step: StepFunction | MemoryStep, memory: Memory | None) -> MemoryStep:
-    """The step as a function of three arguments; without a memory it has two and the third is left out."""
-    if memory is not None:
-        return cast("MemoryStep", step)
-    plain = cast("StepFunction", step)
-    return lambda token_ids, state, _: plain(token_ids, state)
-
-
-def static_vocabulary_size(logits: Tensor) -> int:
-    """The last dimension of the logits.
-
-    Raises:
-        ValueError: A graph is traced in which it is unknown.
-    """
-    vocabulary_size = logits.shape[-1]
-    if vocabulary_size is None:
-        raise ValueError("the last dimension of the logits must be static: reshape them to (..., vocabulary_size)")
-    return int(vocabulary_size)
+        banned = [("each of banned_ids", token_id) for token_id in self.banned]
+        return [("pad_id", self.pad), ("bos_id", self.bos), ("eos_id", self.eos), *banned]
 
 
 class Limits(NamedTuple):
-    """Least and greatest length of a hypothesis, EOS counted, BOS not; (B,) int32 each."""
+    """Least and greatest length of a hypothesis, EOS counted, BOS not: ints, or (B,) int32 each."""
 
-    min_length: Tensor
-    max_length: Tensor
+    min_length: int | Tensor
+    max_length: int | Tensor
 
 
-def limits_per_sentence(min_length: int | Tensor, max_length: int | Tensor, batch_size: int | Tensor) -> Limits:
-    """The limits of each sentence, from ints or (B,) tensors."""
-    minimum, maximum = (
-        ops.broadcast_to(ops.cast(ops.convert_to_tensor(limit), "int32"), (batch_size,))
-        for limit in (min_length, max_length)
+class Settings(NamedTuple):
+    """What stays the same from step to step."""
+
+    special: SpecialIds
+    beam_size: int
+    """K."""
+    num_hypotheses: int
+    """N."""
+    length_penalty: float
+    reorder: Reorder = lambda state, _: state
+    """How the state follows its beams; that of a single one stays."""
+
+
+def check_search(
+    step: Any, state: State, memory: Memory | None, batch_size: int | Tensor, limits: Limits, settings: Settings
+) -> None:
+    """Refuses what cannot be searched. Of tensors in a graph that is being traced, only shape and type are known.
+
+    Raises:
+        ValueError: saying what must hold.
+    """
+    special, beam_size, num_hypotheses, length_penalty, _ = settings
+    if not callable(step):
+        raise ValueError(f"the step must be a function of token ids and state, got {type(step).__name__}")
+    if not _is_int(beam_size) or beam_size < 1:
+        raise ValueError(f"beam_size must be at least 1, got {beam_size!r}: give an int")
+    if not _is_int(num_hypotheses) or not 1 <= num_hypotheses <= beam_size:
+        raise ValueError(
+            f"num_hypotheses must lie between 1 and beam_size ({beam_size}), got {num_hypotheses!r}: give an int"
+        )
+    # With an exponent below 0 a longer hypothesis could not be bounded.
+    if not isinstance(length_penalty, Real) or not 0 <= length_penalty < float("inf"):
+        raise ValueError(f"length_penalty must be 0 or more, got {length_penalty!r}: 0 turns it off")
+
+    # What is no id in any vocabulary; how large this one is, the logits tell.
+    for name, token_id in special.named:
+        if not _is_int(token_id) or token_id < 0:
+            raise ValueError(f"{name} must be a token id, an int of 0 or more, got {token_id!r}")
+    if special.eos == special.pad:
+        raise ValueError(
+            f"eos_id and pad_id must differ, got {special.eos} for both: where the vocabulary has no PAD, give bos_id "
+            "as pad_id"
+        )
+    if special.eos in special.banned:
+        raise ValueError(f"banned_ids must not hold eos_id ({special.eos}), or no hypothesis can end: use min_length")
+
+    dtype, sizes, value = _described(batch_size)
+    if "int" not in dtype or sizes not in ((), None) or (value is not None and value < 0):
+        raise ValueError(f"batch_size must be how many sentences there are, an int, got {batch_size!r}")
+    known_size = None if value is None else int(value)
+    _check_limit("max_length", limits.max_length, known_size, least=1, note=" (EOS counts)")
+    _check_limit("min_length", limits.min_length, known_size, least=0)
+    if isinstance(limits.min_length, Integral) and isinstance(limits.max_length, Integral) and limits[0] > limits[1]:
+        raise ValueError(f"min_length must not exceed max_length, got {limits[0]} and {limits[1]}")
+    _check_leaves("state", state, {"B": known_size, "K": beam_size})
+    if memory is not None:
+        _check_leaves("memory", memory, {"B": known_size})
+
+
+def checked_step(step: StepFunction | MemoryStep, special: SpecialIds, *, with_memory: bool) -> MemoryStep:
+    """The step as a function of three arguments, with a look at the shapes and types of what it returns."""
+
+    def checked(token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        returned = step(token_ids, state, *([memory] if with_memory else []))
+        if not isinstance(returned, tuple | list) or len(returned) != 2:
+            count = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
+            raise ValueError(f"the step must return (logits, next state), got {type(returned).__name__}{count}")
+        logits, next_state = returned
+        _check_logits(logits, token_ids, special)
+        _check_next_state("the step", state, next_state)
+        return logits, next_state
+
+    return checked
+
+
+def checked_reorder(reorder: Reorder) -> Reorder:
+    """The same for what reorders the state."""
+
+    def checked(state: State, parents: Tensor) -> State:
+        reordered = reorder(state, parents)
+        _check_next_state("reorder", state, reordered)
+        return reordered
+
+    return checked
+
+
+def _check_limit(name: str, limit: int | Tensor, batch_size: int | None, *, least: int, note: str = "") -> None:
+    dtype, sizes, values = _described(limit)
+    if "int" not in dtype or (sizes and not _fits(sizes, (batch_size,))):
+        raise ValueError(f"{name} must be an int, or integers of shape (B,) with B = {batch_size}, got {dtype} {sizes}")
+    wrong = np.zeros(0) if values is None else values[(values < least) | (values > _GREATEST_INT32)]
+    if wrong.size:
+        raise ValueError(f"{name} must be at least {least}{note}, and an int32, got {wrong.flat[0]}")
+
+
+def _check_leaves(what: str, nest: Any, begin: Mapping[str, int | None]) -> None:
+    """Refuses a nest with a leaf whose first axes have other sizes."""
+    wanted = tuple(begin.values())
+    for path, leaf in keras.tree.flatten_with_path(nest):
+        sizes = _sizes(leaf) if _is_tensor(leaf) else ()
+        if sizes is not None and not _fits(sizes[: len(wanted)], wanted):
+            got = f"shape {sizes}" if _is_tensor(leaf) else type(leaf).__name__
+            place = f" at {'/'.join(map(str, path))!r}" if path else ""
+            axes = ", ".join(begin)
+            raise ValueError(
+                f"every leaf of the {what} must be a tensor that begins with ({axes}) = {wanted}, got {got}{place}"
+            )
+
+
+def _check_logits(logits: Tensor, token_ids: Tensor, special: SpecialIds) -> None:
+    if not _is_tensor(logits):
+        raise ValueError(f"the logits must be a tensor (B, K, V), got {type(logits).__name__}")
+    dtype, sizes, rows = _dtype(logits), _sizes(logits), _sizes(token_ids) or (None, None)
+    if not ("float" in dtype or "int" in dtype):
+        raise ValueError(f"the logits must be floats, got {dtype}")
+    if sizes is None or not _fits(sizes, (*rows, None)):
+        raise ValueError(f"the logits must be (B, K, V) with (B, K) = {rows}, got {sizes}: reshape them")
+    if sizes[-1] is None:
+        raise ValueError("the last dimension of the logits must be static: reshape them to (..., vocabulary_size)")
+    for name, token_id in special.named:
+        if token_id >= sizes[-1]:
+            raise ValueError(f"{name} must be one of the {sizes[-1]} tokens of the logits, got {token_id}")
+
+
+def _check_next_state(who: str, state: State, next_state: State) -> None:
+    """Refuses a state that is another nest than the last one, or has leaves of another type, rank or (B, K)."""
+
+    def follows(leaf: Tensor, next_leaf: Tensor) -> bool:
+        if not _is_tensor(next_leaf) or _dtype(leaf) != _dtype(next_leaf):
+            return False
+        sizes, next_sizes = _sizes(leaf), _sizes(next_leaf)
+        return sizes is None or next_sizes is None or _fits(next_sizes, (*sizes[:2], *[None] * (len(sizes) - 2)))
+
+    def in_words(leaf: Any) -> str:
+        return f"{_dtype(leaf)} {_sizes(leaf)}" if _is_tensor(leaf) else type(leaf).__name__
+
+    try:
+        same = all(keras.tree.flatten(keras.tree.map_structure(follows, state, next_state)))
+    except (TypeError, ValueError):  # another nest
+        same = False
+    if not same:
+        had, got = (keras.tree.map_structure(in_words, nest) for nest in (state, next_state))
+        raise ValueError(
+            f"{who} must return the state as it was, the same nest of the same types and ranks that begin with (B, K), "
+            f"but had {had} and returned {got}"
+        )
+
+
+def _fits(sizes: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether a shape is of the wanted rank and sizes; None is any size."""
+    return len(sizes) == len(wanted) and all(
+        size == want or size is None or want is None for size, want in zip(sizes, wanted, strict=True)
     )
-    return Limits(minimum, maximum)
 
 
-def penalty(length: Tensor, length_penalty: float) -> Tensor:
-    """What a log probability is divided by: ((5 + length) / 6) ** length_penalty.
-
-    Wu et al. (2016), "Google's Neural Machine Translation System", eq. 14, without its coverage term.
-
-    Args:
-        length: Tokens, EOS counted; any shape.
-        length_penalty: The exponent, 0 or more; 0 turns it off.
-
-    Returns:
-        float32 in the shape of `length`, 1 or more for lengths of 1 or more.
-    """
-    return ops.power((5.0 + ops.cast(length, "float32")) / 6.0, length_penalty)
+def _described(value: Any) -> tuple[str, tuple[int | None, ...] | None, np.ndarray | None]:
+    """Type, shape and value of a number or a tensor; no value in a graph that is being traced."""
+    try:
+        array = np.asarray(value)
+    except (NotImplementedError, TypeError, ValueError):
+        return (_dtype(value), _sizes(value), None) if _is_tensor(value) else (type(value).__name__, (), None)
+    return array.dtype.name, array.shape, array
 
 
-class SearchResult(NamedTuple):
-    """The hypotheses of every sentence, best first. N is the number asked for, K unless told otherwise.
-
-    A hypothesis that does not exist (a small vocabulary has few continuations, or the logits were not numbers) comes
-    after all others, with score and log probability −inf, length 0 and all PAD.
-    """
-
-    token_ids: Tensor
-    """(B, N, T) int32: without BOS, with EOS, then PAD. T is the number of steps that the batch took."""
-    scores: Tensor
-    """(B, N) float32: log probability / length penalty."""
-    log_probs: Tensor
-    """(B, N) float32: sum of the log probabilities of all tokens, EOS among them."""
-    lengths: Tensor
-    """(B, N) int32: tokens, EOS counted."""
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def tidy_result(result: SearchResult, *, pad_id: int) -> SearchResult:
-    """The result with the hypotheses that do not exist blanked out, and PAD after the others."""
-    exists = result.scores > -float("inf")
-    places = ops.arange(ops.shape(result.token_ids)[2], dtype="int32")
-    real = exists[:, :, None] & (places < result.lengths[:, :, None])  # (B, N, T)
-    return SearchResult(
-        token_ids=ops.where(real, result.token_ids, pad_id),
-        scores=result.scores,
-        log_probs=ops.where(exists, result.log_probs, -float("inf")),
-        lengths=ops.where(exists, result.lengths, 0),
-    )
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-LEAVING_SHARE = 0.125
-"""The share of the sentences in a batch that leave together: taking the rows of all others costs about as much as a
-step saves by so many fewer."""
-
-Rows = TypeVar("Rows")
+def _dtype(tensor: Tensor) -> str:
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
-def let_leave(
-    live: Tensor, rows: Rows, found: SearchResult, result: SearchResult, *, sentences: Tensor, early: bool
-) -> tuple[Rows, SearchResult]:
-    """Take the sentences that are done from the batch, if they are many, or all.
-
-    Args:
-        live: (b,) bool, the sentences that are not done.
-        rows: A nest of tensors that begin with b.
-        found: What was found so far for the b sentences, t tokens each.
-        result: What was found for the B sentences of the beginning, as far as they have left.
-        sentences: (b,) int32, the places of the b sentences in `result`.
-        early: Whether some may leave while others stay.
-
-    Returns:
-        The rows that stay, and the result with what left.
-    """
-    count = ops.sum(ops.cast(live, "int32"))
-    size = ops.shape(live)[0]
-    most = ops.cast(ops.cast(size, "float32") * (1.0 - LEAVING_SHARE), "int32") if early else 0
-
-    def leave() -> tuple[Rows, SearchResult]:
-        (kept,) = ops.nonzero(live)
-        stay = keras.tree.map_structure(lambda leaf: ops.take(leaf, kept, axis=0), rows)
-        return stay, write_result(result, found, sentences)
-
-    return ops.cond(count <= most, leave, lambda: (rows, result))
-
-
-def empty_result(batch_size: int | Tensor, num_hypotheses: int) -> SearchResult:
-    """Nothing found yet for B sentences."""
-    shape = (batch_size, num_hypotheses)
-    nothing = ops.full(shape, -float("inf"), dtype="float32")
-    return SearchResult(ops.zeros((*shape, 0), dtype="int32"), nothing, nothing, ops.zeros(shape, dtype="int32"))
-
-
-def write_result(result: SearchResult, found: SearchResult, sentences: Tensor) -> SearchResult:
-    """Put what was found for some sentences in its place.
-
-    Args:
-        result: Of B sentences, up to t tokens each.
-        found: Of b of them, t tokens each.
-        sentences: (b,) int32.
-    """
-    missing = ops.shape(found.token_ids)[2] - ops.shape(result.token_ids)[2]
-    padding = ops.zeros((*ops.shape(result.token_ids)[:2], missing), dtype="int32")
-    longer = result._replace(token_ids=ops.concatenate([result.token_ids, padding], axis=2))
-    places = sentences[:, None]
-    return SearchResult(*(ops.scatter_update(old, places, new) for old, new in zip(longer, found, strict=True)))
-
-
-_SMALLEST_BLOCKED_VOCABULARY = 512
-"""Below this size a plain top-k is as fast."""
-
-
-class TopTokens(NamedTuple):
-    """The best tokens of every row, best first; of equal ones, the lower id first."""
-
-    log_probs: Tensor
-    """(..., C) float32, normalised over the whole vocabulary."""
-    token_ids: Tensor
-    """(..., C) int32."""
-    log_normalizers: Tensor
-    """(..., 1) float32: what has to be subtracted from a logit of the row to make it a log probability."""
-
-
-def top_tokens(logits: Tensor, count: int) -> TopTokens:
-    """Finds the `count` best tokens of every row and their log probabilities.
-
-    A top-k over a long row is slow on a processor (4.5 ms for 320 rows of 8,000). The rows are cut into blocks
-    instead: the best `count` tokens lie in the `count` blocks with the greatest maxima, so one cheap reduction leaves
-    two short top-k (1.3 ms). The maxima also serve the normaliser, which is subtracted from the few tokens found.
-
-    Args:
-        logits: (R, V) float32, V static.
-        count: C, tokens a row; at most V.
-
-    Returns:
-        The tokens, C a row.
-    """
-    size = block_size(logits.shape[-1], count)
-    if size is None:
-        best, token_ids = ops.top_k(logits, count)
-    else:
-        best, token_ids = _top_k_in_blocks(logits, count, size)
-    # One pass for the normaliser: it is known from any logit and its probability, and that of the best is not small.
-    greatest = ops.take_along_axis(ops.softmax(logits), token_ids[:, :1], axis=1)
-    log_normalizers = best[:, :1] - ops.log(greatest)
-    return TopTokens(best - log_normalizers, token_ids, log_normalizers)
-
-
-def block_size(vocabulary_size: int, count: int) -> int | None:
-    """Tokens a block: a divisor of the vocabulary near the best size, else that (with padding); None for no blocks."""
-    if vocabulary_size < max(_SMALLEST_BLOCKED_VOCABULARY, 16 * count):
-        return None
-    # count·size + V/size elements are sorted: least at sqrt(V/count); a longer block is reduced at higher speed.
-    best_size = 1.5 * math.sqrt(vocabulary_size / count)
-    sizes = range(math.ceil(best_size / 2), math.floor(best_size * 2) + 1)
-    divisors = [size for size in sizes if vocabulary_size % size == 0]
-    return min(divisors, key=lambda size: abs(math.log(size / best_size)), default=round(best_size))
-
-
-def _top_k_in_blocks(logits: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Top-k of every row through the maxima of its blocks.
-
-    Args:
-        logits: (R, V).
-        count: C.
-        size: Tokens a block.
-
-    Returns:
-        Values and ids, (R, C) each, in the order of `ops.top_k`.
-    """
-    num_rows, vocabulary_size = ops.shape(logits)[0], logits.shape[-1]
-    num_blocks = -(-vocabulary_size // size)
-    if num_blocks * size > vocabulary_size:
-        padding = ops.full((num_rows, num_blocks * size - vocabulary_size), -float("inf"), dtype=logits.dtype)
-        logits = ops.concatenate([logits, padding], axis=-1)
-    blocks = ops.reshape(logits, (num_rows * num_blocks, size))
-    maxima = ops.reshape(ops.max(blocks, axis=-1), (num_rows, num_blocks))
-    _, chosen = ops.top_k(maxima, count, sorted=False)
-    # In rising order, so that of equal logits the lower id wins, as in a top-k over the row.
-    chosen = ops.sort(chosen, axis=-1)  # (R, C)
-    rows = ops.arange(num_rows, dtype="int32")[:, None]  # (R, 1)
-    survivors = ops.take(blocks, chosen + rows * num_blocks, axis=0)  # (R, C, size)
-    best, places = ops.top_k(ops.reshape(survivors, (num_rows, count * size)), count)
-    block_of_best = ops.take(ops.reshape(chosen, (-1,)), places // size + rows * count, axis=0)
-    token_ids = block_of_best * size + places % size
-    # A row that is no number has no order: keep padding out of what a model will look up.
-    return best, ops.minimum(token_ids, vocabulary_size - 1)
+def _sizes(tensor: Tensor) -> tuple[int | None, ...] | None:
+    """The shape of a tensor, None for what is unknown: a size, or all."""
+    return None if getattr(tensor.shape, "rank", 0) is None else tuple(tensor.shape)

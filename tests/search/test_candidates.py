@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.search.step import block_size, top_tokens
+from nmt.search.beam import block_size, top_tokens
 
 
 def expected_top(logits, count):

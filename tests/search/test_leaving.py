@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from nmt.search import beam_search, greedy_search, step
-from nmt.search.step import SearchResult
+from nmt.search import beam_search, greedy_search
+from nmt.search.loop import SearchResult, empty_result, write_result
 
 
 def memory_step(toy, sizes):
@@ -82,11 +82,11 @@ def test_nothing_leaves_an_empty_batch(toy):
 
 
 def test_a_result_is_written_where_its_sentence_was():
-    empty = step.empty_result(3, 2)
+    empty = empty_result(3, 2)
     first = SearchResult(*(np.array(x) for x in ([[[4, 3], [3, 0]]], [[-1.0, -2.0]], [[-1.5, -2.5]], [[2, 1]])))
     later = SearchResult(*(np.array(x) for x in ([[[5, 6, 3], [7, 8, 3]]], [[-3.0, -4.0]], [[-5.0, -6.0]], [[3, 3]])))
-    result = step.write_result(empty, first._replace(scores=np.float32(first.scores)), np.array([2]))
-    result = step.write_result(result, later, np.array([0]))
+    result = write_result(empty, first._replace(scores=np.float32(first.scores)), np.array([2]))
+    result = write_result(result, later, np.array([0]))
     assert np.array(result.token_ids).tolist() == [
         [[5, 6, 3], [7, 8, 3]],
         [[0, 0, 0], [0, 0, 0]],
