@@ -12,7 +12,7 @@ from nmt.data.sequences import SampledSequences, Sequences, TokenSequences
 from nmt.data.store import TokenStore
 from nmt.errors import ConfigError, DataError
 from nmt.text.pair import TextPair
-from nmt.text.segmentations import Segmentations
+from nmt.text.sentencepiece_tokenizer import Segmentations
 from nmt.text.vocabulary import BOS_ID, EOS_ID
 from nmt.types import PAD_ID
 

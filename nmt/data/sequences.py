@@ -15,7 +15,7 @@ import numpy as np
 
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
-from nmt.text.segmentations import Segmentations, segmentations
+from nmt.text.sentencepiece_tokenizer import Segmentations, segmentations
 from nmt.types import PAD_ID
 
 

@@ -128,14 +128,16 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
 
 
 class Candidates(NamedTuple):
-    """The best extensions of all live hypotheses of a sentence, best first, C a sentence."""
+    """The best extensions of all live hypotheses of a sentence, best first, C a sentence.
+
+    log_probs: (b, C) float32 of the whole hypothesis; −inf where there is none.
+    parents: (b, C) int32: the live hypothesis that is extended, in [0, K).
+    token_ids: (b, C) int32: by which token.
+    """
 
     log_probs: Tensor
-    """(b, C) float32 of the whole hypothesis; −inf where there is none."""
     parents: Tensor
-    """(b, C) int32: the live hypothesis that is extended, in [0, K)."""
     token_ids: Tensor
-    """(b, C) int32: by which token."""
 
 
 def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Candidates:
@@ -229,14 +231,16 @@ _SMALLEST_BLOCKED_VOCABULARY = 512
 
 
 class TopTokens(NamedTuple):
-    """The best tokens of every row, best first; of equal ones, the lower id first."""
+    """The best tokens of every row, best first; of equal ones, the lower id first.
+
+    log_probs: (..., C) float32, normalised over the whole vocabulary.
+    token_ids: (..., C) int32.
+    log_normalizers: (..., 1) float32: what has to be subtracted from a logit of the row to make it a log probability.
+    """
 
     log_probs: Tensor
-    """(..., C) float32, normalised over the whole vocabulary."""
     token_ids: Tensor
-    """(..., C) int32."""
     log_normalizers: Tensor
-    """(..., 1) float32: what has to be subtracted from a logit of the row to make it a log probability."""
 
 
 def top_tokens(logits: Tensor, count: int) -> TopTokens:

@@ -25,50 +25,55 @@ class SearchResult(NamedTuple):
 
     A hypothesis that does not exist (a small vocabulary has few continuations, or the logits were not numbers) comes
     after all others, with score and log probability −inf, length 0 and all PAD.
+
+    token_ids: (B, N, T) int32: without BOS, with EOS, then PAD. T is the number of steps that the batch took.
+    scores: (B, N) float32: log probability / length penalty.
+    log_probs: (B, N) float32: sum of the log probabilities of all tokens, EOS among them.
+    lengths: (B, N) int32: tokens, EOS counted.
     """
 
     token_ids: Tensor
-    """(B, N, T) int32: without BOS, with EOS, then PAD. T is the number of steps that the batch took."""
     scores: Tensor
-    """(B, N) float32: log probability / length penalty."""
     log_probs: Tensor
-    """(B, N) float32: sum of the log probabilities of all tokens, EOS among them."""
     lengths: Tensor
-    """(B, N) int32: tokens, EOS counted."""
 
 
 class Finished(NamedTuple):
-    """The N best finished hypotheses of each sentence, best first; (b, N) each."""
+    """The N best finished hypotheses of each sentence, best first; (b, N) each.
+
+    scores: float32; −inf where none has finished yet.
+    log_probs: float32, likewise.
+    lengths: int32, EOS counted.
+    """
 
     scores: Tensor
-    """float32; −inf where none has finished yet."""
     log_probs: Tensor
-    """float32, likewise."""
     lengths: Tensor
-    """int32, EOS counted."""
 
 
 class Rows(NamedTuple):
     """What the loop carries of the b sentences in the batch; every tensor begins with b.
 
     t steps are done; N hypotheses a sentence are wanted.
+
+    sentences: (b,) int32: their places in the batch of the beginning.
+    limits: (b,) int32 each.
+    last_ids: (b, K) int32: the newest token of every live hypothesis, at first BOS.
+    log_probs: (b, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is
+        done.
+    token_ids: (b, R, t) int32, R >= N: first those of the N finished hypotheses; where others lie says the search.
+    state: The caller's, leaves (b, K, ...), one row a live hypothesis.
+    memory: The caller's, leaves (b, ...).
     """
 
     sentences: Tensor
-    """(b,) int32: their places in the batch of the beginning."""
     limits: Limits
-    """(b,) int32 each."""
     last_ids: Tensor
-    """(b, K) int32: the newest token of every live hypothesis, at first BOS."""
     log_probs: Tensor
-    """(b, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is done."""
     token_ids: Tensor
-    """(b, R, t) int32, R >= N: first those of the N finished hypotheses; where others lie says the search."""
     finished: Finished
     state: State
-    """The caller's, leaves (b, K, ...), one row a live hypothesis."""
     memory: Memory
-    """The caller's, leaves (b, ...)."""
 
 
 Extend: TypeAlias = Callable[[Rows, Tensor, MemoryStep, Settings], Rows]
@@ -76,14 +81,16 @@ Extend: TypeAlias = Callable[[Rows, Tensor, MemoryStep, Settings], Rows]
 
 
 class Loop(NamedTuple):
-    """What the loop carries."""
+    """What the loop carries.
+
+    num_steps: () int32: t, the length of every live hypothesis.
+    rows: The sentences in the batch.
+    result: What was found for those that have left it.
+    """
 
     num_steps: Tensor
-    """() int32: t, the length of every live hypothesis."""
     rows: Rows
-    """The sentences in the batch."""
     result: SearchResult
-    """What was found for those that have left it."""
 
 
 def search(

@@ -59,16 +59,18 @@ class Limits(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What stays the same from step to step."""
+    """What stays the same from step to step.
+
+    beam_size: K.
+    num_hypotheses: N.
+    reorder: How the state follows its beams; that of a single one stays.
+    """
 
     special: SpecialIds
     beam_size: int
-    """K."""
     num_hypotheses: int
-    """N."""
     length_penalty: float
     reorder: Reorder = lambda state, _: state
-    """How the state follows its beams; that of a single one stays."""
 
 
 def check_search(

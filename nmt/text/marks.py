@@ -68,54 +68,46 @@ def found_marks(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
         if it was cut in a way that cannot be joined here, and under `TOKENS` for what looks tokenised, as by Moses.
         Empty where nothing was found.
     """
-    found: dict[str, list[tuple[str, float, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, lines in texts.items():
         sample = [line for line in lines[:: max(1, len(lines) // _LINES_LOOKED_AT)] if line.strip()]
-        shares = {mark: _share(pattern, sample) for mark, pattern in _MARKS.items()}
-        segmentation = max(shares, key=lambda mark: shares[mark])
-        if shares[segmentation] > _LEAST_CUT:
-            found[segmentation].append((name, shares[segmentation], _example(_MARKS[segmentation], sample)))
-            sample = [joined(line, segmentation) for line in sample]
-        share = _share(_PIECES, sample)
-        if share > _LEAST_CUT:
-            found[PIECES].append((name, share, _example(_PIECES, sample)))
-        share = _share(_TOKENS, sample)
-        if share > _LEAST_TOKENISED:
-            found[TOKENS].append((name, share, _example(_TOKENS, sample)))
-    return {kind: _in_words(kind, sides) for kind, sides in found.items()}
-
-
-def _share(pattern: re.Pattern[str], lines: Sequence[str]) -> float:
-    return sum(map(bool, map(pattern.search, lines))) / max(1, len(lines))
-
-
-def _example(pattern: re.Pattern[str], lines: Sequence[str]) -> str:
-    """What is found first, with a little before and after it."""
-    line, match = next((line, match) for line in lines if (match := pattern.search(line)))
-    return line[max(0, match.start() - 8) : match.end() + 8].strip()
-
-
-def _in_words(kind: str, sides: Sequence[tuple[str, float, str]]) -> str:
-    shares = " and ".join(f"{100 * share:.0f} % of the lines of {name}" for name, share, _ in sides)
-    how = {TOKENS: "tokenised", PIECES: "cut into pieces by another program"}.get(kind, f"cut into pieces by {kind}")
-    return f"{shares} look {how} (`{sides[0][2]}`)"
+        cut = max(_MARKS, key=lambda mark: sum(map(bool, map(_MARKS[mark].search, sample))))
+        for kind, pattern, least in (
+            (cut, _MARKS[cut], _LEAST_CUT),
+            (PIECES, _PIECES, _LEAST_CUT),
+            (TOKENS, _TOKENS, _LEAST_TOKENISED),
+        ):
+            matches = [match for line in sample if (match := pattern.search(line))]
+            if len(matches) <= least * len(sample):
+                continue
+            share = f"{100 * len(matches) / len(sample):.0f} % of the lines of {name}"
+            first = matches[0]
+            found[kind].append((share, first.string[max(0, first.start() - 8) : first.end() + 8].strip()))
+            if kind == cut:
+                sample = [joined(line, cut) for line in sample]
+    looks = {TOKENS: "tokenised", PIECES: "cut into pieces by another program"}
+    return {
+        kind: f"{' and '.join(share for share, _ in sides)} look {looks.get(kind, f'cut into pieces by {kind}')} "
+        f"(`{sides[0][1]}`)"
+        for kind, sides in found.items()
+    }
 
 
 _SAME = {"CJK": "HAN", "IDEOGRAPHIC": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA"}
 
-_LANGUAGES = {
+_SCRIPTS = {
     "LATIN": "en de fr es it pt nl sv da no nb nn fi et lv lt pl cs sk sl hr hu ro tr vi id ms sw ca eu gl ga cy is mt "
-    "sq af eo la tl eng deu ger fra fre spa ita por nld dut swe dan fin pol ces cze hun ron rum tur vie ind",
-    "CYRILLIC": "ru uk be bg mk rus ukr bel bul mkd mac",
-    "HAN": "zh zho chi cmn yue wuu zt",
-    "HAN KANA": "ja jpn",
-    "HANGUL": "ko kor",
-    "GREEK": "el ell gre",
-    "ARABIC": "ar fa ur ps ara fas per urd pus",
-    "HEBREW": "he yi heb yid",
-    "DEVANAGARI": "hi mr ne hin mar nep",
-    "BENGALI": "bn as ben asm",
-    "THAI": "th tha",
+    "sq af eo la tl eng deu ger fra fre spa ita por nld dut swe dan fin pol ces cze hun ron rum tur vie ind latn",
+    "CYRILLIC": "ru uk be bg mk rus ukr bel bul mkd mac cyrl",
+    "HAN": "zh zho chi cmn yue wuu zt hans hant hani",
+    "HAN KANA": "ja jpn jpan",
+    "HANGUL": "ko kor kore hang",
+    "GREEK": "el ell gre grek",
+    "ARABIC": "ar fa ur ps ara fas per urd pus arab",
+    "HEBREW": "he yi heb yid hebr",
+    "DEVANAGARI": "hi mr ne hin mar nep deva",
+    "BENGALI": "bn as ben asm beng",
+    "THAI": "th tha thai",
     "LAO": "lo lao",
     "KHMER": "km khm",
     "MYANMAR": "my mya bur",
@@ -125,17 +117,10 @@ _LANGUAGES = {
     "TAMIL": "ta tam",
     "TELUGU": "te tel",
 }
-"""Codes of ISO 639-1, -2 and -3, by their scripts as the names of characters begin; those that have several are left
-out (Serbian, Kazakh, Uzbek), and nothing is said of them."""
+"""Scripts as the names of characters begin, each with its codes of ISO 15924 (four letters), and of ISO 639-1, -2 and
+-3 for its languages; those that have several scripts are left out (Serbian, Kazakh, Uzbek): nothing is said of them."""
 
-_CODES = {
-    "latn": "LATIN", "cyrl": "CYRILLIC", "hans": "HAN", "hant": "HAN", "hani": "HAN", "jpan": "HAN KANA",
-    "kore": "HANGUL", "hang": "HANGUL", "grek": "GREEK", "arab": "ARABIC", "hebr": "HEBREW", "deva": "DEVANAGARI",
-    "beng": "BENGALI", "thai": "THAI",
-}  # fmt: skip
-"""Codes of ISO 15924, which decide where a language code has one: zh_Latn."""
-
-_BY_LANGUAGE = {language: scripts for scripts, languages in _LANGUAGES.items() for language in languages.split()}
+_BY_CODE = {code: scripts for scripts, codes in _SCRIPTS.items() for code in codes.split()}
 _FEWEST_LETTERS = 20
 _LEAST_SHARE = 0.2
 
@@ -143,8 +128,8 @@ _LEAST_SHARE = 0.2
 def scripts_of_language(language: str) -> frozenset[str]:
     """Return the scripts of a language code such as `ja`, `zh-TW` or `srp_Cyrl`; none where that is not known."""
     first, *others = re.split(r"[^a-z0-9]+", language.lower())
-    named = [_CODES[part] for part in others if part in _CODES]
-    return frozenset((named[0] if named else _BY_LANGUAGE.get(first, "")).split())
+    named = [code for code in others if len(code) == 4 and code in _BY_CODE]  # the script decides: zh_Latn
+    return frozenset(_BY_CODE.get([*named, first][0], "").split())
 
 
 def foreign_script(lines: Iterable[str], language: str) -> str | None:

@@ -19,19 +19,13 @@ from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import (
-    CharacterTokenizer,
-    Tokenizer,
-    WhitespaceTokenizer,
-    normalized,
-    sample_lines,
-    vocabulary_name,
-)
-from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, write_file
+from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer, normalized, sample_lines
+from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
 
 _FORMAT_VERSION = 1
 _FILE_NAME = "tokenizer.json"
+_JOINT = "joint"
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.type: tokenizer for tokenizer in (SentencePieceTokenizer, WhitespaceTokenizer, CharacterTokenizer)
@@ -88,14 +82,12 @@ class TextPair:
             ConfigError: the vocabulary has no room for what it must hold.
             DataError: a side has no text.
         """
-        sides = [source_lines, target_lines]
-        if kind.maximum_lines is not None:  # before the work of normalising
-            limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
-            sides = [sample_lines(side, limit, seed=settings["seed"]) for side in sides]
-        sides = [
-            side if form is None else map(partial(normalized, form=form), side)
-            for side, form in zip(sides, normalization, strict=True)
-        ]
+        sides = []
+        for lines, form in zip((source_lines, target_lines), normalization, strict=True):
+            if kind.maximum_lines is not None:  # before the work of normalising
+                limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
+                lines = sample_lines(lines, limit, seed=settings["seed"])
+            sides.append(lines if form is None else map(partial(normalized, form=form), lines))
         if joint:
             tokenizer = kind.learn(chain(*sides), **settings)
             return cls.of_one(tokenizer.with_normalization(normalization[1]), normalization[0])
@@ -153,14 +145,17 @@ class TextPair:
         except OSError as error:
             raise DataError(f"{directory}: cannot be made: {error.strerror}") from error
         shared = self.joint and self.source.fingerprint == self.target.fingerprint
-        sides = {"": self.source} if shared else {"source": self.source, "target": self.target}
-        for side, tokenizer in sides.items():
+        sides = {}
+        for side, tokenizer in [("", self.source)] if shared else [("source", self.source), ("target", self.target)]:
             tokenizer.save(directory, side)
-        content = {
-            "format_version": _FORMAT_VERSION,
-            "joint": self.joint,
-            "sides": {side or "joint": _describe(tokenizer) for side, tokenizer in sides.items()},
-        }
+            sides[side or _JOINT] = {
+                "type": tokenizer.type,
+                "settings": tokenizer.settings,
+                "vocabulary_size": len(tokenizer.vocabulary),
+                "vocabulary_fingerprint": tokenizer.vocabulary.fingerprint,
+                "tokenizer_fingerprint": tokenizer.fingerprint,
+            }
+        content = {"format_version": _FORMAT_VERSION, "joint": self.joint, "sides": sides}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_file(directory / _FILE_NAME, text.encode("utf-8"))
 
@@ -173,16 +168,19 @@ class TextPair:
         """
         directory = Path(directory)
         path = directory / _FILE_NAME
-        content = _read_description(path)
         try:
-            joint, sides = content["joint"], content["sides"]
-            if "joint" in sides:
-                tokenizer = _load_side(directory, "", sides["joint"])
-                return cls(source=tokenizer, target=tokenizer, joint=True)
-            source, target = (_load_side(directory, side, sides[side]) for side in ("source", "target"))
+            content = json.loads(read_text_file(path))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}: not valid JSON ({error})") from error
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != _FORMAT_VERSION:
+            raise DataError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}")
+        try:
+            names = [_JOINT] if _JOINT in content["sides"] else ["source", "target"]
+            sides = [_load_side(directory, name, content["sides"][name]) for name in names]
+            return cls(sides[0], sides[-1], joint=content["joint"])
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a description of tokenizers (missing or malformed: {error})") from error
-        return cls(source=source, target=target, joint=joint)
 
     @staticmethod
     def exists(directory: PathLike) -> bool:
@@ -190,40 +188,18 @@ class TextPair:
         return (Path(directory) / _FILE_NAME).is_file()
 
 
-def _describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    return {
-        "type": tokenizer.type,
-        "settings": tokenizer.settings,
-        "vocabulary_size": len(tokenizer.vocabulary),
-        "vocabulary_fingerprint": tokenizer.vocabulary.fingerprint,
-        "tokenizer_fingerprint": tokenizer.fingerprint,
-    }
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    text = read_text_file(path)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != _FORMAT_VERSION:
-        raise DataError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}")
-    return content
-
-
-def _load_side(directory: Path, side: str, description: dict[str, Any]) -> Tokenizer:
+def _load_side(directory: Path, name: str, description: dict[str, Any]) -> Tokenizer:
     """One tokenizer, proved to be the one that was saved: a model works with its own tokens only."""
-    kind = description["type"]
+    kind, side = description["type"], "" if name == _JOINT else name
     if kind not in TOKENIZERS:
         known = ", ".join(sorted(TOKENIZERS))
         raise DataError(f"{directory / _FILE_NAME}: the type of a tokenizer must be one of {known}, got {kind}")
-    path = directory / vocabulary_name(side)
+    path = directory / side_name("vocabulary.txt", side)
     if Vocabulary.load(path).fingerprint != description["vocabulary_fingerprint"]:
         raise DataError(f"{path}: has changed since {_FILE_NAME} was written: restore it, the model needs its ids")
     tokenizer = TOKENIZERS[kind].load(directory, side, description["settings"])
     if tokenizer.fingerprint != description["tokenizer_fingerprint"]:
-        raise DataError(f"{directory}: the {side or 'joint'} tokenizer is not the one that {_FILE_NAME} describes")
+        raise DataError(f"{directory}: the {name} tokenizer is not the one that {_FILE_NAME} describes")
     return tokenizer
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import sentencepiece
 from google.protobuf.message import DecodeError
 from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+from sentencepiece.sentencepiece_model_pb2 import ModelProto, NormalizerSpec, TrainerSpec
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.tokenizer import NORMALIZER_RULES
@@ -19,14 +19,8 @@ from nmt.types import PAD_ID
 
 # A fixed number: sums of floats, and with them the pieces, depend on how many threads share the work.
 _THREADS = 2
-_SIZE_IN_ERROR = re.compile(r"<= (\d+)")
 _ALPHABET_IN_ERROR = re.compile(r"required_chars\. (\d+) vs (\d+)")
 _PLACE_IN_ERROR = re.compile(r"(\w+: )?\S+\.(cc|h)\(\d+\)( \[.*\](?!\S))?\s*")
-_IN_OUR_WORDS = {
-    "sentences_.empty()": "each line has more than 4,192 bytes or the character U+2585, and such lines are left out: "
-    "break the text into shorter lines",
-}
-"""What must hold in the source of the library where it stops, and what that means."""
 
 
 def train_model(lines: list[str], *, vocabulary_size: int, **options: Any) -> bytes:
@@ -34,56 +28,45 @@ def train_model(lines: list[str], *, vocabulary_size: int, **options: Any) -> by
 
     Args:
         lines: of them all; those that the library does not take are left out.
-        vocabulary_size: an upper bound; where the library insists on a smaller number, that number is used.
+        vocabulary_size: an upper bound.
         options: others of the library.
 
     Raises:
         ConfigError: the vocabulary cannot even hold the characters of the text.
         DataError: the library cannot learn from this text.
     """
-    size = vocabulary_size
-    while True:
-        try:
-            return _train(lines, size, options)
-        except RuntimeError as error:
-            too_high = _SIZE_IN_ERROR.search(str(error))
-            if too_high and 0 < int(too_high[1]) < size:
-                size = int(too_high[1])
-                continue
-            raise _as_user_error(error, vocabulary_size) from error
-
-
-def _train(lines: list[str], vocabulary_size: int, options: dict[str, Any]) -> bytes:
     writer = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=writer,
-        vocab_size=vocabulary_size,
-        hard_vocab_limit=False,
-        pad_id=PAD_ID,
-        unk_id=UNK_ID,
-        bos_id=BOS_ID,
-        eos_id=EOS_ID,
-        pad_piece=PAD,
-        unk_surface=UNK,
-        num_threads=_THREADS,
-        minloglevel=3,
-        normalization_rule_name=NORMALIZER_RULES["none"],
-        **options,
-    )
-    return writer.getvalue()
-
-
-def _as_user_error(error: RuntimeError, vocabulary_size: int) -> ConfigError | DataError:
-    alphabet = _ALPHABET_IN_ERROR.search(str(error))
-    if alphabet:
-        return ConfigError(
-            f"vocabulary_size must hold at least the characters of the text and the special tokens, {alphabet[2]}, "
-            f"got {vocabulary_size}: raise it, or lower character_coverage"
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=writer,
+            vocab_size=vocabulary_size,
+            hard_vocab_limit=False,
+            pad_id=PAD_ID,
+            unk_id=UNK_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            pad_piece=PAD,
+            unk_surface=UNK,
+            num_threads=_THREADS,
+            minloglevel=3,
+            normalization_rule_name=NORMALIZER_RULES["none"],
+            **options,
         )
-    known = (words for condition, words in _IN_OUR_WORDS.items() if condition in str(error))
-    reason = next(known, None) or _PLACE_IN_ERROR.sub("", str(error)).strip() or "it gives no reason"
-    return DataError(f"SentencePiece cannot learn from this text: {reason}")
+    except RuntimeError as error:
+        if alphabet := _ALPHABET_IN_ERROR.search(str(error)):
+            raise ConfigError(
+                f"vocabulary_size must hold at least the characters of the text and the special tokens, {alphabet[2]}, "
+                f"got {vocabulary_size}: raise it, or lower character_coverage"
+            ) from error
+        reason = _PLACE_IN_ERROR.sub("", str(error)).strip() or "it gives no reason"
+        if "sentences_.empty()" in str(error):
+            reason = (
+                "each line has more than 4,192 bytes or the character U+2585, and such lines are left out: break the "
+                "text into shorter lines"
+            )
+        raise DataError(f"SentencePiece cannot learn from this text: {reason}") from error
+    return writer.getvalue()
 
 
 def open_processor(model: bytes) -> SentencePieceProcessor:
@@ -111,20 +94,8 @@ def utf8(line: str) -> bytes:
     return line.encode("utf-8", "replace")
 
 
-_KINDS = {TrainerSpec.UNIGRAM: "unigram", TrainerSpec.BPE: "bpe", TrainerSpec.WORD: "word", TrainerSpec.CHAR: "char"}
 _NORMAL, _BYTE = ModelProto.SentencePiece.NORMAL, ModelProto.SentencePiece.BYTE
 _UNKNOWN_PENALTY = 10.0  # the library's kUnkPenalty: what an unknown character costs more than the worst piece
-
-
-class ModelFacts(NamedTuple):
-    """What a model file says about itself.
-
-    model_type: `unigram`, `bpe`, `word` or `char`.
-    lowest_score: of all its ordinary pieces.
-    """
-
-    model_type: str
-    lowest_score: float
 
 
 class PieceCutter:
@@ -134,18 +105,21 @@ class PieceCutter:
 
     Args:
         model: the content of a `.model` file.
+
+    Attributes:
+        model_type: `unigram` or `bpe`; `word` or `char` where the model came from elsewhere.
+        lowest_score: of all ordinary pieces.
     """
 
     def __init__(self, model: bytes) -> None:
         content = _parse(model)
-        content.normalizer_spec.Clear()
-        content.normalizer_spec.name = "identity"
-        content.normalizer_spec.add_dummy_prefix = False
-        content.normalizer_spec.remove_extra_whitespaces = False
-        content.normalizer_spec.escape_whitespaces = True
-        self._processor = SentencePieceProcessor()
-        self._processor.LoadFromSerializedProto(content.SerializeToString())
-        unknown = model_facts(model).lowest_score - _UNKNOWN_PENALTY
+        scores = [piece.score for piece in content.pieces if piece.type == _NORMAL]
+        self.model_type = TrainerSpec.ModelType.Name(content.trainer_spec.model_type).lower()
+        self.lowest_score = min(scores, default=0.0)
+        as_it_is = NormalizerSpec(name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False)
+        content.normalizer_spec.CopyFrom(as_it_is)
+        self._processor = SentencePieceProcessor(model_proto=content.SerializeToString())
+        unknown = self.lowest_score - _UNKNOWN_PENALTY
         # What an unknown character becomes: bytes, in a model that has them, of which the first costs as much.
         bytes_of_model = [token_id for token_id, piece in enumerate(content.pieces) if piece.type == _BYTE]
         self._no_text = dict.fromkeys(bytes_of_model[:0x80] + bytes_of_model[0xC0:], unknown)
@@ -168,14 +142,6 @@ class PieceCutter:
         return sum(self._no_text.get(token_id, score(token_id)) for token_id in token_ids)
 
 
-def model_facts(model: bytes) -> ModelFacts:
-    """Read what decides how more pieces can be learned for a model."""
-    content = _parse(model)
-    scores = [piece.score for piece in content.pieces if piece.type == _NORMAL]
-    kind = _KINDS[content.trainer_spec.model_type]
-    return ModelFacts(kind, min(scores, default=0.0))
-
-
 def with_special_tokens_first(model: bytes) -> bytes:
     """Move PAD, UNK, BOS and EOS to the first ids, which is where this toolkit has them; those missing are added.
 
@@ -195,13 +161,8 @@ def with_special_tokens_first(model: bytes) -> bytes:
     if not any(piece.type == kinds.UNKNOWN for piece in pieces):
         raise DataError("not a SentencePiece model: it has no unknown piece")
     special = {(kinds.CONTROL, name) for name in (trainer.pad_piece, trainer.bos_piece, trainer.eos_piece)}
-    others = [
-        piece
-        for piece in pieces
-        if piece.type != kinds.UNKNOWN
-        and piece.piece not in SPECIAL_TOKENS
-        and (piece.type, piece.piece) not in special
-    ]
+    ordinary = [piece for piece in pieces if piece.type != kinds.UNKNOWN and piece.piece not in SPECIAL_TOKENS]
+    others = [piece for piece in ordinary if (piece.type, piece.piece) not in special]
     del content.pieces[:]
     for name in SPECIAL_TOKENS:
         content.pieces.add(piece=name, score=0.0, type=kinds.UNKNOWN if name == UNK else kinds.CONTROL)

@@ -10,36 +10,26 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from sentencepiece import SentencePieceNormalizer
 
-from nmt.errors import DataError
-from nmt.text.sentencepiece_model import (
-    ModelFacts,
-    PieceCutter,
-    model_facts,
-    open_processor,
-    train_model,
-    utf8,
-    with_pieces,
-    with_rule,
-    with_special_tokens_first,
-)
+from nmt.errors import ConfigError, DataError
+from nmt.text import sentencepiece_model as models
+from nmt.text.sentencepiece_model import PieceCutter, utf8
 from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, sample_lines, spoken_ids
-from nmt.text.vocabulary import Vocabulary, read_file, write_file
+from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary, read_file, side_name, write_file
 from nmt.types import PathLike
 
 _STEP = 1e-3
 """What a new piece gains over its old cut, for each boundary that it removes; see `_with_pieces`."""
 
 _BLOCK_LINES = 10_000
-
-_MAXIMUM_LINES = 1_000_000
-"""More lines than this are sampled: pieces hardly change, while time and memory keep growing."""
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -56,18 +46,15 @@ class SentencePieceTokenizer(Tokenizer):
 
     type: ClassVar[str] = "sentencepiece"
 
-    maximum_lines: ClassVar[int | None] = _MAXIMUM_LINES
+    maximum_lines: ClassVar[int] = 1_000_000  # with more, pieces hardly change, while time and memory keep growing
 
     def __init__(self, model: bytes, *, settings: dict[str, Any]) -> None:
-        self._model = model
-        self._settings = settings
+        self.model, self._settings = model, settings
         self.normalization = settings.get("normalization")
-        self._processor = open_processor(model)
+        self._processor = models.open_processor(model)
         size = self._processor.get_piece_size()
         self.vocabulary = Vocabulary([self._processor.id_to_piece(token_id) for token_id in range(size)])
         self._normalizes_here = self.normalization not in (None, "nfkc")
-        kind = f"sentencepiece {self.normalization}" if self._normalizes_here else "sentencepiece"
-        self._fingerprint = hashlib.sha256(kind.encode() + b"\0" + model).hexdigest()
 
     @classmethod
     def learn(
@@ -102,25 +89,17 @@ class SentencePieceTokenizer(Tokenizer):
             DataError: there is no text.
         """
         usable = (line for line in lines if "\0" not in line and line.strip())
-        sample = sample_lines(usable, _MAXIMUM_LINES, seed=seed)
+        sample = sample_lines(usable, cls.maximum_lines, seed=seed)
         if not sample:
             raise DataError("a tokenizer needs text to learn from, got only empty lines")
-        model = train_model(
-            sample,
-            vocabulary_size=vocabulary_size,
-            model_type=model_type,
-            character_coverage=character_coverage,
-            byte_fallback=byte_fallback,
-        )
-        settings = {
+        how: dict[str, Any] = {
             "model_type": model_type,
             "vocabulary_size": vocabulary_size,
             "character_coverage": character_coverage,
-            "seed": seed,
-            "normalization": "none",
-            **({"byte_fallback": True} if byte_fallback else {}),
         }
-        return cls(model, settings=settings)
+        model = models.train_model(sample, byte_fallback=byte_fallback, **how)
+        settings = {**how, "seed": seed, "normalization": "none"}
+        return cls(model, settings={**settings, "byte_fallback": True} if byte_fallback else settings)
 
     def extend(
         self,
@@ -156,7 +135,7 @@ class SentencePieceTokenizer(Tokenizer):
         """
         if self.model_type not in ("unigram", "bpe"):
             raise DataError(f"only a unigram or bpe model of SentencePiece can be extended, got {self.model_type}")
-        sample = sample_lines((line for line in lines if "\0" not in line), _MAXIMUM_LINES, seed=seed)
+        sample = sample_lines((line for line in lines if "\0" not in line), self.maximum_lines, seed=seed)
         learned = self.learn(
             map(self.normalized, sample),
             model_type=self.model_type,
@@ -182,7 +161,7 @@ class SentencePieceTokenizer(Tokenizer):
         """
         if Path(path).suffix == ".vocab":
             raise DataError(f"{path}: lists pieces, which do not say how text is cut: give the .model file beside it")
-        return cls._read(path, with_special_tokens_first, {"adopted_from": Path(path).name})
+        return cls._read(path, models.with_special_tokens_first, {"adopted_from": Path(path).name})
 
     def encode(self, line: str) -> list[int]:
         """Token ids of one line."""
@@ -198,7 +177,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def cut(self, token: str) -> list[int]:
         """Token ids of a piece of another model, which is normalised already and may stand within a word."""
-        return self._cutter.cut(token)
+        return self.cutter.cut(token)
 
     def normalized(self, line: str) -> str:
         """A line as it is before it is cut."""
@@ -208,11 +187,11 @@ class SentencePieceTokenizer(Tokenizer):
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same pieces, for text that is normalised in another way; None leaves it to the model as it is."""
-        model = self._model if normalization is None else with_rule(self._model, NORMALIZER_RULES[normalization])
         settings = {name: value for name, value in self._settings.items() if name != "normalization"}
-        return type(self)(
-            model, settings=settings if normalization is None else {**settings, "normalization": normalization}
-        )
+        if normalization is None:
+            return type(self)(self.model, settings=settings)
+        model = models.with_rule(self.model, NORMALIZER_RULES[normalization])
+        return type(self)(model, settings={**settings, "normalization": normalization})
 
     def _bytes(self, line: str) -> bytes:
         return utf8(self.normalized(line) if self._normalizes_here else line)
@@ -220,41 +199,33 @@ class SentencePieceTokenizer(Tokenizer):
     @cached_property
     def _normalizer(self) -> SentencePieceNormalizer:
         return SentencePieceNormalizer(
-            model_proto=self._model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+            model_proto=self.model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
         )
 
     @cached_property
-    def _cutter(self) -> PieceCutter:
-        return PieceCutter(self._model)
-
-    @property
-    def model(self) -> bytes:
-        """The content of the `.model` file."""
-        return self._model
+    def cutter(self) -> PieceCutter:
+        """Cuts pieces of other models, and knows the scores of its own."""
+        return PieceCutter(self.model)
 
     @property
     def model_type(self) -> str:
         """`unigram` or `bpe`; `word` or `char` where the model came from elsewhere."""
-        return self.facts.model_type
-
-    @cached_property
-    def facts(self) -> ModelFacts:
-        """What the model file says about itself."""
-        return model_facts(self._model)
+        return self.cutter.model_type
 
     @property
     def settings(self) -> dict[str, Any]:
         """How the model was trained."""
         return dict(self._settings)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the model file, which holds pieces, scores and normalisation, and of what is normalised here."""
-        return self._fingerprint
+        kind = f"sentencepiece {self.normalization}" if self._normalizes_here else "sentencepiece"
+        return hashlib.sha256(kind.encode() + b"\0" + self.model).hexdigest()
 
     def save(self, directory: Path, side: str) -> None:
         """Write `tokenizer.model`, and `vocabulary.txt` for people to read."""
-        write_file(directory / model_name(side), self._model)
+        write_file(directory / side_name("tokenizer.model", side), self.model)
         super().save(directory, side)
 
     @classmethod
@@ -264,7 +235,7 @@ class SentencePieceTokenizer(Tokenizer):
         Raises:
             DataError: the file is missing or is no such model; the message names it.
         """
-        return cls._read(directory / model_name(side), bytes, settings)
+        return cls._read(directory / side_name("tokenizer.model", side), bytes, settings)
 
     @classmethod
     def _read(cls, path: PathLike, change: Callable[[bytes], bytes], settings: dict[str, Any]) -> Self:
@@ -309,8 +280,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _with_characters(self, characters: Sequence[str]) -> Self:
         """Add what was unknown: it has no cut to compete with, and scores as the rarest piece."""
-        lowest = self.facts.lowest_score
-        return self._extended([(character, lowest) for character in characters])
+        return self._extended([(character, self.cutter.lowest_score) for character in characters])
 
     def _with_pieces(self, pieces: Sequence[str]) -> Self:
         """Add pieces of several characters, scored so that they only ever take the place of the very cut they had.
@@ -322,18 +292,75 @@ class SentencePieceTokenizer(Tokenizer):
 
         BPE: a score is the rank of a merge. First every old merge is made, then new ones of what is left.
         """
-        facts = self.facts
-        if facts.model_type == "bpe":
-            return self._extended([(piece, facts.lowest_score - rank) for rank, piece in enumerate(pieces, start=1)])
-        cutter = PieceCutter(self.model)
+        cutter = self.cutter
+        if cutter.model_type == "bpe":
+            return self._extended([(piece, cutter.lowest_score - rank) for rank, piece in enumerate(pieces, start=1)])
         cuts = {piece: cutter.cut(piece) for piece in pieces}
         return self._extended([(p, cutter.score(cut) + _STEP * (len(cut) - 1)) for p, cut in cuts.items()])
 
     def _extended(self, pieces: Sequence[tuple[str, float]]) -> Self:
         settings = {**self.settings, "vocabulary_size": len(self.vocabulary) + len(pieces)}
-        return type(self)(with_pieces(self.model, pieces), settings=settings)
+        return type(self)(models.with_pieces(self.model, pieces), settings=settings)
 
 
-def model_name(side: str) -> str:
-    """File name of a SentencePiece model in a model directory."""
-    return f"tokenizer.{side}.model" if side else "tokenizer.model"
+CUTS_OF_A_PIECE = 64
+"""As many of its best cuts are known of each piece (l in Kudo 2018, section 3.3, where it is a whole sentence's)."""
+
+
+@dataclass(frozen=True)
+class Segmentations:
+    """The cuts of the V pieces of a vocabulary, C in all; the first cut of each piece is the piece itself.
+
+    Attributes:
+        token_ids: the ids of all cuts, one cut behind the other, int32.
+        offsets: (C+1,) int64; cut c is `token_ids[offsets[c]:offsets[c + 1]]`.
+        bounds: (V+1,) int64; the cuts of piece p are those from `bounds[p]` to before `bounds[p + 1]`.
+        keys: (C,) float64, rising: for cut c of piece p, p plus the probability of the cuts of p up to c. So the first
+            cut with a key above p + u is one of p, drawn by a number u that is uniform in [0, 1).
+    """
+
+    token_ids: np.ndarray
+    offsets: np.ndarray
+    bounds: np.ndarray
+    keys: np.ndarray
+
+    def draw(self, token_ids: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Draw a cut for each token: (n,) ids and (n,) numbers in [0, 1) to (n,) numbers of cuts."""
+        chosen = np.searchsorted(self.keys, token_ids + chance, side="right")
+        return np.minimum(chosen, self.bounds[token_ids + 1] - 1)  # p + u is rounded, at worst to p + 1
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Tokens in each cut, (C,) int64."""
+        return np.diff(self.offsets)
+
+
+def segmentations(tokenizer: Tokenizer, *, alpha: float) -> Segmentations:
+    """List the cuts of each piece x with probabilities in proportion to P(x)^alpha (Kudo 2018, section 3.3).
+
+    Args:
+        tokenizer: of SentencePiece, with a unigram model.
+        alpha: the smaller, the more often a piece is cut, and the smaller the parts.
+
+    Raises:
+        ConfigError: the tokenizer has no probabilities of pieces.
+    """
+    if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.model_type != "unigram":
+        raise ConfigError("only a unigram model of SentencePiece says how probable a cut is: use one, or sample none")
+    cutter = tokenizer.cutter
+    cuts: list[list[int]] = []
+    bounds: list[int] = [0]
+    keys: list[float] = []
+    for token_id, piece in enumerate(tokenizer.vocabulary.tokens):
+        others = [] if token_id < len(SPECIAL_TOKENS) else cutter.best_cuts(piece, CUTS_OF_A_PIECE)
+        own = [[token_id], *(cut for cut in others if cut != [token_id])]
+        logits = alpha * np.array([cutter.score(cut) for cut in own])
+        weights = np.exp(logits - logits.max())
+        cuts += own
+        bounds.append(len(cuts))
+        keys += [token_id + weight for weight in np.minimum(np.cumsum(weights / weights.sum()), 1.0)]
+        keys[-1] = token_id + 1.0  # exactly, so that no number below 1 falls behind the last cut
+    offsets = np.zeros(len(cuts) + 1, np.int64)
+    np.cumsum([len(cut) for cut in cuts], out=offsets[1:])
+    token_ids = np.array([token_id for cut in cuts for token_id in cut], np.int32)
+    return Segmentations(token_ids, offsets, np.array(bounds, np.int64), np.array(keys))

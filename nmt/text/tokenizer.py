@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from sentencepiece import SentencePieceNormalizer
 
 from nmt.errors import ConfigError, DataError
-from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary
+from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary, side_name
 from nmt.types import PAD_ID, PathLike
 
 Line = TypeVar("Line")
@@ -38,18 +38,21 @@ class Tokenizer(ABC):
 
     A special symbol is never read from text: a line that contains the letters `</s>` gives ordinary tokens.
     A token id that stands for an unknown token decodes to `<unk>`; the other special ids decode to nothing.
+
+    type: The name under which settings and model directories know this kind of tokenizer.
+    normalization: How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it
+        is.
+    maximum_lines: Lines to learn from at most; of more a sample is drawn, with the `seed` that `learn` takes. None for
+        no bound.
     """
 
     type: ClassVar[str]
-    """The name under which settings and model directories know this kind of tokenizer."""
 
     vocabulary: Vocabulary
 
     normalization: str | None = None
-    """How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it is."""
 
     maximum_lines: ClassVar[int | None] = None
-    """Lines to learn from at most; of more a sample is drawn, with the `seed` that `learn` takes. None for no bound."""
 
     @classmethod
     def learn(cls, lines: Iterable[str], *args: Any, **settings: Any) -> Self:
@@ -127,7 +130,7 @@ class Tokenizer(ABC):
 
     def save(self, directory: Path, side: str) -> None:
         """Write the files of this tokenizer; `side` is "source", "target" or "" where both sides share it."""
-        self.vocabulary.save(directory / vocabulary_name(side))
+        self.vocabulary.save(directory / side_name("vocabulary.txt", side))
 
     @classmethod
     @abstractmethod
@@ -157,11 +160,6 @@ def _folding() -> SentencePieceNormalizer:
     return SentencePieceNormalizer(
         rule_name=rule, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
     )
-
-
-def vocabulary_name(side: str) -> str:
-    """File name of a vocabulary in a model directory."""
-    return f"vocabulary.{side}.txt" if side else "vocabulary.txt"
 
 
 def spoken_ids(token_ids: Iterable[int]) -> list[int]:
@@ -220,13 +218,14 @@ class ListTokenizer(Tokenizer):
     Args:
         vocabulary: all tokens.
         normalization: how a line is normalised before it is split, see `normalized`; None takes it as it is.
+
+    unit: What a line of the list must be, in words.
+    separator: What stands between two tokens of a text.
     """
 
     unit: ClassVar[str]
-    """What a line of the list must be, in words."""
 
     separator: ClassVar[str]
-    """What stands between two tokens of a text."""
 
     def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
         self.vocabulary, self.normalization = vocabulary, normalization
@@ -306,7 +305,8 @@ class ListTokenizer(Tokenizer):
     @classmethod
     def load(cls, directory: Path, side: str, settings: dict[str, Any]) -> Self:
         """Read `vocabulary.txt` (or the one of a side)."""
-        return cls(Vocabulary.load(directory / vocabulary_name(side)), normalization=settings.get("normalization"))
+        vocabulary = Vocabulary.load(directory / side_name("vocabulary.txt", side))
+        return cls(vocabulary, normalization=settings.get("normalization"))
 
 
 class WhitespaceTokenizer(ListTokenizer):

@@ -53,6 +53,12 @@ def read_text_file(path: PathLike) -> str:
         raise DataError(f"{Path(path)}: not valid UTF-8 (byte {error.start})") from error
 
 
+def side_name(name: str, side: str) -> str:
+    """Return the name of a file of one side, `vocabulary.source.txt` for `vocabulary.txt`; `side` is "" if shared."""
+    stem, suffix = name.split(".")
+    return f"{stem}.{side}.{suffix}" if side else name
+
+
 UNK_ID, BOS_ID, EOS_ID = 1, 2, 3  # after `PAD_ID` of nmt.types
 PAD, UNK, BOS, EOS = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 
@@ -70,37 +76,35 @@ class Vocabulary:
     Args:
         tokens: all V tokens, the special ones (`<pad>`, `<unk>`, `<s>`, `</s>`) first.
 
+    Attributes:
+        tokens: all tokens in the order of their ids.
+
     Raises:
         DataError: the special tokens do not come first, or a token occurs twice.
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        self._tokens = tuple(tokens)
-        if self._tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
-            found = " ".join(self._tokens[: len(SPECIAL_TOKENS)]) or "nothing"
+        self.tokens = tuple(tokens)
+        if self.tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            found = " ".join(self.tokens[: len(SPECIAL_TOKENS)]) or "nothing"
             raise DataError(f"a vocabulary must begin with {' '.join(SPECIAL_TOKENS)}, got {found}")
-        self._ids = {token: token_id for token_id, token in enumerate(self._tokens)}
-        if len(self._ids) != len(self._tokens):
-            token_id, token = next((i, token) for i, token in enumerate(self._tokens) if self._ids[token] != i)
+        self._ids = {token: token_id for token_id, token in enumerate(self.tokens)}
+        if len(self._ids) != len(self.tokens):
+            token_id, token = next((i, token) for i, token in enumerate(self.tokens) if self._ids[token] != i)
             raise DataError(f"a vocabulary must not repeat a token, got {token!r} as {token_id} and {self._ids[token]}")
 
     def __len__(self) -> int:
         """Number of tokens, special ones included (V)."""
-        return len(self._tokens)
+        return len(self.tokens)
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} tokens, {self.fingerprint[:8]})"
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """All tokens in the order of their ids."""
-        return self._tokens
 
     def token(self, token_id: int) -> str:
         """The token of an id; IndexError where the id is not in 0 .. V-1."""
         if token_id < 0:
             raise IndexError(f"token ids must be 0 to {len(self) - 1}, got {token_id}")
-        return self._tokens[token_id]
+        return self.tokens[token_id]
 
     def id(self, token: str) -> int:
         """The id of a token; `UNK_ID` for one that is not in the vocabulary."""
@@ -153,23 +157,22 @@ class Vocabulary:
             raise DataError(f"{Path(path)}: {error}") from error
 
     def _text(self) -> str:
-        return "".join(f"{_escape(token)}\n" for token in self._tokens)
+        return "".join(f"{_escape(token)}\n" for token in self.tokens)
 
 
 def _escape(token: str) -> str:
     """Write backslashes, spaces and everything that does not print as an escape."""
     if token.isprintable() and "\\" not in token and " " not in token:
         return token
-    return "".join(_escape_character(character) for character in token)
-
-
-def _escape_character(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if character.isprintable() and character != " ":
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    written = ""
+    for character in token:
+        if character == "\\":
+            written += "\\\\"
+        elif character.isprintable() and character != " ":
+            written += character
+        else:
+            written += f"\\u{ord(character):04x}" if ord(character) <= 0xFFFF else f"\\U{ord(character):08x}"
+    return written
 
 
 def _unescape(text: str) -> str:

@@ -5,7 +5,7 @@ from nmt.data import BatchStream, Cursor, TokenSequences, TokenStore
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import SampledSequences, _uniform, segmentations_of
 from nmt.text import EOS_ID, SentencePieceTokenizer, TextPair
-from nmt.text.segmentations import segmentations
+from nmt.text.sentencepiece_tokenizer import segmentations
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from nmt.errors import ConfigError
-from nmt.text.segmentations import CUTS_OF_A_PIECE, segmentations
-from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from nmt.text.sentencepiece_tokenizer import CUTS_OF_A_PIECE, SentencePieceTokenizer, segmentations
 from nmt.text.vocabulary import SPECIAL_TOKENS
 
 

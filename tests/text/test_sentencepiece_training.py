@@ -41,22 +41,6 @@ def test_a_narrow_corpus_gives_fewer_pieces(model_type, lines):
 
 
 @pytest.mark.parametrize("model_type", KINDS)
-def test_where_the_library_insists_on_a_size_its_largest_is_used(model_type, target_lines, monkeypatch):
-    sizes = []
-    original = sentencepiece.SentencePieceTrainer.train
-
-    def insist(**options):
-        sizes.append(options["vocab_size"])
-        original(**{**options, "hard_vocab_limit": True})
-
-    free = train(target_lines[:30], model_type, 5000)
-    monkeypatch.setattr(sentencepiece.SentencePieceTrainer, "train", insist)
-    tokenizer = train(target_lines[:30], model_type, 5000)
-    assert sizes == [5000, len(tokenizer.vocabulary)]
-    assert tokenizer.vocabulary.tokens == free.vocabulary.tokens
-
-
-@pytest.mark.parametrize("model_type", KINDS)
 def test_a_vocabulary_smaller_than_the_alphabet_says_how_large_it_must_be(model_type):
     with pytest.raises(ConfigError, match=r"vocabulary_size must hold at least the characters .*, 9, got 6: raise it"):
         train(["a b c", "a d"], model_type, 6)
