@@ -1,8 +1,8 @@
 """An output layer that reuses the matrix of an embedding, for any Keras model.
 
-A copy that Keras makes from a config finds the copy of its embedding by where both lie among the layers of the model.
-The second half of this module looks there: at the nodes that symbolic calls leave behind, the scope in which a `.keras`
-file is written or loaded, and the layer whose call is running. These are internals of Keras 3, read nowhere else.
+The layer itself is a product with a transposed matrix. The rest keeps the tie in the copies that Keras makes from a
+config: such a copy finds the copy of its embedding among the layers that its inputs depend on, by the nodes that
+symbolic calls leave behind; in a `.keras` file, the two share it. These are internals of Keras 3, read nowhere else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import keras
 from keras import ops
-from keras.src.backend.common import global_state
+from keras.src.backend.common.global_state import get_global_attribute
 
 from nmt.errors import CheckpointError
 from nmt.layers.embedding import TokenEmbedding
@@ -22,18 +23,19 @@ from nmt.types import Tensor
 
 EMBEDDINGS = (keras.layers.Embedding, TokenEmbedding)
 
-Step = str | int
-"""The name of a layer within a Functional or Sequential model, or the place of a layer within any other layer."""
+Steps = list[str | int]
+"""The way to a layer: the name of each within a Functional or Sequential model, its place within any other layer."""
 
 
 @dataclass(frozen=True)
 class TieReference:
     """What a config says about the embedding of a tied layer: enough to find it again in the same model.
 
-    config: the part of the config that says all this. `tied_to_steps` is the way to it from the layers of the model:
-        the name of one of them, and the steps below that one. `tied_to_place` is where that layer is: `before` every
-        call of the output, only `around` it, for which one must look at all layers that it is connected with, `nowhere`
-        among these, or `unknown` where no symbolic call was made.
+    No tuple: Keras takes what lies in one for a part of the layer that holds it.
+
+    config: the part of the config that says all this. `tied_to_steps` is the way to it from the layers of the model.
+        `tied_to_place` is where it is: `before` every call of the output, `nowhere` among the layers that these depend
+        on (version 0.1.0 also wrote `around`), or `unknown` where no symbolic call was made.
     layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
     in_file: whether a `.keras` file was being loaded.
     misplaced: whether that file has the embedding before the output, and none came before.
@@ -57,7 +59,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
 
     The tie survives `model.save`, `load_model`, `save_weights`, `load_weights`, `model.export`, and also
     `from_config`, `model_from_json` and `clone_model`, which keep no shared layers of their own: a copy finds the
-    copy of its embedding among the layers that its inputs are connected with, by name in Functional and
+    copy of its embedding among the layers that its inputs depend on, by name in Functional and
     Sequential models, also nested ones, and by place within other layers. Where it is not found, or was not among
     these layers in the original, the call that makes the copy raises; a copy in a wrapper such as
     `TimeDistributed`, which hides the connections, looks when it is first asked for its weights or called. There
@@ -149,9 +151,9 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (..., V) for hidden states of shape (..., E)."""
-        caller = running_layer()
-        if caller not in (None, self) and not self._callers():
-            self._wrapper = weakref.ref(caller)  # symbolic calls leave nodes at a wrapper only
+        running = get_global_attribute("current_call_ctx")
+        if running is not None and running.entry_layer is not self and not self._callers():
+            self._wrapper = weakref.ref(running.entry_layer)  # symbolic calls leave nodes at a wrapper only
         return (*input_shape[:-1], self._sizes()[0])
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
@@ -191,14 +193,14 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TiedEmbeddingsTransposed:
         """Make a layer that finds the embedding it is tied to when it is called, in the model of that call."""
-        tie = {key: value for key, value in config.items() if key.startswith("tied_to")}
-        others = {key: value for key, value in config.items() if key not in tie}
-        layer, shared = tie["tied_to"], shared_layers()
+        config = dict(config)
+        tie = {key: config.pop(key) for key in list(config) if key.startswith("tied_to")}
+        layer, shared = tie["tied_to"], get_global_attribute("shared_objects/id_to_obj_map")
         if shared is None:  # only a file has a matrix for it
             layer = {key: value for key, value in layer.items() if key != "build_config"}
         misplaced = shared is not None and tie["tied_to_came_before"] and layer["shared_object_id"] not in shared
         made = keras.saving.deserialize_keras_object(layer)
-        return super().from_config({**others, "tied_to": TieReference(tie, made, shared is not None, misplaced)})
+        return super().from_config({**config, "tied_to": TieReference(tie, made, shared is not None, misplaced)})
 
     def load_own_variables(self, store: Any) -> None:
         """Load the bias; the matrix is loaded by the embedding.
@@ -233,11 +235,10 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         return _sizes(self.tied_to if self._reference is None else self._reference.layer)
 
     def _settle(self, inputs: Sequence[keras.KerasTensor] = ()) -> None:
-        """Tie a copy made from a config to the embedding that the layers around it have.
+        """Tie a copy made from a config to the embedding that comes before it, or to the one that a file shares.
 
         Args:
-            inputs: of the symbolic call that is being made; without them the model around it is complete, and what a
-                file shares is taken where no layer has it.
+            inputs: of the symbolic call that is being made; without them the model around it is complete.
 
         Raises:
             CheckpointError: it does not find its embedding, and no file says that it alone has one.
@@ -245,10 +246,10 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         reference = self._reference
         if reference is None:
             return
-        steps, place = reference.config["tied_to_steps"], reference.config["tied_to_place"]
-        before, around = embeddings_at(steps, [*inputs, *self._callers()], sizes=_sizes(reference.layer))
-        nearest, only = [embedding for each in before for embedding in each], around if len(around) == 1 else []
-        found = {"before": nearest, "around": only, "nowhere": [], "unknown": around}[place]
+        found: list[keras.Layer] = []
+        if reference.config["tied_to_place"] in ("before", "unknown"):
+            starts = [*inputs, *self._callers()]
+            found = list(chain(*embeddings_before(starts, reference.config["tied_to_steps"], _sizes(reference.layer))))
         if found:
             self.tie_to(found[0])
         elif not reference.in_file:
@@ -275,31 +276,25 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         )
 
     def _tie_config(self) -> dict[str, Any]:
-        """Describe the embedding, the way to it, and where that leads to it and to no other: see `TieReference`.
-
-        Layers of other models are connected, too, by a shared input or a shared layer, and no copy has them: with
-        one of these the embedding is taken for another of its name, or another one for it.
-        """
+        """Describe the embedding, the way to it, and whether that leads to it and to no other: see `TieReference`."""
         if self._reference is not None:
             return self._reference.config
         layer = keras.saving.serialize_keras_object(self.tied_to)
         came_before = "shared_object_id" in layer
-        if is_sharing():
+        if get_global_attribute("shared_objects/id_to_config_map") is not None:  # a `.keras` file is being written
             layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
 
         callers = self._callers()
-        ways = ((owner, steps_between(owner, self.tied_to)) for owner in connected_layers(callers))
-        found = ([owner.name, *below] for owner, below in ways if below is not None and owner not in callers)
-        steps = next(found, [self.tied_to.name])
+        owners = [owner for owner in chain(*layers_before(callers)) if owner not in callers]
+        ways = ([owner.name, *way] for owner in owners for way, each in _within(owner) if each is self.tied_to)
+        steps = next(ways, [self.tied_to.name])
 
-        before, around = embeddings_at(steps, callers, sizes=_sizes(self.tied_to))
-        place = "around" if around == [self.tied_to] else "nowhere"
-        if all(embeddings == [self.tied_to] for embeddings in before):
-            place = "before" if before else "unknown"
+        before = embeddings_before(callers, steps, _sizes(self.tied_to))
+        is_before = all(embeddings == [self.tied_to] for embeddings in before)
         return {
             "tied_to": layer,
             "tied_to_steps": steps,
-            "tied_to_place": place,
+            "tied_to_place": "unknown" if not before else "before" if is_before else "nowhere",
             "tied_to_came_before": came_before,
         }
 
@@ -334,37 +329,21 @@ def _sizes(embedding: keras.Layer) -> tuple[int, int]:
     return embedding.input_dim, embedding.output_dim
 
 
-def embeddings_at(
-    steps: Sequence[Step], starts: Iterable[Any], *, sizes: tuple[int, int]
-) -> tuple[list[list[keras.Layer]], list[keras.Layer]]:
-    """Return once every embedding of some sizes (V, E) to which the steps lead from layers near symbolic calls.
+def embeddings_before(starts: Iterable[Any], steps: Steps, sizes: tuple[int, int]) -> list[list[keras.Layer]]:
+    """Return, for each start, every embedding of some sizes (V, E) to which the steps lead from layers before it.
 
     Args:
+        starts: as in `layers_before`.
         steps: the name of a layer, and the way from there.
-        starts: symbolic tensors, or layers that were called with some.
         sizes: (V, E).
-
-    Returns:
-        Those from the layers that each start depends on, the nearest first, and those from all that are connected.
     """
-
-    def ends(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
-        found = [follow(layer, steps[1:]) for layer in layers if layer.name == steps[0]]
-        fitting = [end for end in found if isinstance(end, EMBEDDINGS) and _sizes(end) == sizes]
-        return list({id(end): end for end in fitting}.values())
-
-    starts = list(starts)
-    return [ends(layers) for layers in layers_before(starts)], ends(connected_layers(starts))
-
-
-def connected_layers(starts: Iterable[Any]) -> list[keras.Layer]:
-    """Return once every layer that is connected with some symbolic tensors or layers: first what they depend on.
-
-    Args:
-        starts: symbolic tensors, or layers that were called with some.
-    """
-    nodes = _nodes_of(starts)
-    return _layers_of(_walk(nodes, backwards=True) + _walk(nodes, backwards=False))
+    found = []
+    for layers in layers_before(starts):
+        named = [layer for layer in layers if layer.name == steps[0]]
+        ends = [each for layer in named for way, each in _within(layer) if way == steps[1:]]
+        fitting = [end for end in ends if isinstance(end, EMBEDDINGS) and _sizes(end) == sizes]
+        found.append(list(dict.fromkeys(fitting)))
+    return found
 
 
 def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
@@ -373,67 +352,27 @@ def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
     Args:
         starts: symbolic tensors, or layers that were called with some.
     """
-    return [_layers_of(_walk([node], backwards=True)) for node in _nodes_of(starts)]
-
-
-def steps_between(layer: keras.Layer, target: keras.Layer) -> list[Step] | None:
-    """Return the steps down from a layer to one that it owns: [] for itself, None where it does not own it."""
-    return next((steps for steps, each in _within(layer) if each is target), None)
-
-
-def follow(layer: keras.Layer, steps: Iterable[Step]) -> keras.Layer | None:
-    """Return the layer that the steps lead to, or None where there is none."""
-    wanted = list(steps)
-    return next((each for steps, each in _within(layer) if steps == wanted), None)
-
-
-def running_layer() -> keras.Layer | None:
-    """Return the outermost layer whose call is running, or None."""
-    context = global_state.get_global_attribute("current_call_ctx")
-    return None if context is None else context.entry_layer
-
-
-def shared_layers() -> dict[Any, keras.Layer] | None:
-    """Return the objects that the `.keras` file being loaded shares, by their id there; None where none is loaded."""
-    return global_state.get_global_attribute("shared_objects/id_to_obj_map")
-
-
-def is_sharing() -> bool:
-    """Return whether a `.keras` file is being written, which keeps what several layers share."""
-    return global_state.get_global_attribute("shared_objects/id_to_config_map") is not None
-
-
-def _nodes_of(starts: Iterable[Any]) -> list[Any]:
-    """Return the nodes of all calls of layers, and those that symbolic tensors come from."""
-    nodes: list[Any] = []
+    calls: list[Any] = []
     for start in starts:
         history = getattr(start, "_keras_history", None)
         if isinstance(start, keras.Layer):
-            nodes += start._inbound_nodes
+            calls += start._inbound_nodes
         elif history is not None and history.operation is not None:
-            nodes.append(history.operation._inbound_nodes[history.node_index])
-    return nodes
+            calls.append(history.operation._inbound_nodes[history.node_index])
+
+    found = []
+    for call in calls:
+        nodes, seen = [call], {call}
+        for node in nodes:  # which grows while the walk goes on
+            parents = [parent for parent in dict.fromkeys(node.parent_nodes) if parent not in seen]
+            nodes += parents
+            seen.update(parents)
+        operations = dict.fromkeys(node.operation for node in nodes)
+        found.append([operation for operation in operations if isinstance(operation, keras.Layer)])
+    return found
 
 
-def _layers_of(nodes: Iterable[Any]) -> list[keras.Layer]:
-    """Return once every layer that was called at some nodes, in their order."""
-    return list(dict.fromkeys(node.operation for node in nodes if isinstance(node.operation, keras.Layer)))
-
-
-def _walk(nodes: Iterable[Any], *, backwards: bool) -> list[Any]:
-    """Return the nodes and all that they follow from, or all that are connected with them, the nearest first."""
-    found = dict.fromkeys(nodes)
-    queue = list(found)
-    for node in queue:
-        neighbours = list(node.parent_nodes)
-        if not backwards:
-            neighbours += [other for other in node.operation._outbound_nodes if node in other.parent_nodes]
-        queue += [other for other in dict.fromkeys(neighbours) if other not in found]
-        found.update(dict.fromkeys(neighbours))
-    return queue
-
-
-def _within(layer: keras.Layer) -> Iterator[tuple[list[Step], keras.Layer]]:
+def _within(layer: keras.Layer) -> Iterator[tuple[Steps, keras.Layer]]:
     """Yield a layer and all that it owns, each with the steps that lead there, also in a copy.
 
     Copies of Functional and Sequential models keep names; elsewhere automatic names differ, and order stays.
