@@ -216,9 +216,7 @@ class AdditiveAlignment(Alignment):
         super().__init__(hidden_size, name=name)
         self.query = Linear(hidden_size, hidden_size, "query")
         self.key = Linear(hidden_size, hidden_size, "key")
-        limit = (3.0 / hidden_size) ** 0.5
-        initializer = keras.initializers.RandomUniform(-limit, limit)
-        self.score = self.add_weight(shape=(hidden_size,), initializer=initializer, name="score")
+        self.score = self.add_weight(shape=(hidden_size,), initializer=fused_glorot(hidden_size), name="score")
         self.built = True
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:

@@ -37,14 +37,12 @@ class TieReference:
         `tied_to_place` is where it is: `before` every call of the output, `nowhere` among the layers that these depend
         on (version 0.1.0 also wrote `around`), or `unknown` where no symbolic call was made.
     layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
-    in_file: whether a `.keras` file was being loaded.
-    misplaced: whether that file has the embedding before the output, and none came before.
+    is_shared: whether that file shares it: it has no embedding before the output, or this one.
     """
 
     config: dict[str, Any]
     layer: keras.Layer
-    in_file: bool
-    misplaced: bool
+    is_shared: bool
 
 
 @keras.saving.register_keras_serializable(package="nmt")
@@ -90,7 +88,6 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     bias: keras.Variable | None = None
     _wrapper: weakref.ref[keras.Layer] | None = None
     _reference: TieReference | None = None
-    _unproved: TieReference | None = None
 
     def __init__(
         self,
@@ -198,9 +195,9 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         layer, shared = tie["tied_to"], get_global_attribute("shared_objects/id_to_obj_map")
         if shared is None:  # only a file has a matrix for it
             layer = {key: value for key, value in layer.items() if key != "build_config"}
-        misplaced = shared is not None and tie["tied_to_came_before"] and layer["shared_object_id"] not in shared
+        is_shared = shared is not None and (not tie["tied_to_came_before"] or layer["shared_object_id"] in shared)
         made = keras.saving.deserialize_keras_object(layer)
-        return super().from_config({**config, "tied_to": TieReference(tie, made, shared is not None, misplaced)})
+        return super().from_config({**config, "tied_to": TieReference(tie, made, is_shared)})
 
     def load_own_variables(self, store: Any) -> None:
         """Load the bias; the matrix is loaded by the embedding.
@@ -208,11 +205,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         Raises:
             CheckpointError: the file has the embedding elsewhere, and what the layer is tied to is not that one.
         """
-        if self._reference is not None and self._reference.in_file:
-            self._settle()
-        if self._unproved is not None and not self.tied_to._called:
-            raise self._lost(self._unproved)
-        self._unproved = None
+        self._settle()
         super().load_own_variables(store)
 
     @property
@@ -246,16 +239,19 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         reference = self._reference
         if reference is None:
             return
-        found: list[keras.Layer] = []
-        if reference.config["tied_to_place"] in ("before", "unknown"):
-            starts = [*inputs, *self._callers()]
-            found = list(chain(*embeddings_before(starts, reference.config["tied_to_steps"], _sizes(reference.layer))))
+        steps, place = reference.config["tied_to_steps"], reference.config["tied_to_place"]
+        starts = [*inputs, *self._callers()] if place in ("before", "unknown") else []
+        found = list(chain(*embeddings_before(starts, steps, _sizes(reference.layer))))
         if found:
             self.tie_to(found[0])
-        elif not reference.in_file:
-            raise self._lost(reference)
+        elif not reference.is_shared:
+            raise CheckpointError(
+                f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to "
+                f"another one of this name, but its inputs are not connected with {'/'.join(map(str, steps))!r}: build "
+                "the model by the code that first made it and load its weights, or call tie_to(embedding) in the "
+                "from_config of your model"
+            )
         elif not inputs:
-            self._unproved = reference if reference.misplaced else None
             self.tie_to(reference.layer)
 
     def _settle_if_called(self) -> None:
@@ -266,14 +262,6 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         """Return the layer whose nodes show what symbolic calls connected this one with: itself, or its wrapper."""
         wrapper = None if self._wrapper is None else self._wrapper()
         return [self] if self._inbound_nodes else [] if wrapper is None else [wrapper]
-
-    def _lost(self, reference: TieReference) -> CheckpointError:
-        return CheckpointError(
-            f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to another "
-            "one of this name, but its inputs are not connected with "
-            f"{'/'.join(map(str, reference.config['tied_to_steps']))!r}: build the model by the code that first made "
-            "it and load its weights, or call tie_to(embedding) in the from_config of your model"
-        )
 
     def _tie_config(self) -> dict[str, Any]:
         """Describe the embedding, the way to it, and whether that leads to it and to no other: see `TieReference`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import keras
 from keras import ops
@@ -11,8 +10,6 @@ from keras import ops
 from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention
 from nmt.layers.core import Dropout, LayerNorm, Linear, LinearReLU
 from nmt.types import Tensor
-
-Attention = TypeVar("Attention", SelfAttention, CrossAttention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +22,7 @@ class BlockSettings:
     dropout: of the output of every sub-layer.
     attention_dropout: of the attention weights.
     ffn_dropout: of the inner layer of the feed-forward networks.
-    norm: how a sub-layer joins the residual stream, one of `RESIDUALS`.
+    norm: how a sub-layer joins the residual stream, `pre` or `post`, see `Residual`.
     """
 
     hidden_size: int
@@ -40,56 +37,25 @@ class BlockSettings:
 class Residual(keras.layers.Layer):
     """How a sub-layer joins the residual stream: x = leave(x, sublayer(enter(x))).
 
-    Args:
-        hidden_size: D.
-        dropout: share of the sub-layer's output to drop while training.
-        seed_generator: source of the dropout seeds.
-        name: name of the layer.
+    `pre` normalises what enters the sub-layer, and the stream itself stays untouched (Xiong et al. 2020); `post`
+    normalises after the sum, as in Vaswani et al. 2017.
     """
 
-    def __init__(
-        self, hidden_size: int, *, dropout: float, seed_generator: keras.random.SeedGenerator, name: str
-    ) -> None:
+    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
-        self.norm = LayerNorm(hidden_size, name="norm")
-        self.dropout = Dropout(dropout, seed_generator, name="dropout")
+        self.is_pre = settings.norm == "pre"
+        self.norm = LayerNorm(settings.hidden_size, name="norm")
+        self.dropout = Dropout(settings.dropout, seeds, name="dropout")
         self.built = True
 
     def enter(self, stream: Tensor) -> Tensor:
         """Return the input of the sub-layer, (B, T, D)."""
-        raise NotImplementedError
+        return self.norm(stream) if self.is_pre else stream
 
     def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
         """Join the sub-layer's output with the stream, both (B, T, D)."""
-        raise NotImplementedError
-
-
-class PreNormResidual(Residual):
-    """Normalise what enters the sub-layer; the stream itself stays untouched (Xiong et al. 2020)."""
-
-    def enter(self, stream: Tensor) -> Tensor:
-        """Return the normalised stream, (B, T, D)."""
-        return self.norm(stream)
-
-    def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
-        """Add the output to the stream, both (B, T, D)."""
-        return stream + ops.cast(self.dropout(output, training=training), stream.dtype)
-
-
-class PostNormResidual(Residual):
-    """Normalise after the sum, as in Vaswani et al. 2017."""
-
-    def enter(self, stream: Tensor) -> Tensor:
-        """Return the stream as it is, (B, T, D)."""
-        return stream
-
-    def leave(self, stream: Tensor, output: Tensor, training: bool = False) -> Tensor:
-        """Add the output to the stream, both (B, T, D), and normalise."""
-        return self.norm(stream + ops.cast(self.dropout(output, training=training), stream.dtype))
-
-
-RESIDUALS = {"pre": PreNormResidual, "post": PostNormResidual}
-"""The ways to join the stream by the name a config gives them."""
+        joined = stream + ops.cast(self.dropout(output, training=training), stream.dtype)
+        return joined if self.is_pre else self.norm(joined)
 
 
 class FeedForward(keras.layers.Layer):
@@ -112,10 +78,11 @@ class EncoderBlock(keras.layers.Layer):
 
     def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
-        self.self_attention = _attention(SelfAttention, settings, seeds, "self_attention")
-        self.self_attention_residual = _residual(settings, seeds, "self_attention_residual")
+        size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
+        self.self_attention = SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
+        self.self_attention_residual = Residual(settings, seeds, name="self_attention_residual")
         self.feed_forward = FeedForward(settings, seeds, name="feed_forward")
-        self.feed_forward_residual = _residual(settings, seeds, "feed_forward_residual")
+        self.feed_forward_residual = Residual(settings, seeds, name="feed_forward_residual")
         self.built = True
 
     def call(self, stream: Tensor, mask: Tensor, training: bool = False) -> Tensor:
@@ -131,12 +98,13 @@ class DecoderBlock(keras.layers.Layer):
 
     def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
-        self.self_attention = _attention(SelfAttention, settings, seeds, "self_attention")
-        self.self_attention_residual = _residual(settings, seeds, "self_attention_residual")
-        self.cross_attention = _attention(CrossAttention, settings, seeds, "cross_attention")
-        self.cross_attention_residual = _residual(settings, seeds, "cross_attention_residual")
+        size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
+        self.self_attention = SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
+        self.self_attention_residual = Residual(settings, seeds, name="self_attention_residual")
+        self.cross_attention = CrossAttention(size, heads, dropout=rate, seed_generator=seeds, name="cross_attention")
+        self.cross_attention_residual = Residual(settings, seeds, name="cross_attention_residual")
         self.feed_forward = FeedForward(settings, seeds, name="feed_forward")
-        self.feed_forward_residual = _residual(settings, seeds, "feed_forward_residual")
+        self.feed_forward_residual = Residual(settings, seeds, name="feed_forward_residual")
         self.built = True
 
     def call(
@@ -182,14 +150,3 @@ class DecoderBlock(keras.layers.Layer):
         stream = self.cross_attention_residual.leave(stream, output, training=training)
         output = self.feed_forward(self.feed_forward_residual.enter(stream), training=training)
         return self.feed_forward_residual.leave(stream, output, training=training)
-
-
-def _attention(
-    kind: type[Attention], settings: BlockSettings, seeds: keras.random.SeedGenerator, name: str
-) -> Attention:
-    size, rate = settings.hidden_size, settings.attention_dropout
-    return kind(size, settings.num_heads, dropout=rate, seed_generator=seeds, name=name)
-
-
-def _residual(settings: BlockSettings, seeds: keras.random.SeedGenerator, name: str) -> Residual:
-    return RESIDUALS[settings.norm](settings.hidden_size, dropout=settings.dropout, seed_generator=seeds, name=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from keras import ops
 
 from nmt.backend.products import linear
 from nmt.errors import CheckpointError, ConfigError
+from nmt.layers.core import seeded_weights
 from nmt.layers.embedding import TokenEmbedding
 from nmt.tying import TieGroup
 from nmt.types import PAD_ID, Memory, State, Tensor
@@ -138,48 +139,49 @@ class Seq2Seq(keras.Model):
     `source_embedding`, `target_embedding` and `output_projection`: tied roles are one and the same
     `TokenEmbedding` object. The output bias is a variable of its own.
 
+    A model says what its settings are, `settings_class`, and creates its layers from them, `create_layers`.
+
     Args:
         vocabularies: sizes of the two vocabularies, and whether they are one.
-        architecture: the settings of the model.
-        embedding_size: E.
-        seed: of dropout; the initial weights are drawn inside `seeded_weights`.
-        name: name of the model.
+        seed: of the initial weights and of dropout.
+        name: name of the model; that of its class in small letters unless given.
+        settings: those of `settings_class`, all of them by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
+        ValueError: if sizes do not fit each other.
     """
 
-    def __init__(
-        self,
-        vocabularies: Vocabularies,
-        architecture: Architecture,
-        *,
-        embedding_size: int,
-        seed: int,
-        name: str,
-    ) -> None:
-        super().__init__(name=name)
+    settings_class: ClassVar[type[Any]]  # an `Architecture` that knows its embedding_size
+
+    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str | None = None, **settings: Any) -> None:
+        architecture = self.settings_class(**settings)
+        super().__init__(name=name or type(self).__name__.lower())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.vocabularies = vocabularies
-        self.tie_embeddings = resolve_ties(architecture.tie_embeddings, vocabularies)
-        self.architecture = replace(architecture, tie_embeddings=self.tie_embeddings)
-        self._create_embeddings(embedding_size)
-        self.output_bias = self.add_weight(shape=(vocabularies.target_size,), initializer="zeros", name="output_bias")
+        self.tie_embeddings = ties = resolve_ties(architecture.tie_embeddings, vocabularies)
+        self.architecture = replace(architecture, tie_embeddings=ties)
+        source_size, target_size, size = vocabularies.source_size, vocabularies.target_size, architecture.embedding_size
+        with seeded_weights(seed):
+            self.source_embedding = TokenEmbedding(source_size, size, name="source_embedding")
+            self.target_embedding = (
+                self.source_embedding
+                if ties in ("source_target", "all")
+                else TokenEmbedding(target_size, size, name="target_embedding")
+            )
+            self.output_projection = (
+                self.target_embedding
+                if ties in ("target_output", "all")
+                else TokenEmbedding(target_size, size, name="output_projection")
+            )
+            self.output_bias = self.add_weight(shape=(target_size,), initializer="zeros", name="output_bias")
+            self.create_layers(architecture)
+        self.built = True
 
-    def _create_embeddings(self, embedding_size: int) -> None:
-        sizes, ties = self.vocabularies, self.tie_embeddings
-        self.source_embedding = TokenEmbedding(sizes.source_size, embedding_size, name="source_embedding")
-        self.target_embedding = (
-            self.source_embedding
-            if ties in ("source_target", "all")
-            else TokenEmbedding(sizes.target_size, embedding_size, name="target_embedding")
-        )
-        self.output_projection = (
-            self.target_embedding
-            if ties in ("target_output", "all")
-            else TokenEmbedding(sizes.target_size, embedding_size, name="output_projection")
-        )
+    @abstractmethod
+    def create_layers(self, settings: Any) -> None:
+        """Create all layers but the embeddings, their weights too; `settings` is of `settings_class`."""
 
     @classmethod
     def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint | None:
@@ -301,7 +303,7 @@ class Seq2Seq(keras.Model):
         """Compute what `logits` projects: source ids (B, S) and target ids (B, T) to (B, T, E)."""
 
     @abstractmethod
-    def encode(self, source_ids: Tensor) -> Memory:
+    def encode(self, source_ids: Tensor, training: bool = False) -> Memory:
         """Encode source ids (B, S) once; the memory stays constant during search."""
 
     @abstractmethod

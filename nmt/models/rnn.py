@@ -10,22 +10,15 @@ from keras import ops
 
 from nmt.backend.functions import scan
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
-from nmt.layers.core import Dropout, Linear, seeded_weights
+from nmt.layers.core import Dropout, Linear
 from nmt.layers.recurrent import CELLS, BidirectionalLayer
-from nmt.models.contract import (
-    Architecture,
-    Footprint,
-    KeptBytes,
-    Seq2Seq,
-    Vocabularies,
-    embedding_parameters,
-    token_mask,
-)
+from nmt.models import contract
+from nmt.models.contract import Footprint, KeptBytes, Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class RNNArchitecture(Architecture):
+class RNNArchitecture(contract.Architecture):
     """The settings of a recurrent encoder-decoder: its ties, its sizes and its kinds.
 
     cell: one of `CELLS`.
@@ -91,38 +84,29 @@ class RNN(Seq2Seq):
     feeding, becomes part of the next input (section 3.3). Layers above the first add their input to their
     output. With `additive` the scores are Bahdanau's, at Luong's place.
 
-    Args:
-        vocabularies: sizes of the two vocabularies, and whether they are one.
-        seed: of the initial weights and of dropout.
-        name: name of the model.
-        settings: those of `RNNArchitecture`, all of them by name.
-
-    Raises:
-        ConfigError: if the ties need one vocabulary and there are two.
-        ValueError: if hidden_size is odd.
+    Its settings are those of `RNNArchitecture`.
     """
 
-    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str = "rnn", **settings: Any) -> None:
-        own = RNNArchitecture(**settings)
-        size, width, kind = own.hidden_size, own.embedding_size, CELLS[own.cell]
-        encoders, decoders = range(own.num_encoder_layers), range(own.num_decoder_layers)
-        with seeded_weights(seed):
-            super().__init__(vocabularies, own, embedding_size=width, seed=seed, name=name)
-            self.hidden_size = size
-            self.encoder_layers = [
-                BidirectionalLayer(kind, size if i else width, size, name=f"encoder_{i}") for i in encoders
-            ]
-            self.decoder_cells = [kind(size if i else width, size, name=f"decoder_{i}") for i in decoders]
-            self.feed = Linear(kind.num_gates * size, size, "feed") if own.input_feeding else None
-            self.bridges = [Linear(kind.state_parts * size, size, f"bridge_{i}") for i in decoders]
-            self.alignment = ALIGNMENTS[own.attention](size, name="alignment")
-            self.attend = Linear(size, 2 * size, "attend")
-            self.readout = None if width == size else Linear(width, size, "readout")
-            self.source_dropout, self.target_dropout, self.layer_dropout, self.output_dropout = (
-                Dropout(own.dropout, self.seed_generator, name=f"{place}_dropout")
-                for place in ("source", "target", "layer", "output")
-            )
-        self.built = True
+    settings_class = RNNArchitecture
+
+    def create_layers(self, settings: RNNArchitecture) -> None:
+        """Create the layers of encoder and decoder; ValueError if hidden_size is odd."""
+        size, width, kind = settings.hidden_size, settings.embedding_size, CELLS[settings.cell]
+        encoders, decoders = range(settings.num_encoder_layers), range(settings.num_decoder_layers)
+        self.hidden_size = size
+        self.encoder_layers = [
+            BidirectionalLayer(kind, size if i else width, size, name=f"encoder_{i}") for i in encoders
+        ]
+        self.decoder_cells = [kind(size if i else width, size, name=f"decoder_{i}") for i in decoders]
+        self.feed = Linear(kind.num_gates * size, size, "feed") if settings.input_feeding else None
+        self.bridges = [Linear(kind.state_parts * size, size, f"bridge_{i}") for i in decoders]
+        self.alignment = ALIGNMENTS[settings.attention](size, name="alignment")
+        self.attend = Linear(size, 2 * size, "attend")
+        self.readout = None if width == size else Linear(width, size, "readout")
+        self.source_dropout, self.target_dropout, self.layer_dropout, self.output_dropout = (
+            Dropout(settings.dropout, self.seed_generator, name=f"{place}_dropout")
+            for place in ("source", "target", "layer", "output")
+        )
 
     @classmethod
     def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
@@ -133,7 +117,7 @@ class RNN(Seq2Seq):
         additive = own.attention == "additive"
         square = size * (size + 1)  # a linear layer
         parameters = (
-            embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
+            contract.embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
             + sum(2 * kind.count_parameters(size if i else width, size // 2) for i in range(encoders))
             + sum(kind.count_parameters(size if i else width, size) for i in range(decoders))
             + (kind.num_gates * square if own.input_feeding else 0)
@@ -159,7 +143,7 @@ class RNN(Seq2Seq):
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, E)."""
-        memory = self._encode(source_ids, training)
+        memory = self.encode(source_ids, training)
         embedded = self.target_dropout(self.target_embedding(target_ids), training=training)
         projected = ops.transpose(self.decoder_cells[0].project(embedded), (1, 0, 2))[:, :, None, :]  # (T, B, 1, G*D)
         masks = self._layer_masks(ops.shape(source_ids)[0], training)
@@ -171,9 +155,16 @@ class RNN(Seq2Seq):
         attended = ops.transpose(states.attended[:, :, 0, :], (1, 0, 2))  # (B, T, D)
         return self._read_out(self.output_dropout(attended, training=training))
 
-    def encode(self, source_ids: Tensor) -> RNNMemory:
+    def encode(self, source_ids: Tensor, training: bool = False) -> RNNMemory:
         """Encode source ids (B, S)."""
-        return self._encode(source_ids, training=False)
+        mask = token_mask(source_ids)
+        stream = self.source_dropout(self.source_embedding(source_ids), training=training)
+        summary: Any = None
+        for index, layer in enumerate(self.encoder_layers):
+            entered = stream if index == 0 else self.layer_dropout(stream, training=training)
+            outputs, summary = layer(entered, mask)
+            stream = outputs if index == 0 else stream + outputs
+        return RNNMemory(self.alignment.memory(stream, mask), summary)
 
     def initial_state(self, memory: RNNMemory, beam_size: Tensor, max_length: Tensor) -> RNNState:
         """Return the state before the first step, made from the encoder's summary, leaves (B, K, D)."""
@@ -192,16 +183,6 @@ class RNN(Seq2Seq):
         masks = self._layer_masks(ops.shape(token_ids)[0], training=False)
         state = self._advance(projected, state, memory.alignment, masks)
         return self._read_out(state.attended), state
-
-    def _encode(self, source_ids: Tensor, training: bool) -> RNNMemory:
-        mask = token_mask(source_ids)
-        stream = self.source_dropout(self.source_embedding(source_ids), training=training)
-        summary: Any = None
-        for index, layer in enumerate(self.encoder_layers):
-            entered = stream if index == 0 else self.layer_dropout(stream, training=training)
-            outputs, summary = layer(entered, mask)
-            stream = outputs if index == 0 else stream + outputs
-        return RNNMemory(self.alignment.memory(stream, mask), summary)
 
     def _layer_masks(self, batch_size: Tensor, training: bool) -> list[Tensor]:
         """Draw what each upper decoder layer's input is multiplied by, (B, 1, D), the same at every step.

@@ -9,23 +9,16 @@ import keras
 from keras import ops
 
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
-from nmt.layers.core import Dropout, LayerNorm, seeded_weights
+from nmt.layers.core import Dropout, LayerNorm
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock
-from nmt.models.contract import (
-    Architecture,
-    Footprint,
-    KeptBytes,
-    Seq2Seq,
-    Vocabularies,
-    embedding_parameters,
-    token_mask,
-)
+from nmt.models import contract
+from nmt.models.contract import Footprint, KeptBytes, Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerArchitecture(Architecture, BlockSettings):
+class TransformerArchitecture(contract.Architecture, BlockSettings):
     """The settings of a Transformer: those of its blocks and its ties, and how many blocks there are.
 
     The embeddings are as wide as the blocks, hidden_size, which is even. Their dropout is that of the sub-layers, and
@@ -37,6 +30,11 @@ class TransformerArchitecture(Architecture, BlockSettings):
 
     num_encoder_layers: int
     num_decoder_layers: int
+
+    @property
+    def embedding_size(self) -> int:
+        """Return E, which is D."""
+        return self.hidden_size
 
 
 KEPT_BYTES = {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(2.3, 4.0)}
@@ -67,32 +65,24 @@ class TransformerMemory(NamedTuple):
 class Transformer(Seq2Seq):
     """Encoder and decoder of attention blocks, with sinusoidal positions.
 
-    Args:
-        vocabularies: sizes of the two vocabularies, and whether they are one.
-        seed: of the initial weights and of dropout.
-        name: name of the model.
-        settings: those of `TransformerArchitecture`, all of them by name.
-
-    Raises:
-        ConfigError: if the ties need one vocabulary and there are two.
-        ValueError: if hidden_size is odd or not divisible by num_heads.
+    Its settings are those of `TransformerArchitecture`.
     """
 
-    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str = "transformer", **settings: Any) -> None:
-        own = TransformerArchitecture(**settings)
-        size = own.hidden_size
-        with seeded_weights(seed):
-            super().__init__(vocabularies, own, embedding_size=size, seed=seed, name=name)
-            if size % 2:
-                raise ValueError(f"hidden_size must be even for sinusoidal positions, got {size}")
-            self.hidden_size, seeds = size, self.seed_generator
-            self.source_dropout = Dropout(own.dropout, seeds, name="source_dropout")
-            self.target_dropout = Dropout(own.dropout, seeds, name="target_dropout")
-            self.encoder_blocks = [EncoderBlock(own, seeds, name=f"encoder_{i}") for i in range(own.num_encoder_layers)]
-            self.decoder_blocks = [DecoderBlock(own, seeds, name=f"decoder_{i}") for i in range(own.num_decoder_layers)]
-            self.encoder_norm = LayerNorm(size, name="encoder_norm") if own.norm == "pre" else None
-            self.decoder_norm = LayerNorm(size, name="decoder_norm") if own.norm == "pre" else None
-        self.built = True
+    settings_class = TransformerArchitecture
+
+    def create_layers(self, settings: TransformerArchitecture) -> None:
+        """Create the blocks; ValueError if hidden_size is odd or not divisible by num_heads."""
+        size, seeds = settings.hidden_size, self.seed_generator
+        if size % 2:
+            raise ValueError(f"hidden_size must be even for sinusoidal positions, got {size}")
+        self.hidden_size = size
+        self.source_dropout = Dropout(settings.dropout, seeds, name="source_dropout")
+        self.target_dropout = Dropout(settings.dropout, seeds, name="target_dropout")
+        encoders, decoders = range(settings.num_encoder_layers), range(settings.num_decoder_layers)
+        self.encoder_blocks = [EncoderBlock(settings, seeds, name=f"encoder_{i}") for i in encoders]
+        self.decoder_blocks = [DecoderBlock(settings, seeds, name=f"decoder_{i}") for i in decoders]
+        self.encoder_norm = LayerNorm(size, name="encoder_norm") if settings.norm == "pre" else None
+        self.decoder_norm = LayerNorm(size, name="decoder_norm") if settings.norm == "pre" else None
 
     @classmethod
     def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
@@ -105,7 +95,7 @@ class Transformer(Seq2Seq):
         decoder = encoder + size * (kept["sublayer"] + kept["cross_attention"])
         weights = own.num_heads * kept["weights"]
         return Footprint(
-            parameters=embedding_parameters(vocabularies, size, tie_embeddings=own.tie_embeddings)
+            parameters=contract.embedding_parameters(vocabularies, size, tie_embeddings=own.tie_embeddings)
             + encoders * (attention + feed_forward + 2 * norm)
             + decoders * (2 * attention + feed_forward + 3 * norm)
             + (2 * norm if own.norm == "pre" else 0),
@@ -123,7 +113,7 @@ class Transformer(Seq2Seq):
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, D)."""
-        memory = self._encode(source_ids, training)
+        memory = self.encode(source_ids, training)
         stream = self._embed(self.target_embedding(target_ids), 0, ops.shape(target_ids)[1])
         stream = self.target_dropout(stream, training=training)
         mask = causal_mask(ops.shape(target_ids)[1])
@@ -131,9 +121,15 @@ class Transformer(Seq2Seq):
             stream = block(stream, mask, source, memory.mask, training=training)
         return stream if self.decoder_norm is None else self.decoder_norm(stream)
 
-    def encode(self, source_ids: Tensor) -> TransformerMemory:
+    def encode(self, source_ids: Tensor, training: bool = False) -> TransformerMemory:
         """Encode source ids (B, S), down to the keys and values that each decoder layer will look at."""
-        return self._encode(source_ids, training=False)
+        mask = padding_mask(token_mask(source_ids))
+        stream = self._embed(self.source_embedding(source_ids), 0, ops.shape(source_ids)[1])
+        stream = self.source_dropout(stream, training=training)
+        for block in self.encoder_blocks:
+            stream = block(stream, mask, training=training)
+        encoded = stream if self.encoder_norm is None else self.encoder_norm(stream)
+        return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), mask)
 
     def initial_state(self, memory: TransformerMemory, beam_size: Tensor, max_length: Tensor) -> tuple[KeysValues, ...]:
         """Return one empty past a decoder layer, (B, K, H, 0, D/H); a step makes it one position longer."""
@@ -152,15 +148,6 @@ class Transformer(Seq2Seq):
             pasts.append(past)
         hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
         return hidden, tuple(pasts)
-
-    def _encode(self, source_ids: Tensor, training: bool) -> TransformerMemory:
-        mask = padding_mask(token_mask(source_ids))
-        stream = self._embed(self.source_embedding(source_ids), 0, ops.shape(source_ids)[1])
-        stream = self.source_dropout(stream, training=training)
-        for block in self.encoder_blocks:
-            stream = block(stream, mask, training=training)
-        encoded = stream if self.encoder_norm is None else self.encoder_norm(stream)
-        return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), mask)
 
     def _embed(self, vectors: Tensor, start: Tensor, length: Tensor) -> Tensor:
         """Scale looked up vectors (B, ., D) and add the positions start, start + 1, ..., `length` of them."""
