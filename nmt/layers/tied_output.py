@@ -244,6 +244,8 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         found = list(chain(*embeddings_before(starts, steps, _sizes(reference.layer))))
         if found:
             self.tie_to(found[0])
+        elif inputs and get_global_attribute("shared_objects/id_to_obj_map") is not None:
+            return  # a file is being loaded: what it shares is known when the model is whole
         elif not reference.is_shared:
             raise CheckpointError(
                 f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to "
@@ -251,7 +253,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
                 "the model by the code that first made it and load its weights, or call tie_to(embedding) in the "
                 "from_config of your model"
             )
-        elif not inputs:
+        else:
             self.tie_to(reference.layer)
 
     def _settle_if_called(self) -> None:

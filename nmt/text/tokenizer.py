@@ -47,11 +47,8 @@ class Tokenizer(ABC):
     """
 
     type: ClassVar[str]
-
     vocabulary: Vocabulary
-
     normalization: str | None = None
-
     maximum_lines: ClassVar[int | None] = None
 
     @classmethod
@@ -219,12 +216,12 @@ class ListTokenizer(Tokenizer):
         vocabulary: all tokens.
         normalization: how a line is normalised before it is split, see `normalized`; None takes it as it is.
 
-    unit: What a line of the list must be, in words.
-    separator: What stands between two tokens of a text.
+    Attributes:
+        unit: what a line of the list must be, in words.
+        separator: what stands between two tokens of a text.
     """
 
     unit: ClassVar[str]
-
     separator: ClassVar[str]
 
     def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
