@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sentencepiece import SentencePieceNormalizer
 
+import nmt.text.sentencepiece_model as models
 from nmt.errors import ConfigError, DataError
-from nmt.text import sentencepiece_model as models
 from nmt.text.sentencepiece_model import PieceCutter, utf8
 from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, sample_lines, spoken_ids
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary, read_file, side_name, write_file
