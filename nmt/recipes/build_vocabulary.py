@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import signature
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
-from nmt.config import Config, CorpusSettings, SentencePieceSettings, load, write
+from nmt.config import Config, SentencePieceSettings, load, write
 from nmt.data import TokenStore
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
@@ -24,7 +24,8 @@ from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
 from nmt.recipes.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
 from nmt.text import EOS_ID, PAD_ID, TOKENIZERS, UNK_ID, TextPair, Tokenizer
 from nmt.text.marks import PIECES, TOKENS, found_marks, joined_side
-from nmt.text.tokenizer import normalized, sample_lines
+from nmt.text.pair import TextLearner
+from nmt.text.tokenizer import Sample, in_blocks, normalized
 from nmt.text.vocabulary import MOST_UNKNOWN
 from nmt.types import PathLike
 
@@ -82,11 +83,17 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     train = config.data.train
     refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
     refuse_one_file("data.train", train.source_paths, train.target_paths)
-    first_pairs = list(islice(read_pairs(train.source_paths, train.target_paths), CHECKED_PAIRS))
+    pairs = read_pairs(train.source_paths, train.target_paths)
+    first_pairs = list(islice(pairs, CHECKED_PAIRS))
     report_sides(config, "train", first_pairs)
     report_marks(config, {"train": first_pairs})
-    text = build_text(config)
-    report_unknown_in_pairs(text, config.data.train)
+    gathered, measured = GatheredText(config), Sample[tuple[str, str]](MEASURED_LINES, seed=0)
+    for block in in_blocks(chain(first_pairs, pairs)):
+        gathered.update(block)
+        measured.update(block)
+    text = build_text(config, gathered)
+    source, target = zip(*measured.lines, strict=True)
+    report_unknown("the training corpus", text.source.encode_batch(source), text.target.encode_batch(target))
     lock = DirectoryLock(directory)
     lock.acquire()
     try:
@@ -170,16 +177,69 @@ def save_text(config: Config, text: TextPair) -> None:
     text.save(directory)
 
 
-def build_text(config: Config) -> TextPair:
-    """Learn the tokenizers from the training corpus, whose files are read several times; nothing is written.
+class GatheredText:
+    """What one reading of the training corpus keeps for its tokenizers: samples and counts, in bounded memory.
+
+    Args:
+        config: the run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.targets = Sample[str](CHECKED_PAIRS, seed=0)
+        self.learner: TextLearner | None = None
+        settings = config.data.tokenizer
+        if not _finished_models(config):
+            kind, forms = TOKENIZERS[settings.type], config.data.normalization_forms
+            self.learner = TextLearner(
+                kind, joint=settings.joint, normalization=forms, **settings_of(config, kind.learn)
+            )
+
+    def update(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Take in the next pairs of lines."""
+        sides = list(zip(*pairs, strict=True))
+        self.targets.update(sides[1])
+        if self.learner is not None:
+            for side, lines in enumerate(sides):
+                self.learner.update(side, lines)
+
+
+def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair:
+    """Make the tokenizers of the training corpus; nothing is written.
+
+    Args:
+        config: the run.
+        gathered: what was gathered of the corpus, and is used up here; unless given, its files are read, once.
 
     Raises:
         ConfigError: the settings do not fit the corpus.
         DataError: the corpus cannot be used.
     """
-    text = _learned_or_adopted(config)
-    report_changed_targets(text.target, sample_lines(_lines_of(config.data.train.target_paths), CHECKED_PAIRS, seed=0))
+    if gathered is None:
+        gathered, train = GatheredText(config), config.data.train
+        for block in in_blocks(read_pairs(train.source_paths, train.target_paths)):
+            gathered.update(block)
+    settings = config.data.tokenizer
+    if gathered.learner is None:
+        paths = _finished_models(config)
+        tokenizers = [TOKENIZERS[settings.type].adopt(path) for path in paths]
+        logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(paths))
+        text = TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)
+    else:
+        text = gathered.learner.learn()
+        size = max(len(text.source.vocabulary), len(text.target.vocabulary))
+        if isinstance(settings, SentencePieceSettings) and size < settings.vocabulary_size:
+            logger.info(
+                "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
+                f"{settings.vocabulary_size:,}", f"{size:,}",
+            )  # fmt: skip
+    report_changed_targets(text.target, gathered.targets.lines)
+    gathered.targets.lines.clear()
     return text
+
+
+def _finished_models(config: Config) -> tuple[str, ...]:
+    settings = config.data.tokenizer
+    return settings.model_paths if isinstance(settings, SentencePieceSettings) else ()
 
 
 def report_marks(config: Config, corpora: Mapping[str, Sequence[tuple[str, str]]]) -> None:
@@ -220,30 +280,6 @@ def report_marks(config: Config, corpora: Mapping[str, Sequence[tuple[str, str]]
             )  # fmt: skip
 
 
-def _learned_or_adopted(config: Config) -> TextPair:
-    train, settings = config.data.train, config.data.tokenizer
-    kind = TOKENIZERS[settings.type]
-    if isinstance(settings, SentencePieceSettings) and settings.model_paths:
-        tokenizers = [kind.adopt(path) for path in settings.model_paths]
-        logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(settings.model_paths))
-        return TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)
-    text = TextPair.learn(
-        kind,
-        (source for source, _ in read_pairs(train.source_paths, train.target_paths)),
-        _lines_of(train.target_paths),
-        joint=settings.joint,
-        normalization=config.data.normalization_forms,
-        **settings_of(config, kind.learn),
-    )
-    size = max(len(text.source.vocabulary), len(text.target.vocabulary))
-    if isinstance(settings, SentencePieceSettings) and size < settings.vocabulary_size:
-        logger.info(
-            "data.tokenizer.vocabulary_size allows %s tokens, but the corpus gives only %s",
-            f"{settings.vocabulary_size:,}", f"{size:,}",
-        )  # fmt: skip
-    return text
-
-
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:
     """The settings of a run by which a tokenizer is learned or extended: those that the method has arguments for."""
     settings = {**config.data.tokenizer.model_dump(), "seed": config.seed}
@@ -276,17 +312,6 @@ def report_unknown_in_store(store: TokenStore) -> None:
     blocks = np.array_split(indices, 1 + len(indices) // 1000)
     sides = ((row for block in blocks for row in side.padded(block)[0]) for side in (store.source, store.target))
     report_unknown("the training corpus", *sides)
-
-
-def report_unknown_in_pairs(text: TextPair, train: CorpusSettings) -> None:
-    """Log the share of unknown tokens in a training corpus that is not encoded yet, or in a sample of it.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    pairs = sample_lines(read_pairs(train.source_paths, train.target_paths), MEASURED_LINES, seed=0)
-    source, target = zip(*pairs, strict=True)
-    report_unknown("the training corpus", text.source.encode_batch(source), text.target.encode_batch(target))
 
 
 def unknown_share(sequences: Iterable[Sequence[int]]) -> float:
@@ -361,11 +386,6 @@ def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
             yield line
         if not has_text:
             raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
-
-
-def _lines_of(paths: Sequence[str]) -> Iterator[str]:
-    for path in paths:
-        yield from read_lines(path)
 
 
 def _text_depends_on(config: Config) -> tuple[object, ...]:

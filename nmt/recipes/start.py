@@ -22,7 +22,7 @@ from nmt.inference.translator import check_tokenizers, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_size import refuse_too_large_model
-from nmt.recipes.build_vocabulary import build_text, find_text
+from nmt.recipes.build_vocabulary import GatheredText, build_text, find_text
 from nmt.recipes.output_directory import RunReference, parse_run_reference
 from nmt.text import TextPair
 from nmt.training.lockstep import ending_at_once
@@ -52,12 +52,13 @@ class Start:
     remarks: tuple[str, ...] = ()
 
 
-def start_own(config: Config, *, overwrite: bool) -> Start:
+def start_own(config: Config, *, overwrite: bool, gathered: GatheredText | None = None) -> Start:
     """Return the tokenizers of the run, which are built where it has none yet, and a model with fresh weights.
 
     Args:
         config: the run.
         overwrite: whether to leave aside what an earlier run left behind.
+        gathered: what is known of the corpus to build them; it is read for that unless given.
 
     Raises:
         ConfigError: the settings do not fit the corpus or each other.
@@ -66,7 +67,7 @@ def start_own(config: Config, *, overwrite: bool) -> Start:
     found = None if overwrite else find_text(config)
     if found is None:
         logger.info("building the vocabulary")  # it can take a while
-    text = build_text(config) if found is None else found
+    text = build_text(config, gathered) if found is None else found
     return Start(text, _build(config, text), text_is_saved=found is not None)
 
 

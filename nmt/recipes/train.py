@@ -20,9 +20,17 @@ from nmt.data.corpus import hash_pairs, looks_swapped, refuse_one_file, refuse_p
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.recipes.batch_parts import start_session
-from nmt.recipes.build_vocabulary import CHECKED_PAIRS, find_text, refuse_foreign_text, report_marks, report_sides
+from nmt.recipes.build_vocabulary import (
+    CHECKED_PAIRS,
+    GatheredText,
+    find_text,
+    refuse_foreign_text,
+    report_marks,
+    report_sides,
+)
 from nmt.recipes.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.text import TextPair
+from nmt.text.tokenizer import in_blocks
 from nmt.training.events import Reporter
 from nmt.types import PathLike
 
@@ -48,12 +56,14 @@ class TrainedModel:
 class ReadCorpora(NamedTuple):
     """What is known of the corpora of a run before it begins.
 
-    train_pairs: how many pairs of lines the training corpus has; None where it was not read.
     validation: the pairs of the validation corpus.
+    train_pairs: how many pairs of lines the training corpus has; None where it was not read.
+    gathered: what tokenizers are to be made of; None where the run has some.
     """
 
-    train_pairs: int | None
     validation: list[tuple[str, str]]
+    train_pairs: int | None = None
+    gathered: GatheredText | None = None
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,10 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         refuse_to_delete_start(config)
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    fresh = not resumed and (overwrite or not corpus_is_encoded(config))
-    return Prepared(config, given, resumed, check_corpora(config, fresh=fresh))
+    text = None if overwrite or resumed else find_text(config)
+    fresh = not resumed and (text is None or _find_store(config, text) is None)
+    builds = text is None and config.training.initialize_from is None
+    return Prepared(config, given, resumed, check_corpora(config, fresh=fresh, builds_text=builds))
 
 
 def config_hash(config: Config) -> str:
@@ -147,12 +159,13 @@ SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
 """Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
 
-def check_corpora(config: Config, *, fresh: bool) -> ReadCorpora:
+def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> ReadCorpora:
     """Read the corpora once, refuse what cannot be used, and say what is doubtful.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
+        builds_text: whether tokenizers are to be made of a fresh one.
 
     Raises:
         DataError: with file and line.
@@ -163,8 +176,9 @@ def check_corpora(config: Config, *, fresh: bool) -> ReadCorpora:
     validation = list(read_pairs(*_paths(config.data.validation)))
     if not fresh:
         report_marks(config, {"validation": validation})
-        return ReadCorpora(None, validation)
-    train_pairs, first_pairs = _check_training_corpus(config, validation)
+        return ReadCorpora(validation)
+    gathered = GatheredText(config) if builds_text else None
+    train_pairs, first_pairs = _check_training_corpus(config, validation, gathered)
     report_sides(config, "train", first_pairs)
     report_sides(config, "validation", validation)
     if looks_swapped(validation, like=first_pairs):
@@ -173,11 +187,13 @@ def check_corpora(config: Config, *, fresh: bool) -> ReadCorpora:
             "data.train than with its own"
         )
     report_marks(config, {"train": first_pairs, "validation": validation})
-    return ReadCorpora(train_pairs, validation)
+    return ReadCorpora(validation, train_pairs, gathered)
 
 
-def _check_training_corpus(config: Config, validation: Sequence[tuple[str, str]]) -> tuple[int, list[tuple[str, str]]]:
-    """Count the pairs of the training corpus, and say how many of those that judge the model stand in it.
+def _check_training_corpus(
+    config: Config, validation: Sequence[tuple[str, str]], gathered: GatheredText | None
+) -> tuple[int, list[tuple[str, str]]]:
+    """Read the training corpus, and say how many of the pairs that judge the model stand in it.
 
     Returns:
         Their number, and the first of them.
@@ -188,13 +204,14 @@ def _check_training_corpus(config: Config, validation: Sequence[tuple[str, str]]
         with suppress(DataError):  # said where it is needed
             judging["test"] = [hash(pair) for pair in read_pairs(*_paths(test))]
     judges = {key for keys in judging.values() for key in keys}
-    pairs, seen = read_pairs(*_paths(config.data.train)), set()
+    pairs, seen = read_pairs(*_paths(config.data.train)), set[int]()
     first_pairs = list(islice(pairs, CHECKED_PAIRS))
     count = 0
-    for pair in chain(first_pairs, pairs):
-        count += 1
-        if (key := hash(pair)) in judges:
-            seen.add(key)
+    for block in in_blocks(chain(first_pairs, pairs)):
+        count += len(block)
+        seen |= judges.intersection(map(hash, block))
+        if gathered is not None:
+            gathered.update(block)
     for name, keys in judging.items():
         number = sum(key in seen for key in keys)
         if number > SAID_SHARE * len(keys):

@@ -105,7 +105,7 @@ def _lead(
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or start_own(config, overwrite=overwrite)
+        start = other or start_own(config, overwrite=overwrite, gathered=prepared.corpora.gathered)
         if resumed:
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))

@@ -10,6 +10,7 @@ A joint pair is one tokenizer, or two with the same vocabulary that normalise te
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,15 @@ from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer, normalized, sample_lines
+from nmt.text.tokenizer import (
+    CharacterTokenizer,
+    ListTokenizer,
+    Sample,
+    Tokenizer,
+    WhitespaceTokenizer,
+    in_blocks,
+    normalized,
+)
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
 
@@ -82,20 +91,11 @@ class TextPair:
             ConfigError: the vocabulary has no room for what it must hold.
             DataError: a side has no text.
         """
-        sides = []
-        for lines, form in zip((source_lines, target_lines), normalization, strict=True):
-            if kind.maximum_lines is not None:  # before the work of normalising
-                limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
-                lines = sample_lines(lines, limit, seed=settings["seed"])
-            sides.append(lines if form is None else map(partial(normalized, form=form), lines))
-        if joint:
-            tokenizer = kind.learn(chain(*sides), **settings)
-            return cls.of_one(tokenizer.with_normalization(normalization[1]), normalization[0])
-        source, target = (
-            kind.learn(side, **settings).with_normalization(form)
-            for side, form in zip(sides, normalization, strict=True)
-        )
-        return cls(source, target, joint=False)
+        learner = TextLearner(kind, joint=joint, normalization=normalization, **settings)
+        for side, lines in enumerate((source_lines, target_lines)):
+            for block in in_blocks(lines):
+                learner.update(side, block)
+        return learner.learn()
 
     @classmethod
     def of_one(cls, target: Tokenizer, source_normalization: str | None) -> TextPair:
@@ -186,6 +186,64 @@ class TextPair:
     def exists(directory: PathLike) -> bool:
         """Whether a pair was saved in this directory, completely."""
         return (Path(directory) / _FILE_NAME).is_file()
+
+
+class TextLearner:
+    """Gathers, in one reading of parallel text, what the tokenizers of both sides are learned from.
+
+    That is a sample of the lines of each side where their kind takes no more, else the counts of their tokens.
+
+    Args: as for `TextPair.learn`.
+    """
+
+    def __init__(
+        self,
+        kind: type[Tokenizer],
+        *,
+        joint: bool,
+        normalization: tuple[str | None, str | None] = NFC_TARGET,
+        **settings: Any,
+    ) -> None:
+        self._kind, self._joint, self._normalization, self._settings = kind, joint, normalization, settings
+        counts = Counter[str]()
+        self._gathered: list[Sample[str] | Counter[str]] = [counts, counts if joint else Counter()]
+        if kind.maximum_lines is not None:
+            limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
+            self._gathered = [Sample(limit, seed=settings["seed"]) for _ in normalization]
+
+    def update(self, side: int, lines: Sequence[str]) -> None:
+        """Take in the next raw lines of a side: of the source (0) or the target (1)."""
+        gathered = self._gathered[side]
+        if isinstance(gathered, Sample):  # normalised later, as that is work
+            gathered.update(lines)
+        elif issubclass(self._kind, ListTokenizer):
+            gathered.update(self._kind.count(self._normalized(side, lines)))
+
+    def learn(self) -> TextPair:
+        """Learn the tokenizers, and let go of what was gathered.
+
+        Raises:
+            ConfigError: the vocabulary has no room for what it must hold.
+            DataError: a side has no text.
+        """
+        gathered, self._gathered = self._gathered, []
+        sides = [
+            self._normalized(side, found.lines) if isinstance(found, Sample) else found
+            for side, found in enumerate(gathered)
+        ]
+        if self._joint:
+            lines = gathered[0] if isinstance(gathered[0], Counter) else chain(*sides)
+            tokenizer = self._kind.learn(lines, **self._settings)
+            return TextPair.of_one(tokenizer.with_normalization(self._normalization[1]), self._normalization[0])
+        source, target = (
+            self._kind.learn(side, **self._settings).with_normalization(form)
+            for side, form in zip(sides, self._normalization, strict=True)
+        )
+        return TextPair(source, target, joint=False)
+
+    def _normalized(self, side: int, lines: Iterable[str]) -> Iterable[str]:
+        form = self._normalization[side]
+        return lines if form is None else map(partial(normalized, form=form), lines)
 
 
 def _load_side(directory: Path, name: str, description: dict[str, Any]) -> Tokenizer:

@@ -9,12 +9,12 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice
 from math import exp, floor, log, log1p
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sentencepiece import SentencePieceNormalizer
 
@@ -23,6 +23,8 @@ from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary, side
 from nmt.types import PAD_ID, PathLike
 
 Line = TypeVar("Line")
+
+_BLOCK_LINES = 8192
 
 NORMALIZER_RULES = {"none": "identity", "nfc": "identity", "nfkc": "nmt_nfkc"}
 """The rule of SentencePiece that goes into a model file for each way to normalise; it has none for NFC."""
@@ -164,25 +166,50 @@ def spoken_ids(token_ids: Iterable[int]) -> list[int]:
     return [token_id for token_id in map(int, token_ids) if token_id not in _SILENT_IDS]
 
 
-def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
-    """All lines where they are few, else `limit` of them, each with the same chance.
+class Sample(Generic[Line]):
+    """All lines of a stream where they are few, else `limit` of them, each with the same chance.
 
     Algorithm L (Li 1994, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))"): one pass, memory for
     the sample alone, and almost no work for the lines that are passed over.
     """
-    remaining = iter(lines)
-    sample = list(islice(remaining, limit))
-    generator = random.Random(seed)
-    largest_key = 1.0
-    while len(sample) == limit:
-        largest_key *= exp(log(1.0 - generator.random()) / limit)
+
+    def __init__(self, limit: int, *, seed: int) -> None:
+        self.lines: list[Line] = []
+        self._limit, self._generator = limit, random.Random(seed)
+        self._seen, self._next, self._largest_key = 0, limit, 1.0
+
+    def update(self, block: Sequence[Line]) -> None:
+        """Take in the next lines of the stream."""
+        if self._seen < self._limit:
+            self.lines += block[: self._limit - self._seen]
+            if len(self.lines) == self._limit:
+                self._pass_over()
+        while self._next < self._seen + len(block) and len(self.lines) == self._limit:
+            self.lines[self._generator.randrange(self._limit)] = block[self._next - self._seen]
+            self._next += 1
+            self._pass_over()
+        self._seen += len(block)
+
+    def _pass_over(self) -> None:
+        """Draw how many lines are passed over before the next one is taken in."""
+        self._largest_key *= exp(log(1.0 - self._generator.random()) / self._limit)
         # for a large limit the key may round to 1, whose logarithm below would not exist
-        skipped = floor(log(1.0 - generator.random()) / log1p(-min(largest_key, 1.0 - 1e-16)))
-        line = next(islice(remaining, skipped, None), None)
-        if line is None:
-            break
-        sample[generator.randrange(limit)] = line
-    return sample
+        self._next += floor(log(1.0 - self._generator.random()) / log1p(-min(self._largest_key, 1.0 - 1e-16)))
+
+
+def in_blocks(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Cut a stream of lines into blocks, so that work is done on many at once and never on all."""
+    remaining = iter(lines)
+    while block := list(islice(remaining, _BLOCK_LINES)):
+        yield block
+
+
+def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
+    """Return the `Sample` of all lines."""
+    sample = Sample[Line](limit, seed=seed)
+    for block in in_blocks(lines):
+        sample.update(block)
+    return sample.lines
 
 
 # Text that looks like a special token gets a backslash, and one more where it has some already, so it can be undone.
@@ -239,11 +266,11 @@ class ListTokenizer(Tokenizer):
         """What a token is in text."""
 
     @classmethod
-    def learn(cls, lines: Iterable[str], *, vocabulary_size: int | None, minimum_count: int) -> Self:
+    def learn(cls, lines: Iterable[str] | Counter[str], *, vocabulary_size: int | None, minimum_count: int) -> Self:
         """Collect the most frequent tokens of all lines, equally frequent ones in the order of their characters.
 
         Args:
-            lines: normalised text.
+            lines: normalised text, or how often each of its tokens occurs, see `count`.
             vocabulary_size: upper bound of the vocabulary, special tokens included; None for no bound.
             minimum_count: tokens that occur less often are unknown.
 
@@ -280,8 +307,13 @@ class ListTokenizer(Tokenizer):
         return cls(vocabulary)
 
     @classmethod
-    def _frequent(cls, lines: Iterable[str], minimum_count: int) -> list[str]:
-        counts = Counter(chain.from_iterable(map(cls.split, lines)))
+    def count(cls, lines: Iterable[str]) -> Counter[str]:
+        """Count the tokens of normalised text."""
+        return Counter(chain.from_iterable(map(cls.split, lines)))
+
+    @classmethod
+    def _frequent(cls, lines: Iterable[str] | Counter[str], minimum_count: int) -> list[str]:
+        counts = lines if isinstance(lines, Counter) else cls.count(lines)
         if not counts:
             raise DataError("a vocabulary needs text to learn from, got only empty lines")
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

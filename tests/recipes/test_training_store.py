@@ -1,6 +1,8 @@
 """The encoded corpus of a run: found again, shared with other runs, and never read twice."""
 
+import builtins
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -36,6 +38,25 @@ def lines_read(monkeypatch):
 
     monkeypatch.setattr(corpus_module, "read_lines", watched)
     return paths
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("tokenizer", ["type: whitespace", "type: sentencepiece, vocabulary_size: 60"])
+def test_a_training_corpus_is_read_twice_and_once_for_a_vocabulary(untrained_config, tmp_path, monkeypatch, tokenizer):
+    """Once to check it and to gather what tokenizers are learned from, once to encode it."""
+    opened = Counter()
+
+    def watched(path, *arguments, **options):
+        opened[str(path).rpartition("/")[2]] += 1
+        return builtins.open(path, *arguments, **options)
+
+    monkeypatch.setattr(corpus_module, "open", watched, raising=False)
+    settings = [f"data.tokenizer={{{tokenizer}}}", "training.max_updates=1", "training.tensorboard=false"]
+    build_vocabulary(load([untrained_config], [*settings, f"model_directory={tmp_path}/vocabulary"]))
+    assert opened == {"train.es": 1, "train.en": 1}
+    opened.clear()
+    train(load([untrained_config], settings))
+    assert (opened["train.es"], opened["train.en"]) == (2, 2)
 
 
 def folders(directory):
