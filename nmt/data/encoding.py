@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import queue
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -130,8 +130,6 @@ sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding import serve
 serve(sys.argv[2], max_length=int(sys.argv[3]))
 """
-_COUNT, _SIZE = struct.Struct("<I"), struct.Struct("<Q")
-_NUMBERS = struct.Struct("<6Q")
 _SECONDS_TO_END = 5.0
 
 
@@ -157,6 +155,7 @@ class EncodingProcess:
                 stdout=subprocess.PIPE,
                 env=environment,
             )
+        self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
     @property
     def id(self) -> int:
@@ -171,27 +170,23 @@ class EncodingProcess:
         """
         try:
             with suppress(BrokenPipeError):  # it may have said why it ended
-                _write_frame(_pipe(self._process.stdin), [source_text, target_text])
-            parts = _read_frame(_pipe(self._process.stdout))
+                _send(self._requests, (source_text, target_text))
+            answer = _receive(self._answers)
         except (OSError, ValueError):  # it was ended by `stop`, which closes the pipes
-            parts = None
-        if parts is None:
+            answer = None
+        if isinstance(answer, EncodedBlock):
+            return answer
+        if answer is None:
             raise DataError(f"a process that encoded the corpus ended before its work was done: {self._fate()}")
-        if len(parts) == 1:
-            raise DataError(
-                f"a process that encoded the corpus failed:\n{parts[0].decode('utf-8', 'replace').rstrip()}"
-            )
-        return _unpack(parts)
+        raise DataError(f"a process that encoded the corpus failed:\n{answer.rstrip()}")
 
     def stop(self) -> None:
         """End the process at once and wait for its end. May be called again."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            try:
-                _pipe(pipe).close()
-            except OSError:  # what was still to be written has no reader
-                continue
+        for pipe in (self._requests, self._answers):
+            with suppress(OSError):  # what was still to be written has no reader
+                pipe.close()
 
     def _fate(self) -> str:
         try:
@@ -221,53 +216,26 @@ def serve(tokenizers: str, *, max_length: int) -> None:
     os.dup2(2, 1)  # what a library prints must not come between the answers
     try:
         encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
-        while (request := _read_frame(requests)) is not None:
+        while (request := _receive(requests)) is not None:
             source_lines, target_lines = (part.decode("utf-8").split("\n")[:-1] for part in request)
-            _write_frame(answers, _pack(encoder.encode(source_lines, target_lines)))
+            _send(answers, encoder.encode(source_lines, target_lines))
     except BrokenPipeError:  # nobody is left to take the answer
         os._exit(1)
     except Exception:
-        _write_frame(answers, [traceback.format_exc().encode("utf-8", "replace")])
+        _send(answers, traceback.format_exc().encode("utf-8", "replace").decode("utf-8"))
 
 
-def _pack(block: EncodedBlock) -> list[bytes]:
-    numbers = [*block[:4], block.source.tokens, block.target.tokens]
-    return [_NUMBERS.pack(*numbers), *block.source[:2], *block.target[:2]]
-
-
-def _unpack(parts: Sequence[bytes]) -> EncodedBlock:
-    kept, empty, nul, too_long, source_tokens, target_tokens = _NUMBERS.unpack(parts[0])
-    source = EncodedSide(parts[1], parts[2], source_tokens)
-    target = EncodedSide(parts[3], parts[4], target_tokens)
-    return EncodedBlock(kept, empty, nul, too_long, source, target)
-
-
-def _write_frame(file: IO[bytes], parts: Sequence[bytes]) -> None:
-    file.write(_COUNT.pack(len(parts)) + b"".join(_SIZE.pack(len(part)) for part in parts))
-    for part in parts:
-        file.write(part)
+def _send(file: IO[bytes], message: object) -> None:
+    pickle.dump(message, file, pickle.HIGHEST_PROTOCOL)
     file.flush()
 
 
-def _read_frame(file: IO[bytes]) -> list[bytes] | None:
-    """The parts of a frame; None where the file ends before or within it."""
-    head = file.read(_COUNT.size)
-    if len(head) < _COUNT.size:
+def _receive(file: IO[bytes]) -> Any:
+    """The next message; None where the file ends before or within it."""
+    try:
+        return pickle.load(file)
+    except (EOFError, pickle.UnpicklingError):
         return None
-    (count,) = _COUNT.unpack(head)
-    sizes = file.read(count * _SIZE.size)
-    if len(sizes) < count * _SIZE.size:
-        return None
-    parts = [file.read(size) for (size,) in _SIZE.iter_unpack(sizes)]
-    return (
-        parts if all(len(part) == size for part, (size,) in zip(parts, _SIZE.iter_unpack(sizes), strict=True)) else None
-    )
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise ValueError("the process was started without this pipe")
-    return pipe
 
 
 _BYTES_A_PROCESS = 4 * 2**20
