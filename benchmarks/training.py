@@ -52,10 +52,9 @@ def main() -> None:
     from nmt.data.sequences import segmentations_of
     from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
-    from nmt.recipes.assembly import assemble_schedule
     from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.build_vocabulary import build_text
-    from nmt.recipes.training_run import assemble_updater
+    from nmt.recipes.training_run import assemble_schedule, assemble_updater
 
     config = settle_precision(config)
     parts = batch_parts(config, batch_tokens=config.training.settled_batch_tokens)

@@ -304,7 +304,9 @@ def settle_precision(config: Config, *, resumed: bool = False) -> Config:
         ConfigError: this machine does not multiply in that precision, or what compiles the training step does not.
     """
     training = config.training
-    precision = _best(config) if training.precision == "auto" else training.precision
+    precision: str = training.precision
+    if precision == "auto":  # bfloat16 pays on machines with instructions for it; under XLA it was not tried
+        precision = BFLOAT16 if training.compile == "graph" and has_bfloat16_products() else FLOAT32
     if resumed and precision == BFLOAT16 and training.compile == "xla":
         raise ConfigError(
             "training.compile must be graph in a run that was begun in bfloat16, got xla: set it to graph, or begin "
@@ -312,8 +314,3 @@ def settle_precision(config: Config, *, resumed: bool = False) -> Config:
         )
     check_precision(precision, resumed=resumed)
     return config.with_training(precision=precision)
-
-
-def _best(config: Config) -> str:
-    """Return bfloat16 where it pays: on machines with instructions for it, and not under XLA, which was not tried."""
-    return BFLOAT16 if config.training.compile == "graph" and has_bfloat16_products() else FLOAT32

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import newest_manifest
 from nmt.checkpoint.manifest import EMA, MODEL
-from nmt.checkpoint.weights import LoadedWeights, load_weights
+from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
@@ -123,18 +123,14 @@ def _start_from(config: Config, reference: RunReference) -> Start:
     remarks = [f"initial weights ({loaded.weights}) and tokenizers: {reference.directory}, {loaded.name}"]
     if loaded.tie_change is not None:
         remarks.append(f"weight ties changed: {loaded.tie_change.describe()}")
-    return Start(text, model, False, {ORIGIN: _origin(reference, loaded)}, tuple(remarks))
-
-
-def _origin(reference: RunReference, loaded: LoadedWeights) -> dict[str, Any]:
-    file = EMA if loaded.weights == "ema" else MODEL
-    return {
+    origin = {
         "directory": reference.directory,
         "checkpoint": loaded.name,
         "weights": loaded.weights,
-        "sha256": loaded.manifest.files[file].sha256,
+        "sha256": loaded.manifest.files[EMA if loaded.weights == "ema" else MODEL].sha256,
         "tie_change": None if loaded.tie_change is None else loaded.tie_change.describe(),
     }
+    return Start(text, model, False, {ORIGIN: origin}, tuple(remarks))
 
 
 def _refuse_other_model(config: Config, other: Config, directory: str) -> None:

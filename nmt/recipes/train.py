@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -142,7 +142,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     for sentence in advice(config):
         logger.warning("%s", sentence)
     text = None if overwrite or resumed else find_text(config)
-    fresh = not resumed and (text is None or _find_store(config, text) is None)
+    fresh = not resumed and not corpus_is_encoded(config, text)
     builds = text is None and config.training.initialize_from is None
     return Prepared(config, given, resumed, check_corpora(config, fresh=fresh, builds_text=builds))
 
@@ -241,14 +241,12 @@ def refuse_missing_corpora(config: Config) -> None:
         )
 
 
-def corpus_is_encoded(config: Config) -> bool:
-    """Whether the training corpus lies encoded by the tokenizers in the model directory, so none of it is wrong.
+def corpus_is_encoded(config: Config, text: TextPair | None) -> bool:
+    """Whether the training corpus lies encoded by the tokenizers of the run, if there are any, so none of it is wrong.
 
     Raises:
-        ConfigError: the config beside the tokenizers cannot be read.
-        DataError: the tokenizers cannot be read, or a file of the corpus is missing.
+        DataError: a file of the corpus is missing.
     """
-    text = find_text(config)
     return text is not None and _find_store(config, text) is not None
 
 
@@ -306,11 +304,20 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
     if newest is None:
         return
     name, facts = newest[0], newest[1].facts
+    before, now, changed = load(directory / CONFIG_NAME).data.train, config.data.train, None
     if facts.get("tokenizers") not in (None, text.fingerprints):
-        raise _other_data(directory, "tokenizers have", name)
-    before, now = load(directory / CONFIG_NAME).data.train, config.data.train
-    if not _holds_same_text(before, now, recorded=facts.get("data_hash"), content_hash=_content_hash(config, text)):
-        raise _other_data(directory, "text in data.train has", name)
+        changed = "tokenizers have"
+    else:
+        store = _find_store(config, text)  # where one was built from these files, they are not read
+        content_hash = hash_corpus(*_paths(now)) if store is None else store.content_hash
+        if not _holds_same_text(before, now, recorded=facts.get("data_hash"), content_hash=content_hash):
+            changed = "text in data.train has"
+    if changed is not None:
+        raise ConfigError(
+            f"{directory} holds a run on other data: the {changed} changed since {name}; bring them back, start anew "
+            f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
+            "with the weights learned here"
+        )
     _say_if_moved("train", before, now)
 
 
@@ -352,13 +359,6 @@ def judged_by(config: Config) -> str:
     return "bleu" if stopping is None else stopping.metric
 
 
-def _content_hash(config: Config, text: TextPair) -> str:
-    """Return the hash of the training corpus; it is read only where no token store was built from these files."""
-    train = config.data.train
-    store = _find_store(config, text)
-    return hash_corpus(train.source_paths, train.target_paths) if store is None else store.content_hash
-
-
 def _holds_same_text(before: CorpusSettings, now: CorpusSettings, *, recorded: str | None, content_hash: str) -> bool:
     """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
     if recorded is not None:
@@ -381,17 +381,8 @@ def _paths(corpus: CorpusSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _find_store(config: Config, text: TextPair) -> TokenStore | None:
-    train = config.data.train
-    paths = train.source_paths, train.target_paths
+    paths = _paths(config.data.train)
     return find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
-
-
-def _other_data(directory: Path, what: str, checkpoint: str) -> ConfigError:
-    return ConfigError(
-        f"{directory} holds a run on other data: the {what} changed since {checkpoint}; bring them back, start anew "
-        f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
-        "with the weights learned here"
-    )
 
 
 class CheckedConfig(NamedTuple):
@@ -418,27 +409,21 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
     """
     config = load(list(paths), overrides, announce=True)
     for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
-        refuse_one_file(name, corpus.source_paths, corpus.target_paths)
-    return CheckedConfig(config, [*advice(config), *_choices_to_come(config), *_missing_files(config)])
-
-
-def _choices_to_come(config: Config) -> Iterator[str]:
-    """Remarks on what training will decide."""
-    training = config.training
+        refuse_one_file(name, *_paths(corpus))
+    remarks, training = list(advice(config)), config.training
     if training.batch_tokens == "auto":
         even = (
             "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
         )
-        yield (
+        remarks.append(
             "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
             f"{even}"
         )
-
-
-def _missing_files(config: Config) -> Iterator[str]:
-    """Remarks on what is not here: no error, since the machine that trains may be another one."""
+    # What is not here is no error, since the machine that trains may be another one.
     for name, paths in config.named_files.items():
-        yield from (f"{name}: there is no file {path} here" for path in paths if not Path(path).exists())
-    initial = config.training.initialize_from
-    if initial is not None and not Path(parse_run_reference(initial).directory).is_dir():
-        yield f"training.initialize_from: there is no directory {parse_run_reference(initial).directory} here"
+        remarks += [f"{name}: there is no file {path} here" for path in paths if not Path(path).exists()]
+    if training.initialize_from is not None:
+        initial = parse_run_reference(training.initialize_from).directory
+        if not Path(initial).is_dir():
+            remarks.append(f"training.initialize_from: there is no directory {initial} here")
+    return CheckedConfig(config, remarks)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from nmt.backend.products import BFLOAT16, check_precision
 from nmt.backend.replicas import Replicas, open_replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
-from nmt.config import Config, PlateauSettings, write
+from nmt.config import Config, write
+from nmt.config import training as kinds
 from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.prefetching import WorkerShare
 from nmt.data.sequences import segmentations_of
@@ -24,7 +25,6 @@ from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.assembly import assemble_cadence, assemble_limits, assemble_optimizer, assemble_schedule
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
 from nmt.recipes.build_vocabulary import report_unknown_in_store, save_text
@@ -52,17 +52,9 @@ from nmt.recipes.train import (
 )
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
-from nmt.training.events import (
-    EncodingEvent,
-    LogReporter,
-    MetricsFile,
-    Reporter,
-    TensorBoardReporter,
-    Validation,
-    log_to_file,
-)
-from nmt.training.optimizers import EmaWeights
-from nmt.training.trainer import Trainer
+from nmt.training import events, optimizers, schedules
+from nmt.training.state import Limits
+from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties
 
@@ -78,7 +70,7 @@ def train_prepared(
     prepared: Prepared | None,
     *,
     overwrite: bool,
-    reporters: Sequence[Reporter],
+    reporters: Sequence[events.Reporter],
     processes: int | None,
 ) -> TrainedModel:
     """Train, once TensorFlow runs; on the only worker, or as one of several, whose chief prepares only now.
@@ -94,7 +86,12 @@ def train_prepared(
 
 
 def _lead(
-    prepared: Prepared, replicas: Replicas, *, overwrite: bool, reporters: Sequence[Reporter], processes: int | None
+    prepared: Prepared,
+    replicas: Replicas,
+    *,
+    overwrite: bool,
+    reporters: Sequence[events.Reporter],
+    processes: int | None,
 ) -> TrainedModel:
     """Write the directory, and train; on the only worker, or on the chief of several."""
     resumed = prepared.resumed
@@ -110,9 +107,11 @@ def _lead(
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
         start = replace(start, facts={**start.facts, **settle_validation(config, validation, resumed=resumed)})
-        report = encoding_reporter([LogReporter(), *reporters], total=prepared.corpora.train_pairs)
+        report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.corpora.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
-        config = settle_search(config, store)
+        lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
+        search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
+        config = config.model_copy(update={"search": search})
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
         config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
         start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
@@ -123,7 +122,7 @@ def _lead(
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
-        with log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
+        with events.log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
             invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=prepared.given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
@@ -175,19 +174,12 @@ def open_training_store(
     )
 
 
-def settle_search(config: Config, store: TokenStore) -> Config:
-    """Return settings with numbers for the limits of translations that are `auto`; a run that goes on has them."""
-    longest = config.data.max_length + 1
-    search = settle_limits(config.search, store.source_lengths, store.target_lengths, max_source_length=longest)
-    return config.model_copy(update={"search": search})
-
-
-def encoding_reporter(reporters: Sequence[Reporter], *, total: int | None) -> Callable[[int], None]:
+def encoding_reporter(reporters: Sequence[events.Reporter], *, total: int | None) -> Callable[[int], None]:
     """Return what tells reporters how many pairs of a corpus are encoded, of so many in all where that is known."""
     started = time.monotonic()
 
     def report_pairs(pairs: int) -> None:
-        event = EncodingEvent(pairs, total, time.monotonic() - started)
+        event = events.EncodingEvent(pairs, total, time.monotonic() - started)
         for reporter in reporters:
             reporter.on_encoding(event)
 
@@ -200,7 +192,7 @@ def _train(
     store: TokenStore,
     checkpoints: CheckpointManager | None,
     replicas: Replicas,
-    reporters: Sequence[Reporter],
+    reporters: Sequence[events.Reporter],
     *,
     validation: Sequence[tuple[str, str]] = (),
     parts: int,
@@ -217,7 +209,8 @@ def _train(
     _describe(start, store)
     updater = assemble_updater(config, model, replicas, parts=parts)
     verify_ties(model, model.declared_ties(), updater.optimizer)
-    micro_batches = batches_per_update(config, replicas)
+    # An update takes a batch of the stream for each replica, unless settings say its size.
+    micro_batches = replicas.count if training.effective_batch_tokens is None else training.micro_batches
     if replicas.count > 1:
         counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
         logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
@@ -232,9 +225,16 @@ def _train(
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,
     )
-    own = _reporters_of(config) if replicas.is_chief else []
+    own: list[events.Reporter] = (
+        [events.LogReporter(), events.MetricsFile(directory / METRICS_NAME)] if replicas.is_chief else []
+    )
+    if replicas.is_chief and training.tensorboard:
+        own.append(events.TensorBoardReporter(directory / EVENTS_NAME))
+    all_reporters = [*own, *reporters]
     validator = Validator(config, model, start.text, validation, at_once=parts) if replicas.is_chief else None
-    with Prefetcher(stream) as batches, closing_all([*own, *reporters]) as all_reporters:
+    with Prefetcher(stream) as batches, ExitStack() as stack:
+        for reporter in reversed(all_reporters):
+            stack.callback(reporter.close)
         trainer = Trainer(
             updater,
             batches,
@@ -247,7 +247,9 @@ def _train(
             cadence=assemble_cadence(config),
             micro_batches=micro_batches,
             metric=judged_by(config),
-            schedule_metric=training.schedule.metric if isinstance(training.schedule, PlateauSettings) else "loss",
+            schedule_metric=training.schedule.metric
+            if isinstance(training.schedule, kinds.PlateauSettings)
+            else "loss",
             facts=facts,
             reporters=all_reporters,
             draws=stream.draws_per_update,
@@ -256,12 +258,45 @@ def _train(
     return TrainedModel(directory, result.update, result.reason, result.best_score)
 
 
-def _reporters_of(config: Config) -> list[Reporter]:
-    directory = Path(config.model_directory)
-    reporters: list[Reporter] = [LogReporter(), MetricsFile(directory / METRICS_NAME)]
-    if config.training.tensorboard:
-        reporters.append(TensorBoardReporter(directory / EVENTS_NAME))
-    return reporters
+def assemble_optimizer(settings: kinds.OptimizerSettings) -> optimizers.Optimizer:
+    """Build the optimizer that `training.optimizer` describes."""
+    builders: dict[str, Callable[..., optimizers.Optimizer]] = {
+        "adam": optimizers.build_adam,
+        "adamw": optimizers.build_adamw,
+        "sgd": optimizers.build_sgd,
+    }
+    return builders[settings.type](**settings.model_dump(exclude={"type", "clip_norm"}))
+
+
+def assemble_schedule(config: Config) -> schedules.Schedule:
+    """Build the schedule that `training.schedule` describes."""
+    settings, peak = config.training.schedule, config.training.optimizer.learning_rate
+    match settings:
+        case kinds.ConstantSettings(warmup_updates=warmup):
+            return schedules.ConstantSchedule(peak, warmup_updates=warmup)
+        case kinds.InverseSqrtSettings(warmup_updates=warmup):
+            return schedules.InverseSquareRootSchedule(peak, warmup_updates=warmup)
+        case kinds.NoamSettings(warmup_updates=warmup):
+            return schedules.NoamSchedule(peak, hidden_size=config.model.hidden_size, warmup_updates=warmup)
+        case kinds.PlateauSettings(
+            factor=factor, patience=patience, minimum_learning_rate=minimum, warmup_updates=warmup
+        ):
+            return schedules.PlateauSchedule(
+                peak, factor=factor, patience=patience, minimum=minimum, warmup_updates=warmup
+            )
+
+
+def assemble_limits(config: Config) -> Limits:
+    """Collect what ends a run."""
+    training, stopping = config.training, config.training.early_stopping
+    patience = None if stopping is None else stopping.patience
+    return Limits(training.max_updates, training.max_epochs, training.max_minutes, patience)
+
+
+def assemble_cadence(config: Config) -> Cadence:
+    """Collect how often things happen."""
+    training = config.training
+    return Cadence(training.validate_every_updates, training.save_every_updates, training.log_every_updates)
 
 
 def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
@@ -269,7 +304,7 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     training, replicas = config.training, replicas or Replicas()
     with replicas.scope():
         optimizer = assemble_optimizer(training.optimizer)
-        ema = None if training.ema_decay is None else EmaWeights(model, training.ema_decay)
+        ema = None if training.ema_decay is None else optimizers.EmaWeights(model, training.ema_decay)
     return Updater(
         model,
         optimizer,
@@ -281,21 +316,6 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
         precision=training.precision,
         parts=parts,
     )
-
-
-def batches_per_update(config: Config, replicas: Replicas) -> int:
-    """Return how many batches of the stream an update takes, over all replicas: one each, unless settings say it."""
-    return replicas.count if config.training.effective_batch_tokens is None else config.training.micro_batches
-
-
-@contextmanager
-def closing_all(reporters: Sequence[Reporter]) -> Iterator[Sequence[Reporter]]:
-    """Close every reporter at the end, however the run ended."""
-    try:
-        yield reporters
-    finally:
-        for reporter in reporters:
-            reporter.close()
 
 
 def _remarks(config: Config) -> Iterator[str]:
@@ -312,7 +332,7 @@ def _remarks(config: Config) -> Iterator[str]:
         yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
 
 
-def _left_to_the_chief() -> Validation:
+def _left_to_the_chief() -> events.Validation:
     raise RuntimeError("only the chief validates")
 
 

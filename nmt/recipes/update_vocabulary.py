@@ -273,7 +273,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.checkpoint.weights import read_contents
     from nmt.inference.translator import check_tokenizers, open_model
-    from nmt.recipes.assembly import assemble_limits
+    from nmt.recipes.training_run import assemble_limits
     from nmt.training.state import TrainingState
 
     path, contents = read_contents(planned.directory, checkpoint)

@@ -15,7 +15,6 @@ from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
-from nmt.recipes.assembly import assemble_optimizer
 from nmt.recipes.batch_size import (
     RamBudget,
     advised_when_out_of_memory,
@@ -24,6 +23,7 @@ from nmt.recipes.batch_size import (
     settle_batch_size,
 )
 from nmt.recipes.train import check_config, train
+from nmt.recipes.training_run import assemble_optimizer
 from nmt.training.ram_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, RamNeed
 
 SIZES = Vocabularies(8000, 8000, shared=True)
