@@ -307,14 +307,13 @@ def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batc
         text: the tokenizers.
         batch_tokens: padded tokens of the longer side in one batch.
     """
-    source_lines, target_lines = [], []
-    for source_line, target_line in pairs:
-        source_lines.append(source_line)
-        target_lines.append(target_line)
-    if not source_lines:
+    pairs = list(pairs)
+    if not pairs:
         return []
-    source = TokenSequences.from_lists([[*ids, EOS_ID] for ids in text.source.encode_batch(source_lines)])
-    target = TokenSequences.from_lists([[*ids, EOS_ID] for ids in text.target.encode_batch(target_lines)])
+    source, target = (
+        TokenSequences.from_lists([[*ids, EOS_ID] for ids in tokenizer.encode_batch(lines)])
+        for tokenizer, lines in zip((text.source, text.target), zip(*pairs, strict=True), strict=True)
+    )
     plan = plan_in_length_order(source.lengths, target.lengths, batch_tokens=batch_tokens)
     return [EvaluationBatch(plan[i], assemble(source, target, plan[i])) for i in range(len(plan))]
 

@@ -69,7 +69,8 @@ def build_store_folder(
     counts: Counter[str] = Counter()
     content_hash = ContentHash()
     encoder = BlockEncoder(text, max_length)
-    writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in _sides(text)]
+    tokenizers = zip(SIDES, (text.source, text.target), strict=True)
+    writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in tokenizers]
 
     def hashed(block: TextBlock) -> TextBlock:
         content_hash.update(block)
@@ -86,7 +87,12 @@ def build_store_folder(
             if report_pairs is not None:
                 report_pairs(counts["kept"] + sum(counts[reason] for reason in _DROPPED))
     report = CorpusReport(**{name: counts[name] for name in ("pairs_read", "kept", *_DROPPED)}, max_length=max_length)
-    _refuse_nothing(report, source_paths, target_paths)
+    if not report.kept:
+        raise DataError(
+            f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
+            f"{report.pairs_read:,} read, {report.reasons()}"
+            + (": raise max_length" if report.dropped_too_long else "")
+        )
     manifest = {
         "settings": settings,
         "sides": {writer.side: writer.describe(report.kept) for writer in writers},
@@ -132,19 +138,6 @@ class _SideWriter:
     def describe(self, pairs: int) -> dict[str, Any]:
         """What the manifest says about this side."""
         return {"pairs": pairs, "tokens": self._tokens, **self._dtypes, "lengths_crc32": self._checksum}
-
-
-def _sides(text: TextPair) -> list[tuple[str, Tokenizer]]:
-    return list(zip(SIDES, (text.source, text.target), strict=True))
-
-
-def _refuse_nothing(report: CorpusReport, source_paths: list[str], target_paths: list[str]) -> None:
-    if report.kept:
-        return
-    raise DataError(
-        f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
-        f"{report.pairs_read:,} read, {report.reasons()}" + (": raise max_length" if report.dropped_too_long else "")
-    )
 
 
 _FORMAT_VERSION = 2

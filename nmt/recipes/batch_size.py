@@ -163,9 +163,9 @@ def settle_batch_size(
         return _need_of(config, footprint, shapes, accumulated=accumulated, replicas=replicas, parts=parts)
 
     if config.training.batch_tokens == "auto":
-        chosen = choose_batch_tokens(
-            lambda size: need_of(size, parts_of(size)), budget, longest=longest, most=_most(config, budget)
-        )
+        most = MOST_AUTO["GPU" if budget.on_device else "processor"]
+        most = min(most, config.training.effective_batch_tokens or most)
+        chosen = choose_batch_tokens(lambda size: need_of(size, parts_of(size)), budget, longest=longest, most=most)
         config = config.with_training(batch_tokens=chosen)
     batch_tokens = config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
@@ -280,11 +280,6 @@ def _need_of(
         replicas=replicas,
         parts=parts,
     )
-
-
-def _most(config: Config, budget: RamBudget) -> int:
-    most = MOST_AUTO["GPU" if budget.on_device else "processor"]
-    return min(most, config.training.effective_batch_tokens or most)
 
 
 def _refuse_or_warn(config: Config, sentence: str) -> None:

@@ -172,7 +172,11 @@ def save_text(config: Config, text: TextPair) -> None:
         DataError: the tokenizers cannot be written.
     """
     directory = Path(config.model_directory)
-    _remove(directory / TOKENIZER_NAME)
+    description = directory / TOKENIZER_NAME
+    try:
+        description.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{description}: cannot be replaced: {error.strerror}") from error
     write(config, directory / CONFIG_NAME)
     text.save(directory)
 
@@ -364,13 +368,6 @@ def _difference(wanted: str, given: str) -> str:
     )
     begin = max(start - 10, 0)
     return f"{wanted[begin : begin + 30]!r} becomes {given[begin : begin + 30]!r}"
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be replaced: {error.strerror}") from error
 
 
 def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.atomic_files import copy_entry, new_directory, recover_directory, same_file
-from nmt.checkpoint.folder import FOLDER, LOCK_NAME, DirectoryLock, checkpoint_names
 from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
+from nmt.checkpoint.folder import LOCK_NAME, DirectoryLock, checkpoint_names
 from nmt.checkpoint.index import INDEX, split_checkpoint
 from nmt.config import Config
 from nmt.config.settings import STORE_NAME
@@ -217,7 +217,7 @@ def check_not_among_checkpoints(output: Path) -> None:
     """
     place = output.resolve()
     for folder in (place, *place.parents):
-        if folder.name == FOLDER and (checkpoint_names(folder) or (folder.parent / CONFIG_NAME).is_file()):
+        if folder.name == CHECKPOINTS_NAME and (checkpoint_names(folder) or (folder.parent / CONFIG_NAME).is_file()):
             raise CheckpointError(f"{output}: must not lie among the checkpoints in {folder}: choose another -o")
 
 
@@ -237,19 +237,15 @@ def output_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
         with new_directory(place, overwrite=overwrite) as folder:
             yield folder
             if lock.held:
-                _copy_foreign(place, folder)
+                for path in foreign_files(place):
+                    copy = folder / path.relative_to(place)
+                    copy.parent.mkdir(exist_ok=True)
+                    copy_entry(path, copy)
                 lock.verify()
     except OSError as error:
         raise CheckpointError(f"{output}: cannot be written: {error.strerror or error}") from error
     finally:
         lock.release()
-
-
-def _copy_foreign(old: Path, new: Path) -> None:
-    for path in foreign_files(old):
-        copy = new / path.relative_to(old)
-        copy.parent.mkdir(exist_ok=True)
-        copy_entry(path, copy)
 
 
 def _described(name: str, path: Path | int) -> str:
