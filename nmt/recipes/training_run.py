@@ -106,7 +106,7 @@ def _lead(
         if resumed:
             refuse_other_data(config, directory, start.text)
             start = replace(start, facts=inherited_facts(directory))
-        start = replace(start, facts={**start.facts, **settle_validation(config, validation, resumed=resumed)})
+        facts = {**start.facts, **settle_validation(config, validation, resumed=resumed)}
         report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.corpora.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
@@ -114,7 +114,12 @@ def _lead(
         config = config.model_copy(update={"search": search})
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
         config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
-        start = replace(start, remarks=(*start.remarks, *remarks, *_remarks(config)))
+        recorded = {
+            "config_hash": config_hash(config),
+            "data_hash": store.content_hash,
+            "tokenizers": start.text.fingerprints,
+        }
+        start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks, *_remarks(config)))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -200,12 +205,6 @@ def _train(
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
     start = mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
-    facts = {
-        "config_hash": config_hash(config),
-        "data_hash": store.content_hash,
-        "tokenizers": start.text.fingerprints,
-        **start.facts,
-    }
     _describe(start, store)
     updater = assemble_updater(config, model, replicas, parts=parts)
     verify_ties(model, model.declared_ties(), updater.optimizer)
@@ -250,7 +249,7 @@ def _train(
             schedule_metric=training.schedule.metric
             if isinstance(training.schedule, kinds.PlateauSettings)
             else "loss",
-            facts=facts,
+            facts=start.facts,
             reporters=all_reporters,
             draws=stream.draws_per_update,
         )
