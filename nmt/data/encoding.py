@@ -15,7 +15,7 @@ from array import array
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -148,13 +148,17 @@ class EncodingProcess:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         # Many processes share the cores, so none shall start threads of its own.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        with _interrupts_blocked():
+        # Ctrl-C reaches all of a terminal, and this process says what becomes of those that it started.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
             )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
     @property
@@ -198,16 +202,6 @@ class EncodingProcess:
         name = signal.Signals(-code).name
         hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
         return f"killed by {name}{hint}"
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start a process that Ctrl-C does not end: it reaches all of a terminal, and this one says what becomes of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(tokenizers: str, *, max_length: int) -> None:
@@ -265,7 +259,7 @@ def _is_compressed(path: str) -> bool:
 def encode_blocks(
     blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int, folder: Path | None = None
 ) -> Generator[EncodedBlock, None, None]:
-    """Encode blocks, in order.
+    """Encode blocks, in order: one thread a process hands it a block and waits for the answer.
 
     A generator: close it, and the processes are gone. Tokenizers of a kind that no directory can hold are used here.
 
@@ -279,21 +273,16 @@ def encode_blocks(
         DataError: a process ended before its work was done.
     """
     if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
-        return (encoder.encode(block.source_lines, block.target_lines) for block in blocks)
-    return _encode_in_processes(blocks, encoder, processes, folder)
-
-
-def _encode_in_processes(
-    blocks: Iterator[TextBlock], encoder: BlockEncoder, number_of_processes: int, folder: Path | None
-) -> Generator[EncodedBlock, None, None]:
-    """The body of `encode_blocks`: one thread a process hands it a block and waits for the answer."""
+        for block in blocks:
+            yield encoder.encode(block.source_lines, block.target_lines)
+        return
     with ExitStack() as stack:
         tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-", dir=folder)))
         encoder.text.save(tokenizers)
-        threads = ThreadPoolExecutor(number_of_processes, thread_name_prefix="encode")
+        threads = ThreadPoolExecutor(processes, thread_name_prefix="encode")
         stack.callback(threads.shutdown, cancel_futures=True)
         idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
-        for _ in range(number_of_processes):
+        for _ in range(processes):
             process = EncodingProcess(tokenizers, max_length=encoder.max_length)
             stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
             idle.put(process)
@@ -308,7 +297,7 @@ def _encode_in_processes(
         pending: deque[Future[EncodedBlock]] = deque()
         for block in blocks:
             pending.append(threads.submit(encode, block))
-            if len(pending) > 2 * number_of_processes:
+            if len(pending) > 2 * processes:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

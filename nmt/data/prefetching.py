@@ -183,12 +183,8 @@ class WorkerShare:
     @property
     def draws_per_update(self) -> int:
         """Batches of this worker in an update, empty ones counted."""
-        return self.rounds * len(self._own)
-
-    @property
-    def rounds(self) -> int:
-        """Batches of one replica in an update."""
-        return -(-self._batches // self._replicas)
+        rounds = -(-self._batches // self._replicas)
+        return rounds * len(self._own)
 
     def __next__(self) -> Batch:
         """The next batch of this worker's replicas; after the last one of an update the stream is at its end."""

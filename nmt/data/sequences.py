@@ -107,11 +107,6 @@ def record_of(token_ids: bytes) -> bytes:
     return token_ids + zlib.crc32(token_ids).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def size_of_records(tokens: int, sequences: int, token_dtype: np.dtype) -> int:
-    """Bytes of the file of so many sequences with so many tokens in all."""
-    return tokens * token_dtype.itemsize + sequences * CHECKSUM_BYTES
-
-
 class StoredSequences:
     """N sequences in a file of records.
 
@@ -132,7 +127,7 @@ class StoredSequences:
         self._starts = self._places_of_blocks()  # (N / _BLOCK,) bytes
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
-        size = size_of_records(int(lengths.sum(dtype=np.int64)), len(lengths), token_dtype)
+        size = int(lengths.sum(dtype=np.int64)) * token_dtype.itemsize + len(lengths) * CHECKSUM_BYTES
         if os.fstat(self._file).st_size != size:
             raise ValueError(f"{path}: must have {size:,} bytes, got {os.fstat(self._file).st_size:,}")
 

@@ -263,25 +263,18 @@ def report_marks(config: Config, corpora: Mapping[str, Sequence[tuple[str, str]]
                     "nothing is cut",
                     name, side, segmentation,
                 )  # fmt: skip
+    as_pieces = "translations will be pieces, what is translated has to be, and BLEU of pieces is not that of words: "
+    consequences = {
+        TOKENS: "translations will look so too, what is translated has to, and BLEU cannot be compared with that of "
+        "plain text: give plain text if there is some",
+        PIECES: f"{as_pieces}join them with the program that cut them, and let nmt learn its own pieces",
+    }
     for kind, words in found_marks(texts).items():
-        if kind == TOKENS:
-            logger.warning(
-                "%s: translations will look so too, what is translated has to, and BLEU cannot be compared with that "
-                "of plain text: give plain text if there is some",
-                words,
-            )
-        elif kind == PIECES:
-            logger.warning(
-                "%s: translations will be pieces, what is translated has to be, and BLEU of pieces is not that of "
-                "words: join them with the program that cut them, and let nmt learn its own pieces",
-                words,
-            )
-        else:
-            logger.warning(
-                "%s: translations will be pieces, what is translated has to be, and BLEU of pieces is not that of "
-                "words: set data.segmentation %s in a new run to have words; nmt evaluate --join %s scores this one",
-                words, kind, kind,
-            )  # fmt: skip
+        joins = (
+            f"{as_pieces}set data.segmentation {kind} in a new run to have words; nmt evaluate --join {kind} scores "
+            "this one"
+        )
+        logger.warning("%s: %s", words, consequences.get(kind, joins))
 
 
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:
