@@ -184,7 +184,7 @@ class Sample(Generic[Line]):
             self.lines += block[: self._limit - self._seen]
             if len(self.lines) == self._limit:
                 self._pass_over()
-        while self._next < self._seen + len(block) and len(self.lines) == self._limit:
+        while self._next < self._seen + len(block):  # only once the sample is full
             self.lines[self._generator.randrange(self._limit)] = block[self._next - self._seen]
             self._next += 1
             self._pass_over()
