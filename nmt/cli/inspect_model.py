@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nmt.cli.options import Checkpoint, Debug, usage_error
+from nmt.cli.options import AsJson, Checkpoint, Debug, usage_error
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
     from nmt.checkpoint.inspection import Description, FoundCheckpoint, VariableUse
-    from nmt.recipes.inspect_model import Inspection, ModelDifference, Verification
+    from nmt.config import Config
 
 EXAMPLE = """\b
 Examples:
@@ -44,7 +44,7 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read and hash everything; every checkpoint unless one is named.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with all there is to say.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Show what a checkpoint holds: variables, ties and what they save, scores, hashes, versions.
@@ -61,45 +61,39 @@ def run(
     which = which or checkpoint
     if verify and diff is not None:
         raise usage_error("--verify and --diff are two commands: give one of them")
+    tables: list[Table] = []
     if verify:
-        _report(recipe.verify_model(run_directory, which), as_json=as_json)
+        values = recipe.verify_model(run_directory, which)
+        if not as_json:
+            _report(values, with_text=recipe.holds_text(Path(run_directory)))
     elif diff is not None:
-        difference = recipe.diff_models((run_directory, which), parse_run_reference(str(diff)))
-        if as_json:
-            _print_json(recipe.difference_values(difference))
-        else:
-            show_tables(difference_tables(difference))
+        values = recipe.diff_models((run_directory, which), parse_run_reference(str(diff)))
+        tables = difference_tables(values)
     else:
-        inspection = recipe.inspect_model(run_directory, which)
-        if as_json:
-            _print_json(recipe.inspection_values(inspection))
-        else:
-            show_tables(inspection_tables(inspection))
-
-
-def _report(verification: Verification, *, as_json: bool) -> None:
-    """Say what is wrong, or what was checked."""
-    from nmt.recipes.inspect_model import verification_values
-
+        described, config = recipe.inspect_model(run_directory, which)
+        values = recipe.inspection_values(described, config)
+        tables = inspection_tables(described, config)
     if as_json:
-        _print_json(verification_values(verification))
-    else:
-        for problem in verification.problems:
-            typer.echo(problem)
-        count = len(verification.checkpoints)
-        checked = f"{count} checkpoint{'s' if count != 1 else ''}, {verification.num_files} files, "
-        checked += describe_bytes(verification.size)
-        if not verification.problems:
-            beside = "index, settings and tokenizers" if verification.text else "index"
-            typer.echo(f"{verification.directory}: all is as it was written: {checked}; {beside} fit")
-        for name in verification.set_aside:
-            typer.echo(f"nmt: remark: {name} was set aside as damaged and is not read", err=True)
-    if verification.problems:
+        typer.echo(json.dumps(values, ensure_ascii=False))
+    elif not verify:
+        width = None if is_terminal(sys.stdout) else WIDE
+        typer.echo("\n".join(as_text(table, width=width) for table in tables if table.rows), nl=False)
+    if values.get("problems"):
         raise typer.Exit(_FAILED)
 
 
-def _print_json(values: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(values, ensure_ascii=False))
+def _report(verified: Mapping[str, Any], *, with_text: bool) -> None:
+    """Say what is wrong, or what was checked."""
+    for problem in verified["problems"]:
+        typer.echo(problem)
+    if not verified["problems"]:
+        count = len(verified["checkpoints"])
+        checked = f"{count} checkpoint{'s' if count != 1 else ''}, {verified['files']} files"
+        beside = "index, settings and tokenizers" if with_text else "index"
+        size = describe_bytes(verified["bytes"])
+        typer.echo(f"{verified['model_directory']}: all is as it was written: {checked}, {size}; {beside} fit")
+    for name in verified["set_aside"]:
+        typer.echo(f"nmt: remark: {name} was set aside as damaged and is not read", err=True)
 
 
 class Table(NamedTuple):
@@ -113,12 +107,6 @@ class Table(NamedTuple):
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
-
-
-def show_tables(tables: Sequence[Table]) -> None:
-    """Print tables on standard output, those without rows left out."""
-    text = "\n".join(as_text(table, width=None if is_terminal(sys.stdout) else WIDE) for table in tables if table.rows)
-    typer.echo(text, nl=False)
 
 
 WIDE = 10**6
@@ -137,7 +125,7 @@ def as_text(table: Table, *, width: int | None = WIDE) -> str:
     for head in table.columns:
         drawn.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*map(Text, row))
     console = Console(highlight=False, width=width, force_terminal=width is None)
     with console.capture() as captured:
         if table.title:
@@ -154,54 +142,59 @@ def describe_bytes(size: int) -> str:
     return f"{amount:,.0f} bytes" if units[0] == "bytes" else f"{amount:,.1f} {units[0]}"
 
 
-PART_NAMES = {"embeddings": "embeddings and output"}
 _HASH = re.compile("[0-9a-f]{64}")
 _SHORT_HASH = 12  # characters
 _LAYER = re.compile(r"/(\d+)(?=/)")
 
 
-def inspection_tables(inspection: Inspection) -> list[Table]:
+def inspection_tables(described: Description, config: Config | None) -> list[Table]:
     """Return all about one checkpoint."""
-    described = inspection.description
+    parts = []
+    for part, parameters in described.parts.items():
+        count = sum(variable.part == part for variable in described.variables)
+        parts.append(("embeddings and output" if part == "embeddings" else part, f"{count:,}", f"{parameters:,}"))
+    parts.append(("total", f"{len(described.variables):,}", f"{described.parameters:,}"))
+    ties: list[tuple[str, ...]] = []
+    for tie in described.ties:
+        ties.append((tie.variable, f"{tie.parameters:,}", describe_bytes(tie.size)))
+        ties += [(f"= {role}", "", "") for role in tie.roles if role != tie.variable]
+    records = described.manifest.files.items()
+    files = [(name, f"{record.size:,}", record.sha256[:_SHORT_HASH]) for name, record in records]
+    checkpoints = [_checkpoint_row(one, described) for one in described.checkpoints]
+    checkpoints += [(name, "", "", "", "set aside as damaged") for name in described.set_aside]
     return [
-        Table("", ("", ""), [*_identity(inspection), *_facts(described)]),
-        Table("checkpoints", ("name", ">update", ">score", ">size", ""), _checkpoint_rows(described)),
-        Table("parameters", ("part", ">variables", ">parameters"), _part_rows(described)),
-        Table("ties", ("one variable in several roles", ">parameters saved", ">saved on disk"), _tie_rows(described)),
+        Table("", ("", ""), _facts(described, config)),
+        Table("checkpoints", ("name", ">update", ">score", ">size", ""), checkpoints),
+        Table("parameters", ("part", ">variables", ">parameters"), parts),
+        Table("ties", ("one variable in several roles", ">parameters saved", ">saved on disk"), ties),
         Table("variables", ("role path", "shape", ">count", ">parameters"), variable_rows(described.variables)),
-        Table("files", ("name", ">bytes", "sha256"), _file_rows(described)),
+        Table("files", ("name", ">bytes", "sha256"), files),
     ]
 
 
-def difference_tables(found: ModelDifference) -> list[Table]:
-    """Return what differs between two checkpoints."""
-    difference = found.difference
-    tokenizers = {True: "the same", False: "others", None: "not recorded"}[difference.same_tokenizers]
+def difference_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Return what differs between two checkpoints, from what `diff_models` returns."""
+    before, after = (f"{one['model_directory']} {one['checkpoint']}" for one in (found["before"], found["after"]))
+    added, removed, changed = found["added"], found["removed"], found["changed"]
     head = [
-        ("from", f"{found.before.directory} {found.before.name}"),
-        ("to", f"{found.after.directory} {found.after.name}"),
-        ("tokenizers", tokenizers),
-        ("equal variables", f"{difference.num_equal:,}"),
-        ("changed", f"{len(difference.changed):,}"),
-        ("added, removed", f"{len(difference.added):,}, {len(difference.removed):,}"),
-        ("of another shape", f"{len(difference.shapes_changed):,}"),
+        ("from", before),
+        ("to", after),
+        ("tokenizers", {True: "the same", False: "others", None: "not recorded"}[found["same_tokenizers"]]),
+        ("equal variables", f"{found['num_equal']:,}"),
+        ("changed", f"{len(changed):,}"),
+        ("added, removed", f"{len(added):,}, {len(removed):,}"),
+        ("of another shape", f"{len(found['shapes_changed']):,}"),
     ]
-    ties = [("+", name) for name in difference.ties_added] + [("-", name) for name in difference.ties_removed]
+    ties = [("+", name) for name in found["ties_added"]] + [("-", name) for name in found["ties_removed"]]
+    shapes = [(one["name"], _shape(one["before"]), _shape(one["after"])) for one in found["shapes_changed"]]
+    values = "changed values (norm of the change / norm before)"
     return [
         Table("", ("", ""), head),
         Table("ties", ("", "roles of one variable"), ties),
-        Table("added", ("role path", "shape"), [(one.name, _shape(one.shape)) for one in difference.added]),
-        Table("removed", ("role path", "shape"), [(one.name, _shape(one.shape)) for one in difference.removed]),
-        Table(
-            "other shapes",
-            ("role path", "before", "after"),
-            [(one.name, _shape(one.before), _shape(one.after)) for one in difference.shapes_changed],
-        ),
-        Table(
-            "changed values (norm of the change / norm before)",
-            ("role path", ">change"),
-            [(one.name, _relative(one.relative_norm)) for one in difference.changed],
-        ),
+        Table("added", ("role path", "shape"), [(one["name"], _shape(one["shape"])) for one in added]),
+        Table("removed", ("role path", "shape"), [(one["name"], _shape(one["shape"])) for one in removed]),
+        Table("other shapes", ("role path", "before", "after"), shapes),
+        Table(values, ("role path", ">change"), [(one["name"], _relative(one["relative_norm"])) for one in changed]),
     ]
 
 
@@ -212,54 +205,37 @@ def variable_rows(variables: Iterable[VariableUse]) -> list[tuple[str, ...]]:
         layer = _LAYER.search(variable.name)
         pattern = _LAYER.sub("/*", variable.name, count=1) if len(variable.roles) == 1 and layer else None
         groups.setdefault((pattern or variable.name, variable.shape), []).append(variable)
-    return [
-        (
-            _name_of([variable.name for variable in group]),
-            _shape(group[0].shape),
-            str(len(group)),
-            f"{sum(variable.parameters for variable in group):,}",
-        )
-        for group in groups.values()
-    ]
+    rows = []
+    for group in groups.values():
+        name = group[0].name
+        if len(group) > 1:
+            layers = [int(match[1]) for variable in group if (match := _LAYER.search(variable.name))]
+            whole = layers == list(range(layers[0], layers[-1] + 1))
+            numbers = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
+            name = _LAYER.sub(f"/{numbers}", name, count=1)
+        rows.append((name, _shape(group[0].shape), str(len(group)), f"{sum(one.parameters for one in group):,}"))
+    return rows
 
 
-def _name_of(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    layers = [int(match[1]) for name in names if (match := _LAYER.search(name))]
-    whole = layers == list(range(layers[0], layers[-1] + 1))
-    numbers = f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
-    return _LAYER.sub(f"/{numbers}", names[0], count=1)
-
-
-def _identity(inspection: Inspection) -> list[tuple[str, str]]:
-    described, manifest, config = inspection.description, inspection.description.manifest, inspection.config
-    rows = [("model directory", str(described.directory))]
+def _facts(described: Description, config: Config | None) -> list[tuple[str, str]]:
+    """What the checkpoint is, and what the trainer and later tools recorded, such as where its weights came from."""
+    manifest, rows = described.manifest, [("model directory", str(described.directory))]
     if config is not None:
         languages = f"{config.data.source_language} to {config.data.target_language}"
         rows.append(("model", f"{config.model.type}, {languages}, tie_embeddings {config.model.tie_embeddings}"))
-    marks = [mark for mark, name in _marks(described) if name == described.checkpoint]
     score = "" if manifest.score is None else f", score {manifest.score:.4f}"
-    rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *marks])))
+    rows.append(("checkpoint", ", ".join([f"{described.checkpoint}{score}", *_marks(described.checkpoint, described)])))
     kept = ["weights"]
     if described.keeps_ema and manifest.preferred_weights == "raw":
         kept[0] = "weights (used unless the moving average is asked for, since they were validated to be better)"
         kept.append("moving average")
     elif described.keeps_ema:
         kept.append("moving average (used unless raw weights are asked for)")
-    kept.append(
-        f"optimizer {manifest.optimizer}"
-        if manifest.optimizer
-        else "no optimizer (a training can start from it, not go on)"
-    )
+    without = "no optimizer (a training can start from it, not go on)"
+    kept.append(f"optimizer {manifest.optimizer}" if manifest.optimizer else without)
     rows.append(("keeps", ", ".join(kept)))
     rows.append(("written by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())))
-    return rows
-
-
-def _facts(described: Description) -> list[tuple[str, str]]:
-    """What the trainer and later tools recorded, such as where the weights came from."""
-    return [(key.replace("_", " "), _fact(value)) for key, value in described.manifest.facts.items()]
+    return [*rows, *((key.replace("_", " "), _fact(value)) for key, value in manifest.facts.items())]
 
 
 def _fact(value: Any) -> str:
@@ -274,16 +250,11 @@ def _fact(value: Any) -> str:
     return value[:_SHORT_HASH] if isinstance(value, str) and _HASH.fullmatch(value) else str(value)
 
 
-def _checkpoint_rows(described: Description) -> list[tuple[str, ...]]:
-    rows = [_checkpoint_row(one, _marks(described)) for one in described.checkpoints]
-    return [*rows, *((name, "", "", "", "set aside as damaged") for name in described.set_aside)]
-
-
-def _checkpoint_row(one: FoundCheckpoint, marks: Sequence[tuple[str, str | None]]) -> tuple[str, ...]:
+def _checkpoint_row(one: FoundCheckpoint, described: Description) -> tuple[str, ...]:
     score = "" if one.score is None else f"{one.score:.4f}"
     if one.problem is not None:
         return one.name, f"{one.update:,}", score, "", f"DAMAGED: {one.problem}"
-    marked = [mark for mark, name in marks if name == one.name]
+    marked = _marks(one.name, described)
     if one.judged is not None and one.judged.weights == "raw":
         marked.append("raw weights")
     if one.judged is not None and one.judged.loss is None:
@@ -293,34 +264,12 @@ def _checkpoint_row(one: FoundCheckpoint, marks: Sequence[tuple[str, str | None]
     return one.name, f"{one.update:,}", score, describe_bytes(one.size), ", ".join(marked)
 
 
-def _marks(described: Description) -> list[tuple[str, str | None]]:
-    return [("best", described.best), ("latest", described.latest)]
-
-
-def _part_rows(described: Description) -> list[tuple[str, ...]]:
-    rows = []
-    for part, count in described.parts.items():
-        variables = sum(variable.part == part for variable in described.variables)
-        rows.append((PART_NAMES.get(part, part), f"{variables:,}", f"{count:,}"))
-    return [*rows, ("total", f"{len(described.variables):,}", f"{described.parameters:,}")]
-
-
-def _tie_rows(described: Description) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for tie in described.ties:
-        rows.append((tie.variable, f"{tie.parameters:,}", describe_bytes(tie.size)))
-        rows += [(f"= {role}", "", "") for role in tie.roles if role != tie.variable]
-    return rows
-
-
-def _file_rows(described: Description) -> list[tuple[str, ...]]:
-    return [
-        (name, f"{record.size:,}", record.sha256[:_SHORT_HASH]) for name, record in described.manifest.files.items()
-    ]
+def _marks(name: str, described: Description) -> list[str]:
+    return [mark for mark, marked in (("best", described.best), ("latest", described.latest)) if marked == name]
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return f"({', '.join(map(str, shape))})" if shape else "()"
+    return f"({', '.join(map(str, shape))})"
 
 
 def _relative(norm: float | None) -> str:

@@ -87,6 +87,7 @@ Weights = Annotated[
         help="The moving average or the last weights; unless given the average where kept, or what validated better.",
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all there is to say.")]
 BeamSize = Annotated[
     int | None,
     typer.Option("--beam-size", min=1, metavar="K", help="Hypotheses kept a sentence; as configured unless given."),
