@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nmt.cli.options import (
-    BeamSize,
-    Checkpoint,
-    Debug,
-    LengthPenalty,
-    Overrides,
-    Threads,
-    Weights,
-    usage_error,
-    with_search,
-)
+from nmt.cli import options
 from nmt.cli.streams import check_stdout
 
 if TYPE_CHECKING:
@@ -39,39 +28,32 @@ OptionalModel = Annotated[
     Path | None,
     typer.Argument(metavar="RUN", help="Model directory, no export; not with --hypotheses.", show_default=False),
 ]
-Source = Annotated[
-    Path | None, typer.Option("--source", metavar="FILE", help="Text to translate, in place of data.test.")
-]
+Source = Annotated[Path | None, options.value("--source", "FILE", "Text to translate, in place of data.test.")]
 References = Annotated[
     list[Path] | None,
-    typer.Option("--reference", metavar="FILE", help="Its translation, line for line; may be repeated for several."),
+    options.value("--reference", "FILE", "Its translation, line for line; may be repeated for several."),
 ]
-Hypotheses = Annotated[
-    Path | None, typer.Option("--hypotheses", metavar="FILE", help="Finished translations to score, no model.")
-]
+Hypotheses = Annotated[Path | None, options.value("--hypotheses", "FILE", "Finished translations to score, no model.")]
 Tokenization = Annotated[
     str | None,
-    typer.Option(
+    options.value(
         "--tokenize",
-        metavar="NAME",
-        help="How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script.",
+        "NAME",
+        "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script.",
     ),
 ]
 Join = Annotated[
     str | None,
-    typer.Option(
+    options.value(
         "--join",
-        metavar="NAME",
-        help="Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
+        "NAME",
+        "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
         "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given.",
     ),
 ]
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the model's translations here.")
-]
+Output = Annotated[Path | None, options.value("-o, --output", "FILE", "Also write the model's translations here.")]
 
 
 def run(
@@ -80,17 +62,17 @@ def run(
     references: References = None,
     hypotheses: Hypotheses = None,
     output_path: Output = None,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
     tokenization: Tokenization = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case; the signatures say so.")] = False,
     join: Join = None,
-    beam_size: BeamSize = None,
-    length_penalty: LengthPenalty = None,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
-    overrides: Overrides = None,
-    threads: Threads = None,
-    debug: Debug = False,
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
+    checkpoint: options.Checkpoint = None,
+    weights: options.Weights = None,
+    overrides: options.Overrides = None,
+    threads: options.Threads = None,
+    debug: options.Debug = False,
 ) -> None:
     """Print BLEU and chrF2 with sacreBLEU's signatures.
 
@@ -99,28 +81,36 @@ def run(
     Several references count together: --reference FILE for each.
     """
     if hypotheses is not None:
-        files = {"RUN": directory, "--source": source, "--output": output_path}
-        search = {"--beam-size": beam_size, "--length-penalty": length_penalty}
-        which = {"--checkpoint": checkpoint, "--weights": weights, "--set": overrides or None, "--threads": threads}
-        _refuse_model_options({**files, **search, **which})
-        scored = _score_files(hypotheses, references or (), tokenization, lowercase=lowercase, join=join)
-        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references or ())]}, as_json=as_json)
+        of_model = {
+            "RUN": directory, "--source": source, "--output": output_path, "--beam-size": beam_size,
+            "--length-penalty": length_penalty, "--checkpoint": checkpoint, "--weights": weights,
+            "--set": overrides or None, "--threads": threads,
+        }  # fmt: skip
+        if given := ", ".join(name for name, value in of_model.items() if value is not None):
+            raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
+        if not references:
+            raise options.usage_error("--hypotheses needs a --reference to compare with")
+        from nmt.inference.evaluation import evaluate_files
+
+        how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase, "join": join or "none"}
+        scored = evaluate_files(hypotheses, *references, **how)
+        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
     from nmt.recipes.translate import prepare_evaluation
 
     if directory is None:
-        raise usage_error("give a model directory, or --hypotheses and --reference")
+        raise options.usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references):
-        raise usage_error("--source and --reference go together")
+        raise options.usage_error("--source and --reference go together")
     prepared = prepare_evaluation(
         directory,
         source=source,
         references=references or (),
         checkpoint=checkpoint,
         weights=weights,
-        overrides=with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
+        overrides=options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
         tokenization=tokenization,
         lowercase=lowercase,
         join=join,
@@ -133,22 +123,6 @@ def run(
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     _show(result.evaluation, _facts(directory, result), as_json=as_json)
-
-
-def _score_files(
-    hypotheses: Path, references: Sequence[Path], tokenization: str | None, *, lowercase: bool, join: str | None
-) -> Evaluation:
-    if not references:
-        raise usage_error("--hypotheses needs a --reference to compare with")
-    from nmt.inference.evaluation import evaluate_files
-
-    return evaluate_files(hypotheses, *references, tokenization=tokenization, lowercase=lowercase, join=join or "none")
-
-
-def _refuse_model_options(options: Mapping[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise usage_error(f"--hypotheses scores finished translations, without a model: leave out {', '.join(given)}")
 
 
 def _facts(directory: Path, result: ModelEvaluation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nmt.cli.options import AsJson, Checkpoint, Debug, usage_error
+from nmt.cli import options
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
@@ -32,20 +32,16 @@ def run(
     directory: Annotated[
         Path, typer.Argument(metavar="RUN[@WHICH]", help="Model directory, or one of its checkpoints.")
     ],
-    checkpoint: Checkpoint = None,
+    checkpoint: options.Checkpoint = None,
     diff: Annotated[
         Path | None,
-        typer.Option(
-            "--diff",
-            metavar="OTHER[@WHICH]",
-            help="Say what differs in another model or checkpoint, weights as stored.",
-        ),
+        options.value("--diff", "OTHER[@WHICH]", "Say what differs in another model or checkpoint, weights as stored."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read and hash everything; every checkpoint unless one is named.")
     ] = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
 ) -> None:
     """Show what a checkpoint holds: variables, ties and what they save, scores, hashes, versions.
 
@@ -57,10 +53,10 @@ def run(
 
     run_directory, which = parse_run_reference(str(directory))
     if which is not None and checkpoint is not None:
-        raise usage_error(f"RUN@{which} names a checkpoint already: leave out --checkpoint")
+        raise options.usage_error(f"RUN@{which} names a checkpoint already: leave out --checkpoint")
     which = which or checkpoint
     if verify and diff is not None:
-        raise usage_error("--verify and --diff are two commands: give one of them")
+        raise options.usage_error("--verify and --diff are two commands: give one of them")
     tables: list[Table] = []
     if verify:
         values = recipe.verify_model(run_directory, which)
@@ -205,7 +201,7 @@ def variable_rows(variables: Iterable[VariableUse]) -> list[tuple[str, ...]]:
         layer = _LAYER.search(variable.name)
         pattern = _LAYER.sub("/*", variable.name, count=1) if len(variable.roles) == 1 and layer else None
         groups.setdefault((pattern or variable.name, variable.shape), []).append(variable)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for group in groups.values():
         name = group[0].name
         if len(group) > 1:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.cli import average, evaluate, export, inspect_model, train, translate, update_vocab
+from nmt.cli import derived, evaluate, inspect_model, train, translate
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
@@ -139,10 +139,10 @@ for _name, _verb, _example, _summary in (
     ("train", train.train, train.TRAIN_EXAMPLE, "Train a model; the same command continues a run."),
     ("translate", translate.run, translate.EXAMPLE, "Translate text, line by line."),
     ("evaluate", evaluate.run, evaluate.EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
-    ("export", export.run, export.EXAMPLE, "Export a model for another engine."),
-    ("average", average.run, average.EXAMPLE, "Average checkpoints of a run."),
+    ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
+    ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),
-    ("update-vocab", update_vocab.run, update_vocab.EXAMPLE, "Give a trained model another vocabulary."),
+    ("update-vocab", derived.update_vocab, derived.UPDATE_EXAMPLE, "Give a trained model another vocabulary."),
     ("build-vocab", train.build_vocab, train.BUILD_EXAMPLE, "Build vocabulary and tokenizers."),
     ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
 ):

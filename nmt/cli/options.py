@@ -48,6 +48,18 @@ def _refuse_repeated_keys(overrides: list[str] | None) -> list[str] | None:
     return overrides
 
 
+def value(names: str, metavar: str, words: str, *, least: float | None = None) -> Any:
+    """An option that takes a value.
+
+    Args:
+        names: as its help shows them, `-o, --output`.
+        metavar: what stands for the value there.
+        words: what it means.
+        least: smallest number that it takes.
+    """
+    return typer.Option(*names.split(", "), metavar=metavar, help=words, min=least)
+
+
 ModelDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
 ]
@@ -74,11 +86,7 @@ Debug = Annotated[
 ]
 Checkpoint = Annotated[
     str | None,
-    typer.Option(
-        "--checkpoint",
-        metavar="WHICH",
-        help="best, latest or update-N; the best, else the latest, unless given.",
-    ),
+    value("--checkpoint", "WHICH", "best, latest or update-N; the best, else the latest, unless given."),
 ]
 Weights = Annotated[
     WeightsKind | None,
@@ -90,11 +98,11 @@ Weights = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all there is to say.")]
 BeamSize = Annotated[
     int | None,
-    typer.Option("--beam-size", min=1, metavar="K", help="Hypotheses kept a sentence; as configured unless given."),
+    value("--beam-size", "K", "Hypotheses kept a sentence; as configured unless given.", least=1),
 ]
 LengthPenalty = Annotated[
     float | None,
-    typer.Option("--length-penalty", min=0, metavar="X", help="More gives longer text; as configured unless given."),
+    value("--length-penalty", "X", "More gives longer text; as configured unless given.", least=0),
 ]
 
 

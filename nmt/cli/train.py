@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.cli.options import ConfigFiles, Debug, Overrides, Threads, usage_error
+from nmt.cli import options
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ Examples:
 
 
 def train(
-    configs: ConfigFiles,
+    configs: options.ConfigFiles,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete what an earlier run left in the model directory.")
     ] = False,
-    overrides: Overrides = None,
-    threads: Threads = None,
-    debug: Debug = False,
+    overrides: options.Overrides = None,
+    threads: options.Threads = None,
+    debug: options.Debug = False,
 ) -> None:
     """Train a model, or go on with a run that was interrupted: the same command continues it.
 
@@ -59,10 +59,10 @@ Example:
 
 
 def build_vocab(
-    configs: ConfigFiles,
+    configs: options.ConfigFiles,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Build it anew where there is one.")] = False,
-    overrides: Overrides = None,
-    debug: Debug = False,
+    overrides: options.Overrides = None,
+    debug: options.Debug = False,
 ) -> None:
     """Build vocabulary and tokenizers from the training corpus, into the model directory.
 
@@ -106,8 +106,8 @@ def check(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every setting with its type, default and meaning.")
     ] = False,
-    overrides: Overrides = None,
-    debug: Debug = False,
+    overrides: options.Overrides = None,
+    debug: options.Debug = False,
 ) -> None:
     """Check settings as `nmt train` does, without training; all problems are listed at once.
 
@@ -121,7 +121,7 @@ def check(
         typer.echo(explain_text(), nl=False)
     if not configs:
         if not explain:
-            raise usage_error("give a config file, or --explain")
+            raise options.usage_error("give a config file, or --explain")
         return
     checked = check_config(configs, overrides or ())
     for remark in checked.remarks:

@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from nmt.cli.options import (
-    DASH,
-    BeamSize,
-    Checkpoint,
-    Debug,
-    LengthPenalty,
-    ModelDirectory,
-    Overrides,
-    Threads,
-    Weights,
-    usage_error,
-    with_search,
-)
+from nmt.cli import options
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
@@ -104,12 +92,8 @@ class Engine(StrEnum):
     CTRANSLATE2 = "ctranslate2"
 
 
-Input = Annotated[
-    Path, typer.Option("-i", "--input", metavar="FILE", help="Text to translate; gzip, xz and bzip2 are decompressed.")
-]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write; .gz, .xz and .bz2 are compressed.")
-]
+Input = Annotated[Path, options.value("-i, --input", "FILE", "Text to translate; gzip, xz and bzip2 are decompressed.")]
+Output = Annotated[Path, options.value("-o, --output", "FILE", "Where to write; .gz, .xz and .bz2 are compressed.")]
 OutputFormat = Annotated[
     Format,
     typer.Option(
@@ -121,26 +105,24 @@ OutputFormat = Annotated[
 
 
 def run(
-    directory: ModelDirectory,
-    input_path: Input = DASH,
-    output_path: Output = DASH,
-    beam_size: BeamSize = None,
-    length_penalty: LengthPenalty = None,
+    directory: options.ModelDirectory,
+    input_path: Input = options.DASH,
+    output_path: Output = options.DASH,
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Sentences translated at once.")
+        int | None, options.value("--batch-size", "N", "Sentences translated at once.", least=1)
     ] = None,
-    n_best: Annotated[
-        int, typer.Option("--n-best", min=1, metavar="N", help="Translations a line; at most the beam size.")
-    ] = 1,
+    n_best: Annotated[int, options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1)] = 1,
     output_format: OutputFormat = Format.TEXT,
     engine: Annotated[
         Engine, typer.Option("--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote.")
     ] = Engine.KERAS,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
-    overrides: Overrides = None,
-    threads: Threads = None,
-    debug: Debug = False,
+    checkpoint: options.Checkpoint = None,
+    weights: options.Weights = None,
+    overrides: options.Overrides = None,
+    threads: options.Threads = None,
+    debug: options.Debug = False,
 ) -> None:
     """Translate text line by line, from standard input to standard output unless files are given.
 
@@ -150,12 +132,12 @@ def run(
     from nmt.cli.progress import LineCounter
     from nmt.recipes.translate import prepare_translation, prepare_translation_with_ctranslate2
 
-    settings = with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
-    output = None if output_path == DASH else output_path
-    paths = {"input_path": None if input_path == DASH else input_path, "output_path": output}
+    settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
+    output = None if output_path == options.DASH else output_path
+    paths = {"input_path": None if input_path == options.DASH else input_path, "output_path": output}
     if engine is Engine.CTRANSLATE2:
         if checkpoint is not None or weights is not None:
-            raise usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
+            raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
         translate = prepare_translation_with_ctranslate2(
             directory, num_hypotheses=n_best, overrides=settings, threads=threads, **paths
         )
@@ -169,9 +151,9 @@ def run(
             threads=threads,
             **paths,
         )
-    chunks = stdin_chunks() if input_path == DASH else _begun(file_chunks(input_path))
-    by_hand = input_path == DASH and is_terminal(sys.stdin)
-    to_terminal = output_path == DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
+    chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
+    by_hand = input_path == options.DASH and is_terminal(sys.stdin)
+    to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
     with text_output(output) as write, LineCounter(hidden=by_hand or to_terminal) as counter:
         lines = translate(chunks, counter.add)
         if by_hand:
