@@ -14,7 +14,6 @@ from nmt.cli.streams import check_stdout
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
-    from nmt.recipes.translate import ModelEvaluation
 
 EXAMPLE = """\b
 Examples:
@@ -122,20 +121,8 @@ def run(
         result = prepared.run(threads=threads, progress=counter.add)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    _show(result.evaluation, _facts(directory, result), as_json=as_json)
-
-
-def _facts(directory: Path, result: ModelEvaluation) -> dict[str, Any]:
-    """What was scored, for `--json`."""
-    return {
-        "model_directory": str(directory),
-        "checkpoint": result.checkpoint,
-        "weights": result.weights,
-        "beam_size": result.beam_size,
-        "length_penalty": result.length_penalty,
-        "source": list(result.source_paths),
-        "reference": list(result.reference_paths),
-    }
+    facts = {name: value for name, value in result._asdict().items() if name not in ("evaluation", "hypotheses")}
+    _show(result.evaluation, {"model_directory": str(directory), **facts}, as_json=as_json)
 
 
 def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:

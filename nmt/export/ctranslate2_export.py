@@ -15,7 +15,6 @@ from nmt.config import write
 from nmt.errors import ExportError
 from nmt.export.ctranslate2_spec import EMBEDDINGS, build_spec, check_exportable
 from nmt.export.equality import TOLERANCES, Agreement, SamplePair, check_agreement, measure_agreement
-from nmt.inference.batching import MAX_SOURCE_LENGTH
 from nmt.inference.ctranslate2_engine import load_package, open_engine
 from nmt.inference.model_directory import (
     CONFIG_NAME,
@@ -27,7 +26,7 @@ from nmt.inference.model_directory import (
     facts_as_json,
     hash_of_model,
 )
-from nmt.inference.translation import banned_ids
+from nmt.inference.translation import MAX_SOURCE_LENGTH, banned_ids
 from nmt.inference.translator import OpenedModel
 from nmt.layers.core import LAYER_NORM_EPSILON
 from nmt.tying import tie_groups, variable_roles

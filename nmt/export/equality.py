@@ -8,13 +8,15 @@ allowed, are a tie, and parting there is no difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
+from nmt.data.sequences import TokenSequences
 from nmt.errors import ExportError
+from nmt.inference.translation import plan_batches
 from nmt.models.contract import Seq2Seq
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 
@@ -56,17 +58,6 @@ class Agreement(NamedTuple):
     tied_lines: int
 
 
-class _Forced(NamedTuple):
-    """Log probabilities that a model gives to one target.
-
-    of_tokens: of its own tokens, (T,).
-    of_best: of the tokens that the model likes best at these places, (T,).
-    """
-
-    of_tokens: np.ndarray
-    of_best: np.ndarray
-
-
 def measure_agreement(
     model: Seq2Seq,
     engine: Any,
@@ -91,7 +82,7 @@ def measure_agreement(
     targets = [text.target.tokens(pair.target_ids) for pair in sample]
     scored = engine.score_batch(sources, targets, max_input_length=0, max_batch_size=32)
     forced = _force(model, [SamplePair(pair.source_ids, [*pair.target_ids, EOS_ID]) for pair in sample], never)
-    differences = [np.abs(ours.of_tokens - theirs.log_probs) for ours, theirs in zip(forced, scored, strict=True)]
+    differences = [np.abs(ours - theirs.log_probs) for (ours, _), theirs in zip(forced, scored, strict=True)]
     gaps = _gaps(model, engine, text, sample, never)
     return Agreement(
         num_pairs=len(sample),
@@ -145,36 +136,26 @@ def _gaps(
     ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
     written = [[ids[token] for token in result.hypotheses[0]] for result in results]
     forced = _force(model, [SamplePair(p.source_ids, found) for p, found in zip(sample, written, strict=True)], never)
-    return [float(np.max(found.of_best - found.of_tokens)) for found in forced]
+    return [float(np.max(of_best - of_tokens)) for of_tokens, of_best in forced]
 
 
-def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) -> list[_Forced]:
-    """Let a model score targets as they are given, an EOS among them where there is one; some tokens are never best."""
-    forced: list[_Forced | None] = [None] * len(pairs)
-    for places in _batches([len(pair.target_ids) for pair in pairs], model.vocabularies.target_size):
-        source_ids = _padded([[*pairs[place].source_ids, EOS_ID] for place in places])
-        target_ids = _padded([[BOS_ID, *pairs[place].target_ids] for place in places])
-        logits = model((source_ids, target_ids[:, :-1]))
-        log_probs = np.asarray(ops.log_softmax(logits))  # (B, T, V)
+def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Let a model score targets as they are given, an EOS among them where there is one; some tokens are never best.
+
+    Returns:
+        Of each pair the log probabilities of its target's tokens, and of those that the model likes best there, (T,).
+    """
+    sources = TokenSequences.from_lists([[*pair.source_ids, EOS_ID] for pair in pairs])
+    targets = TokenSequences.from_lists([[BOS_ID, *pair.target_ids] for pair in pairs])
+    lengths, vocabulary_size = targets.lengths - 1, model.vocabularies.target_size
+    forced: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for places in plan_batches(lengths, batch_size=len(pairs), batch_tokens=_MOST_LOGITS // vocabulary_size):
+        target_ids = targets.padded(places)[0]
+        log_probs = np.asarray(ops.log_softmax(model((sources.padded(places)[0], target_ids[:, :-1]))))  # (B, T, V)
         of_tokens = np.take_along_axis(log_probs, target_ids[:, 1:, None], axis=-1)[..., 0]
         possible = np.ones(log_probs.shape[-1], dtype=bool)
-        possible[never] = False
+        possible[list(never)] = False
         of_best = np.max(log_probs, axis=-1, where=possible, initial=-np.inf)
-        for row, place in enumerate(places):
-            length = len(pairs[place].target_ids)
-            forced[place] = _Forced(of_tokens[row, :length], of_best[row, :length])
-    return [found for found in forced if found is not None]
-
-
-def _batches(lengths: Sequence[int], vocabulary_size: int) -> Iterator[list[int]]:
-    """Places of targets of like length, so many that their logits fit into memory."""
-    order = np.argsort(lengths, kind="stable")[::-1].tolist()
-    while order:
-        count = max(1, _MOST_LOGITS // (max(1, lengths[order[0]]) * vocabulary_size))
-        yield order[:count]
-        order = order[count:]
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    width = max(map(len, rows))
-    return np.array([[*row, *[PAD_ID] * (width - len(row))] for row in rows], dtype=np.int32)
+        for row, place in enumerate(places.tolist()):
+            forced[place] = of_tokens[row, : lengths[place]], of_best[row, : lengths[place]]
+    return [forced[place] for place in range(len(pairs))]

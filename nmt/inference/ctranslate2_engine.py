@@ -21,9 +21,8 @@ import numpy as np
 from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
-from nmt.inference.batching import length_limits
 from nmt.inference.model_directory import check_model, read_export_settings, read_export_text, read_facts
-from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
+from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded, length_limits
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 

@@ -1,9 +1,16 @@
-"""How good translations are: BLEU (Papineni et al. 2002) and chrF2 (Popović 2015), by sacreBLEU (Post 2018)."""
+"""How good translations are: BLEU (Papineni et al. 2002) and chrF2 (Popović 2015), by sacreBLEU (Post 2018).
+
+How sacreBLEU cuts text for BLEU depends on the language, and where its code says nothing on the script of the
+references. Where there are no spaces between words, 13a finds no words: whole lines are compared, and BLEU is 0.
+sacreBLEU cuts Chinese into characters by its rule `zh`; elsewhere `char` is taken, since what else it has for such
+languages needs MeCab or a download.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -13,14 +20,121 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
-from nmt.inference.tokenization import DEFAULT_TOKENIZATION, choose_tokenization, doubt_about
-from nmt.text.marks import PIECES, SEGMENTATIONS, TOKENS, found_marks, joined_side
+from nmt.text.marks import PIECES, SEGMENTATIONS, TOKENS, found_marks, joined_side, scripts_in
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
 
 INSTALLATIONS = {"ja-mecab": 'pip install "sacrebleu[ja]"', "ko-mecab": 'pip install "sacrebleu[ko]"'}
 """What tokenisations need beyond sacreBLEU; the others that need more use a model that sacreBLEU downloads once."""
+
+
+DEFAULT_TOKENIZATION = "13a"
+"""Used where none is asked for and the language has spaces."""
+
+_KNOWN_AT_FIRST = {"zh": "zh", "ja": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
+"""The languages that version 0.1.0 knew to have no spaces."""
+
+_LANGUAGES = _KNOWN_AT_FIRST | {
+    **dict.fromkeys(("zho", "chi", "cmn", "yue", "wuu", "lzh", "hsn", "gan", "cjy", "zt", "zht", "zhs"), "zh"),
+    **dict.fromkeys(("jpn", "tha", "lao", "khm", "mya", "bur", "bo", "bod", "tib", "dz", "dzo", "shn"), "char"),
+}
+"""Codes of ISO 639-1, -2 and -3 of languages without spaces, and some of other toolkits. Hakka and Min are missing,
+which are often written in Latin letters: the script of the references decides."""
+
+_SCRIPTS = {
+    **dict.fromkeys(("hans", "hant", "hani", "hanb", "bopo"), "zh"),
+    **dict.fromkeys(("jpan", "hira", "kana", "hrkt"), "char"),
+    **dict.fromkeys(("thai", "laoo", "khmr", "mymr", "tibt", "lana", "tale", "talu", "bali", "java", "yiii"), "char"),
+}
+"""Codes of ISO 15924, of scripts without spaces; all others have some."""
+
+_OTHERS = ("THAI", "LAO", "TIBETAN", "MYANMAR", "KHMER", "TAI", "NEW", "BALINESE", "YI", "JAVANESE", "CHAM")
+"""Scripts without spaces besides the Chinese and the Japanese ones, as `scripts_in` calls them."""
+
+_LINES_LOOKED_AT = 2000
+_LEAST_SHARE = {False: 0.3, True: 0.05}
+"""Share of letters of scripts without spaces that makes text such text, by whether spaces are few there: an English
+text that quotes Chinese stays English, a Chinese one that is full of English terms stays Chinese."""
+
+_LEAST_KANA = 0.1
+_MOST_SPACES = 0.1
+"""Spaces a letter above which words are separated, as by a segmenter: Chinese words have 1.6 letters, Thai ones 4.5."""
+
+
+class Choice(NamedTuple):
+    """A tokenisation, as sacreBLEU names it, and what there is to say about the choice, empty if nothing."""
+
+    name: str
+    remark: str = ""
+
+
+class Writing(NamedTuple):
+    """The tokenisation that suits some text, None where it has no letters, and whether spaces are few in it."""
+
+    tokenization: str | None
+    few_spaces: bool
+
+
+def tokenization_of_language(language: str) -> str | None:
+    """Return the tokenisation that suits a language code such as `zh`, `cmn_Hans` or `zh-TW`; None for others.
+
+    A script decides where the code names one: `zh-Latn` has spaces.
+    """
+    first, *others = re.split(r"[^a-z0-9]+", language.lower())
+    scripts = [part for part in others if len(part) == 4 and part.isalpha()]
+    if scripts:
+        return _SCRIPTS.get(scripts[0], DEFAULT_TOKENIZATION)
+    return _LANGUAGES.get(first)
+
+
+def earlier_tokenization(language: str) -> str:
+    """Return the tokenisation that version 0.1.0 took for a language code: it knew six of two letters."""
+    return _KNOWN_AT_FIRST.get(language.replace("_", "-").split("-")[0].lower(), DEFAULT_TOKENIZATION)
+
+
+def writing_of(lines: Sequence[str]) -> Writing:
+    """Look at the characters of text, or of lines spread evenly over it."""
+    sample = lines[:: max(1, len(lines) // _LINES_LOOKED_AT)]
+    scripts = scripts_in(sample)
+    letters, others = scripts.total(), sum(scripts[script] for script in _OTHERS)
+    chinese, kana = scripts["HAN"] + scripts["BOPOMOFO"], scripts["KANA"]
+    few_spaces = sum(line.count(" ") for line in sample) < _MOST_SPACES * letters
+    if letters == 0:
+        return Writing(None, few_spaces)
+    if chinese + kana + others < _LEAST_SHARE[few_spaces] * letters:
+        return Writing(DEFAULT_TOKENIZATION, few_spaces)
+    is_chinese = chinese > max(others, (1 / _LEAST_KANA - 1) * kana)
+    return Writing("zh" if is_chinese else "char", few_spaces)
+
+
+def choose_tokenization(references: Sequence[str], *, language: str | None = None) -> Choice:
+    """Choose by the language, else by the script of the references.
+
+    Args:
+        references: in the language.
+        language: its code, where one is known.
+    """
+    said, seen = None if language is None else tokenization_of_language(language), writing_of(references).tokenization
+    if said is not None and said != DEFAULT_TOKENIZATION == seen:
+        return Choice(said, f"BLEU cuts text by {said}, as suits {language}, but the references are in another script")
+    if said is not None or seen is None or seen == DEFAULT_TOKENIZATION:
+        return Choice(said or DEFAULT_TOKENIZATION)
+    unknown = "no language is given" if language is None else f"the language {language} says nothing about it"
+    return Choice(seen, f"BLEU cuts text by {seen}, as suits the script of the references: {unknown}")
+
+
+def doubt_about(tokenization: str, references: Sequence[str]) -> str:
+    """Return what is wrong with a tokenisation of text without spaces, empty if nothing."""
+    suited, few_spaces = writing_of(references)
+    if suited in (None, DEFAULT_TOKENIZATION, tokenization) or not few_spaces:
+        return ""
+    if tokenization not in (DEFAULT_TOKENIZATION, "intl", "none", "zh"):
+        return ""
+    return (
+        f"BLEU cuts text by {tokenization}, which does not find the words of the references, where spaces are few: it "
+        f"is too low, use {suited} (--tokenize of nmt evaluate, training.validation_tokenization of a new run)"
+    )
 
 
 class Score(NamedTuple):

@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,14 +17,20 @@ import numpy as np
 
 from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
+from nmt.config.section import AUTO
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
-from nmt.inference.batching import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
 
 _LOGGER = logging.getLogger(__name__)
+
+MAX_SOURCE_LENGTH = 2048
+"""Tokens of one line that are read, EOS not counted: attention takes memory by the square of them."""
+
+BATCH_TOKENS = 16384
+"""Padded source tokens of all batches that are translated side by side, so that long lines fit into memory."""
 
 Progress: TypeAlias = Callable[[int], None]
 """Is told how many more sentences have been translated."""
@@ -114,9 +119,6 @@ class Tally:
                 f"{self.unknown:,}", f"{self.tokens:,}", 100.0 * self.unknown / self.tokens,
             )  # fmt: skip
 
-
-BatchSearch: TypeAlias = Callable[[np.ndarray, np.ndarray], list[list[Translation]]]
-"""Maps source ids (B, S) that end with EOS, and their lengths (B,), to the translations of each, best first."""
 
 _NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 _NOTHING = Translation("", 0.0, 0.0, 0)
@@ -211,24 +213,39 @@ class LineTranslator(ABC):
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
         )
         self.check_settings(settings)
-        counted = self._tally if tally is None else tally
-        found = n_best_lines(
-            lines,
-            num_hypotheses,
-            tokenizer=self.text.source,
-            settings=settings,
-            search_batch=partial(self.search_batch, num_hypotheses=num_hypotheses, settings=settings),
-            tally=counted,
-            at_once=self.batches_at_once(),
-            progress=progress,
-        )
+        lines = _checked_lines(lines)
+        check_num_hypotheses(num_hypotheses, settings)
+        counted, at_once = self._tally if tally is None else tally, self.batches_at_once()
+        token_ids = _encode(lines, self.text.source, settings, counted)
+        translations = [[_NOTHING] if not ids else [] for ids in token_ids]
+        spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
+        if progress is not None and len(spoken) < len(token_ids):
+            progress(len(token_ids) - len(spoken))
+        sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
+        batches = plan_batches(sequences.lengths, batch_size=settings.batch_size, at_once=at_once)
+
+        def search(batch: np.ndarray) -> list[list[Translation]]:
+            source_ids, lengths = sequences.padded(batch)[0], sequences.lengths[batch]
+            return self.search_batch(source_ids, lengths, num_hypotheses=num_hypotheses, settings=settings)
+
+        for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
+            for index, found in zip(batch, results, strict=True):
+                translations[spoken[index]] = found
+            if progress is not None:
+                progress(len(batch))
+
+        counted.lines += len(spoken)
+        counted.untranslated += sum(not found for found in translations)
+        limits = length_limits(sequences.lengths, settings)[1].tolist()
+        for place, greatest in zip(spoken, limits, strict=True):
+            counted.cut += sum(translation.num_tokens == greatest for translation in translations[place])
         if tally is None:
             counted.report_growth()
         if self.segmentation == "none":
-            return found
+            return translations
         return [
-            [translation._replace(text=joined(translation.text, self.segmentation)) for translation in translations]
-            for translations in found
+            [translation._replace(text=joined(translation.text, self.segmentation)) for translation in found]
+            for found in translations
         ]
 
     def check_settings(self, settings: SearchSettings) -> None:
@@ -250,71 +267,106 @@ class LineTranslator(ABC):
         """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
 
 
-def n_best_lines(
-    lines: Iterable[str],
-    num_hypotheses: int,
-    *,
-    tokenizer: Tokenizer,
-    settings: SearchSettings,
-    search_batch: BatchSearch,
-    tally: Tally,
-    at_once: int = 1,
-    progress: Progress | None = None,
-) -> list[list[Translation]]:
-    """Find the best translations of each line.
+def plan_batches(
+    lengths: Sequence[int] | np.ndarray, *, batch_size: int, at_once: int = 1, batch_tokens: int = BATCH_TOKENS
+) -> list[np.ndarray]:
+    """Put sentences of like length together, the longest first, so that too little memory shows at once.
 
     Args:
-        lines: raw text, one sentence each.
-        num_hypotheses: what `search_batch` looks for a line; it has to fit the beam.
-        tokenizer: of the source.
-        settings: batch size, beam size and limits of length.
-        search_batch: the engine; called from several threads where batches are translated side by side.
-        tally: counts what became of the lines.
+        lengths: tokens of each sentence.
+        batch_size: sentences a batch, at most; fewer where they are long, or where some of the batches that are
+            translated side by side would have none.
         at_once: batches side by side.
-        progress: is told of every batch how many lines it held.
+        batch_tokens: padded tokens of all of these.
 
     Returns:
-        The translations of each line, in the order of the lines; that of an empty line is empty, with score 0.
-
-    Raises:
-        ConfigError: more hypotheses are wanted than the beam holds.
-        TypeError: `lines` is one text instead of several, or one of them is no text.
+        The places of the sentences of each batch, each place once.
     """
+    batches: list[np.ndarray] = []
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batch_size = min(batch_size, -(-len(order) // at_once))
+    while len(order):
+        longest = max(1, int(lengths[order[0]]))
+        size = max(1, min(batch_size, batch_tokens // at_once // longest))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the limits of each translation from the length of its source.
+
+    Args:
+        source_lengths: (B,) tokens, EOS counted.
+        settings: ratios, offset and absolute bounds.
+
+    Returns:
+        Least and greatest length of each translation in tokens, EOS counted, (B,) int32 each.
+    """
+    longest = settings.settled_max_length
+    relative = np.floor(settings.settled_max_length_ratio * source_lengths) + settings.max_length_offset
+    least = np.maximum(np.floor(settings.min_length_ratio * source_lengths), settings.min_length)
+    least = np.minimum(least, longest)
+    greatest = np.clip(np.maximum(relative, least), 1, longest)  # what is asked for at least is allowed
+    return least.astype(np.int32), greatest.astype(np.int32)
+
+
+def settle_limits(
+    settings: SearchSettings, source_lengths: np.ndarray, target_lengths: np.ndarray, *, max_source_length: int
+) -> SearchSettings:
+    """Find what `auto` is for limits of length, from pairs that training sees.
+
+    The ratio is the smallest number of hundredths, 1.5 or more, with which all pairs but one in 1,000 are allowed. The
+    greatest length lets it hold for sources of training's length, but beyond the longest source that is read it does
+    not follow: a few odd pairs must not let a model that repeats itself go on for ever.
+
+    Args:
+        settings: limits that are numbers stay.
+        source_lengths: (N,) tokens of each source, EOS counted.
+        target_lengths: (N,) likewise.
+        max_source_length: that training reads, EOS counted.
+    """
+    ratio, offset = settings.max_length_ratio, settings.max_length_offset
+    if ratio == AUTO:
+        source, beyond = source_lengths.astype(np.int32), target_lengths.astype(np.int32) - offset
+        # floor(a * S) + offset >= T for a whole T exactly where a >= (T - offset) / S
+        needed = np.maximum(-(-100 * beyond // source), math.ceil(100 * settings.settled_max_length_ratio))
+        spared = len(needed) // 1000
+        hundredths = int(np.partition(needed, -1 - spared)[-1 - spared])
+        # As a float a * S may be just below a whole number, which `length_limits` then rounds down.
+        while np.count_nonzero(np.floor(hundredths / 100 * source) < beyond) > spared:
+            hundredths += 1
+        ratio = hundredths / 100
+    length = settings.max_length
+    if length == AUTO:
+        allowed = math.floor(ratio * max_source_length) + offset
+        length = max(settings.settled_max_length, max_source_length, min(allowed, MAX_SOURCE_LENGTH + 1))
+    return settings.model_copy(update={"max_length_ratio": ratio, "max_length": length})
+
+
+def _checked_lines(lines: Iterable[str]) -> list[str]:
     if isinstance(lines, str | bytes):
         raise TypeError(f"lines must be a list of lines, got one {type(lines).__name__}: pass [line]")
     lines = list(lines)
     for number, line in enumerate(lines, 1):
         if not isinstance(line, str):
             raise TypeError(f"lines must be a list of str, got {type(line).__name__} as line {number}")
+    return lines
+
+
+def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:
+    """Refuse to look for more hypotheses than the beam holds.
+
+    Raises:
+        ConfigError: naming both.
+    """
     if type(num_hypotheses) is bool or not isinstance(num_hypotheses, Integral):
         raise ConfigError(f"the number of hypotheses must be an int, got {num_hypotheses!r}")
     if not 1 <= num_hypotheses <= settings.beam_size:
         raise ConfigError(
             f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
-            "raise beam_size"
+            f"set the beam size to {num_hypotheses}"
         )
-    token_ids = _encode(lines, tokenizer, settings, tally)
-    translations = [[_NOTHING] if not ids else [] for ids in token_ids]
-    spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
-    if progress is not None and len(spoken) < len(token_ids):
-        progress(len(token_ids) - len(spoken))
-    sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
-    batches = plan_batches(sequences.lengths, batch_size=settings.batch_size, at_once=at_once)
-
-    def search(batch: np.ndarray) -> list[list[Translation]]:
-        return search_batch(sequences.padded(batch)[0], sequences.lengths[batch])
-
-    for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
-        for index, found in zip(batch, results, strict=True):
-            translations[spoken[index]] = found
-        if progress is not None:
-            progress(len(batch))
-    tally.lines += len(spoken)
-    tally.untranslated += sum(not found for found in translations)
-    limits = length_limits(sequences.lengths, settings)[1].tolist()
-    for place, greatest in zip(spoken, limits, strict=True):
-        tally.cut += sum(translation.num_tokens == greatest for translation in translations[place])
-    return translations
 
 
 def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:

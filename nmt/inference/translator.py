@@ -14,9 +14,8 @@ from nmt.backend.functions import Spec, compile_function
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.errors import CheckpointError
-from nmt.inference.batching import length_limits
 from nmt.inference.model_directory import FoundModel, find_model
-from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded
+from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded, length_limits
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.search import SearchResult, beam_search, greedy_search

@@ -21,8 +21,8 @@ from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
 from nmt.data.prefetching import WorkerShare
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
-from nmt.inference.batching import settle_limits
 from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_parts import batch_parts

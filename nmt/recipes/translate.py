@@ -6,21 +6,18 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from nmt.config import Config, SearchSettings
+from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import ConfigError
-from nmt.inference.evaluation import Evaluation, check_segmentation, evaluate_lines, read_together, settled_tokenization
+from nmt.inference import evaluation as scoring
 from nmt.inference.model_directory import FoundModel, find_model, read_export_settings
-from nmt.inference.tokenization import earlier_tokenization
+from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
 from nmt.recipes.build_vocabulary import report_unknown
 from nmt.recipes.output_directory import refuse_output
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike
-
-if TYPE_CHECKING:
-    from nmt.inference.translation import LineTranslator, Translation
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +31,42 @@ class TranslatedLine(NamedTuple):
     translations: list[Translation]
 
 
-Progress: TypeAlias = Callable[[int], None]
-"""Is told of every batch how many lines it held."""
+class PreparedTranslation(NamedTuple):
+    """Translates lines with a model that was found.
 
-Translate: TypeAlias = Callable[[Iterable[Sequence[str]], Progress | None], Iterator[TranslatedLine]]
-"""Opens the model, and raises whatever is wrong with it, before the first line is asked for. Translates lines that come
-in chunks, each chunk when it comes, in order; those of one chunk are sorted by length and translated together."""
+    open_translator: starts what computes, and opens the model.
+    config: its settings.
+    num_hypotheses: translations wanted a line.
+    """
+
+    open_translator: Callable[[], LineTranslator]
+    config: Config
+    num_hypotheses: int
+
+    def __call__(self, chunks: Iterable[Sequence[str]], progress: Progress | None = None) -> Iterator[TranslatedLine]:
+        """Open the model, and return the translations of lines in order, each chunk translated when it is asked for.
+
+        Args:
+            chunks: lines; those of one chunk are sorted by length and translated together.
+            progress: is told of every batch how many lines it held.
+
+        Raises:
+            NMTError: whatever is wrong with the model, before the first line is asked for.
+        """
+        return self._translated(chunks, self.open_translator(), progress)
+
+    def _translated(
+        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
+    ) -> Iterator[TranslatedLine]:
+        """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
+        tally, sample = Tally(), list[str]()
+        for chunk in chunks:
+            sample += chunk[: _SAMPLE_LINES - len(sample)]
+            found = translator.n_best(chunk, self.num_hypotheses, progress=progress, tally=tally)
+            yield from map(TranslatedLine, chunk, found)
+        tally.report_unknown()
+        tally.report()
+        warn_of_foreign_text(sample, self.config.data.source_language, segmentation=translator.segmentation)
 
 
 def prepare_translation(
@@ -52,7 +79,7 @@ def prepare_translation(
     threads: int | None = None,
     input_path: PathLike | None = None,
     output_path: PathLike | None = None,
-) -> Translate:
+) -> PreparedTranslation:
     """Refuse what can be refused before TensorFlow starts, and return what translates.
 
     Args:
@@ -81,7 +108,7 @@ def prepare_translation(
 
         return Translator.of(open_model(found))
 
-    return partial(_translated, open_translator, found.config.data.source_language, num_hypotheses)
+    return PreparedTranslation(open_translator, found.config, num_hypotheses)
 
 
 def prepare_translation_with_ctranslate2(
@@ -92,7 +119,7 @@ def prepare_translation_with_ctranslate2(
     threads: int | None = None,
     input_path: PathLike | None = None,
     output_path: PathLike | None = None,
-) -> Translate:
+) -> PreparedTranslation:
     """Do the same with an export of the model, which `nmt export` wrote; TensorFlow is not loaded at all.
 
     Args and errors: as for `prepare_translation`; the package may be missing.
@@ -104,38 +131,7 @@ def prepare_translation_with_ctranslate2(
     refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
     load_package()
     open_translator = partial(CTranslate2Translator.open, directory, config, threads=threads)
-    return partial(_translated, open_translator, config.data.source_language, num_hypotheses)
-
-
-def _translated(
-    open_translator: Callable[[], LineTranslator],
-    language: str,
-    num_hypotheses: int,
-    chunks: Iterable[Sequence[str]],
-    progress: Progress | None = None,
-) -> Iterator[TranslatedLine]:
-    return _translated_lines(chunks, open_translator(), language, num_hypotheses, progress)
-
-
-def _translated_lines(
-    chunks: Iterable[Sequence[str]],
-    translator: LineTranslator,
-    language: str,
-    num_hypotheses: int,
-    progress: Progress | None,
-) -> Iterator[TranslatedLine]:
-    """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
-    from nmt.inference.translation import Tally
-
-    tally, sample = Tally(), list[str]()
-    for chunk in chunks:
-        sample += chunk[: _SAMPLE_LINES - len(sample)]
-        found = translator.n_best(chunk, num_hypotheses, progress=progress, tally=tally)
-        for source, translations in zip(chunk, found, strict=True):
-            yield TranslatedLine(source, translations)
-    tally.report_unknown()
-    tally.report()
-    warn_of_foreign_text(sample, language, segmentation=translator.segmentation)
+    return PreparedTranslation(open_translator, config, num_hypotheses)
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:
@@ -155,19 +151,6 @@ def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: s
     script = foreign_script(lines, language)
     if script is not None:
         logger.warning("the text is in %s, but the model translates from %s", in_words(script), language)
-
-
-def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:
-    """Refuse to look for more hypotheses than the beam holds.
-
-    Raises:
-        ConfigError: with the beam size that it takes.
-    """
-    if not 1 <= num_hypotheses <= settings.beam_size:
-        raise ConfigError(
-            f"the number of hypotheses must be 1 to search.beam_size, got {num_hypotheses} and {settings.beam_size}: "
-            f"set the beam size to {num_hypotheses}"
-        )
 
 
 class EvaluationSet(NamedTuple):
@@ -192,20 +175,20 @@ class ModelEvaluation(NamedTuple):
     hypotheses: its translations, line by line.
     checkpoint: name of the checkpoint that was used.
     weights: `ema` or `raw`.
-    source_paths: what was translated.
-    reference_paths: what it was compared with.
     beam_size: of the search.
     length_penalty: of the search.
+    source: paths of what was translated.
+    reference: paths of what it was compared with.
     """
 
-    evaluation: Evaluation
+    evaluation: scoring.Evaluation
     hypotheses: list[str]
     checkpoint: str
     weights: str
-    source_paths: tuple[str, ...]
-    reference_paths: tuple[str, ...]
     beam_size: int
     length_penalty: float
+    source: tuple[str, ...]
+    reference: tuple[str, ...]
 
 
 class PreparedEvaluation(NamedTuple):
@@ -238,7 +221,6 @@ class PreparedEvaluation(NamedTuple):
 
         session.start(threads=threads, a_core_each=True)
 
-        from nmt.inference.translation import Tally
         from nmt.inference.translator import Translator, open_model
 
         opened, test_set = open_model(self.found), self.test_set
@@ -252,23 +234,13 @@ class PreparedEvaluation(NamedTuple):
         translator, tally = Translator.of(opened), Tally()
         hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
         tally.report()
-        evaluation = evaluate_lines(
-            hypotheses,
-            *test_set.references,
-            tokenization=self.tokenization,
-            lowercase=self.lowercase,
-            join=self.join or data.segmentation,
+        join = self.join or data.segmentation
+        evaluation = scoring.evaluate_lines(
+            hypotheses, *test_set.references, tokenization=self.tokenization, lowercase=self.lowercase, join=join
         )
-        return ModelEvaluation(
-            evaluation,
-            hypotheses,
-            checkpoint=opened.checkpoint,
-            weights=opened.weights,
-            source_paths=test_set.source_paths,
-            reference_paths=test_set.reference_paths,
-            beam_size=translator.search.beam_size,
-            length_penalty=translator.search.length_penalty,
-        )
+        search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
+        which = opened.checkpoint, opened.weights, search.beam_size, search.length_penalty
+        return ModelEvaluation(evaluation, hypotheses, *which, *paths)
 
 
 def prepare_evaluation(
@@ -307,7 +279,7 @@ def prepare_evaluation(
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
     test_set = read_test_set(found.config, source=source, references=references)
-    check_segmentation(join or "none")
+    scoring.check_segmentation(join or "none")
     tokenization = tokenization_of(found.config, test_set, tokenization)  # what it needs is missed now
     return PreparedEvaluation(found, test_set, tokenization, lowercase, join)
 
@@ -322,10 +294,12 @@ def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str |
     """
     language, of_run = config.data.target_language, config.training.validation_tokenization
     given = tokenization or (None if of_run == "auto" else of_run)
-    settled = settled_tokenization(given, test_set.references, language=language)
-    if given is None and of_run is None and settled != earlier_tokenization(language):
+    settled = scoring.settled_tokenization(given, test_set.references, language=language)
+    if given is None and of_run is None and settled != scoring.earlier_tokenization(language):
         logger.warning(
-            "BLEU cuts text by %s here; validations of this run did by %s", settled, earlier_tokenization(language)
+            "BLEU cuts text by %s here; validations of this run did by %s",
+            settled,
+            scoring.earlier_tokenization(language),
         )
     return settled
 
@@ -345,10 +319,9 @@ def read_test_set(
         DataError: the files cannot be read or differ in their number of lines.
     """
     if source is not None and references:
-        source_lines, *all_references = read_together(source, *references)
-        return EvaluationSet(
-            (os.fspath(source),), tuple(os.fspath(path) for path in references), source_lines, all_references
-        )
+        source_lines, *all_references = scoring.read_together(source, *references)
+        paths = tuple(os.fspath(path) for path in references)
+        return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
     if source is not None or references:
         raise ConfigError("a test set has two sides: give both a source and a reference, or neither for data.test")
     if config.data.test is None:
@@ -356,6 +329,6 @@ def read_test_set(
             "data.test is not set for this model: give a source and a reference (--source, --reference), or set "
             "data.test.source and data.test.target"
         )
-    paths = config.data.test.source_paths, config.data.test.target_paths
-    pairs = list(read_pairs(*paths))
-    return EvaluationSet(*paths, [source for source, _ in pairs], [[target for _, target in pairs]])
+    test = config.data.test
+    sources, targets = map(list, zip(*read_pairs(test.source_paths, test.target_paths), strict=True))
+    return EvaluationSet(test.source_paths, test.target_paths, sources, [targets])

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from nmt.config import Config
 from nmt.config.section import AUTO
 from nmt.data import evaluation_batches
-from nmt.inference.evaluation import TOO_SHORT, bleu, bleu_can_rise, settled_tokenization
-from nmt.inference.tokenization import doubt_about, earlier_tokenization
+from nmt.inference import evaluation
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
@@ -43,10 +42,10 @@ def settle_tokenization(config: Config, pairs: Sequence[tuple[str, str]]) -> Con
     tokenization = validation_tokenization(config, references)
     if empty := sum(not line.strip() for line in references):
         logger.warning("data.validation: %s of %s lines of the target are empty", f"{empty:,}", f"{len(references):,}")
-    if doubt := doubt_about(tokenization, references):
+    if doubt := evaluation.doubt_about(tokenization, references):
         logger.warning("data.validation: %s", doubt)
-    elif not bleu_can_rise(references, tokenization=tokenization):
-        logger.warning("data.validation: %s: the loss decides which checkpoint is the best", TOO_SHORT)
+    elif not evaluation.bleu_can_rise(references, tokenization=tokenization):
+        logger.warning("data.validation: %s: the loss decides which checkpoint is the best", evaluation.TOO_SHORT)
     if config.training.validation_tokenization is None:
         return config
     return config.with_training(validation_tokenization=tokenization)
@@ -60,8 +59,8 @@ def validation_tokenization(config: Config, references: Sequence[str]) -> str:
     """
     name, language = config.training.validation_tokenization, config.data.target_language
     if name is None:
-        return earlier_tokenization(language)
-    return settled_tokenization(None if name == AUTO else name, [references], language=language)
+        return evaluation.earlier_tokenization(language)
+    return evaluation.settled_tokenization(None if name == AUTO else name, [references], language=language)
 
 
 class Validator:
@@ -103,7 +102,7 @@ class Validator:
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
             accuracy=scores.accuracy,
-            bleu=bleu(hypotheses, self._references, tokenization=self._tokenization).score,
+            bleu=evaluation.bleu(hypotheses, self._references, tokenization=self._tokenization).score,
             cut_lines=tally.cut,
             unknown_share=self._unknown,
             samples=tuple(Sample(*rows[i]) for i in shown),

@@ -93,7 +93,10 @@ def found_marks(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
     }
 
 
-_SAME = {"CJK": "HAN", "IDEOGRAPHIC": "HAN", "HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA"}
+_SAME = {
+    **dict.fromkeys(("CJK", "IDEOGRAPHIC"), "HAN"),
+    **dict.fromkeys(("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HALFWIDTH"), "KANA"),
+}
 
 _SCRIPTS = {
     "LATIN": "en de fr es it pt nl sv da no nb nn fi et lv lt pl cs sk sl hr hu ro tr vi id ms sw ca eu gl ga cy is mt "
@@ -132,6 +135,16 @@ def scripts_of_language(language: str) -> frozenset[str]:
     return frozenset(_BY_CODE.get([*named, first][0], "").split())
 
 
+def scripts_in(lines: Iterable[str]) -> Counter[str]:
+    """Count the letters of text, and the signs that stand with them, by script: `LATIN`, `HAN`, `THAI` and so on."""
+    found = Counter[str]()
+    for character, count in Counter("".join(lines)).items():
+        name = unicodedata.name(character, "UNKNOWN").split()[0]
+        if unicodedata.category(character)[0] in "LM" and name != "COMBINING":
+            found[_SAME.get(name, name)] += count
+    return found
+
+
 def foreign_script(lines: Iterable[str], language: str) -> str | None:
     """Return the script that most of some text is in, if that cannot be the language; None if all is well or unknown.
 
@@ -139,11 +152,7 @@ def foreign_script(lines: Iterable[str], language: str) -> str | None:
         lines: the text.
         language: its code, as it is said.
     """
-    expected, found = scripts_of_language(language), Counter[str]()
-    for character, count in Counter("".join(lines)).items():
-        if character.isalpha():
-            name = unicodedata.name(character, "UNKNOWN").split()[0]
-            found[_SAME.get(name, name)] += count
+    expected, found = scripts_of_language(language), scripts_in(lines)
     letters = found.total()
     if not expected or letters < _FEWEST_LETTERS or sum(found[name] for name in expected) >= _LEAST_SHARE * letters:
         return None

@@ -5,11 +5,12 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from nmt.config.training import Tokenization
-from nmt.inference.evaluation import bleu, evaluate_lines
-from nmt.inference.tokenization import (
+from nmt.inference.evaluation import (
+    bleu,
     choose_tokenization,
     doubt_about,
     earlier_tokenization,
+    evaluate_lines,
     tokenization_of_language,
     writing_of,
 )

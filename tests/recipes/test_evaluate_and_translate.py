@@ -65,7 +65,7 @@ def test_unknown_shares_of_a_test_set_are_said(trained_run, tmp_path, caplog):
 def test_what_cannot_be_translated_is_refused_at_once(trained_run, tmp_path):
     with pytest.raises(CheckpointError, match="there is no such model directory"):
         prepare_translation(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="got 4 and 3: set the beam size to 4"):
+    with pytest.raises(ConfigError, match=r"must be 1 to beam_size \(3\), got 4: set the beam size to 4"):
         prepare_translation(trained_run.directory, num_hypotheses=4, overrides=["search.beam_size=3"])
 
 
@@ -102,7 +102,7 @@ def test_a_model_is_scored_against_several_references(trained_run):
     result = prepare_evaluation(trained_run.directory, source=trained_run.source, references=references).run()
     assert result.evaluation.chrf2.score == pytest.approx(100)
     assert "nrefs:2" in result.evaluation.bleu.signature
-    assert result.reference_paths == (str(trained_run.reference), str(other))
+    assert result.reference == (str(trained_run.reference), str(other))
 
 
 def test_bleu_cuts_text_as_in_validations_unless_told(untrained_config, caplog):
