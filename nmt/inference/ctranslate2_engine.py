@@ -14,14 +14,14 @@ import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
-from nmt.inference.model_directory import check_model, read_export_settings, read_export_text, read_facts
+from nmt.inference import model_directory
 from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded, length_limits
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
@@ -32,15 +32,9 @@ PATIENCE = 2
 _LOGGER = logging.getLogger(__name__)
 
 
-class Hypothesis(NamedTuple):
-    """What the engine found.
-
-    token_ids: without EOS.
-    log_prob: of these tokens and EOS; None where the engine does not tell.
-    """
-
-    token_ids: tuple[int, ...]
-    log_prob: float | None
+Hypotheses: TypeAlias = dict[tuple[int, ...], float | None]
+"""What the engine found for a sentence: token ids without EOS, and the log probability of these and EOS; None where the
+engine does not tell."""
 
 
 def load_package() -> Any:
@@ -138,14 +132,21 @@ class CTranslate2Translator(LineTranslator):
             DataError: its vocabulary cannot be read.
             ExportError: there is no such export, or it is damaged.
         """
-        return cls.open(directory, read_export_settings(directory, overrides), threads=threads)
+        return cls.open(directory, model_directory.read_export_settings(directory, overrides), threads=threads)
 
     @classmethod
     def open(cls, directory: PathLike, config: Config, *, threads: int | None = None) -> CTranslate2Translator:
         """Do the same with settings that were read before."""
-        facts = read_facts(directory)
-        text = read_export_text(directory, facts)
-        check_model(directory, facts)
+        directory, facts, text = Path(directory), model_directory.read_facts(directory), TextPair.load(directory)
+        # The engine would translate with whatever is there.
+        if text.fingerprints != facts.tokenizers:
+            raise ExportError(
+                f"{directory}: its tokenizers are not those that its model was exported with: export the model again"
+            )
+        if model_directory.hash_of_model(directory) != facts.model_sha256:
+            raise ExportError(
+                f"{directory / model_directory.MODEL_NAME}: is not what was exported: export the model again"
+            )
         engine = open_engine(directory, facts.quantization, threads=threads)
         segmentation = config.data.segmentation
         return cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
@@ -177,14 +178,14 @@ class CTranslate2Translator(LineTranslator):
         ]
         least, greatest = length_limits(source_lengths, settings)
         found = self._found(tokens, least, greatest, settings)
-        whole = self._finished(tokens, found)
-        return [self._ranked(hypotheses, num_hypotheses, settings.length_penalty) for hypotheses in whole]
+        self._score(tokens, found)
+        return [self._ranked(hypotheses, num_hypotheses, settings.length_penalty) for hypotheses in found]
 
     def _found(
         self, tokens: Sequence[list[str]], least: np.ndarray, greatest: np.ndarray, settings: SearchSettings
-    ) -> list[list[Hypothesis]]:
+    ) -> list[Hypotheses]:
         """What CTranslate2 finds for each sentence, not beyond its own limit; least and greatest lengths (B,)."""
-        found: list[list[Hypothesis]] = [[] for _ in tokens]
+        found: list[Hypotheses] = [{} for _ in tokens]
         patience = 1 if settings.beam_size == 1 else PATIENCE
         banned = banned_ids(settings, self.text.target)
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
@@ -203,45 +204,30 @@ class CTranslate2Translator(LineTranslator):
                 return_scores=True,
                 return_end_token=True,
             )
+            # Where the engine bans a token, it shares out its probability: the scores are not those of the model.
+            exact = minimum <= 1 and not (banned and self._learned_unknown)
             for place, result in zip(places, results, strict=True):
-                hypotheses = self._hypotheses(result, int(greatest[place]), settings.length_penalty)
-                # Where the engine bans a token, it shares out its probability: the scores are not those of the model.
-                exact = minimum <= 1 and not (banned and self._learned_unknown)
-                found[place] = hypotheses if exact else [each._replace(log_prob=None) for each in hypotheses]
+                for words, score in zip(result.hypotheses, result.scores, strict=True):
+                    token_ids = tuple(self._target_ids[token] for token in words)
+                    # What is longer than allowed, EOS counted, is cut; each hypothesis counts once.
+                    ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest[place]
+                    log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
+                    found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest[place] - 1], log_prob)
         return found
 
-    def _hypotheses(self, result: Any, greatest: int, length_penalty: float) -> list[Hypothesis]:
-        """The hypotheses of a sentence, each once; those longer than `greatest`, EOS counted, are cut."""
-        kept: dict[tuple[int, ...], Hypothesis] = {}
-        for tokens, score in zip(result.hypotheses, result.scores, strict=True):
-            token_ids = tuple(self._target_ids[token] for token in tokens)
-            ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest
-            log_prob = score * len(token_ids) ** length_penalty if ended else None
-            token_ids = token_ids[:-1] if ended else token_ids[: greatest - 1]
-            kept.setdefault(token_ids, Hypothesis(token_ids, log_prob))
-        return list(kept.values())
-
-    def _finished(self, tokens: Sequence[list[str]], found: list[list[Hypothesis]]) -> list[list[Hypothesis]]:
-        """The same hypotheses, all of them with their log probabilities; where one was cut, EOS at its real cost."""
-        unscored = [
-            (place, rank)
-            for place, hypotheses in enumerate(found)
-            for rank, hypothesis in enumerate(hypotheses)
-            if hypothesis.log_prob is None
-        ]
+    def _score(self, tokens: Sequence[list[str]], found: Sequence[Hypotheses]) -> None:
+        """Have the engine score what has no log probability yet; where it was cut, EOS at its real cost."""
+        unscored = [(place, ids) for place, each in enumerate(found) for ids, known in each.items() if known is None]
         if unscored:
-            targets = [self.text.target.tokens(found[place][rank].token_ids) for place, rank in unscored]
-            results = self.engine.score_batch([tokens[place] for place, _ in unscored], targets, max_input_length=0)
-            for (place, rank), result in zip(unscored, results, strict=True):
-                found[place][rank] = found[place][rank]._replace(log_prob=math.fsum(result.log_probs))
-        return found
+            sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
+            results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
+            for (place, token_ids), result in zip(unscored, results, strict=True):
+                found[place][token_ids] = math.fsum(result.log_probs)
 
-    def _ranked(
-        self, hypotheses: Sequence[Hypothesis], num_hypotheses: int, length_penalty: float
-    ) -> list[Translation]:
+    def _ranked(self, hypotheses: Hypotheses, num_hypotheses: int, length_penalty: float) -> list[Translation]:
         """The best hypotheses of a sentence, scored by our formula; those that are no numbers do not exist."""
         translations = []
-        for token_ids, log_prob in hypotheses:
+        for token_ids, log_prob in hypotheses.items():
             if log_prob is None or not math.isfinite(log_prob):
                 continue
             num_tokens = len(token_ids) + 1

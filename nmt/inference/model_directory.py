@@ -19,7 +19,6 @@ from nmt.config.loader import load_trained
 from nmt.config.section import CONFIG_NAME as CONFIG_NAME
 from nmt.config.section import EXPORT_NAME as EXPORT_NAME
 from nmt.errors import CheckpointError, ExportError
-from nmt.text import TextPair
 from nmt.types import PathLike
 
 
@@ -152,14 +151,9 @@ def facts_as_json(facts: ExportFacts) -> str:
 
 
 def is_export(directory: PathLike) -> bool:
-    """Whether an export was written to this directory, completely."""
-    return (Path(directory) / EXPORT_NAME).is_file()
-
-
-def holds_own_export(directory: Path) -> bool:
     """Whether a directory has an `export.json` that nmt wrote, and not somebody else."""
     try:
-        facts = json.loads((directory / EXPORT_NAME).read_bytes())
+        facts = json.loads((Path(directory) / EXPORT_NAME).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(facts, dict) and "format_version" in facts
@@ -173,7 +167,7 @@ def check_export_place(output: Path, *, overwrite: bool) -> None:
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    if not holds_own_export(output):
+    if not is_export(output):
         raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
     if not overwrite:
         raise ExportError(f"{output}: holds an export already: give --overwrite to replace it, or another directory")
@@ -258,16 +252,6 @@ def hash_of_model(directory: PathLike) -> str:
         raise ExportError(f"{path}: cannot be read ({error.strerror}): export the model again") from error
 
 
-def check_model(directory: PathLike, facts: ExportFacts) -> None:
-    """Refuse weights that are not those that were exported; the engine would translate with whatever is there.
-
-    Raises:
-        ExportError: naming the file.
-    """
-    if hash_of_model(directory) != facts.model_sha256:
-        raise ExportError(f"{Path(directory) / MODEL_NAME}: is not what was exported: export the model again")
-
-
 def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
     """Read the settings that an export holds.
 
@@ -282,24 +266,9 @@ def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> 
     return load_trained(_export_path(directory).with_name(CONFIG_NAME), overrides)
 
 
-def read_export_text(directory: PathLike, facts: ExportFacts) -> TextPair:
-    """Read the tokenizers of an export.
-
-    Raises:
-        DataError: a file is missing or damaged.
-        ExportError: they are not those of the model.
-    """
-    text = TextPair.load(directory)
-    if text.fingerprints != facts.tokenizers:
-        raise ExportError(
-            f"{Path(directory)}: its tokenizers are not those that its model was exported with: export the model again"
-        )
-    return text
-
-
 def _export_path(directory: PathLike) -> Path:
     path = Path(directory)
-    if is_export(path):
+    if (path / EXPORT_NAME).is_file():
         return path / EXPORT_NAME
     if not path.exists():
         raise ExportError(f"{path}: there is no such export: write one with nmt export RUN {path} --format {FORMAT}")
