@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
-from nmt.checkpoint.manifest import EMA, MODEL, Contents, Manifest, read_manifest
+from nmt.checkpoint.manifest import EMA, MODEL, Contents, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
@@ -60,41 +60,31 @@ class ComputedAverage(NamedTuple):
     overwrite: bool
 
 
-def last_checkpoints(directory: PathLike, count: int) -> list[str]:
-    """Return the names of the newest checkpoints of a model directory, oldest first.
+def chosen_checkpoints(
+    directory: PathLike, *, last: int | None = None, best: int | None = None, updates: Sequence[int] = ()
+) -> list[str]:
+    """Return the names of the newest checkpoints of a run, of the best, or of those after some updates, oldest first.
 
     Raises:
-        CheckpointError: there are fewer.
+        CheckpointError: there are fewer, fewer have a score, there is none after an update, or one is named twice.
     """
-    names = checkpoint_names(checkpoints_folder(directory))
-    if not 1 <= count <= len(names):
-        raise _too_few(directory, count, "checkpoints", names)
-    return names[-count:]
-
-
-def best_checkpoints(directory: PathLike, count: int) -> list[str]:
-    """Return the names of the checkpoints of a model directory with the highest scores, oldest first.
-
-    Raises:
-        CheckpointError: fewer have a score.
-    """
-    ranked = read_index(checkpoints_folder(directory)).ranked
-    if not 1 <= count <= len(ranked):
-        raise _too_few(directory, count, "checkpoints with a score", sorted(ranked))
-    return sorted(ranked[:count], key=checkpoint_names(checkpoints_folder(directory)).index)
-
-
-def checkpoints_of_updates(directory: PathLike, updates: Sequence[int]) -> list[str]:
-    """Return the names of the checkpoints after these updates, oldest first.
-
-    Raises:
-        CheckpointError: there is none after one of them, or one is named twice.
-    """
-    names = checkpoint_names(checkpoints_folder(directory))
+    folder = checkpoints_folder(directory)
+    names = checkpoint_names(folder)
+    count = best if last is None else last
+    if count is not None:
+        what, found = "checkpoints", names[::-1]
+        if last is None:
+            what, found = "checkpoints with a score", list(read_index(folder).ranked)
+        if not 1 <= count <= len(found):
+            advice = f"ask for 1 to {len(found)}" if found else "train the model first"
+            listed = ", ".join(sorted(found)) or "none"
+            raise CheckpointError(f"{directory} has {len(found)} {what}, not {count} ({listed}): {advice}")
+        return sorted(found[:count], key=names.index)
     wanted = [checkpoint_name(update) for update in sorted(updates)]
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
-        raise CheckpointError(f"{directory} has no {', '.join(missing) or 'such checkpoint'}, it has {_listed(names)}")
+        listed = ", ".join(names) or "none"
+        raise CheckpointError(f"{directory} has no {', '.join(missing) or 'such checkpoint'}, it has {listed}")
     if len(set(wanted)) < len(wanted):
         raise CheckpointError(f"each checkpoint counts once in an average, got {', '.join(wanted)}")
     return wanted
@@ -136,12 +126,7 @@ def average(
         ConfigError, DataError: settings or tokenizers cannot be read or written.
     """
     config = read_settings(directory)  # what is no model directory is refused by that name
-    if last is not None:
-        names = last_checkpoints(directory, last)
-    elif best is not None:
-        names = best_checkpoints(directory, best)
-    else:
-        names = checkpoints_of_updates(directory, updates)
+    names = chosen_checkpoints(directory, last=last, best=best, updates=updates)
     computed = compute_average(directory, names, config=config, output=output, weights=weights, overwrite=overwrite)
 
     from nmt.backend import session
@@ -163,7 +148,7 @@ def compute_average(
 
     Args:
         directory: the model directory of the run.
-        names: its checkpoints, such as `update-00012000`; see `last_checkpoints` and its siblings.
+        names: its checkpoints, such as `update-00012000`; see `chosen_checkpoints`.
         config: its settings.
         output: the model directory to write, as for `average`.
         weights: `ema` or `raw`, likewise.
@@ -217,17 +202,13 @@ def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tupl
         if pruned:
             raise CheckpointError(f"{', '.join(pruned)}: was pruned while it was read: try again") from error
         raise
-    origin = {
-        "directory": str(directory),
-        "weights": weights,
-        "checkpoints": [_source(name, manifests[name], weights) for name in names],
-    }
+    read = (MODEL, EMA) if weights == "ema" else (MODEL,)
+    sources = [
+        {"checkpoint": name, "sha256": {file: manifest.files[file].sha256 for file in read}}
+        for name, manifest in manifests.items()
+    ]
+    origin = {"directory": str(directory), "weights": weights, "checkpoints": sources}
     return replace(contents, facts={**contents.facts, FACT: origin}), weights
-
-
-def _source(name: str, manifest: Manifest, weights: str) -> dict[str, Any]:
-    files = (MODEL, EMA) if weights == "ema" else (MODEL,)
-    return {"checkpoint": name, "sha256": {file: manifest.files[file].sha256 for file in files}}
 
 
 def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
@@ -270,12 +251,3 @@ def _is_average_of(directory: Path, output: Path) -> bool:
     except (CheckpointError, KeyError, TypeError):
         return False
     return bool(origins) and all(Path(origin).resolve() == directory.resolve() for origin in origins)
-
-
-def _too_few(directory: PathLike, count: int, what: str, names: Sequence[str]) -> CheckpointError:
-    advice = f"ask for 1 to {len(names)}" if names else "train the model first"
-    return CheckpointError(f"{directory} has {len(names)} {what}, not {count} ({_listed(names)}): {advice}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
