@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from nmt.inference.translation import Translation
 
 
-class Format(StrEnum):
-    """What `nmt translate --format` takes."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-    TSV = "tsv"
+Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
+Engine = StrEnum("Engine", ["KERAS", "CTRANSLATE2"])
 
 
 class Translated(NamedTuple):
@@ -85,13 +81,6 @@ Examples:
 """
 
 
-class Engine(StrEnum):
-    """What `--engine` takes."""
-
-    KERAS = "keras"
-    CTRANSLATE2 = "ctranslate2"
-
-
 Input = Annotated[Path, options.value("-i, --input", "FILE", "Text to translate; gzip, xz and bzip2 are decompressed.")]
 Output = Annotated[Path, options.value("-o, --output", "FILE", "Where to write; .gz, .xz and .bz2 are compressed.")]
 OutputFormat = Annotated[
@@ -130,27 +119,23 @@ def run(
     """
     from nmt.cli.lines import file_chunks, stdin_chunks, text_output
     from nmt.cli.progress import LineCounter
-    from nmt.recipes.translate import prepare_translation, prepare_translation_with_ctranslate2
+    from nmt.recipes import translate as recipe
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
     output = None if output_path == options.DASH else output_path
-    paths = {"input_path": None if input_path == options.DASH else input_path, "output_path": output}
-    if engine is Engine.CTRANSLATE2:
-        if checkpoint is not None or weights is not None:
-            raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-        translate = prepare_translation_with_ctranslate2(
-            directory, num_hypotheses=n_best, overrides=settings, threads=threads, **paths
-        )
+    shared: dict[str, Any] = {
+        "num_hypotheses": n_best,
+        "overrides": settings,
+        "threads": threads,
+        "input_path": None if input_path == options.DASH else input_path,
+        "output_path": output,
+    }
+    if engine is Engine.KERAS:
+        translate = recipe.prepare_translation(directory, checkpoint=checkpoint, weights=weights, **shared)
+    elif checkpoint is not None or weights is not None:
+        raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
     else:
-        translate = prepare_translation(
-            directory,
-            num_hypotheses=n_best,
-            checkpoint=checkpoint,
-            weights=weights,
-            overrides=settings,
-            threads=threads,
-            **paths,
-        )
+        translate = recipe.prepare_translation_with_ctranslate2(directory, **shared)
     chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
     by_hand = input_path == options.DASH and is_terminal(sys.stdin)
     to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text

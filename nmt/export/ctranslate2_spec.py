@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -11,6 +12,8 @@ import numpy as np
 
 from nmt.config import Config, RNNSettings
 from nmt.errors import ExportError
+from nmt.inference.ctranslate2_engine import load_package
+from nmt.inference.model_directory import check_export_place
 from nmt.text import TextPair
 
 if TYPE_CHECKING:
@@ -26,14 +29,23 @@ EMBEDDINGS = {
 """What the roles that may be tied are called in the file of an export."""
 
 
-def check_exportable(config: Config) -> None:
-    """Refuse a model that CTranslate2 cannot express.
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2, "int8": 0.1}
+"""How weights may be stored, and how far a pair's tokens may then lie from the model, on average, in log probability."""
+
+
+def check_exportable(config: Config, output: Path, *, quantization: str, overwrite: bool) -> None:
+    """Refuse what cannot be exported, before a model is opened.
 
     Raises:
-        ExportError: saying which it can.
+        ConfigError: the package ctranslate2 is not installed.
+        ExportError: the model is no Transformer, there is no such quantization, or something lies in the way.
     """
     if isinstance(config.model, RNNSettings):
         raise ExportError("CTranslate2 has no recurrent models, and model.type is rnn: only a transformer is exported")
+    load_package()
+    if quantization not in TOLERANCES:
+        raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")
+    check_export_place(output, overwrite=overwrite)
 
 
 def build_spec(

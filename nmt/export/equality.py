@@ -20,9 +20,6 @@ from nmt.inference.translation import plan_batches
 from nmt.models.contract import Seq2Seq
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 
-TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2, "int8": 0.1}
-"""How far the log probabilities of a pair's tokens may lie from those of the model, on average, by quantisation."""
-
 LEAST_IDENTICAL_SHARE = 0.99
 """Of the sample lines whose greedy translation must be that of the model, ties aside."""
 

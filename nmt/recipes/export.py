@@ -13,14 +13,14 @@ from nmt.atomic_files import recover_directory
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
-from nmt.inference.model_directory import check_export_place, find_model
+from nmt.export.ctranslate2_spec import check_exportable
+from nmt.inference.model_directory import find_model
 from nmt.recipes.output_directory import check_not_among_checkpoints
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.export.ctranslate2_export import Export
-    from nmt.export.equality import SamplePair
 
 SAMPLE_PAIRS = 200
 """Sentence pairs on which an export is compared with its model."""
@@ -59,55 +59,40 @@ def export_for_ctranslate2(
         NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
             as it was.
     """
-    from nmt.export.ctranslate2_spec import check_exportable
-    from nmt.inference.ctranslate2_engine import load_package
-
     found = find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
-    check_exportable(found.config)
     check_not_among_checkpoints(place)
     recover_directory(place)
-    load_package()
-    check_export_place(place, overwrite=overwrite)
+    check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
 
     from nmt.backend import session
 
     session.start(threads=threads)
 
     from nmt.export.ctranslate2_export import export_ctranslate2
+    from nmt.export.equality import SamplePair
     from nmt.inference.translator import open_model
 
     opened = open_model(found)
-    sample = _corpus_sample(opened.config, opened.text) or _drawn_sample(opened.text, seed=opened.config.seed)
+    sample = [SamplePair(*pair) for pair in _sample(opened.config, opened.text)]
     return export_ctranslate2(opened, place, sample, quantization=quantization, overwrite=overwrite)
 
 
-def _corpus_sample(config: Config, text: TextPair) -> list[SamplePair]:
-    """Pairs of the first set of the config that lies on this machine; none where there is no such set."""
-    from nmt.export.equality import SamplePair
-
+def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]:
+    """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
     for corpus in (config.data.validation, config.data.test):
         try:
             pairs = [] if corpus is None else list(islice(read_pairs(corpus.source_paths, corpus.target_paths), 1000))
         except DataError as error:
             _LOGGER.info("not used to compare export and model: %s", error)
             continue
-        encoded = (SamplePair(text.source.encode(source), text.target.encode(target)) for source, target in pairs)
-        sample = [pair for pair in encoded if all(0 < len(side) <= SAMPLE_LENGTH for side in pair)]
-        if sample:
+        encoded = ((text.source.encode(source), text.target.encode(target)) for source, target in pairs)
+        if sample := [pair for pair in encoded if all(0 < len(side) <= SAMPLE_LENGTH for side in pair)]:
             return sample[:SAMPLE_PAIRS]
-    return []
-
-
-def _drawn_sample(text: TextPair, *, seed: int) -> list[SamplePair]:
-    """Pairs of random tokens, of 1 to 20 a side."""
-    from nmt.export.equality import SamplePair
-
-    generator = random.Random(seed)
+    generator = random.Random(config.seed)
 
     def draw(vocabulary_size: int) -> list[int]:
         first, last = min(len(SPECIAL_TOKENS), vocabulary_size - 1), vocabulary_size - 1
         return [generator.randint(first, last) for _ in range(generator.randint(1, 20))]
 
-    sizes = len(text.source.vocabulary), len(text.target.vocabulary)
-    return [SamplePair(draw(sizes[0]), draw(sizes[1])) for _ in range(SAMPLE_PAIRS)]
+    return [(draw(len(text.source.vocabulary)), draw(len(text.target.vocabulary))) for _ in range(SAMPLE_PAIRS)]

@@ -9,9 +9,9 @@ import pytest
 from nmt.config import from_settings
 from nmt.errors import ConfigError, ExportError
 from nmt.export import ctranslate2_export, ctranslate2_spec
-from nmt.export.ctranslate2_export import QUANTIZATIONS, export_ctranslate2, read_stored_model
-from nmt.export.ctranslate2_spec import position_encodings
-from nmt.export.equality import TOLERANCES, SamplePair
+from nmt.export.ctranslate2_export import export_ctranslate2, read_stored_model
+from nmt.export.ctranslate2_spec import TOLERANCES, position_encodings
+from nmt.export.equality import SamplePair
 from nmt.inference.translator import OpenedModel, vocabularies_of
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.models.builder import build_model
@@ -84,7 +84,7 @@ def test_other_programs_find_all_they_need(tmp_path):
     assert len(engine.translate_batch([["a", "e"]], max_decoding_length=3)[0].hypotheses[0]) <= 3
 
 
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", TOLERANCES)
 def test_quantised_exports_are_near_and_leave_the_model_alone(tmp_path, quantization):
     opened = opened_model()
     before = values(opened.model)
