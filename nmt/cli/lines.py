@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from nmt.cli.streams import check_stdout, naming_stdout
+from nmt.cli.streams import STANDARD_OUTPUT, check_stdout, naming
 from nmt.data.corpus import compression, decode_line, read_lines
 from nmt.errors import DataError
 
@@ -61,9 +61,17 @@ def stdin_chunks() -> Iterator[list[str]]:
 
 
 def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
-    read, arrived = _reader(stream)
-    number, pending = 0, b""
-    ended = False
+    descriptor: int | None = None
+    with suppress(OSError):  # a stream in memory has none
+        descriptor = stream.fileno()
+
+    def read() -> bytes:
+        return stream.read(_BLOCK_BYTES) if descriptor is None else os.read(descriptor, _BLOCK_BYTES)
+
+    def arrived() -> bool:
+        return descriptor is None or bool(select.select([descriptor], [], [], PATIENCE_SECONDS)[0])
+
+    number, pending, ended = 0, b"", False
     while not ended:
         parts, line_count = [pending], pending.count(b"\n")
         while not ended and (line_count == 0 or (line_count < CHUNK_LINES and arrived())):
@@ -78,18 +86,6 @@ def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
             chunk = lines[start : start + CHUNK_LINES]
             yield [_decode(line, number + place) for place, line in enumerate(chunk, start=1)]
             number += len(chunk)
-
-
-def _reader(stream: BinaryIO) -> tuple[Callable[[], bytes], Callable[[], bool]]:
-    """Two functions of a stream: one returns the next bytes (none at the end), one whether there are some now."""
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # a stream in memory
-        return (lambda: stream.read(_BLOCK_BYTES)), (lambda: True)
-    return (
-        lambda: os.read(descriptor, _BLOCK_BYTES),
-        lambda: bool(select.select([descriptor], [], [], PATIENCE_SECONDS)[0]),
-    )
 
 
 def _decode(line: bytes, number: int) -> str:
@@ -122,21 +118,26 @@ def text_output(path: Path | None) -> Iterator[Write]:
     temporary = target if in_place else target.with_name(f".{target.name}.{os.getpid()}.tmp")
     replaces = target.exists() and not in_place
     try:
-        with _naming(path):
+        with naming(path):
             if replaces and not os.access(target, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             file = _open(temporary, ending=path.suffix, append=in_place)
+
+        def write(text: str) -> None:
+            with naming(path):
+                file.write(text.encode("utf-8"))
+
         try:
             if replaces:
                 _hand_on(target.stat(), temporary)
-            yield lambda text: _write(file, text, path)
-            with _naming(path):
+            yield write
+            with naming(path):
                 file.close()
         finally:
             with suppress(OSError):  # what was not written yet cannot be written now either, and that was said
                 file.close()
         if not in_place:
-            with _naming(path):
+            with naming(path):
                 os.replace(temporary, target)
     finally:
         if not in_place:
@@ -156,24 +157,8 @@ def _hand_on(status: os.stat_result, path: Path) -> None:
         path.chmod(stat.S_IMODE(status.st_mode))
 
 
-def _write(file: BinaryIO, text: str, path: Path) -> None:
-    with _naming(path):
-        file.write(text.encode("utf-8"))
-
-
 def _write_to_stdout(text: str) -> None:
     # Bytes, because a text stream would write in the encoding of the terminal's locale.
-    with naming_stdout():
+    with naming(STANDARD_OUTPUT):
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what the system says about an output file into an error with its name; a closed pipe is another matter."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

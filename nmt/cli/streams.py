@@ -6,12 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from nmt.errors import DataError
 
-_LOGGER = logging.getLogger(__name__)
+STANDARD_OUTPUT = "standard output"
 
 
 class NamedStdout:
@@ -41,13 +42,13 @@ class NamedStdout:
         """
         if self._stream is None:
             raise _closed()
-        with naming_stdout():
+        with naming(STANDARD_OUTPUT):
             return self._stream.write(text)
 
     def flush(self) -> None:
         """Write what is held back; raises what `write` raises."""
         if self._stream is not None:
-            with naming_stdout():
+            with naming(STANDARD_OUTPUT):
                 self._stream.flush()
 
     def isatty(self) -> bool:
@@ -67,8 +68,8 @@ def named_stdout() -> Iterator[None]:
 
 
 @contextmanager
-def naming_stdout() -> Iterator[None]:
-    """Turn what the system says about standard output into an error with its name; a closed pipe is another matter.
+def naming(place: Path | str) -> Iterator[None]:
+    """Turn what the system says about an output into an error with its name; a closed pipe is another matter.
 
     Raises:
         DataError: the block could not write.
@@ -78,7 +79,7 @@ def naming_stdout() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise DataError(f"standard output: cannot be written: {error.strerror or error}") from error
+        raise DataError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def check_stdout() -> None:
@@ -97,7 +98,8 @@ def settle_stdout() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        _forget_stdout()
+        with suppress(OSError, ValueError):  # it is no file, as in tests
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def hold_descriptors() -> None:
@@ -116,13 +118,6 @@ def hold_descriptors() -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a standard stream is there and is a terminal."""
     return stream is not None and stream.isatty()
-
-
-def _forget_stdout() -> None:
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # it is no file, as in tests
-        _LOGGER.debug("standard output has no descriptor")
 
 
 def _closed() -> DataError:

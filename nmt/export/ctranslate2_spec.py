@@ -30,7 +30,7 @@ EMBEDDINGS = {
 
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2, "int8": 0.1}
-"""How weights may be stored, and how far a pair's tokens may then lie from the model, on average, in log probability."""
+"""How weights may be stored; how far a pair's tokens may then lie from the model in log probability, on average."""
 
 
 def check_exportable(config: Config, output: Path, *, quantization: str, overwrite: bool) -> None:
