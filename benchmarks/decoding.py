@@ -132,8 +132,7 @@ def open_engines(
 ) -> dict[str, Engine]:
     """Prepare every engine that is asked for and can run the model; CTranslate2 quantises its weights as it loads."""
     from nmt.errors import ExportError
-    from nmt.export.ctranslate2_export import export_ctranslate2
-    from nmt.export.equality import SamplePair
+    from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
 
     engines: dict[str, Engine] = {}
     if OURS in arguments.engines:

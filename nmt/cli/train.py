@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nmt.cli import options
 from nmt.cli.streams import is_terminal
-
-if TYPE_CHECKING:
-    from nmt.recipes.build_vocabulary import VocabularyResult
 
 TRAIN_EXAMPLE = """\b
 Examples:
@@ -73,19 +70,13 @@ def build_vocab(
 
     config = load(list(configs), overrides or (), announce=True)
     result = build_vocabulary(config, overwrite=overwrite)
-    typer.echo(f"{config.model_directory}: {_in_words(result)}")
+    source, target = (f"{len(side.vocabulary):,}" for side in (result.text.source, result.text.target))
+    sizes = f"vocabularies of {source} source and {target} target tokens"
+    if result.text.joint:
+        sizes = f"vocabulary of {source} tokens for both languages"
+    typer.echo(f"{config.model_directory}: {result.text.source.type} {sizes}")
     if not result.built:
         typer.echo("it was there already; --overwrite builds it anew", err=True)
-
-
-def _in_words(result: VocabularyResult) -> str:
-    text = result.text
-    if text.joint:
-        return f"{text.source.type} vocabulary of {len(text.source.vocabulary):,} tokens for both languages"
-    return (
-        f"{text.source.type} vocabularies of {len(text.source.vocabulary):,} source and "
-        f"{len(text.target.vocabulary):,} target tokens"
-    )
 
 
 CHECK_EXAMPLE = """\b

@@ -1,4 +1,10 @@
-"""Exporting a Transformer for CTranslate2: written beside its place, verified, compared, then moved there."""
+"""Exporting a Transformer for CTranslate2: written beside its place, verified, compared, then moved there.
+
+How equal an export is to its model is measured on sample sentences, in two ways. Given pairs of sentences are scored by
+both. And the export translates greedily, after which the model is asked at every token what it would have written
+there: where it agrees all along, its own greedy translation is the same, token for token. Two tokens that the model
+likes equally well, up to the rounding that is allowed, are a tie, and parting there is no difference.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +12,163 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 from nmt.config import write
+from nmt.data.sequences import TokenSequences
 from nmt.errors import ExportError
 from nmt.export.ctranslate2_spec import EMBEDDINGS, TOLERANCES, build_spec, check_exportable
-from nmt.export.equality import Agreement, SamplePair, check_agreement, measure_agreement
 from nmt.inference import model_directory
 from nmt.inference.ctranslate2_engine import load_package, open_engine
-from nmt.inference.translation import MAX_SOURCE_LENGTH, banned_ids
+from nmt.inference.translation import MAX_SOURCE_LENGTH, banned_ids, plan_batches
 from nmt.inference.translator import OpenedModel
 from nmt.layers.core import LAYER_NORM_EPSILON
+from nmt.models.contract import Seq2Seq
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
+
+LEAST_IDENTICAL_SHARE = 0.99
+"""Of the sample lines whose greedy translation must be that of the model, ties aside."""
+
+MAX_GREEDY_LENGTH = 100
+
+_MOST_LOGITS = 2**25
+"""Computed at once, 128 MB of them."""
+
+
+class SamplePair(NamedTuple):
+    """Token ids of a sentence and its translation, without BOS and EOS."""
+
+    source_ids: Sequence[int]
+    target_ids: Sequence[int]
+
+
+class Agreement(NamedTuple):
+    """How equal an export was found to be.
+
+    num_pairs: sentence pairs compared.
+    mean_difference: between the log probabilities that export and model give a token.
+    greatest_pair_difference: the mean over the tokens of the pair where it is greatest.
+    greatest_token_difference: that of the token where it is greatest.
+    identical_lines: pairs whose source both translate to the same tokens greedily.
+    tied_lines: further ones that part only where the model likes both tokens equally well.
+    """
+
+    num_pairs: int
+    mean_difference: float
+    greatest_pair_difference: float
+    greatest_token_difference: float
+    identical_lines: int
+    tied_lines: int
+
+
+def measure_agreement(
+    model: Seq2Seq,
+    engine: Any,
+    text: TextPair,
+    sample: Sequence[SamplePair],
+    *,
+    tolerance: float,
+    banned: Sequence[int] = (),
+) -> Agreement:
+    """Compare a model with an export of it.
+
+    Args:
+        model: the model.
+        engine: a `ctranslate2.Translator` of the export.
+        text: the tokenizers of both.
+        sample: one pair or more; the empty sides of none.
+        tolerance: log probabilities that differ by twice as much or less are a tie.
+        banned: tokens that translations do not hold, besides PAD and BOS.
+    """
+    never = [PAD_ID, BOS_ID, *banned]
+    sources = [text.source.tokens(pair.source_ids) for pair in sample]
+    targets = [text.target.tokens(pair.target_ids) for pair in sample]
+    scored = engine.score_batch(sources, targets, max_input_length=0, max_batch_size=32)
+    forced = _force(model, [SamplePair(pair.source_ids, [*pair.target_ids, EOS_ID]) for pair in sample], never)
+    differences = [np.abs(ours - theirs.log_probs) for (ours, _), theirs in zip(forced, scored, strict=True)]
+    gaps = _gaps(model, engine, text, sample, never)
+    return Agreement(
+        num_pairs=len(sample),
+        mean_difference=float(np.mean(np.concatenate(differences))),
+        greatest_pair_difference=float(max(map(np.mean, differences))),
+        greatest_token_difference=float(max(map(np.max, differences))),
+        identical_lines=sum(gap == 0 for gap in gaps),
+        tied_lines=sum(0 < gap <= 2 * tolerance for gap in gaps),
+    )
+
+
+def check_agreement(agreement: Agreement, *, tolerance: float) -> None:
+    """Refuse an export that is not equal enough.
+
+    Args:
+        agreement: what was measured.
+        tolerance: greatest mean difference of a pair.
+
+    Raises:
+        ExportError: saying what differs by how much.
+    """
+    # `not <=`, since what is no number must not pass.
+    if not agreement.greatest_pair_difference <= tolerance:
+        raise ExportError(
+            f"export and model must agree within {tolerance:g} a token, but the log probabilities of a given "
+            f"translation differ by {agreement.greatest_pair_difference:.2g} a token: nothing was written"
+        )
+    equal = agreement.identical_lines + agreement.tied_lines
+    if equal < LEAST_IDENTICAL_SHARE * agreement.num_pairs:
+        raise ExportError(
+            f"export and model must translate {LEAST_IDENTICAL_SHARE:.0%} of the sample lines alike, greedily and up "
+            f"to ties, but do so for {equal} of {agreement.num_pairs}: nothing was written"
+        )
+
+
+def _gaps(
+    model: Seq2Seq, engine: Any, text: TextPair, sample: Sequence[SamplePair], never: Sequence[int]
+) -> list[float]:
+    """How much less the model likes a token of the export's greedy translation than its own favourite, at most."""
+    longest = max(len(pair.source_ids) for pair in sample)
+    results = engine.translate_batch(
+        [text.source.tokens(pair.source_ids) for pair in sample],
+        max_batch_size=32,
+        max_input_length=0,
+        max_decoding_length=min(2 * longest + 10, MAX_GREEDY_LENGTH),
+        min_decoding_length=0,
+        beam_size=1,
+        suppress_sequences=[[token] for token in text.target.tokens(never)],
+        return_end_token=True,
+    )
+    ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
+    written = [[ids[token] for token in result.hypotheses[0]] for result in results]
+    forced = _force(model, [SamplePair(p.source_ids, found) for p, found in zip(sample, written, strict=True)], never)
+    return [float(np.max(of_best - of_tokens)) for of_tokens, of_best in forced]
+
+
+def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Let a model score targets as they are given, an EOS among them where there is one; some tokens are never best.
+
+    Returns:
+        Of each pair the log probabilities of its target's tokens, and of those that the model likes best there, (T,).
+    """
+    sources = TokenSequences.from_lists([[*pair.source_ids, EOS_ID] for pair in pairs])
+    targets = TokenSequences.from_lists([[BOS_ID, *pair.target_ids] for pair in pairs])
+    lengths, vocabulary_size = targets.lengths - 1, model.vocabularies.target_size
+    forced: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for places in plan_batches(lengths, batch_size=len(pairs), batch_tokens=_MOST_LOGITS // vocabulary_size):
+        target_ids = targets.padded(places)[0]
+        log_probs = np.asarray(ops.log_softmax(model((sources.padded(places)[0], target_ids[:, :-1]))))  # (B, T, V)
+        of_tokens = np.take_along_axis(log_probs, target_ids[:, 1:, None], axis=-1)[..., 0]
+        possible = np.ones(log_probs.shape[-1], dtype=bool)
+        possible[list(never)] = False
+        of_best = np.max(log_probs, axis=-1, where=possible, initial=-np.inf)
+        for row, place in enumerate(places.tolist()):
+            forced[place] = of_tokens[row, : lengths[place]], of_best[row, : lengths[place]]
+    return [forced[place] for place in range(len(pairs))]
+
 
 BINARY_VERSION = 6
 """The layout that is read here; `ctranslate2.specs.model_spec` writes it."""

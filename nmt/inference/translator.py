@@ -155,22 +155,19 @@ class Translator(LineTranslator):
         banned = banned_ids(settings, self.text.target)
         search = self._search_function(settings.beam_size, num_hypotheses, settings.length_penalty, banned)
         result = search(source_ids, least, greatest, np.int32(len(source_ids)), greatest.max())
-        arrays = [np.asarray(part) for part in result]
-        return [self._read(*(array[row] for array in arrays)) for row in range(len(source_ids))]
-
-    def _read(
-        self, token_ids: np.ndarray, scores: np.ndarray, log_probs: np.ndarray, lengths: np.ndarray
-    ) -> list[Translation]:
-        """The hypotheses of a sentence that exist, as text: token ids (N, T), the rest (N,)."""
+        token_ids, scores, log_probs, lengths = (np.asarray(part) for part in result)  # (B, N, T), the rest (B, N)
         return [
-            Translation(
-                decoded(token_ids[rank, : lengths[rank]].tolist(), self.text.target),
-                float(scores[rank]),
-                float(log_probs[rank]),
-                int(lengths[rank]),
-            )
-            for rank in range(len(lengths))
-            if lengths[rank] > 0
+            [
+                Translation(
+                    decoded(token_ids[row, rank, :length].tolist(), self.text.target),
+                    float(scores[row, rank]),
+                    float(log_probs[row, rank]),
+                    length,
+                )
+                for rank, length in enumerate(lengths[row].tolist())
+                if length > 0  # else there is no such hypothesis
+            ]
+            for row in range(len(source_ids))
         ]
 
     def _search_function(
@@ -180,8 +177,7 @@ class Translator(LineTranslator):
         key = (beam_size, num_hypotheses, length_penalty, banned)
         with self._lock:
             if key not in self._compiled:
-                search = _model_search(self.model, *key)
-                self._compiled[key] = compile_function(search, _SIGNATURE)
+                self._compiled[key] = compile_function(_model_search(self.model, *key), _SIGNATURE)
             return self._compiled[key]
 
 

@@ -69,8 +69,7 @@ def export_for_ctranslate2(
 
     session.start(threads=threads)
 
-    from nmt.export.ctranslate2_export import export_ctranslate2
-    from nmt.export.equality import SamplePair
+    from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
     from nmt.inference.translator import open_model
 
     opened = open_model(found)

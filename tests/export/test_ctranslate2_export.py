@@ -9,9 +9,8 @@ import pytest
 from nmt.config import from_settings
 from nmt.errors import ConfigError, ExportError
 from nmt.export import ctranslate2_export, ctranslate2_spec
-from nmt.export.ctranslate2_export import export_ctranslate2, read_stored_model
+from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2, read_stored_model
 from nmt.export.ctranslate2_spec import TOLERANCES, position_encodings
-from nmt.export.equality import SamplePair
 from nmt.inference.translator import OpenedModel, vocabularies_of
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.models.builder import build_model

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from nmt.errors import ExportError
-from nmt.export.equality import Agreement, SamplePair, check_agreement, measure_agreement
+from nmt.export.ctranslate2_export import Agreement, SamplePair, check_agreement, measure_agreement
 from nmt.text import EOS_ID, TextPair, Vocabulary, WhitespaceTokenizer
 
 VOCABULARY = Vocabulary(["<pad>", "<unk>", "<s>", "</s>", "a", "b", "c"])
