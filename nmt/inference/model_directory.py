@@ -115,9 +115,12 @@ MODEL_NAME = "model.bin"
 
 _FORMAT_VERSION = 1
 
+TEXT_FILES = r"tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt"
+"""Names of the files of tokenizers, in a model directory as in an export."""
+
 _NAMES = re.compile(
     rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|config\.json"
-    r"|(shared|source|target)_vocabulary\.json|tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt"
+    rf"|(shared|source|target)_vocabulary\.json|{TEXT_FILES}"
 )
 """The files of an export; others may keep something beside them."""
 

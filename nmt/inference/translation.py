@@ -87,28 +87,25 @@ class Tally:
 
     def report(self, *, so_far: bool = False) -> None:
         """Log what is worse than one might think; `so_far` says that some of it was logged before."""
-        if self.unread:
-            _LOGGER.warning(
-                "%s longer than %d tokens, of which only the first %d are read: put one sentence on a line",
-                _are(self.unread, "line", so_far), MAX_SOURCE_LENGTH, MAX_SOURCE_LENGTH,
-            )  # fmt: skip
-        if self.too_long:
-            _LOGGER.warning(
-                "%s longer than search.max_length, %d tokens, where translations end: put one sentence on a line, "
-                "or raise it",
-                _are(self.too_long, "line", so_far), self.max_length,
-            )  # fmt: skip
-        if self.untranslated:
-            _LOGGER.warning(
-                "%s left untranslated: the model's outputs for them are not numbers, its training must have gone wrong",
-                _are(self.untranslated, "line", so_far),
-            )
-        if self.cut:
-            _LOGGER.warning(
-                "%s as long as allowed and may be cut short: unless the model repeats itself, raise "
-                "search.max_length_ratio, search.max_length_offset or search.max_length",
-                _are(self.cut, "translation", so_far),
-            )
+        read, apart = MAX_SOURCE_LENGTH, "put one sentence on a line"
+        lines = {
+            f"longer than {read} tokens, of which only the first {read} are read: {apart}": self.unread,
+            f"longer than search.max_length, {self.max_length} tokens, where translations end: {apart}, or raise it": (
+                self.too_long
+            ),
+            "left untranslated: the model's outputs for them are not numbers, its training must have gone wrong": (
+                self.untranslated
+            ),
+        }
+        cut = (
+            "as long as allowed and may be cut short: unless the model repeats itself, raise search.max_length_ratio, "
+            "search.max_length_offset or search.max_length"
+        )
+        for noun, counts in (("line", lines), ("translation", {cut: self.cut})):
+            for words, count in counts.items():
+                if count:
+                    plural, verb = ("", "is") if count == 1 else ("s", "are")
+                    _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
 
     def report_unknown(self) -> None:
         """Log how much of the source the model could not read, if there is anything."""
@@ -408,8 +405,3 @@ def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings
     tally.unread += sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
     tally.too_long += sum(tally.max_length < len(ids) <= MAX_SOURCE_LENGTH for ids in token_ids)
     return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
-
-
-def _are(count: int, noun: str, so_far: bool) -> str:
-    plural, verb = ("", "is") if count == 1 else ("s", "are")
-    return f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb}"

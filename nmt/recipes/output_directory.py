@@ -16,7 +16,7 @@ from nmt.checkpoint.index import INDEX, split_checkpoint
 from nmt.config import Config
 from nmt.config.settings import STORE_NAME
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, is_of_export, is_settings_file
+from nmt.inference.model_directory import CONFIG_NAME, TEXT_FILES, holds_own_settings, is_of_export, is_settings_file
 from nmt.types import PathLike
 
 _CHECKPOINT = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
@@ -56,9 +56,7 @@ _IN_FOLDERS = {
 }
 """The folders in which a run writes, and the names that it gives there. Others may keep files beside them."""
 
-_KEPT = re.compile(
-    rf"{re.escape(LOCK_NAME)}|{STORE_NAME}|tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt|\..*\.tmp"
-)
+_KEPT = re.compile(rf"{re.escape(LOCK_NAME)}|{STORE_NAME}|{TEXT_FILES}|\..*\.tmp")
 """What else lies in a model directory: what a new run replaces itself, or goes on using."""
 
 
