@@ -188,15 +188,13 @@ def evaluate_lines(
     _report_empty(hypotheses, all_references)
     _report_marks(hypotheses, all_references, spaces_count=tokenization not in ("none", "zh", "char"))
     score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
-    if doubt := doubt_about(tokenization, list(chain(*all_references))):
+    lines = list(chain(*all_references))
+    if doubt := doubt_about(tokenization, lines):
         logger.warning("%s", doubt)
-    elif score.score == 0.0 and not bleu_can_rise(list(chain(*all_references)), tokenization=tokenization):
+    elif score.score == 0.0 and not bleu_can_rise(lines, tokenization=tokenization):
         logger.warning("%s: chrF2 says more", TOO_SHORT)
-    return Evaluation(
-        score,
-        _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2"),
-        len(hypotheses),
-    )
+    chrf2 = _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2")
+    return Evaluation(score, chrf2, len(hypotheses))
 
 
 def evaluate_files(
@@ -243,15 +241,14 @@ def _report_empty(hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 def _report_marks(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, spaces_count: bool) -> None:
     """Say which side looks cut into pieces, or tokenised."""
     texts = dict(zip(["the hypotheses", *_names_of(references)], [hypotheses, *references], strict=True))
+    pieces = "scores are of pieces, not of words"
+    advice = {
+        PIECES: f"{pieces}: join them with the program that cut them",
+        TOKENS: "scores cannot be compared with those of plain text (--tokenize none: tokens are meant)",
+    }
     for kind, words in found_marks(texts).items():
-        if kind == PIECES:
-            logger.warning("%s: scores are of pieces, not of words: join them with the program that cut them", words)
-        elif kind != TOKENS:
-            logger.warning("%s: scores are of pieces, not of words, unless they are joined: --join %s", words, kind)
-        elif spaces_count:
-            logger.warning(
-                "%s: scores cannot be compared with those of plain text (--tokenize none: tokens are meant)", words
-            )
+        if kind != TOKENS or spaces_count:
+            logger.warning("%s: %s", words, advice.get(kind, f"{pieces}, unless they are joined: --join {kind}"))
 
 
 def settled_tokenization(
