@@ -40,13 +40,11 @@ class OpenedModel(NamedTuple):
     weights: str
 
 
-def open_model(
-    directory: PathLike | FoundModel, *, checkpoint: str | None = None, weights: str | None = None
-) -> OpenedModel:
+def open_model(directory: PathLike, *, checkpoint: str | None = None, weights: str | None = None) -> OpenedModel:
     """Open a trained model.
 
     Args:
-        directory: the model directory, or a checkpoint in it; or what `find_model` found, with all that it was asked.
+        directory: the model directory, or a checkpoint in it.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
 
@@ -55,10 +53,11 @@ def open_model(
         ConfigError: the settings cannot be read.
         DataError: the vocabulary cannot be read.
     """
-    if isinstance(directory, FoundModel):
-        found = directory
-    else:
-        found = find_model(directory, checkpoint=checkpoint, weights=weights)
+    return open_found(find_model(directory, checkpoint=checkpoint, weights=weights))
+
+
+def open_found(found: FoundModel) -> OpenedModel:
+    """Open what `find_model` found, with all that it was asked; raises what `open_model` raises."""
     config, text = found.config, TextPair.load(found.directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     loaded = load_weights(found.directory, model, checkpoint=found.checkpoint, weights=found.weights)

@@ -70,9 +70,9 @@ def export_for_ctranslate2(
     session.start(threads=threads)
 
     from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
-    from nmt.inference.translator import open_model
+    from nmt.inference.translator import open_found
 
-    opened = open_model(found)
+    opened = open_found(found)
     sample = [SamplePair(*pair) for pair in _sample(opened.config, opened.text)]
     return export_ctranslate2(opened, place, sample, quantization=quantization, overwrite=overwrite)
 

@@ -104,9 +104,9 @@ def prepare_translation(
 
         session.start(threads=threads, a_core_each=True)
 
-        from nmt.inference.translator import Translator, open_model
+        from nmt.inference.translator import Translator, open_found
 
-        return Translator.of(open_model(found))
+        return Translator.of(open_found(found))
 
     return PreparedTranslation(open_translator, found.config, num_hypotheses)
 
@@ -221,9 +221,9 @@ class PreparedEvaluation(NamedTuple):
 
         session.start(threads=threads, a_core_each=True)
 
-        from nmt.inference.translator import Translator, open_model
+        from nmt.inference.translator import Translator, open_found
 
-        opened, test_set = open_model(self.found), self.test_set
+        opened, test_set = open_found(self.found), self.test_set
         data, text = opened.config.data, opened.text
         report_unknown(
             "the test set",

@@ -7,7 +7,7 @@ import pytest
 
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import find_model, read_settings
-from nmt.inference.translator import Translator, open_model
+from nmt.inference.translator import Translator, open_found, open_model
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -34,7 +34,7 @@ def test_another_checkpoint_has_other_weights(trained_run):
 
 
 def test_overrides_reach_the_search_alone(trained_run):
-    opened = open_model(find_model(trained_run.directory, overrides=["search.beam_size=3"]))
+    opened = open_found(find_model(trained_run.directory, overrides=["search.beam_size=3"]))
     assert opened.config.search.beam_size == 3
     with pytest.raises(ConfigError, match=r"keeps the settings it was trained with: model\.hidden_size: 8 before, 16"):
         find_model(trained_run.directory, overrides=["model.hidden_size=16"])
