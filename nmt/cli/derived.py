@@ -208,12 +208,8 @@ def update_vocab(
     planned = plan_update(
         directory, choose, corpora=text, output=output, overrides=overrides or (), overwrite=overwrite or dry_run
     )
-    done = None
-    if not dry_run and not planned.changes_nothing:
-        from nmt.backend import session
-
-        session.start()
-        done = update_vocabulary(planned, checkpoint=checkpoint)
+    writes = not dry_run and not planned.changes_nothing
+    done = update_vocabulary(planned, checkpoint=checkpoint) if writes else None
     if as_json:
         written = {"written": done is not None, "checkpoint": done and done.checkpoint, "update": done and done.update}
         typer.echo(json.dumps({**report(planned), **written}, ensure_ascii=False))

@@ -79,6 +79,7 @@ def run(
     --reference no model is needed. To score an export, translate with it first, and give the result as --hypotheses.
     Several references count together: --reference FILE for each.
     """
+    how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase}
     if hypotheses is not None:
         of_model = {
             "RUN": directory, "--source": source, "--output": output_path, "--beam-size": beam_size,
@@ -91,8 +92,7 @@ def run(
             raise options.usage_error("--hypotheses needs a --reference to compare with")
         from nmt.inference.evaluation import evaluate_files
 
-        how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase, "join": join or "none"}
-        scored = evaluate_files(hypotheses, *references, **how)
+        scored = evaluate_files(hypotheses, *references, join=join or "none", **how)
         _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
         return
     from nmt.cli.lines import text_output
@@ -110,10 +110,9 @@ def run(
         checkpoint=checkpoint,
         weights=weights,
         overrides=options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
-        tokenization=tokenization,
-        lowercase=lowercase,
         join=join,
         output_path=output_path,
+        **how,
     )
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)

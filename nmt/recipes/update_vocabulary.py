@@ -269,6 +269,10 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
             change apart; or the output cannot be written.
         ConfigError, DataError: settings or tokenizers cannot be written.
     """
+    from nmt.backend import session
+
+    session.start()
+
     from nmt.checkpoint.derived import RowMapping, change_vocabulary
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.checkpoint.weights import read_contents
