@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,12 +89,7 @@ def run(
         }  # fmt: skip
         if given := ", ".join(name for name, value in of_model.items() if value is not None):
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
-        if not references:
-            raise options.usage_error("--hypotheses needs a --reference to compare with")
-        from nmt.inference.evaluation import evaluate_files
-
-        scored = evaluate_files(hypotheses, *references, join=join or "none", **how)
-        _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
+        _score_files(hypotheses, references or [], as_json=as_json, join=join or "none", **how)
         return
     from nmt.cli.lines import text_output
     from nmt.cli.progress import LineCounter
@@ -120,8 +116,19 @@ def run(
         result = prepared.run(threads=threads, progress=counter.add)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    facts = {name: value for name, value in result._asdict().items() if name not in ("evaluation", "hypotheses")}
-    _show(result.evaluation, {"model_directory": str(directory), **facts}, as_json=as_json)
+    facts = {"model_directory": str(directory), **result._asdict()}
+    del facts["evaluation"], facts["hypotheses"]
+    _show(result.evaluation, facts, as_json=as_json)
+
+
+def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool, **how: Any) -> None:
+    """Print the scores of finished translations."""
+    if not references:
+        raise options.usage_error("--hypotheses needs a --reference to compare with")
+    from nmt.inference.evaluation import evaluate_files
+
+    scored = evaluate_files(hypotheses, *references, **how)
+    _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
 
 
 def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:
