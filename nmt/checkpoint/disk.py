@@ -162,12 +162,34 @@ def read_object(path: Path, record: FileRecord | None = None) -> dict[str, Any]:
         DamagedCheckpointError, CheckpointError: as `read_file`, or the file holds something else.
     """
     try:
-        values = json.loads(read_file(path, record))
+        values = strict_json(read_file(path, record))
     except (ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path}: is no JSON file: {error}") from error
     if not isinstance(values, dict):
         raise DamagedCheckpointError(f"{path}: must hold a JSON object")
     return values
+
+
+def strict_json(content: bytes) -> Any:
+    """Return the value in a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, has a number that is not finite, or a name twice in one object: Python's reader would
+            let the last one win, and another reader the first.
+    """
+
+    def finite(digits: str) -> float:
+        if not math.isfinite(float(digits)):
+            raise ValueError(f"{digits} is no finite number")
+        return float(digits)
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)} twice")
+        return dict(pairs)
+
+    return json.loads(content, parse_constant=finite, parse_float=finite, object_pairs_hook=without_duplicates)
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:

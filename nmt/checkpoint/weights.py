@@ -240,6 +240,19 @@ def _misfits(
             yield f"{name} must be of shape {tuple(variable.shape)}, but is of {array.shape}"
         elif _kind(found) != _kind(wanted) or (array.dtype.kind == "f") != (_kind(wanted) == "float"):
             yield f"{name} must be of type {wanted}, but is of {found}"
+        elif not _holds(array_view(variable).dtype, array):
+            yield f"{name} must be of type {wanted}, but has values beyond its range"
+
+
+def _holds(dtype: np.dtype, array: np.ndarray) -> bool:
+    """Return whether a type of the same kind has room for each value of a float32 or int64 array."""
+    if dtype == array.dtype:
+        return True
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    if array.dtype.kind != "f":
+        return np.array_equal(cast.astype(array.dtype), array)
+    return np.array_equal(np.isfinite(cast.astype(np.float64)), np.isfinite(array))
 
 
 def _kind(dtype: str) -> str:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import nmt.checkpoint
 from nmt.checkpoint import disk
-from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_arrays, write_arrays
+from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_arrays, strict_json, write_arrays
 from nmt.errors import CheckpointError
 
 MATRIX = np.arange(15, dtype=np.float32).reshape(3, 5)
@@ -175,3 +175,19 @@ def test_anything_else_is_damage_although_its_hash_fits(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(DamagedCheckpointError, match="a: "):
         read_arrays(tmp_path / "a", record_of(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "Expecting property name"),
+        (b'{"a": NaN}', "NaN is no finite number"),
+        (b'{"a": -Infinity}', "-Infinity is no finite number"),
+        (b'{"a": 1e999}', "1e999 is no finite number"),
+        (b'{"a": {"dtype": "F32", "dtype": "I64"}}', "has dtype twice"),
+        (b'{"a": 1, "a": 2}', "has a twice"),
+    ],
+)
+def test_json_is_strict(text, message):
+    with pytest.raises(ValueError, match=message):
+        strict_json(text)
