@@ -192,7 +192,7 @@ def update_vocab(
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
     from nmt.data.corpus import refuse_pipes
-    from nmt.recipes.output_directory import refuse_to_replace_inputs
+    from nmt.inference.output_directory import refuse_to_replace_inputs
     from nmt.recipes.update_vocabulary import SideFiles, default_output, plan_update, report, update_vocabulary
 
     if more_corpora and directory.is_file() and more_corpora[-1].is_dir():

@@ -14,7 +14,7 @@ from nmt.checkpoint.manifest import EMA, MODEL, Contents, read_manifest
 from nmt.config import Config, write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
-from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
+from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
 

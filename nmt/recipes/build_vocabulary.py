@@ -21,7 +21,7 @@ from nmt.data import TokenStore
 from nmt.data.corpus import doubts_about_sides, read_lines, read_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
-from nmt.recipes.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
+from nmt.inference.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
 from nmt.text import EOS_ID, PAD_ID, TOKENIZERS, UNK_ID, TextPair, Tokenizer
 from nmt.text.marks import PIECES, TOKENS, found_marks, joined_side
 from nmt.text.pair import TextLearner

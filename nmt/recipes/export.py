@@ -15,7 +15,7 @@ from nmt.data.corpus import read_pairs
 from nmt.errors import DataError
 from nmt.export.ctranslate2_spec import check_exportable
 from nmt.inference.model_directory import find_model
-from nmt.recipes.output_directory import check_not_among_checkpoints
+from nmt.inference.output_directory import check_not_among_checkpoints
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 

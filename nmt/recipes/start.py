@@ -18,12 +18,12 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import read_settings
+from nmt.inference.output_directory import RunReference, parse_run_reference
 from nmt.inference.translator import check_tokenizers, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_size import refuse_too_large_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text, find_text
-from nmt.recipes.output_directory import RunReference, parse_run_reference
 from nmt.text import TextPair
 from nmt.training.lockstep import ending_at_once
 from nmt.tying import named_variables

@@ -19,6 +19,7 @@ from nmt.data import TokenStore, find_store, hash_corpus, read_pairs
 from nmt.data.corpus import hash_pairs, looks_swapped, refuse_one_file, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.recipes.batch_parts import start_session
 from nmt.recipes.build_vocabulary import (
     CHECKED_PAIRS,
@@ -28,7 +29,6 @@ from nmt.recipes.build_vocabulary import (
     report_marks,
     report_sides,
 )
-from nmt.recipes.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.text import TextPair
 from nmt.text.tokenizer import in_blocks
 from nmt.training.events import Reporter

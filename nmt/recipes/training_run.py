@@ -22,13 +22,13 @@ from nmt.data.prefetching import WorkerShare
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
 from nmt.recipes.build_vocabulary import report_unknown_in_store, save_text
-from nmt.recipes.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.recipes.start import (
     Invitation,
     Start,

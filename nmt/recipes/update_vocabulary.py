@@ -21,10 +21,10 @@ from nmt.data.corpus import read_lines, read_pairs
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
+from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.inference.translation import settle_limits
 from nmt.recipes.average import FACT as AVERAGE_FACT
 from nmt.recipes.build_vocabulary import MEASURED_LINES, settings_of, text_lines
-from nmt.recipes.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import TOKENS, found_marks
 from nmt.text.pair import VocabularyDifference, compare_vocabularies

@@ -142,6 +142,7 @@ def factory(shared_factory):
     return shared_factory
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_at_random_moments_of_saving(factory):
     """The moments are spread over a whole save and beyond its end; each time the next writer goes on."""
     moments = random.Random(5)
@@ -164,6 +165,7 @@ def test_killed_twenty_times_at_random_moments_of_saving(factory):
     assert unfinished >= 3, "hardly any kill fell into the writing"
 
 
+@pytest.mark.slow
 def test_killed_before_every_single_step_of_saving(factory, tmp_path):
     """Each file that is opened, flushed, renamed or deleted, from the lock to the end of pruning."""
     with CheckpointManager(tmp_path / "before") as manager:

@@ -7,7 +7,7 @@ import pytest
 
 from nmt.config import load
 from nmt.errors import ConfigError
-from nmt.recipes.output_directory import delete_run, foreign_files
+from nmt.inference.output_directory import delete_run, foreign_files
 from nmt.recipes.train import train
 
 OF_A_RUN = (

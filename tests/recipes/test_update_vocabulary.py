@@ -14,10 +14,10 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.inference.output_directory import REPORT_NAME
 from nmt.inference.translator import Translator
 from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.output_directory import REPORT_NAME
 from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import (
     SideFiles,

@@ -99,8 +99,8 @@ def main():
         same = all(np.array_equal(value, before[path], equal_nan=True) for path, value in values_of(both).items())
         report["not finite"] = {"applied": [result.applied for result in skipped], "unchanged": same}
         other = make_updater(ONE, tiny.TRANSFORMER)
-        checkpoints.restore(other.model, other.optimizer, other.average.variables)
-        checkpoints.restore(both.model, both.optimizer, both.average.variables)
+        checkpoints.restore(other.model, other.optimizer, other.ema.variables)
+        checkpoints.restore(both.model, both.optimizer, both.ema.variables)
     at_once = [largest_difference(saved, values_of(updater)) for updater in (other, both)]
     tf.config.run_functions_eagerly(True)  # the rest is the same code, without the seconds that a trace takes
     report["resumed"] = {"at once": at_once, **compare(other, both, BATCHES[:2], BATCHES[:2], 1)}
