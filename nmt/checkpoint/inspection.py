@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -362,70 +362,20 @@ def _file_problems(path: Path, name: str, manifest: Manifest) -> Iterator[str]:
             yield f"{key} holds values that are not finite"
 
 
-class ShapedRole(NamedTuple):
-    """A role path that only one of two checkpoints has.
-
-    name: the role path.
-    shape: of its variable.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-
-
-class ShapeChange(NamedTuple):
-    """A role path whose variable has another shape.
-
-    name: the role path.
-    before: the shape in the first checkpoint.
-    after: the shape in the second.
-    """
-
-    name: str
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-
-class ValueChange(NamedTuple):
-    """A role path whose variable has other values.
-
-    name: the role path.
-    relative_norm: ||before - after|| / ||before||; None where that is no number, as `before` is zero or not finite.
-    """
-
-    name: str
-    relative_norm: float | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What differs between two checkpoints, of weights as they are, without moving averages.
-
-    added: only in the second.
-    removed: only in the first.
-    shapes_changed: of another shape.
-    changed: of the same shape with other values, the largest change first.
-    num_equal: variables of equal values.
-    ties_added: names of tie groups of the second only.
-    ties_removed: names of tie groups of the first only.
-    same_tokenizers: whether both were trained with the same tokenizers; None where one does not say.
-    """
-
-    added: tuple[ShapedRole, ...]
-    removed: tuple[ShapedRole, ...]
-    shapes_changed: tuple[ShapeChange, ...]
-    changed: tuple[ValueChange, ...]
-    num_equal: int
-    ties_added: tuple[str, ...]
-    ties_removed: tuple[str, ...]
-    same_tokenizers: bool | None
-
-
-def compare(before: Contents, after: Contents) -> Difference:
-    """Compare the weights and ties of two checkpoints.
+def compare(before: Contents, after: Contents) -> dict[str, Any]:
+    """Compare the weights and ties of two checkpoints, of weights as they are, without moving averages.
 
     A variable is compared in each of its roles, but two variables only once: where both checkpoints tie the same
     roles, that is one comparison; where only one does, it is one for each variable of the other.
+
+    Returns:
+        added, removed: `name` and `shape` of the roles that only the second, or only the first, has.
+        shapes_changed: `name`, and the shapes `before` and `after`, of those whose variable has another shape.
+        changed: `name` and `relative_norm`, ||before - after|| / ||before||, of those of the same shape with other
+            values, the largest change first; None where that is no number, as `before` is zero or not finite.
+        num_equal: variables of equal values.
+        ties_added, ties_removed: names of tie groups of the second, or of the first only.
+        same_tokenizers: whether both were trained with the same tokenizers; None where one does not say.
     """
     old, new = _role_variables(before), _role_variables(after)
     shapes_changed, changed, num_equal = [], [], 0
@@ -436,23 +386,24 @@ def compare(before: Contents, after: Contents) -> Difference:
     for (one, other), role in pairs.items():
         first, second = before.model[one], after.model[other]
         if first.shape != second.shape:
-            shapes_changed.append(ShapeChange(role, first.shape, second.shape))
+            shapes_changed.append({"name": role, "before": first.shape, "after": second.shape})
         elif np.array_equal(first, second):
             num_equal += 1
         else:
-            changed.append(ValueChange(role, _relative_norm(first, second)))
+            changed.append((_relative_norm(first, second), role))
+    changed.sort(key=lambda one: (one[0] is not None, -(one[0] or 0.0)))
     old_ties, new_ties = ({frozenset(g["roles"]): g["name"] for g in one.tie_groups} for one in (before, after))
     tokenizers = before.facts.get("tokenizers"), after.facts.get("tokenizers")
-    return Difference(
-        added=tuple(ShapedRole(role, after.model[path].shape) for role, path in new.items() if role not in old),
-        removed=tuple(ShapedRole(role, before.model[path].shape) for role, path in old.items() if role not in new),
-        shapes_changed=tuple(shapes_changed),
-        changed=tuple(sorted(changed, key=lambda one: (one.relative_norm is not None, -(one.relative_norm or 0.0)))),
-        num_equal=num_equal,
-        ties_added=tuple(name for roles, name in new_ties.items() if roles not in old_ties),
-        ties_removed=tuple(name for roles, name in old_ties.items() if roles not in new_ties),
-        same_tokenizers=None if None in tokenizers else tokenizers[0] == tokenizers[1],
-    )
+    return {
+        "added": [{"name": role, "shape": after.model[path].shape} for role, path in new.items() if role not in old],
+        "removed": [{"name": role, "shape": before.model[path].shape} for role, path in old.items() if role not in new],
+        "shapes_changed": shapes_changed,
+        "changed": [{"name": role, "relative_norm": norm} for norm, role in changed],
+        "num_equal": num_equal,
+        "ties_added": [name for roles, name in new_ties.items() if roles not in old_ties],
+        "ties_removed": [name for roles, name in old_ties.items() if roles not in new_ties],
+        "same_tokenizers": None if None in tokenizers else tokenizers[0] == tokenizers[1],
+    }
 
 
 def _role_variables(contents: Contents) -> dict[str, str]:

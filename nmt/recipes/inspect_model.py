@@ -89,11 +89,7 @@ def diff_models(before: tuple[PathLike, str | None], after: tuple[PathLike, str 
         name = inspection.choose(directory, inspection.find_checkpoints(directory), checkpoint)
         sides[side] = {"model_directory": str(directory), "checkpoint": name}
         weights.append(read_weights(checkpoints_folder(directory) / name, "raw"))
-    difference = vars(inspection.compare(*weights))
-    lists = {
-        key: [one._asdict() for one in difference[key]] for key in ("added", "removed", "shapes_changed", "changed")
-    }
-    return {**sides, **difference, **lists}
+    return {**sides, **inspection.compare(*weights)}
 
 
 def verify_model(directory: PathLike, checkpoint: str | None = None) -> dict[str, Any]:
