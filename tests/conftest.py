@@ -218,3 +218,15 @@ def compiled():
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def flip():
+    """Change one bit in the middle of a file."""
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+
+    return change

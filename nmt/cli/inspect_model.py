@@ -15,8 +15,8 @@ from nmt.cli import options
 from nmt.cli.streams import is_terminal
 
 if TYPE_CHECKING:
-    from nmt.checkpoint.inspection import Description, FoundCheckpoint, VariableUse
     from nmt.config import Config
+    from nmt.inference.inspection import Description, FoundCheckpoint, VariableUse
 
 EXAMPLE = """\b
 Examples:

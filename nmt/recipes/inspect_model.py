@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmt.checkpoint import inspection
 from nmt.checkpoint.folder import checkpoints_folder, damaged_names, read_weights
 from nmt.checkpoint.index import candidates, split_checkpoint
 from nmt.checkpoint.manifest import OPTIMIZER, Manifest, read_manifest
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
+from nmt.inference import inspection
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import TextPair
 from nmt.types import PathLike

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -63,15 +62,3 @@ def small_model() -> Callable[[], keras.Model]:
         return keras.Sequential([keras.Input((3,)), dense, norm])
 
     return make
-
-
-@pytest.fixture
-def flip() -> Callable[[Path], None]:
-    """Change one bit in the middle of a file."""
-
-    def change(path: Path) -> None:
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(bytes(content))
-
-    return change

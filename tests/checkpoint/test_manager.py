@@ -10,11 +10,11 @@ import pytest
 from nmt.checkpoint import folder as folder_module
 from nmt.checkpoint.folder import checkpoint_names
 from nmt.checkpoint.index import read_index
-from nmt.checkpoint.inspection import find_checkpoints
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.errors import CheckpointError
+from nmt.inference.inspection import find_checkpoints
 from nmt.training.optimizers import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint.folder import read_weights
-from nmt.checkpoint.inspection import VariableUse
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import read_contents
 from nmt.cli.inspect_model import Table, as_text, describe_bytes, variable_rows
+from nmt.inference.inspection import VariableUse
 from nmt.inference.translator import open_model
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ import shutil
 import pytest
 
 from nmt.checkpoint.index import newest_manifest
-from nmt.checkpoint.inspection import find_checkpoints
 from nmt.config import load
 from nmt.data import read_pairs
 from nmt.errors import ConfigError, DataError
+from nmt.inference.inspection import find_checkpoints
 from nmt.recipes.train import check_corpora, train
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from nmt.backend.replicas import Replicas
-from nmt.checkpoint.inspection import find_checkpoints
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import load_weights
 from nmt.data.batches import Batch, Cursor
 from nmt.errors import CheckpointError, ConfigError, TrainingError
+from nmt.inference.inspection import find_checkpoints
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
 from nmt.training.lockstep import Interrupted

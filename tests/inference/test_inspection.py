@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from nmt.checkpoint.disk import stored_header, write_arrays
-from nmt.checkpoint.inspection import describe, find_checkpoints, part_of
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import slot_variable
 from nmt.errors import CheckpointError
+from nmt.inference.inspection import describe, find_checkpoints, part_of
 from nmt.models.contract import TIED_ROLES
 from nmt.tying import named_variables, variable_roles
 
