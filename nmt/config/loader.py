@@ -143,15 +143,12 @@ def _read(paths: Sequence[PathLike], overrides: Sequence[str]) -> list[Layer]:
 
 
 def _read_file(path: Path) -> Layer:
-    document = read_yaml(_decoded(path), str(path))
-    settings = document.value
-    if document.problems:
-        raise ConfigError("\n".join(document.problems))
+    settings, lines = read_yaml(_decoded(path), str(path))
     if settings is None:
         raise ConfigError(f"{path} is empty: a config holds at least model_directory and data")
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds no settings: write them as 'key: value', for example 'seed: 42'")
-    origins = {key_path: f"{path} line {line}" for key_path, line in document.lines.items()}
+    origins = {key_path: f"{path} line {line}" for key_path, line in lines.items()}
     version = settings.get(VERSION_KEY)
     if version is None:
         return Layer(settings, origins)
@@ -249,11 +246,8 @@ def _read_override(override: str) -> Layer:
         raise ConfigError(f"--set {override} cannot be: {VERSION_KEY} belongs to the file")
     if not text.strip():
         raise ConfigError(f"--set {override} has no value: write null for none, or '\"\"' for an empty text")
-    document = read_yaml(text, f"--set {override}:")
-    if document.problems:
-        raise ConfigError("\n".join(document.problems))
-    origins = {(*path, *inner): f"--set {override}" for inner in [(), *document.lines]}
-    return Layer(nest(path, document.value), origins)
+    value, lines = read_yaml(text, f"--set {override}:")
+    return Layer(nest(path, value), {(*path, *inner): f"--set {override}" for inner in [(), *lines]})
 
 
 SETTLED_AT_START = (

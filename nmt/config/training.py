@@ -12,39 +12,34 @@ from nmt.config.section import AUTO, CountOrAuto, FilePath, Misfit, Section, set
 Metric = Literal["bleu", "loss"]
 
 _RATE_HELP = "Learning rate at the peak of the schedule; for noam, the factor in front of its formula (usually 1 or 2)."
-_BETA_1_HELP = "Decay of the mean of the gradient."
-_BETA_2_HELP = "Decay of the mean of the squared gradient."
-_EPSILON_HELP = "Added to the root in the denominator of the update."
 _CLIP_HELP = "Largest global norm of the gradient; a longer one is scaled down. null: never."
 _WARMUP_HELP = "Updates over which the learning rate rises linearly to its peak."
 
 
-class AdamSettings(Section):
+class _AnyAdamSettings(Section):
+    """What Adam and AdamW share."""
+
+    slots: ClassVar[int] = 2
+    """Numbers that the optimizer keeps a weight."""
+
+    type: str
+    learning_rate: float = setting(0.001, _RATE_HELP, above=0)
+    beta_1: float = setting(0.9, "Decay of the mean of the gradient.", at_least=0, below=1)
+    beta_2: float = setting(0.98, "Decay of the mean of the squared gradient.", at_least=0, below=1)
+    epsilon: float = setting(1e-9, "Added to the root in the denominator of the update.", above=0)
+    clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
+
+
+class AdamSettings(_AnyAdamSettings):
     """Adam (Kingma and Ba, 2015)."""
 
-    slots: ClassVar[int] = 2
-    """Numbers that the optimizer keeps a weight."""
-
     type: Literal["adam"] = setting("adam", "Adam (Kingma and Ba, 2015).")
-    learning_rate: float = setting(0.001, _RATE_HELP, above=0)
-    beta_1: float = setting(0.9, _BETA_1_HELP, at_least=0, below=1)
-    beta_2: float = setting(0.98, _BETA_2_HELP, at_least=0, below=1)
-    epsilon: float = setting(1e-9, _EPSILON_HELP, above=0)
-    clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
 
 
-class AdamWSettings(Section):
+class AdamWSettings(_AnyAdamSettings):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
-    slots: ClassVar[int] = 2
-    """Numbers that the optimizer keeps a weight."""
-
     type: Literal["adamw"] = setting("adamw", "Adam with decoupled weight decay (Loshchilov and Hutter, 2019).")
-    learning_rate: float = setting(0.001, _RATE_HELP, above=0)
-    beta_1: float = setting(0.9, _BETA_1_HELP, at_least=0, below=1)
-    beta_2: float = setting(0.98, _BETA_2_HELP, at_least=0, below=1)
-    epsilon: float = setting(1e-9, _EPSILON_HELP, above=0)
-    clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
     weight_decay: float = setting(
         0.01, "Share of each weight that an update takes off, times the learning rate.", at_least=0
     )

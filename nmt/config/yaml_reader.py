@@ -38,12 +38,10 @@ class Document(NamedTuple):
     Attributes:
         value: dicts with text keys, lists and scalars.
         lines: the line, from 1, on which each key of a mapping stands, by its path.
-        problems: duplicate keys and what cannot be read as a setting, each with its line.
     """
 
     value: Any
     lines: dict[KeyPath, int]
-    problems: list[str]
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -55,10 +53,6 @@ for _name, _pattern, _first in CORE_SCALARS:
 _CoreLoader.yaml_implicit_resolvers[""] = [(_TAG + "null", re.compile("^$"))]
 
 
-class YamlSyntaxError(ConfigError):
-    """The text is no YAML; the message says where and what to do."""
-
-
 def read_yaml(text: str, where: str) -> Document:
     """Reads one YAML document.
 
@@ -66,27 +60,27 @@ def read_yaml(text: str, where: str) -> Document:
         text: the YAML text.
         where: how problems name it: a file, or an option of the command line.
 
-    Returns:
-        The document; what is wrong with single nodes is listed in its problems.
-
     Raises:
-        YamlSyntaxError: the text cannot be parsed at all.
+        ConfigError: the text cannot be parsed, or holds duplicate keys or what cannot be read as a setting; says where
+            and what to do, one line for each.
     """
+    reader = _NodeReader(where)
     try:
         node = yaml.compose(text, _CoreLoader)
-        reader = _NodeReader(where)
         value = None if node is None else reader.read(node, ())
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        raise YamlSyntaxError(
+        raise ConfigError(
             f"{where} line {line}: contains the character U+{code:04X}, which YAML does not allow: remove it"
         ) from None
     except yaml.MarkedYAMLError as error:
-        raise YamlSyntaxError(_describe_syntax_error(error, where)) from None
+        raise ConfigError(_describe_syntax_error(error, where)) from None
     except RecursionError:
-        raise YamlSyntaxError(f"{where}: is nested too deeply for settings") from None
-    return Document(value, reader.lines, reader.problems)
+        raise ConfigError(f"{where}: is nested too deeply for settings") from None
+    if reader.problems:
+        raise ConfigError("\n".join(reader.problems))
+    return Document(value, reader.lines)
 
 
 class _NodeReader:
@@ -102,7 +96,7 @@ class _NodeReader:
         """Returns the value of a node that stands at `path`."""
         self._count += 1
         if self._count > _MAXIMUM_NODES:
-            raise YamlSyntaxError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
+            raise ConfigError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
         if isinstance(node, ScalarNode):
             return self._scalar(node.value, node)
         if node.tag not in (_TAG + "map", _TAG + "seq"):
