@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file, replace_file
-from nmt.config.problems import problems_of, yaml_in_words
+from nmt.config.problems import nearest, problems_of, yaml_in_words
 from nmt.config.section import BEFORE, CONFIG_NAME, EXPORT_NAME, MAY_CHANGE, Section, combine, filled, marks_of, nest
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, read_yaml
@@ -109,9 +108,8 @@ def from_settings(settings: Mapping[str, Any]) -> Config:
 
 
 def _checked(layer: Layer) -> Config:
-    settings = {key: value for key, value in layer.settings.items() if key != VERSION_KEY}
     try:
-        return Config.model_validate(settings)
+        return Config.model_validate(layer.settings)
     except ValidationError as error:
         raise ConfigError(_listed(problems_of(error, layer.origins))) from None
 
@@ -149,7 +147,7 @@ def _read_file(path: Path) -> Layer:
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds no settings: write them as 'key: value', for example 'seed: 42'")
     origins = {key_path: f"{path} line {line}" for key_path, line in lines.items()}
-    version = settings.get(VERSION_KEY)
+    version = settings.pop(VERSION_KEY, None)
     if version is None:
         return Layer(settings, origins)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -219,9 +217,8 @@ def _decoded(path: Path) -> str:
         inside = path / CONFIG_NAME
         advice = f"give {inside}" if inside.is_file() else "give a YAML file"
         raise ConfigError(f"{path} is a directory: {advice}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"{path} cannot be read: {reason}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -233,8 +230,8 @@ def _decoded(path: Path) -> str:
 
 def _nearest_file(path: Path) -> str:
     names = os.listdir(path.parent) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, [name for name in names if name.endswith((".yaml", ".yml"))], n=1)
-    return f": did you mean {path.parent / near[0]}?" if near else ""
+    near = nearest(path.name, [name for name in names if name.endswith((".yaml", ".yml"))])
+    return f": did you mean {path.parent / near}?" if near else ""
 
 
 def _read_override(override: str) -> Layer:
@@ -242,8 +239,6 @@ def _read_override(override: str) -> Layer:
     path = tuple(key.strip() for key in name.split("."))
     if not equals or not all(path):
         raise ConfigError(f"--set {override!r} must have the form section.key=value, for example training.seed=7")
-    if path == (VERSION_KEY,):
-        raise ConfigError(f"--set {override} cannot be: {VERSION_KEY} belongs to the file")
     if not text.strip():
         raise ConfigError(f"--set {override} has no value: write null for none, or '\"\"' for an empty text")
     value, lines = read_yaml(text, f"--set {override}:")

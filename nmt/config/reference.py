@@ -22,7 +22,6 @@ from nmt.config.loader import VERSION_KEY
 from nmt.config.problems import type_in_words, yaml_in_words
 from nmt.config.section import kinds_of, section_classes, settings_of
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.errors import ConfigError
 
 _HELP_WIDTH = 100
 
@@ -169,13 +168,7 @@ def schema_text() -> str:
 
 
 def write_reference(directory: Path) -> None:
-    """Writes the page and the schema into a directory.
-
-    Raises:
-        ConfigError: the directory does not exist.
-    """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory: run this at the root of the checkout, or name one")
+    """Writes the page and the schema into a directory that exists."""
     (directory / PAGE_NAME).write_text(reference_page(), encoding="utf-8")
     (directory / SCHEMA_NAME).write_text(schema_text(), encoding="utf-8")
 

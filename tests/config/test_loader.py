@@ -137,7 +137,7 @@ def test_overrides_of_another_form_are_refused(write_config, override):
     ("override", "message"),
     [
         ("seed=", "has no value: write null"),
-        ("format_version=1", "belongs to the file"),
+        ("format_version=1", "format_version is unknown"),
         ("model={a: 1, a: 2}", "a is given twice"),
         ("model={a: 1", r"^--set model=\{a: 1: line 1, column 6: is no valid YAML"),
         ("model_directory=\udcff", "U\\+DCFF"),
