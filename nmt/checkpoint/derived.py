@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.checkpoint.folder import checkpoint_name
-from nmt.checkpoint.manifest import VALIDATION, Contents, check_listed, slot_variable
+from nmt.checkpoint.manifest import VALIDATION, Contents, Tie, slot_variable
 from nmt.errors import CheckpointError
 
 SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
@@ -45,7 +45,6 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
         if problems:
             first = checkpoint_name(known[0].update)
             raise CheckpointError(f"{name} cannot be averaged with {first}: {'; '.join(problems)}")
-        check_listed(contents)
         broken = [path for path, array in contents.model.items() if not np.isfinite(array).all()]
         if broken:
             raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
@@ -184,11 +183,6 @@ def _changed(name: str, array: np.ndarray, contents: Contents, changed: Mapping[
     path = name if name in contents.model else slot_variable(name, contents.model)
     if path is None or path not in changed:
         return array
-    if array.shape != contents.model[path].shape:
-        raise CheckpointError(
-            f"optimizer slot {name} must be of shape {contents.model[path].shape} as its variable, "
-            f"got {array.shape}: start a new optimizer with training.initialize_from"
-        )
     if array.shape[:1] != (changed[path].old_size,):
         raise CheckpointError(
             f"{name} must have a row for each of the {changed[path].old_size} tokens of the old vocabulary, "
@@ -212,12 +206,6 @@ MOMENTS = {
 
 The name of a slot alone decides nothing: `momentums` of ScheduleFreeAdamW are a copy of the weights.
 """
-
-Group = Mapping[str, Any]
-"""A tie group as the manifest has it: name, roles, variable, shape."""
-
-Combine = Callable[[str, Mapping[str, np.ndarray]], np.ndarray]
-"""How the distinct old arrays of a merged variable, by their old role path, become one; with its new role path."""
 
 
 class Merged(NamedTuple):
@@ -274,17 +262,7 @@ class Retied(NamedTuple):
     change: TieChange | None
 
 
-def check_rule(rule: str) -> None:
-    """Refuse a rule that there is not.
-
-    Raises:
-        CheckpointError: listing those there are.
-    """
-    if rule not in RULES:
-        raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
-
-
-def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
+def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     """Return what a checkpoint would keep, were its weights tied in another way.
 
     Each role of the checkpoint first gets the array behind it; then the wanted groups are formed.
@@ -309,11 +287,12 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
         The checkpoint under the names and groups wanted, and a report.
 
     Raises:
-        CheckpointError: the ties differ and the rule is `error`, or names a role that is not in each group that is
-            merged; the matrices to merge differ in shape; the optimizer keeps slots of them that cannot be added; or
-            a group has a role that the checkpoint does not have.
+        CheckpointError: there is no such rule; the ties differ and the rule is `error`, or names a role that is not in
+            each group that is merged; the matrices to merge differ in shape; the optimizer keeps slots of them that
+            cannot be added; or a group has a role that the checkpoint does not have.
     """
-    check_rule(rule)
+    if rule not in RULES:
+        raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
     roles_before, roles_wanted = (
         {frozenset(group["roles"]) for group in ties} for ties in (contents.tie_groups, groups)
     )
@@ -353,7 +332,7 @@ def retie(contents: Contents, groups: Sequence[Group], rule: str) -> Retied:
     return Retied(result, TieChange(rule, merged, split))
 
 
-def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Group]) -> dict[str, str]:
+def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Tie]) -> dict[str, str]:
     """Return the canonical path of every role, in the order of `paths`, each followed by the roles tied to it.
 
     Args:
@@ -366,14 +345,16 @@ def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Group]) -> dict[
 
 
 def _regrouped(
-    arrays: Mapping[str, np.ndarray], origins: Mapping[str, Sequence[str]], combine: Combine
+    arrays: Mapping[str, np.ndarray],
+    origins: Mapping[str, Sequence[str]],
+    combine: Callable[[str, Mapping[str, np.ndarray]], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Return the array of every new variable of which an old one is in `arrays`.
 
     Args:
         arrays: by old role path.
         origins: the old role paths that each new one comes from.
-        combine: how several become one.
+        combine: how several, by their old role paths, become one; it is also given the new role path.
     """
     result = {}
     for path, olds in origins.items():
@@ -412,7 +393,7 @@ def _combined(how: Callable[..., np.ndarray], parts: Mapping[str, np.ndarray]) -
     return how(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
 
 
-def _merged(contents: Contents, group: Group, olds: Sequence[str], source: str) -> Merged:
+def _merged(contents: Contents, group: Tie, olds: Sequence[str], source: str) -> Merged:
     """Say what is merged, and refuse what cannot be."""
     arrays = [contents.model[old] for old in olds]
     if len({array.shape for array in arrays}) > 1 or {array.dtype.kind for array in arrays} != {"f"}:
@@ -422,7 +403,7 @@ def _merged(contents: Contents, group: Group, olds: Sequence[str], source: str) 
     return Merged(group["name"], tuple(olds), float(np.max(difference, initial=0.0)))
 
 
-def _refuse_rule(contents: Contents, groups: Sequence[Group], merging: Sequence[Group], rule: str, source: str) -> None:
+def _refuse_rule(contents: Contents, groups: Sequence[Tie], merging: Sequence[Tie], rule: str, source: str) -> None:
     roles = (name for name in ROLES if all(any(_plays(role, name) for role in group["roles"]) for group in merging))
     fitting = ", ".join(("average", *roles))
     if rule == "error":
@@ -442,5 +423,5 @@ def _plays(role: str, rule: str) -> bool:
     return rule in ROLES and role.split("/")[0] == ROLES[rule]
 
 
-def _names(groups: Sequence[Group]) -> str:
+def _names(groups: Sequence[Tie]) -> str:
     return ", ".join(group["name"] for group in groups) or "nothing"

@@ -16,7 +16,7 @@ import numpy as np
 
 from nmt.atomic_files import delete_entry, new_directory, sync_folder, temporary_path
 from nmt.checkpoint.disk import DamagedCheckpointError, json_bytes, read_arrays, read_object, write_arrays, write_file
-from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, STATE, Contents, Manifest, check_listed, read_manifest
+from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, STATE, Contents, Manifest, read_manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -103,9 +103,10 @@ def read_weights(path: Path, weights: str, *, manifest: Manifest | None = None) 
     model = read_parts(path, manifest, [EMA])[EMA] if weights == "ema" else {}
     if not set(manifest.variables) <= set(model):
         model = read_parts(path, manifest, [MODEL])[MODEL] | model
-    contents = Contents.of(manifest, {MODEL: model})
-    check_listed(contents)
-    return contents
+    wanted = {name: tuple(variable["shape"]) for name, variable in manifest.variables.items()}
+    if wanted != {name: array.shape for name, array in model.items()}:
+        raise DamagedCheckpointError(f"{path.name}: its arrays are not the variables that it lists")
+    return Contents.of(manifest, {MODEL: model})
 
 
 def read_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

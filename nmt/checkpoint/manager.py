@@ -16,11 +16,11 @@ import numpy as np
 from nmt.atomic_files import recover_all
 from nmt.backend.kernels import array_view
 from nmt.checkpoint import folder
-from nmt.checkpoint.derived import TieChange, check_rule
+from nmt.checkpoint.derived import TieChange
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manifest import EMA, MODEL, OPTIMIZER, Contents, check_contents
-from nmt.checkpoint.weights import describe_ties, describe_variables, named_slots, optimizer_class, restore_contents
+from nmt.checkpoint.weights import describe_ties, named_slots, optimizer_class, restore_contents
 from nmt.errors import CheckpointError
 from nmt.tying import named_variables
 from nmt.types import PathLike
@@ -197,7 +197,7 @@ class CheckpointManager:
             optimizer=arrays.get(OPTIMIZER),
             state=dict(state or {}),
             tie_groups=describe_ties(model),
-            variables=describe_variables(parts[MODEL]),
+            variables={path: {"shape": list(v.shape), "dtype": str(v.dtype)} for path, v in parts[MODEL].items()},
             optimizer_class=None if optimizer is None else optimizer_class(optimizer),
             facts=dict(facts or {}),
         )
@@ -243,7 +243,6 @@ class CheckpointManager:
             CheckpointError: all checkpoints are damaged, or the newest whole one does not fit; the message names
                 everything that does not.
         """
-        check_rule(on_tie_change)
         self._require_lock()
         self.wait()
         restored = None

@@ -287,17 +287,6 @@ def check_contents(contents: Contents) -> None:
         )
 
 
-def check_listed(contents: Contents) -> None:
-    """Refuse weights that are not those which the checkpoint lists.
-
-    Raises:
-        DamagedCheckpointError: saying which checkpoint.
-    """
-    wanted = {path: tuple(variable["shape"]) for path, variable in contents.variables.items()}
-    if wanted != {path: array.shape for path, array in contents.model.items()}:
-        raise DamagedCheckpointError(f"update-{contents.update:08d}: its arrays are not the variables that it lists")
-
-
 def slot_variable(slot: str, variables: Iterable[str]) -> str | None:
     """Return the variable that a slot of an optimizer belongs to, None for one that belongs to the optimizer itself.
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from nmt.backend.kernels import array_view, assign_array
-from nmt.checkpoint.derived import TieChange, check_rule, retie
+from nmt.checkpoint.derived import TieChange, retie
 from nmt.checkpoint.disk import DamagedCheckpointError, is_whole
 from nmt.checkpoint.folder import checkpoint_name, checkpoints_folder, read_checkpoint, read_weights
 from nmt.checkpoint.index import candidates, name_of_update, read_index
@@ -87,7 +87,6 @@ def load_weights(
             place; it is of a newer format; it holds weights that are not finite; or it does not fit the model, naming
             everything that does not.
     """
-    check_rule(on_tie_change)
     if weights not in (None, "ema", "raw"):
         raise CheckpointError(f"weights must be ema or raw, got {weights}")
 
@@ -138,11 +137,6 @@ def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[
         else:
             raise CheckpointError(f"{folder}: every checkpoint is damaged: {', '.join(index.scores)}")
     raise CheckpointError(f"{folder}: the checkpoints changed {_TRIES} times while they were read: try again")
-
-
-def describe_variables(variables: Mapping[str, keras.Variable]) -> dict[str, dict[str, Any]]:
-    """Return shape and type of each variable, as the manifest keeps them."""
-    return {path: {"shape": list(v.shape), "dtype": str(v.dtype)} for path, v in variables.items()}
 
 
 def describe_ties(model: keras.Layer) -> tuple[dict[str, Any], ...]:

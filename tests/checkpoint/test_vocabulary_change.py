@@ -174,8 +174,8 @@ def test_what_does_not_fit_is_refused(make):
     case = make("transformer", "none")
     with pytest.raises(CheckpointError, match=r"must have a row for each of the 12 tokens .* got shape \(11, 8\)"):
         change_vocabulary(case.before, {"source": RowMapping(12, ((0,),))})
-    optimizer = {**case.before.optimizer, f"momentums/{SOURCE}": np.zeros((11,), "float32")}
-    with pytest.raises(CheckpointError, match=r"slot momentums/source_embedding/embeddings must be of shape \(11, 8\)"):
+    optimizer = {**case.before.optimizer, f"momentums/{SOURCE}": np.zeros((8,), "float32")}
+    with pytest.raises(CheckpointError, match="momentums/source_embedding/embeddings must have a row for each"):
         change_vocabulary(replace(case.before, optimizer=optimizer), case.mappings)
     for origins in (((0,), ()), ((0,), (11,)), ((0,), (-1,))):
         with pytest.raises(CheckpointError, match="token 1 must come from old ids 0 to 10, got"):
