@@ -117,7 +117,7 @@ def test_a_pickle_with_the_right_hash_is_refused_and_runs_nothing(tmp_path, monk
 
 def test_nothing_in_the_room_can_unpickle():
     sources = list(Path(nmt.checkpoint.__file__).parent.glob("*.py"))
-    assert len(sources) >= 9
+    assert len(sources) >= 8
     for source in sources:
         text = source.read_text()
         assert not any(word in text for word in ("import pickle", "np.load", "allow_pickle", "h5py", "eval(")), source
