@@ -31,6 +31,9 @@ STATE = "state.json"
 FILES = (MODEL, EMA, OPTIMIZER, STATE)
 """All that a checkpoint may hold besides its manifest; other names are never opened."""
 
+ORIGIN = "initialized_from"
+"""The fact that says where the first weights of a run came from."""
+
 VALIDATION_CHANGES = "validation_changes"
 """The fact that says how often the validation corpus was another one since the run began; absent it is 0."""
 

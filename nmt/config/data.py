@@ -114,9 +114,14 @@ class CorpusSettings(Section):
         """The files of the target, also where there is only one."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
+    @property
+    def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files of source and target."""
+        return self.source_paths, self.target_paths
+
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where source and target differ in their number of files."""
-        sources, targets = len(self.source_paths), len(self.target_paths)
+        sources, targets = map(len, self.paths)
         if sources != targets:
             yield Misfit(
                 "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"

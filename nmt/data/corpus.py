@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nmt.errors import DataError, looked_for
-from nmt.text.marks import foreign_script, in_words, scripts_of_language
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -328,13 +327,6 @@ def _as_bytes(lines: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
-LOOKED_AT = 2000
-"""Pairs from the beginning of a corpus."""
-
-_MOST_EQUAL = 0.5
-_CLEARLY = 1.5
-
-
 def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequence[str]) -> None:
     """Refuse a corpus whose two sides are one file, also by another name: a model would learn to copy.
 
@@ -355,46 +347,3 @@ def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequen
                 f"{name}.source and {name}.target must be two files, line n of one translating line n of the other, "
                 f"got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the sides"
             )
-
-
-def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages: tuple[str, str]) -> Iterator[str]:
-    """Yield what a user would want to be told about the first pairs of a corpus.
-
-    Args:
-        name: of the corpus in the settings, `data.train`.
-        pairs: of the corpus, of which the first `LOOKED_AT` are looked at.
-        languages: codes of both sides.
-    """
-    pairs = pairs[:LOOKED_AT]
-    equal = sum(source == target for source, target in pairs)
-    if equal > _MOST_EQUAL * len(pairs) and languages[0] != languages[1]:
-        yield f"{name}: source and target are equal in {equal:,} of {len(pairs):,} pairs: the model learns to copy"
-    found = [
-        foreign_script(lines, language) for lines, language in zip(zip(*pairs, strict=True), languages, strict=True)
-    ]
-    expected = [scripts_of_language(language) for language in languages]
-    if found[0] in expected[1] and found[1] in expected[0]:
-        yield (
-            f"{name}: source and target look swapped: the source is in {in_words(str(found[0]))}, the target in "
-            f"{in_words(str(found[1]))}, but the languages are {languages[0]} to {languages[1]}"
-        )
-        return
-    for side, script, language in zip(("source", "target"), found, languages, strict=True):
-        if script is not None:
-            yield f"{name}.{side} is in {in_words(script)}, which is not how {language} is written: is it another file?"
-
-
-def looks_swapped(pairs: Iterable[tuple[str, str]], like: Iterable[tuple[str, str]]) -> bool:
-    """Return whether the sides of a corpus share clearly more words with the other side of one that it belongs to.
-
-    Args:
-        pairs: of the corpus.
-        like: pairs whose sides are right; of both, the first `LOOKED_AT` are looked at.
-    """
-    sides = [[word for line in side for word in line.split()] for side in zip(*islice(pairs, LOOKED_AT), strict=True)]
-    known = [{word for line in side for word in line.split()} for side in zip(*islice(like, LOOKED_AT), strict=True)]
-
-    def share(side: int, other: int) -> float:
-        return sum(word in known[other] for word in sides[side]) / max(1, len(sides[side]))
-
-    return all(share(side, 1 - side) > _CLEARLY * share(side, side) for side in (0, 1))

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.backend.replicas import Replicas
-from nmt.checkpoint.index import newest_manifest
-from nmt.checkpoint.manifest import EMA, MODEL
+from nmt.checkpoint.manifest import EMA, MODEL, ORIGIN
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
 from nmt.data import TokenStore
@@ -29,9 +28,6 @@ from nmt.training.lockstep import ending_at_once
 from nmt.tying import named_variables
 
 logger = logging.getLogger(__name__)
-
-ORIGIN = "initialized_from"
-"""The fact in manifests that says where the first weights of a run came from."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,6 @@ def start_from_other(config: Config) -> Start:
     except CheckpointError as error:
         hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in reference.directory else ""
         raise CheckpointError(f"training.initialize_from: {error}{hint}") from error
-
-
-def inherited_facts(directory: Path) -> dict[str, Any]:
-    """Return what the last checkpoint of a run records about its start, for the checkpoints to come."""
-    newest = newest_manifest(directory)
-    return {} if newest is None or ORIGIN not in newest[1].facts else {ORIGIN: newest[1].facts[ORIGIN]}
 
 
 def _start_from(config: Config, reference: RunReference) -> Start:

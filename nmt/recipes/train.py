@@ -8,29 +8,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
-from nmt.checkpoint.manifest import VALIDATION_CHANGES
+from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.data import TokenStore, find_store, hash_corpus, read_pairs
-from nmt.data.corpus import hash_pairs, looks_swapped, refuse_one_file, refuse_pipes
+from nmt.data import TokenStore, doubts, find_store, hash_corpus, read_pairs
+from nmt.data.corpus import hash_pairs, refuse_one_file, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.recipes.batch_parts import start_session
-from nmt.recipes.build_vocabulary import (
-    CHECKED_PAIRS,
-    GatheredText,
-    find_text,
-    refuse_foreign_text,
-    report_marks,
-    report_sides,
-)
+from nmt.recipes.build_vocabulary import GatheredText, Reader, find_text, read_training_corpus, refuse_foreign_text
 from nmt.text import TextPair
-from nmt.text.tokenizer import in_blocks
 from nmt.training.events import Reporter
 from nmt.types import PathLike
 
@@ -53,33 +45,21 @@ class TrainedModel:
     best_score: float | None
 
 
-class ReadCorpora(NamedTuple):
-    """What is known of the corpora of a run before it begins.
+class Prepared(NamedTuple):
+    """A training of which everything was refused that can be before TensorFlow starts.
 
+    config: the settings; of a run that goes on, with what it keeps.
+    resumed: whether the model directory holds a checkpoint to go on from.
     validation: the pairs of the validation corpus.
     train_pairs: how many pairs of lines the training corpus has; None where it was not read.
     gathered: what tokenizers are to be made of; None where the run has some.
     """
 
+    config: Config
+    resumed: bool
     validation: list[tuple[str, str]]
     train_pairs: int | None = None
     gathered: GatheredText | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A training of which everything was refused that can be before TensorFlow starts.
-
-    config: the settings; of a run that goes on, with what it keeps.
-    given: hash of the settings as they were given.
-    resumed: whether the model directory holds a checkpoint to go on from.
-    corpora: what was read of them.
-    """
-
-    config: Config
-    given: str
-    resumed: bool
-    corpora: ReadCorpora
 
 
 def train(
@@ -128,12 +108,12 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
 
     Args and errors: as for `train`.
     """
-    given, directory = config_hash(config), Path(config.model_directory)
+    directory = Path(config.model_directory)
     resumed = not overwrite and has_checkpoint(directory)
     if resumed:
-        config = with_kept_settings(config, load(directory / CONFIG_NAME))
-        refuse_other_settings(config, directory)
-        refuse_without_optimizer(directory)
+        before = load(directory / CONFIG_NAME)
+        config = with_kept_settings(config, before)
+        refuse_other_run(before, config)
     else:
         refuse_foreign_text(directory)
     refuse_missing_corpora(config)
@@ -142,9 +122,9 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     for sentence in advice(config):
         logger.warning("%s", sentence)
     text = None if overwrite or resumed else find_text(config)
-    fresh = not resumed and not corpus_is_encoded(config, text)
-    builds = text is None and config.training.initialize_from is None
-    return Prepared(config, given, resumed, check_corpora(config, fresh=fresh, builds_text=builds))
+    fresh = not resumed and (text is None or find_training_store(config, text) is None)
+    builds_text = text is None and config.training.initialize_from is None
+    return check_corpora(config, fresh=fresh, builds_text=builds_text, resumed=resumed)
 
 
 def config_hash(config: Config) -> str:
@@ -155,73 +135,37 @@ def config_hash(config: Config) -> str:
 CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
 """The settings whose files a training reads."""
 
-SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
-"""Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
-
-def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> ReadCorpora:
+def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, resumed: bool = False) -> Prepared:
     """Read the corpora once, refuse what cannot be used, and say what is doubtful.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
         builds_text: whether tokenizers are to be made of a fresh one.
+        resumed: whether the run goes on.
 
     Raises:
         DataError: with file and line.
     """
+    data = config.data
     refuse_pipes({name: config.named_files[name] for name in CORPORA_READ})
-    for name in ("train", "validation") if fresh else ():
-        refuse_one_file(f"data.{name}", *_paths(getattr(config.data, name)))
-    validation = list(read_pairs(*_paths(config.data.validation)))
     if not fresh:
-        report_marks(config, {"validation": validation})
-        return ReadCorpora(validation)
-    gathered = GatheredText(config) if builds_text else None
-    train_pairs, first_pairs = _check_training_corpus(config, validation, gathered)
-    report_sides(config, "train", first_pairs)
-    report_sides(config, "validation", validation)
-    if looks_swapped(validation, like=first_pairs):
-        logger.warning(
-            "data.validation: source and target look swapped: each shares more words with the other side of "
-            "data.train than with its own"
-        )
-    report_marks(config, {"train": first_pairs, "validation": validation})
-    return ReadCorpora(validation, train_pairs, gathered)
-
-
-def _check_training_corpus(
-    config: Config, validation: Sequence[tuple[str, str]], gathered: GatheredText | None
-) -> tuple[int, list[tuple[str, str]]]:
-    """Read the training corpus, and say how many of the pairs that judge the model stand in it.
-
-    Returns:
-        Their number, and the first of them.
-    """
-    judging = {"validation": [hash(pair) for pair in validation]}  # hashes, one a pair
-    test = config.data.test
-    if test is not None and all(Path(path).is_file() for side in _paths(test) for path in side):
+        validation = list(read_pairs(*data.validation.paths))
+        doubts.report_marks({"validation": validation}, data.segmentation)
+        return Prepared(config, resumed, validation)
+    refuse_one_file("data.train", *data.train.paths)
+    refuse_one_file("data.validation", *data.validation.paths)
+    validation = list(read_pairs(*data.validation.paths))
+    judging = {"validation": validation}
+    if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
         with suppress(DataError):  # said where it is needed
-            judging["test"] = [hash(pair) for pair in read_pairs(*_paths(test))]
-    judges = {key for keys in judging.values() for key in keys}
-    pairs, seen = read_pairs(*_paths(config.data.train)), set[int]()
-    first_pairs = list(islice(pairs, CHECKED_PAIRS))
-    count = 0
-    for block in in_blocks(chain(first_pairs, pairs)):
-        count += len(block)
-        seen |= judges.intersection(map(hash, block))
-        if gathered is not None:
-            gathered.update(block)
-    for name, keys in judging.items():
-        number = sum(key in seen for key in keys)
-        if number > SAID_SHARE * len(keys):
-            level = logging.WARNING if number > DOUBTFUL_SHARE * len(keys) else logging.INFO
-            logger.log(
-                level,
-                "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little of new text",
-                f"{number:,}", f"{len(keys):,}", name,
-            )  # fmt: skip
-    return count, first_pairs
+            judging["test"] = list(read_pairs(*data.test.paths))
+    shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
+    readers: list[Reader] = [shared] if gathered is None else [shared, gathered]
+    train_pairs = read_training_corpus(config, readers, validation=validation)
+    shared.report()
+    return Prepared(config, resumed, validation, train_pairs, gathered)
 
 
 def refuse_missing_corpora(config: Config) -> None:
@@ -241,27 +185,28 @@ def refuse_missing_corpora(config: Config) -> None:
         )
 
 
-def corpus_is_encoded(config: Config, text: TextPair | None) -> bool:
-    """Whether the training corpus lies encoded by the tokenizers of the run, if there are any, so none of it is wrong.
+def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
+    """Return the training corpus where it lies encoded by the tokenizers of the run, so that none of it is wrong.
 
     Raises:
         DataError: a file of the corpus is missing.
     """
-    return text is not None and _find_store(config, text) is not None
+    data = config.data
+    return find_store(config.token_store_directory, *data.train.paths, text=text, max_length=data.max_length)
 
 
-def refuse_other_settings(config: Config, directory: Path) -> None:
-    """Refuse to go on with a run whose settings were others, where they decide what is learned.
+def refuse_other_run(before: Config, config: Config) -> None:
+    """Refuse to go on where settings that decide what is learned were others, or the checkpoint holds weights alone.
 
     Args:
+        before: the settings that the model directory holds.
         config: the settings now.
-        directory: where the run has a checkpoint.
 
     Raises:
         ConfigError: naming every setting that differs.
+        CheckpointError: naming the setting that begins with weights such as an average of others.
     """
-    before = load([directory / CONFIG_NAME])
-    changed = changed_settings(before, config)
+    directory, changed = config.model_directory, changed_settings(before, config)
     if judged_by(before) != judged_by(config):  # the rest of early_stopping may change
         was, now = judged_by(before), judged_by(config)
         changed.append(f"training.early_stopping.metric: {was} before, {now} now (early_stopping null means bleu)")
@@ -272,15 +217,7 @@ def refuse_other_settings(config: Config, directory: Path) -> None:
             + "\ngo on with the old ones, start anew with --overwrite, or choose another model_directory; "
             f"training.initialize_from {directory} begins there with the weights learned here"
         )
-
-
-def refuse_without_optimizer(directory: Path) -> None:
-    """Refuse to go on with a checkpoint that holds weights alone, such as an average of others.
-
-    Raises:
-        CheckpointError: naming the setting that begins with such weights.
-    """
-    newest = newest_manifest(directory)
+    newest = newest_manifest(Path(directory))
     if newest is not None and newest[1].optimizer is None:
         raise CheckpointError(
             f"{directory}: {newest[0]} keeps weights and no optimizer, so no training can go on with it: "
@@ -288,29 +225,37 @@ def refuse_without_optimizer(directory: Path) -> None:
         )
 
 
-def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
-    """Refuse to go on with a run whose tokenizers or training corpus have changed under the same name.
+def settle_facts(
+    config: Config, text: TextPair, validation: Sequence[tuple[str, str]], *, resumed: bool
+) -> dict[str, Any]:
+    """Return what the checkpoints of a run record about its origin and its validation corpus.
+
+    Of a run that goes on, what was recorded is compared with what is there now.
 
     Args:
         config: the run.
-        directory: where it has a checkpoint.
         text: its tokenizers.
+        validation: the pairs of its validation corpus.
+        resumed: whether it has a checkpoint, so that its scores are compared with those to come.
 
     Raises:
-        ConfigError: if they are not what the last checkpoint was trained on.
+        ConfigError: tokenizers or training corpus are not what the last checkpoint was trained on, or it was judged
+            by another validation corpus, and `training.on_validation_change` is `error`.
         DataError: the corpus cannot be read.
     """
-    newest = newest_manifest(directory)
+    directory, data = Path(config.model_directory), config.data
+    content_hash = hash_pairs(validation)
+    newest = newest_manifest(directory) if resumed else None
     if newest is None:
-        return
-    name, facts = newest[0], newest[1].facts
-    before, now, changed = load(directory / CONFIG_NAME).data.train, config.data.train, None
+        return {"validation_hash": content_hash}
+    name, facts, before = newest[0], newest[1].facts, load(directory / CONFIG_NAME).data
+    changed = None
     if facts.get("tokenizers") not in (None, text.fingerprints):
         changed = "tokenizers have"
     else:
-        store = _find_store(config, text)  # where one was built from these files, they are not read
-        content_hash = hash_corpus(*_paths(now)) if store is None else store.content_hash
-        if not _holds_same_text(before, now, recorded=facts.get("data_hash"), content_hash=content_hash):
+        store = find_training_store(config, text)  # where one was built from these files, they are not read
+        train_hash = hash_corpus(*data.train.paths) if store is None else store.content_hash
+        if not _holds_same_text("train", before.train, data.train, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"
     if changed is not None:
         raise ConfigError(
@@ -318,39 +263,18 @@ def refuse_other_data(config: Config, directory: Path, text: TextPair) -> None:
             f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
             "with the weights learned here"
         )
-    _say_if_moved("train", before, now)
-
-
-def settle_validation(config: Config, validation: Sequence[tuple[str, str]], *, resumed: bool) -> dict[str, Any]:
-    """Return what the checkpoints of a run record about its validation corpus: its hash, and how often it changed.
-
-    Args:
-        config: the run.
-        validation: the pairs of its validation corpus.
-        resumed: whether it has a checkpoint, so that its scores are compared with those to come.
-
-    Raises:
-        ConfigError: the text is not that of the last checkpoint, and `training.on_validation_change` is `error`.
-    """
-    directory, now = Path(config.model_directory), config.data.validation
-    content_hash = hash_pairs(validation)
-    newest = newest_manifest(directory) if resumed else None
-    changes = 0
-    if newest is not None:
-        name, facts = newest[0], newest[1].facts
-        changes = facts.get(VALIDATION_CHANGES, 0)
-        before = load(directory / CONFIG_NAME).data.validation
-        if _holds_same_text(before, now, recorded=facts.get("validation_hash"), content_hash=content_hash):
-            _say_if_moved("validation", before, now)
-        elif config.training.on_validation_change == "error":
+    kept = {fact: facts[fact] for fact in (ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
+    if not _holds_same_text(
+        "validation", before.validation, data.validation, facts.get("validation_hash"), content_hash
+    ):
+        if config.training.on_validation_change == "error":
             raise ConfigError(
                 f"{directory} holds a run that was judged by other text: that in data.validation has changed since "
                 f"{name}, and scores on different texts cannot be compared: bring it back; or go on with --set "
                 "training.on_validation_change=new_scores, with which best score and patience begin anew"
             )
-        else:
-            changes += 1
-    return {"validation_hash": content_hash} | ({VALIDATION_CHANGES: changes} if changes else {})
+        kept[VALIDATION_CHANGES] = kept.get(VALIDATION_CHANGES, 0) + 1
+    return kept | {"validation_hash": content_hash}
 
 
 def judged_by(config: Config) -> str:
@@ -359,30 +283,19 @@ def judged_by(config: Config) -> str:
     return "bleu" if stopping is None else stopping.metric
 
 
-def _holds_same_text(before: CorpusSettings, now: CorpusSettings, *, recorded: str | None, content_hash: str) -> bool:
+def _holds_same_text(
+    name: str, before: CorpusSettings, now: CorpusSettings, recorded: str | None, content_hash: str
+) -> bool:
     """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
-    if recorded is not None:
-        return recorded == content_hash
-    if _paths(before) == _paths(now):
-        return True
-    with suppress(DataError):
-        return hash_corpus(*_paths(before)) == content_hash
-    return False
-
-
-def _say_if_moved(name: str, before: CorpusSettings, now: CorpusSettings) -> None:
-    if _paths(before) != _paths(now):
-        files = " and ".join(", ".join(paths) for paths in _paths(now))
+    same = recorded == content_hash
+    if recorded is None:
+        same = before.paths == now.paths
+        with suppress(DataError):
+            same = same or hash_corpus(*before.paths) == content_hash
+    if same and before.paths != now.paths:
+        files = " and ".join(map(", ".join, now.paths))
         logger.info("data.%s holds the same text as before, now in %s", name, files)
-
-
-def _paths(corpus: CorpusSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return corpus.source_paths, corpus.target_paths
-
-
-def _find_store(config: Config, text: TextPair) -> TokenStore | None:
-    paths = _paths(config.data.train)
-    return find_store(config.token_store_directory, *paths, text=text, max_length=config.data.max_length)
+    return same
 
 
 class CheckedConfig(NamedTuple):
@@ -408,8 +321,8 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
         DataError: a corpus is one file for both sides.
     """
     config = load(list(paths), overrides, announce=True)
-    for name, corpus in (("data.train", config.data.train), ("data.validation", config.data.validation)):
-        refuse_one_file(name, *_paths(corpus))
+    refuse_one_file("data.train", *config.data.train.paths)
+    refuse_one_file("data.validation", *config.data.validation.paths)
     remarks, training = list(advice(config)), config.training
     if training.batch_tokens == "auto":
         even = (

@@ -17,7 +17,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
 from nmt.config import training as kinds
-from nmt.data import BatchStream, Prefetcher, TokenStore, open_store
+from nmt.data import BatchStream, Prefetcher, TokenStore, doubts, open_store
 from nmt.data.prefetching import WorkerShare
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
@@ -28,28 +28,19 @@ from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
-from nmt.recipes.build_vocabulary import report_unknown_in_store, save_text
+from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.start import (
     Invitation,
     Start,
     accept,
     check_same_corpus,
     find_shared_text,
-    inherited_facts,
     invite,
     mirrored,
     start_from_other,
     start_own,
 )
-from nmt.recipes.train import (
-    Prepared,
-    TrainedModel,
-    config_hash,
-    judged_by,
-    prepare,
-    refuse_other_data,
-    settle_validation,
-)
+from nmt.recipes.train import Prepared, TrainedModel, config_hash, judged_by, prepare, settle_facts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
 from nmt.training import events, optimizers, schedules
@@ -82,32 +73,34 @@ def train_prepared(
         if not replicas.is_chief:
             return _follow(config, replicas, processes=processes)
         prepared = prepared or prepare(config, overwrite=overwrite)
-        return _lead(prepared, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
+        given = config_hash(config)
+        return _lead(prepared, replicas, given, overwrite=overwrite, reporters=reporters, processes=processes)
 
 
 def _lead(
     prepared: Prepared,
     replicas: Replicas,
+    given: str,
     *,
     overwrite: bool,
     reporters: Sequence[events.Reporter],
     processes: int | None,
 ) -> TrainedModel:
-    """Write the directory, and train; on the only worker, or on the chief of several."""
+    """Write the directory, and train; on the only worker, or on the chief of several.
+
+    `given` is the hash of the settings as they were given; the rest as for `train`.
+    """
     resumed = prepared.resumed
-    validation = prepared.corpora.validation
+    validation = prepared.validation
     config = settle_tokenization(settle_precision(prepared.config, resumed=resumed), validation)
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or start_own(config, overwrite=overwrite, gathered=prepared.corpora.gathered)
-        if resumed:
-            refuse_other_data(config, directory, start.text)
-            start = replace(start, facts=inherited_facts(directory))
-        facts = {**start.facts, **settle_validation(config, validation, resumed=resumed)}
-        report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.corpora.train_pairs)
+        start = other or start_own(config, overwrite=overwrite, gathered=prepared.gathered)
+        facts = {**start.facts, **settle_facts(config, start.text, validation, resumed=resumed)}
+        report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
         search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
@@ -128,7 +121,7 @@ def _lead(
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with events.log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
-            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=prepared.given)
+            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
 
@@ -169,8 +162,7 @@ def open_training_store(
     """
     return open_store(
         config.token_store_directory,
-        config.data.train.source_paths,
-        config.data.train.target_paths,
+        *config.data.train.paths,
         text=text,
         max_length=config.data.max_length,
         keep_others=keep_others or config.data.store_directory is not None,
@@ -345,7 +337,7 @@ def _describe(start: Start, store: TokenStore) -> None:
     else:
         logger.info("training corpus: %s", report.describe())
     logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
-    report_unknown_in_store(store)
+    doubts.report_unknown_in_store(store)
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     for remark in start.remarks:
         logger.info("%s", remark)

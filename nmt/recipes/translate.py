@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from nmt.config import Config
 from nmt.data.corpus import read_pairs
+from nmt.data.doubts import report_unknown
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
 from nmt.inference.model_directory import FoundModel, find_model, read_export_settings
 from nmt.inference.output_directory import refuse_output
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
-from nmt.recipes.build_vocabulary import report_unknown
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike
 

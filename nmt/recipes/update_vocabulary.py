@@ -18,13 +18,14 @@ from nmt.config import Config, SearchSettings, changed_settings, load, write
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data.corpus import read_lines, read_pairs
+from nmt.data.doubts import MEASURED_LINES
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
 from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
 from nmt.inference.translation import settle_limits
 from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.build_vocabulary import MEASURED_LINES, settings_of, text_lines
+from nmt.recipes.build_vocabulary import settings_of, text_lines
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import TOKENS, found_marks
 from nmt.text.pair import VocabularyDifference, compare_vocabularies

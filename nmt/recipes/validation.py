@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from nmt.config import Config
 from nmt.config.section import AUTO
 from nmt.data import evaluation_batches
+from nmt.data.doubts import report_unknown
 from nmt.inference import evaluation
 from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
-from nmt.recipes.build_vocabulary import report_unknown, unknown_share
 from nmt.text import TextPair
 from nmt.text.marks import joined_side
 from nmt.training.events import Sample, Validation
@@ -84,8 +84,7 @@ class Validator:
         self._batches, self._at_once = [entry.batch for entry in entries], at_once
         self._tokenization = validation_tokenization(config, self._references)
         sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
-        report_unknown("the validation corpus", *sides)
-        self._unknown = unknown_share(sides[1])
+        self._unknown = report_unknown("the validation corpus", *sides)
         self._scorer = TokenScorer(model)
         self._translator = Translator(model, text, config.search, segmentation=segmentation)
         self._training = config.training

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nmt.data.corpus import doubts_about_sides, looks_swapped, refuse_one_file
+from nmt.data.corpus import refuse_one_file
+from nmt.data.doubts import doubts_about_sides, looks_swapped
 from nmt.errors import DataError
 
 ENGLISH = [f"We would like to eat at {hour} o'clock." for hour in range(1, 11)]

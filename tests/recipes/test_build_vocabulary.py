@@ -12,16 +12,9 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
 from nmt.data import read_pairs
+from nmt.data.doubts import report_changed_targets, report_marks, report_unknown_in_store
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.build_vocabulary import (
-    build_text,
-    build_vocabulary,
-    find_text,
-    report_changed_targets,
-    report_marks,
-    report_unknown_in_store,
-    save_text,
-)
+from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
 from nmt.recipes.train import check_config, check_corpora, train
 from nmt.recipes.training_run import open_training_store
 from nmt.text import SPECIAL_TOKENS, SentencePieceTokenizer, TextPair
@@ -229,7 +222,8 @@ def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplo
 
     def report(config, *names):
         corpora = {name: getattr(config.data, name) for name in names}
-        report_marks(config, {name: list(read_pairs(one.source, one.target)) for name, one in corpora.items()})
+        pairs = {name: list(read_pairs(one.source, one.target)) for name, one in corpora.items()}
+        report_marks(pairs, config.data.segmentation)
 
     report(load(untrained_config), "train", "validation")
     assert not caplog.records

@@ -9,7 +9,7 @@ import pytest
 from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.recipes.build_vocabulary import build_vocabulary, find_text
-from nmt.recipes.train import check_corpora, corpus_is_encoded, train
+from nmt.recipes.train import check_corpora, find_training_store, train
 from nmt.recipes.training_run import encoding_reporter, open_training_store
 from nmt.training.events import Reporter
 
@@ -65,14 +65,14 @@ def folders(directory):
 
 def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
     config = load([untrained_config])
-    assert not corpus_is_encoded(config, find_text(config))
+    assert find_text(config) is None
     text = build_vocabulary(config).text
-    assert not corpus_is_encoded(config, find_text(config))
+    assert find_training_store(config, text) is None
     heard = Heard()
     open_training_store(
         config, text, report_pairs=encoding_reporter([heard], total=check_corpora(config, fresh=True).train_pairs)
     )
-    assert corpus_is_encoded(config, find_text(config))
+    assert find_training_store(config, text) is not None
     assert [(event.pairs, event.total, event.remaining_seconds) for event in heard.events] == [
         (SENTENCES, SENTENCES, 0.0)
     ]
@@ -88,8 +88,8 @@ def test_another_run_with_the_same_tokenizers_finds_it(untrained_config, tmp_pat
         if path.name != "config.yaml":
             shutil.copy(path, tmp_path / "second")
     lines_read.clear()
-    assert corpus_is_encoded(second, find_text(second))
-    assert check_corpora(second, fresh=not corpus_is_encoded(second, find_text(second))).train_pairs is None
+    assert find_training_store(second, find_text(second)) is not None
+    assert check_corpora(second, fresh=False).train_pairs is None
     heard = Heard()
     again = open_training_store(
         second, build_vocabulary(second).text, report_pairs=encoding_reporter([heard], total=None)
