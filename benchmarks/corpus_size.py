@@ -235,7 +235,7 @@ def write_store(directory: Path, arguments: argparse.Namespace) -> int:
             file.truncate(5 * mean_tokens * pairs)
     paths = [str(directory / "source")], [str(directory / "target")]
     settings = stores._settings(*paths, text, MAX_LENGTH)
-    folder = stores._place(directory / "store", settings, "train")
+    folder = stores._place(directory / "store", settings)
     folder.mkdir(parents=True)
     generator = np.random.default_rng(1)
     writers = []

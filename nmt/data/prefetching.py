@@ -6,8 +6,8 @@ import queue
 import threading
 import weakref
 from collections.abc import Iterator
-from types import TracebackType
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -35,12 +35,8 @@ class Stream(Protocol):
         """The batch at the cursor."""
 
 
-class _Item(NamedTuple):
-    """A batch with the cursor behind it, or the error that came in its place."""
-
-    batch: Batch | None
-    cursor: Cursor | None
-    error: BaseException | None
+_Item: TypeAlias = tuple[Batch, Cursor] | BaseException
+"""A batch with the cursor behind it, or the error that came in its place."""
 
 
 class Prefetcher:
@@ -72,18 +68,16 @@ class Prefetcher:
         if self._error is not None:
             raise self._error
         item = self._ready.get()
-        if item.batch is None or item.cursor is None:
-            self._error = item.error or StopIteration()
-            raise self._error
-        self._cursor = item.cursor
-        return item.batch
+        if isinstance(item, BaseException):
+            self._error = item
+            raise item
+        batch, self._cursor = item
+        return batch
 
     def __enter__(self) -> Prefetcher:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -133,24 +127,16 @@ class Prefetcher:
 
 def _prepare(stream: Stream, ready: queue.Queue[_Item], stopping: threading.Event) -> None:
     """Body of the thread: put batches until told to stop or until the stream fails."""
-    while not stopping.is_set():
+    item: _Item | None = None
+    while not stopping.is_set() and not isinstance(item, BaseException):
         try:
-            batch = next(stream)
-            item = _Item(batch, stream.cursor, None)
+            item = next(stream), stream.cursor
         except BaseException as error:  # whatever it is belongs to the user of the stream, not to this thread
-            item = _Item(None, None, error)
-        _put(item, ready, stopping)
-        if item.error is not None:
-            return
-
-
-def _put(item: _Item, ready: queue.Queue[_Item], stopping: threading.Event) -> None:
-    while not stopping.is_set():
-        try:
-            ready.put(item, timeout=_POLL_SECONDS)
-        except queue.Full:
-            continue
-        return
+            item = error
+        while not stopping.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=_POLL_SECONDS)
+                break
 
 
 EMPTY_BATCH = Batch(*(np.array([[token_id]], np.int32) for token_id in (EOS_ID, BOS_ID, PAD_ID)))

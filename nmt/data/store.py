@@ -20,7 +20,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -119,14 +118,12 @@ class _SideWriter:
     def __enter__(self) -> _SideWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for file in (self._records, self._lengths):
-            if error is None:
-                file.flush()
-                os.fsync(file.fileno())
-            file.close()
+            with file:
+                if kind is None:
+                    file.flush()
+                    os.fsync(file.fileno())
 
     def write(self, side: EncodedSide) -> None:
         """Append the sequences of some pairs."""
@@ -142,6 +139,9 @@ class _SideWriter:
 
 _FORMAT_VERSION = 2
 _KEY_LENGTH = 16
+
+_STORES = f"train-{'?' * _KEY_LENGTH}"
+"""The names of stores."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,6 @@ def open_store(
     *,
     text: TextPair,
     max_length: int,
-    role: str = "train",
     keep_others: bool = False,
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
@@ -201,9 +200,8 @@ def open_store(
         target_paths: the target side.
         text: the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
-        role: what the corpus is for.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
-            else a new store replaces those of its role.
+            else a new store replaces them.
         processes: how many processes encode, at most; as many as there are cores (at most 8) unless given. A corpus
             of a few megabytes is encoded by this process alone.
         report_pairs: told every now and then, while the corpus is encoded, how many pairs are done.
@@ -214,7 +212,7 @@ def open_store(
     """
     sources, targets = as_paths(source_paths), as_paths(target_paths)
     settings = _settings(sources, targets, text, max_length)
-    path = _place(directory, settings, role)
+    path = _place(directory, settings)
 
     def build(folder: Path) -> None:
         build_store_folder(
@@ -225,12 +223,12 @@ def open_store(
     try:
         store = _open_folder(path)  # without the lock: who shares a directory need not be able to write there
         if store is None:
-            with _lock(Path(directory), role):
+            with _lock(Path(directory)):
                 store = _open_folder(path)  # another run may have built it meanwhile
                 if store is None:
-                    equal = _find_equal(path, role, settings, sources, targets)
+                    equal = _find_equal(path, settings, sources, targets)
                     fill = build if equal is None else partial(_link_files, equal, settings=settings)
-                    _build(path, role, fill, keep_others=keep_others)
+                    _build(path, fill, keep_others=keep_others)
                     store = _open_folder(path)
     except OSError as error:
         raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
@@ -246,7 +244,6 @@ def find_store(
     *,
     text: TextPair,
     max_length: int,
-    role: str = "train",
 ) -> TokenStore | None:
     """Open the token store of a corpus if it was built already, writing nothing; the arguments are `open_store`'s.
 
@@ -255,7 +252,7 @@ def find_store(
     """
     settings = _settings(as_paths(source_paths), as_paths(target_paths), text, max_length)
     try:
-        return _open_folder(_place(directory, settings, role))
+        return _open_folder(_place(directory, settings))
     except OSError:  # `open_store` says what is wrong, when it has to
         return None
 
@@ -272,12 +269,10 @@ def _settings(source_paths: list[str], target_paths: list[str], text: TextPair, 
     }
 
 
-def _find_equal(
-    path: Path, role: str, settings: dict[str, Any], source_paths: list[str], target_paths: list[str]
-) -> Path | None:
+def _find_equal(path: Path, settings: dict[str, Any], source_paths: list[str], target_paths: list[str]) -> Path | None:
     """A store that was built alike from the same text, which lay in other files or was dated otherwise."""
     content_hash = None
-    for folder in _folders_of_role(path.parent, role):
+    for folder in path.parent.glob(_STORES):
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             alike = all(manifest["settings"][name] == settings[name] for name in settings if "_files" not in name)
@@ -301,14 +296,14 @@ def _link_files(store: Path, folder: Path, *, settings: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
-def _place(directory: PathLike, settings: dict[str, Any], role: str) -> Path:
+def _place(directory: PathLike, settings: dict[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8")).hexdigest()[:_KEY_LENGTH]
-    return Path(directory) / f"{role}-{key}"
+    return Path(directory) / f"train-{key}"
 
 
-def _build(path: Path, role: str, build: Callable[[Path], None], *, keep_others: bool) -> None:
+def _build(path: Path, build: Callable[[Path], None], *, keep_others: bool) -> None:
     """Write a store beside its place, put it there with one rename, and only then remove what it replaces."""
-    for leftover in _folders_of_role(path.parent, f".building-{role}"):
+    for leftover in list(path.parent.glob(f".building-{_STORES}")):
         shutil.rmtree(leftover)
     temporary = path.with_name(f".building-{path.name}")
     temporary.mkdir()
@@ -318,7 +313,7 @@ def _build(path: Path, role: str, build: Callable[[Path], None], *, keep_others:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for stale in _folders_of_role(path.parent, role):
+    for stale in list(path.parent.glob(_STORES)):
         if stale != path and not keep_others:
             shutil.rmtree(stale, ignore_errors=True)
 
@@ -344,12 +339,6 @@ def _open_side(path: Path, side: str, description: dict[str, Any]) -> StoredSequ
     return StoredSequences(path / f"{side}.records", lengths, token_dtype=np.dtype(description["token_dtype"]))
 
 
-def _folders_of_role(directory: Path, prefix: str) -> list[Path]:
-    """Folders named by the prefix and a key; those of a role that merely begins with this one are longer."""
-    length = len(prefix) + 1 + _KEY_LENGTH
-    return [path for path in directory.glob(f"{prefix}-*") if len(path.name) == length]
-
-
 def _describe_file(path: str) -> list[Any]:
     try:
         status = os.stat(path)
@@ -359,10 +348,10 @@ def _describe_file(path: str) -> list[Any]:
 
 
 @contextmanager
-def _lock(directory: Path, role: str) -> Iterator[None]:
-    """Hold the stores of a role; the system lets go of the lock when the process ends, however it ends."""
+def _lock(directory: Path) -> Iterator[None]:
+    """Hold the stores of a directory; the system lets go of the lock when the process ends, however it ends."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / f".{role}.lock").open("w") as file:
+    with (directory / ".train.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # some network drives have no locks

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nmt.backend.machine import RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
 from nmt.backend.products import BFLOAT16, FLOAT32, check_precision, has_bfloat16_products
@@ -16,7 +16,7 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.builder import model_footprint
-from nmt.models.contract import Footprint, Vocabularies
+from nmt.models.contract import Vocabularies
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.ram_need import BatchShape, RamNeed, largest_shapes, ram_need
@@ -99,9 +99,12 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, budget
         ConfigError: saying what it needs and what there is.
     """
     budget, footprint = budget or find_budget(), model_footprint(vocabularies, **config.model.model_dump())
-    need = _need_of(config, footprint, [BatchShape(1, 1, 1)], accumulated=False)
+    if footprint is None:
+        return
+    kept = {"validation_tokens": VALIDATION_BATCH_TOKENS, **_kept_by_settings(config)}
+    need = ram_need(footprint, [BatchShape(1, 1, 1)], accumulated=False, **kept)
     before, needed = need.process + budget.kernel_bytes, budget.bytes_needed(need)
-    if footprint is None or needed <= budget.size:
+    if needed <= budget.size:
         return
     if not budget.on_device and before > budget.size:
         sentence = (
@@ -156,11 +159,19 @@ def settle_batch_size(
         return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
 
     def need_of(batch_tokens: int, parts: int = 1) -> RamNeed:
-        shapes = largest_shapes(batch_tokens, pairs=len(store), **sides)
+        if footprint is None:
+            return RamNeed(0, 0, 0)
         given = config.training.batch_tokens  # the size of an update that the advice keeps
         effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
-        accumulated = effective > batch_tokens
-        return _need_of(config, footprint, shapes, accumulated=accumulated, replicas=replicas, parts=parts)
+        return ram_need(
+            footprint,
+            largest_shapes(batch_tokens, pairs=len(store), **sides),
+            accumulated=effective > batch_tokens,
+            validation_tokens=VALIDATION_BATCH_TOKENS * parts,
+            replicas=replicas,
+            parts=parts,
+            **_kept_by_settings(config),
+        )
 
     if config.training.batch_tokens == "auto":
         most = MOST_AUTO["GPU" if budget.on_device else "processor"]
@@ -255,31 +266,15 @@ def _advice(
     return f"set {smaller}; a lower data.max_length saves memory too"
 
 
-def _need_of(
-    config: Config,
-    footprint: Footprint | None,
-    shapes: list[BatchShape],
-    *,
-    accumulated: bool,
-    replicas: int = 1,
-    parts: int = 1,
-) -> RamNeed:
-    """Estimate what a run needs; nothing where nobody knows what its model takes."""
-    if footprint is None:
-        return RamNeed(0, 0, 0)
+def _kept_by_settings(config: Config) -> dict[str, Any]:
+    """Return the arguments of `ram_need` that settings alone decide."""
     training = config.training
-    return ram_need(
-        footprint,
-        shapes,
-        slots=training.optimizer.slots,
-        averaged=training.ema_decay is not None,
-        accumulated=accumulated,
-        validation_tokens=VALIDATION_BATCH_TOKENS * parts,
-        all_logits=training.compile == "xla",
-        precision="bfloat16" if training.precision == "bfloat16" else "float32",
-        replicas=replicas,
-        parts=parts,
-    )
+    return {
+        "slots": training.optimizer.slots,
+        "averaged": training.ema_decay is not None,
+        "all_logits": training.compile == "xla",
+        "precision": "bfloat16" if training.precision == "bfloat16" else "float32",
+    }
 
 
 def _refuse_or_warn(config: Config, sentence: str) -> None:

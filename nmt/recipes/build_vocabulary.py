@@ -9,7 +9,7 @@ from contextlib import suppress
 from inspect import signature
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
@@ -70,7 +70,7 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     corpus.refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
     corpus.refuse_one_file("data.train", *train.paths)
     gathered, measured = GatheredText(config), Sample[tuple[str, str]](doubts.MEASURED_LINES, seed=0)
-    read_training_corpus(config, [gathered, measured])
+    read_training_corpus(config, [gathered.update, measured.update])
     text = build_text(config, gathered)
     source, target = zip(*measured.lines, strict=True)
     doubts.report_unknown("the training corpus", text.source.encode_batch(source), text.target.encode_batch(target))
@@ -83,11 +83,8 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     return VocabularyResult(text, built=True)
 
 
-class Reader(Protocol):
-    """Whoever is shown the pairs of a corpus, block by block."""
-
-    def update(self, block: Sequence[tuple[str, str]], /) -> None:
-        """Take in the next pairs of lines."""
+Reader: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
+"""Takes in the next pairs of a corpus."""
 
 
 def read_training_corpus(
@@ -117,7 +114,7 @@ def read_training_corpus(
     for block in in_blocks(chain(first_pairs, pairs)):
         count += len(block)
         for reader in readers:
-            reader.update(block)
+            reader(block)
     return count
 
 

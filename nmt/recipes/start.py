@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import read_settings
-from nmt.inference.output_directory import RunReference, parse_run_reference
+from nmt.inference.output_directory import parse_run_reference
 from nmt.inference.translator import check_tokenizers, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
@@ -89,36 +90,33 @@ def start_from_other(config: Config) -> Start:
             "both: choose another model_directory, or leave training.initialize_from out"
         )
     try:
-        return _start_from(config, reference)
+        other = read_settings(reference.directory)
+        _refuse_other_model(config, other, reference.directory)
+        text = TextPair.load(reference.directory)
+        model = _build(config, text)
+        loaded = load_weights(
+            reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change
+        )
+        check_tokenizers(text, loaded.path, loaded.manifest.facts)
     except CheckpointError as error:
         hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in reference.directory else ""
         raise CheckpointError(f"training.initialize_from: {error}{hint}") from error
-
-
-def _start_from(config: Config, reference: RunReference) -> Start:
-    other = read_settings(reference.directory)
-    _refuse_other_model(config, other, reference.directory)
-    text = TextPair.load(reference.directory)
     for name in ("tokenizer", "normalization"):
         if getattr(other.data, name) != getattr(config.data, name):
             logger.warning(
                 "data.%s is not used: with the weights of %s come its tokenizers, whose settings differ",
                 name, reference.directory,
             )  # fmt: skip
-    model = _build(config, text)
-    loaded = load_weights(
-        reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change
-    )
-    check_tokenizers(text, loaded.path, loaded.manifest.facts)
+    tie_change = None if loaded.tie_change is None else loaded.tie_change.describe()
     remarks = [f"initial weights ({loaded.weights}) and tokenizers: {reference.directory}, {loaded.name}"]
-    if loaded.tie_change is not None:
-        remarks.append(f"weight ties changed: {loaded.tie_change.describe()}")
+    if tie_change is not None:
+        remarks.append(f"weight ties changed: {tie_change}")
     origin = {
         "directory": reference.directory,
         "checkpoint": loaded.name,
         "weights": loaded.weights,
         "sha256": loaded.manifest.files[EMA if loaded.weights == "ema" else MODEL].sha256,
-        "tie_change": None if loaded.tie_change is None else loaded.tie_change.describe(),
+        "tie_change": tie_change,
     }
     return Start(text, model, False, {ORIGIN: origin}, tuple(remarks))
 
@@ -202,21 +200,16 @@ def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float 
         DataError: they are not, so that the directory is not the same one.
     """
     deadline = time.monotonic() + patience
-    while _fingerprints_in(directory) != tokenizers:
+    while True:
+        with suppress(DataError):  # none are there, or not wholly yet
+            if TextPair.load(directory).fingerprints == tokenizers:
+                return
         if time.monotonic() > deadline:
             raise DataError(
                 f"{directory} must be the same directory on all workers, but the tokenizers that the chief saved are "
                 "not there: put it on a file system that all machines share"
             )
         time.sleep(0.5)
-
-
-def _fingerprints_in(directory: Path) -> list[str] | None:
-    """Return those of the tokenizers in a directory; None where there are none, or not wholly yet."""
-    try:
-        return TextPair.load(directory).fingerprints
-    except DataError:
-        return None
 
 
 def check_same_corpus(store: TokenStore, *, data_hash: str) -> None:

@@ -21,7 +21,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.output_directory import parse_run_reference, refuse_to_delete_start
 from nmt.recipes.batch_parts import start_session
-from nmt.recipes.build_vocabulary import GatheredText, Reader, find_text, read_training_corpus, refuse_foreign_text
+from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
 from nmt.text import TextPair
 from nmt.training.events import Reporter
 from nmt.types import PathLike
@@ -98,9 +98,15 @@ def train(
     if "tensorflow" not in sys.modules:
         start_session(config, threads=threads)
 
-    from nmt.recipes.training_run import train_prepared
+    from nmt.backend.replicas import open_replicas
+    from nmt.recipes.training_run import follow, lead
 
-    return train_prepared(config, prepared, overwrite=overwrite, reporters=reporters, processes=processes)
+    replicas = open_replicas(config.training.distribution)
+    with replicas.watched():
+        if not replicas.is_chief:
+            return follow(config, replicas, processes=processes)
+        prepared = prepared or prepare(config, overwrite=overwrite)
+        return lead(config, prepared, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
 
 
 def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
@@ -162,7 +168,7 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, res
         with suppress(DataError):  # said where it is needed
             judging["test"] = list(read_pairs(*data.test.paths))
     shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
-    readers: list[Reader] = [shared] if gathered is None else [shared, gathered]
+    readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
     shared.report()
     return Prepared(config, resumed, validation, train_pairs, gathered)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from nmt.backend import session
 from nmt.backend.products import BFLOAT16, check_precision
-from nmt.backend.replicas import Replicas, open_replicas
+from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
@@ -26,21 +27,11 @@ from nmt.inference.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, 
 from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
+from nmt.recipes import batch_size
+from nmt.recipes import start as starts
 from nmt.recipes.batch_parts import batch_parts
-from nmt.recipes.batch_size import advised_when_out_of_memory, settle_batch_size, settle_precision
 from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.start import (
-    Invitation,
-    Start,
-    accept,
-    check_same_corpus,
-    find_shared_text,
-    invite,
-    mirrored,
-    start_from_other,
-    start_own,
-)
-from nmt.recipes.train import Prepared, TrainedModel, config_hash, judged_by, prepare, settle_facts
+from nmt.recipes.train import Prepared, TrainedModel, config_hash, judged_by, settle_facts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
 from nmt.training import events, optimizers, schedules
@@ -56,31 +47,10 @@ MUCH_DROPPED = 0.1
 """Share of the pairs of a training corpus above which it is a warning that they are dropped."""
 
 
-def train_prepared(
+def lead(
     config: Config,
-    prepared: Prepared | None,
-    *,
-    overwrite: bool,
-    reporters: Sequence[events.Reporter],
-    processes: int | None,
-) -> TrainedModel:
-    """Train, once TensorFlow runs; on the only worker, or as one of several, whose chief prepares only now.
-
-    Args and errors: as for `train`.
-    """
-    replicas = open_replicas(config.training.distribution)
-    with replicas.watched():
-        if not replicas.is_chief:
-            return _follow(config, replicas, processes=processes)
-        prepared = prepared or prepare(config, overwrite=overwrite)
-        given = config_hash(config)
-        return _lead(prepared, replicas, given, overwrite=overwrite, reporters=reporters, processes=processes)
-
-
-def _lead(
     prepared: Prepared,
     replicas: Replicas,
-    given: str,
     *,
     overwrite: bool,
     reporters: Sequence[events.Reporter],
@@ -88,17 +58,16 @@ def _lead(
 ) -> TrainedModel:
     """Write the directory, and train; on the only worker, or on the chief of several.
 
-    `given` is the hash of the settings as they were given; the rest as for `train`.
+    Args and errors: as for `train`, and with what it prepared.
     """
-    resumed = prepared.resumed
-    validation = prepared.validation
-    config = settle_tokenization(settle_precision(prepared.config, resumed=resumed), validation)
+    given, resumed, validation = config_hash(config), prepared.resumed, prepared.validation
+    config = settle_tokenization(batch_size.settle_precision(prepared.config, resumed=resumed), validation)
     directory, training = Path(config.model_directory), config.training
-    other = None if resumed or training.initialize_from is None else start_from_other(config)
+    other = None if resumed or training.initialize_from is None else starts.start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or start_own(config, overwrite=overwrite, gathered=prepared.gathered)
+        start = other or starts.start_own(config, overwrite=overwrite, gathered=prepared.gathered)
         facts = {**start.facts, **settle_facts(config, start.text, validation, resumed=resumed)}
         report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
@@ -106,7 +75,7 @@ def _lead(
         search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
         config = config.model_copy(update={"search": search})
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
-        config, parts, remarks = settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
+        config, parts, remarks = batch_size.settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
         recorded = {
             "config_hash": config_hash(config),
             "data_hash": store.content_hash,
@@ -120,24 +89,23 @@ def _lead(
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
-        with events.log_to_file(directory / LOG_NAME), determinism, advised_when_out_of_memory(config):
-            invite(replicas, Invitation(config, start.text.fingerprints, store.content_hash), given=given)
+        with events.log_to_file(directory / LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
+            invitation = starts.Invitation(config, start.text.fingerprints, store.content_hash)
+            starts.invite(replicas, invitation, given=given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
 
-def _follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
+def follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
     """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
-    config, tokenizers, data_hash = accept(replicas, given=config_hash(config))
+    config, tokenizers, data_hash = starts.accept(replicas, given=config_hash(config))
     check_precision(config.training.precision)
-    find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
-    start = start_own(config, overwrite=False)  # the chief's weights follow
+    starts.find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
+    start = starts.start_own(config, overwrite=False)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes, keep_others=True)
-    check_same_corpus(store, data_hash=data_hash)
-    determinism = session.deterministic() if config.training.deterministic else nullcontext()
-    with determinism:
-        parts = batch_parts(
-            config, batch_tokens=config.training.settled_batch_tokens, replicas=len(replicas.own_numbers)
-        )
+    starts.check_same_corpus(store, data_hash=data_hash)
+    batch_tokens, count = config.training.settled_batch_tokens, len(replicas.own_numbers)
+    parts = batch_parts(config, batch_tokens=batch_tokens, replicas=count)
+    with session.deterministic() if config.training.deterministic else nullcontext():
         return _train(config, start, store, None, replicas, [], parts=parts)
 
 
@@ -185,7 +153,7 @@ def encoding_reporter(reporters: Sequence[events.Reporter], *, total: int | None
 
 def _train(
     config: Config,
-    start: Start,
+    start: starts.Start,
     store: TokenStore,
     checkpoints: CheckpointManager | None,
     replicas: Replicas,
@@ -195,7 +163,7 @@ def _train(
     parts: int,
 ) -> TrainedModel:
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
-    start = mirrored(start, config, replicas)
+    start = starts.mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
     _describe(start, store)
     updater = assemble_updater(config, model, replicas, parts=parts)
@@ -216,13 +184,11 @@ def _train(
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,
     )
-    own: list[events.Reporter] = (
-        [events.LogReporter(), events.MetricsFile(directory / METRICS_NAME)] if replicas.is_chief else []
-    )
-    if replicas.is_chief and training.tensorboard:
-        own.append(events.TensorBoardReporter(directory / EVENTS_NAME))
-    all_reporters = [*own, *reporters]
-    validator = Validator(config, model, start.text, validation, at_once=parts) if replicas.is_chief else None
+    all_reporters, validator = [*reporters], None
+    if replicas.is_chief:
+        board = [events.TensorBoardReporter(directory / EVENTS_NAME)] if training.tensorboard else []
+        all_reporters = [events.LogReporter(), events.MetricsFile(directory / METRICS_NAME), *board, *reporters]
+        validator = Validator(config, model, start.text, validation, at_once=parts)
     with Prefetcher(stream) as batches, ExitStack() as stack:
         for reporter in reversed(all_reporters):
             stack.callback(reporter.close)
@@ -235,12 +201,10 @@ def _train(
             measure_loss=validator.measure_loss if validator and training.validate_both_weights else None,
             uniform_loss=math.log(len(start.text.target.vocabulary)),
             limits=assemble_limits(config),
-            cadence=assemble_cadence(config),
+            cadence=Cadence(training.validate_every_updates, training.save_every_updates, training.log_every_updates),
             micro_batches=micro_batches,
             metric=judged_by(config),
-            schedule_metric=training.schedule.metric
-            if isinstance(training.schedule, kinds.PlateauSettings)
-            else "loss",
+            schedule_metric=getattr(training.schedule, "metric", "loss"),
             facts=start.facts,
             reporters=all_reporters,
             draws=stream.draws_per_update,
@@ -262,19 +226,14 @@ def assemble_optimizer(settings: kinds.OptimizerSettings) -> optimizers.Optimize
 def assemble_schedule(config: Config) -> schedules.Schedule:
     """Build the schedule that `training.schedule` describes."""
     settings, peak = config.training.schedule, config.training.optimizer.learning_rate
-    match settings:
-        case kinds.ConstantSettings(warmup_updates=warmup):
-            return schedules.ConstantSchedule(peak, warmup_updates=warmup)
-        case kinds.InverseSqrtSettings(warmup_updates=warmup):
-            return schedules.InverseSquareRootSchedule(peak, warmup_updates=warmup)
-        case kinds.NoamSettings(warmup_updates=warmup):
-            return schedules.NoamSchedule(peak, hidden_size=config.model.hidden_size, warmup_updates=warmup)
-        case kinds.PlateauSettings(
-            factor=factor, patience=patience, minimum_learning_rate=minimum, warmup_updates=warmup
-        ):
-            return schedules.PlateauSchedule(
-                peak, factor=factor, patience=patience, minimum=minimum, warmup_updates=warmup
-            )
+    builders: dict[str, Callable[..., schedules.Schedule]] = {
+        "constant": schedules.ConstantSchedule,
+        "inverse_sqrt": schedules.InverseSquareRootSchedule,
+        "noam": partial(schedules.NoamSchedule, hidden_size=config.model.hidden_size),
+        "plateau": schedules.PlateauSchedule,
+    }
+    numbers = settings.model_dump(exclude={"type", "metric"})
+    return builders[settings.type](peak, **numbers)
 
 
 def assemble_limits(config: Config) -> Limits:
@@ -282,12 +241,6 @@ def assemble_limits(config: Config) -> Limits:
     training, stopping = config.training, config.training.early_stopping
     patience = None if stopping is None else stopping.patience
     return Limits(training.max_updates, training.max_epochs, training.max_minutes, patience)
-
-
-def assemble_cadence(config: Config) -> Cadence:
-    """Collect how often things happen."""
-    training = config.training
-    return Cadence(training.validate_every_updates, training.save_every_updates, training.log_every_updates)
 
 
 def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
@@ -327,7 +280,7 @@ def _left_to_the_chief() -> events.Validation:
     raise RuntimeError("only the chief validates")
 
 
-def _describe(start: Start, store: TokenStore) -> None:
+def _describe(start: starts.Start, store: TokenStore) -> None:
     """Log what is trained on what."""
     parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"

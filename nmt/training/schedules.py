@@ -115,7 +115,7 @@ class PlateauSchedule(Schedule):
         peak: the rate to begin with.
         factor: what it is multiplied by, in (0, 1).
         patience: validations without a new best after which it is.
-        minimum: it does not go below.
+        minimum_learning_rate: it does not go below.
         warmup_updates: updates of linear warm-up; 0 starts at the peak.
     """
 
@@ -123,7 +123,7 @@ class PlateauSchedule(Schedule):
     _: KW_ONLY
     factor: float
     patience: int
-    minimum: float
+    minimum_learning_rate: float
     warmup_updates: int
     reductions: int = field(default=0, init=False)
     best: float | None = field(default=None, init=False)
@@ -132,7 +132,7 @@ class PlateauSchedule(Schedule):
 
     def learning_rate(self, update: int) -> float:
         """Return the reduced peak, warmed up."""
-        reduced = max(self.peak * self.factor**self.reductions, min(self.minimum, self.peak))
+        reduced = max(self.peak * self.factor**self.reductions, min(self.minimum_learning_rate, self.peak))
         return reduced * _warmup(update, self.warmup_updates)
 
     def highest_rate(self) -> float:

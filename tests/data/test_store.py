@@ -146,13 +146,6 @@ def test_a_store_opens_where_nothing_can_be_written(store, paths, text, tmp_path
     assert sequences(open_store(tmp_path / "store", *paths, text=text, max_length=20)) == sequences(store)
 
 
-def test_roles_do_not_replace_one_another(store, paths, text, tmp_path):
-    other = open_store(tmp_path / "store", *paths, text=text, max_length=9, role="train-extra")
-    assert folders(tmp_path / "store") == sorted([store.path.name, other.path.name])
-    third = open_store(tmp_path / "store", *paths, text=text, max_length=7)
-    assert folders(tmp_path / "store") == sorted([third.path.name, other.path.name])
-
-
 def test_the_content_hash_does_not_see_compression_or_blocks(store, corpus, text, tmp_path, write_lines, monkeypatch):
     monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 7)
     paths = write_lines("train.es.gz", corpus[0]), write_lines("train.en.gz", corpus[1])

@@ -31,10 +31,10 @@ def test_noam_is_equation_3():
 
 
 def test_plateau_reduces_after_patience_and_survives_a_restart():
-    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum_learning_rate=0.1, warmup_updates=0)
     rates = []
     for score in (1.0, 2.0, 1.5, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
-        restarted = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+        restarted = PlateauSchedule(0.8, factor=0.5, patience=2, minimum_learning_rate=0.1, warmup_updates=0)
         restarted.restore(schedule.state())
         schedule = restarted
         schedule.observe(score)
@@ -43,7 +43,7 @@ def test_plateau_reduces_after_patience_and_survives_a_restart():
 
 
 def test_a_plateau_begins_with_the_first_validation_that_found_a_number():
-    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum=0.1, warmup_updates=0)
+    schedule = PlateauSchedule(0.8, factor=0.5, patience=2, minimum_learning_rate=0.1, warmup_updates=0)
     schedule.observe(-math.inf, math.nan)
     assert schedule.state()["best"] is None
     schedule.observe(0.0, 9.0)

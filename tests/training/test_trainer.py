@@ -168,7 +168,7 @@ def best_of(directory):
 )
 def test_one_order_decides_what_is_a_new_best(start, tmp_path, bleu, loss, are_best):
     """The log, the patience, the plateau schedule and the best checkpoint go by it."""
-    schedule = PlateauSchedule(0.5, factor=0.5, patience=99, minimum=0.01, warmup_updates=0)
+    schedule = PlateauSchedule(0.5, factor=0.5, patience=99, minimum_learning_rate=0.01, warmup_updates=0)
     settings = {"bleu": bleu, "loss": loss, "schedule": schedule, "schedule_metric": "bleu"}
     _, recorder = start(max_updates=6, cadence=(2, 2, 1), **settings)
     assert [event.is_best for event in recorder.validations] == are_best
@@ -367,13 +367,13 @@ def test_interrupted_and_continued_sees_every_batch_once(start, tmp_path, micro_
 
     interrupted = []
     cut = AddingUpdater(on_update=interrupt)
-    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum=0.01, warmup_updates=0)
+    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum_learning_rate=0.01, warmup_updates=0)
     settings = {"max_updates": 6, "micro_batches": micro_batches, "cadence": (100, 100, 1)}
     with pytest.raises(Interrupted) as caught:
         start(cut, schedule=schedule, **settings)
     assert caught.value.signal_number == signal.SIGINT
     done = saved_updates(tmp_path)[-1]
-    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum=0.01, warmup_updates=0)
+    schedule = PlateauSchedule(0.5, factor=0.5, patience=1, minimum_learning_rate=0.01, warmup_updates=0)
     start(whole, schedule=schedule, **settings)
     assert start.trainer.state.update == 6
     assert whole.seen == list(range(4 + done * micro_batches, 4 + 6 * micro_batches))
