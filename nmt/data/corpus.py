@@ -234,6 +234,11 @@ class CorpusReport:
     dropped_too_long: int
     max_length: int
 
+    def __add__(self, other: CorpusReport) -> CorpusReport:
+        """Return the counts of two parts of a corpus together."""
+        counts = {name: count + getattr(other, name) for name, count in vars(self).items()}
+        return CorpusReport(**counts | {"max_length": self.max_length})
+
     @property
     def dropped(self) -> int:
         """All pairs that training does not see."""

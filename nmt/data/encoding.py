@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from nmt.backend.machine import available_processors
-from nmt.data.corpus import TextBlock, compression
+from nmt.data.corpus import CorpusReport, TextBlock, compression
 from nmt.data.sequences import record_of
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
@@ -51,18 +51,12 @@ class EncodedBlock(NamedTuple):
     """What became of some pairs.
 
     Attributes:
-        kept: pairs that training sees.
-        dropped_empty: pairs with a side that holds nothing but white space.
-        dropped_nul: pairs with a NUL character.
-        dropped_too_long: pairs with a side of more than `max_length` tokens.
+        report: how many were kept and dropped.
         source: the source side of the pairs kept.
         target: the target side of the pairs kept.
     """
 
-    kept: int
-    dropped_empty: int
-    dropped_nul: int
-    dropped_too_long: int
+    report: CorpusReport
     source: EncodedSide
     target: EncodedSide
 
@@ -104,7 +98,8 @@ class BlockEncoder:
             self._lay(tokenizer, [pair[side] for pair in kept])
             for side, tokenizer in enumerate((self.text.source, self.text.target))
         ]
-        return EncodedBlock(len(kept), empty, nul, too_long, *sides)
+        report = CorpusReport(len(source_lines), len(kept), empty, nul, too_long, self.max_length)
+        return EncodedBlock(report, *sides)
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:
         """Close each sequence by EOS and lay their records one behind the other."""
@@ -160,11 +155,6 @@ class EncodingProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
-
-    @property
-    def id(self) -> int:
-        """What the system calls the process."""
-        return self._process.pid
 
     def encode(self, source_text: bytes, target_text: bytes) -> EncodedBlock:
         r"""Encode the lines of two texts in UTF-8, each line closed by `\n`.

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -34,8 +33,6 @@ from nmt.types import PathLike
 
 MANIFEST = "manifest.json"
 SIDES = ("source", "target")
-
-_DROPPED = ("dropped_empty", "dropped_nul", "dropped_too_long")
 
 
 def build_store_folder(
@@ -65,27 +62,24 @@ def build_store_folder(
         DataError: the corpus cannot be used (see `read_pairs`), no pair of it remains, or a process was killed.
         OSError: the disk refuses.
     """
-    counts: Counter[str] = Counter()
-    content_hash = ContentHash()
+    report, content_hash = CorpusReport(0, 0, 0, 0, 0, max_length), ContentHash()
     encoder = BlockEncoder(text, max_length)
     tokenizers = zip(SIDES, (text.source, text.target), strict=True)
     writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in tokenizers]
 
     def hashed(block: TextBlock) -> TextBlock:
         content_hash.update(block)
-        counts["pairs_read"] += len(block)
         return block
 
     text_blocks = map(hashed, blocks(read_pairs(source_paths, target_paths)))
     encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
     with writers[0], writers[1], closing(encoded_blocks):
         for block in encoded_blocks:
-            counts.update(kept=block.kept, **{reason: getattr(block, reason) for reason in _DROPPED})
+            report += block.report
             for writer, side in zip(writers, (block.source, block.target), strict=True):
                 writer.write(side)
             if report_pairs is not None:
-                report_pairs(counts["kept"] + sum(counts[reason] for reason in _DROPPED))
-    report = CorpusReport(**{name: counts[name] for name in ("pairs_read", "kept", *_DROPPED)}, max_length=max_length)
+                report_pairs(report.pairs_read)
     if not report.kept:
         raise DataError(
             f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "

@@ -333,7 +333,7 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)
         block = None
-    if block is None or not block.kept:
+    if block is None or not block.report.kept:
         search = search.model_copy(update={name: old for name, old in known.items() if getattr(search, name) == AUTO})
     else:
         lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in (block.source, block.target))

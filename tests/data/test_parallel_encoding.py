@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nmt.data import corpus as corpus_module
 from nmt.data import encoding, open_store
-from nmt.data.corpus import TextBlock
+from nmt.data.corpus import CorpusReport, TextBlock
 from nmt.data.encoding import BlockEncoder, EncodingProcess, encode_blocks, processes_for
 from nmt.errors import DataError
 from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
@@ -112,7 +112,7 @@ def test_it_loads_nothing_heavy_and_not_the_main_module(text, tmp_path):
         "print('main')\n"
         f"process = EncodingProcess(Path({str(tmp_path / 'text')!r}), max_length=5)\n"
         "process.encode(b'ab\\n', b'ab\\n')\n"
-        "maps = open(f'/proc/{process.id}/maps').read()\n"
+        "maps = open(f'/proc/{process._process.pid}/maps').read()\n"
         "print('sentencepiece' in maps, 'tensorflow' in maps)\nprocess.stop()\n"
     )
     (tmp_path / "script.py").write_text(program)  # without `if __name__ == "__main__"`, as many scripts are
@@ -214,7 +214,7 @@ def test_tokenizers_of_ones_own_are_used_here(text, monkeypatch):
     own = Own(text.source.vocabulary)
     encoder = BlockEncoder(TextPair(source=own, target=own, joint=True), 5)
     blocks = iter([TextBlock(["abc", "ab"], ["a", "abcdef"])])
-    assert [(block.kept, block.dropped_too_long) for block in encode_blocks(blocks, encoder, processes=2)] == [(1, 1)]
+    assert [block.report for block in encode_blocks(blocks, encoder, processes=2)] == [CorpusReport(2, 1, 0, 0, 1, 5)]
 
 
 def test_small_corpora_do_not_pay_for_processes(tmp_path, monkeypatch):
