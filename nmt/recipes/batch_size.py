@@ -16,7 +16,7 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.builder import model_footprint
-from nmt.models.contract import Vocabularies
+from nmt.models.contract import Footprint, Vocabularies
 from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 from nmt.training.ram_need import BatchShape, RamNeed, largest_shapes, ram_need
@@ -152,33 +152,18 @@ def settle_batch_size(
             "how much memory training takes is not known of models of type %s: it is not compared with what there is",
             config.model.type,
         )
-    sides = {"source_length": int(store.source_lengths.max()), "target_length": int(store.target_lengths.max())}
-    longest = max(sides.values())
+    longest = int(max(store.source_lengths.max(), store.target_lengths.max()))
 
     def parts_of(batch_tokens: int) -> int:
         return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
 
-    def need_of(batch_tokens: int, parts: int = 1) -> RamNeed:
-        if footprint is None:
-            return RamNeed(0, 0, 0)
-        given = config.training.batch_tokens  # the size of an update that the advice keeps
-        effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
-        return ram_need(
-            footprint,
-            largest_shapes(batch_tokens, pairs=len(store), **sides),
-            accumulated=effective > batch_tokens,
-            validation_tokens=VALIDATION_BATCH_TOKENS * parts,
-            replicas=replicas,
-            parts=parts,
-            **_kept_by_settings(config),
-        )
-
     if config.training.batch_tokens == "auto":
         most = MOST_AUTO["GPU" if budget.on_device else "processor"]
         most = min(most, config.training.effective_batch_tokens or most)
+        need_of = _needs(config, footprint, store, replicas=replicas)
         chosen = choose_batch_tokens(lambda size: need_of(size, parts_of(size)), budget, longest=longest, most=most)
         config = config.with_training(batch_tokens=chosen)
-    batch_tokens = config.training.settled_batch_tokens
+    need_of, batch_tokens = _needs(config, footprint, store, replicas=replicas), config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
     if budget.bytes_needed(need_of(batch_tokens, parts)) > budget.size:
         parts = 1
@@ -264,6 +249,28 @@ def _advice(
             f"training.initialize_from {config.model_directory} to keep what was learned"
         )
     return f"set {smaller}; a lower data.max_length saves memory too"
+
+
+def _needs(config: Config, footprint: Footprint | None, store: TokenStore, *, replicas: int) -> Callable[..., RamNeed]:
+    """Return what maps the size of a batch, and its parts, to what a run needs; to nothing where nobody knows."""
+    given = config.training.batch_tokens  # the size of an update that the advice keeps
+    effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
+    sides = {"source_length": int(store.source_lengths.max()), "target_length": int(store.target_lengths.max())}
+
+    def need_of(batch_tokens: int, parts: int = 1) -> RamNeed:
+        if footprint is None:
+            return RamNeed(0, 0, 0)
+        return ram_need(
+            footprint,
+            largest_shapes(batch_tokens, pairs=len(store), **sides),
+            accumulated=effective > batch_tokens,
+            validation_tokens=VALIDATION_BATCH_TOKENS * parts,
+            replicas=replicas,
+            parts=parts,
+            **_kept_by_settings(config),
+        )
+
+    return need_of
 
 
 def _kept_by_settings(config: Config) -> dict[str, Any]:
