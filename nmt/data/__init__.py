@@ -1,6 +1,6 @@
 """Data: corpus readers, the encoded token store, and batches with a cursor. No Keras here."""
 
-from nmt.data.batches import Batch, BatchStream, Cursor, EvaluationBatch, evaluation_batches
+from nmt.data.batches import Batch, BatchStream, Cursor, evaluation_batches
 from nmt.data.corpus import CorpusReport, hash_corpus, read_lines, read_pairs
 from nmt.data.prefetching import Prefetcher
 from nmt.data.sequences import TokenSequences
@@ -11,7 +11,6 @@ __all__ = [
     "BatchStream",
     "CorpusReport",
     "Cursor",
-    "EvaluationBatch",
     "Prefetcher",
     "TokenSequences",
     "TokenStore",

@@ -187,18 +187,6 @@ class Cursor(NamedTuple):
     batch: int
 
 
-class EvaluationBatch(NamedTuple):
-    """A batch that knows where its pairs stood.
-
-    Attributes:
-        indices: (B,) the place of each pair in the corpus, from 0.
-        batch: the token ids.
-    """
-
-    indices: np.ndarray
-    batch: Batch
-
-
 class BatchStream:
     """Batches of a training corpus, epoch after epoch, without end.
 
@@ -297,7 +285,7 @@ class BatchStream:
         return plans[epoch]
 
 
-def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batch_tokens: int) -> list[EvaluationBatch]:
+def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batch_tokens: int) -> list[Batch]:
     """All pairs of a validation or test corpus as batches, none dropped, short ones first.
 
     An empty line is a sequence of EOS alone. A pair longer than `batch_tokens` is a batch of its own.
@@ -315,7 +303,7 @@ def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batc
         for tokenizer, lines in zip((text.source, text.target), zip(*pairs, strict=True), strict=True)
     )
     plan = plan_in_length_order(source.lengths, target.lengths, batch_tokens=batch_tokens)
-    return [EvaluationBatch(plan[i], assemble(source, target, plan[i])) for i in range(len(plan))]
+    return [assemble(source, target, plan[i]) for i in range(len(plan))]
 
 
 def assemble(source: Sequences, target: Sequences, indices: np.ndarray) -> Batch:

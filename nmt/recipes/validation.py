@@ -80,8 +80,8 @@ class Validator:
         segmentation = config.data.segmentation
         self._sources = [source for source, _ in pairs]
         self._references = joined_side([target for _, target in pairs], segmentation)
-        entries = evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)
-        self._batches, self._at_once = [entry.batch for entry in entries], at_once
+        self._batches = evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)
+        self._at_once = at_once
         self._tokenization = validation_tokenization(config, self._references)
         sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
         self._unknown = report_unknown("the validation corpus", *sides)
