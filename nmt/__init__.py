@@ -9,8 +9,6 @@ Example:
 Importing this package loads neither TensorFlow nor Keras: a public name is imported when it is first used.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

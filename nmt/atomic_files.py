@@ -1,7 +1,5 @@
 """Files and directories that appear whole: written beside their place, flushed, and moved there by one rename."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -7,8 +7,6 @@
 A mask is boolean and True where a token is real. A score is a log probability: higher is better.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any, TypeAlias
 

@@ -1,7 +1,5 @@
 """Who the workers of a run are, as the environment variable TF_CONFIG says it."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

@@ -1,7 +1,5 @@
 """Compiling functions, differentiating them, and loops in them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

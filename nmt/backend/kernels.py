@@ -3,8 +3,6 @@
 New memory is dear: its pages cost more time than copying.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

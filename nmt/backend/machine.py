@@ -1,7 +1,5 @@
 """What the machine has: its processors, threads on them, and its memory."""
 
-from __future__ import annotations
-
 import math
 import os
 import resource

@@ -5,8 +5,6 @@ Everything between products is up to the layers: what leaves a product stays in 
 or a softmax.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Callable, Iterator

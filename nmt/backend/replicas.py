@@ -5,8 +5,6 @@ replicas is run by `run`; inside, `own` gives each its share, and `sum` adds ten
 workers. Between updates workers agree by `exchange` and `send_text`, which every worker has to call in the same order.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

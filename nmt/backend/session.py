@@ -1,7 +1,5 @@
 """How TensorFlow starts: silently, on so many threads, and taking only the GPU memory it needs; its event files."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

@@ -5,8 +5,6 @@ cache holds. Here rows go through in blocks that fit the cache, and each block's
 logits are at hand: the logits of a batch never exist, nor does their gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

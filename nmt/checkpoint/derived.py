@@ -3,8 +3,6 @@
 From arrays to arrays, without Keras and without the disk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce

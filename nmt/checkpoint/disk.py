@@ -1,7 +1,5 @@
 """Files that are hashed before they are written, and read only if their hash fits."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

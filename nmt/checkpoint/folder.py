@@ -1,7 +1,5 @@
 """The folder `checkpoints/`: checkpoints appear in it, and leave it, by one rename."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -3,8 +3,6 @@
 Readers may come while a trainer is writing; they change nothing in the directory.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

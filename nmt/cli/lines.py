@@ -1,7 +1,5 @@
 """Lines in and out: standard input as it arrives, files, and an output file that appears when it is whole."""
 
-from __future__ import annotations
-
 import bz2
 import errno
 import gzip

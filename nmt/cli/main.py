@@ -1,7 +1,5 @@
 """`nmt`: the verbs, and what becomes of an error."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import threading

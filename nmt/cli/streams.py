@@ -1,7 +1,5 @@
 """The standard streams of a process, each of which may be closed, or full, or a pipe that nobody reads any more."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

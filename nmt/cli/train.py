@@ -1,7 +1,5 @@
 """`nmt train`, and what comes before it: `nmt check-config` and `nmt build-vocab`."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import nullcontext
 from pathlib import Path

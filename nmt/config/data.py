@@ -1,7 +1,5 @@
 """Settings of the section `data`: the languages, the corpora and how text becomes tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Turns what pydantic found into lines that tell a user where the problem is and what to write instead."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence

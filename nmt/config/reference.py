@@ -5,8 +5,6 @@
 writes `configuration.md` and `config.schema.json` into DIRECTORY (`docs` where none is given).
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import sys

@@ -5,8 +5,6 @@ may change when an unfinished run is continued stand together in that one place;
 the reference page and the JSON Schema all read them from there.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Settings of the section `training`: batches, limits, saving, and how the weights are updated."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 

@@ -4,8 +4,6 @@ PyYAML follows YAML 1.1, where `no` is false, `12:30` is 750 and `1e-3` is a tex
 (section 10.3.2) holds: `no` is Norwegian, `12:30` is a text and `1e-3` is a number. A duplicate key is an error.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Batches of token ids: an endless stream with a cursor for training, and a list in length order for validation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

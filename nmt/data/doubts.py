@@ -1,7 +1,5 @@
 """What is doubtful about the text of corpora, and what of it a model cannot learn: said, and no more."""
 
-from __future__ import annotations
-
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Encoding a block of raw pairs into what lies in the files of a token store."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -6,8 +6,6 @@ there: where it agrees all along, its own greedy translation is the same, token 
 likes equally well, up to the rounding that is allowed, are a tie, and parting there is no difference.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ sacreBLEU cuts Chinese into characters by its rule `zh`; elsewhere `char` is tak
 languages needs MeCab or a download.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """What a model directory holds, whether it is as it was written, and how two checkpoints differ; without Keras."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

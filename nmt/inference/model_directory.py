@@ -1,7 +1,5 @@
 """The settings of a trained model, read from its directory. No Keras here: a wrong path is refused at once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 No Keras here: an engine may do without.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Attention: several heads for the Transformer, one score function for the recurrent decoder."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import keras

@@ -1,7 +1,5 @@
 """Layers that all models are made of: linear maps, dropout, layer norm, and their seeds."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The token embedding, which is also the output projection when it is tied."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -4,8 +4,6 @@ A cell is used in two parts: `project` does the products that do not depend on t
 positions at once, and `step` does the rest, position by position.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

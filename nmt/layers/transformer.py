@@ -1,7 +1,5 @@
 """Blocks of the Transformer (Vaswani et al. 2017, section 3.1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import keras

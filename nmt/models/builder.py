@@ -1,7 +1,5 @@
 """Building a model from the name of its architecture and plain settings, and counting what its training takes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from nmt.errors import ConfigError

@@ -1,7 +1,5 @@
 """The recurrent encoder-decoder with attention (Bahdanau et al. 2015; Luong et al. 2015)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The Transformer (Vaswani et al. 2017, arXiv:1706.03762)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

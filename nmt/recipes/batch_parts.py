@@ -4,8 +4,6 @@ On a processor this is faster than all cores on one operation after another (doc
 gradients of all weights, which have to be added up and held, so a part has to be of some size, and there are few.
 """
 
-from __future__ import annotations
-
 from nmt.backend import session
 from nmt.backend.machine import processors_for
 from nmt.config import Config

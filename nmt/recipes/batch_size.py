@@ -1,7 +1,5 @@
 """Whether a training fits into the memory there is, and which `training.batch_tokens` does."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Building the tokenizers of a run from its training corpus."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a model directory holds, how two models differ, and whether everything is as it was written. No Keras."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run starts from: tokenizers and a model, its own or those of another model directory."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

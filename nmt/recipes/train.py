@@ -1,7 +1,5 @@
 """`nmt train`: it refuses corpora, settings and runs that it must not go on with, then starts TensorFlow and trains."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import sys

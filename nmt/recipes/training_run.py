@@ -1,7 +1,5 @@
 """The training itself, once it was prepared and TensorFlow runs: from a config to a model directory."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

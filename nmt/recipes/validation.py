@@ -1,7 +1,5 @@
 """How a run is judged while it is trained: by its loss, and by its translations of the validation corpus."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Beam search over the sentences of a batch, through a step function."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from typing import NamedTuple

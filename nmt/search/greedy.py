@@ -1,7 +1,5 @@
 """Greedy search: the most probable token at each step."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from keras import ops

@@ -1,7 +1,5 @@
 """The loop of every search: from empty hypotheses to the best ones, sentence by sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 

@@ -3,8 +3,6 @@
 BLEU of pieces, or of tokens, says something else than BLEU of words, and cannot be compared with it.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Model files of SentencePiece as bytes: trained, opened, asked what they are, and changed; text is cut elsewhere."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ normalisation, so what other programs do with the same file is the same, but for
 white space and accents are composed here before the file's rule, which is identity then.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What happens in a run, and who is told of it: the log, `metrics.jsonl` and TensorBoard."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

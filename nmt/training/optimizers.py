@@ -1,7 +1,5 @@
 """Optimizers: Keras's own, without their clipping and schedules, which belong to the update."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias

@@ -5,8 +5,6 @@ measured, since a run that is killed costs more than one that is told to take sm
 the backward pass it says itself, as its `Footprint`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

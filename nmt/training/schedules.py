@@ -1,7 +1,5 @@
 """Learning rate schedules, as functions of the number of the update, counted from 1."""
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 

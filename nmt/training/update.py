@@ -1,7 +1,5 @@
 """The loss of a batch, an update of the weights by it, and the loss of a validation, compiled once for all shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field

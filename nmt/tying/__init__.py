@@ -1,7 +1,5 @@
 """Weight tying of any Keras model: which variables play several roles, and the proof that they still do."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
