@@ -11,7 +11,7 @@ from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.checkpoint.manifest import EMA, MODEL, Contents, read_manifest
-from nmt.config import Config, write
+from nmt.config import write
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
 from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
@@ -35,29 +35,6 @@ class AveragedModel(NamedTuple):
     checkpoint: str
     weights: str
     averaged: tuple[str, ...]
-
-
-class ComputedAverage(NamedTuple):
-    """An average that is ready to be written.
-
-    directory: the model directory of the run.
-    output: the model directory to write.
-    config: its settings.
-    text: its tokenizers.
-    contents: its checkpoint.
-    weights: `ema` or `raw`: what was averaged.
-    averaged: names of the checkpoints that it is the mean of, oldest first.
-    overwrite: whether to replace whatever model the output holds.
-    """
-
-    directory: Path
-    output: Path
-    config: Config
-    text: TextPair
-    contents: Contents
-    weights: str
-    averaged: tuple[str, ...]
-    overwrite: bool
 
 
 def chosen_checkpoints(
@@ -122,71 +99,33 @@ def average(
         overwrite: replace whatever model the output holds.
 
     Raises:
-        CheckpointError: there is no such run or checkpoint, or the output is in the way or cannot be written.
+        CheckpointError: there is no such run or checkpoint; one is damaged, does not belong together with the others or
+            keeps no moving average that was asked for; the output is in the way or cannot be written, and is then as it
+            was; or what was written does not open.
         ConfigError, DataError: settings or tokenizers cannot be read or written.
     """
     config = read_settings(directory)  # what is no model directory is refused by that name
     names = chosen_checkpoints(directory, last=last, best=best, updates=updates)
-    computed = compute_average(directory, names, config=config, output=output, weights=weights, overwrite=overwrite)
-
-    from nmt.backend import session
-
-    session.start()
-    return write_average(computed)
-
-
-def compute_average(
-    directory: PathLike,
-    names: Sequence[str],
-    *,
-    config: Config,
-    output: PathLike | None = None,
-    weights: str | None = None,
-    overwrite: bool = False,
-) -> ComputedAverage:
-    """Compute the mean of checkpoints of a run, and refuse whatever can be refused; nothing is written.
-
-    Args:
-        directory: the model directory of the run.
-        names: its checkpoints, such as `update-00012000`; see `chosen_checkpoints`.
-        config: its settings.
-        output: the model directory to write, as for `average`.
-        weights: `ema` or `raw`, likewise.
-        overwrite: replace whatever model the output holds.
-
-    Raises:
-        CheckpointError: a checkpoint is damaged, does not belong together with the others or keeps no moving average
-            that was asked for; or the output is in the way.
-        DataError: its tokenizers cannot be read.
-    """
     directory, output = Path(directory), default_output(directory) if output is None else Path(output)
     text = TextPair.load(directory)
     _check_output(directory, output, overwrite=overwrite)
     contents, weights = _mean_of(directory, names, weights)
-    config = config.model_copy(update={"model_directory": str(output)})
-    return ComputedAverage(directory, output, config, text, contents, weights, tuple(names), overwrite)
 
+    from nmt.backend import session
 
-def write_average(computed: ComputedAverage) -> AveragedModel:
-    """Write an average as a model directory, which appears once it is complete and opens with its ties.
+    session.start()
 
-    Raises:
-        CheckpointError: another process writes there, it cannot be written, or it does not open; the output is then
-            as it was before.
-        ConfigError, DataError: its settings or its tokenizers cannot be written.
-    """
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.inference.translator import open_model
 
-    output = computed.output
     with output_directory(output, overwrite=bool(_names_in(output))) as folder:
-        _check_output(computed.directory, output, overwrite=computed.overwrite)  # again, since it is locked
-        write(computed.config, folder / CONFIG_NAME)
-        computed.text.save(folder)
+        _check_output(directory, output, overwrite=overwrite)  # again, since it is locked
+        write(config.model_copy(update={"model_directory": str(output)}), folder / CONFIG_NAME)
+        text.save(folder)
         with CheckpointManager(folder) as manager:
-            name = manager.write(computed.contents).name
+            name = manager.write(contents).name
         open_model(folder, checkpoint=name, weights="raw")
-    return AveragedModel(output, name, computed.weights, computed.averaged)
+    return AveragedModel(output, name, weights, tuple(names))
 
 
 def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tuple[Contents, str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import nmt.inference.translator
+import nmt.recipes.average as recipe
+from nmt.backend import session
 from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import read_settings
-from nmt.recipes.average import average, compute_average, default_output, write_average
+from nmt.recipes.average import average, default_output
 
 
 @pytest.fixture
@@ -58,9 +59,10 @@ def test_a_model_that_does_not_open_is_not_left_behind(run):
     assert not run.with_name("run-average").exists()
 
 
-def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run):
+def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run, monkeypatch):
+    monkeypatch.setattr(recipe, "chosen_checkpoints", lambda *_, **__: ["update-00000007"])
     with pytest.raises(CheckpointError, match="update-00000007: was pruned while it was read: try again"):
-        compute_average(run, ["update-00000007"], config=read_settings(run))
+        average(run, updates=[7])
 
 
 @pytest.mark.parametrize("foreign", ["config.yaml", "checkpoints/notes.txt"])
@@ -80,18 +82,23 @@ def test_an_output_that_cannot_be_written_is_said(run):
         average(run, updates=[10], output=run.parent / "file/mean")
 
 
-def test_whoever_gets_there_first_is_left_alone(run):
-    computed = compute_average(run, [FIRST], config=read_settings(run))
-    computed.output.mkdir()
-    (computed.output / "config.yaml").write_text("format_version: 1")
+def test_whoever_gets_there_first_is_left_alone(run, monkeypatch):
+    """Another process comes between the computing and the writing, while TensorFlow starts."""
+    first, second = run.with_name("first"), run.with_name("second")
+
+    def write_config():
+        first.mkdir()
+        (first / "config.yaml").write_text("format_version: 1")
+
+    monkeypatch.setattr(session, "start", write_config)
     with pytest.raises(CheckpointError, match="exists, and is no earlier average"):
-        write_average(computed)
-    lock = DirectoryLock(computed.output)
-    lock.acquire()
+        average(run, updates=[10], output=first)
+    assert (first / "config.yaml").read_text() == "format_version: 1"
+    lock = DirectoryLock(second)
+    monkeypatch.setattr(session, "start", lock.acquire)
     with pytest.raises(CheckpointError, match="another training writes here"):
-        write_average(computed)
+        average(run, updates=[10], output=second)
     lock.release()
-    assert (computed.output / "config.yaml").read_text() == "format_version: 1"
 
 
 def test_an_average_appears_whole(run, monkeypatch):
