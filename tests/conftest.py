@@ -230,3 +230,26 @@ def flip():
         path.write_bytes(bytes(content))
 
     return change
+
+
+@pytest.fixture
+def build():
+    """Build a model with dropout, of one layer each, with V=11 on both sides unless told otherwise."""
+
+    def build(kind="transformer", ties="all", *, seed=1, vocabularies=None):
+        settings = tiny.with_dropout(tiny.MODELS[kind], 0.2)
+        return tiny.build(settings, vocabularies=vocabularies, tie_embeddings=ties, seed=seed)
+
+    return build
+
+
+@pytest.fixture
+def small_model():
+    """A plain Keras model of three weights, for tests that are about files."""
+    import keras
+
+    def make():
+        dense, norm = keras.layers.Dense(4, name="dense"), keras.layers.BatchNormalization(name="norm")
+        return keras.Sequential([keras.Input((3,)), dense, norm])
+
+    return make

@@ -1,8 +1,6 @@
-"""Tiny models whose sizes are all different, and one update of them."""
+"""A batch, and one update of a model on it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -10,23 +8,6 @@ import pytest
 from keras import ops
 
 from nmt.backend.functions import value_and_gradients
-from nmt.models.contract import Seq2Seq, Vocabularies
-from tests import tiny
-
-Builder = Callable[..., Seq2Seq]
-
-
-def build_tiny(
-    kind: str = "transformer", ties: str = "all", *, seed: int = 1, vocabularies: Vocabularies | None = None
-) -> Seq2Seq:
-    """Build a model of one layer each, with V=11 on both sides unless told otherwise."""
-    settings = tiny.with_dropout(tiny.MODELS[kind], 0.2)
-    return tiny.build(settings, vocabularies=vocabularies, tie_embeddings=ties, seed=seed)
-
-
-@pytest.fixture
-def build() -> Builder:
-    return build_tiny
 
 
 @pytest.fixture
@@ -48,14 +29,3 @@ def update(batch):
         optimizer.apply(gradients, model.trainable_variables)
 
     return run
-
-
-@pytest.fixture
-def small_model() -> Callable[[], keras.Model]:
-    """A plain Keras model of three weights, for tests that are about files."""
-
-    def make() -> keras.Model:
-        dense, norm = keras.layers.Dense(4, name="dense"), keras.layers.BatchNormalization(name="norm")
-        return keras.Sequential([keras.Input((3,)), dense, norm])
-
-    return make
