@@ -38,12 +38,16 @@ def pytest_xdist_auto_num_workers(config):
 
 TESTS = Path(__file__).parent
 SLOW = (
-    "backend/test_session.py", "checkpoint/test_every_way.py", "checkpoint/test_retie.py", "cli/test_streams.py",
-    "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "inference/test_ctranslate2_engine.py",
-    "inference/test_translator.py", "layers/test_tied_output.py", "models/", "recipes/test_evaluate_and_translate.py",
-    "recipes/test_run_checks.py", "recipes/test_start.py", "recipes/test_update_vocabulary.py", "search/test_beam.py",
-    "search/test_compiled_search.py", "system/", "test_benchmarks.py", "test_docs.py", "training/test_distribution.py",
-    "training/test_update.py",
+    "backend/test_cluster.py", "backend/test_session.py", "checkpoint/test_every_way.py",
+    "checkpoint/test_manager.py", "checkpoint/test_reader.py", "checkpoint/test_retie.py",
+    "checkpoint/test_vocabulary_change.py", "cli/test_average.py", "cli/test_streams.py", "cli/test_update_vocab.py",
+    "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "export/",
+    "inference/test_ctranslate2_engine.py", "inference/test_translator.py", "layers/test_tied_output.py", "models/",
+    "recipes/test_batch_size.py", "recipes/test_evaluate_and_translate.py", "recipes/test_run_checks.py",
+    "recipes/test_start.py", "recipes/test_training_store.py", "recipes/test_update_vocabulary.py",
+    "search/test_beam.py", "search/test_compiled_search.py", "search/test_greedy.py", "search/test_leaving.py",
+    "system/", "test_benchmarks.py", "test_docs.py", "training/test_distribution.py", "training/test_update.py",
+    "tying/test_groups.py",
 )  # fmt: skip
 """Files and rooms that start processes, or that build, compile and train for seconds; `make test-fast` passes them by.
 
