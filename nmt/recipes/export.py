@@ -81,7 +81,7 @@ def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]
     """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
     for corpus in (config.data.validation, config.data.test):
         try:
-            pairs = [] if corpus is None else list(islice(read_pairs(corpus.source_paths, corpus.target_paths), 1000))
+            pairs = [] if corpus is None else list(islice(read_pairs(*corpus.paths), 1000))
         except DataError as error:
             _LOGGER.info("not used to compare export and model: %s", error)
             continue

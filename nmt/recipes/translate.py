@@ -330,5 +330,5 @@ def read_test_set(
             "data.test.source and data.test.target"
         )
     test = config.data.test
-    sources, targets = map(list, zip(*read_pairs(test.source_paths, test.target_paths), strict=True))
-    return EvaluationSet(test.source_paths, test.target_paths, sources, [targets])
+    sources, targets = map(list, zip(*read_pairs(*test.paths), strict=True))
+    return EvaluationSet(*test.paths, sources, [targets])

@@ -328,7 +328,7 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
     train, max_length = settings.data.train, settings.data.max_length
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
-        pairs = sample_lines(read_pairs(train.source_paths, train.target_paths), MEASURED_PAIRS, seed=settings.seed)
+        pairs = sample_lines(read_pairs(*train.paths), MEASURED_PAIRS, seed=settings.seed)
         block = BlockEncoder(text, max_length).encode(*zip(*pairs, strict=True))
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)
