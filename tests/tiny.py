@@ -91,8 +91,9 @@ def run_eagerly():
     """Compiled functions run step by step: the same numbers, without the seconds that a trace takes."""
     import tensorflow as tf
 
+    before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(False)
+        tf.config.run_functions_eagerly(before)

@@ -18,7 +18,7 @@ from nmt.training.update import Updater
 from tests import tiny
 
 SIZES = {"transformer": {"hidden_size": 16, "ffn_size": 24}, "rnn": {"embedding_size": 12, "hidden_size": 16}}
-UPDATES = 9  # of two micro-batches; the corpus gives 6 batches an epoch
+UPDATES = 7  # of two micro-batches; the corpus gives 6 batches an epoch
 END = f"checkpoints/update-{UPDATES:08}"
 TIMES = {
     "seconds", "tokens_per_second", "trained_seconds", "remaining_seconds", "validation_seconds", "closing_seconds"

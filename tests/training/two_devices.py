@@ -74,9 +74,11 @@ def copies_differ(updater):
 
 
 def compare(one, both, batches_of_one, batches_of_both, updates):
-    """Make the same updates on one device and on two; return how far apart they end."""
+    """Make the same updates on one device, step by step, and on two; return how far apart they end."""
     before = values_of(one)
-    results = [(one.update(batches_of_one, 0.01), both.update(batches_of_both, 0.01)) for _ in range(updates)]
+    with tiny.run_eagerly():
+        results_of_one = [one.update(batches_of_one, 0.01) for _ in range(updates)]
+    results = list(zip(results_of_one, [both.update(batches_of_both, 0.01) for _ in range(updates)], strict=True))
     return {
         "results": [[list(map(float, result)) for result in pair] for pair in results],
         "weights": largest_difference(values_of(one), values_of(both)),
