@@ -4,7 +4,7 @@ From arrays to arrays, without Keras and without the disk.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -62,14 +62,13 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
 def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
     """Add weights to the sum of those before them; whole numbers, such as counters, must be equal."""
     for path, array in contents.model.items():
-        if array.dtype.kind == "f" and path in sums:
-            sums[path] += array
-        elif path not in sums:  # a copy, since one array keeps the memory of its whole file
+        if path not in sums:  # a copy, since one array keeps the memory of its whole file
             sums[path] = array.astype(np.float64 if array.dtype.kind == "f" else array.dtype)
+        elif array.dtype.kind == "f":
+            sums[path] += array
         elif not np.array_equal(sums[path], array):
-            raise CheckpointError(
-                f"{checkpoint_name(contents.update)} cannot be averaged: {path} holds whole numbers that differ"
-            )
+            name = checkpoint_name(contents.update)
+            raise CheckpointError(f"{name} cannot be averaged: {path} holds whole numbers that differ")
 
 
 def _differences(first: Contents, other: Contents) -> Iterator[str]:
@@ -81,8 +80,7 @@ def _differences(first: Contents, other: Contents) -> Iterator[str]:
         if path in now and before[path] != now[path]:
             found, wanted = (f"{v[path]['dtype']} of shape {tuple(v[path]['shape'])}" for v in (now, before))
             yield f"its {path} is {found}, not {wanted}"
-    ties, others = ({(g["variable"], frozenset(g["roles"])) for g in one.tie_groups} for one in (first, other))
-    if ties != others:
+    if _tied_roles(first.tie_groups) != _tied_roles(other.tie_groups):
         found, wanted = (", ".join(g["name"] for g in one.tie_groups) or "nothing" for one in (other, first))
         yield f"it ties {found}, not {wanted}"
     for key, what in SAME_FACTS.items():
@@ -91,37 +89,23 @@ def _differences(first: Contents, other: Contents) -> Iterator[str]:
             yield f"it was trained with other {what}"
 
 
-@dataclass(frozen=True)
-class RowMapping:
+class RowMapping(NamedTuple):
     """Where the row of each token of a new vocabulary comes from.
 
     old_size: V before.
-    origins: for each new token id, the old ids it comes from. Of one id the row is taken bit for bit, of several
-        the mean of their rows.
-
-    Raises:
-        CheckpointError: a token comes from nothing, or from an id that the old vocabulary does not have.
+    origins: for each new token id, the old ids it comes from, one or more. Of one id the row is taken bit for bit, of
+        several the mean of their rows.
     """
 
     old_size: int
     origins: tuple[tuple[int, ...], ...]
 
-    def __post_init__(self) -> None:
-        for token_id, origin in enumerate(self.origins):
-            if not origin or min(origin) < 0 or max(origin) >= self.old_size:
-                raise CheckpointError(
-                    f"token {token_id} must come from old ids 0 to {self.old_size - 1}, got {list(origin)[:5]}"
-                )
-
     def rows(self, old: np.ndarray) -> np.ndarray:
         """Compute the rows of the new vocabulary, (V, ...), from those of the old one; means in float64."""
         new = old[[origin[0] for origin in self.origins]]
-        means: dict[tuple[int, ...], np.ndarray] = {}
         for token_id, origin in enumerate(self.origins):
             if len(origin) > 1:
-                if origin not in means:
-                    means[origin] = old[list(origin)].mean(axis=0, dtype=np.float64).astype(old.dtype)
-                new[token_id] = means[origin]
+                new[token_id] = old[list(origin)].mean(axis=0, dtype=np.float64)
         return new
 
 
@@ -189,8 +173,12 @@ def _changed(name: str, array: np.ndarray, contents: Contents, changed: Mapping[
     return changed[path].rows(array)
 
 
-ROLES = {"source": "source_embedding", "target": "target_embedding", "output": "output_projection"}
-"""The rules that take the matrix of one role, and how its role path begins."""
+ROLES = {
+    "source": "source_embedding/embeddings",
+    "target": "target_embedding/embeddings",
+    "output": "output_projection/embeddings",
+}
+"""The rules that take the matrix of one role, and its role path."""
 
 RULES = ("error", "average", *ROLES)
 """What may be said about a change of ties."""
@@ -291,10 +279,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     """
     if rule not in RULES:
         raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
-    roles_before, roles_wanted = (
-        {frozenset(group["roles"]) for group in ties} for ties in (contents.tie_groups, groups)
-    )
-    if roles_before == roles_wanted:
+    if _tied_roles(contents.tie_groups) == _tied_roles(groups):
         return Retied(contents, None)
     source = checkpoint_name(contents.update)
     before = _canonical_paths(contents.variables, contents.tie_groups)
@@ -310,18 +295,15 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     merged = tuple(_merged(contents, group, origins[group["variable"]], source) for group in merging)
     news = {group["name"]: dict.fromkeys(after[role] for role in group["roles"]) for group in contents.tie_groups}
     split = tuple(Split(name, tuple(paths)) for name, paths in news.items() if len(paths) > 1)
-    taken = {after[role]: before[role] for role in before if _plays(role, rule)}
-
-    def combine(path: str, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        return parts[taken[path]] if path in taken else _combined(np.mean, parts)
-
+    role = ROLES.get(rule, "")
+    taken = {after[role]: before[role]} if role in after else {}
     ema = None
     if contents.ema is not None:  # what has no average, because it is not trained, counts as its own
         averaged = {path: olds for path, olds in origins.items() if set(olds) & set(contents.ema)}
-        ema = _regrouped({**contents.model, **contents.ema}, averaged, combine)
+        ema = _regrouped({**contents.model, **contents.ema}, averaged, np.mean, taken)
     result = replace(
         contents,
-        model=_regrouped(contents.model, origins, combine),
+        model=_regrouped(contents.model, origins, np.mean, taken),
         ema=ema,
         optimizer=None if contents.optimizer is None else _regrouped_slots(contents, origins, source),
         tie_groups=tuple(dict(group) for group in groups),
@@ -345,20 +327,24 @@ def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Tie]) -> dict[st
 def _regrouped(
     arrays: Mapping[str, np.ndarray],
     origins: Mapping[str, Sequence[str]],
-    combine: Callable[[str, Mapping[str, np.ndarray]], np.ndarray],
+    combine: Callable[..., np.ndarray],
+    taken: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     """Return the array of every new variable of which an old one is in `arrays`.
 
     Args:
         arrays: by old role path.
         origins: the old role paths that each new one comes from.
-        combine: how several, by their old role paths, become one; it is also given the new role path.
+        combine: makes several into one, in float64; the result is of their own type.
+        taken: the one old role path that a new one comes from in place of those.
     """
     result = {}
     for path, olds in origins.items():
-        parts = {old: arrays[old] for old in olds if old in arrays}
-        if parts:
-            result[path] = combine(path, parts) if len(parts) > 1 else next(iter(parts.values()))
+        parts = [arrays[old] for old in ([taken[path]] if path in taken else olds) if old in arrays]
+        if len(parts) > 1:
+            result[path] = combine(parts, axis=0, dtype=np.float64).astype(parts[0].dtype)
+        elif parts:
+            result[path] = parts[0]
     return result
 
 
@@ -380,15 +366,9 @@ def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], s
                 "merged as the ties ask for: restore without the optimizer (a fresh one), or begin a new run with "
                 "training.initialize_from"
             )
-        regrouped = _regrouped(arrays, origins, lambda _, parts: _combined(np.sum, parts))
+        regrouped = _regrouped(arrays, origins, np.sum, {})
         result |= {f"{kind}/{path}": array for path, array in regrouped.items()}
     return result
-
-
-def _combined(how: Callable[..., np.ndarray], parts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Combine arrays in float64, and return their own type."""
-    arrays = list(parts.values())
-    return how(arrays, axis=0, dtype=np.float64).astype(arrays[0].dtype)
 
 
 def _merged(contents: Contents, group: Tie, olds: Sequence[str], source: str) -> Merged:
@@ -402,7 +382,7 @@ def _merged(contents: Contents, group: Tie, olds: Sequence[str], source: str) ->
 
 
 def _refuse_rule(contents: Contents, groups: Sequence[Tie], merging: Sequence[Tie], rule: str, source: str) -> None:
-    roles = (name for name in ROLES if all(any(_plays(role, name) for role in group["roles"]) for group in merging))
+    roles = [name for name, role in ROLES.items() if all(role in group["roles"] for group in merging)]
     fitting = ", ".join(("average", *roles))
     if rule == "error":
         raise CheckpointError(
@@ -410,16 +390,15 @@ def _refuse_rule(contents: Contents, groups: Sequence[Tie], merging: Sequence[Ti
             f"the tie_embeddings of the checkpoint, or admit the change with on_tie_change, one of {fitting}"
         )
     for group in merging:
-        if rule in ROLES and not any(_plays(role, rule) for role in group["roles"]):
+        if rule != "average" and ROLES[rule] not in group["roles"]:
             raise CheckpointError(
                 f"on_tie_change must name a role of {group['name']}, which is merged, got {rule}: try {fitting}"
             )
 
 
-def _plays(role: str, rule: str) -> bool:
-    """Return whether a role path is of the role that a rule names."""
-    return rule in ROLES and role.split("/")[0] == ROLES[rule]
-
-
 def _names(groups: Sequence[Tie]) -> str:
     return ", ".join(group["name"] for group in groups) or "nothing"
+
+
+def _tied_roles(groups: Sequence[Tie]) -> set[frozenset[str]]:
+    return {frozenset(group["roles"]) for group in groups}

@@ -4,14 +4,15 @@ import errno
 import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeGuard
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, TypeAdapter
 
 from nmt.atomic_files import read_regular_file, write_chunks
 from nmt.errors import CheckpointError
@@ -26,7 +27,7 @@ _DAMAGE = {
 }
 """Errors that are the checkpoint's fault. Others, such as too many open files, say nothing about it."""
 
-_STORED = {"F32": "<f4", "I64": "<i8"}
+_STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 """Types of arrays in our files, by their names there."""
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -84,6 +85,17 @@ def _record(*chunks: bytes | memoryview) -> FileRecord:
     return FileRecord(digest.hexdigest(), sum(map(len, chunks)))
 
 
+class _Stored(NamedTuple):
+    """What the header of a safetensors file says of an array; the offsets count from the end of the header."""
+
+    dtype: Literal["F32", "I64"]
+    shape: tuple[Count, ...]
+    data_offsets: tuple[Count, Count]
+
+
+_HEADER = TypeAdapter(dict[str, _Stored])
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
     """Write a new safetensors file.
 
@@ -114,6 +126,9 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
 def read_arrays(path: Path, record: FileRecord) -> dict[str, np.ndarray]:
     """Read a safetensors file whose hash fits.
 
+    The library would copy every array, and open the file again for its header, which would not be the one that was
+    hashed.
+
     Returns:
         Arrays by name, which lie in the bytes that were hashed and must not be written to.
 
@@ -121,28 +136,43 @@ def read_arrays(path: Path, record: FileRecord) -> dict[str, np.ndarray]:
         DamagedCheckpointError: the file is not the one that was recorded, or no safetensors file of ours at all.
     """
     content = read_file(path, record)
-    # The library checks the header; it would copy every array, so where they lie is counted here.
     arrays, place = {}, 8 + int.from_bytes(content[:8], "little")
-    for name, (kind, shape) in stored_header(path).items():
-        if kind not in _STORED:
-            raise DamagedCheckpointError(f"{path}: {name} must be float32 or int64, but is {kind}")
+    for name, (kind, shape) in stored_header(path, content).items():
         arrays[name] = np.frombuffer(content, _STORED[kind], math.prod(shape), place).reshape(shape)
         place += arrays[name].nbytes
     return dict(sorted(arrays.items()))
 
 
-def stored_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of the arrays in a safetensors file, in the order of their bytes, reading the header alone.
+def stored_header(path: Path, content: bytes | None = None) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of the arrays in a safetensors file, in the order of their bytes.
+
+    Args:
+        path: the file.
+        content: its bytes; without them the header alone is read.
 
     Raises:
-        DamagedCheckpointError: it is missing or no such file.
+        DamagedCheckpointError: it is missing, or its bytes are not exactly those of the arrays that it lists, each of
+            float32 or int64.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.offset_keys()}
-            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
+        with path.open("rb") if content is None else BytesIO(content) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            place = 8 + int.from_bytes(file.read(8), "little")
+            listed = strict_json(file.read(min(place - 8, size)))
+        if isinstance(listed, dict):
+            listed.pop("__metadata__", None)
+        header = sorted(_HEADER.validate_python(listed).items(), key=lambda item: item[1].data_offsets)
+        end = 0
+        for name, stored in header:
+            begin, end = end, end + math.prod(stored.shape) * _STORED[stored.dtype].itemsize
+            if stored.data_offsets != (begin, end):
+                raise ValueError(f"{name} does not lie where the array before it ends, or is of another size")
+        if place + end != size:
+            raise ValueError(f"its arrays end at byte {place + end:,} of {size:,}")
+    except (ValueError, RecursionError, OSError) as error:
         raise DamagedCheckpointError(f"{path}: is no safetensors file that could be read: {error}") from error
+    return {name: (stored.dtype, stored.shape) for name, stored in header}
 
 
 def _disk_array(name: str, array: np.ndarray) -> np.ndarray:
@@ -204,13 +234,8 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def is_count(value: object) -> bool:
-    """Return whether a JSON value is a whole number of 0 or more."""
-    return is_whole(value) and value >= 0
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Return whether a JSON value is a whole number; true and false are none."""
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -73,9 +73,8 @@ class Index(NamedTuple):
         for name, score in self.scores.items():
             if score is not None:
                 judged, update = self.judged.get(name), update_of(name) or 0
-                ranks[name] = (
-                    (*standing(score, None), update) if judged is None else (*standing(score, judged.loss), -update)
-                )
+                loss, age = (None, update) if judged is None else (judged.loss, -update)
+                ranks[name] = *standing(score, loss), age
         return sorted(ranks, key=lambda name: ranks[name], reverse=True)
 
     @property
@@ -97,43 +96,36 @@ class Index(NamedTuple):
         return Index(scores, {name: judged for name, judged in self.judged.items() if name in names})
 
 
-def scan_index(folder: Path, known: Index | None = None) -> Index:
-    """Make the index from the folders themselves, reading the manifest of each that is not known yet.
+def index_of(manifests: Mapping[str, Manifest]) -> Index:
+    """Return the index of checkpoints, oldest first.
 
     Scores on different validation corpora cannot be compared: those on the newest that has one count.
+    """
+    changes = {name: manifest.facts.get(VALIDATION_CHANGES, 0) for name, manifest in manifests.items()}
+    newest = next((changes[name] for name in reversed(changes) if manifests[name].score is not None), None)
+    scores = {name: manifest.score if changes[name] == newest else None for name, manifest in manifests.items()}
+    judged = {name: manifest.judged for name, manifest in manifests.items()}
+    return Index(scores, {name: found for name, found in judged.items() if found is not None})
+
+
+def scan_index(folder: Path, known: Index | None = None) -> Index:
+    """Make the index from the folders themselves, reading the manifest of each that is not known yet.
 
     Raises:
         CheckpointError: one is of a newer format.
     """
-    scores: dict[str, float | None] = {}
-    found: dict[str, Judged | None] = {}
-    changes: dict[str, object] = {}
-    for name in checkpoint_names(folder):
-        if known is not None and name in known.scores:
-            scores[name], found[name] = known.scores[name], known.judged.get(name)
-            continue
+    names, manifests, known = checkpoint_names(folder), {}, known or Index({})
+    for name in names:
         try:
-            manifest = read_manifest(folder / name)
+            if name not in known.scores:
+                manifests[name] = read_manifest(folder / name)
         except DamagedCheckpointError as error:
             if (folder / name).exists():  # else it was pruned just now
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
-            continue
-        scores[name], found[name] = manifest.score, manifest.judged
-        changes[name] = manifest.facts.get(VALIDATION_CHANGES, 0)
-    return Index(
-        comparable_scores(scores, changes), {name: judged for name, judged in found.items() if judged is not None}
-    )
-
-
-def comparable_scores(scores: dict[str, float | None], changes: dict[str, object]) -> dict[str, float | None]:
-    """Take out the scores on an earlier validation corpus than the newest that has one.
-
-    Args:
-        scores: of checkpoints, oldest first.
-        changes: how often the validation corpus had changed; those of which that is not said stay.
-    """
-    newest = next((changes[name] for name in reversed(changes) if scores[name] is not None), None)
-    return {name: score if changes.get(name, newest) == newest else None for name, score in scores.items()}
+    read = index_of(manifests)
+    scores, judged = known.scores | read.scores, {**known.judged, **read.judged}
+    there = [name for name in names if name in scores]
+    return Index({name: scores[name] for name in there}, {name: judged[name] for name in there if name in judged})
 
 
 def read_index(folder: Path) -> Index:
@@ -211,10 +203,8 @@ def write_index(folder: Path, index: Index) -> None:
 
 def _version(index: Index) -> int:
     """Return the format version of an index: 1 where version 0.1.0 takes the same weights of the same checkpoints."""
-    ranks = {name: (score, update_of(name) or 0) for name, score in index.scores.items() if score is not None}
-    best_by_score = max(ranks, key=lambda name: ranks[name], default=None)
     has_raw = any(judged.weights == "raw" for judged in index.judged.values())
-    return INDEX_VERSION if has_raw or best_by_score != index.best else 1
+    return INDEX_VERSION if has_raw or Index(index.scores).best != index.best else 1
 
 
 def has_checkpoint(directory: PathLike) -> bool:
@@ -298,7 +288,8 @@ def name_of_update(checkpoint: str | None) -> str | None:
 
 def _nothing_to_read(directory: Path) -> str:
     if not directory.is_dir():
-        return no_such_directory(directory)
+        hint = ": a checkpoint is named best, latest or update-N" if "@" in directory.name else ""
+        return f"{directory}: there is no such model directory{hint}"
     damaged = damaged_names(checkpoints_folder(directory))
     if damaged:
         return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
@@ -307,9 +298,3 @@ def _nothing_to_read(directory: Path) -> str:
     if is_checkpoint(directory):
         return f"{directory}: is a checkpoint without its model directory: give the one that it was copied from"
     return f"{directory}: there is no checkpoint yet: train the model first, or give the model_directory of a run"
-
-
-def no_such_directory(directory: Path) -> str:
-    """Say that a directory is missing, and how a checkpoint is named where that was tried in its place."""
-    hint = ": a checkpoint is named best, latest or update-N" if "@" in directory.name else ""
-    return f"{directory}: there is no such model directory{hint}"

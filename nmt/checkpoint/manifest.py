@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # as pydantic asks for before Python 3.12
 
-from nmt.checkpoint.disk import Count, DamagedCheckpointError, FileRecord, is_count, is_number, json_bytes, read_object
+from nmt.checkpoint.disk import Count, DamagedCheckpointError, FileRecord, is_number, is_whole, json_bytes, read_object
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -88,13 +87,19 @@ Variable = Annotated[dict[str, Any], AfterValidator(TypeAdapter(_Variable).valid
 """A variable of a model: shape, dtype."""
 
 
+def _check_names(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    if not {MODEL, STATE} <= set(files) <= set(FILES):
+        raise ValueError("a checkpoint holds other files")
+    return files
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The facts about one checkpoint; `read_manifest` refuses those that are not of the types below.
 
     update: updates made.
     score: of the validation after this update, higher is better; None without one.
-    files: hash and size of each file in the folder.
+    files: hash and size of each file in the folder; they are of `FILES`, with `MODEL` and `STATE` among them.
     tie_groups: which variables play several roles.
     variables: shape and type of each weight in the model, by role path. Files hold float32 or int64.
     optimizer: class of the optimizer, with those within it as in `LossScaleOptimizer(SGD)`; None where its slots are
@@ -107,7 +112,7 @@ class Manifest:
 
     update: Count
     score: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
-    files: dict[str, FileRecord]
+    files: Annotated[dict[str, FileRecord], AfterValidator(_check_names)]
     tie_groups: tuple[Tie, ...] = ()
     variables: dict[str, Variable] = field(default_factory=dict)
     optimizer: str | None = None
@@ -149,7 +154,7 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
         checkpoint: the folder of the checkpoint, such as `runs/travel/checkpoints/update-00012000`.
 
     Raises:
-        DamagedCheckpointError: it is missing, changed or names files that no checkpoint has.
+        DamagedCheckpointError: it is missing, changed or no such manifest.
         CheckpointError: it was written in a newer format.
     """
     path = Path(checkpoint) / MANIFEST
@@ -162,20 +167,10 @@ def read_manifest(checkpoint: PathLike) -> Manifest:
         raise DamagedCheckpointError(f"{path}: its content does not fit its own hash")
     check_format(path, values.pop("format_version", None), FORMAT_VERSION)
     try:
-        manifest = _MANIFEST.validate_python(values)
+        return _MANIFEST.validate_python(values)
     except ValidationError as error:
         wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
         raise DamagedCheckpointError(f"{path}: is no manifest: {', '.join(wrong)} cannot be what it says") from error
-    strangers = sorted(set(manifest.files) - set(FILES))
-    if strangers:
-        raise DamagedCheckpointError(f"{path}: names files that no checkpoint has: {', '.join(strangers)}")
-    if not {MODEL, STATE} <= set(manifest.files):
-        raise DamagedCheckpointError(f"{path}: must name {MODEL} and {STATE}")
-    places = Counter(role for group in manifest.tie_groups for role in group["roles"])
-    twice = [role for role, count in places.items() if count > 1]
-    if twice:
-        raise DamagedCheckpointError(f"{path}: each role must be in one tie, and once, but not so {', '.join(twice)}")
-    return manifest
 
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -193,7 +188,7 @@ def check_format(path: Path, found: Any, newest: int) -> None:
         CheckpointError: the format is newer than this version knows.
         DamagedCheckpointError: there is no format version.
     """
-    if not is_count(found):
+    if not is_whole(found):
         raise DamagedCheckpointError(f"{path}: has no format_version")
     if found > newest:
         raise CheckpointError(
@@ -278,7 +273,7 @@ def check_contents(contents: Contents) -> None:
         CheckpointError: update or score are no such numbers, or the moving average is of variables that the model does
             not have.
     """
-    if not is_count(contents.update):
+    if not is_whole(contents.update) or contents.update < 0:
         raise CheckpointError(f"update must be a whole number of 0 or more, got {contents.update!r}")
     if contents.score is not None and not is_number(contents.score):
         raise CheckpointError(f"score must be a finite number or None, got {contents.score!r}")

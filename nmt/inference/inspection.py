@@ -1,25 +1,17 @@
 """What a model directory holds, whether it is as it was written, and how two checkpoints differ; without Keras."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.checkpoint import index as indexes
 from nmt.checkpoint import manifest as manifests
 from nmt.checkpoint.disk import read_arrays, read_object, stored_header
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.index import (
-    INDEX,
-    Index,
-    candidates,
-    comparable_scores,
-    name_of_update,
-    read_index_file,
-    scan_index,
-)
 from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, OPTIMIZER, STATE, Contents, Judged, Manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
@@ -147,7 +139,7 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
     """
     folder = checkpoints_folder(directory)
     found = find_checkpoints(directory)
-    index = index_of(one for one in found if one.problem is None)
+    index = index_of([one for one in found if one.problem is None])
     name = choose(directory, found, checkpoint)
     manifest = manifests.read_manifest(folder / name)
     copies = _copies(folder / name, manifest)
@@ -168,32 +160,28 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
 def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:
     """List the checkpoints of a model directory, oldest first, also those that are damaged."""
     folder = checkpoints_folder(directory)
-    changes: dict[str, object] = {}
-    found = []
+    found, read = [], {}
     for name in checkpoint_names(folder):
-        update = update_of(name) or 0
+        one = FoundCheckpoint(name, update_of(name) or 0, None, None, "raw", 0, None)
         try:
-            manifest = manifests.read_manifest(folder / name)
+            manifest = read[name] = manifests.read_manifest(folder / name)
+            size = sum(record.size for record in manifest.files.values())
+            problem = _missing(folder / name, manifest)
+            found.append(one._replace(weights=manifest.preferred_weights, size=size, problem=problem))
         except CheckpointError as error:
-            found.append(FoundCheckpoint(name, update, None, None, "raw", 0, str(error)))
-            continue
-        size = sum(record.size for record in manifest.files.values())
-        changes[name] = manifest.facts.get(manifests.VALIDATION_CHANGES, 0)
-        kept = manifest.score, manifest.judged, manifest.preferred_weights
-        found.append(FoundCheckpoint(name, update, *kept, size, _missing(folder / name, manifest)))
-    scores = comparable_scores({one.name: one.score for one in found}, changes)
+            found.append(one._replace(problem=str(error)))
+    index = indexes.index_of(read)
     there = (one for one in found if (folder / one.name).exists())  # others were pruned just now
-    return tuple(one._replace(score=scores[one.name]) for one in there)
+    return tuple(one._replace(score=index.scores.get(one.name), judged=index.judged.get(one.name)) for one in there)
 
 
-def index_of(found: Iterable[FoundCheckpoint]) -> Index:
+def index_of(found: Sequence[FoundCheckpoint]) -> indexes.Index:
     """Return the index of checkpoints, be there something wrong with them or not."""
-    found = list(found)
     judged = {one.name: one.judged for one in found if one.judged is not None}
-    return Index({one.name: one.score for one in found}, judged)
+    return indexes.Index({one.name: one.score for one in found}, judged)
 
 
-def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: str | None) -> str:
+def choose(directory: PathLike, found: Sequence[FoundCheckpoint], checkpoint: str | None) -> str:
     """Return the name of the checkpoint that answers a request, as readers of weights choose it.
 
     Args:
@@ -204,15 +192,14 @@ def choose(directory: PathLike, found: Iterable[FoundCheckpoint], checkpoint: st
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    found = list(found)
-    index = index_of(one for one in found if one.problem is None)
+    index = index_of([one for one in found if one.problem is None])
     problems = {one.name: one.problem for one in found if one.problem is not None}
-    name = name_of_update(checkpoint)
+    name = indexes.name_of_update(checkpoint)
     if name is not None and name in problems:
         raise CheckpointError(f"{name} cannot be used: {problems[name]}")
     if problems and not index.scores:
         raise CheckpointError(f"{directory}: no checkpoint can be used: {'; '.join(map(str, problems.values()))}")
-    return candidates(Path(directory), index, checkpoint)[0]
+    return indexes.candidates(Path(directory), index, checkpoint)[0]
 
 
 def part_of(path: str) -> str:
@@ -289,17 +276,17 @@ def verify_index(folder: Path) -> list[str]:
     Args:
         folder: the `checkpoints/` of a model directory.
     """
-    path = folder / INDEX
+    path = folder / indexes.INDEX
     if not path.exists():
         return [f"{path}: is missing; the next training writes it anew"] if checkpoint_names(folder) else []
     try:
-        listed, latest, best = read_index_file(path)
+        listed, latest, best = indexes.read_index_file(path)
     except CheckpointError as error:
         return [str(error)]
     names = checkpoint_names(folder)
     problems = [f"{name} is not listed" for name in names if name not in listed.scores]
     problems += [f"{name} is listed, but is not there" for name in listed.scores if name not in names]
-    found = scan_index(folder)
+    found = indexes.scan_index(folder)
     for name in (name for name in found.scores if name in listed.scores):
         (score, judged), (says, remarks) = ((one.scores[name], one.judged.get(name)) for one in (found, listed))
         if says != score:
@@ -314,16 +301,13 @@ def verify_index(folder: Path) -> list[str]:
 def _tie_problems(manifest: Manifest) -> Iterator[str]:
     """Yield what contradicts itself in the ties of a checkpoint."""
     for group in manifest.tie_groups:
-        name, roles, variable = group["name"], group["roles"], group["variable"]
-        if len(set(roles)) < 2 or roles[0] != variable:
-            yield f"the tie {name} must have two roles or more, the first of which names its variable"
-        if variable not in manifest.variables:
-            yield f"the tie {name} is of the variable {variable}, which is not listed"
-        elif list(manifest.variables[variable]["shape"]) != list(group["shape"]):
-            yield f"the tie {name} is of another shape than its variable {variable}"
-        for role in roles:
-            if role != variable and role in manifest.variables:
-                yield f"{role} is tied to {variable}, but is listed as a variable of its own"
+        roles, variables = group["roles"], manifest.variables
+        listed = [(role, variables[role]["shape"]) for role in roles if role in variables]
+        if len(roles) < 2 or roles[0] != group["variable"] or listed != [(roles[0], group["shape"])]:
+            yield (
+                f"the tie {group['name']} must have two roles or more, the first of which is listed as a variable, of "
+                "its shape, and no other"
+            )
 
 
 def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:

@@ -78,7 +78,7 @@ def test_a_newer_format_is_refused_with_its_version_and_is_no_damage(stored):
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "model.pkl", "sub/model.safetensors"])
 def test_files_that_no_checkpoint_has_are_refused(stored, name):
     rewrite(stored, files={name: {"sha256": "ab" * 32, "size": 7}})
-    with pytest.raises(DamagedCheckpointError, match="names files that no checkpoint has"):
+    with pytest.raises(DamagedCheckpointError, match="is no manifest: files cannot be what it says"):
         read_manifest(stored)
 
 
@@ -115,20 +115,6 @@ WRONG_FIELDS = (
 def test_fields_that_cannot_be_what_they_say_are_named(stored, changes):
     rewrite(stored, **changes)
     with pytest.raises(DamagedCheckpointError, match=f"is no manifest: {next(iter(changes))} cannot be"):
-        read_manifest(stored)
-
-
-@pytest.mark.parametrize(
-    "groups",
-    [
-        [TIE, TIE],
-        [TIE, {**TIE, "name": "b=c", "roles": ["c/x", "b/x"], "variable": "c/x"}],
-        [{**TIE, "roles": ["b/x"] * 2}],
-    ],
-)
-def test_a_role_listed_twice_is_damage(stored, groups):
-    rewrite(stored, tie_groups=groups)
-    with pytest.raises(DamagedCheckpointError, match=r"each role must be in one tie, and once, but not so .*b/x$"):
         read_manifest(stored)
 
 

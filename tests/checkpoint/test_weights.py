@@ -29,15 +29,11 @@ REFUSED = [
     ("int32", 2, "float32", "must be of type float32, but is of int32"),
     ("bool", True, "int32", "must be of type int32, but is of bool"),
     ("int32", 1, "bool", "must be of type bool, but is of int32"),
-    ("int32", 70000, "int8", "must be of type int8, but has values beyond its range"),
-    ("int32", -1, "uint32", "must be of type uint32, but has values beyond its range"),
-    ("float32", 1e30, "float16", "must be of type float16, but has values beyond its range"),
-    ("float32", 3.4028e38, "bfloat16", "must be of type bfloat16, but has values beyond its range"),
 ]
 
 
 @pytest.mark.parametrize(("before", "value", "after", "problem"), REFUSED)
-def test_another_kind_and_too_large_values_are_refused(tmp_path, before, value, after, problem):
+def test_another_kind_of_values_is_refused(tmp_path, before, value, after, problem):
     model = Holder(after, [1, 0])
     with CheckpointManager(tmp_path) as manager:
         manager.save(1, model=Holder(before, [value, 0]))
