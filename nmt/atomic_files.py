@@ -44,7 +44,7 @@ def same_file(path: Path | int, other: Path | int) -> bool:
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a new file, which is on its way to the disk: `replace_file` and `new_directory` flush what they move.
+    """Write a new file, which is on its way to the disk: `new_file` and `new_directory` flush what they move.
 
     Raises:
         OSError: the disk refuses, or there is such a file.
@@ -56,8 +56,11 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
                 view = view[file.write(view) :]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of another in one step: readers see the old content or the new one, never half.
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to be written that takes the place of `path` at the end, or disappears on a failure.
+
+    Readers see the old content or the new one, never half.
 
     Raises:
         OSError: the disk refuses; the old file is left as it was.
@@ -65,13 +68,19 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary = temporary_path(path)
     temporary.unlink(missing_ok=True)
     try:
-        write_chunks(temporary, [content])
+        yield temporary
         _sync(temporary)
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        with suppress(OSError):  # nothing was written where nothing can be
+            temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in the place of another in one step; raises what `new_file` raises."""
+    with new_file(path) as temporary:
+        write_chunks(temporary, [content])
 
 
 @contextmanager

@@ -30,29 +30,16 @@ OptionalModel = Annotated[
 ]
 Source = Annotated[Path | None, options.value("--source", "FILE", "Text to translate, in place of data.test.")]
 References = Annotated[
-    list[Path] | None,
-    options.value("--reference", "FILE", "Its translation, line for line; may be repeated for several."),
+    list[Path] | None, options.value("--reference", "FILE", "Its translation, line for line; may be repeated.")
 ]
 Hypotheses = Annotated[Path | None, options.value("--hypotheses", "FILE", "Finished translations to score, no model.")]
-Tokenization = Annotated[
-    str | None,
-    options.value(
-        "--tokenize",
-        "NAME",
-        "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script.",
-    ),
-]
-Join = Annotated[
-    str | None,
-    options.value(
-        "--join",
-        "NAME",
-        "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
-        "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given.",
-    ),
-]
-
-
+TOKENIZE = "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script."
+Tokenization = Annotated[str | None, options.value("--tokenize", "NAME", TOKENIZE)]
+JOIN = (
+    "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
+    "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given."
+)
+Join = Annotated[str | None, options.value("--join", "NAME", JOIN)]
 Output = Annotated[Path | None, options.value("-o, --output", "FILE", "Also write the model's translations here.")]
 
 
@@ -91,8 +78,7 @@ def run(
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
         _score_files(hypotheses, references or [], as_json=as_json, join=join or "none", **how)
         return
-    from nmt.cli.lines import text_output
-    from nmt.cli.progress import LineCounter
+    from nmt.cli.lines import line_counter, text_output
     from nmt.recipes.translate import prepare_evaluation
 
     if directory is None:
@@ -112,8 +98,8 @@ def run(
     )
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)
-    with output as write, LineCounter(total=len(prepared.test_set.source_lines)) as counter:
-        result = prepared.run(threads=threads, progress=counter.add)
+    with output as write, line_counter(total=len(prepared.test_set.source_lines)) as count:
+        result = prepared.run(threads=threads, progress=count)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     facts = {"model_directory": str(directory), **result._asdict()}

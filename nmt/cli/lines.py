@@ -1,4 +1,6 @@
-"""Lines in and out: standard input as it arrives, files, and an output file that appears when it is whole."""
+"""Lines in and out: standard input as it arrives, files, an output that appears when it is whole, and their count."""
+
+from __future__ import annotations
 
 import bz2
 import errno
@@ -8,15 +10,20 @@ import os
 import select
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
-from nmt.cli.streams import STANDARD_OUTPUT, check_stdout, naming
+from nmt.atomic_files import new_file
+from nmt.cli.streams import STANDARD_OUTPUT, check_stdout, is_terminal, naming
 from nmt.data.corpus import compression, decode_line, read_lines
 from nmt.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 CHUNK_LINES = 10_000
 """Lines that are sorted by length and translated together, at most."""
@@ -24,7 +31,7 @@ CHUNK_LINES = 10_000
 PATIENCE_SECONDS = 0.05
 """How long to wait for more of standard input before what has come is translated."""
 
-Write: TypeAlias = Callable[[str], None]
+Write: TypeAlias = Callable[[str], object]
 """Writes text somewhere."""
 
 _BLOCK_BYTES = 1 << 16
@@ -51,7 +58,7 @@ def stdin_chunks() -> Iterator[list[str]]:
     So a filter between two programs answers while its input stays open. A line ends at `\n` and nowhere else.
 
     Raises:
-        DataError: standard input is closed; while reading: a line is not UTF-8, with its number.
+        DataError: standard input is closed; while reading: it cannot be read, or a line is not UTF-8, with its number.
     """
     if sys.stdin is None:
         raise DataError("standard input is closed: give a file with --input")
@@ -64,7 +71,10 @@ def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
         descriptor = stream.fileno()
 
     def read() -> bytes:
-        return stream.read(_BLOCK_BYTES) if descriptor is None else os.read(descriptor, _BLOCK_BYTES)
+        try:
+            return stream.read(_BLOCK_BYTES) if descriptor is None else os.read(descriptor, _BLOCK_BYTES)
+        except OSError as error:  # it is a directory, or its disk fails
+            raise DataError(f"standard input: cannot be read: {error.strerror}") from error
 
     def arrived() -> bool:
         return descriptor is None or bool(select.select([descriptor], [], [], PATIENCE_SECONDS)[0])
@@ -104,7 +114,8 @@ def text_output(path: Path | None) -> Iterator[Write]:
         path: the file; None for standard output.
 
     Raises:
-        DataError: the file cannot be written, or standard output is closed.
+        DataError: the file cannot be written, or standard output is closed; what the block cannot read or write itself
+            must not be an OSError, for it would be reported as this file's.
     """
     if path is None or path == _STDOUT:
         check_stdout()
@@ -112,35 +123,18 @@ def text_output(path: Path | None) -> Iterator[Write]:
         return
     # An open file of a shell, such as /dev/fd/3, may hold text already.
     in_place = path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
-    target = path if in_place else path.resolve()  # a symbolic link stays one
-    temporary = target if in_place else target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    replaces = target.exists() and not in_place
-    try:
-        with naming(path):
-            if replaces and not os.access(target, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            file = _open(temporary, ending=path.suffix, append=in_place)
-
-        def write(text: str) -> None:
-            with naming(path):
-                file.write(text.encode("utf-8"))
-
-        try:
-            if replaces:
-                _hand_on(target.stat(), temporary)
-            yield write
-            with naming(path):
-                file.close()
-        finally:
-            with suppress(OSError):  # what was not written yet cannot be written now either, and that was said
-                file.close()
-        if not in_place:
-            with naming(path):
-                os.replace(temporary, target)
-    finally:
-        if not in_place:
-            with suppress(OSError):  # nothing was written where nothing can be
-                temporary.unlink(missing_ok=True)
+    with naming(path):
+        target = path.resolve()  # a symbolic link stays one
+        replaced = target.stat() if target.exists() and not in_place else None
+        if replaced is not None and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with (
+            nullcontext(path) if in_place else new_file(target) as place,
+            _open(place, ending=path.suffix, append=in_place) as file,
+        ):
+            if replaced is not None:
+                _hand_on(replaced, place)
+            yield lambda text: file.write(text.encode("utf-8"))
 
 
 def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
@@ -160,3 +154,37 @@ def _write_to_stdout(text: str) -> None:
     with naming(STANDARD_OUTPUT):
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def line_counter(
+    *, total: int | None = None, hidden: bool = False, console: Console | None = None
+) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many more lines were translated, and counts them on a terminal, in one passing line.
+
+    Args:
+        total: how many there will be, where that is known.
+        hidden: show nothing in any case.
+        console: where to draw; standard error unless given.
+    """
+    if hidden or not (is_terminal(sys.stderr) if console is None else console.is_terminal):
+        yield lambda num_lines: None
+        return
+    # Most calls have no terminal, and need none of these.
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from nmt.training.events import describe_seconds
+
+    of_total = "" if total is None else f" of {total:,}"
+    count, started = 0, 0.0
+
+    def add(num_lines: int) -> None:
+        nonlocal count, started
+        started = started or time.monotonic()  # opening the model and waiting for input is not translating
+        count += num_lines
+        live.update(Text(f"{count:,}{of_total} lines  {describe_seconds(time.monotonic() - started)}"))
+
+    with Live(Text("opening the model"), console=console or Console(stderr=True), transient=True) as live:
+        yield add

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -76,31 +75,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except _ClickError as error:
         return _report_usage(error, session)
-    except NMTError as error:
-        _say(f"nmt: error: {error}", session)
-        settle_stdout()
-        return FAILED
     except BrokenPipeError:
         settle_stdout()
         return 128 + signal.SIGPIPE
-    except Exception as error:
-        from nmt.backend.machine import in_gib, is_out_of_memory, ram_limit
-
-        if not is_out_of_memory(error):
-            raise
-        limit = ram_limit()
-        there = "" if limit is None else f", there are {in_gib(limit.size)} ({limit.owner})"
-        _say(
-            f"nmt: error: memory is not enough for this command{there}: raise the limit, or let it do less at once, "
-            "with smaller batches or fewer --threads",
-            session,
-        )
-        settle_stdout()
-        return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except _Stopped:
         return 128 + signal.SIGTERM
+    except Exception as error:
+        _say(f"nmt: error: {error if isinstance(error, NMTError) else _out_of_memory(error)}", session)
+        settle_stdout()
+        return FAILED
+
+
+def _out_of_memory(error: Exception) -> str:
+    """What to say where memory was not enough; any other error is a defect of ours, and keeps its traceback."""
+    from nmt.backend.machine import in_gib, is_out_of_memory, ram_limit
+
+    if not is_out_of_memory(error):
+        raise error
+    limit = ram_limit()
+    there = "" if limit is None else f", there are {in_gib(limit.size)} ({limit.owner})"
+    return (
+        f"memory is not enough for this command{there}: raise the limit, or let it do less at once, with smaller "
+        "batches or fewer --threads"
+    )
 
 
 def _run(arguments: list[str], session: Session) -> int:
@@ -167,9 +166,6 @@ def _say(message: str, session: Session) -> None:
 @contextmanager
 def _stopping_at_sigterm() -> Iterator[None]:
     """Let SIGTERM unwind the program, so that temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _Stopped

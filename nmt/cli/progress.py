@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from rich.console import Console
 from rich.live import Live
@@ -65,45 +64,6 @@ class LiveProgress(Reporter):
         self._figures = figures
         best = "" if self._best is None else f"  best BLEU {self._best:.2f}"
         self._live.update(Text(f"{figures}{best}", no_wrap=True, overflow="ellipsis"))
-
-
-class LineCounter:
-    """Counts translated lines on a terminal, in one line that goes away at the end.
-
-    Args:
-        total: how many there will be, where that is known.
-        hidden: show nothing in any case.
-        console: where to draw; standard error unless given.
-    """
-
-    def __init__(self, *, total: int | None = None, hidden: bool = False, console: Console | None = None) -> None:
-        self._total = total
-        self._count = 0
-        self._started = time.monotonic()
-        console = console or Console(stderr=True)
-        shown = not hidden and console.is_terminal
-        self._live = Live(Text("opening the model"), console=console, transient=True) if shown else None
-
-    def add(self, num_lines: int) -> None:
-        """Take in that some more lines were translated."""
-        if not self._count:
-            self._started = time.monotonic() - 1e-9  # opening the model and waiting for input is not translating
-        self._count += num_lines
-        if self._live is not None:
-            self._live.update(Text(self._described()))
-
-    def __enter__(self) -> LineCounter:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def _described(self) -> str:
-        total = "" if self._total is None else f" of {self._total:,}"
-        return f"{self._count:,}{total} lines  {describe_seconds(time.monotonic() - self._started)}"
 
 
 def describe_live(event: UpdateEvent) -> str:

@@ -38,10 +38,9 @@ class NamedStdout:
             DataError: it cannot be written.
             BrokenPipeError: nobody reads it any more.
         """
-        if self._stream is None:
-            raise _closed()
+        check_stdout()
         with naming(STANDARD_OUTPUT):
-            return self._stream.write(text)
+            return cast(TextIO, self._stream).write(text)
 
     def flush(self) -> None:
         """Write what is held back; raises what `write` raises."""
@@ -51,7 +50,7 @@ class NamedStdout:
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
-        return self._stream is not None and self._stream.isatty()
+        return not self.closed and cast(TextIO, self._stream).isatty()
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a stream has."""
@@ -87,7 +86,7 @@ def check_stdout() -> None:
         DataError: it is closed.
     """
     if sys.stdout is None or sys.stdout.closed:
-        raise _closed()
+        raise DataError("standard output is closed, where the result goes: leave it open, or name a file")
 
 
 def settle_stdout() -> None:
@@ -116,10 +115,6 @@ def hold_descriptors() -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a standard stream is there and is a terminal."""
     return stream is not None and stream.isatty()
-
-
-def _closed() -> DataError:
-    return DataError("standard output is closed, where the result goes: leave it open, or name a file")
 
 
 _ROOM = "nmt"

@@ -117,8 +117,7 @@ def run(
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
-    from nmt.cli.lines import file_chunks, stdin_chunks, text_output
-    from nmt.cli.progress import LineCounter
+    from nmt.cli.lines import file_chunks, line_counter, stdin_chunks, text_output
     from nmt.recipes import translate as recipe
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
@@ -139,8 +138,8 @@ def run(
     chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
     by_hand = input_path == options.DASH and is_terminal(sys.stdin)
     to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
-    with text_output(output) as write, LineCounter(hidden=by_hand or to_terminal) as counter:
-        lines = translate(chunks, counter.add)
+    with text_output(output) as write, line_counter(hidden=by_hand or to_terminal) as count:
+        lines = translate(chunks, count)
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
         for number, line in enumerate(lines, start=1):

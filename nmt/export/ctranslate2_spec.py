@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -17,9 +16,11 @@ from nmt.inference.model_directory import check_export_place
 from nmt.text import TextPair
 
 if TYPE_CHECKING:
-    from ctranslate2.specs.attention_spec import MultiHeadAttentionSpec
-    from ctranslate2.specs.common_spec import LayerNormSpec, LinearSpec
-    from ctranslate2.specs.transformer_spec import FeedForwardSpec, TransformerSpec
+    from ctranslate2.specs.common_spec import LayerNormSpec
+    from ctranslate2.specs.transformer_spec import TransformerSpec
+
+Take: TypeAlias = Callable[[str], np.ndarray]
+"""Gives the array of a variable by its role path."""
 
 EMBEDDINGS = {
     "source_embedding/embeddings": "encoder/embeddings_0/weight",
@@ -77,7 +78,7 @@ def build_spec(
         A specification that is validated, and whose equal variables are stored once.
 
     Raises:
-        ExportError: a variable of the model has no place there, or a token cannot be written.
+        ExportError: a variable of the model has no place there.
     """
     from ctranslate2.specs.transformer_spec import TransformerDecoderSpec, TransformerEncoderSpec, TransformerSpec
 
@@ -86,14 +87,20 @@ def build_spec(
         TransformerEncoderSpec(num_encoder_layers, num_heads, pre_norm=pre_norm),
         TransformerDecoderSpec(num_decoder_layers, num_heads, pre_norm=pre_norm),
     )
-    weights = _Weights(arrays, ml_dtypes.bfloat16 if bfloat16 else np.float32)
-    hidden_size = arrays["source_embedding/embeddings"].shape[1]
-    _fill(spec, weights, positions=weights.cast(position_encodings(num_positions, hidden_size)), pre_norm=pre_norm)
-    weights.check_all_taken()
+    dtype, left = ml_dtypes.bfloat16 if bfloat16 else np.float32, dict(arrays)
+
+    def take(path: str) -> np.ndarray:
+        """Copy an array, each once: CTranslate2 quantises in place, and what was given stays as it is."""
+        return np.array(left.pop(path), dtype=dtype, order="C")
+
+    positions = position_encodings(num_positions, arrays["source_embedding/embeddings"].shape[1]).astype(dtype)
+    _fill(spec, take, positions=positions, pre_norm=pre_norm)
+    if left:
+        raise ExportError(f"every variable of the model must have a place in the export, but not so {sorted(left)}")
     spec.config.add_source_eos = True
     spec.config.add_attribute("layer_norm_epsilon", layer_norm_epsilon)
-    spec.register_source_vocabulary(_writable(text.source.vocabulary.tokens))
-    spec.register_target_vocabulary(_writable(text.target.vocabulary.tokens))
+    spec.register_source_vocabulary(list(text.source.vocabulary.tokens))
+    spec.register_target_vocabulary(list(text.target.vocabulary.tokens))
     spec.validate()
     return spec
 
@@ -103,87 +110,41 @@ def position_encodings(num_positions: int, hidden_size: int) -> np.ndarray:
 
     Those that CTranslate2 has of its own count from 1 and space the frequencies by D/2 - 1, as Tensor2Tensor did.
     """
-    half = hidden_size // 2
-    frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10000.0) / half))  # (D/2,)
-    angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies  # (num_positions, D/2)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    from nmt.layers.embedding import sinusoidal_positions  # Keras, which `check_exportable` goes without
+
+    return np.asarray(sinusoidal_positions(0, num_positions, hidden_size))
 
 
-class _Weights:
-    """The arrays of a model, each of which has to be taken once."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray], dtype: type) -> None:
-        self._arrays = arrays
-        self._dtype = dtype
-        self._taken: set[str] = set()
-
-    def __call__(self, path: str) -> np.ndarray:
-        self._taken.add(path)
-        return self.cast(self._arrays[path])
-
-    def cast(self, array: np.ndarray) -> np.ndarray:
-        """Copy an array: CTranslate2 quantises in place, and what was given stays as it is."""
-        return np.array(array, dtype=self._dtype, order="C")
-
-    def transposed(self, path: str) -> np.ndarray:
-        return np.ascontiguousarray(self(path).T)
-
-    def check_all_taken(self) -> None:
-        left = sorted(set(self._arrays) - self._taken)
-        if left:
-            raise ExportError(f"every variable of the model must have a place in the export, but not so {left}")
-
-
-def _fill(spec: TransformerSpec, weights: _Weights, *, positions: np.ndarray, pre_norm: bool) -> None:
-    spec.encoder.embeddings[0].weight = weights("source_embedding/embeddings")
-    spec.decoder.embeddings.weight = weights("target_embedding/embeddings")
-    spec.decoder.projection.weight = weights("output_projection/embeddings")
-    spec.decoder.projection.bias = weights("output_bias")
+def _fill(spec: TransformerSpec, take: Take, *, positions: np.ndarray, pre_norm: bool) -> None:
+    spec.encoder.embeddings[0].weight = take("source_embedding/embeddings")
+    spec.decoder.embeddings.weight = take("target_embedding/embeddings")
+    spec.decoder.projection.weight = take("output_projection/embeddings")
+    spec.decoder.projection.bias = take("output_bias")
     spec.encoder.position_encodings.encodings = positions
     spec.decoder.position_encodings.encodings = positions
     for number, layer in enumerate(spec.encoder.layer):
         block = f"encoder_blocks/{number}"
-        _fill_attention(layer.self_attention, weights, f"{block}/self_attention", ["query_key_value"])
-        _fill_feed_forward(layer.ffn, weights, f"{block}/feed_forward")
+        _fill_sublayer(layer.self_attention, take, f"{block}/self_attention", ["query_key_value", "output_product"])
+        _fill_sublayer(layer.ffn, take, f"{block}/feed_forward", ["inner", "outer"])
     for number, layer in enumerate(spec.decoder.layer):
         block = f"decoder_blocks/{number}"
-        _fill_attention(layer.self_attention, weights, f"{block}/self_attention", ["query_key_value"])
-        _fill_attention(layer.attention, weights, f"{block}/cross_attention", ["query", "key_value"])
-        _fill_feed_forward(layer.ffn, weights, f"{block}/feed_forward")
+        _fill_sublayer(layer.self_attention, take, f"{block}/self_attention", ["query_key_value", "output_product"])
+        _fill_sublayer(layer.attention, take, f"{block}/cross_attention", ["query", "key_value", "output_product"])
+        _fill_sublayer(layer.ffn, take, f"{block}/feed_forward", ["inner", "outer"])
     if pre_norm:
-        _fill_norm(spec.encoder.layer_norm, weights, "encoder_norm")
-        _fill_norm(spec.decoder.layer_norm, weights, "decoder_norm")
+        _fill_norm(spec.encoder.layer_norm, take, "encoder_norm")
+        _fill_norm(spec.decoder.layer_norm, take, "decoder_norm")
 
 
-def _fill_attention(spec: MultiHeadAttentionSpec, weights: _Weights, path: str, input_products: Sequence[str]) -> None:
-    for linear, name in zip(spec.linear, [*input_products, "output_product"], strict=True):
-        _fill_linear(linear, weights, f"{path}/{name}")
-    _fill_norm(spec.layer_norm, weights, f"{path}_residual/norm")
+def _fill_sublayer(spec: Any, take: Take, path: str, names: Sequence[str]) -> None:
+    linears = [spec.linear_0, spec.linear_1] if names[0] == "inner" else spec.linear
+    for linear, name in zip(linears, names, strict=True):
+        # Ours is (inputs, outputs), theirs (outputs, inputs).
+        linear.weight = np.ascontiguousarray(take(f"{path}/{name}/kernel").T)
+        linear.bias = take(f"{path}/{name}/bias")
+    _fill_norm(spec.layer_norm, take, f"{path}_residual/norm")
 
 
-def _fill_feed_forward(spec: FeedForwardSpec, weights: _Weights, path: str) -> None:
-    _fill_linear(spec.linear_0, weights, f"{path}/inner")
-    _fill_linear(spec.linear_1, weights, f"{path}/outer")
-    _fill_norm(spec.layer_norm, weights, f"{path}_residual/norm")
-
-
-def _fill_linear(spec: LinearSpec, weights: _Weights, path: str) -> None:
-    spec.weight = weights.transposed(f"{path}/kernel")  # ours (inputs, outputs), theirs (outputs, inputs)
-    spec.bias = weights(f"{path}/bias")
-
-
-def _fill_norm(spec: LayerNormSpec, weights: _Weights, path: str) -> None:
-    spec.gamma = weights(f"{path}/gamma")
-    spec.beta = weights(f"{path}/beta")
-
-
-def _writable(tokens: Sequence[str]) -> list[str]:
-    """The tokens, all of which go through JSON and UTF-8 unharmed."""
-    for token_id, token in enumerate(tokens):
-        try:
-            token.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ExportError(
-                f"CTranslate2 takes tokens that are UTF-8, token {token_id} is {token!r}: build the vocabulary anew"
-            ) from error
-    return list(tokens)
+def _fill_norm(spec: LayerNormSpec, take: Take, path: str) -> None:
+    spec.gamma = take(f"{path}/gamma")
+    spec.beta = take(f"{path}/beta")

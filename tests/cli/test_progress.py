@@ -6,7 +6,8 @@ import sys
 
 from rich.console import Console
 
-from nmt.cli.progress import LineCounter, LiveProgress, describe_live
+from nmt.cli.lines import line_counter
+from nmt.cli.progress import LiveProgress, describe_live
 from nmt.cli.streams import log_to_stderr
 from nmt.training.events import EncodingEvent, LogReporter, UpdateEvent, Validation, ValidationEvent
 
@@ -51,16 +52,16 @@ def test_elsewhere_the_log_says_it(monkeypatch):
 
 def test_lines_are_counted_on_a_terminal():
     console = terminal()
-    with LineCounter(total=5000, console=console) as counter:
-        counter.add(1200)
-        counter.add(34)
+    with line_counter(total=5000, console=console) as count:
+        count(1200)
+        count(34)
     assert "1,234 of 5,000 lines" in console.file.getvalue()
 
 
 def test_nothing_is_counted_elsewhere():
     for console, hidden in ((Console(file=io.StringIO()), False), (terminal(), True)):
-        with LineCounter(console=console, hidden=hidden) as counter:
-            counter.add(3)
+        with line_counter(console=console, hidden=hidden) as count:
+            count(3)
         assert console.file.getvalue() == ""
 
 

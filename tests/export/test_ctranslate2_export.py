@@ -165,9 +165,7 @@ def test_the_output_is_replaced_only_when_told(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path, monkeypatch):
-    opened = opened_model(tokens=("a", "\ud800", "c", "d", "e", "f"))
-    with pytest.raises(ExportError, match=r"takes tokens that are UTF-8, token 5 is '\\ud800'"):
-        export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="float32")
+    opened = opened_model()
     with pytest.raises(ExportError, match="must be one of float32, float16, bfloat16, int16, int8, got int4"):
         export_ctranslate2(opened, tmp_path / "out", SAMPLE, quantization="int4")
     monkeypatch.setitem(__import__("sys").modules, "ctranslate2", None)
