@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +121,9 @@ def read_parts(path: Path, manifest: Manifest, names: Sequence[str]) -> dict[str
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged checkpoint, so that nobody reads it and somebody can look at it; return its new path."""
-    aside, count = path.with_name(path.name + DAMAGED_SUFFIX), 1
-    while aside.exists():
-        count += 1
-        aside = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{count}")
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    places = (path.with_name(f"{path.name}{DAMAGED_SUFFIX}{ending}") for ending in endings)
+    aside = next(place for place in places if not place.exists())
     path.rename(aside)
     sync_folder(path.parent)
     return aside
@@ -179,28 +179,23 @@ class DirectoryLock:
             if error.errno == errno.ELOOP:  # what it leads to would be overwritten
                 raise CheckpointError(f"{path}: must be no symbolic link: delete it") from error
             raise CheckpointError(f"{self.directory}: cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-            os.close(descriptor)
-            if not isinstance(error, BlockingIOError):
-                raise CheckpointError(
-                    f"{path}: cannot be locked: {error.strerror}: choose a model_directory on a disk that has locks"
-                ) from error
-            raise CheckpointError(
-                f"{self.directory}: another training writes here ({holder or 'process unknown'}): "
-                "wait for its end, stop it, or choose another model_directory"
-            ) from error
-        with suppress(OSError):  # who holds it is a help to others, and no reason to fail where the disk is full
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._descriptor = descriptor
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.verify()  # the directory may have been replaced after the file was opened
+        except OSError as error:
+            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+            self.release()
+            raise CheckpointError(
+                f"{self.directory}: another training writes here ({holder or 'process unknown'}): wait for its end, "
+                f"stop it, or choose another model_directory, on a disk that has locks ({error.strerror})"
+            ) from error
         except CheckpointError:
             self.release()
             raise
+        with suppress(OSError):  # who holds it is a help to others, and no reason to fail where the disk is full
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def verify(self) -> None:
         """Check that the file that is locked is the one in the directory still: no other holds others off.

@@ -17,7 +17,7 @@ from nmt.atomic_files import recover_all
 from nmt.backend.kernels import array_view
 from nmt.checkpoint import folder
 from nmt.checkpoint.derived import TieChange
-from nmt.checkpoint.disk import DamagedCheckpointError, is_number
+from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.index import read_index, scan_index, write_index
 from nmt.checkpoint.manifest import EMA, MODEL, OPTIMIZER, Contents, check_contents
 from nmt.checkpoint.weights import describe_ties, named_slots, optimizer_class, restore_contents
@@ -187,11 +187,13 @@ class CheckpointManager:
         """
         self._require_lock()
         self.wait()
+        if isinstance(score, float | np.floating):
+            score = float(score) if math.isfinite(score) else None
         parts = _parts(model, optimizer, ema)
         arrays = self._snapshot.copy(parts)
         contents = Contents(
             update=update,
-            score=_kept_score(score),
+            score=score,
             model=arrays[MODEL],
             ema=arrays.get(EMA),
             optimizer=arrays.get(OPTIMIZER),
@@ -288,14 +290,6 @@ class CheckpointManager:
         if not self._lock.held:
             raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
         self._lock.verify()
-
-
-def _kept_score(score: float | None) -> float | None:
-    """Return a score as it is kept: one that is not finite as none, and what is no number at all as it is."""
-    value: Any = score.item() if isinstance(score, np.generic) else score
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return float(value) if is_number(value) else value
 
 
 def _parts(

@@ -6,20 +6,23 @@ sacreBLEU cuts Chinese into characters by its rule `zh`; elsewhere `char` is tak
 languages needs MeCab or a download.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from typing import NamedTuple
-
-from sacrebleu.metrics import BLEU, CHRF
+from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.text.marks import PIECES, SEGMENTATIONS, TOKENS, found_marks, joined_side, scripts_in
 from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU, CHRF
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +194,8 @@ def evaluate_lines(
         logger.warning("%s", doubt)
     elif score.score == 0.0 and not bleu_can_rise(lines, tokenization=tokenization):
         logger.warning("%s: chrF2 says more", TOO_SHORT)
+    from sacrebleu.metrics import CHRF  # which a translation goes without
+
     chrf2 = _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2")
     return Evaluation(score, chrf2, len(hypotheses))
 
@@ -290,6 +295,8 @@ def bleu_metric(tokenization: str, *, lowercase: bool = False) -> BLEU:
     Raises:
         ConfigError: there is no such tokenisation, or a package or model that it needs is missing.
     """
+    from sacrebleu.metrics import BLEU
+
     if tokenization not in BLEU.TOKENIZERS:
         raise ConfigError(f"the tokenisation of BLEU must be one of {', '.join(BLEU.TOKENIZERS)}, got {tokenization}")
     try:
