@@ -74,12 +74,9 @@ def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
 def _differences(first: Contents, other: Contents) -> Iterator[str]:
     """Yield what shows that a checkpoint is of another model, or of another run."""
     before, now = first.variables, other.variables
-    yield from (f"it has no {path}" for path in before if path not in now)
-    yield from (f"it alone has {path}" for path in now if path not in before)
-    for path in before:
-        if path in now and before[path] != now[path]:
-            found, wanted = (f"{v[path]['dtype']} of shape {tuple(v[path]['shape'])}" for v in (now, before))
-            yield f"its {path} is {found}, not {wanted}"
+    other_variables = [path for path in {**before, **now} if before.get(path) != now.get(path)]
+    if other_variables:
+        yield f"only one of them has {', '.join(other_variables)} of that shape and type"
     if _tied_roles(first.tie_groups) != _tied_roles(other.tie_groups):
         found, wanted = (", ".join(g["name"] for g in one.tie_groups) or "nothing" for one in (other, first))
         yield f"it ties {found}, not {wanted}"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nmt.atomic_files import replace_file
 from nmt.checkpoint.disk import DamagedCheckpointError, is_number, json_bytes, read_object
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, damaged_names, update_of
-from nmt.checkpoint.manifest import VALIDATION_CHANGES, Judged, Manifest, check_format, is_checkpoint, read_manifest
+from nmt.checkpoint.manifest import VALIDATION_CHANGES, Judged, Manifest, check_format, read_manifest
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 
@@ -293,8 +293,4 @@ def _nothing_to_read(directory: Path) -> str:
     damaged = damaged_names(checkpoints_folder(directory))
     if damaged:
         return f"{directory}: no whole checkpoint is left, only {', '.join(damaged)}"
-    if directory.resolve() == checkpoints_folder(directory.resolve().parent):
-        return f"{directory}: is the folder of checkpoints of a run: give {directory.parent}"
-    if is_checkpoint(directory):
-        return f"{directory}: is a checkpoint without its model directory: give the one that it was copied from"
     return f"{directory}: there is no checkpoint yet: train the model first, or give the model_directory of a run"

@@ -150,9 +150,10 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
         use = path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape)
         variables.append(VariableUse(*use))
     for group in manifest.tie_groups:
-        tie, shape = (group["name"], tuple(group["roles"]), group["variable"]), tuple(group["shape"])
-        parameters = (len(group["roles"]) - 1) * math.prod(shape)
-        ties.append(TieSaving(*tie, shape, parameters, parameters * _ITEM_BYTES * copies.get(group["variable"], 0)))
+        parameters = (len(group["roles"]) - 1) * math.prod(group["shape"])
+        size = parameters * _ITEM_BYTES * copies.get(group["variable"], 0)
+        tie = {**group, "roles": tuple(group["roles"]), "shape": tuple(group["shape"])}
+        ties.append(TieSaving(**tie, parameters=parameters, size=size))
     marks, set_aside = (index.latest, index.best), tuple(damaged_names(folder))
     return Description(Path(directory), name, manifest, found, *marks, set_aside, tuple(variables), tuple(ties))
 
@@ -266,7 +267,6 @@ def verify_checkpoint(path: Path) -> Verified:
             problems += [f"{path / name}: {problem}" for problem in _file_problems(path, name, manifest)]
         except CheckpointError as error:
             problems.append(str(error))
-    problems += [f"{path / MANIFEST}: {problem}" for problem in _tie_problems(manifest)]
     return Verified(tuple(problems), len(manifest.files), size)
 
 
@@ -298,23 +298,20 @@ def verify_index(folder: Path) -> list[str]:
     return [f"{path}: {problem}" for problem in problems]
 
 
-def _tie_problems(manifest: Manifest) -> Iterator[str]:
-    """Yield what contradicts itself in the ties of a checkpoint."""
+def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield what contradicts itself in a manifest, and what it does not name."""
+    if update_of(path.name) != manifest.update:
+        yield f"{path / MANIFEST}: is of update {manifest.update}, which is not that of its folder"
+    if (OPTIMIZER in manifest.files) != (manifest.optimizer is not None):
+        yield f"{path / MANIFEST}: must name {OPTIMIZER} and the class of the optimizer, or neither"
     for group in manifest.tie_groups:
         roles, variables = group["roles"], manifest.variables
         listed = [(role, variables[role]["shape"]) for role in roles if role in variables]
         if len(roles) < 2 or roles[0] != group["variable"] or listed != [(roles[0], group["shape"])]:
             yield (
-                f"the tie {group['name']} must have two roles or more, the first of which is listed as a variable, of "
-                "its shape, and no other"
+                f"{path / MANIFEST}: the tie {group['name']} must have two roles or more, the first of which is listed "
+                "as a variable, of its shape, and no other"
             )
-
-
-def _folder_problems(path: Path, manifest: Manifest) -> Iterator[str]:
-    if update_of(path.name) != manifest.update:
-        yield f"{path / MANIFEST}: is of update {manifest.update}, which is not that of its folder"
-    if (OPTIMIZER in manifest.files) != (manifest.optimizer is not None):
-        yield f"{path / MANIFEST}: must name {OPTIMIZER} and the class of the optimizer, or neither"
     known = {MANIFEST, *manifest.files}
     strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in known)
     yield from (f"{path / name}: is not named in {MANIFEST}" for name in strangers)
