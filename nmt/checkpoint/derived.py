@@ -51,11 +51,8 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     if not known:
         raise CheckpointError("there must be a checkpoint to average, got none")
     newest = max(known, key=lambda one: one.update)
-    model = {
-        path: (total / len(known)).astype(np.float32) if total.dtype.kind == "f" else total
-        for path, total in sums.items()
-    }
-    facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
+    count, facts = len(known), {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
+    model = {path: (one / count).astype(np.float32) if one.dtype.kind == "f" else one for path, one in sums.items()}
     return replace(newest, model=model, score=None, optimizer_class=None, facts=facts)
 
 
@@ -350,7 +347,7 @@ def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], s
     kinds: dict[str, dict[str, np.ndarray]] = {}
     result: dict[str, np.ndarray] = {}
     for name, array in (contents.optimizer or {}).items():
-        path = slot_variable(name, {old for olds in origins.values() for old in olds})
+        path = slot_variable(name, contents.variables)
         if path is None:
             result[name] = array
         else:
@@ -359,9 +356,8 @@ def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], s
     for kind, arrays in kinds.items():
         if merged & set(arrays) and kind not in MOMENTS.get(contents.optimizer_class or "", ()):
             raise CheckpointError(
-                f"{source} keeps {kind} of {contents.optimizer_class or 'an unknown optimizer'}, which cannot be "
-                "merged as the ties ask for: restore without the optimizer (a fresh one), or begin a new run with "
-                "training.initialize_from"
+                f"{source} keeps {kind} of {contents.optimizer_class}, which cannot be merged as the ties ask for: "
+                "restore without the optimizer (a fresh one), or begin a new run with training.initialize_from"
             )
         regrouped = _regrouped(arrays, origins, np.sum, {})
         result |= {f"{kind}/{path}": array for path, array in regrouped.items()}

@@ -8,7 +8,7 @@ import gzip
 import lzma
 import os
 import select
-import stat
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -132,21 +132,15 @@ def text_output(path: Path | None) -> Iterator[Write]:
             nullcontext(path) if in_place else new_file(target) as place,
             _open(place, ending=path.suffix, append=in_place) as file,
         ):
-            if replaced is not None:
-                _hand_on(replaced, place)
+            if replaced is not None:  # before any text is in it
+                with suppress(OSError):  # some file systems have no modes, and only root gives files away
+                    shutil.copymode(target, place)
+                    os.chown(place, replaced.st_uid, replaced.st_gid)
             yield lambda text: file.write(text.encode("utf-8"))
 
 
 def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
     return cast(BinaryIO, _OPENERS.get(ending, open)(path, "ab" if append else "wb"))
-
-
-def _hand_on(status: os.stat_result, path: Path) -> None:
-    """Give a file the owner and mode of the one that it will replace, before any text is in it."""
-    with suppress(OSError):  # only root gives files away
-        os.chown(path, status.st_uid, status.st_gid)
-    with suppress(OSError):  # some file systems have no modes
-        path.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _write_to_stdout(text: str) -> None:

@@ -61,10 +61,10 @@ def value(names: str, metavar: str, words: str, *, least: float | None = None) -
 ModelDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
 ]
-ConfigFiles = Annotated[
-    list[Path],
-    typer.Argument(metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False),
-]
+CONFIGS = typer.Argument(
+    metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False
+)
+ConfigFiles = Annotated[list[Path], CONFIGS]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -86,12 +86,7 @@ Examples:
 
 
 def check(
-    configs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False
-        ),
-    ] = None,
+    configs: Annotated[list[Path] | None, options.CONFIGS] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every setting with its type, default and meaning.")
     ] = False,
