@@ -202,7 +202,6 @@ def training(arguments: argparse.Namespace) -> None:
 
     say("starting TensorFlow")
     session.start()
-    from nmt.data import Prefetcher
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
     from nmt.training.optimizers import build_adam
@@ -214,7 +213,7 @@ def training(arguments: argparse.Namespace) -> None:
     model = Transformer(Vocabularies(size, size, shared=True), seed=1, **SETTINGS)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0)
-    with Prefetcher(BatchStream(store, batch_tokens=1024, seed=1)) as batches:
+    with BatchStream(store, batch_tokens=1024, seed=1) as batches:
         for number in range(1, arguments.updates + 1):
             say(f"update {number} of {arguments.updates}")
             result = updater.update([next(batches)], 1e-3)

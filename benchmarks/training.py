@@ -48,7 +48,7 @@ def main() -> None:
     from flops import forward_flops
     from machine import matrix_peak
 
-    from nmt.data import BatchStream, Prefetcher, open_store
+    from nmt.data import BatchStream, open_store
     from nmt.data.sequences import segmentations_of
     from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
@@ -75,7 +75,7 @@ def main() -> None:
             seed=config.seed,
             segmentations=segmentations_of(text, config.data.subword_sampling),
         )
-        with Prefetcher(stream) as batches:
+        with stream as batches:
             say(f"warming up: {arguments.warm_up} updates")
             for update in range(1, arguments.warm_up + 1):
                 updater.update([next(batches)], schedule.learning_rate(update))

@@ -2,7 +2,6 @@
 
 from nmt.data.batches import Batch, BatchStream, Cursor, evaluation_batches
 from nmt.data.corpus import CorpusReport, hash_corpus, read_lines, read_pairs
-from nmt.data.prefetching import Prefetcher
 from nmt.data.sequences import TokenSequences
 from nmt.data.store import TokenStore, find_store, open_store
 
@@ -11,7 +10,6 @@ __all__ = [
     "BatchStream",
     "CorpusReport",
     "Cursor",
-    "Prefetcher",
     "TokenSequences",
     "TokenStore",
     "evaluation_batches",

@@ -1,8 +1,10 @@
 """Batches of token ids: an endless stream with a cursor for training, and a list in length order for validation."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -185,11 +187,25 @@ class Cursor(NamedTuple):
     batch: int
 
 
+EMPTY_BATCH = Batch(*(np.array([[token_id]], np.int32) for token_id in (EOS_ID, BOS_ID, PAD_ID)))
+"""What a replica gets in a round that has no batch for it: nothing that counts, as its only target is padding."""
+
+_BATCHES_AHEAD = 5
+"""As many batches are prepared in the background, in the hand of the thread or ready."""
+
+
 class BatchStream:
     """Batches of a training corpus, epoch after epoch, without end.
 
     Each epoch holds every pair once, in other batches and in another order than the last; seed and epoch decide both.
     So a stream that is sent to a cursor goes on exactly as the one that reported it.
+
+    The replicas of a run take the batches of an update in turn, round after round. A stream hands out those of its own
+    replicas and builds no others; its cursor is that of the whole stream, and within an update it says what is passed.
+
+    In a `with` block, a thread prepares the next batches while the model works on the one before. To its user it is the
+    same stream: the cursor is that of what was drawn, whatever lies ready, and an error is raised where its batch would
+    have been drawn.
 
     Args:
         store: the N pairs.
@@ -197,6 +213,9 @@ class BatchStream:
         seed: 0 or more.
         segmentations: of the pieces of source and target, to cut words in another way in each epoch; None leaves them
             as they are in the store.
+        batches_per_update: M, of all replicas.
+        replicas: R, of all workers.
+        own_numbers: which of them draw from this stream.
 
     Raises:
         ConfigError: a pair alone is longer than `batch_tokens`.
@@ -209,6 +228,9 @@ class BatchStream:
         batch_tokens: int,
         seed: int,
         segmentations: tuple[Segmentations, Segmentations] | None = None,
+        batches_per_update: int = 1,
+        replicas: int = 1,
+        own_numbers: range = range(1),
     ) -> None:
         self._store = store
         self._batch_tokens = batch_tokens
@@ -218,27 +240,50 @@ class BatchStream:
         if segmentations is not None:
             sides = zip((store.source, store.target), segmentations, strict=True)
             self._sampled = [SampledSequences(*side, seed=(seed, number)) for number, side in enumerate(sides)]
-        self._cursor = Cursor(epoch=0, batch=0)
         self._plans: dict[int, BatchPlan] = {}
+        self._batches_per_update = batches_per_update
+        self._own = [turn + number for turn in range(0, batches_per_update, replicas) for number in own_numbers]
+        self._update, self._drawn = Cursor(0, 0), 0  # where the update began, and how many of its own were built
+        self._cursor = self._update
+        self._thread: ThreadPoolExecutor | None = None
+        self._ready: deque[Future[tuple[Batch, Cursor]]] = deque()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         """The batch at the cursor; the cursor moves to the next one."""
-        epoch, number = self._cursor
-        plan = self._plan_of(epoch)
-        batch = self._batch(epoch, plan[number])
-        self._cursor = Cursor(epoch, number + 1) if number + 1 < len(plan) else Cursor(epoch + 1, 0)
+        if self._thread is None:
+            batch, self._cursor = self._draw()
+            return batch
+        while len(self._ready) <= _BATCHES_AHEAD:
+            self._ready.append(self._thread.submit(self._draw))
+        batch, self._cursor = self._ready[0].result()
+        self._ready.popleft()  # not before: a signal may break off the wait
         return batch
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch-batches")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go_to(self._cursor)
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     @property
     def cursor(self) -> Cursor:
         """The next batch to be drawn."""
         return self._cursor
 
+    @property
+    def draws_per_update(self) -> int:
+        """Batches of this stream's replicas in an update, empty ones counted."""
+        return len(self._own)
+
     def seek(self, cursor: Cursor) -> None:
-        """Go to a place of the stream.
+        """Go to a place of the stream, the beginning of an update.
 
         Raises:
             DataError: there is no such batch; the corpus or the batch size is not that of the cursor.
@@ -250,34 +295,55 @@ class BatchStream:
                 f"the stored place in the training data must be one of the {size} batches of epoch {cursor.epoch}, "
                 f"got batch {cursor.batch}: the corpus or batch_tokens must have changed"
             )
-        self._cursor = cursor
+        self._go_to(cursor)
 
     def batches_in_epoch(self, epoch: int) -> int:
         """Number of batches of an epoch; epochs differ by a few."""
         return len(self._plan_of(epoch))
 
-    def _batch(self, epoch: int, indices: np.ndarray) -> Batch:
-        """The pairs of a batch as they are stored, or as they are cut in this epoch."""
+    def batch_at(self, place: Cursor) -> Batch:
+        """The batch at a place of the whole stream, as it is stored or cut in this epoch; the cursor stays."""
+        indices = self._plan_of(place.epoch)[place.batch]
         if self._sampled is None:
             return assemble(self._store.source, self._store.target, indices)
-        source, target = (side.draw(indices, epoch=epoch) for side in self._sampled)
+        source, target = (side.draw(indices, epoch=place.epoch) for side in self._sampled)
         return assemble(source, target, np.arange(len(indices)))
 
-    def _lengths(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of each source and each target in an epoch, (N,) each."""
-        if self._sampled is None:
-            return self._store.source_lengths, self._store.target_lengths
-        source, target = (side.lengths(epoch) for side in self._sampled)
-        return source, target
+    def _draw(self) -> tuple[Batch, Cursor]:
+        """The next batch of the own replicas and the cursor behind it; what fails is tried again by the next call."""
+        number, size = self._own[self._drawn], self._batches_per_update
+        batch = self.batch_at(self._behind(self._update, number)) if number < size else EMPTY_BATCH
+        if self._drawn + 1 < len(self._own):
+            self._drawn += 1
+            return batch, self._behind(self._update, min(number + 1, size))
+        self._update, self._drawn = self._behind(self._update, size), 0
+        return batch, self._update
+
+    def _behind(self, place: Cursor, batches: int) -> Cursor:
+        """The place that is so many batches behind another; an epoch is not planned before a batch of it is needed."""
+        epoch, batch = place.epoch, place.batch + batches
+        while batch and batch >= (size := self.batches_in_epoch(epoch)):
+            epoch, batch = epoch + 1, batch - size
+        return Cursor(epoch, batch)
+
+    def _go_to(self, cursor: Cursor) -> None:
+        """Begin an update at a place, once the thread has let go; what lay ready is dropped."""
+        for future in self._ready:
+            future.cancel()
+        wait(self._ready)
+        self._ready.clear()
+        self._update, self._drawn, self._cursor = cursor, 0, cursor
 
     def _plan_of(self, epoch: int) -> BatchPlan:
-        """The plan of an epoch; the last two are kept, because a prefetcher runs ahead into the next epoch."""
+        """The plan of an epoch; the last two are kept, because the thread runs ahead into the next epoch."""
         plans = self._plans
         if epoch not in plans:
-            # A new dictionary, not a changed one: a prefetcher's thread may be reading the old one. What is dropped is
+            # A new dictionary, not a changed one: the other thread may be reading the old one. What is dropped is
             # dropped before the new plan is made, which takes much memory.
             plans = self._plans = dict(list(plans.items())[-1:])
-            lengths = self._lengths(epoch)
+            lengths = self._store.source_lengths, self._store.target_lengths
+            if self._sampled is not None:
+                lengths = self._sampled[0].lengths(epoch), self._sampled[1].lengths(epoch)
             plan = plan_epoch(*lengths, batch_tokens=self._batch_tokens, seed=self._seed, epoch=epoch)
             plans = self._plans = {**plans, epoch: plan}
         return plans[epoch]

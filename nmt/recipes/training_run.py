@@ -16,8 +16,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
 from nmt.config import training as kinds
-from nmt.data import BatchStream, Prefetcher, TokenStore, doubts, open_store
-from nmt.data.prefetching import WorkerShare
+from nmt.data import BatchStream, TokenStore, doubts, open_store
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import CONFIG_NAME
@@ -171,13 +170,11 @@ def _train(
     if replicas.count > 1:
         counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
         logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
-    stream = WorkerShare(
-        BatchStream(
-            store,
-            batch_tokens=training.settled_batch_tokens,
-            seed=config.seed,
-            segmentations=segmentations_of(start.text, config.data.subword_sampling),
-        ),
+    stream = BatchStream(
+        store,
+        batch_tokens=training.settled_batch_tokens,
+        seed=config.seed,
+        segmentations=segmentations_of(start.text, config.data.subword_sampling),
         batches_per_update=micro_batches,
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,
@@ -187,12 +184,12 @@ def _train(
         board = [events.TensorBoardReporter(directory / EVENTS_NAME)] if training.tensorboard else []
         all_reporters = [events.LogReporter(), events.MetricsFile(directory / METRICS_NAME), *board, *reporters]
         validator = Validator(config, model, start.text, validation, at_once=parts)
-    with Prefetcher(stream) as batches, ExitStack() as stack:
+    with stream, ExitStack() as stack:
         for reporter in reversed(all_reporters):
             stack.callback(reporter.close)
         trainer = Trainer(
             updater,
-            batches,
+            stream,
             schedule=assemble_schedule(config),
             checkpoints=checkpoints,
             validate=validator or _left_to_the_chief,

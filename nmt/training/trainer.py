@@ -12,8 +12,7 @@ import numpy as np
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
 from nmt.checkpoint.weights import named_slots, random_state, restore_random_state
-from nmt.data.batches import Batch, Cursor
-from nmt.data.prefetching import Stream
+from nmt.data.batches import Batch, BatchStream, Cursor
 from nmt.errors import ConfigError, TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.lockstep import Interrupted, Lockstep
@@ -66,7 +65,7 @@ class Trainer:
 
     Args:
         updater: makes one update of the model; its replicas are those of the run.
-        batches: an endless stream with a cursor; of several workers the share of this one.
+        batches: an endless stream with a cursor; of several workers the part of this one.
         schedule: the learning rate of each update.
         checkpoints: where the run is kept; None on workers other than the chief.
         validate: judges the model as it is, on the chief; called with the moving average in place where there is one.
@@ -85,7 +84,7 @@ class Trainer:
     """
 
     updater: Updater
-    batches: Stream
+    batches: BatchStream
     _: KW_ONLY
     schedule: Schedule
     checkpoints: CheckpointManager | None

@@ -3,25 +3,22 @@
 import numpy as np
 import pytest
 
-from nmt.data.batches import Batch, Cursor
-from nmt.data.prefetching import EMPTY_BATCH, WorkerShare
+from nmt.data import BatchStream, CorpusReport, TokenSequences, TokenStore
+from nmt.data.batches import EMPTY_BATCH, Batch
 
 
-class Numbers:
+class Numbers(BatchStream):
     """A stream of 5 batches an epoch that notes which of them were built."""
 
-    def __init__(self):
-        self.cursor = Cursor(0, 0)
+    def __init__(self, **share):
+        one = TokenSequences.from_lists([[3]])
+        store = TokenStore(None, one, one, CorpusReport(1, 1, 0, 0, 0, 9), "")
+        super().__init__(store, batch_tokens=9, seed=1, **share)
         self.built = []
 
-    def __next__(self):
-        epoch, batch = self.cursor
-        self.built.append(5 * epoch + batch)
-        self.cursor = Cursor(epoch, batch + 1) if batch < 4 else Cursor(epoch + 1, 0)
+    def batch_at(self, place):
+        self.built.append(5 * place.epoch + place.batch)
         return Batch(*(np.full((1, 1), self.built[-1], "int32"),) * 3)
-
-    def seek(self, cursor):
-        self.cursor = cursor
 
     def batches_in_epoch(self, epoch):
         return 5
@@ -37,9 +34,7 @@ def test_each_batch_goes_to_one_worker_and_none_builds_those_of_others(replicas,
     local = replicas // workers
     drawn = [[] for _ in range(3)]
     for worker in range(workers):
-        stream = Numbers()
-        share = WorkerShare(
-            stream,
+        share = Numbers(
             batches_per_update=batches_per_update,
             replicas=replicas,
             own_numbers=range(worker * local, (worker + 1) * local),
@@ -56,16 +51,16 @@ def test_each_batch_goes_to_one_worker_and_none_builds_those_of_others(replicas,
                     assert int(batch.source_ids[0, 0]) == batches_per_update * update + number
         places = range(3 * batches_per_update)
         own_places = [n for n in places if n % batches_per_update % replicas // local == worker]
-        assert stream.built == own_places
+        assert share.built == own_places
     for update, numbers in enumerate(drawn):
         assert sorted(numbers) == list(range(batches_per_update * update, batches_per_update * (update + 1)))
 
 
 def test_a_cursor_of_two_workers_is_one_of_three():
-    two = WorkerShare(Numbers(), batches_per_update=6, replicas=2, own_numbers=range(1, 2))
+    two = Numbers(batches_per_update=6, replicas=2, own_numbers=range(1, 2))
     for _ in range(two.draws_per_update):
         next(two)
-    three = WorkerShare(Numbers(), batches_per_update=6, replicas=3, own_numbers=range(2, 3))
+    three = Numbers(batches_per_update=6, replicas=3, own_numbers=range(2, 3))
     next(three)  # in the middle of an update, which is forgotten
     three.seek(two.cursor)
     assert [int(next(three).source_ids[0, 0]) for _ in range(2)] == [6 + 2, 6 + 5]
