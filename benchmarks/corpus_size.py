@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,9 @@ from typing import Any
 import numpy as np
 from smoke import add_smoke, say
 
-from nmt.data import BatchStream, CorpusReport, Cursor, TokenStore, open_store
-from nmt.data import store as building
+from nmt.data import BatchStream, Corpus, CorpusReport, Cursor, TokenStore, open_store
 from nmt.data import store as stores
-from nmt.data.encoding import EncodedSide
+from nmt.data.encoding import EncodedSide, length_dtype, token_dtype
 from nmt.data.sequences import record_of
 from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
@@ -232,26 +232,27 @@ def write_store(directory: Path, arguments: argparse.Namespace) -> int:
     for name in ("source", "target"):
         with (directory / name).open("wb") as file:
             file.truncate(5 * mean_tokens * pairs)
-    paths = [str(directory / "source")], [str(directory / "target")]
-    settings = stores._settings(*paths, text, MAX_LENGTH)
+    settings = stores._settings(Corpus(directory / "source", directory / "target"), text, MAX_LENGTH)
     folder = stores._place(directory / "store", settings)
     folder.mkdir(parents=True)
     generator = np.random.default_rng(1)
-    writers = []
-    for side in building.SIDES:
-        writer = building._SideWriter(folder, side, text.source, MAX_LENGTH)
-        with writer:
-            block = _random_side(generator, arguments)
-            for _ in range(pairs // arguments.repeated):
-                writer.write(block)
-        writers.append(writer)
+    sides = {}
+    for side in ("source", "target"):
+        block, repeats, checksum = _random_side(generator, arguments), pairs // arguments.repeated, 0
+        with (folder / f"{side}.records").open("wb") as records, (folder / f"{side}.lengths").open("wb") as lengths:
+            for _ in range(repeats):
+                records.write(block.records)
+                lengths.write(block.lengths)
+                checksum = zlib.crc32(block.lengths, checksum)
+        dtypes = {"token_dtype": token_dtype(text.source).str, "length_dtype": length_dtype(MAX_LENGTH).str}
+        sides[side] = {"pairs": pairs, "tokens": repeats * block.tokens, **dtypes, "lengths_crc32": checksum}
     manifest = {
         "settings": settings,
-        "sides": {writer.side: writer.describe(pairs) for writer in writers},
+        "sides": sides,
         "report": vars(CorpusReport(pairs, pairs, 0, 0, 0, MAX_LENGTH)),
         "content_hash": "",
     }
-    (folder / building.MANIFEST).write_text(json.dumps(manifest))
+    (folder / stores.MANIFEST).write_text(json.dumps(manifest))
     return sum(path.stat().st_size for path in folder.iterdir())
 
 

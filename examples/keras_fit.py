@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 import nmt
-from nmt.data import read_pairs
+from nmt.data import Corpus
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, SentencePieceTokenizer, TextPair
 
 TRAVEL = Path(__file__).resolve().parent / "travel"
@@ -21,7 +21,7 @@ TRAVEL = Path(__file__).resolve().parent / "travel"
 
 def read_travel(num_pairs: int) -> tuple[list[str], list[str]]:
     """Read the first pairs of the training text."""
-    pairs = itertools.islice(read_pairs(TRAVEL / "train.es.gz", TRAVEL / "train.en.gz"), num_pairs)
+    pairs = itertools.islice(Corpus(TRAVEL / "train.es.gz", TRAVEL / "train.en.gz").pairs(), num_pairs)
     source_lines, target_lines = zip(*pairs, strict=True)
     return list(source_lines), list(target_lines)
 

@@ -202,7 +202,7 @@ def update_vocab(
     both = [*(corpora or ()), *(more_corpora or ())]
     text = SideFiles(*map(tuple, (both, source_corpora or (), target_corpora or ())))
     tokenizers = SideFiles(*((path,) if path else () for path in (tokenizer, source_tokenizer, target_tokenizer)))
-    refuse_pipes({"the text to learn from": [str(path) for path in chain(*text)]})
+    refuse_pipes("the text to learn from", chain(*text))
     refuse_to_replace_inputs([*chain(*text, *tokenizers)], output or default_output(directory))
     choose = _choice(text, tokenizers, replace=replace, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
     planned = plan_update(

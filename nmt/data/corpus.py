@@ -1,4 +1,4 @@
-r"""Reading parallel text: plain or compressed (gzip, xz, bzip2), one file a side or several.
+r"""Parallel text: `Corpus`, what reads the files of one, and what is counted and hashed while that is done.
 
 A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pairs shift: Python's text mode and
 `splitlines` also break at a lone `\r`, U+2028 and U+0085. Every reader of the toolkit goes through `read_lines`.
@@ -13,15 +13,16 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from nmt.errors import DataError, looked_for
+from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -84,37 +85,103 @@ def read_lines(path: PathLike) -> Iterator[str]:
         raise DataError(f"{name}: cannot be read: {error.strerror}{looked_for(path, error)}") from error
 
 
-def read_pairs(
-    source_paths: PathLike | Sequence[PathLike], target_paths: PathLike | Sequence[PathLike]
-) -> Iterator[tuple[str, str]]:
-    """All pairs of lines of a corpus, in order, none left out.
+Reader: TypeAlias = Callable[[PathLike, int], Iterator[str]]
+"""Yields the lines of one side, 0 for the source and 1 for the target, of which a file holds one or both."""
+
+READERS: dict[str, Reader] = {}
+"""The readers of files by the ending of their names; a file of any other name holds the lines of one side."""
+
+
+def register_reader(ending: str) -> Callable[[Reader], Reader]:
+    """Let the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
+
+    It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
+    """
+
+    def register(reader: Reader) -> Reader:
+        READERS[ending] = reader
+        return reader
+
+    return register
+
+
+SIDES = ("source", "target")
+
+
+class Corpus:
+    """Parallel text: line n of the target translates line n of the source.
 
     Args:
-        source_paths: a path, or the paths of several files.
-        target_paths: the same number of paths; the n-th file belongs to the n-th of the other side.
-
-    Raises:
-        DataError: what `read_lines` raises; the two sides differ in their number of files or lines; a file is empty.
+        source: a path, or the paths of several files.
+        target: the same number of paths; the n-th file belongs to the n-th of the other side.
     """
-    sources, targets = as_paths(source_paths), as_paths(target_paths)
-    if len(sources) != len(targets):
-        raise DataError(
-            f"both sides of a corpus must have the same number of files, got {len(sources)} source files "
-            f"({', '.join(sources)}) and {len(targets)} target files ({', '.join(targets)})"
-        )
-    for source_path, target_path in zip(sources, targets, strict=True):
-        yield from _read_file_pair(source_path, target_path)
+
+    def __init__(self, source: PathLike | Sequence[PathLike], target: PathLike | Sequence[PathLike]) -> None:
+        self.paths = (_as_paths(source), _as_paths(target))
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """All pairs of lines, in order, none left out.
+
+        Raises:
+            DataError: what `read_lines` raises; the two sides differ in their number of files or lines; a file is
+                empty.
+        """
+        sources, targets = self.paths
+        if len(sources) != len(targets):
+            raise DataError(
+                f"both sides of a corpus must have the same number of files, got {len(sources)} source files "
+                f"({', '.join(sources)}) and {len(targets)} target files ({', '.join(targets)})"
+            )
+        for paths in zip(sources, targets, strict=True):
+            yield from _pairs_of(*paths)
+
+    def content_hash(self) -> str:
+        """The SHA-256 of its text, both sides, which `TokenStore.content_hash` is too; reads it from end to end.
+
+        Raises:
+            DataError: see `pairs`.
+        """
+        return hash_pairs(self.pairs())
+
+    def refuse_one_file(self, name: str) -> None:
+        """Refuse one file for both sides, also by another name: a model would learn to copy.
+
+        Args:
+            name: of the corpus in the settings, `data.train`.
+
+        Raises:
+            DataError: naming the file.
+        """
+        for source, target in zip(*self.paths, strict=False):
+            same = source == target
+            with suppress(OSError):  # what is missing is said where it is read
+                same = same or Path(source).samefile(target)
+            if same and _ending(source) not in READERS:
+                raise DataError(
+                    f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
+                    f"other, got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the "
+                    "sides"
+                )
 
 
-def as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
+def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
     """A path or a list of paths as a list of strings."""
-    if isinstance(paths, (str, os.PathLike)):
-        return [os.fspath(paths)]
-    return [os.fspath(path) for path in paths]
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
-def _read_file_pair(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
-    source_lines, target_lines = read_lines(source_path), read_lines(target_path)
+def _ending(path: str) -> str:
+    """The ending of the name of a file, that of its compression left out."""
+    return Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix
+
+
+def _lines_of(path: str, side: int) -> Iterator[str]:
+    """The lines of one side that a file holds."""
+    reader = READERS.get(_ending(path))
+    return read_lines(path) if reader is None else reader(path, side)
+
+
+def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
+    source_lines, target_lines = _lines_of(source_path, 0), _lines_of(target_path, 1)
     count = 0
     for source, target in zip_longest(source_lines, target_lines):
         if source is None or target is None:
@@ -134,7 +201,7 @@ def _read_file_pair(source_path: str, target_path: str) -> Iterator[tuple[str, s
 
 
 def _refuse_columns(first_line: str, path: str) -> None:
-    if "\t" in first_line and Path(path).name.removesuffix(".gz").endswith(".tsv"):
+    if "\t" in first_line and _ending(path) == ".tsv" and ".tsv" not in READERS:
         raise DataError(
             f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split it, say "
             f"with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"
@@ -146,19 +213,19 @@ def compression(start: bytes) -> str | None:
     return next((name for name, (pattern, _) in _COMPRESSIONS.items() if pattern.match(start)), None)
 
 
-def refuse_pipes(files: Mapping[str, Sequence[str]]) -> None:
+def refuse_pipes(name: str, paths: Iterable[PathLike]) -> None:
     """Refuse what can be read only once, before the first time.
 
     Args:
-        files: paths, by the setting that names them.
+        name: what the paths are for, such as the setting that has them.
+        paths: what is to be read.
 
     Raises:
         DataError: naming the path.
     """
-    for name, paths in files.items():
-        for path in paths:
-            if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
-                raise DataError(f"{name}: {path}: must be a file, got a pipe, and it is read more than once")
+    for path in paths:
+        if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+            raise DataError(f"{name}: {path}: must be a file, got a pipe, and it is read more than once")
 
 
 def decode_line(line: bytes, name: str, number: int) -> str:
@@ -259,34 +326,17 @@ class CorpusReport:
         return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
 
 
-_BLOCK_PAIRS = 8192
-
-
 @dataclass(frozen=True)
 class TextBlock:
-    """Some pairs of a corpus in a row.
+    """Some pairs of lines of a corpus, in a row."""
 
-    Attributes:
-        source_lines: B lines without their ends.
-        target_lines: their translations.
-    """
-
-    source_lines: Sequence[str]
-    target_lines: Sequence[str]
-
-    def __len__(self) -> int:
-        """Number of pairs (B)."""
-        return len(self.source_lines)
+    pairs: Sequence[tuple[str, str]]
 
     @cached_property
-    def source(self) -> bytes:
-        r"""The source in UTF-8, each line closed by `\n`."""
-        return _as_bytes(self.source_lines)
-
-    @cached_property
-    def target(self) -> bytes:
-        r"""The target in UTF-8, each line closed by `\n`."""
-        return _as_bytes(self.target_lines)
+    def texts(self) -> tuple[bytes, ...]:
+        r"""Source and target in UTF-8, each line closed by `\n`."""
+        sides = zip(*self.pairs, strict=True)
+        return tuple("".join(f"{line}\n" for line in lines).encode("utf-8") for lines in sides)
 
 
 class ContentHash:
@@ -297,7 +347,7 @@ class ContentHash:
 
     def update(self, block: TextBlock) -> None:
         """Take in the next pairs of lines."""
-        for content, text in zip(self._sides, (block.source, block.target), strict=True):
+        for content, text in zip(self._sides, block.texts, strict=True):
             content.update(text)
 
     def hexdigest(self) -> str:
@@ -305,50 +355,9 @@ class ContentHash:
         return hashlib.sha256("".join(content.hexdigest() for content in self._sides).encode()).hexdigest()
 
 
-def hash_corpus(source_paths: PathLike | Sequence[PathLike], target_paths: PathLike | Sequence[PathLike]) -> str:
-    """Read a corpus from end to end and return what `TokenStore.content_hash` would be.
-
-    Raises:
-        DataError: see `read_pairs`.
-    """
-    return hash_pairs(read_pairs(source_paths, target_paths))
-
-
 def hash_pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return the same of pairs that were read."""
+    """Return what `Corpus.content_hash` is of a corpus that holds such pairs."""
     content = ContentHash()
-    for block in blocks(iter(pairs)):
-        content.update(block)
+    for block in in_blocks(pairs):
+        content.update(TextBlock(block))
     return content.hexdigest()
-
-
-def blocks(pairs: Iterator[tuple[str, str]]) -> Iterator[TextBlock]:
-    """Cut a stream of pairs into blocks, so that work is done on many at once and never on all."""
-    while block := list(islice(pairs, _BLOCK_PAIRS)):
-        yield TextBlock([source for source, _ in block], [target for _, target in block])
-
-
-def _as_bytes(lines: Sequence[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode("utf-8")
-
-
-def refuse_one_file(name: str, source_paths: Sequence[str], target_paths: Sequence[str]) -> None:
-    """Refuse a corpus whose two sides are one file, also by another name: a model would learn to copy.
-
-    Args:
-        name: of the corpus in the settings, `data.train`.
-        source_paths: its source.
-        target_paths: its target.
-
-    Raises:
-        DataError: naming the file.
-    """
-    for source, target in zip(source_paths, target_paths, strict=False):
-        same = source == target
-        with suppress(OSError):  # what is missing is said where it is read
-            same = same or Path(source).samefile(target)
-        if same:
-            raise DataError(
-                f"{name}.source and {name}.target must be two files, line n of one translating line n of the other, "
-                f"got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the sides"
-            )

@@ -50,13 +50,11 @@ class EncodedBlock(NamedTuple):
 
     Attributes:
         report: how many were kept and dropped.
-        source: the source side of the pairs kept.
-        target: the target side of the pairs kept.
+        sides: source and target of the pairs kept.
     """
 
     report: CorpusReport
-    source: EncodedSide
-    target: EncodedSide
+    sides: tuple[EncodedSide, ...]
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,11 @@ class BlockEncoder:
     text: TextPair
     max_length: int
 
-    def encode(self, source_lines: Sequence[str], target_lines: Sequence[str]) -> EncodedBlock:
-        """Encode the B pairs of two lists of lines of the same length, in order."""
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedBlock:
+        """Encode pairs of lines, in order."""
         nul = empty = too_long = 0
         usable = []
-        for pair in zip(source_lines, target_lines, strict=True):
+        for pair in pairs:
             if "\0" in pair[0] or "\0" in pair[1]:
                 nul += 1
             elif not pair[0].strip() or not pair[1].strip():
@@ -92,12 +90,12 @@ class BlockEncoder:
                 too_long += 1
             else:
                 kept.append((source, target))
-        sides = [
+        sides = (
             self._lay(tokenizer, [pair[side] for pair in kept])
             for side, tokenizer in enumerate((self.text.source, self.text.target))
-        ]
-        report = CorpusReport(len(source_lines), len(kept), empty, nul, too_long, self.max_length)
-        return EncodedBlock(report, *sides)
+        )
+        report = CorpusReport(len(pairs), len(kept), empty, nul, too_long, self.max_length)
+        return EncodedBlock(report, tuple(sides))
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:
         """Close each sequence by EOS and lay their records one behind the other."""
@@ -154,15 +152,15 @@ class EncodingProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
-    def encode(self, source_text: bytes, target_text: bytes) -> EncodedBlock:
-        r"""Encode the lines of two texts in UTF-8, each line closed by `\n`.
+    def encode(self, texts: tuple[bytes, ...]) -> EncodedBlock:
+        """Encode the texts of a `TextBlock`.
 
         Raises:
             DataError: the process has ended, or could not encode.
         """
         try:
             with suppress(BrokenPipeError):  # it may have said why it ended
-                _send(self._requests, (source_text, target_text))
+                _send(self._requests, texts)
             answer = _receive(self._answers)
         except (OSError, ValueError):  # it was ended by `stop`, which closes the pipes
             answer = None
@@ -198,9 +196,9 @@ def serve(tokenizers: str, *, max_length: int) -> None:
     os.dup2(2, 1)  # what a library prints must not come between the answers
     try:
         encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
-        while (request := _receive(requests)) is not None:
-            source_lines, target_lines = (part.decode("utf-8").split("\n")[:-1] for part in request)
-            _send(answers, encoder.encode(source_lines, target_lines))
+        while (texts := _receive(requests)) is not None:
+            sides = (text.decode("utf-8").split("\n")[:-1] for text in texts)
+            _send(answers, encoder.encode(list(zip(*sides, strict=True))))
     except BrokenPipeError:  # nobody is left to take the answer
         os._exit(1)
     except Exception:
@@ -262,7 +260,7 @@ def encode_blocks(
     """
     if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
         for block in blocks:
-            yield encoder.encode(block.source_lines, block.target_lines)
+            yield encoder.encode(block.pairs)
         return
     with ExitStack() as stack:
         tokenizers = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nmt-tokenizers-", dir=folder)))
@@ -278,7 +276,7 @@ def encode_blocks(
         def encode(block: TextBlock) -> EncodedBlock:
             process = idle.get()
             try:
-                return process.encode(block.source, block.target)
+                return process.encode(block.texts)
             finally:
                 idle.put(process)
 

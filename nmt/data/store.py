@@ -15,30 +15,29 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nmt.data.corpus import ContentHash, CorpusReport, TextBlock, as_paths, blocks, hash_corpus, read_pairs
-from nmt.data.encoding import BlockEncoder, EncodedSide, encode_blocks, length_dtype, processes_for, token_dtype
+from nmt.atomic_files import new_directory
+from nmt.data import encoding
+from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, TextBlock
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
-from nmt.text.tokenizer import Tokenizer
+from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
 
 MANIFEST = "manifest.json"
-SIDES = ("source", "target")
 
 
 def build_store_folder(
     folder: Path,
-    source_paths: list[str],
-    target_paths: list[str],
+    corpus: Corpus,
     *,
     text: TextPair,
     max_length: int,
@@ -46,12 +45,11 @@ def build_store_folder(
     processes: int = 1,
     report_pairs: Callable[[int], None] | None = None,
 ) -> None:
-    """Encode a corpus into an existing folder; the manifest is written last, when all else is on the disk.
+    """Encode a corpus into an existing folder.
 
     Args:
         folder: where the files go.
-        source_paths: the source side.
-        target_paths: the target side.
+        corpus: what is encoded.
         text: the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
         settings: what the manifest says about where the store came from.
@@ -59,76 +57,53 @@ def build_store_folder(
         report_pairs: told every now and then how many pairs were read and encoded so far.
 
     Raises:
-        DataError: the corpus cannot be used (see `read_pairs`), no pair of it remains, or a process was killed.
+        DataError: the corpus cannot be used (see `Corpus.pairs`), no pair of it remains, or a process was killed.
         OSError: the disk refuses.
     """
     report, content_hash = CorpusReport(0, 0, 0, 0, 0, max_length), ContentHash()
-    encoder = BlockEncoder(text, max_length)
-    tokenizers = zip(SIDES, (text.source, text.target), strict=True)
-    writers = [_SideWriter(folder, side, tokenizer, max_length) for side, tokenizer in tokenizers]
+    encoder = encoding.BlockEncoder(text, max_length)
+    length_dtype = encoding.length_dtype(max_length).str
+    described: dict[str, dict[str, Any]] = {}
+    for name, tokenizer in zip(SIDES, (text.source, text.target), strict=True):
+        dtypes = {"token_dtype": encoding.token_dtype(tokenizer).str, "length_dtype": length_dtype}
+        described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
-    def hashed(block: TextBlock) -> TextBlock:
+    def hashed(pairs: Sequence[tuple[str, str]]) -> TextBlock:
+        block = TextBlock(pairs)
         content_hash.update(block)
         return block
 
-    text_blocks = map(hashed, blocks(read_pairs(source_paths, target_paths)))
-    encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
-    with writers[0], writers[1], closing(encoded_blocks):
+    text_blocks = map(hashed, in_blocks(corpus.pairs()))
+    encoded_blocks = encoding.encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
+    with ExitStack() as stack:
+        stack.enter_context(closing(encoded_blocks))
+        files = [
+            [stack.enter_context((folder / f"{name}.{kind}").open("wb")) for kind in ("records", "lengths")]
+            for name in SIDES
+        ]
         for block in encoded_blocks:
             report += block.report
-            for writer, side in zip(writers, (block.source, block.target), strict=True):
-                writer.write(side)
+            for (records, lengths), found, side in zip(files, described.values(), block.sides, strict=True):
+                records.write(side.records)
+                lengths.write(side.lengths)
+                found["pairs"] = report.kept
+                found["tokens"] += side.tokens
+                found["lengths_crc32"] = zlib.crc32(side.lengths, found["lengths_crc32"])
             if report_pairs is not None:
                 report_pairs(report.pairs_read)
     if not report.kept:
+        sources, targets = (", ".join(paths) for paths in corpus.paths)
         raise DataError(
-            f"no pair of {', '.join(source_paths)} and {', '.join(target_paths)} is left to train on: "
-            f"{report.pairs_read:,} read, {report.reasons()}"
+            f"no pair of {sources} and {targets} is left to train on: {report.pairs_read:,} read, {report.reasons()}"
             + (": raise max_length" if report.dropped_too_long else "")
         )
     manifest = {
         "settings": settings,
-        "sides": {writer.side: writer.describe(report.kept) for writer in writers},
+        "sides": described,
         "report": vars(report),
         "content_hash": content_hash.hexdigest(),
     }
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-class _SideWriter:
-    """Appends encoded pairs to the two files of one side: the records, and the length of each sequence."""
-
-    def __init__(self, folder: Path, side: str, tokenizer: Tokenizer, max_length: int) -> None:
-        self.side = side
-        self._dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
-        self._tokens = 0
-        self._checksum = 0
-        self._records = (folder / f"{side}.records").open("wb")
-        self._lengths = (folder / f"{side}.lengths").open("wb")
-
-    def __enter__(self) -> _SideWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for file in (self._records, self._lengths):
-            with file:
-                if kind is None:
-                    file.flush()
-                    os.fsync(file.fileno())
-
-    def write(self, side: EncodedSide) -> None:
-        """Append the sequences of some pairs."""
-        self._records.write(side.records)
-        self._lengths.write(side.lengths)
-        self._checksum = zlib.crc32(side.lengths, self._checksum)
-        self._tokens += side.tokens
-
-    def describe(self, pairs: int) -> dict[str, Any]:
-        """What the manifest says about this side."""
-        return {"pairs": pairs, "tokens": self._tokens, **self._dtypes, "lengths_crc32": self._checksum}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
 _FORMAT_VERSION = 2
@@ -204,25 +179,33 @@ def open_store(
         DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, the disk refuses, or a process
             that encodes was killed.
     """
-    sources, targets = as_paths(source_paths), as_paths(target_paths)
-    settings = _settings(sources, targets, text, max_length)
+    corpus = Corpus(source_paths, target_paths)
+    settings = _settings(corpus, text, max_length)
     path = _place(directory, settings)
 
     def build(folder: Path) -> None:
+        equal = _find_equal(path, settings, corpus)
+        if equal is not None:
+            _link_files(equal, folder, settings=settings)
+            return
+        number = encoding.processes_for([*chain(*corpus.paths)], at_most=processes)
         build_store_folder(
-            folder, sources, targets, text=text, max_length=max_length, settings=settings,
-            processes=processes_for([*sources, *targets], at_most=processes), report_pairs=report_pairs,
+            folder, corpus, text=text, max_length=max_length, settings=settings, processes=number,
+            report_pairs=report_pairs,
         )  # fmt: skip
 
     try:
         store = _open_folder(path)  # without the lock: who shares a directory need not be able to write there
         if store is None:
-            with _lock(Path(directory)):
+            with _lock(path.parent):
                 store = _open_folder(path)  # another run may have built it meanwhile
                 if store is None:
-                    equal = _find_equal(path, settings, sources, targets)
-                    fill = build if equal is None else partial(_link_files, equal, settings=settings)
-                    _build(path, fill, keep_others=keep_others)
+                    for leftover in list(path.parent.glob(f".*{_STORES}*")):  # of builds that were killed
+                        shutil.rmtree(leftover)
+                    with new_directory(path, overwrite=True) as folder:
+                        build(folder)
+                    for stale in set(path.parent.glob(_STORES)) - {path} if not keep_others else ():
+                        shutil.rmtree(stale, ignore_errors=True)
                     store = _open_folder(path)
     except OSError as error:
         raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
@@ -244,26 +227,26 @@ def find_store(
     Raises:
         DataError: a file of the corpus is missing.
     """
-    settings = _settings(as_paths(source_paths), as_paths(target_paths), text, max_length)
+    settings = _settings(Corpus(source_paths, target_paths), text, max_length)
     try:
         return _open_folder(_place(directory, settings))
     except OSError:  # `open_store` says what is wrong, when it has to
         return None
 
 
-def _settings(source_paths: list[str], target_paths: list[str], text: TextPair, max_length: int) -> dict[str, Any]:
+def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]:
     """All that decides the content of a store."""
     return {
         "format_version": _FORMAT_VERSION,
-        "source_files": [_describe_file(path) for path in source_paths],
-        "target_files": [_describe_file(path) for path in target_paths],
+        "source_files": [_describe_file(path) for path in corpus.paths[0]],
+        "target_files": [_describe_file(path) for path in corpus.paths[1]],
         "source_tokenizer": text.source.fingerprint,
         "target_tokenizer": text.target.fingerprint,
         "max_length": max_length,
     }
 
 
-def _find_equal(path: Path, settings: dict[str, Any], source_paths: list[str], target_paths: list[str]) -> Path | None:
+def _find_equal(path: Path, settings: dict[str, Any], corpus: Corpus) -> Path | None:
     """A store that was built alike from the same text, which lay in other files or was dated otherwise."""
     content_hash = None
     for folder in path.parent.glob(_STORES):
@@ -273,7 +256,7 @@ def _find_equal(path: Path, settings: dict[str, Any], source_paths: list[str], t
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if folder != path and alike and _open_folder(folder) is not None:
-            content_hash = content_hash or hash_corpus(source_paths, target_paths)
+            content_hash = content_hash or corpus.content_hash()
             if manifest["content_hash"] == content_hash:
                 return folder
     return None
@@ -293,23 +276,6 @@ def _link_files(store: Path, folder: Path, *, settings: dict[str, Any]) -> None:
 def _place(directory: PathLike, settings: dict[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8")).hexdigest()[:_KEY_LENGTH]
     return Path(directory) / f"train-{key}"
-
-
-def _build(path: Path, build: Callable[[Path], None], *, keep_others: bool) -> None:
-    """Write a store beside its place, put it there with one rename, and only then remove what it replaces."""
-    for leftover in list(path.parent.glob(f".building-{_STORES}")):
-        shutil.rmtree(leftover)
-    temporary = path.with_name(f".building-{path.name}")
-    temporary.mkdir()
-    try:
-        build(temporary)
-        shutil.rmtree(path, ignore_errors=True)  # there only where it was damaged
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for stale in list(path.parent.glob(_STORES)):
-        if stale != path and not keep_others:
-            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _open_folder(path: Path) -> TokenStore | None:

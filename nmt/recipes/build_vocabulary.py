@@ -64,9 +64,9 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     refuse_foreign_text(directory)
-    train = config.data.train
-    corpus.refuse_pipes({"data.train.source": train.source_paths, "data.train.target": train.target_paths})
-    corpus.refuse_one_file("data.train", *train.paths)
+    for name in ("data.train.source", "data.train.target"):
+        corpus.refuse_pipes(name, config.named_files[name])
+    corpus.Corpus(*config.data.train.paths).refuse_one_file("data.train")
     gathered, measured = GatheredText(config), Sample[tuple[str, str]](doubts.MEASURED_LINES, seed=0)
     read_training_corpus(config, [gathered.update, measured.update])
     text = build_text(config, gathered)
@@ -102,7 +102,7 @@ def read_training_corpus(
         DataError: it cannot be used.
     """
     data, count = config.data, 0
-    pairs = corpus.read_pairs(*data.train.paths)
+    pairs = corpus.Corpus(*data.train.paths).pairs()
     first_pairs = list(islice(pairs, CHECKED_PAIRS))
     doubts.report_doubts(
         {"train": first_pairs} | ({} if validation is None else {"validation": validation}),
@@ -220,7 +220,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
     """
     if gathered is None:
         gathered = GatheredText(config)
-        for block in in_blocks(corpus.read_pairs(*config.data.train.paths)):
+        for block in in_blocks(corpus.Corpus(*config.data.train.paths).pairs()):
             gathered.update(block)
     settings = config.data.tokenizer
     if gathered.learner is None:

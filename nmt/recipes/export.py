@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nmt.atomic_files import recover_directory
 from nmt.config import Config
-from nmt.data.corpus import read_pairs
+from nmt.data import Corpus
 from nmt.errors import DataError
 from nmt.export.ctranslate2_spec import check_exportable
 from nmt.inference.model_directory import find_model
@@ -81,7 +81,7 @@ def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]
     """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
     for corpus in (config.data.validation, config.data.test):
         try:
-            pairs = [] if corpus is None else list(islice(read_pairs(*corpus.paths), 1000))
+            pairs = [] if corpus is None else list(islice(Corpus(*corpus.paths).pairs(), 1000))
         except DataError as error:
             _LOGGER.info("not used to compare export and model: %s", error)
             continue

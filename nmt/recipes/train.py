@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.data import TokenStore, doubts, find_store, hash_corpus, read_pairs
-from nmt.data.corpus import hash_pairs, refuse_one_file, refuse_pipes
+from nmt.data import Corpus, TokenStore, doubts, find_store
+from nmt.data.corpus import hash_pairs, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME
 from nmt.inference.output_directory import parse_run_reference, refuse_to_delete_start
@@ -153,23 +153,28 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, res
         DataError: with file and line.
     """
     data = config.data
-    refuse_pipes({name: config.named_files[name] for name in CORPORA_READ})
+    for name in CORPORA_READ:
+        refuse_pipes(name, config.named_files[name])
+    if fresh:
+        _refuse_one_file(config)
+    validation = list(Corpus(*data.validation.paths).pairs())
     if not fresh:
-        validation = list(read_pairs(*data.validation.paths))
         doubts.report_marks({"validation": validation}, data.segmentation)
         return Prepared(config, resumed, validation)
-    refuse_one_file("data.train", *data.train.paths)
-    refuse_one_file("data.validation", *data.validation.paths)
-    validation = list(read_pairs(*data.validation.paths))
     judging = {"validation": validation}
     if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
         with suppress(DataError):  # said where it is needed
-            judging["test"] = list(read_pairs(*data.test.paths))
+            judging["test"] = list(Corpus(*data.test.paths).pairs())
     shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
     shared.report()
     return Prepared(config, resumed, validation, train_pairs, gathered)
+
+
+def _refuse_one_file(config: Config) -> None:
+    for name, settings in (("data.train", config.data.train), ("data.validation", config.data.validation)):
+        Corpus(*settings.paths).refuse_one_file(name)
 
 
 def refuse_missing_corpora(config: Config) -> None:
@@ -258,7 +263,7 @@ def settle_facts(
         changed = "tokenizers have"
     else:
         store = find_training_store(config, text)  # where one was built from these files, they are not read
-        train_hash = hash_corpus(*data.train.paths) if store is None else store.content_hash
+        train_hash = Corpus(*data.train.paths).content_hash() if store is None else store.content_hash
         if not _holds_same_text("train", before.train, data.train, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"
     if changed is not None:
@@ -295,7 +300,7 @@ def _holds_same_text(
     if recorded is None:
         same = before.paths == now.paths
         with suppress(DataError):
-            same = same or hash_corpus(*before.paths) == content_hash
+            same = same or Corpus(*before.paths).content_hash() == content_hash
     if same and before.paths != now.paths:
         files = " and ".join(map(", ".join, now.paths))
         logger.info("data.%s holds the same text as before, now in %s", name, files)
@@ -325,8 +330,7 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
         DataError: a corpus is one file for both sides.
     """
     config = load(list(paths), overrides, announce=True)
-    refuse_one_file("data.train", *config.data.train.paths)
-    refuse_one_file("data.validation", *config.data.validation.paths)
+    _refuse_one_file(config)
     remarks, training = list(advice(config)), config.training
     if training.batch_tokens == "auto":
         even = (

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from nmt.config import Config
-from nmt.data.corpus import read_pairs
+from nmt.data import Corpus
 from nmt.data.doubts import report_unknown
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
@@ -330,5 +330,5 @@ def read_test_set(
             "data.test.source and data.test.target"
         )
     test = config.data.test
-    sources, targets = map(list, zip(*read_pairs(*test.paths), strict=True))
+    sources, targets = map(list, zip(*Corpus(*test.paths).pairs(), strict=True))
     return EvaluationSet(*test.paths, sources, [targets])

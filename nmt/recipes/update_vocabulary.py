@@ -17,7 +17,7 @@ from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load, write
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
-from nmt.data.corpus import read_lines, read_pairs
+from nmt.data.corpus import Corpus, read_lines
 from nmt.data.doubts import MEASURED_LINES
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
@@ -328,15 +328,15 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
     train, max_length = settings.data.train, settings.data.max_length
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
-        pairs = sample_lines(read_pairs(*train.paths), MEASURED_PAIRS, seed=settings.seed)
-        block = BlockEncoder(text, max_length).encode(*zip(*pairs, strict=True))
+        pairs = sample_lines(Corpus(*train.paths).pairs(), MEASURED_PAIRS, seed=settings.seed)
+        block = BlockEncoder(text, max_length).encode(pairs)
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)
         block = None
     if block is None or not block.report.kept:
         search = search.model_copy(update={name: old for name, old in known.items() if getattr(search, name) == AUTO})
     else:
-        lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in (block.source, block.target))
+        lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in block.sides)
         search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
         new = getattr(search, name)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.data import read_lines, read_pairs
+from nmt.data import Corpus, open_store, read_lines, register_reader
+from nmt.data import corpus as corpus_module
 from nmt.data.corpus import refuse_pipes
 from nmt.errors import DataError
 
@@ -51,14 +52,14 @@ def test_what_was_written_is_read(tmp_path_factory, lines):
 def test_several_files_a_side_follow_one_another(write_lines):
     sources = [write_lines("1.es", ["a", "b"]), write_lines("2.es.gz", ["c"])]
     targets = [write_lines("1.en.gz", ["A", "B"]), write_lines("2.en", ["C"])]
-    assert list(read_pairs(sources, targets)) == [("a", "A"), ("b", "B"), ("c", "C")]
-    assert len(list(read_pairs(sources, targets))) == 3
+    assert list(Corpus(sources, targets).pairs()) == [("a", "A"), ("b", "B"), ("c", "C")]
+    assert len(list(Corpus(sources, targets).pairs())) == 3
 
 
 def test_readers_keep_every_line(write_lines):
     pairs = [("", ""), ("a", ""), (" ", "B"), ("\0", "C"), ("x " * 500, "D")]
     source, target = write_lines("v.es", [pair[0] for pair in pairs]), write_lines("v.en", [pair[1] for pair in pairs])
-    assert list(read_pairs(source, target)) == pairs
+    assert list(Corpus(source, target).pairs()) == pairs
 
 
 @pytest.mark.parametrize(("source_count", "target_count"), [(5, 3), (3, 5), (0, 1), (1, 0)])
@@ -67,19 +68,19 @@ def test_line_counts_that_differ_name_both_files(write_lines, source_count, targ
     told = [f"{count} {'line' if count == 1 else 'lines'}" for count in (source_count, target_count)]
     message = f"the same number of lines, got {told[0]} in {source} and {told[1]} in {target}"
     with pytest.raises(DataError, match=re.escape(message)):
-        list(read_pairs(source, target))
+        list(Corpus(source, target).pairs())
 
 
 def test_a_different_number_of_files_is_refused(write_lines):
     source, target = write_lines("t.es", ["a"]), write_lines("t.en", ["A"])
     with pytest.raises(DataError, match=r"the same number of files, got 2 source files \(.*\) and 1 target files"):
-        list(read_pairs([source, source], target))
+        list(Corpus([source, source], target).pairs())
 
 
 def test_empty_files_are_refused(write_lines):
     source, target = write_lines("t.es", []), write_lines("t.en.gz", [])
     with pytest.raises(DataError, match=re.escape(f"got empty files: {source}, {target}")):
-        list(read_pairs(source, target))
+        list(Corpus(source, target).pairs())
 
 
 @pytest.mark.parametrize("name", ["bad.en", "bad.en.gz"])
@@ -87,7 +88,7 @@ def test_invalid_utf8_names_file_and_line(tmp_path, write_lines, name):
     bad = put(tmp_path / name, b"good\nalso good\nol\xe9\n")
     source = write_lines("t.es", ["a", "b", "c"])
     with pytest.raises(DataError, match=re.escape(f"{bad}, line 3: must be valid UTF-8, got byte 0xe9 at position 3")):
-        list(read_pairs(source, bad))
+        list(Corpus(source, bad).pairs())
 
 
 @pytest.mark.parametrize("name", ["none.en", "none.en.gz"])
@@ -212,7 +213,7 @@ def test_a_pipe_is_refused_only_where_it_would_be_read_twice(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(DataError, match=r"data.train.source: .*pipe: must be a file, got a pipe, and it is read more"):
-        refuse_pipes({"data.train.source": [str(pipe)]})
+        refuse_pipes("data.train.source", [str(pipe)])
     thread = threading.Thread(target=lambda: pipe.write_text("a\n", encoding="utf-8"))
     thread.start()
     assert list(read_lines(pipe)) == ["a"]
@@ -227,9 +228,26 @@ def test_columns_between_tabs_get_the_sentence_that_helps(tmp_path):
     ):
         (tmp_path / name).write_text(content)
         (tmp_path / "train.en").write_text("one\ntwo\n")
-        pairs = read_pairs(tmp_path / name, tmp_path / "train.en")
+        pairs = Corpus(tmp_path / name, tmp_path / "train.en").pairs()
         if refused:
             with pytest.raises(DataError, match=r"both\.tsv: must hold one side .* cut -f1 .*both\.tsv > source\.txt"):
                 list(pairs)
         else:
             assert len(list(pairs)) == 2
+
+
+def test_a_reader_of_ones_own_finds_both_sides_in_one_file(tmp_path, corpus, paths, store, text, monkeypatch):
+    monkeypatch.setattr(corpus_module, "READERS", {})
+
+    @register_reader(".tsv")
+    def read_columns(path, side):
+        return (line.split("\t")[side] for line in read_lines(path))
+
+    lines = ["\t".join(pair) for pair in zip(*corpus, strict=True)]
+    both = tmp_path / "both.tsv.gz"
+    both.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+    Corpus(both, both).refuse_one_file("data.train")
+    assert list(Corpus(both, both).pairs()) == list(zip(*corpus, strict=True))
+    found = open_store(tmp_path / "columns", both, both, text=text, max_length=20)
+    assert (found.content_hash, found.report) == (store.content_hash, store.report)
+    assert list(Corpus([both, paths[0]], [both, paths[1]]).pairs()) == list(zip(*corpus, strict=True)) * 2

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.data import corpus as corpus_module
 from nmt.data import encoding, open_store
 from nmt.data.corpus import CorpusReport, TextBlock
 from nmt.data.encoding import BlockEncoder, EncodingProcess, encode_blocks, processes_for
 from nmt.errors import DataError
 from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
+from nmt.text import tokenizer as tokenizer_module
 
 LINES = st.lists(
     st.tuples(*[st.text(st.sampled_from("ab \t\r\0\u2028\u0085\u200bßé▁"), max_size=12)] * 2), min_size=1, max_size=40
@@ -43,7 +43,7 @@ def text():
 def any_size(monkeypatch):
     """Processes also for a corpus of a few lines, in blocks of a few."""
     monkeypatch.setattr(encoding, "_BYTES_A_PROCESS", 1)
-    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 7)
+    monkeypatch.setattr(tokenizer_module, "_BLOCK_LINES", 7)
 
 
 def processes_where(condition):
@@ -97,8 +97,7 @@ def test_another_process_encodes_as_this_one(text, tmp_path):
     @given(pairs=LINES)
     @settings(deadline=None)
     def check(pairs):
-        block = TextBlock([source for source, _ in pairs], [target for _, target in pairs])
-        assert process.encode(block.source, block.target) == BlockEncoder(text, 6).encode(*zip(*pairs, strict=True))
+        assert process.encode(TextBlock(pairs).texts) == BlockEncoder(text, 6).encode(pairs)
 
     check()
     process.stop()
@@ -111,7 +110,7 @@ def test_it_loads_nothing_heavy_and_not_the_main_module(text, tmp_path):
         "import sys\nfrom pathlib import Path\nfrom nmt.data.encoding import EncodingProcess\n"
         "print('main')\n"
         f"process = EncodingProcess(Path({str(tmp_path / 'text')!r}), max_length=5)\n"
-        "process.encode(b'ab\\n', b'ab\\n')\n"
+        "process.encode((b'ab\\n', b'ab\\n'))\n"
         "maps = open(f'/proc/{process._process.pid}/maps').read()\n"
         "print('sentencepiece' in maps, 'tensorflow' in maps)\nprocess.stop()\n"
     )
@@ -136,7 +135,7 @@ def test_errors_of_the_corpus_are_the_same(text, tmp_path, write_lines, any_size
 def many_blocks():
     """More than a test waits for, and yet not without end."""
     for _ in range(20_000):
-        yield TextBlock(["ab ß"] * 50, ["é"] * 50)
+        yield TextBlock([("ab ß", "é")] * 50)
 
 
 @pytest.mark.needs("/proc/self/stat")
@@ -155,7 +154,7 @@ def test_a_killed_process_ends_the_work_with_an_error(text):
 def test_a_process_that_cannot_encode_says_why(tmp_path, lines):
     process = EncodingProcess(tmp_path, max_length=5)
     with pytest.raises(DataError, match=r"(?s)that encoded the corpus failed:.*tokenizer\.json: cannot be read"):
-        process.encode(b"ab\n" * lines, b"ab\n" * lines)
+        process.encode((b"ab\n" * lines, b"ab\n" * lines))
     process.stop()
     process.stop()
 
@@ -174,10 +173,10 @@ def test_work_that_is_given_up_leaves_nothing_running(text):
 
 STOPPED = """
 import sys
-from nmt.data import corpus, encoding, open_store
+from nmt.data import encoding, open_store
 from nmt.cli.main import _stopping_at_sigterm
-from nmt.text import TextPair
-encoding._BYTES_A_PROCESS, corpus._BLOCK_PAIRS = 1, 7
+from nmt.text import TextPair, tokenizer
+encoding._BYTES_A_PROCESS, tokenizer._BLOCK_LINES = 1, 7
 directory, source, target, model = sys.argv[1:]
 with _stopping_at_sigterm():
     open_store(directory, source, target, text=TextPair.load(model), max_length=9, processes=2,
@@ -197,7 +196,7 @@ def test_a_stopped_build_leaves_neither_processes_nor_half_a_store(text, tmp_pat
     assert build.returncode != 0
     wait_until(lambda: not processes_where(lambda parent, group: group == build.pid))
     names = {path.name.split("-")[0] for path in (tmp_path / "store").iterdir()}
-    assert names == {".train.lock", *([".building"] if number == signal.SIGKILL else [])}
+    assert names == {".train.lock", *([".train"] if number == signal.SIGKILL else [])}
     if number == signal.SIGINT:
         assert stderr.rstrip().endswith("KeyboardInterrupt")
 
@@ -213,7 +212,7 @@ def test_tokenizers_of_ones_own_are_used_here(text, monkeypatch):
     monkeypatch.setattr(encoding, "EncodingProcess", refuse)
     own = Own(text.source.vocabulary)
     encoder = BlockEncoder(TextPair(source=own, target=own, joint=True), 5)
-    blocks = iter([TextBlock(["abc", "ab"], ["a", "abcdef"])])
+    blocks = iter([TextBlock([("abc", "a"), ("ab", "abcdef")])])
     assert [block.report for block in encode_blocks(blocks, encoder, processes=2)] == [CorpusReport(2, 1, 0, 0, 1, 5)]
 
 

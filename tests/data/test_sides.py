@@ -2,7 +2,7 @@
 
 import pytest
 
-from nmt.data.corpus import refuse_one_file
+from nmt.data import Corpus
 from nmt.data.doubts import doubts_about_sides, looks_swapped
 from nmt.errors import DataError
 
@@ -58,10 +58,10 @@ def test_one_file_is_refused_also_under_another_name(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "a")
     (tmp_path / "b").write_text("x\n")
     a, b = f"{tmp_path}/a", f"{tmp_path}/b"
-    refuse_one_file("data.train", [a, b], [b, a])
-    refuse_one_file("data.train", [a], [f"{tmp_path}/missing"])
+    Corpus([a, b], [b, a]).refuse_one_file("data.train")
+    Corpus([a], [f"{tmp_path}/missing"]).refuse_one_file("data.train")
     for other in (a, f"{tmp_path}/link", f"{tmp_path}/../{tmp_path.name}/a"):
         with pytest.raises(
             DataError, match=r"data\.train\.source and data\.train\.target must be two files, .*cut -f1"
         ):
-            refuse_one_file("data.train", [b, a], [a, other])
+            Corpus([b, a], [a, other]).refuse_one_file("data.train")

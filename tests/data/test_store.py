@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from nmt.data import corpus as corpus_module
-from nmt.data import find_store, hash_corpus, open_store, read_pairs
+from nmt.data import Corpus, find_store, open_store
 from nmt.data import store as store_module
 from nmt.errors import DataError
 from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
+from nmt.text import tokenizer as tokenizer_module
 
 
 def folders(directory):
@@ -31,10 +31,10 @@ def files(folder):
 
 
 def forbid_reading(monkeypatch):
-    def refuse(*paths):
+    def refuse(corpus):
         raise RuntimeError("the corpus was read again")
 
-    monkeypatch.setattr(store_module, "read_pairs", refuse)
+    monkeypatch.setattr(Corpus, "pairs", refuse)
 
 
 def test_each_pair_is_stored_once_with_its_eos(store, corpus, text):
@@ -147,10 +147,10 @@ def test_a_store_opens_where_nothing_can_be_written(store, paths, text, tmp_path
 
 
 def test_the_content_hash_does_not_see_compression_or_blocks(store, corpus, text, tmp_path, write_lines, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 7)
+    monkeypatch.setattr(tokenizer_module, "_BLOCK_LINES", 7)
     paths = write_lines("train.es.gz", corpus[0]), write_lines("train.en.gz", corpus[1])
     other = open_store(tmp_path / "other", *paths, text=text, max_length=20)
-    assert other.content_hash == store.content_hash == hash_corpus(*paths)
+    assert other.content_hash == store.content_hash == Corpus(*paths).content_hash()
     assert files(other.path) == files(store.path)
 
 
@@ -206,19 +206,14 @@ def test_a_directory_that_cannot_hold_a_store_is_named(paths, text, tmp_path):
 
 KILLED_BUILD = """
 import os, sys
-from nmt.data import open_store, corpus, store
-from nmt.text import TextPair
-corpus._BLOCK_PAIRS = 10
-write = store._SideWriter.write
-blocks = []
-def write_and_die(*arguments):
-    write(*arguments)
-    blocks.append(1)
-    if len(blocks) == 5:
+from nmt.data import open_store
+from nmt.text import TextPair, tokenizer
+tokenizer._BLOCK_LINES = 10
+def die(pairs):
+    if pairs == 30:
         os.kill(os.getpid(), 9)
-store._SideWriter.write = write_and_die
 directory, source, target, model = sys.argv[1:]
-open_store(directory, source, target, text=TextPair.load(model), max_length=20)
+open_store(directory, source, target, text=TextPair.load(model), max_length=20, report_pairs=die)
 """
 
 
@@ -228,7 +223,7 @@ def test_a_killed_build_leaves_nothing_that_passes_for_whole(paths, text, tmp_pa
     directory = tmp_path / "store"
     command = [sys.executable, "-c", KILLED_BUILD, directory, *paths, tmp_path / "model"]
     assert subprocess.run(command, check=False).returncode == -9
-    assert [name.startswith(".building-train-") for name in folders(directory)] == [True]
+    assert [name.startswith(".train-") for name in folders(directory)] == [True]
     store = open_store(directory, *paths, text=text, max_length=20)
     assert len(store) == len(corpus[0])
     assert folders(directory) == [store.path.name]
@@ -255,7 +250,7 @@ def test_a_damaged_store_is_built_again(store, paths, text, tmp_path, damage):
 
 
 def test_the_corpus_passes_in_blocks(paths, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_BLOCK_PAIRS", 11)
+    monkeypatch.setattr(tokenizer_module, "_BLOCK_LINES", 11)
     sizes = []
 
     class Watched(WhitespaceTokenizer):
@@ -287,7 +282,7 @@ def test_the_manifest_can_be_read(store, paths):
 
 
 def test_checking_agrees_with_building(paths, store):
-    assert len(list(read_pairs(*paths))) == store.report.pairs_read
+    assert len(list(Corpus(*paths).pairs())) == store.report.pairs_read
 
 
 def test_a_truncated_corpus_is_refused_by_name(paths, text, tmp_path, corpus):

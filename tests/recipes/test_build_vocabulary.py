@@ -11,7 +11,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
-from nmt.data import read_pairs
+from nmt.data import Corpus
 from nmt.data.doubts import report_changed_targets, report_marks, report_unknown_in_store
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
@@ -222,7 +222,7 @@ def test_a_corpus_that_was_cut_or_tokenised_is_told_once(untrained_config, caplo
 
     def report(config, *names):
         corpora = {name: getattr(config.data, name) for name in names}
-        pairs = {name: list(read_pairs(one.source, one.target)) for name, one in corpora.items()}
+        pairs = {name: list(Corpus(one.source, one.target).pairs()) for name, one in corpora.items()}
         report_marks(pairs, config.data.segmentation)
 
     report(load(untrained_config), "train", "validation")

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.checkpoint.index import newest_manifest
 from nmt.config import load
-from nmt.data import read_pairs
+from nmt.data import Corpus
 from nmt.errors import ConfigError, DataError
 from nmt.inference.inspection import find_checkpoints
 from nmt.recipes.train import check_corpora, train
@@ -170,7 +170,7 @@ def test_text_that_is_also_trained_on_is_said_by_content(untrained_config, tmp_p
     for other in ("validation", "test"):
         for side in ("es", "en"):
             (tmp_path / f"{other}.{side}").write_text(f"{other}\n", encoding="utf-8")
-    pairs = list(read_pairs(tmp_path / "train.es", tmp_path / "train.en"))
+    pairs = list(Corpus(tmp_path / "train.es", tmp_path / "train.en").pairs())
     pairs = [(source, target if i < count else f"{target}!") for i, (source, target) in enumerate(pairs)][::-1]
     for place, side in enumerate(("es", "en")):
         content = "".join(f"{pair[place]}\r\n" for pair in pairs).encode()

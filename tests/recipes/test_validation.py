@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from nmt.config import load
-from nmt.data import read_pairs
+from nmt.data import Corpus
 from nmt.errors import ConfigError
 from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.builder import build_model
@@ -15,7 +15,7 @@ from nmt.recipes.validation import Validator, settle_tokenization, validation_to
 
 def validation_pairs(config):
     corpus = config.data.validation
-    return list(read_pairs(corpus.source_paths, corpus.target_paths))
+    return list(Corpus(corpus.source_paths, corpus.target_paths).pairs())
 
 
 def settle(config):
