@@ -8,18 +8,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nmt.training.events import (
-    EncodingEvent,
-    Reporter,
-    UpdateEvent,
-    ValidationEvent,
-    describe_encoding,
-    describe_seconds,
-    figures_logger,
-)
+from nmt.training import events
 
 
-class LiveProgress(Reporter):
+class LiveProgress(events.Reporter):
     """One line that shows how training goes, below what is logged.
 
     While it is shown, the log's own lines of figures are kept from the terminal; the log file has them.
@@ -35,15 +27,15 @@ class LiveProgress(Reporter):
         self._figures = ""
         self._best: float | None = None
 
-    def on_encoding(self, event: EncodingEvent) -> None:
+    def on_encoding(self, event: events.EncodingEvent) -> None:
         """Show how far the encoding of the corpus is."""
-        self._show(describe_encoding(event))
+        self._show(events.describe_encoding(event))
 
-    def on_update(self, event: UpdateEvent) -> None:
+    def on_update(self, event: events.UpdateEvent) -> None:
         """Show the figures."""
-        self._show(describe_live(event))
+        self._show(events.describe_update(event, brief=True))
 
-    def on_validation(self, event: ValidationEvent) -> None:
+    def on_validation(self, event: events.ValidationEvent) -> None:
         """Remember the best BLEU."""
         if event.is_best:
             self._best = event.validation.bleu
@@ -66,18 +58,5 @@ class LiveProgress(Reporter):
         self._live.update(Text(f"{figures}{best}", no_wrap=True, overflow="ellipsis"))
 
 
-def describe_live(event: UpdateEvent) -> str:
-    """The figures that a person at a terminal looks for, in one line."""
-    parts = [
-        f"update {event.update:,}",
-        f"epoch {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
-        f"loss {event.loss:.3f}",
-        f"{event.tokens_per_second:,.0f} target tokens/s",
-    ]
-    if event.remaining_seconds is not None:
-        parts.append(f"{describe_seconds(event.remaining_seconds)} left")
-    return "  ".join(parts)
-
-
 def _is_no_figure(record: logging.LogRecord) -> bool:
-    return record.name != figures_logger.name
+    return record.name != events.figures_logger.name

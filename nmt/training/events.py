@@ -266,13 +266,13 @@ class LogReporter(Reporter):
         logger.warning("%s", text)
 
 
-def describe_update(event: UpdateEvent) -> str:
-    """Return one line of figures."""
+def describe_update(event: UpdateEvent, *, brief: bool = False) -> str:
+    """Return one line of figures, in brief those that a person at a terminal looks for."""
     parts = [
         f"update {event.update:,}",
         f"epoch {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
         f"loss {event.loss:.4f}",
-        f"learning rate {event.learning_rate:.3g}",
+        *([] if brief else [f"learning rate {event.learning_rate:.3g}"]),
         f"{event.tokens_per_second:,.0f} target tokens/s",
         *_left(event.remaining_seconds),
         *([f"{event.skipped} skipped"] if event.skipped else []),

@@ -105,14 +105,9 @@ class TrainingState:
             problems = error.errors()
             places = (problem["loc"][: 2 if problem["loc"][0] == "pending" else 1] for problem in problems)
             named = ", ".join(dict.fromkeys(".".join(map(str, place)) for place in places))
-            if any(problem["type"] == "unexpected_keyword_argument" for problem in problems):
-                raise CheckpointError(
-                    f"the state of the run was saved by another version of nmt ({named}): go on with that version, or "
-                    "start anew with --overwrite"
-                ) from error
             raise CheckpointError(
-                f"the state of the run is damaged, as {named} cannot be what it says: go back to a checkpoint before, "
-                "or start anew with --overwrite"
+                f"the state of the run cannot be read ({named}): another version of nmt saved it, or it was damaged; "
+                "go on with that version, go back to a checkpoint before, or start anew with --overwrite"
             ) from error
 
 

@@ -268,7 +268,6 @@ class Trainer:
             replace(before, best_score=score, best_loss=validation.loss) if is_best else before,
             validations_without_best=0 if is_best else before.validations_without_best + 1,
             validated_update=before.update,
-            uniform_was_named=before.uniform_was_named or self._is_worse_than_uniform(validation, before),
             trained_seconds=trained_seconds,
             validation_seconds=before.validation_seconds + seconds,
             closing_seconds=seconds + saving,
@@ -306,35 +305,29 @@ class Trainer:
         with self._lockstep.interruptible():
             return judge()
 
-    def _is_worse_than_uniform(self, validation: Validation, before: TrainingState) -> bool:
-        """Return whether a model that knows nothing would have a lower loss, and this is not just the beginning.
+    def _notice_what_is_wrong(self, validation: Validation, before: TrainingState) -> None:
+        """Tell the user of a loss that is not finite, and once of one that is worse than that of knowing nothing.
 
         Fresh weights are a little worse, and during the warm-up they need not be better yet, as long as the loss falls.
         """
-        uniform = self.uniform_loss
-        if uniform is None or not validation.loss > uniform:
-            return False
-        if not before.validated_update:
-            return validation.loss > uniform + 1.0
-        lowest = math.inf if before.best_loss is None else before.best_loss
-        return before.update > self.schedule.warmup_updates or validation.loss >= lowest
-
-    def _notice_what_is_wrong(self, validation: Validation, before: TrainingState) -> None:
-        """Tell the user of a loss that is not finite, and once of one that is worse than that of knowing nothing."""
+        loss, uniform, best = validation.loss, self.uniform_loss, before.best_loss
         rate = self.schedule.learning_rate(max(1, before.update))
         advice = (
             f"lower training.optimizer.learning_rate (now it is {rate:.3g}), lengthen the warm-up or set "
             "training.optimizer.clip_norm, and start anew"
         )
-        if not math.isfinite(validation.loss):
+        if not math.isfinite(loss):
             kept = "no checkpoint was good" if before.best_score is None else "the best checkpoint stays"
-            self._notice(f"the validation loss is {validation.loss:g}: the model has diverged, and {kept}: {advice}")
-        elif self.state.uniform_was_named and not before.uniform_was_named and self.uniform_loss is not None:
-            self._notice(
-                f"the validation loss {validation.loss:.4f} is above {self.uniform_loss:.4f}, that of a model that "
-                "gives all tokens the same probability: this one has learned nothing so far, or has diverged. If it "
-                f"does not fall soon, {advice}"
-            )
+            self._notice(f"the validation loss is {loss:g}: the model has diverged, and {kept}: {advice}")
+        elif uniform is not None and loss > uniform and not before.uniform_was_named:
+            has_had_time = before.update > self.schedule.warmup_updates or (best is not None and loss >= best)
+            if has_had_time if before.validated_update else loss > uniform + 1.0:
+                self.state = replace(self.state, uniform_was_named=True)
+                self._notice(
+                    f"the validation loss {loss:.4f} is above {uniform:.4f}, that of a model that gives all tokens the "
+                    "same probability: this one has learned nothing so far, or has diverged. If it does not fall "
+                    f"soon, {advice}"
+                )
 
     def _save(self) -> None:
         """Write a checkpoint of this update, unless there is one already that knows as much."""

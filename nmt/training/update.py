@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -35,43 +35,44 @@ class LossSums(NamedTuple):
     tokens: Tensor
 
 
-def loss_sums(
-    model: Seq2Seq, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor, *, label_smoothing: float
-) -> LossSums:
-    """Compute the training loss of a batch, with dropout.
+def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSums:
+    """Compute the training loss of a batch, with dropout, the logits of a block of tokens at a time.
+
+    It needs `hidden`, `output_projection` and `output_bias` of a model, and a compiler that can select rows.
 
     Args:
         model: what is trained.
-        source_ids: (B, S).
-        target_input_ids: (B, T), beginning with BOS.
-        target_output_ids: (B, T), ending with EOS; padding does not count.
+        batch: of tensors (B, S) and (B, T); padding of the target does not count.
         label_smoothing: e, in [0, 1); see `summed_losses`.
     """
-    hidden = model.hidden(source_ids, target_input_ids, training=True)  # (B, T, E)
-    mask = token_mask(target_output_ids)
-    hidden, targets = (
-        functions.select_rows(hidden, mask),
-        functions.select_rows(target_output_ids, mask),
-    )  # (N, E), (N,)
+    hidden = model.hidden(batch.source_ids, batch.target_input_ids, training=True)  # (B, T, E)
+    mask = token_mask(batch.target_output_ids)
+    hidden = functions.select_rows(hidden, mask)  # (N, E)
+    targets = functions.select_rows(batch.target_output_ids, mask)  # (N,)
     embeddings = model.output_projection.embeddings
     sums = summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
     return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
 
 
-def plain_loss_sums(
-    model: Seq2Seq, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor, *, label_smoothing: float
-) -> LossSums:
-    """Compute what `loss_sums` computes in `keras.ops` alone, all logits at once.
+def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSums:
+    """Compute what `loss_sums` computes, all logits at once: it needs only a call of the model that returns logits.
 
     XLA needs it, since it cannot compile a selection of rows; arguments are those of `loss_sums`.
     """
-    logits = model((source_ids, target_input_ids), training=True)  # (B, T, V)
-    mask = ops.cast(token_mask(target_output_ids), logits.dtype)
-    right = ops.take_along_axis(logits, target_output_ids[:, :, None], axis=2)[:, :, 0]  # (B, T)
+    targets = batch.target_output_ids
+    logits = model((batch.source_ids, batch.target_input_ids), training=True)  # (B, T, V)
+    mask = ops.cast(token_mask(targets), logits.dtype)
+    right = ops.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]  # (B, T)
     cross_entropy = ops.sum((ops.logsumexp(logits, axis=-1) - right) * mask)
     smoothed = cross_entropy + label_smoothing * ops.sum((right - ops.mean(logits, axis=-1)) * mask)
     return LossSums(smoothed, cross_entropy, ops.cast(ops.sum(mask), "float32"))
 
+
+Loss: TypeAlias = Callable[..., LossSums]
+"""Takes a model, a batch of tensors and `label_smoothing`, and returns the sums that are to become smaller."""
+
+LOSSES: dict[str, Loss] = {"blockwise": loss_sums, "plain": plain_loss_sums}
+"""The losses that an `Updater` knows by name; each says what it needs. Another one may be put in."""
 
 BATCH_SPECS = (functions.Spec((None, None), "int32"),) * 3
 SCALAR_SPEC = functions.Spec((), "float32")
@@ -107,6 +108,7 @@ class Updater:
         optimizer: a Keras optimizer, without clipping of its own.
         label_smoothing: in [0, 1).
         clip_norm: largest global norm of the gradient; None does not clip.
+        loss: of `LOSSES`; unless given the block-wise one, with XLA the plain one.
         ema: moving average of the weights, or None.
         xla: whether to compile with XLA.
         replicas: the copies of the model that are trained together; one unless given.
@@ -121,6 +123,7 @@ class Updater:
     _: KW_ONLY
     label_smoothing: float
     clip_norm: float | None
+    loss: str | None = None
     ema: EmaWeights | None = None
     xla: bool = False
     replicas: Replicas = field(default_factory=Replicas)
@@ -130,7 +133,7 @@ class Updater:
     def __post_init__(self) -> None:
         if self.precision not in (FLOAT32, BFLOAT16):
             raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {self.precision}")
-        self._loss_sums = plain_loss_sums if self.xla else loss_sums
+        self._loss_sums = LOSSES[self.loss or ("plain" if self.xla else "blockwise")]
         self._variables = list(self.model.trainable_variables)
         self._seeds = [generator.state for generator in seed_generators(self.model).values()]
         with self.replicas.scope():
@@ -181,7 +184,7 @@ class Updater:
 
         def summed_loss() -> tuple[Tensor, LossSums]:
             parts = zip(*(functions.cut_rows(ids, self.parts) for ids in batch), strict=True)
-            sums = [self._loss_sums(self.model, *part, label_smoothing=self.label_smoothing) for part in parts]
+            sums = [self._loss_sums(self.model, Batch(*part), label_smoothing=self.label_smoothing) for part in parts]
             total = LossSums(*(sum(column) for column in zip(*sums, strict=True)))
             return total.smoothed, total
 

@@ -7,9 +7,9 @@ import sys
 from rich.console import Console
 
 from nmt.cli.lines import line_counter
-from nmt.cli.progress import LiveProgress, describe_live
+from nmt.cli.progress import LiveProgress
 from nmt.cli.streams import log_to_stderr
-from nmt.training.events import EncodingEvent, LogReporter, UpdateEvent, Validation, ValidationEvent
+from nmt.training.events import EncodingEvent, LogReporter, UpdateEvent, Validation, ValidationEvent, describe_update
 
 UPDATE = UpdateEvent(
     update=1500, epoch=3, epoch_share=0.25, loss=2.3456, learning_rate=0.001, gradient_norm=0.5,
@@ -23,8 +23,9 @@ def terminal():
 
 
 def test_the_live_line_says_what_matters():
-    assert describe_live(UPDATE) == "update 1,500  epoch 3 (25%)  loss 2.346  5,230 target tokens/s  1:02:05 left"
-    assert "left" not in describe_live(UpdateEvent(**{**vars(UPDATE), "remaining_seconds": None}))
+    brief = describe_update(UPDATE, brief=True)
+    assert brief == "update 1,500  epoch 3 (25%)  loss 2.3456  5,230 target tokens/s  1:02:05 left"
+    assert "left" not in describe_update(UpdateEvent(**{**vars(UPDATE), "remaining_seconds": None}), brief=True)
 
 
 def test_training_is_shown_live_and_its_log_lines_of_figures_are_not(monkeypatch):

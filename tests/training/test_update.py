@@ -6,7 +6,7 @@ import pytest
 
 from nmt.data.batches import Batch
 from nmt.training.optimizers import EmaWeights
-from nmt.training.update import Updater, loss_sums, plain_loss_sums
+from nmt.training.update import LOSSES, Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 
 TIES = ("none", "source_target", "target_output", "all")
@@ -40,7 +40,7 @@ def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settin
             right = log_probs[row, position, batch.target_output_ids[row, position]]
             nll -= right
             smoothed -= (1 - smoothing) * right + smoothing * log_probs[row, position].mean()
-    sums = function(model, *batch, label_smoothing=smoothing)
+    sums = function(model, batch, label_smoothing=smoothing)
     np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 10], rtol=1e-5)
 
 
@@ -54,7 +54,7 @@ def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, settings, mak
     before = weights_of(model)
 
     def mean_loss():
-        sums = loss_sums(model, *batch, label_smoothing=0.1)
+        sums = loss_sums(model, batch, label_smoothing=0.1)
         return float(sums.smoothed) / float(sums.tokens)
 
     gradients = {}
@@ -122,6 +122,24 @@ def test_parts_of_a_batch_equal_the_whole_batch(build, settings, make_batch, par
         np.testing.assert_allclose(one, other, rtol=1e-4)
     for path, value in whole_weights.items():
         np.testing.assert_allclose(cut_weights[path], value, atol=2e-5, err_msg=path)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_loss_is_chosen_by_its_name(build, make_batch, monkeypatch):
+    batch, found = make_batch((3, 5), (4, 6)), {}
+
+    def twice(model, batch, *, label_smoothing):
+        sums = plain_loss_sums(model, batch, label_smoothing=label_smoothing)
+        return sums._replace(smoothed=2.0 * sums.smoothed)
+
+    monkeypatch.setitem(LOSSES, "twice", twice)
+    for name in (None, *LOSSES):
+        updater = Updater(build(), keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=None, loss=name)
+        found[name] = updater.update([batch], 0.01)
+    assert found[None] == found["blockwise"]
+    for name, factor in (("plain", 1.0), ("twice", 2.0)):
+        assert found[name].loss == pytest.approx(factor * found[None].loss, rel=1e-5)
+        assert found[name].gradient_norm == pytest.approx(factor * found[None].gradient_norm, rel=1e-4)
 
 
 @pytest.mark.usefixtures("eagerly")
