@@ -50,14 +50,10 @@ def plan_epoch(
     Args:
         source_lengths: (N,) tokens of each source, EOS counted.
         target_lengths: (N,) tokens of each target, EOS counted.
-        batch_tokens: no batch holds more padded tokens of its longer side.
+        batch_tokens: no batch of more than one pair holds more padded tokens of its longer side.
         seed: of the run.
         epoch: which epoch, from 0.
-
-    Raises:
-        ConfigError: a pair alone is longer than `batch_tokens`.
     """
-    check_fits(source_lengths, target_lengths, batch_tokens=batch_tokens)
     generator = np.random.default_rng([seed, epoch])
     pairs = _random_order(source_lengths, target_lengths, batch_tokens=batch_tokens, generator=generator)
     longest = np.maximum(source_lengths, target_lengths)
@@ -70,20 +66,6 @@ def plan_in_length_order(source_lengths: np.ndarray, target_lengths: np.ndarray,
     longest = np.maximum(source_lengths, target_lengths)
     pairs = np.lexsort((target_lengths, source_lengths, longest))
     return BatchPlan(pairs, cut(longest[pairs], batch_tokens=batch_tokens, first_share=1.0))
-
-
-def check_fits(source_lengths: np.ndarray, target_lengths: np.ndarray, *, batch_tokens: int) -> None:
-    """Refuse a `batch_tokens` that cannot hold the longest pair.
-
-    Raises:
-        ConfigError: a pair alone is longer than `batch_tokens`.
-    """
-    longest = int(max(source_lengths.max(), target_lengths.max()))
-    if longest > batch_tokens:
-        raise ConfigError(
-            f"batch_tokens must hold the longest pair, {longest} tokens with EOS, got {batch_tokens}: "
-            "raise batch_tokens or lower max_length"
-        )
 
 
 def cut(longest: np.ndarray, *, batch_tokens: int, first_share: float) -> np.ndarray:
@@ -236,7 +218,12 @@ class BatchStream:
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._sampled: list[SampledSequences] | None = None
-        check_fits(store.source_lengths, store.target_lengths, batch_tokens=batch_tokens)
+        longest = int(max(store.source_lengths.max(), store.target_lengths.max()))
+        if longest > batch_tokens:
+            raise ConfigError(
+                f"batch_tokens must hold the longest pair, {longest} tokens with EOS, got {batch_tokens}: "
+                "raise batch_tokens or lower max_length"
+            )
         if segmentations is not None:
             sides = zip((store.source, store.target), segmentations, strict=True)
             self._sampled = [SampledSequences(*side, seed=(seed, number)) for number, side in enumerate(sides)]

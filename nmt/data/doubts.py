@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 import numpy as np
 
@@ -172,11 +172,9 @@ def report_unknown(what: str, source: Iterable[Sequence[int]], target: Iterable[
     """
     shares = []
     for side in (source, target):
-        unknown = tokens = 0
-        for token_ids in map(np.asarray, side):
-            unknown += int(np.count_nonzero(token_ids == UNK_ID))
-            tokens += int(np.count_nonzero((token_ids != PAD_ID) & (token_ids != EOS_ID)))
-        shares.append(unknown / max(1, tokens))
+        token_ids = np.fromiter(chain.from_iterable(side), np.int64)
+        tokens = int(((token_ids != PAD_ID) & (token_ids != EOS_ID)).sum())
+        shares.append(int((token_ids == UNK_ID).sum()) / max(1, tokens))
     sentence = f"unknown tokens in {what}: {shares[0]:.2%} of the source, {shares[1]:.2%} of the target"
     if max(shares) <= MOST_UNKNOWN:
         logger.info("%s", sentence)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import queue
 import signal
 import subprocess
@@ -15,8 +14,9 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,13 +119,14 @@ _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding import serve
-serve(sys.argv[2], max_length=int(sys.argv[3]))
+serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]))
 """
-_SECONDS_TO_END = 5.0
 
 
 class EncodingProcess:
     """A running process that encodes; to be used by one thread at a time.
+
+    Python's own `multiprocessing` would run the main module again in it, which many scripts do not expect.
 
     Args:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
@@ -141,16 +142,18 @@ class EncodingProcess:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # Ctrl-C reaches all of a terminal, and this process says what becomes of those that it started.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._connection, theirs = Pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what a library prints is no output of this program
+                pass_fds=[theirs.fileno()],
                 env=environment,
             )
         finally:
+            theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
     def encode(self, texts: tuple[bytes, ...]) -> EncodedBlock:
         """Encode the texts of a `TextBlock`.
@@ -159,63 +162,38 @@ class EncodingProcess:
             DataError: the process has ended, or could not encode.
         """
         try:
-            with suppress(BrokenPipeError):  # it may have said why it ended
-                _send(self._requests, texts)
-            answer = _receive(self._answers)
-        except (OSError, ValueError):  # it was ended by `stop`, which closes the pipes
+            with suppress(ConnectionError):  # it may have said why it ended
+                self._connection.send(texts)
+            answer = self._connection.recv()
+        except (OSError, EOFError):
             answer = None
         if isinstance(answer, EncodedBlock):
             return answer
         if answer is None:
-            raise DataError(f"a process that encoded the corpus ended before its work was done: {self._fate()}")
+            code = self._process.wait()
+            fate = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
+            raise DataError(f"a process that encoded the corpus ended before its work was done: {fate}{hint}")
         raise DataError(f"a process that encoded the corpus failed:\n{answer.rstrip()}")
 
     def stop(self) -> None:
         """End the process at once and wait for its end. May be called again."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._requests, self._answers):
-            with suppress(OSError):  # what was still to be written has no reader
-                pipe.close()
 
-    def _fate(self) -> str:
+
+def serve(tokenizers: str, *, max_length: int, connection: int) -> None:
+    """Encode what comes through a connection until it ends: the life of an encoding process."""
+    with Connection(connection) as parent:
         try:
-            code = self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            return "it does not answer"
-        if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name
-        hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
-
-
-def serve(tokenizers: str, *, max_length: int) -> None:
-    """Encode what comes through standard input until it ends: the life of an encoding process."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
-    try:
-        encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
-        while (texts := _receive(requests)) is not None:
-            sides = (text.decode("utf-8").split("\n")[:-1] for text in texts)
-            _send(answers, encoder.encode(list(zip(*sides, strict=True))))
-    except BrokenPipeError:  # nobody is left to take the answer
-        os._exit(1)
-    except Exception:
-        _send(answers, traceback.format_exc().encode("utf-8", "replace").decode("utf-8"))
-
-
-def _send(file: IO[bytes], message: object) -> None:
-    pickle.dump(message, file, pickle.HIGHEST_PROTOCOL)
-    file.flush()
-
-
-def _receive(file: IO[bytes]) -> Any:
-    """The next message; None where the file ends before or within it."""
-    try:
-        return pickle.load(file)
-    except (EOFError, pickle.UnpicklingError):
-        return None
+            encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
+            while True:
+                sides = (text.decode("utf-8").split("\n")[:-1] for text in parent.recv())
+                parent.send(encoder.encode(list(zip(*sides, strict=True))))
+        except (EOFError, ConnectionError):  # nobody is left to ask or to take the answer
+            os._exit(1)
+        except Exception:
+            parent.send(traceback.format_exc().encode("utf-8", "replace").decode("utf-8"))
 
 
 _BYTES_A_PROCESS = 4 * 2**20

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,23 +17,6 @@ from nmt.errors import DataError
 from nmt.text.pair import TextPair
 from nmt.text.sentencepiece_tokenizer import Segmentations, segmentations
 from nmt.types import PAD_ID
-
-
-class Sequences(Protocol):
-    """N token sequences, in memory (`TokenSequences`) or in a file (`StoredSequences`)."""
-
-    def __len__(self) -> int:
-        """Number of sequences (N)."""
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """One sequence, (length,) int32."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Length of each sequence in tokens, (N,) of an integer type."""
-
-    def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some of the sequences as rows (B, longest) int32, and the mask (B, longest), True = real token."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,6 @@ class TokenSequences:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """One sequence, (length,) int32."""
-        check_index(index, len(self))
         return self.token_ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int32)
 
     @property
@@ -85,12 +67,6 @@ class TokenSequences:
         token_ids = np.full(mask.shape, PAD_ID, dtype=np.int32)
         token_ids[mask] = self.token_ids[(starts[:, None] + columns)[mask]]
         return token_ids, mask
-
-
-def check_index(index: int, count: int) -> None:
-    """Refuse an index that is not in 0 .. count - 1, with IndexError; negative ones do not count from the end."""
-    if not 0 <= index < count:
-        raise IndexError(f"sequences are 0 to {count - 1}, got {index}")
 
 
 CHECKSUM_BYTES = 4
@@ -141,7 +117,6 @@ class StoredSequences:
         Raises:
             DataError: it cannot be read, or is not what was written.
         """
-        check_index(index, len(self))
         return self.padded(np.array([index]))[0][0]
 
     @property
@@ -204,6 +179,9 @@ class StoredSequences:
         sizes = tokens * self._dtype.itemsize + _BLOCK * CHECKSUM_BYTES  # all blocks but the last are full
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)[:-1]])
 
+
+Sequences: TypeAlias = TokenSequences | StoredSequences
+"""N token sequences, in memory or in a file."""
 
 _SEQUENCES_AT_A_TIME = 2**13
 """So many are measured at a time: a few megabytes of temporary arrays."""

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from nmt.data import batches
 from nmt.data.batches import cut, plan_epoch, plan_in_length_order
-from nmt.errors import ConfigError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 23), st.integers(1, 29)), min_size=1, max_size=80)
 
@@ -62,13 +61,6 @@ def brute_force_cut(longest, batch_tokens, first_share):
 def test_batches_are_as_large_as_the_limit_allows(longest, batch_tokens, first_share):
     bounds = cut(np.array(longest), batch_tokens=batch_tokens, first_share=first_share)
     assert bounds.tolist() == brute_force_cut(longest, batch_tokens, first_share)
-
-
-def test_a_pair_longer_than_a_batch_is_refused():
-    lengths = sides([(5, 7), (3, 12)])
-    with pytest.raises(ConfigError, match="batch_tokens must hold the longest pair, 12 tokens with EOS, got 11"):
-        plan_epoch(*lengths, batch_tokens=11, seed=0, epoch=0)
-    plan_epoch(*lengths, batch_tokens=12, seed=0, epoch=0)
 
 
 def companions(plan):

@@ -75,13 +75,6 @@ def test_the_file_is_closed_when_it_is_forgotten(tmp_path):
     assert not open_files(tmp_path)
 
 
-def test_other_places_are_refused(tmp_path):
-    stored = written(tmp_path / "records", [[5], [6]])
-    for index in (-1, 2):
-        with pytest.raises(IndexError, match=f"sequences are 0 to 1, got {index}"):
-            stored[index]
-
-
 def open_files(folder):
     links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
     return [link for link in links if os.path.lexists(link) and os.readlink(link).startswith(str(folder))]
