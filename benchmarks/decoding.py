@@ -101,7 +101,7 @@ def main() -> None:
     say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
-    from nmt.data import read_lines
+    from nmt.data.corpus import read_lines
     from nmt.inference.translator import open_model
 
     test = nmt.load_config(f"{arguments.run}/config.yaml").data.test

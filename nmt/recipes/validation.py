@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nmt.config import Config
 from nmt.config.section import AUTO
-from nmt.data import evaluation_batches
+from nmt.data.batches import evaluation_batches
 from nmt.data.doubts import report_unknown
 from nmt.inference import evaluation
 from nmt.inference.translation import Tally

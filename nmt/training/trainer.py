@@ -13,7 +13,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
 from nmt.checkpoint.weights import named_slots, random_state, restore_random_state
 from nmt.data.batches import Batch, BatchStream, Cursor
-from nmt.errors import ConfigError, TrainingError
+from nmt.errors import TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.lockstep import Interrupted, Lockstep
 from nmt.training.schedules import Schedule
@@ -115,7 +115,6 @@ class Trainer:
             Interrupted: after Ctrl-C or SIGTERM, once the run is saved.
             TrainingError: if the loss was not finite for `MAX_SKIPPED_IN_ROW` updates in a row.
             CheckpointError: if the directory cannot be restored from or written to.
-            ConfigError: if the run was judged by another metric before.
         """
         finished = self.restore() and self.limits.reached(self.state)
         if finished and self.state.validated_update == self.state.update:
@@ -148,11 +147,6 @@ class Trainer:
         if values is None:
             return False
         self.state = TrainingState.from_json(values)
-        if self.state.metric != self.metric:
-            raise ConfigError(
-                f"this run is judged by {self.state.metric}, and its scores cannot be compared with {self.metric}: "
-                f"set training.early_stopping.metric to {self.state.metric} (null means bleu), or start anew"
-            )
         self.batches.seek(Cursor(self.state.epoch, self.state.batch))
         self.schedule.restore(self.state.schedule)
         restore_random_state(self.model, self.state.random)

@@ -204,8 +204,8 @@ class Updater:
 
         def summed() -> tuple[Any, ...]:
             sums, gradients = self._gradients(arrays)
-            smoothed, cross_entropy, tokens, *gradients = self.replicas.sum([*sums, *gradients])
-            sums = LossSums(smoothed, cross_entropy, tokens)
+            totals = self.replicas.sum([*sums, *gradients])
+            sums, gradients = LossSums(*totals[:3]), totals[3:]
             return sums, gradients, *self._judged(sums, gradients)
 
         sums, gradients, norm, finite = self.replicas.run(summed)
@@ -222,10 +222,8 @@ class Updater:
 
         return self.replicas.first(self.replicas.run(accumulate))
 
-    def _apply_accumulated(
-        self, smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, learning_rate: Tensor
-    ) -> tuple[Tensor, ...]:
-        sums = LossSums(smoothed, cross_entropy, tokens)
+    def _apply_accumulated(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        sums, learning_rate = LossSums(*arguments[:3]), arguments[3]
 
         def summed() -> tuple[Any, ...]:
             gradients = self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums])

@@ -4,8 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from nmt.data import TokenSequences, TokenStore, open_store
+from nmt.data import TokenStore, open_store
 from nmt.data.corpus import CorpusReport
+from nmt.data.sequences import TokenSequences
 from nmt.text import TextPair, WhitespaceTokenizer
 
 WORDS = ["the", "red", "train", "leaves", "at", "nine", "from", "station", "one"]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, Cursor, evaluation_batches
-from nmt.data.batches import assemble
+from nmt.data import BatchStream, Cursor
+from nmt.data.batches import assemble, evaluation_batches
 from nmt.errors import ConfigError, DataError
 from nmt.text import BOS_ID, EOS_ID
 

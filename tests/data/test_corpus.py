@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.data import Corpus, open_store, read_lines, register_reader
+from nmt.data import Corpus, open_store, register_reader
 from nmt.data import corpus as corpus_module
-from nmt.data.corpus import refuse_pipes
+from nmt.data.corpus import read_lines, refuse_pipes
 from nmt.errors import DataError
 
 LINE_BREAKERS = "\r\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, CorpusReport, TokenSequences, TokenStore
+from nmt.data import BatchStream, TokenStore
 from nmt.data.batches import plan_epoch
-from nmt.data.sequences import record_of
+from nmt.data.corpus import CorpusReport
+from nmt.data.sequences import TokenSequences, record_of
 
 PAIRS, TOKENS, REPEATED = 60_000, 400, 2_000
 
@@ -17,7 +18,8 @@ EPOCH = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from nmt.data import BatchStream, CorpusReport, TokenStore
+from nmt.data import BatchStream, TokenStore
+from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import StoredSequences
 
 folder, pairs, tokens, megabytes = Path(sys.argv[1]), *map(int, sys.argv[2:])

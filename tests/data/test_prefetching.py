@@ -4,7 +4,9 @@ import time
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, CorpusReport, Cursor, TokenSequences, TokenStore, batches
+from nmt.data import BatchStream, Cursor, TokenStore, batches
+from nmt.data.corpus import CorpusReport
+from nmt.data.sequences import TokenSequences
 from nmt.errors import DataError
 
 SECONDS_TO_WAIT = 120.0  # before it is taken to hang

@@ -1,4 +1,4 @@
-from nmt.data import CorpusReport
+from nmt.data.corpus import CorpusReport
 
 
 def test_a_report_is_one_line_with_reasons():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nmt.data import TokenSequences
+from nmt.data.sequences import TokenSequences
 
 LISTS = [[5, 6, 7, 3], [3], [8, 3], [4, 9, 3]]
 

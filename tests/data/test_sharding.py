@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, CorpusReport, TokenSequences, TokenStore
+from nmt.data import BatchStream, TokenStore
 from nmt.data.batches import EMPTY_BATCH, Batch
+from nmt.data.corpus import CorpusReport
+from nmt.data.sequences import TokenSequences
 
 
 class Numbers(BatchStream):

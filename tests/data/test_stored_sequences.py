@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.data import TokenSequences
-from nmt.data.sequences import StoredSequences, record_of
+from nmt.data.sequences import StoredSequences, TokenSequences, record_of
 from nmt.errors import DataError
 
 LISTS = st.lists(st.lists(st.integers(1, 65535), min_size=1, max_size=9), min_size=1, max_size=99)

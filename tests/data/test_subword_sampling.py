@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, Cursor, TokenSequences, TokenStore
+from nmt.data import BatchStream, Cursor, TokenStore
 from nmt.data.corpus import CorpusReport
-from nmt.data.sequences import SampledSequences, _uniform, segmentations_of
+from nmt.data.sequences import SampledSequences, TokenSequences, _uniform, segmentations_of
 from nmt.text import EOS_ID, SentencePieceTokenizer, TextPair
 from nmt.text.sentencepiece_tokenizer import segmentations
 

@@ -17,7 +17,7 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import load_weights
 from nmt.data.batches import Batch, Cursor
-from nmt.errors import CheckpointError, ConfigError, TrainingError
+from nmt.errors import CheckpointError, TrainingError
 from nmt.inference.inspection import find_checkpoints
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
@@ -424,12 +424,6 @@ def test_a_validation_that_is_no_number_is_no_best(start, tmp_path):
     result, _ = start(max_updates=4, metric="loss", loss=math.nan)
     assert result.best_score is None
     assert saved_updates(tmp_path) == [4]
-
-
-def test_a_run_judged_by_another_metric_is_refused(start):
-    start(max_updates=2, bleu=[30.0])
-    with pytest.raises(ConfigError, match="judged by bleu, and its scores cannot be compared with loss"):
-        start(max_updates=4, metric="loss")
 
 
 def test_a_finished_run_does_nothing(start, caplog):
