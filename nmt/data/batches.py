@@ -342,7 +342,7 @@ def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batc
     An empty line is a sequence of EOS alone. A pair longer than `batch_tokens` is a batch of its own.
 
     Args:
-        pairs: lines of both sides, as `read_pairs` gives them.
+        pairs: lines of both sides, as `Corpus.pairs` gives them.
         text: the tokenizers.
         batch_tokens: padded tokens of the longer side in one batch.
     """

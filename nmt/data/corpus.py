@@ -156,7 +156,7 @@ class Corpus:
             same = source == target
             with suppress(OSError):  # what is missing is said where it is read
                 same = same or Path(source).samefile(target)
-            if same and _ending(source) not in READERS:
+            if same and reader_of(source) is None:
                 raise DataError(
                     f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
                     f"other, got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the "
@@ -169,14 +169,13 @@ def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
-def _ending(path: str) -> str:
-    """The ending of the name of a file, that of its compression left out."""
-    return Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix
+def reader_of(path: str) -> Reader | None:
+    """What was registered for the ending of a file, that of its compression left out; None for lines of one side."""
+    return READERS.get(Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix)
 
 
 def _lines_of(path: str, side: int) -> Iterator[str]:
-    """The lines of one side that a file holds."""
-    reader = READERS.get(_ending(path))
+    reader = reader_of(path)
     return read_lines(path) if reader is None else reader(path, side)
 
 
@@ -201,7 +200,7 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_columns(first_line: str, path: str) -> None:
-    if "\t" in first_line and _ending(path) == ".tsv" and ".tsv" not in READERS:
+    if "\t" in first_line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
         raise DataError(
             f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split it, say "
             f"with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"

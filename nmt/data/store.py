@@ -25,7 +25,7 @@ import numpy as np
 
 from nmt.atomic_files import new_directory
 from nmt.data import encoding
-from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, TextBlock
+from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, TextBlock, reader_of
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
@@ -176,7 +176,7 @@ def open_store(
         report_pairs: told every now and then, while the corpus is encoded, how many pairs are done.
 
     Raises:
-        DataError: the corpus cannot be used (see `read_pairs`), nothing of it remains, the disk refuses, or a process
+        DataError: the corpus cannot be used (see `Corpus.pairs`), nothing of it remains, the disk refuses, or a process
             that encodes was killed.
     """
     corpus = Corpus(source_paths, target_paths)
@@ -195,11 +195,9 @@ def open_store(
         )  # fmt: skip
 
     try:
-        store = _open_folder(path)  # without the lock: who shares a directory need not be able to write there
-        if store is None:
+        if (store := _open_folder(path)) is None:  # no lock yet: who shares a directory need not write there
             with _lock(path.parent):
-                store = _open_folder(path)  # another run may have built it meanwhile
-                if store is None:
+                if (store := _open_folder(path)) is None:  # another run may have built it meanwhile
                     for leftover in list(path.parent.glob(f".*{_STORES}*")):  # of builds that were killed
                         shutil.rmtree(leftover)
                     with new_directory(path, overwrite=True) as folder:
@@ -304,7 +302,9 @@ def _describe_file(path: str) -> list[Any]:
         status = os.stat(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+    reader = reader_of(path)
+    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}"]
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns, *own]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,7 @@ def lead(
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
-        with events.log_to_file(directory / LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
+        with _log_to_file(directory / LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
             invitation = starts.Invitation(config, start.text.fingerprints, store.content_hash)
             starts.invite(replicas, invitation, given=given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
@@ -146,6 +146,23 @@ def encoding_reporter(reporters: Sequence[events.Reporter], *, total: int | None
             reporter.on_encoding(event)
 
     return report_pairs
+
+
+@contextmanager
+def _log_to_file(path: Path) -> Iterator[None]:
+    """Append what the package logs to a file while the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package = logging.getLogger("nmt")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        handler.close()
 
 
 def _train(

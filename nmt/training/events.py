@@ -182,23 +182,6 @@ class Reporter:
         """Flush and release what is held; nothing follows."""
 
 
-@contextmanager
-def log_to_file(path: Path) -> Iterator[None]:
-    """Append what the package logs to a file while the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    package = logging.getLogger("nmt")
-    level = package.level
-    package.addHandler(handler)
-    package.setLevel(min(level or logging.INFO, logging.INFO))
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
-        handler.close()
-
-
 class LogReporter(Reporter):
     """Writes a run's events to the log, level INFO; notices are warnings."""
 
@@ -222,30 +205,8 @@ class LogReporter(Reporter):
 
     def on_validation(self, event: ValidationEvent) -> None:
         """Log the figures, and the samples below them."""
-        found = event.validation
-        logger.info(
-            "validation after update %s: loss %.4f  perplexity %.2f  accuracy %.1f%%  BLEU %.2f%s  (%.1f s)",
-            f"{event.update:,}", found.loss, found.perplexity, 100.0 * found.accuracy, found.bleu,
-            "  new best" if event.is_best else "", event.seconds,
-        )  # fmt: skip
-        if found.unknown_share > MOST_UNKNOWN:
-            logger.info(
-                "    perplexity and accuracy count <unk>, %.1f%% of the reference tokens, as right answers",
-                100.0 * found.unknown_share,
-            )
-        if found.weights is not None and found.other_loss is not None:
-            names = {"ema": "moving average", "raw": "raw weights"}
-            other = names["raw" if found.weights == "ema" else "ema"]
-            bleu = "" if found.other_bleu is None else f", BLEU {found.other_bleu:.2f}"
-            logger.info("    of the %s; %s: loss %.4f%s", names[found.weights], other, found.other_loss, bleu)
-        if found.cut_lines:
-            logger.info(
-                "    %s as long as search.max_length_ratio, max_length_offset and max_length allow: cut, or repeating",
-                "1 translation is" if found.cut_lines == 1 else f"{found.cut_lines:,} translations are",
-            )
-        for sample in found.samples:
-            for name, text in asdict(sample).items():
-                logger.info("    %-11s %s", name, text)
+        for line in describe_validation(event):
+            logger.info("%s", line)
 
     def on_checkpoint(self, event: CheckpointEvent) -> None:
         """Log where the checkpoint is."""
@@ -278,6 +239,29 @@ def describe_update(event: UpdateEvent, *, brief: bool = False) -> str:
         *([f"{event.skipped} skipped"] if event.skipped else []),
     ]
     return "  ".join(parts)
+
+
+def describe_validation(event: ValidationEvent) -> Iterator[str]:
+    """Yield the figures of a validation, what is to be known about them, and the samples, line by line."""
+    found, best = event.validation, "  new best" if event.is_best else ""
+    yield (
+        f"validation after update {event.update:,}: loss {found.loss:.4f}  perplexity {found.perplexity:.2f}  "
+        f"accuracy {100.0 * found.accuracy:.1f}%  BLEU {found.bleu:.2f}{best}  ({event.seconds:.1f} s)"
+    )
+    if found.unknown_share > MOST_UNKNOWN:
+        share = f"{100.0 * found.unknown_share:.1f}%"
+        yield f"    perplexity and accuracy count <unk>, {share} of the reference tokens, as right answers"
+    if found.weights is not None and found.other_loss is not None:
+        names = {"ema": "moving average", "raw": "raw weights"}
+        this, other = names.pop(found.weights), *names.values()
+        bleu = "" if found.other_bleu is None else f", BLEU {found.other_bleu:.2f}"
+        yield f"    of the {this}; {other}: loss {found.other_loss:.4f}{bleu}"
+    if found.cut_lines:
+        cut = "1 translation is" if found.cut_lines == 1 else f"{found.cut_lines:,} translations are"
+        limits = "search.max_length_ratio, max_length_offset and max_length"
+        yield f"    {cut} as long as {limits} allow: cut, or repeating"
+    for sample in found.samples:
+        yield from (f"    {name:<11} {text}" for name, text in asdict(sample).items())
 
 
 def describe_validation_time(event: EndEvent) -> str:
@@ -336,8 +320,13 @@ class MetricsFile(Reporter):
         What an earlier start took for the end goes too.
         """
         with self._writing():
-            kept = _lines_up_to(self._path, update) if self._path.exists() else []
-            replace_file(self._path, "".join(kept).encode("utf-8"))
+            content, kept = self._path.read_bytes() if self._path.exists() else b"", []
+            for line in content.split(b"\n")[:-1]:  # what is behind the last end was torn by a kill
+                with suppress(ValueError):
+                    record = json.loads(line)
+                    if record["update"] <= update and record.get("kind") != "end":
+                        kept.append(line + b"\n")
+            replace_file(self._path, b"".join(kept))
             self._file = self._path.open("a", encoding="utf-8")
 
     def on_update(self, event: UpdateEvent) -> None:
@@ -376,19 +365,6 @@ class MetricsFile(Reporter):
                 f"{self._path}: cannot be written: {error.strerror}; the checkpoints are intact: mend that, and the "
                 "same command goes on with the run"
             ) from error
-
-
-def _lines_up_to(path: Path, update: int) -> list[str]:
-    """Return the whole lines of updates up to `update`; a line torn by a kill is dropped."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record["update"] <= update and record.get("kind") != "end":
-            kept.append(line + "\n")
-    return kept
 
 
 class TensorBoardReporter(Reporter):
