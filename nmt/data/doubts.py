@@ -7,6 +7,7 @@ from itertools import chain, islice, takewhile
 
 import numpy as np
 
+from nmt.data.corpus import SIDES
 from nmt.data.store import TokenStore
 from nmt.text import marks
 from nmt.text.tokenizer import Tokenizer, normalized
@@ -66,10 +67,7 @@ def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages
     equal = sum(source == target for source, target in pairs)
     if equal > _MOST_EQUAL * len(pairs) and languages[0] != languages[1]:
         yield f"{name}: source and target are equal in {equal:,} of {len(pairs):,} pairs: the model learns to copy"
-    found = [
-        marks.foreign_script(lines, language)
-        for lines, language in zip(zip(*pairs, strict=True), languages, strict=True)
-    ]
+    found = list(map(marks.foreign_script, zip(*pairs, strict=True), languages))
     expected = [marks.scripts_of_language(language) for language in languages]
     if found[0] in expected[1] and found[1] in expected[0]:
         yield (
@@ -77,7 +75,7 @@ def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages
             f"{marks.in_words(str(found[1]))}, but the languages are {languages[0]} to {languages[1]}"
         )
         return
-    for side, script, language in zip(("source", "target"), found, languages, strict=True):
+    for side, script, language in zip(SIDES, found, languages, strict=True):
         if script is not None:
             words = marks.in_words(script)
             yield f"{name}.{side} is in {words}, which is not how {language} is written: is it another file?"
@@ -108,7 +106,7 @@ def report_marks(corpora: Mapping[str, Sequence[tuple[str, str]]], segmentation:
     """
     texts = {}
     for name, pairs in corpora.items():
-        for side, lines in zip(("source", "target"), map(list, zip(*pairs, strict=True)), strict=True):
+        for side, lines in zip(SIDES, map(list, zip(*pairs, strict=True)), strict=True):
             texts[f"data.{name}.{side}"] = words = marks.joined_side(lines, segmentation)
             if segmentation != "none" and words is lines:
                 logger.warning(

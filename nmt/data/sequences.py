@@ -88,7 +88,7 @@ class StoredSequences:
 
     Args:
         path: the file; it is opened here, and may be deleted while it is in use.
-        lengths: (N,) tokens of each sequence, of an unsigned or signed integer type.
+        lengths: (N,) tokens of each sequence, of an unsigned or signed integer type; not copied.
         token_dtype: of the token ids in the file, of 2 or 4 bytes.
 
     Raises:
@@ -97,8 +97,8 @@ class StoredSequences:
     """
 
     def __init__(self, path: Path, lengths: np.ndarray, *, token_dtype: np.dtype) -> None:
+        self.lengths = lengths
         self._path = path
-        self._lengths = lengths
         self._dtype = token_dtype
         self._starts = self._places_of_blocks()  # (N / _BLOCK,) bytes
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -109,7 +109,7 @@ class StoredSequences:
 
     def __len__(self) -> int:
         """Number of sequences (N)."""
-        return len(self._lengths)
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """One sequence, (length,) int32.
@@ -118,11 +118,6 @@ class StoredSequences:
             DataError: it cannot be read, or is not what was written.
         """
         return self.padded(np.array([index]))[0][0]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Length of each sequence in tokens, (N,) of the narrowest type that holds them; not a copy."""
-        return self._lengths
 
     def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some of the sequences as the rows of one array.
@@ -136,7 +131,7 @@ class StoredSequences:
         Raises:
             DataError: a sequence cannot be read, or is not what was written.
         """
-        lengths = self._lengths[indices].astype(np.int64)
+        lengths = self.lengths[indices].astype(np.int64)
         checksum_cells = CHECKSUM_BYTES // self._dtype.itemsize
         longest = int(lengths.max())
         columns = np.arange(longest + checksum_cells)
@@ -169,13 +164,13 @@ class StoredSequences:
         blocks = indices // _BLOCK
         columns = (blocks * _BLOCK)[:, None] + np.arange(_BLOCK)  # (B, _BLOCK), the sequences of each one's block
         before = columns < indices[:, None]
-        tokens = np.where(before, self._lengths[np.minimum(columns, len(self) - 1)], 0).sum(axis=1, dtype=np.int64)
+        tokens = np.where(before, self.lengths[np.minimum(columns, len(self) - 1)], 0).sum(axis=1, dtype=np.int64)
         return self._starts[blocks] + tokens * self._dtype.itemsize + (indices % _BLOCK) * CHECKSUM_BYTES
 
     def _places_of_blocks(self) -> np.ndarray:
         """Where each block of sequences begins in the file, (blocks,) bytes."""
-        firsts = np.arange(0, len(self._lengths), _BLOCK)
-        tokens = np.add.reduceat(self._lengths, firsts, dtype=np.int64)
+        firsts = np.arange(0, len(self.lengths), _BLOCK)
+        tokens = np.add.reduceat(self.lengths, firsts, dtype=np.int64)
         sizes = tokens * self._dtype.itemsize + _BLOCK * CHECKSUM_BYTES  # all blocks but the last are full
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)[:-1]])
 

@@ -9,6 +9,7 @@ _STILL_HIGH = 0.75
 """A run that ends above this share of the peak has not made use of its falling learning rate."""
 
 
+@dataclass
 class Schedule:
     """A learning rate for every update. A schedule that watches validations keeps a small state.
 
@@ -17,6 +18,7 @@ class Schedule:
         falls: whether it falls afterwards.
     """
 
+    _: KW_ONLY
     warmup_updates: int
     falls: ClassVar[bool] = True
 
@@ -59,8 +61,6 @@ class ConstantSchedule(Schedule):
 
     falls = False
     peak: float
-    _: KW_ONLY
-    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return peak * min(1, update / warmup)."""
@@ -77,8 +77,6 @@ class InverseSquareRootSchedule(Schedule):
     """
 
     peak: float
-    _: KW_ONLY
-    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return peak * min(update / warmup, sqrt(warmup / update))."""
@@ -98,7 +96,6 @@ class NoamSchedule(Schedule):
     factor: float
     _: KW_ONLY
     hidden_size: int
-    warmup_updates: int
 
     def learning_rate(self, update: int) -> float:
         """Return factor * D^-0.5 * min(update^-0.5, update * warmup^-1.5)."""
@@ -122,7 +119,6 @@ class PlateauSchedule(Schedule):
     factor: float
     patience: int
     minimum_learning_rate: float
-    warmup_updates: int
     reductions: int = field(default=0, init=False)
     best: float | None = field(default=None, init=False)
     best_loss: float | None = field(default=None, init=False)
