@@ -38,9 +38,6 @@ _COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
 
 _ENCODINGS = {
     # With a byte order mark, or two characters in a row of which the high bytes are NUL, as those of Latin text are.
-    "UTF-32": rb"\xff\xfe\0\0|\0\0\xfe\xff",
-    "UTF-32LE": rb"(....)*?([^\0]\0\0\0){2}",
-    "UTF-32BE": rb"(....)*?(\0\0\0[^\0]){2}",
     "UTF-16": rb"\xff\xfe|\xfe\xff",
     "UTF-16LE": rb"(..)*?([^\0]\0){2}",
     "UTF-16BE": rb"(..)*?(\0[^\0]){2}",

@@ -312,10 +312,5 @@ def _lock(directory: Path) -> Iterator[None]:
     """Hold the stores of a directory; the system lets go of the lock when the process ends, however it ends."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".train.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some network drives have no locks
-            raise DataError(
-                f"{file.name}: cannot be locked: {error.strerror}: choose a model_directory on a disk that has locks"
-            ) from error
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

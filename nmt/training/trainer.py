@@ -212,7 +212,6 @@ class Trainer:
         self._notice(f"update {state.update} skipped: loss {loss:g}, gradient norm {result.gradient_norm:g}")
         if state.skipped_in_row >= MAX_SKIPPED_IN_ROW:
             kept = f"the checkpoint of update {self._saved[0]} is kept" if self._saved[0] else "nothing was saved yet"
-            kept += ", and so is the best one" if state.best_score is not None else ""
             raise TrainingError(
                 f"the loss was not finite in {MAX_SKIPPED_IN_ROW} updates in a row, up to update {state.update}; "
                 f"{kept}: lower training.optimizer.learning_rate, lengthen the warm-up or set "
