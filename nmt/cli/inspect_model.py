@@ -48,7 +48,7 @@ def run(
     A WHICH is best, latest or update-N. The exit status is 0 whether or not two models differ; with --verify it is 1
     where anything is wrong. Nothing is changed, and TensorFlow is not loaded.
     """
-    from nmt.inference.output_directory import parse_run_reference
+    from nmt.inference.model_directory import parse_run_reference
     from nmt.recipes import inspect_model as recipe
 
     run_directory, which = parse_run_reference(str(directory))

@@ -107,8 +107,8 @@ def check(
         if not explain:
             raise options.usage_error("give a config file, or --explain")
         return
-    checked = check_config(configs, overrides or ())
-    for remark in checked.remarks:
+    config, remarks = check_config(configs, overrides or ())
+    for remark in remarks:
         typer.echo(f"nmt: remark: {remark}", err=True)
     files = " + ".join(str(path) for path in configs)
-    typer.echo(f"{files}: valid, {checked.config.model.type} for {checked.config.model_directory}", err=explain)
+    typer.echo(f"{files}: valid, {config.model.type} for {config.model_directory}", err=explain)

@@ -1,23 +1,146 @@
-"""The settings of a trained model, read from its directory. No Keras here: a wrong path is refused at once."""
+"""What a model directory consists of: the names in it and whose they are, and the settings of the model.
+
+No Keras here: a wrong path is refused at once.
+"""
 
 import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.atomic_files import copy_entry, new_directory
-from nmt.checkpoint.index import has_checkpoint, split_checkpoint
+from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
+from nmt.checkpoint.folder import LOCK_NAME
+from nmt.checkpoint.index import INDEX, has_checkpoint, split_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config
 from nmt.config.loader import load_trained
 from nmt.config.section import CONFIG_NAME as CONFIG_NAME
 from nmt.config.section import EXPORT_NAME as EXPORT_NAME
+from nmt.config.settings import STORE_NAME
 from nmt.errors import CheckpointError, ExportError
 from nmt.types import PathLike
+
+METRICS_NAME, LOG_NAME, EVENTS_NAME, MODEL_NAME = "metrics.jsonl", "train.log", "logs", "model.bin"
+
+REPORT_NAME = "vocabulary_update.json"
+"""What a change of the vocabulary wrote about itself, in the directory of the changed model."""
+
+TEXT_FILES = re.compile(r"tokenizer(\..*)?\.model|vocabulary(\..*)?\.txt")
+"""What tokenizers consist of besides `tokenizer.json`, in a model directory as in an export."""
+
+_OF_RUN = {
+    "": re.compile("|".join(map(re.escape, (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME)))),
+    # Checkpoints, those that were set aside, and what a killed process was writing, replacing or deleting.
+    CHECKPOINTS_NAME: re.compile(
+        rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|old|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"
+    ),
+    EVENTS_NAME: re.compile(r"events\.out\.tfevents.*"),
+}
+"""What a run writes into its directory, and into folders there. Others may keep files beside it."""
+
+_KEPT = re.compile(rf"{re.escape(LOCK_NAME)}|{STORE_NAME}|tokenizer(\..*)?\.json|{TEXT_FILES.pattern}|\..*\.tmp")
+"""What else lies in a model directory: what a new run replaces itself, or goes on using."""
+
+_OF_EXPORT = re.compile(
+    rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|config\.json"
+    rf"|(shared|source|target)_vocabulary\.json|tokenizer(\..*)?\.json|{TEXT_FILES.pattern}"
+)
+"""The files of an export. Others may keep something beside them."""
+
+
+def entries(folder: Path) -> list[Path]:
+    """List what lies in a folder; nothing where there is none, or it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def delete_run(directory: Path) -> None:
+    """Delete what a run wrote into its directory, and nothing else, besides tokenizers and token store.
+
+    A folder goes with its last file; a link to a folder stays.
+    """
+    for name, written in _OF_RUN.items():
+        folder = directory / name
+        for path in entries(folder):
+            if not written.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, none, or a link
+            if name:
+                folder.rmdir()
+
+
+def foreign_files(directory: Path) -> list[Path]:
+    """List what lies in a model directory, and in the folders in which a run writes, and was written by no run."""
+    return [
+        path
+        for name, written in _OF_RUN.items()
+        for path in entries(directory / name)
+        if not written.fullmatch(path.name) and (name or not (path.name in _OF_RUN or _KEPT.fullmatch(path.name)))
+    ]
+
+
+def is_part_of_model(path: Path, directory: Path) -> bool:
+    """Whether a file that is there is part of a run, or of an export made of one; both paths are absolute."""
+    if not path.is_file() or not path.is_relative_to(directory):
+        return False
+    first, *rest = path.relative_to(directory).parts
+    if rest:
+        return first in (*_OF_RUN, STORE_NAME)
+    return any(names.fullmatch(first) for names in (_OF_RUN[""], _KEPT, _OF_EXPORT))
+
+
+def has_setting(path: Path, name: str = "format_version") -> bool:
+    """Whether a file holds a setting at its top level, by the names that stand in it; see `holds_own_settings`."""
+    try:
+        return path.is_file() and re.search(rf"^{name}\s*:".encode(), path.read_bytes(), re.MULTILINE) is not None
+    except OSError:
+        return False
+
+
+def holds_own_settings(directory: Path) -> bool:
+    """Whether a directory has a `config.yaml` that nmt wrote, and not somebody else."""
+    return has_setting(directory / CONFIG_NAME, "format_version")
+
+
+def sibling_directory(directory: PathLike, suffix: str) -> Path:
+    """Return `RUN-suffix` beside a directory `RUN`, also where that is named by `.` or `..`."""
+    path = Path(os.path.normpath(directory))
+    path = path.resolve() if path.name in ("", "..") else path
+    return path.with_name(f"{path.name}-{suffix}")
+
+
+_REFERENCE = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
+
+
+class RunReference(NamedTuple):
+    """A model directory, and which of its checkpoints; None leaves the choice to those who read it."""
+
+    directory: str
+    checkpoint: str | None
+
+
+def parse_run_reference(text: str) -> RunReference:
+    """Read RUN, RUN@best, RUN@latest, RUN@update-N or RUN/checkpoints/update-N; any other @ belongs to the name of RUN.
+
+    Raises:
+        CheckpointError: two checkpoints are named.
+    """
+    match = _REFERENCE.fullmatch(text)
+    given, checkpoint = (match["directory"], match["checkpoint"]) if match else (text, None)
+    directory, named = split_checkpoint(given, checkpoint)
+    return RunReference(given if directory == Path(given) else str(directory), named)
 
 
 class FoundModel(NamedTuple):
@@ -70,57 +193,35 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
     """
     path = Path(directory)
-    run = _run_around(path)
+    parents = path.parents if path.parent.name else Path(os.path.abspath(path)).parents
+    run = next((parent for parent in parents if (parent / CONFIG_NAME).is_file() and has_checkpoint(parent)), None)
     if not path.exists():
         hint = " (give a checkpoint as --checkpoint)" if "@" in path.name else "" if run is None else f": give {run}"
-        raise CheckpointError(f"{path}: there is no such model directory{hint}")
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: must be a model directory, got a file: give {run or 'the model_directory of the run'}"
+        problem = f"there is no such model directory{hint}"
+    elif not path.is_dir():
+        problem = f"must be a model directory, got a file: give {run or 'the model_directory of the run'}"
+    elif not (path / CONFIG_NAME).is_file():
+        what, advice = "no model directory", "train a model there first"
+        if run is not None:
+            advice = f"give {run}, in which it lies"
+        elif is_checkpoint(path):
+            what, advice = "a checkpoint without its model directory", "give the one that it was copied from"
+        problem = f"is {what}, it holds no {CONFIG_NAME}: {advice}"
+    elif (path / EXPORT_NAME).is_file():
+        problem = (
+            "is an export for another engine: translate with --engine ctranslate2; all else needs the model directory "
+            "it was made of"
         )
-    if not (path / CONFIG_NAME).is_file():
-        what = "no model directory"
-        advice = "train a model there first" if run is None else f"give {run}, in which it lies"
-        if run is None and is_checkpoint(path):
-            what = "a checkpoint without its model directory"
-            advice = "give the one that it was copied from"
-        raise CheckpointError(f"{path}: is {what}, it holds no {CONFIG_NAME}: {advice}")
-    if (path / EXPORT_NAME).is_file():
-        raise CheckpointError(
-            f"{path}: is an export for another engine: translate with --engine ctranslate2; all else needs the model "
-            "directory it was made of"
-        )
-    if not has_checkpoint(path):
-        raise CheckpointError(f"{path}: holds no whole checkpoint: train the model first")
-    return load_trained(path / CONFIG_NAME, overrides)
-
-
-def _run_around(path: Path) -> Path | None:
-    """The model directory in which something lies, None where there is none."""
-    parents = path.parents if path.parent.name else Path(os.path.abspath(path)).parents
-    return next((run for run in parents if (run / CONFIG_NAME).is_file() and has_checkpoint(run)), None)
-
-
-def sibling_directory(directory: PathLike, suffix: str) -> Path:
-    """Return `RUN-suffix` beside a directory `RUN`, also where that is named by `.` or `..`."""
-    path = Path(os.path.normpath(directory))
-    path = path.resolve() if path.name in ("", "..") else path
-    return path.with_name(f"{path.name}-{suffix}")
+    elif not has_checkpoint(path):
+        problem = "holds no whole checkpoint: train the model first"
+    else:
+        return load_trained(path / CONFIG_NAME, overrides)
+    raise CheckpointError(f"{path}: {problem}")
 
 
 FORMAT = "ctranslate2"
-MODEL_NAME = "model.bin"
 
 _FORMAT_VERSION = 1
-
-TEXT_FILES = r"tokenizer(\..*)?\.(json|model)|vocabulary(\..*)?\.txt"
-"""Names of the files of tokenizers, in a model directory as in an export."""
-
-_NAMES = re.compile(
-    rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|config\.json"
-    rf"|(shared|source|target)_vocabulary\.json|{TEXT_FILES}"
-)
-"""The files of an export; others may keep something beside them."""
 
 
 class ExportFacts(NamedTuple):
@@ -166,7 +267,7 @@ def check_export_place(output: Path, *, overwrite: bool) -> None:
     Raises:
         ExportError: naming it.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and not entries(output)):
         return
     if not is_export(output):
         raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
@@ -190,33 +291,11 @@ def export_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         with new_directory(output, overwrite=overwrite) as folder:
             yield folder
-            for path in output.iterdir() if output.is_dir() else ():
-                if not is_of_export(path.name):
+            for path in entries(output):
+                if not _OF_EXPORT.fullmatch(path.name):
                     copy_entry(path, folder / path.name)
     except OSError as error:
         raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
-
-
-def is_settings_file(path: Path) -> bool:
-    """Whether a file holds the settings of a run, or of a model that nmt wrote: by the names that stand in it."""
-    return path.suffix in (".yaml", ".yml") and _has_line(path, rb"^model_directory\s*:")
-
-
-def holds_own_settings(directory: Path) -> bool:
-    """Whether a directory has a `config.yaml` that nmt wrote, and not somebody else."""
-    return _has_line(directory / CONFIG_NAME, rb"^format_version\s*:")
-
-
-def _has_line(path: Path, pattern: bytes) -> bool:
-    try:
-        return path.is_file() and re.search(pattern, path.read_bytes(), re.MULTILINE) is not None
-    except OSError:
-        return False
-
-
-def is_of_export(name: str) -> bool:
-    """Whether an export writes a file of this name into its directory."""
-    return _NAMES.fullmatch(name) is not None
 
 
 def read_facts(directory: PathLike) -> ExportFacts:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from nmt.checkpoint import manifest as manifests
 from nmt.checkpoint.derived import average_contents
-from nmt.checkpoint.folder import LOCK_NAME, checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
+from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
-from nmt.checkpoint.manifest import EMA, MODEL, Contents, read_manifest
-from nmt.config import write
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings, read_settings, sibling_directory
-from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
+from nmt.inference import model_directory as directories
+from nmt.inference.output_directory import check_output, write_model
 from nmt.text import TextPair
 from nmt.types import PathLike
 
@@ -67,11 +66,6 @@ def chosen_checkpoints(
     return wanted
 
 
-def default_output(directory: PathLike) -> Path:
-    """Return where an average is written unless told: beside the model directory, with `-average` appended."""
-    return sibling_directory(directory, "average")
-
-
 def average(
     directory: PathLike,
     *,
@@ -104,89 +98,46 @@ def average(
             was; or what was written does not open.
         ConfigError, DataError: settings or tokenizers cannot be read or written.
     """
-    config = read_settings(directory)  # what is no model directory is refused by that name
+    config = directories.read_settings(directory)  # what is no model directory is refused by that name
     names = chosen_checkpoints(directory, last=last, best=best, updates=updates)
-    directory, output = Path(directory), default_output(directory) if output is None else Path(output)
+    directory, output = Path(directory), Path(output or directories.sibling_directory(directory, "average"))
     text = TextPair.load(directory)
-    _check_output(directory, output, overwrite=overwrite)
-    contents, weights = _mean_of(directory, names, weights)
+
+    def refusal(place: Path) -> str | None:
+        has_config = (place / directories.CONFIG_NAME).exists()
+        if not (directories.holds_own_settings(place) if has_config else has_checkpoint(place)):
+            return "holds files that are no model: choose another -o"
+        if overwrite or _is_average_of(directory, place):
+            return None
+        return f"exists, and is no earlier average of {directory}: choose another -o, or replace it with --overwrite"
+
+    check_output(output, directory, refusal)
+    folder = checkpoints_folder(directory)
+    records = {name: manifests.read_manifest(folder / name) for name in names}
+    if weights is None:
+        weights = "ema" if {record.preferred_weights for record in records.values()} == {"ema"} else "raw"
+    contents = average_contents(read_weights(folder / name, weights) for name in names)
+    read = (manifests.MODEL, manifests.EMA) if weights == "ema" else (manifests.MODEL,)
+    sources = [
+        {"checkpoint": name, "sha256": {file: record.files[file].sha256 for file in read}}
+        for name, record in records.items()
+    ]
+    origin = {"directory": str(directory), "weights": weights, "checkpoints": sources}
+    contents = replace(contents, facts={**contents.facts, FACT: origin})
 
     from nmt.backend import session
 
     session.start()
-
-    from nmt.checkpoint.manager import CheckpointManager
-    from nmt.inference.translator import open_model
-
-    with output_directory(output, overwrite=bool(_names_in(output))) as folder:
-        _check_output(directory, output, overwrite=overwrite)  # again, since it is locked
-        write(config.model_copy(update={"model_directory": str(output)}), folder / CONFIG_NAME)
-        text.save(folder)
-        with CheckpointManager(folder) as manager:
-            name = manager.write(contents).name
-        open_model(folder, checkpoint=name, weights="raw")
+    name = write_model(output, directory, refusal, config=config, text=text, contents=contents)
     return AveragedModel(output, name, weights, tuple(names))
-
-
-def _mean_of(directory: Path, names: Sequence[str], weights: str | None) -> tuple[Contents, str]:
-    """Compute the mean, and record in its facts what it is of."""
-    folder = checkpoints_folder(directory)
-    try:
-        manifests = {name: read_manifest(folder / name) for name in names}
-        better = {manifest.preferred_weights for manifest in manifests.values()}
-        weights = weights or ("ema" if better == {"ema"} else "raw")
-        contents = average_contents(read_weights(folder / name, weights) for name in names)
-    except CheckpointError as error:
-        pruned = [name for name in names if not (folder / name).exists()]
-        if pruned:
-            raise CheckpointError(f"{', '.join(pruned)}: was pruned while it was read: try again") from error
-        raise
-    read = (MODEL, EMA) if weights == "ema" else (MODEL,)
-    sources = [
-        {"checkpoint": name, "sha256": {file: manifest.files[file].sha256 for file in read}}
-        for name, manifest in manifests.items()
-    ]
-    origin = {"directory": str(directory), "weights": weights, "checkpoints": sources}
-    return replace(contents, facts={**contents.facts, FACT: origin}), weights
-
-
-def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
-    """Refuse to write where something else lies.
-
-    Raises:
-        CheckpointError: saying what lies there.
-    """
-    if output.resolve() == directory.resolve():
-        raise CheckpointError(f"{output}: the average must not replace the run that it is made of: choose another -o")
-    if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output}: must be a directory to write the average to, got a file: choose another -o")
-    check_place(output, directory)
-    names = _names_in(output)
-    is_model = holds_own_settings(output) if CONFIG_NAME in names else has_checkpoint(output)
-    if names - {LOCK_NAME} and not is_model:
-        raise CheckpointError(f"{output}: holds files that are no model: choose another -o")
-    if not overwrite and names - {LOCK_NAME} and not _is_average_of(directory, output):
-        raise CheckpointError(
-            f"{output}: exists, and is no earlier average of {directory}: choose another -o, or replace it with "
-            "--overwrite"
-        )
-
-
-def _names_in(output: Path) -> set[str]:
-    try:
-        return {path.name for path in output.iterdir()} if output.exists() else set()
-    except OSError as error:
-        raise CheckpointError(f"{output}: cannot be read: {error.strerror}") from error
 
 
 def _is_average_of(directory: Path, output: Path) -> bool:
     """Return whether all that lies there is an average, and not what was made of one."""
-    if (output / REPORT_NAME).exists():
-        return False
     folder = checkpoints_folder(output)
-    names = checkpoint_names(folder)
     try:
-        origins = [read_manifest(folder / name).facts[FACT]["directory"] for name in names]
+        facts = [manifests.read_manifest(folder / name).facts for name in checkpoint_names(folder)]
+        origins = {Path(each[FACT]["directory"]).resolve() for each in facts}
     except (CheckpointError, KeyError, TypeError):
         return False
-    return bool(origins) and all(Path(origin).resolve() == directory.resolve() for origin in origins)
+    return origins == {directory.resolve()} and not (output / directories.REPORT_NAME).exists()

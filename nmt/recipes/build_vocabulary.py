@@ -1,8 +1,7 @@
 """Building the tokenizers of a run from its training corpus."""
 
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from inspect import signature
 from itertools import chain, islice
@@ -14,24 +13,20 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, SentencePieceSettings, load, write
 from nmt.data import corpus, doubts
 from nmt.errors import ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME, holds_own_settings
-from nmt.inference.output_directory import LOG_NAME, METRICS_NAME, REPORT_NAME
+from nmt.inference import model_directory as directories
+from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import TOKENIZERS, TextPair, Tokenizer
-from nmt.text.pair import TextLearner
+from nmt.text.pair import FILE_NAME, TextLearner
 from nmt.text.tokenizer import Sample, in_blocks
-from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_NAME = "tokenizer.json"
-"""The file that `TextPair.save` writes last, and without which there are no tokenizers."""
-
-
-_WRITTEN = re.compile(r"tokenizer(\.\w+)?\.model|vocabulary(\.\w+)?\.txt")
-"""The files that `TextPair.save` writes besides `tokenizer.json`."""
-
 CHECKED_PAIRS = 100_000
 """Pairs from the beginning of a corpus that are looked at before a vocabulary is built."""
+
+
+FINISHED_MODELS = "data.tokenizer.model"
+"""The setting whose files are tokenizers made elsewhere."""
 
 
 class VocabularyResult(NamedTuple):
@@ -124,10 +119,10 @@ def refuse_foreign_text(directory: Path) -> None:
     Raises:
         ConfigError: naming the files.
     """
-    found = {path.name for path in directory.glob("*")}
-    names = sorted(filter(_WRITTEN.fullmatch, found))
-    if CONFIG_NAME in found and not holds_own_settings(directory):
-        names = [*names, CONFIG_NAME]
+    found = [path.name for path in directories.entries(directory)]
+    names = list(filter(directories.TEXT_FILES.fullmatch, found))
+    if CONFIG_NAME in found and not directories.holds_own_settings(directory):
+        names.append(CONFIG_NAME)
     elif TextPair.exists(directory):
         with suppress(DataError):
             TextPair.load(directory)
@@ -135,7 +130,8 @@ def refuse_foreign_text(directory: Path) -> None:
     elif CONFIG_NAME in found:
         names = []
     if CONFIG_NAME not in found:
-        names += sorted(found & {METRICS_NAME, LOG_NAME, REPORT_NAME})
+        others = (directories.METRICS_NAME, directories.LOG_NAME, directories.REPORT_NAME)
+        names += [name for name in found if name in others]
     if names:
         raise ConfigError(
             f"{directory}: holds {', '.join(names)}, which nmt did not write and would replace: move it elsewhere "
@@ -156,8 +152,9 @@ def find_text(config: Config) -> TextPair | None:
     if not TextPair.exists(directory):
         return None
     if (directory / CONFIG_NAME).is_file() and not has_checkpoint(directory):
-        before = load(directory / CONFIG_NAME)
-        if _text_depends_on(before) != _text_depends_on(config):
+        settings = (load(directory / CONFIG_NAME), config)
+        before, now = ((s.data.tokenizer, s.data.normalization_forms, s.data.train.paths, s.seed) for s in settings)
+        if before != now:
             return None
     return TextPair.load(directory)
 
@@ -172,7 +169,7 @@ def save_text(config: Config, text: TextPair) -> None:
         DataError: the tokenizers cannot be written.
     """
     directory = Path(config.model_directory)
-    description = directory / TOKENIZER_NAME
+    description = directory / FILE_NAME
     try:
         description.unlink(missing_ok=True)
     except OSError as error:
@@ -192,7 +189,7 @@ class GatheredText:
         self.targets = Sample[str](CHECKED_PAIRS, seed=0)
         self.learner: TextLearner | None = None
         settings = config.data.tokenizer
-        if not _finished_models(config):
+        if not config.named_files.get(FINISHED_MODELS):
             kind, forms = TOKENIZERS[settings.type], config.data.normalization_forms
             self.learner = TextLearner(
                 kind, joint=settings.joint, normalization=forms, **settings_of(config, kind.learn)
@@ -224,7 +221,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
             gathered.update(block)
     settings = config.data.tokenizer
     if gathered.learner is None:
-        paths = _finished_models(config)
+        paths = config.named_files[FINISHED_MODELS]
         tokenizers = [TOKENIZERS[settings.type].adopt(path) for path in paths]
         logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(paths))
         text = TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)
@@ -241,31 +238,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
     return text
 
 
-def _finished_models(config: Config) -> tuple[str, ...]:
-    settings = config.data.tokenizer
-    return settings.model_paths if isinstance(settings, SentencePieceSettings) else ()
-
-
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:
     """The settings of a run by which a tokenizer is learned or extended: those that the method has arguments for."""
     settings = {**config.data.tokenizer.model_dump(), "seed": config.seed}
     return {name: settings[name] for name in signature(method).parameters if name in settings}
-
-
-def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
-    """Yield the lines of files that hold text.
-
-    Raises:
-        DataError: a file cannot be read, or all its lines are empty.
-    """
-    for path in paths:
-        has_text = False
-        for line in corpus.read_lines(path):
-            has_text = has_text or bool(line.strip())
-            yield line
-        if not has_text:
-            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
-
-
-def _text_depends_on(config: Config) -> tuple[object, ...]:
-    return config.data.tokenizer, config.data.normalization_forms, config.data.train.paths, config.seed

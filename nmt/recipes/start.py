@@ -15,13 +15,12 @@ from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import read_settings
-from nmt.inference.output_directory import parse_run_reference
+from nmt.inference.model_directory import parse_run_reference, read_settings
 from nmt.inference.translator import check_tokenizers, vocabularies_of
 from nmt.models.builder import build_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_size import refuse_too_large_model
-from nmt.recipes.build_vocabulary import GatheredText, build_text, find_text
+from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair
 from nmt.training.lockstep import ending_at_once
 from nmt.tying import named_variables
@@ -47,23 +46,23 @@ class Start:
     remarks: tuple[str, ...] = ()
 
 
-def start_own(config: Config, *, overwrite: bool, gathered: GatheredText | None = None) -> Start:
+def start_own(config: Config, text: TextPair | None = None, *, gathered: GatheredText | None = None) -> Start:
     """Return the tokenizers of the run, which are built where it has none yet, and a model with fresh weights.
 
     Args:
         config: the run.
-        overwrite: whether to leave aside what an earlier run left behind.
+        text: the tokenizers in its directory, if there are any.
         gathered: what is known of the corpus to build them; it is read for that unless given.
 
     Raises:
         ConfigError: the settings do not fit the corpus or each other.
         DataError: tokenizers or corpus cannot be used.
     """
-    found = None if overwrite else find_text(config)
-    if found is None:
+    is_saved = text is not None
+    if text is None:
         logger.info("building the vocabulary")  # it can take a while
-    text = build_text(config, gathered) if found is None else found
-    return Start(text, _build(config, text), text_is_saved=found is not None)
+        text = build_text(config, gathered)
+    return Start(text, _build(config, text), text_is_saved=is_saved)
 
 
 def start_from_other(config: Config) -> Start:
@@ -186,8 +185,8 @@ def accept(replicas: Replicas, *, given: str) -> Invitation:
     return Invitation(config, message["tokenizers"], message["data_hash"])
 
 
-def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = _SEEN_WITHIN_SECONDS) -> None:
-    """Wait until the tokenizers that the chief saved are seen here.
+def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = _SEEN_WITHIN_SECONDS) -> TextPair:
+    """Wait until the tokenizers that the chief saved are seen here, and return them.
 
     Args:
         directory: the model directory.
@@ -200,8 +199,8 @@ def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float 
     deadline = time.monotonic() + patience
     while True:
         with suppress(DataError):  # none are there, or not wholly yet
-            if TextPair.load(directory).fingerprints == tokenizers:
-                return
+            if (text := TextPair.load(directory)).fingerprints == tokenizers:
+                return text
         if time.monotonic() > deadline:
             raise DataError(
                 f"{directory} must be the same directory on all workers, but the tokenizers that the chief saved are "

@@ -16,8 +16,7 @@ from nmt.config import Config, CorpusSettings, advice, changed_settings, load, t
 from nmt.data import Corpus, TokenStore, doubts, find_store
 from nmt.data.corpus import hash_pairs, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME
-from nmt.inference.output_directory import parse_run_reference, refuse_to_delete_start
+from nmt.inference.model_directory import CONFIG_NAME, parse_run_reference
 from nmt.recipes.batch_parts import start_session
 from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
 from nmt.text import TextPair
@@ -47,17 +46,19 @@ class Prepared(NamedTuple):
     """A training of which everything was refused that can be before TensorFlow starts.
 
     config: the settings; of a run that goes on, with what it keeps.
-    resumed: whether the model directory holds a checkpoint to go on from.
     validation: the pairs of the validation corpus.
     train_pairs: how many pairs of lines the training corpus has; None where it was not read.
     gathered: what tokenizers are to be made of; None where the run has some.
+    text: the tokenizers of the run; None where it has none yet.
+    before: the settings of the run that goes on; None where one begins.
     """
 
     config: Config
-    resumed: bool
     validation: list[tuple[str, str]]
     train_pairs: int | None = None
     gathered: GatheredText | None = None
+    text: TextPair | None = None
+    before: Config | None = None
 
 
 def train(
@@ -112,23 +113,20 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
 
     Args and errors: as for `train`.
     """
-    directory = Path(config.model_directory)
-    resumed = not overwrite and has_checkpoint(directory)
-    if resumed:
+    directory, before = Path(config.model_directory), None
+    if not overwrite and has_checkpoint(directory):
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)
         refuse_other_run(before, config)
     else:
         refuse_foreign_text(directory)
     refuse_missing_corpora(config)
-    if overwrite:
-        refuse_to_delete_start(config)
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    text = None if overwrite or resumed else find_text(config)
-    fresh = not resumed and (text is None or find_training_store(config, text) is None)
+    text = None if overwrite else find_text(config)
+    fresh = before is None and (text is None or find_training_store(config, text) is None)
     builds_text = text is None and config.training.initialize_from is None
-    return check_corpora(config, fresh=fresh, builds_text=builds_text, resumed=resumed)
+    return check_corpora(config, fresh=fresh, builds_text=builds_text)._replace(text=text, before=before)
 
 
 def config_hash(config: Config) -> str:
@@ -140,14 +138,13 @@ CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.sourc
 """The settings whose files a training reads."""
 
 
-def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, resumed: bool = False) -> Prepared:
+def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> Prepared:
     """Read the corpora once, refuse what cannot be used, and say what is doubtful.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
         builds_text: whether tokenizers are to be made of a fresh one.
-        resumed: whether the run goes on.
 
     Raises:
         DataError: with file and line.
@@ -160,7 +157,7 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, res
     validation = list(Corpus(*data.validation.paths).pairs())
     if not fresh:
         doubts.report_marks({"validation": validation}, data.segmentation)
-        return Prepared(config, resumed, validation)
+        return Prepared(config, validation)
     judging = {"validation": validation}
     if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
         with suppress(DataError):  # said where it is needed
@@ -169,7 +166,7 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False, res
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
     shared.report()
-    return Prepared(config, resumed, validation, train_pairs, gathered)
+    return Prepared(config, validation, train_pairs, gathered)
 
 
 def _refuse_one_file(config: Config) -> None:
@@ -234,37 +231,33 @@ def refuse_other_run(before: Config, config: Config) -> None:
         )
 
 
-def settle_facts(
-    config: Config, text: TextPair, validation: Sequence[tuple[str, str]], *, resumed: bool
-) -> dict[str, Any]:
+def settle_facts(prepared: Prepared, text: TextPair) -> dict[str, Any]:
     """Return what the checkpoints of a run record about its origin and its validation corpus.
 
     Of a run that goes on, what was recorded is compared with what is there now.
 
     Args:
-        config: the run.
+        prepared: the run.
         text: its tokenizers.
-        validation: the pairs of its validation corpus.
-        resumed: whether it has a checkpoint, so that its scores are compared with those to come.
 
     Raises:
         ConfigError: tokenizers or training corpus are not what the last checkpoint was trained on, or it was judged
             by another validation corpus, and `training.on_validation_change` is `error`.
         DataError: the corpus cannot be read.
     """
+    config, before, content_hash = prepared.config, prepared.before, hash_pairs(prepared.validation)
     directory, data = Path(config.model_directory), config.data
-    content_hash = hash_pairs(validation)
-    newest = newest_manifest(directory) if resumed else None
-    if newest is None:
+    newest = None if before is None else newest_manifest(directory)
+    if before is None or newest is None:
         return {"validation_hash": content_hash}
-    name, facts, before = newest[0], newest[1].facts, load(directory / CONFIG_NAME).data
+    name, facts = newest[0], newest[1].facts
     changed = None
     if facts.get("tokenizers") not in (None, text.fingerprints):
         changed = "tokenizers have"
     else:
         store = find_training_store(config, text)  # where one was built from these files, they are not read
         train_hash = Corpus(*data.train.paths).content_hash() if store is None else store.content_hash
-        if not _holds_same_text("train", before.train, data.train, facts.get("data_hash"), train_hash):
+        if not _holds_same_text("train", before.data.train, data.train, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"
     if changed is not None:
         raise ConfigError(
@@ -274,7 +267,7 @@ def settle_facts(
         )
     kept = {fact: facts[fact] for fact in (ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
     if not _holds_same_text(
-        "validation", before.validation, data.validation, facts.get("validation_hash"), content_hash
+        "validation", before.data.validation, data.validation, facts.get("validation_hash"), content_hash
     ):
         if config.training.on_validation_change == "error":
             raise ConfigError(
@@ -307,23 +300,15 @@ def _holds_same_text(
     return same
 
 
-class CheckedConfig(NamedTuple):
-    """Settings that are valid.
-
-    config: the effective settings.
-    remarks: what may not do what was meant, one line each.
-    """
-
-    config: Config
-    remarks: list[str]
-
-
-def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> CheckedConfig:
+def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> tuple[Config, list[str]]:
     """Read, merge and check settings as training does, without reading any corpus.
 
     Args:
         paths: YAML files, merged from left to right.
         overrides: settings of the form "training.seed=7".
+
+    Returns:
+        The effective settings, and what may not do what was meant, one line each.
 
     Raises:
         ConfigError: listing all problems.
@@ -333,13 +318,12 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
     _refuse_one_file(config)
     remarks, training = list(advice(config)), config.training
     if training.batch_tokens == "auto":
-        even = (
-            "" if training.effective_batch_tokens else "; effective_batch_tokens gives all machines updates of one size"
-        )
-        remarks.append(
+        remark = (
             "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
-            f"{even}"
         )
+        if not training.effective_batch_tokens:
+            remark += "; effective_batch_tokens gives all machines updates of one size"
+        remarks.append(remark)
     # What is not here is no error, since the machine that trains may be another one.
     for name, paths in config.named_files.items():
         remarks += [f"{name}: there is no file {path} here" for path in paths if not Path(path).exists()]
@@ -347,4 +331,4 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Ch
         initial = parse_run_reference(training.initialize_from).directory
         if not Path(initial).is_dir():
             remarks.append(f"training.initialize_from: there is no directory {initial} here")
-    return CheckedConfig(config, remarks)
+    return config, remarks

@@ -19,8 +19,7 @@ from nmt.config import training as kinds
 from nmt.data import BatchStream, TokenStore, doubts, open_store
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import CONFIG_NAME
-from nmt.inference.output_directory import EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
+from nmt.inference.model_directory import CONFIG_NAME, EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
@@ -57,15 +56,15 @@ def lead(
 
     Args and errors: as for `train`, and with what it prepared.
     """
-    given, resumed, validation = config_hash(config), prepared.resumed, prepared.validation
+    given, resumed, validation = config_hash(config), prepared.before is not None, prepared.validation
     config = settle_tokenization(batch_size.settle_precision(prepared.config, resumed=resumed), validation)
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else starts.start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or starts.start_own(config, overwrite=overwrite, gathered=prepared.gathered)
-        facts = {**start.facts, **settle_facts(config, start.text, validation, resumed=resumed)}
+        start = other or starts.start_own(config, prepared.text, gathered=prepared.gathered)
+        facts = {**start.facts, **settle_facts(prepared, start.text)}
         report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.train_pairs)
         store = open_training_store(config, start.text, processes=processes, report_pairs=report)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
@@ -96,8 +95,8 @@ def follow(config: Config, replicas: Replicas, *, processes: int | None) -> Trai
     """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
     config, tokenizers, data_hash = starts.accept(replicas, given=config_hash(config))
     check_precision(config.training.precision)
-    starts.find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
-    start = starts.start_own(config, overwrite=False)  # the chief's weights follow
+    text = starts.find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
+    start = starts.start_own(config, text)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes, keep_others=True)
     starts.check_same_corpus(store, data_hash=data_hash)
     batch_tokens, count = config.training.settled_batch_tokens, len(replicas.own_numbers)

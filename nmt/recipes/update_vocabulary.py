@@ -5,32 +5,35 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
-from nmt.config import Config, SearchSettings, changed_settings, load, write
+from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data.corpus import Corpus, read_lines
 from nmt.data.doubts import MEASURED_LINES
 from nmt.data.encoding import BlockEncoder, length_dtype
 from nmt.errors import ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME, read_settings, sibling_directory
-from nmt.inference.output_directory import REPORT_NAME, check_place, output_directory
+from nmt.inference.model_directory import CONFIG_NAME, REPORT_NAME, read_settings, sibling_directory
+from nmt.inference.output_directory import check_output, write_model
 from nmt.inference.translation import settle_limits
 from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.build_vocabulary import settings_of, text_lines
+from nmt.recipes.build_vocabulary import settings_of
+from nmt.recipes.train import config_hash
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import TOKENS, found_marks
 from nmt.text.pair import VocabularyDifference, compare_vocabularies
 from nmt.text.tokenizer import sample_lines
-from nmt.text.vocabulary import write_file
+from nmt.training.state import Pending, TrainingState
 from nmt.types import PathLike
 
 MEASURED_PAIRS = 100_000
@@ -81,6 +84,21 @@ def files_by_vocabulary(text: TextPair, files: SideFiles) -> dict[str, tuple[Pat
     return {name: paths for name, paths in given.items() if paths}
 
 
+def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
+    """Yield the lines of files that hold text.
+
+    Raises:
+        DataError: a file cannot be read, or all its lines are empty.
+    """
+    for path in paths:
+        has_text = False
+        for line in read_lines(path):
+            has_text = has_text or bool(line.strip())
+            yield line
+        if not has_text:
+            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
+
+
 def extended_text(
     config: Config,
     text: TextPair,
@@ -104,7 +122,7 @@ def extended_text(
     """
 
     def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
-        settings = {**settings_of(config, tokenizer.extend), "max_new_tokens": max_new_tokens}
+        settings = settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
         if minimum_count is not None:
             settings["minimum_count"] = minimum_count
         return tokenizer.extend(text.lines_to_learn(text_lines(paths)), **settings)
@@ -229,17 +247,21 @@ def plan_update(
         DataError: tokenizers or text cannot be read.
     """
     directory = Path(directory)
-    output = default_output(directory) if output is None else Path(output)
+    output = Path(output or sibling_directory(directory, "vocabulary"))
     before = read_settings(directory)
-    settings = _new_settings(directory, before, overrides)
-    _check_output(directory, output, overwrite=overwrite)
+    settings = load(directory / CONFIG_NAME, [*_limits_to_be_found(before.search), *overrides])
+    if fixed := [line for line in changed_settings(before, settings) if not _MAY_CHANGE.match(line)]:
+        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
+    if settings.model_directory != before.model_directory:
+        raise ConfigError(f"the new model directory is set with -o, got model_directory={settings.model_directory}")
+    check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
     beginnings = {str(path): list(islice(read_lines(path), MEASURED_LINES)) for path in chain(*corpora)}
     for kind, words in found_marks(beginnings).items():
         if kind not in (TOKENS, settings.data.segmentation):
             _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
-    settings = _describing(_with_limits(settings, new, before.search), output, new)
+    settings = _settled(settings, new, before.search).model_copy(update={"model_directory": str(output)})
     given = files_by_vocabulary(old, corpora) if any(corpora) else {}
     texts = {name: sample_lines(text_lines(paths), MEASURED_LINES, seed=0) for name, paths in given.items()}
     differences = {
@@ -249,9 +271,11 @@ def plan_update(
     return VocabularyUpdate(directory, output, before, settings, old, new, differences, overwrite)
 
 
-def default_output(directory: PathLike) -> Path:
-    """Return where an update is written unless told: beside the model directory, with `-vocabulary` appended."""
-    return sibling_directory(directory, "vocabulary")
+def _refusal(output: Path, *, overwrite: bool) -> str | None:
+    """Say why what lies at the output is not replaced."""
+    if not (output / REPORT_NAME).is_file():
+        return "exists, and was not written by update-vocab: choose another directory with -o"
+    return None if overwrite else "exists already: choose another directory with -o, or replace it with --overwrite"
 
 
 def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") -> UpdatedModel:
@@ -274,27 +298,44 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
 
     session.start()
 
-    from nmt.checkpoint.derived import RowMapping, change_vocabulary
-    from nmt.checkpoint.manager import CheckpointManager
     from nmt.checkpoint.weights import read_contents
-    from nmt.inference.translator import check_tokenizers, open_model
+    from nmt.inference.translator import check_tokenizers
     from nmt.recipes.training_run import assemble_limits
-    from nmt.training.state import TrainingState
 
     path, contents = read_contents(planned.directory, checkpoint)
     check_tokenizers(planned.old, path, contents.facts)
+    # Other corpora have no hash yet. What the model before was the average of is said of that model.
+    before, now, facts = planned.before.data, planned.settings.data, dict(contents.facts)
+    averaged = {AVERAGE_FACT: facts.pop(AVERAGE_FACT)} if AVERAGE_FACT in facts else {}
+    outdated = {"data_hash": before.train != now.train, "validation_hash": before.validation != now.validation}
+    for fact in (VALIDATION, *(fact for fact, is_outdated in outdated.items() if is_outdated)):
+        facts.pop(fact, None)
+    facts |= {
+        "config_hash": config_hash(planned.settings),
+        "tokenizers": planned.new.fingerprints,
+        "vocabulary_update_of": {
+            "model_directory": str(planned.directory),
+            "checkpoint": path.name,
+            "tokenizers": planned.old.fingerprints,
+            **averaged,
+        },
+    }
+    state, ended_by = dict(contents.state), None
+    if state:  # the batches and scores it had mean nothing any more
+        remaining = replace(TrainingState.from_json(state).without_scores(), batch=0, pending=Pending())
+        state, ended_by = remaining.to_json(), assemble_limits(planned.settings).reached(remaining)
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
-    state, facts = _state_to_go_on_with(contents.state), _facts(planned, path.name, contents.facts)
     contents = change_vocabulary(replace(contents, score=None, state=state, facts=facts), sides)
-    with output_directory(planned.output, overwrite=planned.overwrite) as folder:
-        write(planned.settings, folder / CONFIG_NAME)
-        planned.new.save(folder)
-        with CheckpointManager(folder) as manager:
-            manager.write(contents)
-        write_file(folder / REPORT_NAME, json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n")
-        open_model(folder, checkpoint="latest")  # proves shapes, values and ties
-    ended_by = assemble_limits(planned.settings).reached(TrainingState.from_json(state)) if state else None
+    write_model(
+        planned.output,
+        planned.directory,
+        partial(_refusal, overwrite=planned.overwrite),
+        config=planned.settings,
+        text=planned.new,
+        contents=contents,
+        beside={REPORT_NAME: json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n"},
+    )
     can_go_on = bool(state) and contents.optimizer is not None
     return UpdatedModel(planned.output, path.name, contents.update, ended_by, can_go_on)
 
@@ -305,16 +346,6 @@ def report(planned: VocabularyUpdate) -> dict[str, Any]:
     return {"model_directory": str(planned.directory), "output": str(planned.output), "vocabularies": vocabularies}
 
 
-def _new_settings(directory: Path, old: Config, overrides: Sequence[str]) -> Config:
-    """Load the settings of the model with overrides; those that its weights depend on may not change."""
-    new = load(directory / CONFIG_NAME, [*_limits_to_be_found(old.search), *overrides])
-    if fixed := [line for line in changed_settings(old, new) if not _MAY_CHANGE.match(line)]:
-        raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
-    if new.model_directory != old.model_directory:
-        raise ConfigError(f"the new model directory is set with -o, got model_directory={new.model_directory}")
-    return new
-
-
 def _limits_to_be_found(search: SearchSettings) -> Iterator[str]:
     """Yield overrides for the limits of length that were found when the run began; `auto` never chooses less."""
     if search.settled_max_length_ratio >= LEAST_AUTO_RATIO:
@@ -323,8 +354,8 @@ def _limits_to_be_found(search: SearchSettings) -> Iterator[str]:
         yield "search.max_length=auto"
 
 
-def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Config:
-    """Return settings with the limits that pairs of the training corpus need as the new tokenizers cut them."""
+def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config:
+    """Return settings that describe tokenizers, with the limits that pairs of the corpus need as these cut them."""
     train, max_length = settings.data.train, settings.data.max_length
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
@@ -344,59 +375,10 @@ def _with_limits(settings: Config, text: TextPair, before: SearchSettings) -> Co
             advice = f", as the new tokens need it: --set search.{name}={old} keeps it" if new < old else ""
             log = _LOGGER.warning if advice else _LOGGER.info
             log("search.%s: %s before, %s now%s", name, old, new, advice)
-    return settings.model_copy(update={"search": search})
-
-
-def _describing(settings: Config, output: Path, text: TextPair) -> Config:
-    """Return settings of the new directory that describe its tokenizers."""
     tokenizer, size = settings.data.tokenizer, max(len(side.vocabulary) for side in (text.source, text.target))
     bound = tokenizer.vocabulary_size
     update: dict[str, Any] = {"vocabulary_size": None if bound is None else max(bound, size)}
     if isinstance(text.target, SentencePieceTokenizer) and text.target.model_type in ("unigram", "bpe"):
         update["model_type"] = text.target.model_type
     data = settings.data.model_copy(update={"tokenizer": tokenizer.model_copy(update=update)})
-    return settings.model_copy(update={"model_directory": str(output), "data": data})
-
-
-def _check_output(directory: Path, output: Path, *, overwrite: bool) -> None:
-    if output.resolve() == directory.resolve():
-        raise ConfigError(f"{output}: the model must stay as it is: choose another directory with -o")
-    check_place(output, directory)
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / REPORT_NAME).is_file():
-        raise ConfigError(f"{output}: exists, and was not written by update-vocab: choose another directory with -o")
-    if not overwrite:
-        raise ConfigError(f"{output}: exists already: choose another directory with -o, or replace it with --overwrite")
-
-
-def _facts(planned: VocabularyUpdate, checkpoint: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of the new checkpoint, with which a training goes on; other corpora have no hash yet.
-
-    What the model before was the average of is said of that model: the new one is no average.
-    """
-    from nmt.recipes.train import config_hash
-
-    old, new = planned.before.data, planned.settings.data
-    others = {"data_hash": old.train != new.train, "validation_hash": old.validation != new.validation}
-    left_out = {AVERAGE_FACT, VALIDATION, *(fact for fact, is_other in others.items() if is_other)}
-    return {
-        **{key: value for key, value in before.items() if key not in left_out},
-        "config_hash": config_hash(planned.settings),
-        "tokenizers": planned.new.fingerprints,
-        "vocabulary_update_of": {
-            "model_directory": str(planned.directory),
-            "checkpoint": checkpoint,
-            "tokenizers": planned.old.fingerprints,
-            **({AVERAGE_FACT: before[AVERAGE_FACT]} if AVERAGE_FACT in before else {}),
-        },
-    }
-
-
-def _state_to_go_on_with(before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a run whose batches and scores will be others: those it had mean nothing any more."""
-    from nmt.training.state import Pending, TrainingState
-
-    if not before:
-        return {}
-    return replace(TrainingState.from_json(dict(before)).without_scores(), batch=0, pending=Pending()).to_json()
+    return settings.model_copy(update={"search": search, "data": data})

@@ -33,7 +33,9 @@ from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_fi
 from nmt.types import PathLike
 
 _FORMAT_VERSION = 1
-_FILE_NAME = "tokenizer.json"
+FILE_NAME = "tokenizer.json"
+"""The file that `TextPair.save` writes last, and without which there are no tokenizers."""
+
 _JOINT = "joint"
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
@@ -157,7 +159,7 @@ class TextPair:
             }
         content = {"format_version": _FORMAT_VERSION, "joint": self.joint, "sides": sides}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_file(directory / _FILE_NAME, text.encode("utf-8"))
+        write_file(directory / FILE_NAME, text.encode("utf-8"))
 
     @classmethod
     def load(cls, directory: PathLike) -> TextPair:
@@ -167,7 +169,7 @@ class TextPair:
             DataError: a file is missing, damaged, or belongs to another model; the message names it.
         """
         directory = Path(directory)
-        path = directory / _FILE_NAME
+        path = directory / FILE_NAME
         try:
             content = json.loads(read_text_file(path))
         except json.JSONDecodeError as error:
@@ -185,7 +187,7 @@ class TextPair:
     @staticmethod
     def exists(directory: PathLike) -> bool:
         """Whether a pair was saved in this directory, completely."""
-        return (Path(directory) / _FILE_NAME).is_file()
+        return (Path(directory) / FILE_NAME).is_file()
 
 
 class TextLearner:
@@ -251,13 +253,13 @@ def _load_side(directory: Path, name: str, description: dict[str, Any]) -> Token
     kind, side = description["type"], "" if name == _JOINT else name
     if kind not in TOKENIZERS:
         known = ", ".join(sorted(TOKENIZERS))
-        raise DataError(f"{directory / _FILE_NAME}: the type of a tokenizer must be one of {known}, got {kind}")
+        raise DataError(f"{directory / FILE_NAME}: the type of a tokenizer must be one of {known}, got {kind}")
     path = directory / side_name("vocabulary.txt", side)
     if Vocabulary.load(path).fingerprint != description["vocabulary_fingerprint"]:
-        raise DataError(f"{path}: has changed since {_FILE_NAME} was written: restore it, the model needs its ids")
+        raise DataError(f"{path}: has changed since {FILE_NAME} was written: restore it, the model needs its ids")
     tokenizer = TOKENIZERS[kind].load(directory, side, description["settings"])
     if tokenizer.fingerprint != description["tokenizer_fingerprint"]:
-        raise DataError(f"{directory}: the {name} tokenizer is not the one that {_FILE_NAME} describes")
+        raise DataError(f"{directory}: the {name} tokenizer is not the one that {FILE_NAME} describes")
     return tokenizer
 
 

@@ -95,8 +95,8 @@ def test_what_cannot_be_averaged_is_refused_before_anything_starts(run_nmt, trai
         ((run, "--updates", 10, 10), "each checkpoint counts once in an average, got update-00000010, update-00000010"),
         ((run, "--last", 2, "--weights", "ema"), "update-00000020: no moving average was kept: ask for raw weights"),
         ((damaged, "--last", 2), "update-00000020/model.safetensors: must have"),
-        ((run, "--last", 2, "-o", run), "run: the average must not replace the run that it is made of"),
-        ((run, "--last", 2, "-o", run / "config.yaml"), "must be a directory to write the average to, got a file"),
+        ((run, "--last", 2, "-o", run), "run: the model must stay as it is"),
+        ((run, "--last", 2, "-o", run / "config.yaml"), "must be a directory to write a model to, got a file"),
         ((run, "--last", 2, "-o", damaged), f"exists, and is no earlier average of {run}: choose another -o"),
         ((tmp_path / "nowhere", "--last", 2), "nowhere: there is no such model directory"),
     ):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import nmt.inference.translator
-import nmt.recipes.average as recipe
 from nmt.backend import session
 from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
 from nmt.errors import CheckpointError
-from nmt.recipes.average import average, default_output
+from nmt.inference.model_directory import sibling_directory
+from nmt.recipes.average import average
 
 
 @pytest.fixture
@@ -22,10 +22,11 @@ FIRST, SECOND = "update-00000010", "update-00000020"
 
 
 def test_the_default_lies_beside_the_run(tmp_path, monkeypatch):
-    assert default_output("runs/travel") == default_output("runs/travel/") == Path("runs/travel-average")
+    for name in ("runs/travel", "runs/travel/"):
+        assert sibling_directory(name, "average") == Path("runs/travel-average")
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    assert default_output(".") == tmp_path / "run-average"
+    assert sibling_directory(".", "average") == tmp_path / "run-average"
 
 
 def test_an_earlier_average_of_the_same_run_is_replaced(run):
@@ -57,12 +58,6 @@ def test_a_model_that_does_not_open_is_not_left_behind(run):
     with pytest.raises(CheckpointError, match="ties target_embedding=output_projection, but the model ties nothing"):
         average(run, updates=[10, 20])
     assert not run.with_name("run-average").exists()
-
-
-def test_a_checkpoint_that_was_pruned_meanwhile_is_said_to_be(run, monkeypatch):
-    monkeypatch.setattr(recipe, "chosen_checkpoints", lambda *_, **__: ["update-00000007"])
-    with pytest.raises(CheckpointError, match="update-00000007: was pruned while it was read: try again"):
-        average(run, updates=[7])
 
 
 @pytest.mark.parametrize("foreign", ["config.yaml", "checkpoints/notes.txt"])

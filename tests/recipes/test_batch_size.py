@@ -347,10 +347,10 @@ def test_an_error_of_memory_becomes_advice(settings):
 
 
 def test_checking_a_config_says_that_the_batch_is_to_be_chosen(untrained_config):
-    remarks = check_config([untrained_config], ["training.batch_tokens=auto"]).remarks
+    _, remarks = check_config([untrained_config], ["training.batch_tokens=auto"])
     chosen = "training.batch_tokens auto is chosen by the memory there is when training begins, and the run keeps it"
     even = "; effective_batch_tokens gives all machines updates of one size"
     assert [remark for remark in remarks if "batch" in remark] == [chosen + even]
-    fixed = check_config([untrained_config], ["training.batch_tokens=auto", "training.effective_batch_tokens=8192"])
-    assert [remark for remark in fixed.remarks if "batch" in remark] == [chosen]
-    assert not [remark for remark in check_config([untrained_config]).remarks if "batch" in remark]
+    _, fixed = check_config([untrained_config], ["training.batch_tokens=auto", "training.effective_batch_tokens=8192"])
+    assert [remark for remark in fixed if "batch" in remark] == [chosen]
+    assert not [remark for remark in check_config([untrained_config])[1] if "batch" in remark]

@@ -1,14 +1,6 @@
 """What `--overwrite` deletes: all that a run wrote, and nothing that others keep in its directory."""
 
-import shutil
-from pathlib import Path
-
-import pytest
-
-from nmt.config import load
-from nmt.errors import ConfigError
-from nmt.inference.output_directory import delete_run, foreign_files
-from nmt.recipes.train import train
+from nmt.inference.model_directory import delete_run, foreign_files
 
 OF_A_RUN = (
     "config.yaml", "metrics.jsonl", "train.log", "vocabulary_update.json",
@@ -65,14 +57,3 @@ def test_links_lead_to_what_a_run_wrote_and_stay(tmp_path):
     delete_run(tmp_path / "run")
     assert files(tmp_path / "disk") == {"mine"}
     assert (tmp_path / "run" / "checkpoints").is_symlink()
-
-
-@pytest.mark.parametrize("inside", ["logs", "logs/old", "checkpoints/old"])
-def test_a_run_that_is_needed_is_not_deleted(trained_run, tmp_path, inside):
-    needed = Path(shutil.copytree(trained_run.directory, tmp_path / inside))
-    before = files(tmp_path)
-    for source in (needed, f"{tmp_path}/logs/../{inside}@best"):
-        config = load(trained_run.config, [f"model_directory={tmp_path}", f"training.initialize_from={source}"])
-        with pytest.raises(ConfigError, match=r"must not lie in .*, where --overwrite deletes files, got .*: choose"):
-            train(config, overwrite=True)
-    assert files(tmp_path) == before

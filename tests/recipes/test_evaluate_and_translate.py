@@ -123,6 +123,6 @@ def test_bleu_cuts_text_as_in_validations_unless_told(untrained_config, caplog):
 def test_check_config_reads_no_corpus(untrained_config):
     for path in untrained_config.parent.glob("train.*"):
         path.unlink()
-    checked = check_config([untrained_config])
-    assert checked.config.model.type == "rnn"
-    assert len([remark for remark in checked.remarks if remark.startswith("data.train.")]) == 2
+    config, remarks = check_config([untrained_config])
+    assert config.model.type == "rnn"
+    assert len([remark for remark in remarks if remark.startswith("data.train.")]) == 2

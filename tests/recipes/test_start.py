@@ -12,7 +12,7 @@ from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.output_directory import parse_run_reference
+from nmt.inference.model_directory import parse_run_reference
 from nmt.recipes.start import start_from_other, start_own
 from nmt.recipes.train import check_config, train
 from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
@@ -198,7 +198,7 @@ def test_other_settings_of_the_tokenizers_are_remarked(settings, tmp_path, caplo
 def test_tokenizers_of_its_own_are_replaced(settings, tmp_path, old):
     """Built by `nmt build-vocab`, say."""
     config = settings("data.tokenizer.vocabulary_size=7", STILL)
-    own = start_own(config, overwrite=False)
+    own = start_own(config)
     assert not own.text_is_saved
     own.text.save(tmp_path / "new")
     train(config)
@@ -264,7 +264,7 @@ def test_a_run_is_named_with_or_without_its_checkpoint(text, directory, checkpoi
 
 
 def test_check_config_remarks_on_a_directory_that_is_not_here(trained_run):
-    remarks = check_config([trained_run.config], ["training.initialize_from=nowhere@best"]).remarks
+    _, remarks = check_config([trained_run.config], ["training.initialize_from=nowhere@best"])
     assert remarks[-1] == "training.initialize_from: there is no directory nowhere here"
 
 

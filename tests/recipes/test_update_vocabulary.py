@@ -14,7 +14,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.output_directory import REPORT_NAME
+from nmt.inference.model_directory import REPORT_NAME, sibling_directory
 from nmt.inference.translator import Translator
 from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
@@ -22,7 +22,6 @@ from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import (
     SideFiles,
     adopted_text,
-    default_output,
     extended_text,
     files_by_vocabulary,
     learned_text,
@@ -198,7 +197,7 @@ def test_a_finished_list_is_taken(trained, tmp_path):
 def test_nothing_new_changes_nothing(trained, trained_run):
     covered = SideFiles(both=(trained_run.source,))
     assert plan_update(trained.run, partial(extended_text, corpora=covered)).changes_nothing
-    assert not has_checkpoint(default_output(trained.run))
+    assert not has_checkpoint(sibling_directory(trained.run, "vocabulary"))
 
 
 def test_each_side_changes_alone(trained_run, trained, tmp_path):
@@ -241,17 +240,17 @@ def test_settings_of_the_model_stay(trained, override, message):
 
 def test_only_an_earlier_update_is_replaced(trained, extend, tmp_path):
     choose = partial(extended_text, corpora=trained.corpora)
-    with pytest.raises(ConfigError, match="run: the model must stay as it is"):
+    with pytest.raises(CheckpointError, match="run: the model must stay as it is"):
         plan_update(trained.run, choose, output=trained.folder / "." / "run", overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="other: exists, and was not written by update-vocab"):
+    with pytest.raises(CheckpointError, match="other: exists, and was not written by update-vocab"):
         plan_update(trained.run, choose, output=tmp_path / "other", overwrite=True)
     for place, message in ((trained.folder, "must not hold"), (trained.run / "sub", "must not lie in")):
         with pytest.raises(CheckpointError, match=f"{message} the model directory .*run: choose another -o"):
             plan_update(trained.run, choose, output=place, overwrite=True)
     extend("training.max_updates=7")
-    with pytest.raises(ConfigError, match="new: exists already: choose another directory with -o, or replace it"):
+    with pytest.raises(CheckpointError, match="new: exists already: choose another directory with -o, or replace it"):
         extend()
     lock = DirectoryLock(tmp_path / "new")
     lock.acquire()
