@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 
 import typer
 
@@ -118,23 +118,23 @@ def run(
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
     from nmt.cli.lines import file_chunks, line_counter, stdin_chunks, text_output
-    from nmt.recipes import translate as recipe
+    from nmt.recipes.translate import prepare_translation
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
     output = None if output_path == options.DASH else output_path
-    shared: dict[str, Any] = {
-        "num_hypotheses": n_best,
-        "overrides": settings,
-        "threads": threads,
-        "input_path": None if input_path == options.DASH else input_path,
-        "output_path": output,
-    }
-    if engine is Engine.KERAS:
-        translate = recipe.prepare_translation(directory, checkpoint=checkpoint, weights=weights, **shared)
-    elif checkpoint is not None or weights is not None:
+    if engine is Engine.CTRANSLATE2 and (checkpoint is not None or weights is not None):
         raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-    else:
-        translate = recipe.prepare_translation_with_ctranslate2(directory, **shared)
+    translate = prepare_translation(
+        directory,
+        ctranslate2=engine is Engine.CTRANSLATE2,
+        num_hypotheses=n_best,
+        checkpoint=checkpoint,
+        weights=weights,
+        overrides=settings,
+        threads=threads,
+        input_path=None if input_path == options.DASH else input_path,
+        output_path=output,
+    )
     chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
     by_hand = input_path == options.DASH and is_terminal(sys.stdin)
     to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text

@@ -1,12 +1,13 @@
 """What a model directory holds, how two models differ, and whether everything is as it was written. No Keras."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nmt.checkpoint.folder import checkpoints_folder, damaged_names, read_weights
 from nmt.checkpoint.index import candidates, split_checkpoint
-from nmt.checkpoint.manifest import OPTIMIZER, Manifest, read_manifest
+from nmt.checkpoint.manifest import OPTIMIZER, read_manifest
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
 from nmt.inference import inspection
@@ -38,13 +39,10 @@ def inspect_model(directory: PathLike, checkpoint: str | None = None) -> tuple[i
 
 def inspection_values(described: inspection.Description, config: Config | None) -> dict[str, Any]:
     """Return what `inspect_model` found as JSON values; docs/inspection.md lists the keys."""
-    manifest = described.manifest
-    settings = config and {
-        "type": config.model.type,
-        "tie_embeddings": config.model.tie_embeddings,
-        "source_language": config.data.source_language,
-        "target_language": config.data.target_language,
-    }
+    manifest, settings = described.manifest, None
+    if config is not None:
+        settings = config.model.model_dump(include={"type", "tie_embeddings"})
+        settings |= config.data.model_dump(include={"source_language", "target_language"})
     return {
         "model_directory": str(described.directory),
         "checkpoint": described.checkpoint,
@@ -106,10 +104,8 @@ def verify_model(directory: PathLike, checkpoint: str | None = None) -> dict[str
     directory = Path(directory)
     folder = checkpoints_folder(directory)
     index = inspection.index_of(inspection.find_checkpoints(directory))
-    names = candidates(directory, index, checkpoint)[:1] if checkpoint else list(index.scores)
-    if not names:
-        candidates(directory, index, None)  # raises: there is nothing to read
-    problems: list[str] = []
+    wanted = candidates(directory, index, checkpoint)
+    names, problems = wanted[:1] if checkpoint else list(index.scores), list[str]()
     num_files = size = 0
     for name in names:
         found = inspection.verify_checkpoint(folder / name)
@@ -135,37 +131,30 @@ def holds_text(directory: Path) -> bool:
     return (directory / CONFIG_NAME).exists() or TextPair.exists(directory)
 
 
-def _text_problems(directory: Path, checkpoints: list[Path]) -> list[str]:
-    """What is wrong with the settings and the tokenizers, and which checkpoints they do not fit."""
-    problems = []
+def _text_problems(directory: Path, checkpoints: list[Path]) -> Iterator[str]:
+    """Yield what is wrong with the settings and the tokenizers, and which checkpoints they do not fit."""
     try:
         load(directory / CONFIG_NAME)
     except ConfigError as error:
-        problems.append(_one_line(error))
+        yield _one_line(error)
     try:
         text = TextPair.load(directory)
     except NMTError as error:
-        return [*problems, _one_line(error)]
-    for path in checkpoints:
-        try:
-            problems += _misfits(path, read_manifest(path), text)
-        except CheckpointError:
-            continue  # said already
-    return problems
-
-
-def _misfits(path: Path, manifest: Manifest, text: TextPair) -> list[str]:
-    wanted = manifest.facts.get("tokenizers")
-    if wanted not in (None, text.fingerprints):
-        return [f"{path}: was trained with other tokenizers than those in the model directory"]
-    shapes = {name: variable["shape"] for name, variable in manifest.variables.items()}
-    shapes |= {role: group["shape"] for group in manifest.tie_groups for role in group["roles"]}
+        yield _one_line(error)
+        return
     sides = {"source_embedding/embeddings": text.source, "target_embedding/embeddings": text.target}
-    return [
-        f"{path}: {role} must have a row for each of {len(side.vocabulary):,} tokens, but has {shapes[role][0]:,}"
-        for role, side in sides.items()
-        if role in shapes and shapes[role][0] != len(side.vocabulary)
-    ]
+    for path in checkpoints:
+        with suppress(CheckpointError):  # said already
+            manifest = read_manifest(path)
+            if manifest.facts.get("tokenizers") not in (None, text.fingerprints):
+                yield f"{path}: was trained with other tokenizers than those in the model directory"
+                continue
+            shapes = {name: variable["shape"] for name, variable in manifest.variables.items()}
+            shapes |= {role: group["shape"] for group in manifest.tie_groups for role in group["roles"]}
+            for role, side in sides.items():
+                rows, size = shapes[role][0] if role in shapes else None, len(side.vocabulary)
+                if rows not in (None, size):
+                    yield f"{path}: {role} must have a row for each of {size:,} tokens, but has {rows:,}"
 
 
 def _one_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from nmt.config import Config
@@ -31,47 +30,10 @@ class TranslatedLine(NamedTuple):
     translations: list[Translation]
 
 
-class PreparedTranslation(NamedTuple):
-    """Translates lines with a model that was found.
-
-    open_translator: starts what computes, and opens the model.
-    config: its settings.
-    num_hypotheses: translations wanted a line.
-    """
-
-    open_translator: Callable[[], LineTranslator]
-    config: Config
-    num_hypotheses: int
-
-    def __call__(self, chunks: Iterable[Sequence[str]], progress: Progress | None = None) -> Iterator[TranslatedLine]:
-        """Open the model, and return the translations of lines in order, each chunk translated when it is asked for.
-
-        Args:
-            chunks: lines; those of one chunk are sorted by length and translated together.
-            progress: is told of every batch how many lines it held.
-
-        Raises:
-            NMTError: whatever is wrong with the model, before the first line is asked for.
-        """
-        return self._translated(chunks, self.open_translator(), progress)
-
-    def _translated(
-        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
-    ) -> Iterator[TranslatedLine]:
-        """Translate chunk by chunk; what is to be said about the lines is said of all together, at the end."""
-        tally, sample = Tally(), list[str]()
-        for chunk in chunks:
-            sample += chunk[: _SAMPLE_LINES - len(sample)]
-            found = translator.n_best(chunk, self.num_hypotheses, progress=progress, tally=tally)
-            yield from map(TranslatedLine, chunk, found)
-        tally.report_unknown()
-        tally.report()
-        warn_of_foreign_text(sample, self.config.data.source_language, segmentation=translator.segmentation)
-
-
 def prepare_translation(
     directory: PathLike,
     *,
+    ctranslate2: bool = False,
     num_hypotheses: int = 1,
     checkpoint: str | None = None,
     weights: str | None = None,
@@ -79,11 +41,13 @@ def prepare_translation(
     threads: int | None = None,
     input_path: PathLike | None = None,
     output_path: PathLike | None = None,
-) -> PreparedTranslation:
-    """Refuse what can be refused before TensorFlow starts, and return what translates.
+) -> Callable[..., Iterator[TranslatedLine]]:
+    """Refuse what can be refused before anything is opened, and return what translates.
 
     Args:
         directory: the model directory, or a checkpoint in it.
+        ctranslate2: whether that engine computes; the directory is then what `nmt export` wrote, and TensorFlow is not
+            loaded at all.
         num_hypotheses: translations wanted a line.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
@@ -92,14 +56,29 @@ def prepare_translation(
         input_path: where the lines come from, None for standard input; named where the output would replace it.
         output_path: where the translations go, None for standard output.
 
+    Returns:
+        A function of chunks of lines, and of what is told of every batch how many lines it held (or None). It opens the
+        model, raising an NMTError where anything is wrong with it, and returns the translations of the lines in order.
+        The lines of a chunk are sorted by length and translated together when the first of them is asked for.
+
     Raises:
-        NMTError: as `find_model`; or more hypotheses are wanted than the beam holds, or the output may not be written.
+        NMTError: as `find_model`; or more hypotheses are wanted than the beam holds, or the output may not be written,
+            or the package of the engine is missing.
     """
-    found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-    check_num_hypotheses(num_hypotheses, found.config.search)
-    refuse_output(output_path, inputs=[("--input", input_path)], directory=found.directory, config=found.config)
+    if ctranslate2:
+        from nmt.inference import ctranslate2_engine as engine
+
+        config = read_export_settings(directory, overrides)
+        engine.load_package()
+    else:
+        found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+        directory, config = found.directory, found.config
+    check_num_hypotheses(num_hypotheses, config.search)
+    refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
 
     def open_translator() -> LineTranslator:
+        if ctranslate2:
+            return engine.CTranslate2Translator.open(directory, config, threads=threads)
         from nmt.backend import session
 
         session.start(threads=threads, a_core_each=True)
@@ -108,30 +87,20 @@ def prepare_translation(
 
         return Translator.of(open_found(found))
 
-    return PreparedTranslation(open_translator, found.config, num_hypotheses)
+    def translated(
+        chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
+    ) -> Iterator[TranslatedLine]:
+        tally, sample = Tally(), list[str]()
+        for chunk in chunks:
+            sample += chunk[: _SAMPLE_LINES - len(sample)]
+            best = translator.n_best(chunk, num_hypotheses, progress=progress, tally=tally)
+            yield from map(TranslatedLine, chunk, best)
+        # What is to be said about the lines is said of all together.
+        tally.report_unknown()
+        tally.report()
+        warn_of_foreign_text(sample, config.data.source_language, segmentation=translator.segmentation)
 
-
-def prepare_translation_with_ctranslate2(
-    directory: PathLike,
-    *,
-    num_hypotheses: int = 1,
-    overrides: Sequence[str] = (),
-    threads: int | None = None,
-    input_path: PathLike | None = None,
-    output_path: PathLike | None = None,
-) -> PreparedTranslation:
-    """Do the same with an export of the model, which `nmt export` wrote; TensorFlow is not loaded at all.
-
-    Args and errors: as for `prepare_translation`; the package may be missing.
-    """
-    from nmt.inference.ctranslate2_engine import CTranslate2Translator, load_package
-
-    config = read_export_settings(directory, overrides)
-    check_num_hypotheses(num_hypotheses, config.search)
-    refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
-    load_package()
-    open_translator = partial(CTranslate2Translator.open, directory, config, threads=threads)
-    return PreparedTranslation(open_translator, config, num_hypotheses)
+    return lambda chunks, progress=None: translated(chunks, open_translator(), progress)
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:
