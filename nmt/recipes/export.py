@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmt.atomic_files import recover_directory
 from nmt.config import Config
 from nmt.data import Corpus
 from nmt.errors import DataError
@@ -62,7 +61,6 @@ def export_for_ctranslate2(
     found = find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
     check_not_among_checkpoints(place)
-    recover_directory(place)
     check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
 
     from nmt.backend import session

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -77,7 +77,7 @@ def lead(
             "data_hash": store.content_hash,
             "tokenizers": start.text.fingerprints,
         }
-        start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks, *_remarks(config)))
+        start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks))
         if overwrite:
             delete_run(directory)
         if not start.text_is_saved:
@@ -178,7 +178,7 @@ def _train(
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
     start = starts.mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
-    _describe(start, store)
+    _describe(config, start, store)
     updater = assemble_updater(config, model, replicas, parts=parts)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     # An update takes a batch of the stream for each replica, unless settings say its size.
@@ -273,26 +273,12 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     )
 
 
-def _remarks(config: Config) -> Iterator[str]:
-    """Yield what the log says about settings whose effect is not seen elsewhere."""
-    precision, alpha = config.training.precision, config.data.subword_sampling
-    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
-    yield f"matrix products of the training step: {precision}{within}"
-    limits = config.search
-    yield (
-        f"translations have at most {limits.max_length_ratio:g} * source length + {limits.max_length_offset} tokens, "
-        f"and {limits.max_length}"
-    )
-    if alpha is not None:
-        yield f"words are cut in another way in each epoch: subword sampling with alpha {alpha:g}"
-
-
 def _left_to_the_chief() -> events.Validation:
     raise RuntimeError("only the chief validates")
 
 
-def _describe(start: starts.Start, store: TokenStore) -> None:
-    """Log what is trained on what."""
+def _describe(config: Config, start: starts.Start, store: TokenStore) -> None:
+    """Log what is trained on what, and what settings mean whose effect is not seen elsewhere."""
     parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
     report = store.report
@@ -305,3 +291,12 @@ def _describe(start: starts.Start, store: TokenStore) -> None:
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     for remark in start.remarks:
         logger.info("%s", remark)
+    precision, alpha, limits = config.training.precision, config.data.subword_sampling, config.search
+    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
+    logger.info("matrix products of the training step: %s%s", precision, within)
+    logger.info(
+        "translations have at most %g * source length + %d tokens, and %d",
+        limits.max_length_ratio, limits.max_length_offset, limits.max_length,
+    )  # fmt: skip
+    if alpha is not None:
+        logger.info("words are cut in another way in each epoch: subword sampling with alpha %g", alpha)

@@ -19,18 +19,13 @@ from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
-from nmt.data.corpus import Corpus, read_lines
-from nmt.data.doubts import MEASURED_LINES
-from nmt.data.encoding import BlockEncoder, length_dtype
+from nmt.data import Corpus, doubts, encoding, read_lines
 from nmt.errors import ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME, REPORT_NAME, read_settings, sibling_directory
+from nmt.inference import model_directory as directories
 from nmt.inference.output_directory import check_output, write_model
 from nmt.inference.translation import settle_limits
-from nmt.recipes.average import FACT as AVERAGE_FACT
-from nmt.recipes.build_vocabulary import settings_of
-from nmt.recipes.train import config_hash
-from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer
-from nmt.text.marks import TOKENS, found_marks
+from nmt.recipes import average, build_vocabulary, train
+from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks
 from nmt.text.pair import VocabularyDifference, compare_vocabularies
 from nmt.text.tokenizer import sample_lines
 from nmt.training.state import Pending, TrainingState
@@ -66,10 +61,8 @@ def files_by_vocabulary(text: TextPair, files: SideFiles) -> dict[str, tuple[Pat
     """Return the files of each vocabulary, by `joint`, or by `source` and `target`; a side may have none.
 
     Raises:
-        ConfigError: files are given for vocabularies that the model does not have, or none at all.
+        ConfigError: files are given for vocabularies that the model does not have.
     """
-    if not any(files):
-        raise ConfigError("another vocabulary needs files to come from, got none")
     if text.joint and (files.source or files.target):
         raise ConfigError(
             "this model has one vocabulary for both languages: give files for both (--with, --tokenizer), not for a "
@@ -122,7 +115,7 @@ def extended_text(
     """
 
     def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
-        settings = settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
+        settings = build_vocabulary.settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
         if minimum_count is not None:
             settings["minimum_count"] = minimum_count
         return tokenizer.extend(text.lines_to_learn(text_lines(paths)), **settings)
@@ -141,7 +134,7 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
         if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
             form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
         lines = map(tokenizer.normalized, text.lines_to_learn(text_lines(paths)))
-        return kind.learn(lines, **settings_of(config, kind.learn)).with_normalization(form)
+        return kind.learn(lines, **build_vocabulary.settings_of(config, kind.learn)).with_normalization(form)
 
     return _changed(config, text, corpora, learn)
 
@@ -155,13 +148,11 @@ def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
         files: one for the joint vocabulary, or one a side.
 
     Raises:
-        ConfigError: files are given for vocabularies that the model does not have, or several for one.
+        ConfigError: files are given for vocabularies that the model does not have.
         DataError: a file cannot be read, or is no such vocabulary.
     """
 
     def adopt(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
-        if len(paths) != 1:
-            raise ConfigError(f"a vocabulary comes from one file, got {len(paths)}: {', '.join(map(str, paths))}")
         adopted, form = type(tokenizer).adopt(paths[0]), tokenizer.normalization
         return adopted if form is None else adopted.with_normalization(form)
 
@@ -247,23 +238,25 @@ def plan_update(
         DataError: tokenizers or text cannot be read.
     """
     directory = Path(directory)
-    output = Path(output or sibling_directory(directory, "vocabulary"))
-    before = read_settings(directory)
-    settings = load(directory / CONFIG_NAME, [*_limits_to_be_found(before.search), *overrides])
+    output = Path(output or directories.sibling_directory(directory, "vocabulary"))
+    before = directories.read_settings(directory)
+    settings = load(directory / directories.CONFIG_NAME, [*_limits_to_be_found(before.search), *overrides])
     if fixed := [line for line in changed_settings(before, settings) if not _MAY_CHANGE.match(line)]:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     if settings.model_directory != before.model_directory:
         raise ConfigError(f"the new model directory is set with -o, got model_directory={settings.model_directory}")
     check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
-    beginnings = {str(path): list(islice(read_lines(path), MEASURED_LINES)) for path in chain(*corpora)}
-    for kind, words in found_marks(beginnings).items():
-        if kind not in (TOKENS, settings.data.segmentation):
+    beginnings = {str(path): list(islice(read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
+    for kind, words in marks.found_marks(beginnings).items():
+        if kind not in (marks.TOKENS, settings.data.segmentation):
             _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
     settings = _settled(settings, new, before.search).model_copy(update={"model_directory": str(output)})
-    given = files_by_vocabulary(old, corpora) if any(corpora) else {}
-    texts = {name: sample_lines(text_lines(paths), MEASURED_LINES, seed=0) for name, paths in given.items()}
+    texts = {
+        name: sample_lines(text_lines(paths), doubts.MEASURED_LINES, seed=0)
+        for name, paths in files_by_vocabulary(old, corpora).items()
+    }
     differences = {
         name: compare_vocabularies(getattr(old, side), getattr(new, side), lines=texts.get(name))
         for name, side in zip(new.vocabularies, ("source", "target"), strict=False)  # a joint one as the source reads
@@ -273,7 +266,7 @@ def plan_update(
 
 def _refusal(output: Path, *, overwrite: bool) -> str | None:
     """Say why what lies at the output is not replaced."""
-    if not (output / REPORT_NAME).is_file():
+    if not (output / directories.REPORT_NAME).is_file():
         return "exists, and was not written by update-vocab: choose another directory with -o"
     return None if overwrite else "exists already: choose another directory with -o, or replace it with --overwrite"
 
@@ -306,12 +299,12 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     check_tokenizers(planned.old, path, contents.facts)
     # Other corpora have no hash yet. What the model before was the average of is said of that model.
     before, now, facts = planned.before.data, planned.settings.data, dict(contents.facts)
-    averaged = {AVERAGE_FACT: facts.pop(AVERAGE_FACT)} if AVERAGE_FACT in facts else {}
+    averaged = {average.FACT: facts.pop(average.FACT)} if average.FACT in facts else {}
     outdated = {"data_hash": before.train != now.train, "validation_hash": before.validation != now.validation}
     for fact in (VALIDATION, *(fact for fact, is_outdated in outdated.items() if is_outdated)):
         facts.pop(fact, None)
     facts |= {
-        "config_hash": config_hash(planned.settings),
+        "config_hash": train.config_hash(planned.settings),
         "tokenizers": planned.new.fingerprints,
         "vocabulary_update_of": {
             "model_directory": str(planned.directory),
@@ -334,7 +327,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
         config=planned.settings,
         text=planned.new,
         contents=contents,
-        beside={REPORT_NAME: json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n"},
+        beside={directories.REPORT_NAME: json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n"},
     )
     can_go_on = bool(state) and contents.optimizer is not None
     return UpdatedModel(planned.output, path.name, contents.update, ended_by, can_go_on)
@@ -360,14 +353,15 @@ def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
         pairs = sample_lines(Corpus(*train.paths).pairs(), MEASURED_PAIRS, seed=settings.seed)
-        block = BlockEncoder(text, max_length).encode(pairs)
+        block = encoding.BlockEncoder(text, max_length).encode(pairs)
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)
         block = None
     if block is None or not block.report.kept:
         search = search.model_copy(update={name: old for name, old in known.items() if getattr(search, name) == AUTO})
     else:
-        lengths = (np.frombuffer(side.lengths, length_dtype(max_length)) for side in block.sides)
+        number = encoding.length_dtype(max_length)
+        lengths = (np.frombuffer(side.lengths, number) for side in block.sides)
         search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
         new = getattr(search, name)

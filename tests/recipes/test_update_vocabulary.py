@@ -308,12 +308,9 @@ def test_files_must_say_whose_they_are(trained, trained_run):
     for text, files, message in (
         (joint, SideFiles(source=("a",)), "this model has one vocabulary for both languages"),
         (apart, SideFiles(both=("a",)), "this model has a vocabulary for each language: say whose files these are"),
-        (joint, SideFiles(), "needs files to come from, got none"),
     ):
         with pytest.raises(ConfigError, match=message):
             files_by_vocabulary(text, files)
-    with pytest.raises(ConfigError, match="a vocabulary comes from one file, got 2: a, b"):
-        adopted_text(load(trained.run / "config.yaml"), joint, SideFiles(both=("a", "b")))
 
 
 KINDS = {
