@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nmt.atomic_files import copy_entry, new_directory
 from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
-from nmt.checkpoint.folder import LOCK_NAME
+from nmt.checkpoint.folder import LOCK_NAME, remove_checkpoint
 from nmt.checkpoint.index import INDEX, has_checkpoint, split_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config
@@ -68,17 +67,12 @@ def delete_run(directory: Path) -> None:
     A folder goes with its last file; a link to a folder stays.
     """
     for name, written in _OF_RUN.items():
-        folder = directory / name
-        for path in entries(folder):
-            if not written.fullmatch(path.name):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, none, or a link
-            if name:
-                folder.rmdir()
+        for path in entries(directory / name):
+            if written.fullmatch(path.name):
+                remove_checkpoint(path)  # which does for any file
+        if name:
+            with suppress(OSError):  # not empty, none, or a link
+                (directory / name).rmdir()
 
 
 def foreign_files(directory: Path) -> list[Path]:
@@ -101,17 +95,18 @@ def is_part_of_model(path: Path, directory: Path) -> bool:
     return any(names.fullmatch(first) for names in (_OF_RUN[""], _KEPT, _OF_EXPORT))
 
 
-def has_setting(path: Path, name: str = "format_version") -> bool:
-    """Whether a file holds a setting at its top level, by the names that stand in it; see `holds_own_settings`."""
+def has_key(path: Path, name: str = "format_version") -> bool:
+    """Whether a file of YAML or JSON has a key at its top level; only nmt writes a `format_version`."""
+    key = rf'^(  "{name}"|{name})\s*:'.encode()
     try:
-        return path.is_file() and re.search(rf"^{name}\s*:".encode(), path.read_bytes(), re.MULTILINE) is not None
+        return path.is_file() and re.search(key, path.read_bytes(), re.MULTILINE) is not None
     except OSError:
         return False
 
 
 def holds_own_settings(directory: Path) -> bool:
     """Whether a directory has a `config.yaml` that nmt wrote, and not somebody else."""
-    return has_setting(directory / CONFIG_NAME, "format_version")
+    return has_key(directory / CONFIG_NAME)
 
 
 def sibling_directory(directory: PathLike, suffix: str) -> Path:
@@ -254,11 +249,7 @@ def facts_as_json(facts: ExportFacts) -> str:
 
 def is_export(directory: PathLike) -> bool:
     """Whether a directory has an `export.json` that nmt wrote, and not somebody else."""
-    try:
-        facts = json.loads((Path(directory) / EXPORT_NAME).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(facts, dict) and "format_version" in facts
+    return has_key(Path(directory) / EXPORT_NAME)
 
 
 def check_export_place(output: Path, *, overwrite: bool) -> None:

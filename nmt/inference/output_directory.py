@@ -59,7 +59,7 @@ def refuse_output(
         if names.is_part_of_model(place, model):
             raise ConfigError(f"{output} must not be replaced, the model in {model} needs it: write to another file")
     check_not_among_checkpoints(place)
-    if place.suffix in (".yaml", ".yml") and names.has_setting(place, "model_directory"):
+    if place.suffix in (".yaml", ".yml") and names.has_key(place, "model_directory"):
         raise ConfigError(f"{output} must not be replaced, it holds the settings of a run: write to another file")
 
 
