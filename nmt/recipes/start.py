@@ -88,7 +88,15 @@ def start_from_other(config: Config) -> Start:
         )
     try:
         other = read_settings(reference.directory)
-        _refuse_other_model(config, other, reference.directory)
+        # Weights of another architecture mean something else, be they of the same shapes or not.
+        here, there = config.model.model_dump(), other.model.model_dump()
+        names = [name for name in there if name != "tie_embeddings" and not name.endswith("dropout")]
+        names = ["type"] if here["type"] != there["type"] else [name for name in names if here[name] != there[name]]
+        if problems := "; ".join(f"model.{name} must be {there[name]}, got {here[name]}" for name in names):
+            raise ConfigError(
+                f"training.initialize_from: the model must be that of {reference.directory}: {problems}; set these as "
+                "there, or begin with fresh weights"
+            )
         text = TextPair.load(reference.directory)
         model = _build(config, text)
         loaded = load_weights(
@@ -116,21 +124,6 @@ def start_from_other(config: Config) -> Start:
         "tie_change": tie_change,
     }
     return Start(text, model, False, {ORIGIN: origin}, tuple(remarks))
-
-
-def _refuse_other_model(config: Config, other: Config, directory: str) -> None:
-    """Refuse an architecture whose weights mean something else, be they of the same shapes or not."""
-    here, there = config.model.model_dump(), other.model.model_dump()
-    if here["type"] != there["type"]:
-        names = ["type"]
-    else:
-        names = [name for name in there if name != "tie_embeddings" and not name.endswith("dropout")]
-    problems = [f"model.{name} must be {there[name]}, got {here[name]}" for name in names if here[name] != there[name]]
-    if problems:
-        raise ConfigError(
-            f"training.initialize_from: the model must be that of {directory}: {'; '.join(problems)}; "
-            "set these as there, or begin with fresh weights"
-        )
 
 
 def _build(config: Config, text: TextPair) -> Seq2Seq:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -65,8 +65,8 @@ def lead(
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
         start = other or starts.start_own(config, prepared.text, gathered=prepared.gathered)
         facts = {**start.facts, **settle_facts(prepared, start.text)}
-        report = encoding_reporter([events.LogReporter(), *reporters], total=prepared.train_pairs)
-        store = open_training_store(config, start.text, processes=processes, report_pairs=report)
+        told, total = [events.LogReporter(), *reporters], prepared.train_pairs
+        store = open_training_store(config, start.text, processes=processes, reporters=told, total=total)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
         search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
         config = config.model_copy(update={"search": search})
@@ -110,7 +110,8 @@ def open_training_store(
     text: TextPair,
     *,
     processes: int | None = None,
-    report_pairs: Callable[[int], None] | None = None,
+    reporters: Sequence[events.Reporter] = (),
+    total: int | None = None,
     keep_others: bool = False,
 ) -> TokenStore:
     """Open the token store of the training corpus; it is encoded where that was not done yet.
@@ -121,9 +122,17 @@ def open_training_store(
         config: the run.
         text: its tokenizers.
         processes: that encode; by the number of cores unless given.
-        report_pairs: is told how many pairs are encoded.
+        reporters: are told how many pairs are encoded.
+        total: pairs that there are, where that is known.
         keep_others: whether the old one stays in the model directory too; another worker may be reading it.
     """
+    started = time.monotonic()
+
+    def report_pairs(pairs: int) -> None:
+        event = events.EncodingEvent(pairs, total, time.monotonic() - started)
+        for reporter in reporters:
+            reporter.on_encoding(event)
+
     return open_store(
         config.token_store_directory,
         *config.data.train.paths,
@@ -133,18 +142,6 @@ def open_training_store(
         processes=processes,
         report_pairs=report_pairs,
     )
-
-
-def encoding_reporter(reporters: Sequence[events.Reporter], *, total: int | None) -> Callable[[int], None]:
-    """Return what tells reporters how many pairs of a corpus are encoded, of so many in all where that is known."""
-    started = time.monotonic()
-
-    def report_pairs(pairs: int) -> None:
-        event = events.EncodingEvent(pairs, total, time.monotonic() - started)
-        for reporter in reporters:
-            reporter.on_encoding(event)
-
-    return report_pairs
 
 
 @contextmanager

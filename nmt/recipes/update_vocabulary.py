@@ -19,7 +19,8 @@ from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
-from nmt.data import Corpus, doubts, encoding, read_lines
+from nmt.data import Corpus, doubts, encoding
+from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories
 from nmt.inference.output_directory import check_output, write_model

@@ -10,7 +10,7 @@ from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.recipes.build_vocabulary import build_vocabulary, find_text
 from nmt.recipes.train import check_corpora, find_training_store, train
-from nmt.recipes.training_run import encoding_reporter, open_training_store
+from nmt.recipes.training_run import open_training_store
 from nmt.training.events import Reporter
 
 SENTENCES = 15
@@ -69,9 +69,7 @@ def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
     text = build_vocabulary(config).text
     assert find_training_store(config, text) is None
     heard = Heard()
-    open_training_store(
-        config, text, report_pairs=encoding_reporter([heard], total=check_corpora(config, fresh=True).train_pairs)
-    )
+    open_training_store(config, text, reporters=[heard], total=check_corpora(config, fresh=True).train_pairs)
     assert find_training_store(config, text) is not None
     assert [(event.pairs, event.total, event.remaining_seconds) for event in heard.events] == [
         (SENTENCES, SENTENCES, 0.0)
@@ -91,9 +89,7 @@ def test_another_run_with_the_same_tokenizers_finds_it(untrained_config, tmp_pat
     assert find_training_store(second, find_text(second)) is not None
     assert check_corpora(second, fresh=False).train_pairs is None
     heard = Heard()
-    again = open_training_store(
-        second, build_vocabulary(second).text, report_pairs=encoding_reporter([heard], total=None)
-    )
+    again = open_training_store(second, build_vocabulary(second).text, reporters=[heard])
     assert (again.path, heard.events) == (store.path, [])
     assert lines_read == ["validation.es", "validation.en"]
 
