@@ -192,6 +192,8 @@ def update_vocab(
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
     from nmt.data.corpus import refuse_pipes
+    from nmt.inference.model_directory import sibling_directory
+    from nmt.inference.output_directory import refuse_to_replace_inputs
     from nmt.recipes.update_vocabulary import SideFiles, plan_update, report, update_vocabulary
 
     if more_corpora and directory.is_file() and more_corpora[-1].is_dir():
@@ -202,6 +204,8 @@ def update_vocab(
     text = SideFiles(*map(tuple, (both, source_corpora or (), target_corpora or ())))
     tokenizers = SideFiles(*((path,) if path else () for path in (tokenizer, source_tokenizer, target_tokenizer)))
     refuse_pipes("the text to learn from", chain(*text))
+    output = output or sibling_directory(directory, "vocabulary")
+    refuse_to_replace_inputs([*chain(*text, *tokenizers)], output)
     choose = _choice(text, tokenizers, replace=replace, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
     planned = plan_update(
         directory, choose, corpora=text, output=output, overrides=overrides or (), overwrite=overwrite or dry_run

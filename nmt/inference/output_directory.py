@@ -63,6 +63,19 @@ def refuse_output(
         raise ConfigError(f"{output} must not be replaced, it holds the settings of a run: write to another file")
 
 
+def refuse_to_replace_inputs(paths: Sequence[PathLike], output: PathLike) -> None:
+    """Refuse a model directory to be written whose place holds a file that is read, and would be lost.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for path in paths:
+        if names.is_part_of_model(Path(path).resolve(), Path(output).resolve()):
+            raise ConfigError(
+                f"{path} must not be replaced, it is read: choose another directory than {output} with -o"
+            )
+
+
 def check_not_among_checkpoints(output: Path) -> None:
     """Refuse to write where a model directory keeps its checkpoints.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from nmt.config import Config
-from nmt.data import Corpus
-from nmt.data.doubts import report_unknown
+from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
-from nmt.inference.model_directory import FoundModel, find_model, read_export_settings
+from nmt.inference.model_directory import find_model, read_export_settings
 from nmt.inference.output_directory import refuse_output
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
@@ -161,55 +161,16 @@ class ModelEvaluation(NamedTuple):
 
 
 class PreparedEvaluation(NamedTuple):
-    """A model and a test set that were found, and how the translations are to be scored.
+    """A model and a test set that were found.
 
-    found: the model.
     test_set: what is translated.
-    tokenization: how BLEU cuts text.
-    lowercase: whether the scores ignore case.
-    join: how words of both sides were cut, which are joined before they are scored; None as in the model's config.
+    run: translates it and scores the translations, every line of them. It takes `threads`, processor cores to use, or
+        all unless given, and `progress`, which is told of every batch how many lines it held; it raises an NMTError
+        where the model cannot be opened.
     """
 
-    found: FoundModel
     test_set: EvaluationSet
-    tokenization: str
-    lowercase: bool = False
-    join: str | None = None
-
-    def run(self, *, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
-        """Translate the test set and score the translations; every line counts.
-
-        Args:
-            threads: processor cores to use; all unless given.
-            progress: is told of every batch how many lines it held.
-
-        Raises:
-            NMTError: the model cannot be opened.
-        """
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_found
-
-        opened, test_set = open_found(self.found), self.test_set
-        data, text = opened.config.data, opened.text
-        report_unknown(
-            "the test set",
-            text.source.encode_batch(test_set.source_lines),
-            text.target.encode_batch([line for reference in test_set.references for line in reference]),
-        )
-        warn_of_foreign_text(test_set.source_lines, data.source_language, segmentation=data.segmentation)
-        translator, tally = Translator.of(opened), Tally()
-        hypotheses = translator.translate(test_set.source_lines, progress=progress, tally=tally)
-        tally.report()
-        join = self.join or data.segmentation
-        evaluation = scoring.evaluate_lines(
-            hypotheses, *test_set.references, tokenization=self.tokenization, lowercase=self.lowercase, join=join
-        )
-        search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
-        which = opened.checkpoint, opened.weights, search.beam_size, search.length_penalty
-        return ModelEvaluation(evaluation, hypotheses, *which, *paths)
+    run: Callable[..., ModelEvaluation]
 
 
 def prepare_evaluation(
@@ -247,10 +208,36 @@ def prepare_evaluation(
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
-    test_set = read_test_set(found.config, source=source, references=references)
-    scoring.check_segmentation(join or "none")
-    tokenization = tokenization_of(found.config, test_set, tokenization)  # what it needs is missed now
-    return PreparedEvaluation(found, test_set, tokenization, lowercase, join)
+    test_set, data = read_test_set(found.config, source=source, references=references), found.config.data
+    joined = join or data.segmentation
+    scoring.check_segmentation(joined)
+    cut = tokenization_of(found.config, test_set, tokenization)
+
+    def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
+        from nmt.backend import session
+
+        session.start(threads=threads, a_core_each=True)
+
+        from nmt.inference.translator import Translator, open_found
+
+        opened, lines = open_found(found), test_set.source_lines
+        doubts.report_unknown(
+            "the test set",
+            opened.text.source.encode_batch(lines),
+            opened.text.target.encode_batch(list(chain(*test_set.references))),
+        )
+        warn_of_foreign_text(lines, data.source_language, segmentation=data.segmentation)
+        translator, tally = Translator.of(opened), Tally()
+        hypotheses = translator.translate(lines, progress=progress, tally=tally)
+        tally.report()
+        evaluation = scoring.evaluate_lines(
+            hypotheses, *test_set.references, tokenization=cut, lowercase=lowercase, join=joined
+        )
+        search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
+        which = opened.checkpoint, opened.weights, search.beam_size, search.length_penalty
+        return ModelEvaluation(evaluation, hypotheses, *which, *paths)
+
+    return PreparedEvaluation(test_set, run)
 
 
 def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str | None = None) -> str:

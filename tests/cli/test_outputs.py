@@ -104,6 +104,20 @@ def test_translate_knows_that_both_standard_streams_are_one_file(run, mode):
     assert place.read_text(encoding="utf-8") == ("" if mode == "wb" else "uno dos\n")
 
 
+def test_update_vocab_spares_what_it_reads(run, run_nmt, tmp_path):
+    new, output = tmp_path / "new.es", tmp_path / "updated"
+    new.write_text("uno nuevo\n", encoding="utf-8")
+    update = ("update-vocab", run, "-o", output)
+    assert run_nmt(*update, "--with-source", new).code == 0
+    shutil.copy(new, output / "train.log")
+    before = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    for option, name in (("--with-source", "train.log"), ("--source-tokenizer", "vocabulary.source.txt")):
+        outcome = run_nmt(*update, "--overwrite", option, output / name)
+        assert outcome.code == 1
+        assert f"{output / name} must not be replaced, it is read: choose another directory than" in outcome.err
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
 def test_update_vocab_refuses_a_pipe_since_it_reads_twice(run, run_nmt, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     outcome = run_nmt("update-vocab", run, "--with-source", tmp_path / "pipe")
