@@ -85,25 +85,22 @@ class Tally:
 
     def report(self, *, so_far: bool = False) -> None:
         """Log what is worse than one might think; `so_far` says that some of it was logged before."""
-        read, apart = MAX_SOURCE_LENGTH, "put one sentence on a line"
-        lines = {
-            f"longer than {read} tokens, of which only the first {read} are read: {apart}": self.unread,
-            f"longer than search.max_length, {self.max_length} tokens, where translations end: {apart}, or raise it": (
-                self.too_long
-            ),
-            "left untranslated: the model's outputs for them are not numbers, its training must have gone wrong": (
-                self.untranslated
-            ),
-        }
+        read, end, apart = MAX_SOURCE_LENGTH, self.max_length, "put one sentence on a line"
+        unread = f"longer than {read} tokens, of which only the first {read} are read: {apart}"
+        too_long = f"longer than search.max_length, {end} tokens, where translations end: {apart}, or raise it"
+        untranslated = (
+            "left untranslated: the model's outputs for them are not numbers, its training must have gone wrong"
+        )
         cut = (
             "as long as allowed and may be cut short: unless the model repeats itself, raise search.max_length_ratio, "
             "search.max_length_offset or search.max_length"
         )
-        for noun, counts in (("line", lines), ("translation", {cut: self.cut})):
-            for words, count in counts.items():
-                if count:
-                    plural, verb = ("", "is") if count == 1 else ("s", "are")
-                    _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
+        counts = {unread: self.unread, too_long: self.too_long, untranslated: self.untranslated, cut: self.cut}
+        for words, count in counts.items():
+            noun = "translation" if words == cut else "line"
+            plural, verb = ("", "is") if count == 1 else ("s", "are")
+            if count:
+                _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
 
     def report_unknown(self) -> None:
         """Log how much of the source the model could not read, if there is anything."""

@@ -83,8 +83,8 @@ def train(
         threads: processor cores to use; all unless given.
 
     Raises:
-        ConfigError: if the directory holds a run with other settings or on other data, what is to be deleted there
-            would be needed, or memory is too small for the run.
+        ConfigError: if the directory holds a run with other settings or on other data, or memory is too small for the
+            run.
         DataError: if a corpus cannot be used.
         CheckpointError: if the directory cannot be used, another process trains there, or the weights to begin with
             cannot be taken over.
