@@ -202,7 +202,7 @@ def transformer_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported_run(transformer_run, tmp_path_factory):
     """An export of `transformer_run` for CTranslate2, in float32; tests must not change it."""
-    from nmt.recipes.export import export_for_ctranslate2
+    from nmt.recipes.derived import export_for_ctranslate2
 
     output = tmp_path_factory.mktemp("exported") / "out"
     export_for_ctranslate2(transformer_run.directory, output)

@@ -55,7 +55,7 @@ def average(
     Give one of --last, --best and --updates. The result is used like any model, but it keeps no optimizer: a training
     can start from it, not go on with it. An earlier average of the same run is replaced.
     """
-    from nmt.recipes import average as recipe
+    from nmt.recipes import derived as recipe
 
     if [last, best, updates or None].count(None) != 2:
         raise options.usage_error("give exactly one of --last, --best and --updates")
@@ -101,7 +101,7 @@ def export(
     Model and export are compared on sentences of the validation set. Each quantization has a bound on how far they may
     differ, which docs/export.md gives; beyond it nothing is written.
     """
-    from nmt.recipes.export import export_for_ctranslate2
+    from nmt.recipes.derived import export_for_ctranslate2
 
     done = export_for_ctranslate2(
         directory,

@@ -186,13 +186,28 @@ def evaluate_lines(
     check_segmentation(join)
     hypotheses, *all_references = (joined_side(side, join) for side in (hypotheses, references, *more_references))
     tokenization = settled_tokenization(tokenization, all_references)
-    _report_empty(hypotheses, all_references)
-    _report_marks(hypotheses, all_references, spaces_count=tokenization not in ("none", "zh", "char"))
+    # Something is missing where a line is empty on one side alone.
+    names = _names_of(all_references)
+    for name, lines in zip(names, all_references, strict=True):
+        pairs = [(bool(hypothesis.strip()), bool(line.strip())) for hypothesis, line in zip(hypotheses, lines)]  # noqa: B905
+        for side, missing in (("the hypotheses", (False, True)), (name, (True, False))):
+            if count := pairs.count(missing):
+                logger.warning("%s of %s lines of %s are empty", f"{count:,}", f"{len(pairs):,}", side)
+    # A side may look cut into pieces, or tokenised, which matters where spaces count.
+    pieces, spaces_count = "scores are of pieces, not of words", tokenization not in ("none", "zh", "char")
+    advice = {
+        PIECES: f"{pieces}: join them with the program that cut them",
+        TOKENS: "scores cannot be compared with those of plain text (--tokenize none: tokens are meant)",
+    }
+    texts = dict(zip(["the hypotheses", *names], [hypotheses, *all_references], strict=True))
+    for kind, words in found_marks(texts).items():
+        if kind != TOKENS or spaces_count:
+            logger.warning("%s: %s", words, advice.get(kind, f"{pieces}, unless they are joined: --join {kind}"))
     score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
-    lines = list(chain(*all_references))
-    if doubt := doubt_about(tokenization, lines):
+    every_line = list(chain(*all_references))
+    if doubt := doubt_about(tokenization, every_line):
         logger.warning("%s", doubt)
-    elif score.score == 0.0 and not bleu_can_rise(lines, tokenization=tokenization):
+    elif score.score == 0.0 and not bleu_can_rise(every_line, tokenization=tokenization):
         logger.warning("%s: chrF2 says more", TOO_SHORT)
     from sacrebleu.metrics import CHRF  # which a translation goes without
 
@@ -230,28 +245,6 @@ def check_segmentation(name: str) -> None:
 
 def _names_of(references: Sequence[Sequence[str]]) -> list[str]:
     return ["the references"] if len(references) == 1 else [f"reference {n}" for n in range(1, len(references) + 1)]
-
-
-def _report_empty(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Say how many lines are empty on one side alone, where something is missing."""
-    for name, lines in zip(_names_of(references), references, strict=True):
-        pairs = [(bool(hypothesis.strip()), bool(line.strip())) for hypothesis, line in zip(hypotheses, lines)]  # noqa: B905
-        for side, missing in (("the hypotheses", (False, True)), (name, (True, False))):
-            if count := pairs.count(missing):
-                logger.warning("%s of %s lines of %s are empty", f"{count:,}", f"{len(pairs):,}", side)
-
-
-def _report_marks(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, spaces_count: bool) -> None:
-    """Say which side looks cut into pieces, or tokenised."""
-    texts = dict(zip(["the hypotheses", *_names_of(references)], [hypotheses, *references], strict=True))
-    pieces = "scores are of pieces, not of words"
-    advice = {
-        PIECES: f"{pieces}: join them with the program that cut them",
-        TOKENS: "scores cannot be compared with those of plain text (--tokenize none: tokens are meant)",
-    }
-    for kind, words in found_marks(texts).items():
-        if kind != TOKENS or spaces_count:
-            logger.warning("%s: %s", words, advice.get(kind, f"{pieces}, unless they are joined: --join {kind}"))
 
 
 def settled_tokenization(

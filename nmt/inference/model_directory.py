@@ -119,15 +119,11 @@ def sibling_directory(directory: PathLike, suffix: str) -> Path:
 _REFERENCE = re.compile(r"(?P<directory>.+)@(?P<checkpoint>best|latest|update-[0-9]+)", re.DOTALL)
 
 
-class RunReference(NamedTuple):
-    """A model directory, and which of its checkpoints; None leaves the choice to those who read it."""
-
-    directory: str
-    checkpoint: str | None
-
-
-def parse_run_reference(text: str) -> RunReference:
+def parse_run_reference(text: str) -> tuple[str, str | None]:
     """Read RUN, RUN@best, RUN@latest, RUN@update-N or RUN/checkpoints/update-N; any other @ belongs to the name of RUN.
+
+    Returns:
+        The model directory, and which of its checkpoints; None leaves the choice to those who read it.
 
     Raises:
         CheckpointError: two checkpoints are named.
@@ -135,7 +131,7 @@ def parse_run_reference(text: str) -> RunReference:
     match = _REFERENCE.fullmatch(text)
     given, checkpoint = (match["directory"], match["checkpoint"]) if match else (text, None)
     directory, named = split_checkpoint(given, checkpoint)
-    return RunReference(given if directory == Path(given) else str(directory), named)
+    return given if directory == Path(given) else str(directory), named
 
 
 class FoundModel(NamedTuple):

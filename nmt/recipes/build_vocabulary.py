@@ -6,7 +6,7 @@ from contextlib import suppress
 from inspect import signature
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
@@ -76,18 +76,17 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     return VocabularyResult(text, built=True)
 
 
-Reader: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
-"""Takes in the next pairs of a corpus."""
-
-
 def read_training_corpus(
-    config: Config, readers: Sequence[Reader], *, validation: Sequence[tuple[str, str]] | None = None
+    config: Config,
+    readers: Sequence[Callable[[Sequence[tuple[str, str]]], None]],
+    *,
+    validation: Sequence[tuple[str, str]] | None = None,
 ) -> int:
     """Read the training corpus once, from end to end, and say what is doubtful about it.
 
     Args:
         config: the run.
-        readers: are shown all of it.
+        readers: are shown all of it, pair after pair.
         validation: pairs of the validation corpus, to be judged with it.
 
     Returns:

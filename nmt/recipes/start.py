@@ -34,14 +34,12 @@ class Start:
 
     text: the tokenizers.
     model: with its first weights; a checkpoint of the run, where there is one, takes their place.
-    text_is_saved: whether the tokenizers lie in the model directory already.
     facts: what the manifests of the run record about its start, as JSON values.
     remarks: what the log says about it.
     """
 
     text: TextPair
     model: Seq2Seq
-    text_is_saved: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -58,11 +56,10 @@ def start_own(config: Config, text: TextPair | None = None, *, gathered: Gathere
         ConfigError: the settings do not fit the corpus or each other.
         DataError: tokenizers or corpus cannot be used.
     """
-    is_saved = text is not None
     if text is None:
         logger.info("building the vocabulary")  # it can take a while
         text = build_text(config, gathered)
-    return Start(text, _build(config, text), text_is_saved=is_saved)
+    return Start(text, _build(config, text))
 
 
 def start_from_other(config: Config) -> Start:
@@ -80,50 +77,48 @@ def start_from_other(config: Config) -> Start:
             `training.on_tie_change` does not admit that, or it was trained with other tokenizers.
         DataError: the tokenizers cannot be read.
     """
-    reference = parse_run_reference(str(config.training.initialize_from))
-    if Path(reference.directory).resolve() == Path(config.model_directory).resolve():
+    directory, checkpoint = parse_run_reference(str(config.training.initialize_from))
+    if Path(directory).resolve() == Path(config.model_directory).resolve():
         raise ConfigError(
-            f"training.initialize_from must be another directory than model_directory, got {reference.directory} for "
+            f"training.initialize_from must be another directory than model_directory, got {directory} for "
             "both: choose another model_directory, or leave training.initialize_from out"
         )
     try:
-        other = read_settings(reference.directory)
+        other = read_settings(directory)
         # Weights of another architecture mean something else, be they of the same shapes or not.
         here, there = config.model.model_dump(), other.model.model_dump()
         names = [name for name in there if name != "tie_embeddings" and not name.endswith("dropout")]
         names = ["type"] if here["type"] != there["type"] else [name for name in names if here[name] != there[name]]
         if problems := "; ".join(f"model.{name} must be {there[name]}, got {here[name]}" for name in names):
             raise ConfigError(
-                f"training.initialize_from: the model must be that of {reference.directory}: {problems}; set these as "
+                f"training.initialize_from: the model must be that of {directory}: {problems}; set these as "
                 "there, or begin with fresh weights"
             )
-        text = TextPair.load(reference.directory)
+        text = TextPair.load(directory)
         model = _build(config, text)
-        loaded = load_weights(
-            reference.directory, model, checkpoint=reference.checkpoint, on_tie_change=config.training.on_tie_change
-        )
+        loaded = load_weights(directory, model, checkpoint=checkpoint, on_tie_change=config.training.on_tie_change)
         check_tokenizers(text, loaded.path, loaded.manifest.facts)
     except CheckpointError as error:
-        hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in reference.directory else ""
+        hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in directory else ""
         raise CheckpointError(f"training.initialize_from: {error}{hint}") from error
     for name in ("tokenizer", "normalization"):
         if getattr(other.data, name) != getattr(config.data, name):
             logger.warning(
                 "data.%s is not used: with the weights of %s come its tokenizers, whose settings differ",
-                name, reference.directory,
+                name, directory,
             )  # fmt: skip
     tie_change = None if loaded.tie_change is None else loaded.tie_change.describe()
-    remarks = [f"initial weights ({loaded.weights}) and tokenizers: {reference.directory}, {loaded.name}"]
+    remarks = [f"initial weights ({loaded.weights}) and tokenizers: {directory}, {loaded.name}"]
     if tie_change is not None:
         remarks.append(f"weight ties changed: {tie_change}")
     origin = {
-        "directory": reference.directory,
+        "directory": directory,
         "checkpoint": loaded.name,
         "weights": loaded.weights,
         "sha256": loaded.manifest.files[EMA if loaded.weights == "ema" else MODEL].sha256,
         "tie_change": tie_change,
     }
-    return Start(text, model, False, {ORIGIN: origin}, tuple(remarks))
+    return Start(text, model, {ORIGIN: origin}, tuple(remarks))
 
 
 def _build(config: Config, text: TextPair) -> Seq2Seq:

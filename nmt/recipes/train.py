@@ -108,6 +108,10 @@ def train(
         return lead(config, prepared, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
 
 
+CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
+"""The settings whose files a training reads."""
+
+
 def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     """Refuse what can be refused before TensorFlow starts, and say what is doubtful about the corpora.
 
@@ -120,7 +124,14 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         refuse_other_run(before, config)
     else:
         refuse_foreign_text(directory)
-    refuse_missing_corpora(config)
+    named = [(name, path) for name in CORPORA_READ for path in config.named_files[name]]
+    if missing := [(name, path) for name, path in named if not Path(path).exists()]:
+        options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
+        raise DataError(
+            "; ".join(f"{name}: there is no file {path}" for name, path in missing)
+            + f", seen from {Path.cwd()}: say where the text is, with {' '.join(options)}; a run goes on with the same "
+            "text wherever it lies"
+        )
     for sentence in advice(config):
         logger.warning("%s", sentence)
     text = None if overwrite else find_text(config)
@@ -132,10 +143,6 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
 def config_hash(config: Config) -> str:
     """Return the SHA-256 of the effective settings."""
     return hashlib.sha256(to_yaml(config).encode("utf-8")).hexdigest()
-
-
-CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
-"""The settings whose files a training reads."""
 
 
 def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> Prepared:
@@ -172,23 +179,6 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
 def _refuse_one_file(config: Config) -> None:
     for name, settings in (("data.train", config.data.train), ("data.validation", config.data.validation)):
         Corpus(*settings.paths).refuse_one_file(name)
-
-
-def refuse_missing_corpora(config: Config) -> None:
-    """Refuse to train where a file of the corpora is not there, and ask for it by the name of its setting.
-
-    Raises:
-        DataError: naming all of them.
-    """
-    read = {name: config.named_files[name] for name in CORPORA_READ}
-    missing = [(name, path) for name, paths in read.items() for path in paths if not Path(path).exists()]
-    if missing:
-        options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
-        raise DataError(
-            "; ".join(f"{name}: there is no file {path}" for name, path in missing)
-            + f", seen from {Path.cwd()}: say where the text is, with {' '.join(options)}; a run goes on with the same "
-            "text wherever it lies"
-        )
 
 
 def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
@@ -328,7 +318,7 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> tu
     for name, paths in config.named_files.items():
         remarks += [f"{name}: there is no file {path} here" for path in paths if not Path(path).exists()]
     if training.initialize_from is not None:
-        initial = parse_run_reference(training.initialize_from).directory
+        initial, _ = parse_run_reference(training.initialize_from)
         if not Path(initial).is_dir():
             remarks.append(f"training.initialize_from: there is no directory {initial} here")
     return config, remarks

@@ -80,7 +80,7 @@ def lead(
         start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks))
         if overwrite:
             delete_run(directory)
-        if not start.text_is_saved:
+        if start.text is not prepared.text:
             save_text(config, start.text)
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)

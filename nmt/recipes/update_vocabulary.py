@@ -25,7 +25,7 @@ from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories
 from nmt.inference.output_directory import check_output, write_model
 from nmt.inference.translation import settle_limits
-from nmt.recipes import average, build_vocabulary, train
+from nmt.recipes import build_vocabulary, derived, train
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks
 from nmt.text.pair import VocabularyDifference, compare_vocabularies
 from nmt.text.tokenizer import sample_lines
@@ -241,7 +241,13 @@ def plan_update(
     directory = Path(directory)
     output = Path(output or directories.sibling_directory(directory, "vocabulary"))
     before = directories.read_settings(directory)
-    settings = load(directory / directories.CONFIG_NAME, [*_limits_to_be_found(before.search), *overrides])
+    # Limits of length that were found when the run began are found anew; `auto` never chooses less.
+    found = {
+        "max_length_ratio": before.search.settled_max_length_ratio >= LEAST_AUTO_RATIO,
+        "max_length": before.search.settled_max_length >= LEAST_AUTO_LENGTH,
+    }
+    limits = [f"search.{name}=auto" for name, is_found in found.items() if is_found]
+    settings = load(directory / directories.CONFIG_NAME, [*limits, *overrides])
     if fixed := [line for line in changed_settings(before, settings) if not _MAY_CHANGE.match(line)]:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     if settings.model_directory != before.model_directory:
@@ -300,7 +306,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     check_tokenizers(planned.old, path, contents.facts)
     # Other corpora have no hash yet. What the model before was the average of is said of that model.
     before, now, facts = planned.before.data, planned.settings.data, dict(contents.facts)
-    averaged = {average.FACT: facts.pop(average.FACT)} if average.FACT in facts else {}
+    averaged = {derived.FACT: facts.pop(derived.FACT)} if derived.FACT in facts else {}
     outdated = {"data_hash": before.train != now.train, "validation_hash": before.validation != now.validation}
     for fact in (VALIDATION, *(fact for fact, is_outdated in outdated.items() if is_outdated)):
         facts.pop(fact, None)
@@ -338,14 +344,6 @@ def report(planned: VocabularyUpdate) -> dict[str, Any]:
     """Return what changes, as JSON values."""
     vocabularies = {name: difference.as_json() for name, difference in planned.differences.items()}
     return {"model_directory": str(planned.directory), "output": str(planned.output), "vocabularies": vocabularies}
-
-
-def _limits_to_be_found(search: SearchSettings) -> Iterator[str]:
-    """Yield overrides for the limits of length that were found when the run began; `auto` never chooses less."""
-    if search.settled_max_length_ratio >= LEAST_AUTO_RATIO:
-        yield "search.max_length_ratio=auto"
-    if search.settled_max_length >= LEAST_AUTO_LENGTH:
-        yield "search.max_length=auto"
 
 
 def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config:

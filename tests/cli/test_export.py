@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nmt.config import load
-from nmt.recipes.export import export_for_ctranslate2
+from nmt.recipes.derived import export_for_ctranslate2
 
 
 def test_export_writes_what_translate_reads(run_nmt, transformer_run, tmp_path, monkeypatch):

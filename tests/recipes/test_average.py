@@ -10,7 +10,7 @@ from nmt.backend import session
 from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import sibling_directory
-from nmt.recipes.average import average
+from nmt.recipes.derived import average
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_tokenizers_of_its_own_are_replaced(settings, tmp_path, old):
     """Built by `nmt build-vocab`, say."""
     config = settings("data.tokenizer.vocabulary_size=7", STILL)
     own = start_own(config)
-    assert not own.text_is_saved
+    assert not TextPair.exists(tmp_path / "new")
     own.text.save(tmp_path / "new")
     train(config)
     assert len(own.text.source.vocabulary) == 7

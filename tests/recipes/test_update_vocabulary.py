@@ -16,8 +16,8 @@ from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import REPORT_NAME, sibling_directory
 from nmt.inference.translator import Translator
-from nmt.recipes.average import average
 from nmt.recipes.build_vocabulary import build_text
+from nmt.recipes.derived import average
 from nmt.recipes.train import train
 from nmt.recipes.update_vocabulary import (
     SideFiles,

@@ -1,21 +1,32 @@
-"""Averaging checkpoints of one run into a model directory of its own."""
+"""What is made of a trained model in another directory: the average of checkpoints, an export for another engine."""
 
 from __future__ import annotations
 
+import logging
+import os
+import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.checkpoint import manifest as manifests
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
-from nmt.errors import CheckpointError
+from nmt.config import Config
+from nmt.data import Corpus
+from nmt.errors import CheckpointError, DataError
 from nmt.inference import model_directory as directories
-from nmt.inference.output_directory import check_output, write_model
-from nmt.text import TextPair
+from nmt.inference import output_directory as outputs
+from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.export.ctranslate2_export import Export
+
+_LOGGER = logging.getLogger(__name__)
 
 FACT = "average_of"
 """What the manifest of an average calls the checkpoints that it was made of."""
@@ -111,7 +122,7 @@ def average(
             return None
         return f"exists, and is no earlier average of {directory}: choose another -o, or replace it with --overwrite"
 
-    check_output(output, directory, refusal)
+    outputs.check_output(output, directory, refusal)
     folder = checkpoints_folder(directory)
     records = {name: manifests.read_manifest(folder / name) for name in names}
     if weights is None:
@@ -128,7 +139,7 @@ def average(
     from nmt.backend import session
 
     session.start()
-    name = write_model(output, directory, refusal, config=config, text=text, contents=contents)
+    name = outputs.write_model(output, directory, refusal, config=config, text=text, contents=contents)
     return AveragedModel(output, name, weights, tuple(names))
 
 
@@ -141,3 +152,77 @@ def _is_average_of(directory: Path, output: Path) -> bool:
     except (CheckpointError, KeyError, TypeError):
         return False
     return origins == {directory.resolve()} and not (output / directories.REPORT_NAME).exists()
+
+
+SAMPLE_PAIRS = 200
+"""Sentence pairs on which an export is compared with its model."""
+
+SAMPLE_LENGTH = 100
+"""Tokens of a side of such a pair, at most."""
+
+
+def export_for_ctranslate2(
+    directory: PathLike,
+    output: PathLike,
+    *,
+    quantization: str = "float32",
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> Export:
+    """Write a trained Transformer as a directory that CTranslate2 reads, and prove that it translates alike.
+
+    They are compared on the first pairs of the validation set, or the test set, where their files are there, else on
+    text drawn from the vocabulary.
+
+    Args:
+        directory: the model directory, or a checkpoint in it.
+        output: the directory to write.
+        quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        overwrite: replace an earlier export.
+        threads: processor cores to use; all unless given.
+
+    Raises:
+        NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
+            as it was.
+    """
+    from nmt.export.ctranslate2_spec import check_exportable
+
+    found = directories.find_model(directory, checkpoint=checkpoint, weights=weights)
+    place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
+    outputs.check_not_among_checkpoints(place)
+    check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
+
+    from nmt.backend import session
+
+    session.start(threads=threads)
+
+    from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
+    from nmt.inference.translator import open_found
+
+    opened = open_found(found)
+    sample = [SamplePair(*pair) for pair in _sample(opened.config, opened.text)]
+    return export_ctranslate2(opened, place, sample, quantization=quantization, overwrite=overwrite)
+
+
+def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]:
+    """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
+    for corpus in (config.data.validation, config.data.test):
+        try:
+            pairs = [] if corpus is None else list(islice(Corpus(*corpus.paths).pairs(), 1000))
+        except DataError as error:
+            _LOGGER.info("not used to compare export and model: %s", error)
+            continue
+        encoded = ((text.source.encode(source), text.target.encode(target)) for source, target in pairs)
+        if sample := [pair for pair in encoded if all(0 < len(side) <= SAMPLE_LENGTH for side in pair)]:
+            return sample[:SAMPLE_PAIRS]
+    generator = random.Random(config.seed)
+
+    def draw(vocabulary_size: int) -> list[int]:
+        first, last = min(len(SPECIAL_TOKENS), vocabulary_size - 1), vocabulary_size - 1
+        return [generator.randint(first, last) for _ in range(generator.randint(1, 20))]
+
+    return [(draw(len(text.source.vocabulary)), draw(len(text.target.vocabulary))) for _ in range(SAMPLE_PAIRS)]
