@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nmt.cli import options
-from nmt.cli.streams import check_stdout
+from nmt.cli.streams import check_stdout, line_counter, text_output
 
 if TYPE_CHECKING:
     from nmt.inference.evaluation import Evaluation
@@ -78,7 +78,6 @@ def run(
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
         _score_files(hypotheses, references or [], as_json=as_json, join=join or "none", **how)
         return
-    from nmt.cli.lines import line_counter, text_output
     from nmt.recipes.translate import prepare_evaluation
 
     if directory is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
 import typer
 
 from nmt.cli import options
-from nmt.cli.streams import is_terminal
+from nmt.cli.streams import file_chunks, is_terminal, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
     from nmt.inference.translation import Translation
@@ -117,7 +117,6 @@ def run(
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
-    from nmt.cli.lines import file_chunks, line_counter, stdin_chunks, text_output
     from nmt.recipes.translate import prepare_translation
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)

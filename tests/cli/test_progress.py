@@ -6,9 +6,8 @@ import sys
 
 from rich.console import Console
 
-from nmt.cli.lines import line_counter
 from nmt.cli.progress import LiveProgress
-from nmt.cli.streams import log_to_stderr
+from nmt.cli.streams import line_counter, log_to_stderr
 from nmt.training.events import EncodingEvent, LogReporter, UpdateEvent, Validation, ValidationEvent, describe_update
 
 UPDATE = UpdateEvent(

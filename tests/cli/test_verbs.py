@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.cli.lines import line_counter
+from nmt.cli.streams import line_counter
 from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
 from nmt.training.lockstep import Interrupted
@@ -162,7 +162,7 @@ def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_pat
         hidden.append(settings["hidden"])
         return line_counter(**settings)
 
-    monkeypatch.setattr("nmt.cli.lines.line_counter", counter)
+    monkeypatch.setattr("nmt.cli.translate.line_counter", counter)
     monkeypatch.setattr("nmt.cli.translate.is_terminal", lambda stream: stream is sys.stdout)
     for arguments in ((), ("-o", tmp_path / "out")):
         run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)
