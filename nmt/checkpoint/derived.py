@@ -276,11 +276,11 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     if _tied_roles(contents.tie_groups) == _tied_roles(groups):
         return Retied(contents, None)
     source = checkpoint_name(contents.update)
-    before = _canonical_paths(contents.variables, contents.tie_groups)
+    before = canonical_paths(contents.variables, contents.tie_groups)
     missing = [role for group in groups for role in group["roles"] if role not in before]
     if missing:
         raise CheckpointError(f"{source} does not fit: it has no {', '.join(missing)}, which the model ties")
-    after = _canonical_paths(before, groups)
+    after = canonical_paths(before, groups)
     origins: dict[str, list[str]] = {}  # the old variables that each new one comes from, each once
     for role, path in after.items():
         origins[path] = list(dict.fromkeys([*origins.get(path, ()), before[role]]))
@@ -306,7 +306,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     return Retied(result, TieChange(rule, merged, split))
 
 
-def _canonical_paths(paths: Mapping[str, Any], groups: Sequence[Tie]) -> dict[str, str]:
+def canonical_paths(paths: Mapping[str, Any], groups: Sequence[Tie]) -> dict[str, str]:
     """Return the canonical path of every role, in the order of `paths`, each followed by the roles tied to it.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nmt.checkpoint import index as indexes
 from nmt.checkpoint import manifest as manifests
+from nmt.checkpoint.derived import canonical_paths
 from nmt.checkpoint.disk import read_arrays, read_object, stored_header
 from nmt.checkpoint.folder import checkpoint_names, checkpoints_folder, damaged_names, update_of
 from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, OPTIMIZER, STATE, Contents, Judged, Manifest
@@ -356,7 +357,7 @@ def compare(before: Contents, after: Contents) -> dict[str, Any]:
         ties_added, ties_removed: names of tie groups of the second, or of the first only.
         same_tokenizers: whether both were trained with the same tokenizers; None where one does not say.
     """
-    old, new = _role_variables(before), _role_variables(after)
+    old, new = (canonical_paths(one.variables or one.model, one.tie_groups) for one in (before, after))
     shapes_changed, changed, num_equal = [], [], 0
     pairs: dict[tuple[str, str], str] = {}  # of variables, and the first role that they share
     for role, path in old.items():
@@ -383,13 +384,6 @@ def compare(before: Contents, after: Contents) -> dict[str, Any]:
         "ties_removed": [name for roles, name in old_ties.items() if roles not in new_ties],
         "same_tokenizers": None if None in tokenizers else tokenizers[0] == tokenizers[1],
     }
-
-
-def _role_variables(contents: Contents) -> dict[str, str]:
-    """Return the canonical role path behind every role path of a checkpoint, in the model's order."""
-    roles = {group["variable"]: group["roles"] for group in contents.tie_groups}
-    order = contents.variables or contents.model
-    return {role: path for path in order for role in roles.get(path, (path,))}
 
 
 def _relative_norm(before: np.ndarray, after: np.ndarray) -> float | None:
