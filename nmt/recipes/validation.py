@@ -94,7 +94,7 @@ class Validator:
         beam_size = self._training.validation_beam_size
         hypotheses = self._translator.translate(self._sources, beam_size=beam_size, tally=tally)
         rows = list(zip(self._sources, self._references, hypotheses, strict=True))
-        shown = lines_to_show(len(rows), self._training.sample_translations)
+        shown = min(len(rows), self._training.sample_translations)  # spread evenly, the same every time
         return Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
@@ -102,15 +102,9 @@ class Validator:
             bleu=evaluation.bleu(hypotheses, self._references, tokenization=self._tokenization).score,
             cut_lines=tally.cut,
             unknown_share=self._unknown,
-            samples=tuple(Sample(*rows[i]) for i in shown),
+            samples=tuple(Sample(*rows[i * len(rows) // shown]) for i in range(shown)),
         )
 
     def measure_loss(self) -> float:
         """Return the loss alone, which is the quick part."""
         return self._scorer.score(self._batches, at_once=self._at_once).loss
-
-
-def lines_to_show(count: int, wanted: int) -> list[int]:
-    """Return which of `count` lines to show, spread evenly, the same at every validation."""
-    wanted = min(wanted, count)
-    return [index * count // wanted for index in range(wanted)]

@@ -298,12 +298,9 @@ class TokenScorer:
             at_once: batches side by side, each of which holds all its logits.
         """
         cross_entropy = correct = tokens = 0.0
-        for sums in map_at_once(self._sums_of, batches, at_once=at_once):
+        for sums in map_at_once(lambda batch: list(map(float, self._sums(*batch))), batches, at_once=at_once):
             cross_entropy, correct, tokens = cross_entropy + sums[0], correct + sums[1], tokens + sums[2]
         return TokenScores(cross_entropy / tokens, correct / tokens)
-
-    def _sums_of(self, batch: Batch) -> list[float]:
-        return [float(total) for total in self._sums(*batch)]
 
     def _batch_sums(self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor) -> list[Tensor]:
         logits = self._model((source_ids, target_input_ids))  # (B, T, V)
