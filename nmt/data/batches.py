@@ -1,7 +1,7 @@
 """Batches of token ids: an endless stream with a cursor for training, and a list in length order for validation."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -336,19 +336,16 @@ class BatchStream:
         return plans[epoch]
 
 
-def evaluation_batches(pairs: Iterable[tuple[str, str]], *, text: TextPair, batch_tokens: int) -> list[Batch]:
+def evaluation_batches(pairs: Sequence[tuple[str, str]], *, text: TextPair, batch_tokens: int) -> list[Batch]:
     """All pairs of a validation or test corpus as batches, none dropped, short ones first.
 
     An empty line is a sequence of EOS alone. A pair longer than `batch_tokens` is a batch of its own.
 
     Args:
-        pairs: lines of both sides, as `Corpus.pairs` gives them.
+        pairs: lines of both sides, at least one pair.
         text: the tokenizers.
         batch_tokens: padded tokens of the longer side in one batch.
     """
-    pairs = list(pairs)
-    if not pairs:
-        return []
     source, target = (
         TokenSequences.from_lists([[*ids, EOS_ID] for ids in tokenizer.encode_batch(lines)])
         for tokenizer, lines in zip((text.source, text.target), zip(*pairs, strict=True), strict=True)

@@ -15,7 +15,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -225,11 +225,7 @@ def find_store(
     Raises:
         DataError: a file of the corpus is missing.
     """
-    settings = _settings(Corpus(source_paths, target_paths), text, max_length)
-    try:
-        return _open_folder(_place(directory, settings))
-    except OSError:  # `open_store` says what is wrong, when it has to
-        return None
+    return _open_folder(_place(directory, _settings(Corpus(source_paths, target_paths), text, max_length)))
 
 
 def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]:
@@ -247,16 +243,14 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]
 def _find_equal(path: Path, settings: dict[str, Any], corpus: Corpus) -> Path | None:
     """A store that was built alike from the same text, which lay in other files or was dated otherwise."""
     content_hash = None
-    for folder in path.parent.glob(_STORES):
-        try:
+    for folder in set(path.parent.glob(_STORES)) - {path}:
+        with suppress(OSError, KeyError, TypeError, ValueError):  # what is damaged is passed over
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             alike = all(manifest["settings"][name] == settings[name] for name in settings if "_files" not in name)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if folder != path and alike and _open_folder(folder) is not None:
-            content_hash = content_hash or corpus.content_hash()
-            if manifest["content_hash"] == content_hash:
-                return folder
+            if alike and _open_folder(folder) is not None:
+                content_hash = content_hash or corpus.content_hash()
+                if manifest["content_hash"] == content_hash:
+                    return folder
     return None
 
 
@@ -282,7 +276,7 @@ def _open_folder(path: Path) -> TokenStore | None:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         source, target = (_open_side(path, side, manifest["sides"][side]) for side in SIDES)
         return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"])
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -292,8 +286,6 @@ def _open_side(path: Path, side: str, description: dict[str, Any]) -> StoredSequ
     if zlib.crc32(content) != description["lengths_crc32"]:
         raise ValueError("the lengths are not those that were written")
     lengths = np.frombuffer(content, dtype=description["length_dtype"])
-    if len(lengths) != description["pairs"]:
-        raise ValueError("the lengths are not as many as the manifest says")
     return StoredSequences(path / f"{side}.records", lengths, token_dtype=np.dtype(description["token_dtype"]))
 
 

@@ -12,7 +12,7 @@ from keras import ops
 from nmt.backend import functions
 from nmt.backend.kernels import shared_masks, sum_of_squares
 from nmt.backend.machine import map_at_once
-from nmt.backend.products import BFLOAT16, FLOAT32, products_in
+from nmt.backend.products import FLOAT32, products_in
 from nmt.backend.replicas import Replicas
 from nmt.backend.vocabulary_loss import summed_losses
 from nmt.checkpoint.weights import seed_generators
@@ -131,8 +131,6 @@ class Updater:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        if self.precision not in (FLOAT32, BFLOAT16):
-            raise ValueError(f"precision must be {FLOAT32} or {BFLOAT16}, got {self.precision}")
         self._loss_sums = LOSSES[self.loss or ("plain" if self.xla else "blockwise")]
         self._variables = list(self.model.trainable_variables)
         self._seeds = [generator.state for generator in seed_generators(self.model).values()]

@@ -118,7 +118,3 @@ def test_evaluation_keeps_every_pair(corpus, text):
             found.append((source, target))
     ids = [(text.source.encode(source), text.target.encode(target)) for source, target in pairs]
     assert sorted(found) == sorted(([*source, EOS_ID], [*target, EOS_ID]) for source, target in ids)
-
-
-def test_evaluation_of_nothing_is_nothing(text):
-    assert evaluation_batches([], text=text, batch_tokens=33) == []

@@ -300,8 +300,3 @@ def test_products_in_bfloat16_learn_nearly_the_same(build, settings, make_batch,
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=1e-2)
     ours, theirs = (np.concatenate([move.ravel() for move in moves[p].values()]) for p in ("bfloat16", "float32"))
     assert ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > 0.999
-
-
-def test_an_unknown_precision_is_refused(build):
-    with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got auto"):
-        Updater(build(), keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=1.0, precision="auto")
