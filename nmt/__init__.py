@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import Config, SearchSettings
     from nmt.config import load as load_config
+    from nmt.config.data import register_tokenizer
+    from nmt.config.section import Section, setting
+    from nmt.config.settings import register_cell, register_model
+    from nmt.config.training import register_optimizer, register_schedule
     from nmt.data import Batch, BatchStream, Cursor, TokenStore, open_store
     from nmt.errors import CheckpointError, ConfigError, DataError, ExportError, NMTError, TrainingError
     from nmt.inference.ctranslate2_engine import CTranslate2Translator
@@ -54,6 +58,7 @@ __all__ = [
     "Score",
     "SearchResult",
     "SearchSettings",
+    "Section",
     "Seq2Seq",
     "Tally",
     "TextPair",
@@ -76,6 +81,12 @@ __all__ = [
     "greedy_search",
     "load_config",
     "open_store",
+    "register_cell",
+    "register_model",
+    "register_optimizer",
+    "register_schedule",
+    "register_tokenizer",
+    "setting",
     "tie_groups",
     "train",
     "verify_ties",
@@ -84,6 +95,10 @@ __all__ = [
 _NAMES = {
     "nmt.checkpoint.manager": ("CheckpointManager",),
     "nmt.config": ("Config", "SearchSettings"),
+    "nmt.config.data": ("register_tokenizer",),
+    "nmt.config.section": ("Section", "setting"),
+    "nmt.config.settings": ("register_cell", "register_model"),
+    "nmt.config.training": ("register_optimizer", "register_schedule"),
     "nmt.data": ("Batch", "BatchStream", "Cursor", "TokenStore", "open_store"),
     "nmt.errors": ("CheckpointError", "ConfigError", "DataError", "ExportError", "NMTError", "TrainingError"),
     "nmt.inference.ctranslate2_engine": ("CTranslate2Translator",),

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "nmt"
 
 LEVELS = (
     {"atomic_files", "errors", "types", "version"},
+    {"imports"},
     {"config", "backend"},
     {"layers", "text", "tying"},
     {"models", "search", "data"},

@@ -71,6 +71,9 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _REMARK = re.compile(rb"^(?:[IWE][0-9]{4} |WARNING: All log messages before|To enable the following instr).*\n", re.M)
 """A line that TensorFlow writes while it starts."""
 
+_only_imported = False
+"""Whether TensorFlow was imported by a user's file alone, so that `start` may still say how it runs."""
+
 _cores_asked_for: int | None = None
 """By `start`. Workers that train together have more threads than cores, since some only wait for other workers."""
 
@@ -93,18 +96,13 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         RuntimeError: TensorFlow runs already, on another number of threads.
         ValueError: the number of threads is below 1.
     """
-    global _cores_asked_for
+    global _cores_asked_for, _only_imported
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be 1 or more, got {threads}")
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
-        raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
-    if "tensorflow" not in sys.modules:
+    _prepare_environment()
+    if not is_running():
         refuse_to_start(processors_for(threads))
-    os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault(_LOG_LEVEL, "3")
-    keep_kernels()
-    _cores_asked_for = threads
+    _cores_asked_for, _only_imported = threads, False
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 
@@ -121,6 +119,38 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             cores.set_inter_op_parallelism_threads(threads)
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
+
+
+def _prepare_environment() -> None:
+    """Say what TensorFlow and Keras read when they are imported."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise ConfigError(f"the environment variable KERAS_BACKEND must be tensorflow, got {backend}: unset it")
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault(_LOG_LEVEL, "3")
+    keep_kernels()
+
+
+def is_running() -> bool:
+    """Return whether TensorFlow was started, by `start` or by somebody else's program."""
+    return "tensorflow" in sys.modules and not _only_imported
+
+
+@contextmanager
+def before_start() -> Iterator[None]:
+    """Let the block, a user's file, import TensorFlow as `start` would, which then can still say how it runs.
+
+    Raises:
+        ConfigError: the environment asks Keras for another backend.
+    """
+    global _only_imported
+    runs = is_running()
+    _prepare_environment()
+    try:
+        with _held_stderr(hidden=_REMARK), _collector_at_rest():
+            yield
+    finally:
+        _only_imported = not runs and "tensorflow" in sys.modules
 
 
 @contextmanager

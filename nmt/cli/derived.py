@@ -48,6 +48,7 @@ def average(
         typer.Option("--weights", help="What to average; the moving averages where each keeps one unless given."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any model that OUT holds.")] = False,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Average checkpoints of a run, variable by variable, tied ones once, into a model directory of its own.
@@ -94,6 +95,7 @@ def export(
     weights: options.Weights = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that OUT holds.")] = False,
     threads: options.Threads = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Write a trained Transformer for CTranslate2, with its vocabulary and tokenizer, and check it against the model.
@@ -184,6 +186,7 @@ def update_vocab(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     as_json: options.AsJson = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier update in OUT.")] = False,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Give a trained model the tokens of new text, in a new model directory with which training goes on.

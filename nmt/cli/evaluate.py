@@ -59,6 +59,7 @@ def run(
     weights: options.Weights = None,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Print BLEU and chrF2 with sacreBLEU's signatures.

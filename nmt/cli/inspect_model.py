@@ -41,6 +41,7 @@ def run(
         bool, typer.Option("--verify", help="Read and hash everything; every checkpoint unless one is named.")
     ] = False,
     as_json: options.AsJson = False,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Show what a checkpoint holds: variables, ties and what they save, scores, hashes, versions.

@@ -46,6 +46,18 @@ def _refuse_repeated_keys(overrides: list[str] | None) -> list[str] | None:
     return overrides
 
 
+def _import_files(paths: list[Path] | None) -> list[Path] | None:
+    """Load a user's own files, before anything is read that names their kinds."""
+    if paths:
+        from nmt.backend import session
+        from nmt.imports import import_file
+
+        with session.before_start():
+            for path in paths:
+                import_file(path)
+    return paths
+
+
 def value(names: str, metavar: str, words: str, *, least: float | None = None) -> Any:
     """An option that takes a value.
 
@@ -77,6 +89,15 @@ Overrides = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=1024, metavar="N", help="Processor cores to use; all unless given."),
+]
+Imports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE",
+        callback=_import_files,
+        help="Load a Python file with kinds of your own, such as a schedule; may be repeated.",
+    ),
 ]
 Debug = Annotated[
     bool,

@@ -24,6 +24,7 @@ def train(
     ] = False,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Train a model, or go on with a run that was interrupted: the same command continues it.
@@ -57,6 +58,7 @@ def build_vocab(
     configs: options.ConfigFiles,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Build it anew where there is one.")] = False,
     overrides: options.Overrides = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Build vocabulary and tokenizers from the training corpus, into the model directory.
@@ -91,6 +93,7 @@ def check(
         bool, typer.Option("--explain", help="Print every setting with its type, default and meaning.")
     ] = False,
     overrides: options.Overrides = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Check settings as `nmt train` does, without training; all problems are listed at once.

@@ -111,6 +111,7 @@ def run(
     weights: options.Weights = None,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
+    imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Translate text line by line, from standard input to standard output unless files are given.

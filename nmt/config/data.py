@@ -1,11 +1,9 @@
 """Settings of the section `data`: the languages, the corpora and how text becomes tokens."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
-
-from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Section, setting
+from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Registry, Section, setting
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
@@ -13,7 +11,27 @@ _SIZE_HELP = "Upper bound of the vocabulary a language (of both, where joint), t
 _COUNT_HELP = "A {unit} that is seen less often in the training corpus is unknown."
 
 
-class SentencePieceSettings(Section):
+class TokenizerSettings(Section):
+    """What the settings of every tokenizer have, whatever its kind."""
+
+    if TYPE_CHECKING:
+        type: str
+        joint: bool
+        vocabulary_size: int | None
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The finished models that are taken in place of one that is learned."""
+        return ()
+
+
+TOKENIZERS = Registry("data.tokenizer.type", needs=("joint", "vocabulary_size"))
+"""How lines of text become tokens: kinds of `nmt.text.Tokenizer`, whose `learn` takes the settings that it names."""
+register_tokenizer = TOKENIZERS.register
+
+
+@TOKENIZERS.register("sentencepiece", "nmt.text.sentencepiece_tokenizer:SentencePieceTokenizer")
+class SentencePieceSettings(TokenizerSettings):
     """Subword pieces learned from the training corpus by SentencePiece."""
 
     type: Literal["sentencepiece"] = setting("sentencepiece", "Subword pieces learned by SentencePiece.")
@@ -53,7 +71,8 @@ class SentencePieceSettings(Section):
             yield Misfit("model", f"must be {kind}, got {found}: set joint {'false' if self.joint else 'true'}?")
 
 
-class WhitespaceSettings(Section):
+@TOKENIZERS.register("whitespace", "nmt.text.tokenizer:WhitespaceTokenizer")
+class WhitespaceSettings(TokenizerSettings):
     """Words as the whitespace of the text separates them."""
 
     type: Literal["whitespace"] = setting("whitespace", "Words as the whitespace separates them; for tokenized text.")
@@ -64,7 +83,8 @@ class WhitespaceSettings(Section):
     minimum_count: int = setting(1, _COUNT_HELP.format(unit="word"), at_least=1)
 
 
-class CharacterSettings(Section):
+@TOKENIZERS.register("character", "nmt.text.tokenizer:CharacterTokenizer")
+class CharacterSettings(TokenizerSettings):
     """Single characters."""
 
     type: Literal["character"] = setting("character", "Single characters.")
@@ -73,12 +93,6 @@ class CharacterSettings(Section):
         None, _SIZE_HELP + " The most frequent characters are kept; null keeps all.", above=SPECIAL_SYMBOLS
     )
     minimum_count: int = setting(1, _COUNT_HELP.format(unit="character"), at_least=1)
-
-
-TokenizerSettings = Annotated[
-    SentencePieceSettings | WhitespaceSettings | CharacterSettings, Field(discriminator="type")
-]
-"""How lines of text become tokens."""
 
 
 class NormalizationSettings(Section):
@@ -141,7 +155,9 @@ class DataSettings(Section):
         may_change=True,
     )
     test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
-    tokenizer: TokenizerSettings = setting(SentencePieceSettings(), "How lines of text become tokens.")
+    tokenizer: Annotated[TokenizerSettings, TOKENIZERS] = setting(
+        SentencePieceSettings(), "How lines of text become tokens."
+    )
     normalization: NormalizationSettings | None = setting(
         NormalizationSettings(),
         "How text is normalised. Null, as in runs of version 0.1.0: SentencePiece folds both sides (nfkc), other "

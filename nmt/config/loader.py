@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from nmt.config.section import BEFORE, CONFIG_NAME, EXPORT_NAME, MAY_CHANGE, Sec
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, read_yaml
 from nmt.errors import ConfigError
+from nmt.imports import imported_hashes
 from nmt.types import PathLike
 from nmt.version import __version__
 
@@ -34,11 +36,13 @@ class Layer(NamedTuple):
         settings: nested dicts.
         origins: where each setting was written ("run.yaml line 3"), by its path.
         remarks: sentences about settings that mean something else than what is written, by their paths.
+        lacks: what may explain kinds that are unknown: which files that were imported then are not imported now.
     """
 
     settings: dict[str, Any]
     origins: dict[KeyPath, str]
     remarks: Mapping[KeyPath, str] = {}
+    lacks: str = ""
 
 
 def merge(layers: Sequence[Layer]) -> Layer:
@@ -52,10 +56,13 @@ def merge(layers: Sequence[Layer]) -> Layer:
     for layer in layers:
         settings = combine(settings, filled(layer.settings, Config), Config)
         origins |= layer.origins
-    return Layer(settings, origins)
+    return Layer(settings, origins, lacks="".join(layer.lacks for layer in layers))
 
 
 VERSION_KEY = "format_version"
+
+IMPORTS_KEY = "imports"
+"""Where a config that nmt wrote says which files of a user's own were imported, each with its SHA-256."""
 
 
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
@@ -111,7 +118,7 @@ def _checked(layer: Layer) -> Config:
     try:
         return Config.model_validate(layer.settings)
     except ValidationError as error:
-        raise ConfigError(_listed(problems_of(error, layer.origins))) from None
+        raise ConfigError(_listed(problems_of(error, layer.origins)) + layer.lacks) from None
 
 
 def _listed(problems: Sequence[str]) -> str:
@@ -158,10 +165,26 @@ def _read_file(path: Path) -> Layer:
             "install a newer nmt"
         )
     # Written into a model directory, maybe by an older version.
+    lacks = _not_imported(settings.pop(IMPORTS_KEY), path) if isinstance(settings.get(IMPORTS_KEY), dict) else ""
     settings, remarks = filled(settings, Config, absent=True), {}
     for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
         settings = combine(settings, nest(key_path, value))
-    return Layer(settings, origins, remarks)
+    return Layer(settings, origins, remarks, lacks)
+
+
+def _not_imported(recorded: Mapping[str, str], path: Path) -> str:
+    """Returns which of the files are not imported now, as a sentence; warns of those that have changed."""
+    now = imported_hashes()
+    for name, sha256 in recorded.items():
+        if now.get(name, sha256) != sha256:
+            _warn_once(f"{name} has changed since {path} was written: what its kinds do now may be something else")
+    options = [f"--import {name}" for name in recorded if name not in now]
+    return f" ({path} was written with {' '.join(options)}: give that again)" if options else ""
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    logger.warning("%s", sentence)
 
 
 def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[Any, str]]:
@@ -334,7 +357,8 @@ for _name, _pattern, _first in CORE_SCALARS:
 def to_yaml(config: Config) -> str:
     """Returns the effective settings, defaults included, as YAML with the format version."""
     text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
-    for key, value in config.model_dump().items():
+    imports = {IMPORTS_KEY: hashes} if (hashes := imported_hashes()) else {}
+    for key, value in {**imports, **config.model_dump()}.items():
         text += "\n" if isinstance(value, dict) else ""
         text += yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
     return text

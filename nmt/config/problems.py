@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -26,13 +25,9 @@ _BOUNDS = {
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "true": "true"}
 _BOOLEANS |= {"no": "false", "off": "false", "n": "false", "false": "false"}
 _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+_OWN_KIND = "a kind of your own needs --import FILE, with the Python file that registers it"
 _LONGEST = 60
 _MOST_PLACES = 3
-
-
-@cache
-def _schemas_of(section: type[Section]) -> dict[str, Any]:
-    return section.model_json_schema()["properties"]
 
 
 def type_in_words(section: type[Section], name: str) -> str:
@@ -42,7 +37,7 @@ def type_in_words(section: type[Section], name: str) -> str:
         kinds = list(sections.kinds_of(field))
         words = "a section of settings" + (f" of type {either(kinds)}" if kinds else "")
         return words + (", or null" if sections.is_nullable(field) else "")
-    return _schema_in_words(_schemas_of(section)[name])
+    return _schema_in_words(sections.schemas_of(section)[name])
 
 
 def _schema_in_words(schema: Mapping[str, Any]) -> str:
@@ -173,7 +168,8 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
     if kind == "union_tag_invalid":
         kinds, word = list(sections.kinds_of(field)), value["type"]
         near = nearest(str(word), kinds)
-        return f"must be {either(kinds)}, got {_value_in_words(word)}" + (f": did you mean {near}?" if near else "")
+        remedy = f"did you mean {near}?" if near else _OWN_KIND
+        return f"must be {either(kinds)}, got {_value_in_words(word)}: {remedy}"
     words = type_in_words(section, path[-1])
     if kind == "missing":
         for inner in sections.section_classes(field):
@@ -185,7 +181,7 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
 
 def _remedy(section: type[Section], name: str, value: Any) -> str:
     """Returns what to write instead of a value of the wrong type, or an empty text where nothing is likely."""
-    field, schema = section.model_fields[name], _schemas_of(section)[name]
+    field, schema = section.model_fields[name], sections.schemas_of(section)[name]
     if sections.section_classes(field):
         if isinstance(value, str) and value in sections.kinds_of(field):
             return f": write {name}: {{type: {value}}}"
@@ -206,6 +202,8 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
     if "string" in types and isinstance(value, int | float):
         return f': put it in quotes, "{yaml_in_words(value)}"'
     near = nearest(word, choices) if value is None or isinstance(value, str) else None
+    if near is None and sections.registry_of(field) is not None:
+        return f": {_OWN_KIND}"
     return f": did you mean {near}?" if near else ""
 
 

@@ -7,13 +7,19 @@ the reference page and the JSON Schema all read them from there.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from inspect import signature
 from types import NoneType
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
+
+from nmt.errors import ConfigError
 
 REQUIRED: Any = ...
 """The default of a setting that the user has to give."""
@@ -51,9 +57,16 @@ class Misfit(NamedTuple):
 class Section(BaseModel):
     """A group of settings: frozen, strictly typed (`true` is no number), an unknown key is an error."""
 
-    model_config = ConfigDict(
+    model_config = pydantic.ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), validate_default=False
     )
+
+    known: ClassVar[list[type["Section"]]] = []
+    """All sections, each behind those that it holds."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
+        Section.known.append(cls)
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields what does not fit together among settings of this section that are each valid."""
@@ -134,13 +147,20 @@ class Setting(NamedTuple):
 
 def section_classes(field: FieldInfo) -> list[type[Section]]:
     """Returns the sections that a field admits: none for a plain setting, several where a `type` chooses."""
+    if registry := registry_of(field):
+        return list(registry.sections.values())
     return [kind for kind in _types_in(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
     """Returns the kinds of a section by their `type`, the default first; empty where there is one kind only."""
-    classes = section_classes(field)
-    return {cls.model_fields["type"].default: cls for cls in classes} if len(classes) > 1 else {}
+    registry = registry_of(field)
+    return registry.sections if registry else {}
+
+
+def registry_of(field: FieldInfo) -> "Registry | None":
+    """Returns the registry from which a setting chooses, None where it is of one kind."""
+    return next((mark for mark in field.metadata if isinstance(mark, Registry)), None)
 
 
 def is_nullable(field: FieldInfo) -> bool:
@@ -167,10 +187,110 @@ def settings_of(
     for name, field in sorted(section.model_fields.items(), key=lambda item: bool(section_classes(item[1]))):
         marked = may_change or marks_of(field)[MAY_CHANGE]
         yield Setting(prefix + name, kind, section, field, marked)
-        several = len(section_classes(field)) > 1
+        several = kinds_of(field)
         for inner in section_classes(field):
             inner_kind = inner.model_fields["type"].default if several else None
             yield from settings_of(inner, f"{prefix}{name}.", inner_kind, marked)
+
+
+@cache
+def schemas_of(section: type[Section]) -> dict[str, Any]:
+    """Returns the JSON Schema of each setting of a section."""
+    return section.model_json_schema()["properties"]
+
+
+AnyClass = TypeVar("AnyClass", bound=type)
+
+
+class Registry:
+    """The kinds from which one setting chooses by a word: each with what is built of it, and maybe with its settings.
+
+    It stands in the annotation of the setting, `Annotated[ScheduleSettings, SCHEDULES]`. What a config may say, its
+    JSON Schema, the reference and the messages then follow from what is registered. What is built of one of our own
+    kinds is registered as "module:name", which is imported when it is needed: checking a config starts no TensorFlow.
+
+    Args:
+        place: the setting that holds the word ("training.schedule.type").
+        needs: settings that every kind must have, since others read them.
+        aside: settings that what is built does not take.
+        words: what is built of kinds that have no settings of their own, by their words, the default first.
+    """
+
+    def __init__(self, place: str, *, needs: tuple[str, ...] = (), aside: tuple[str, ...] = (), **words: Any) -> None:
+        self.place, self._needs, self._aside = place, needs, {"type", *aside}
+        self.sections: dict[str, type[Section]] = {}
+        self._built, self._ours = dict[str, Any](words), {*words}
+
+    def register(self, kind: str, built: Any = None) -> Callable[[AnyClass], AnyClass]:
+        """Registers a kind; decorates the class of its settings, or if it has none the class that is built.
+
+        Args:
+            kind: the word under which configs know it; the default of the field `type` of its settings.
+            built: the class or function that takes the settings as keywords, or "module:name" of it.
+
+        Raises:
+            ConfigError: the word is one of ours already, or a setting that every kind must have is missing.
+        """
+
+        def add(cls: AnyClass) -> AnyClass:
+            if kind in self._ours:
+                raise ConfigError(f"{self.place} {kind} is there already: give a kind of your own another name")
+            if built is not None:
+                fields: dict[str, FieldInfo] = getattr(cls, "model_fields", {})
+                missing = ", ".join(name for name in ("type", *self._needs) if name not in fields)
+                if missing or fields["type"].default != kind:
+                    wrong = f"must have the setting {missing}" if missing else "must have it as the default of type"
+                    raise ConfigError(f"{self.place} {kind}: its settings, {cls.__name__}, {wrong}")
+                self.sections[kind] = cls
+            self._built[kind] = cls if built is None else built
+            if cls.__module__.startswith("nmt."):
+                self._ours.add(kind)
+            self._renew()
+            return cls
+
+        return add
+
+    def _renew(self) -> None:
+        """Lets every section know the kinds of now that holds a setting of them, itself or in a section within."""
+        renewed: list[type[Section]] = []
+        for section in Section.known:
+            fields = section.model_fields.values()
+            if any(registry_of(field) is self or {*section_classes(field)} & {*renewed} for field in fields):
+                section.model_rebuild(force=True)
+                renewed.append(section)
+        schemas_of.cache_clear()
+
+    def __getitem__(self, kind: str) -> Any:
+        """Returns what is built of a kind, imported by now.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        built = self._built.get(kind)
+        if built is None:
+            raise ConfigError(f"{self.place} must be one of {', '.join(sorted(self._built))}, got {kind}")
+        if not isinstance(built, str):
+            return built
+        module, _, name = built.partition(":")
+        return getattr(import_module(module), name)
+
+    def build(self, settings: Any, *arguments: Any, **context: Any) -> Any:
+        """Builds what settings describe.
+
+        Args:
+            settings: of one of the kinds; its class or function takes them as keywords.
+            arguments: go before them.
+            context: what it may take besides.
+        """
+        built, own = self[settings.type], settings.model_dump(exclude=self._aside)
+        taken = signature(built).parameters
+        return built(*arguments, **own, **{name: value for name, value in context.items() if name in taken})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        if not self.sections:
+            return core_schema.literal_schema([*self._built])
+        choices = {kind: handler.generate_schema(section) for kind, section in self.sections.items()}
+        return core_schema.tagged_union_schema(choices, discriminator="type")
 
 
 def _types_in(annotation: Any) -> list[Any]:
@@ -284,12 +404,12 @@ def _expand_one_or_many(value: Any) -> Any:
 _PATH_SCHEMA = {"type": "string", WORDS: "a path"}
 _PATHS_SCHEMA = {"anyOf": [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]}
 
-FilePath = Annotated[str, AfterValidator(expand_path), WithJsonSchema(_PATH_SCHEMA)]
+FilePath = Annotated[str, AfterValidator(expand_path), pydantic.WithJsonSchema(_PATH_SCHEMA)]
 """A path."""
 
 FilePaths = Annotated[
     str | tuple[str, ...],
     BeforeValidator(_expand_one_or_many),
-    WithJsonSchema({**_PATHS_SCHEMA, WORDS: "a path or a list of paths"}),
+    pydantic.WithJsonSchema({**_PATHS_SCHEMA, WORDS: "a path or a list of paths"}),
 ]
 """A path or a list of paths; the files of a list are read one after the other."""

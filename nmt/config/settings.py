@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from nmt.config.data import DataSettings, SentencePieceSettings
-from nmt.config.section import AUTO, REQUIRED, CountOrAuto, FilePath, Misfit, Section, setting
+from nmt.config.data import DataSettings
+from nmt.config.section import AUTO, REQUIRED, CountOrAuto, FilePath, Misfit, Registry, Section, setting
 from nmt.config.training import NoamSettings, PlateauSettings, TrainingSettings
 
 FORMAT_VERSION = 1
@@ -27,7 +27,22 @@ _TIE_HELP = (
 _SINES = "since half of a position's encoding are sines and half are cosines"
 
 
-class TransformerSettings(Section):
+class ModelSettings(Section):
+    """What the settings of every model have, whatever its kind."""
+
+    if TYPE_CHECKING:
+        type: str
+        tie_embeddings: TieEmbeddings
+        hidden_size: int
+
+
+MODELS = Registry("model.type", needs=("tie_embeddings", "hidden_size"))
+"""The architectures: kinds of `nmt.models.contract.Seq2Seq`."""
+register_model = MODELS.register
+
+
+@MODELS.register("transformer", "nmt.models.transformer:Transformer")
+class TransformerSettings(ModelSettings):
     """The Transformer of Vaswani et al. (2017)."""
 
     type: Literal["transformer"] = setting("transformer", "The Transformer of Vaswani et al. (2017).")
@@ -55,12 +70,18 @@ class TransformerSettings(Section):
             yield Misfit("hidden_size", f"must be even, got {self.hidden_size}, {_SINES}: try {nearest}")
 
 
-class RNNSettings(Section):
+CELLS = Registry("model.cell", gru="nmt.layers.recurrent:GRUCell", lstm="nmt.layers.recurrent:LSTMCell")
+"""The recurrent cells: kinds of `nmt.layers.recurrent.RecurrentCell`."""
+register_cell = CELLS.register
+
+
+@MODELS.register("rnn", "nmt.models.rnn:RNN")
+class RNNSettings(ModelSettings):
     """A recurrent encoder-decoder with attention."""
 
     type: Literal["rnn"] = setting("rnn", "A recurrent encoder-decoder with attention (Bahdanau et al., 2015).")
     tie_embeddings: TieEmbeddings = setting("auto", _TIE_HELP)
-    cell: Literal["gru", "lstm"] = setting("gru", "The recurrent cell.")
+    cell: Annotated[str, CELLS] = setting("gru", "The recurrent cell.")
     embedding_size: int = setting(256, "Width of the embeddings.", at_least=1)
     hidden_size: int = setting(512, "Width of the recurrent states.", at_least=1)
     num_encoder_layers: int = setting(1, "Layers that read the source, each of them both ways.", at_least=1)
@@ -77,9 +98,6 @@ class RNNSettings(Section):
             got = self.hidden_size
             yield Misfit("hidden_size", f"must be even, got {got}, since each direction has half of it: try {got + 1}")
 
-
-ModelSettings = Annotated[TransformerSettings | RNNSettings, Field(discriminator="type")]
-"""The architecture and its sizes."""
 
 LEAST_AUTO_RATIO = 1.5
 LEAST_AUTO_LENGTH = 256
@@ -160,7 +178,7 @@ class Config(Section):
         at_most=2**32 - 1,
     )
     data: DataSettings = setting(REQUIRED, "The languages, the corpora and how text becomes tokens.")
-    model: ModelSettings = setting(TransformerSettings(), "The architecture and its sizes.")
+    model: Annotated[ModelSettings, MODELS] = setting(TransformerSettings(), "The architecture and its sizes.")
     training: TrainingSettings = setting(TrainingSettings(), "Batches, limits, saving, and the updates.")
     search: SearchSettings = setting(SearchSettings(), "How translations are looked for.", may_change=True)
 
@@ -176,9 +194,7 @@ class Config(Section):
         for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
             if corpus is not None:
                 files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
-        if isinstance(data.tokenizer, SentencePieceSettings):
-            files["data.tokenizer.model"] = data.tokenizer.model_paths
-        return files
+        return files | ({"data.tokenizer.model": models} if (models := data.tokenizer.model_paths) else {})
 
     def with_training(self, **changes: Any) -> Config:
         """Return the same run with other values in the section `training`, which are not checked."""
@@ -273,7 +289,7 @@ def _about_updates(config: Config) -> Iterator[str]:
                 f"training.schedule noam peaks at a learning rate of {peak:.1g}: its "
                 f"training.optimizer.learning_rate is a factor, usually 1 or 2, and it is {rate:g}"
             )
-    elif optimizer.type != "sgd" and rate >= _LARGEST_USEFUL_ADAM_RATE:
+    elif optimizer.type in ("adam", "adamw") and rate >= _LARGEST_USEFUL_ADAM_RATE:
         yield f"training.optimizer.learning_rate {rate:g} is very high for {optimizer.type}: usual are 0.0001 to 0.005"
     if training.on_tie_change != "error" and training.initialize_from is None:
         yield f"training.on_tie_change {training.on_tie_change} means nothing without training.initialize_from"

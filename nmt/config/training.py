@@ -1,11 +1,9 @@
 """Settings of the section `training`: batches, limits, saving, and how the weights are updated."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
-
-from nmt.config.section import AUTO, CountOrAuto, FilePath, Misfit, Section, setting
+from nmt.config.section import AUTO, CountOrAuto, FilePath, Misfit, Registry, Section, setting
 
 Metric = Literal["bleu", "loss"]
 
@@ -14,11 +12,27 @@ _CLIP_HELP = "Largest global norm of the gradient; a longer one is scaled down. 
 _WARMUP_HELP = "Updates over which the learning rate rises linearly to its peak."
 
 
-class _AnyAdamSettings(Section):
-    """What Adam and AdamW share."""
+class OptimizerSettings(Section):
+    """What the settings of every optimizer have, whatever its kind."""
 
-    slots: ClassVar[int] = 2
-    """Numbers that the optimizer keeps a weight."""
+    @property
+    def slots(self) -> int:
+        """Numbers that the optimizer keeps a weight; of a kind that does not say it as many as Adam."""
+        return 2
+
+    if TYPE_CHECKING:
+        type: str
+        learning_rate: float
+        clip_norm: float | None
+
+
+OPTIMIZERS = Registry("training.optimizer.type", needs=("learning_rate", "clip_norm"), aside=("clip_norm",))
+"""How gradients become updates: kinds of Keras optimizers, whose gradients are clipped before they get them."""
+register_optimizer = OPTIMIZERS.register
+
+
+class _AnyAdamSettings(OptimizerSettings):
+    """What Adam and AdamW share."""
 
     type: str
     learning_rate: float = setting(0.001, _RATE_HELP, above=0)
@@ -28,12 +42,14 @@ class _AnyAdamSettings(Section):
     clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
 
 
+@OPTIMIZERS.register("adam", "nmt.training.optimizers:build_adam")
 class AdamSettings(_AnyAdamSettings):
     """Adam (Kingma and Ba, 2015)."""
 
     type: Literal["adam"] = setting("adam", "Adam (Kingma and Ba, 2015).")
 
 
+@OPTIMIZERS.register("adamw", "nmt.training.optimizers:build_adamw")
 class AdamWSettings(_AnyAdamSettings):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
@@ -43,7 +59,8 @@ class AdamWSettings(_AnyAdamSettings):
     )
 
 
-class SGDSettings(Section):
+@OPTIMIZERS.register("sgd", "nmt.training.optimizers:build_sgd")
+class SGDSettings(OptimizerSettings):
     """Stochastic gradient descent."""
 
     type: Literal["sgd"] = setting("sgd", "Stochastic gradient descent.")
@@ -63,25 +80,37 @@ class SGDSettings(Section):
             yield Misfit("nesterov", "needs a momentum above 0, got momentum 0.0: try momentum 0.9 or nesterov false")
 
 
-OptimizerSettings = Annotated[AdamSettings | AdamWSettings | SGDSettings, Field(discriminator="type")]
-"""How gradients become updates."""
+class ScheduleSettings(Section):
+    """What the settings of every schedule have, whatever its kind."""
+
+    if TYPE_CHECKING:
+        type: str
+        warmup_updates: int
 
 
-class ConstantSettings(Section):
-    """The peak learning rate from the warm-up on."""
-
-    type: Literal["constant"] = setting("constant", "The peak learning rate from the warm-up on.")
-    warmup_updates: int = setting(0, _WARMUP_HELP, at_least=0)
+SCHEDULES = Registry("training.schedule.type", needs=("warmup_updates",), aside=("metric",))
+"""How the learning rate changes from update to update: kinds of `nmt.training.schedules.Schedule`."""
+register_schedule = SCHEDULES.register
 
 
-class InverseSqrtSettings(Section):
+@SCHEDULES.register("inverse_sqrt", "nmt.training.schedules:InverseSquareRootSchedule")
+class InverseSqrtSettings(ScheduleSettings):
     """Falls with the square root of the update."""
 
     type: Literal["inverse_sqrt"] = setting("inverse_sqrt", "After the warm-up: peak * sqrt(warmup_updates / update).")
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-class NoamSettings(Section):
+@SCHEDULES.register("constant", "nmt.training.schedules:ConstantSchedule")
+class ConstantSettings(ScheduleSettings):
+    """The peak learning rate from the warm-up on."""
+
+    type: Literal["constant"] = setting("constant", "The peak learning rate from the warm-up on.")
+    warmup_updates: int = setting(0, _WARMUP_HELP, at_least=0)
+
+
+@SCHEDULES.register("noam", "nmt.training.schedules:NoamSchedule")
+class NoamSettings(ScheduleSettings):
     """The schedule of Vaswani et al. (2017), section 5.3."""
 
     type: Literal["noam"] = setting(
@@ -90,7 +119,8 @@ class NoamSettings(Section):
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-class PlateauSettings(Section):
+@SCHEDULES.register("plateau", "nmt.training.schedules:PlateauSchedule")
+class PlateauSettings(ScheduleSettings):
     """Lowers the learning rate when the validation metric stops improving."""
 
     type: Literal["plateau"] = setting("plateau", "Lowered when the validation metric stops improving.")
@@ -99,12 +129,6 @@ class PlateauSettings(Section):
     patience: int = setting(3, "Validations without improvement before the rate is lowered.", at_least=1)
     minimum_learning_rate: float = setting(1e-6, "The learning rate is not lowered below it.", at_least=0)
     warmup_updates: int = setting(0, _WARMUP_HELP, at_least=0)
-
-
-ScheduleSettings = Annotated[
-    InverseSqrtSettings | ConstantSettings | NoamSettings | PlateauSettings, Field(discriminator="type")
-]
-"""How the learning rate changes from update to update."""
 
 
 class EarlyStoppingSettings(Section):
@@ -174,8 +198,8 @@ class TrainingSettings(Section):
         "Where initialize_from has other weight ties: matrices that become one are averaged, or taken from one role; "
         "one that becomes several is copied; error refuses. Without initialize_from it means nothing.",
     )
-    optimizer: OptimizerSettings = setting(AdamSettings(), "How gradients become updates.")
-    schedule: ScheduleSettings = setting(InverseSqrtSettings(), "How the learning rate changes.")
+    optimizer: Annotated[OptimizerSettings, OPTIMIZERS] = setting(AdamSettings(), "How gradients become updates.")
+    schedule: Annotated[ScheduleSettings, SCHEDULES] = setting(InverseSqrtSettings(), "How the learning rate changes.")
     early_stopping: EarlyStoppingSettings | None = setting(
         None, "Ends a run that no longer improves; {} takes its defaults, null never.", may_change=True
     )

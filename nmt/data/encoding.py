@@ -12,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nmt.backend import session
 from nmt.backend.machine import available_processors
 from nmt.data.corpus import CorpusReport, TextBlock, compression
 from nmt.data.sequences import record_of
 from nmt.errors import DataError
+from nmt.imports import import_file
 from nmt.text.pair import TextPair
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import EOS_ID
@@ -119,7 +121,7 @@ _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding import serve
-serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]))
+serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]), imports=sys.argv[5:])
 """
 
 
@@ -131,21 +133,23 @@ class EncodingProcess:
     Args:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped.
+        imports: the files that hold the tokenizers' classes, where these are not ours.
 
     Raises:
         OSError: the system starts no process.
     """
 
-    def __init__(self, tokenizers: Path, *, max_length: int) -> None:
+    def __init__(self, tokenizers: Path, *, max_length: int, imports: Sequence[str] = ()) -> None:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         # Many processes share the cores, so none shall start threads of its own.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # Ctrl-C reaches all of a terminal, and this process says what becomes of those that it started.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._connection, theirs = Pipe()
+        words = (path, os.fspath(tokenizers), str(max_length), str(theirs.fileno()), *imports)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, path, os.fspath(tokenizers), str(max_length), str(theirs.fileno())],
+                [sys.executable, "-c", _PROGRAM, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a library prints is no output of this program
                 pass_fds=[theirs.fileno()],
@@ -182,10 +186,13 @@ class EncodingProcess:
         self._process.wait()
 
 
-def serve(tokenizers: str, *, max_length: int, connection: int) -> None:
+def serve(tokenizers: str, *, max_length: int, connection: int, imports: Sequence[str] = ()) -> None:
     """Encode what comes through a connection until it ends: the life of an encoding process."""
     with Connection(connection) as parent:
         try:
+            with session.before_start() if imports else nullcontext():
+                for path in imports:
+                    import_file(path)
             encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
             while True:
                 sides = (text.decode("utf-8").split("\n")[:-1] for text in parent.recv())
@@ -236,7 +243,8 @@ def encode_blocks(
     Raises:
         DataError: a process ended before its work was done.
     """
-    if processes <= 1 or not encoder.text.is_restorable or not sys.executable:
+    imports = encoder.text.imports
+    if processes <= 1 or imports is None or not sys.executable:
         for block in blocks:
             yield encoder.encode(block.pairs)
         return
@@ -247,7 +255,7 @@ def encode_blocks(
         stack.callback(threads.shutdown, cancel_futures=True)
         idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
         for _ in range(processes):
-            process = EncodingProcess(tokenizers, max_length=encoder.max_length)
+            process = EncodingProcess(tokenizers, max_length=encoder.max_length, imports=imports)
             stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
             idle.put(process)
 

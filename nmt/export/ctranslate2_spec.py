@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from nmt.config import Config, RNNSettings
+from nmt.config import Config
 from nmt.errors import ExportError
 from nmt.inference.ctranslate2_engine import load_package
 from nmt.inference.model_directory import check_export_place
@@ -41,8 +41,8 @@ def check_exportable(config: Config, output: Path, *, quantization: str, overwri
         ConfigError: the package ctranslate2 is not installed.
         ExportError: the model is no Transformer, there is no such quantization, or something lies in the way.
     """
-    if isinstance(config.model, RNNSettings):
-        raise ExportError("CTranslate2 has no recurrent models, and model.type is rnn: only a transformer is exported")
+    if config.model.type != "transformer":
+        raise ExportError(f"only a transformer is exported for CTranslate2, and model.type is {config.model.type}")
     load_package()
     if quantization not in TOLERANCES:
         raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")

@@ -111,10 +111,6 @@ class LSTMCell(RecurrentCell):
         return exit_ * ops.tanh(cell), cell
 
 
-CELLS: dict[str, type[RecurrentCell]] = {"gru": GRUCell, "lstm": LSTMCell}
-"""The cells by the name a config gives them."""
-
-
 class BidirectionalLayer(keras.layers.Layer):
     """One cell that reads forwards and one that reads backwards, each of size D/2 (Schuster & Paliwal 1997).
 

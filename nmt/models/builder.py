@@ -2,13 +2,9 @@
 
 from typing import Any
 
+from nmt.config.settings import MODELS
 from nmt.errors import ConfigError
 from nmt.models.contract import Footprint, Seq2Seq, Vocabularies
-from nmt.models.rnn import RNN
-from nmt.models.transformer import Transformer
-
-MODELS: dict[str, type[Seq2Seq]] = {"transformer": Transformer, "rnn": RNN}
-"""The architectures by the `type` under which configs know them."""
 
 
 def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings: Any) -> Seq2Seq:
@@ -24,10 +20,9 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         ConfigError: there is no such architecture, or sizes or ties do not fit each other.
         TypeError: an argument is missing, or the architecture does not know it.
     """
-    if type not in MODELS:
-        raise ConfigError(f"model.type must be one of {', '.join(MODELS)}, got {type}")
+    model_class = MODELS[type]
     try:
-        return MODELS[type](vocabularies, seed=seed, **settings)
+        return model_class(vocabularies, seed=seed, **settings)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
 

@@ -7,9 +7,10 @@ import keras
 from keras import ops
 
 from nmt.backend.functions import scan
+from nmt.config.settings import CELLS
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
-from nmt.layers.recurrent import CELLS, BidirectionalLayer
+from nmt.layers.recurrent import BidirectionalLayer
 from nmt.models import contract
 from nmt.models.contract import Footprint, KeptBytes, Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor

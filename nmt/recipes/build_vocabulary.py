@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, SentencePieceSettings, load, write
+from nmt.config.data import TOKENIZERS
 from nmt.data import corpus, doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories
 from nmt.inference.model_directory import CONFIG_NAME
-from nmt.text import TOKENIZERS, TextPair, Tokenizer
+from nmt.text import TextPair, Tokenizer
 from nmt.text.pair import FILE_NAME, TextLearner
 from nmt.text.tokenizer import Sample, in_blocks
 
@@ -23,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 CHECKED_PAIRS = 100_000
 """Pairs from the beginning of a corpus that are looked at before a vocabulary is built."""
-
-
-FINISHED_MODELS = "data.tokenizer.model"
-"""The setting whose files are tokenizers made elsewhere."""
 
 
 class VocabularyResult(NamedTuple):
@@ -188,7 +185,7 @@ class GatheredText:
         self.targets = Sample[str](CHECKED_PAIRS, seed=0)
         self.learner: TextLearner | None = None
         settings = config.data.tokenizer
-        if not config.named_files.get(FINISHED_MODELS):
+        if not settings.model_paths:
             kind, forms = TOKENIZERS[settings.type], config.data.normalization_forms
             self.learner = TextLearner(
                 kind, joint=settings.joint, normalization=forms, **settings_of(config, kind.learn)
@@ -220,7 +217,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
             gathered.update(block)
     settings = config.data.tokenizer
     if gathered.learner is None:
-        paths = config.named_files[FINISHED_MODELS]
+        paths = settings.model_paths
         tokenizers = [TOKENIZERS[settings.type].adopt(path) for path in paths]
         logger.info("tokenizer: %s as it is, with its own normalisation", " and ".join(paths))
         text = TextPair(tokenizers[0], tokenizers[-1], joint=settings.joint)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.backend import session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
@@ -94,7 +94,7 @@ def train(
     # The chief of several workers must not refuse before the others can hear of it.
     alone = config.training.distribution != "multi_worker"
     prepared = prepare(config, overwrite=overwrite) if alone else None
-    if "tensorflow" not in sys.modules:
+    if not session.is_running():
         start_session(config, threads=threads)
 
     from nmt.backend.replicas import open_replicas

@@ -3,11 +3,11 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nmt.backend import session
 from nmt.backend.products import BFLOAT16, check_precision
@@ -15,10 +15,11 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
-from nmt.config import training as kinds
+from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import BatchStream, TokenStore, doubts, open_store
 from nmt.data.sequences import segmentations_of
 from nmt.errors import CheckpointError
+from nmt.imports import imported_hashes
 from nmt.inference.model_directory import CONFIG_NAME, EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
@@ -30,7 +31,9 @@ from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.train import Prepared, TrainedModel, config_hash, judged_by, settle_facts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
-from nmt.training import events, optimizers, schedules
+from nmt.training import events
+from nmt.training.optimizers import EmaWeights
+from nmt.training.schedules import Schedule
 from nmt.training.state import Limits
 from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater
@@ -72,11 +75,13 @@ def lead(
         config = config.model_copy(update={"search": search})
         sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
         config, parts, remarks = batch_size.settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
-        recorded = {
+        recorded: dict[str, Any] = {
             "config_hash": config_hash(config),
             "data_hash": store.content_hash,
             "tokenizers": start.text.fingerprints,
         }
+        if hashes := imported_hashes():
+            recorded["imports"] = hashes
         start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks))
         if overwrite:
             delete_run(directory)
@@ -221,27 +226,10 @@ def _train(
     return TrainedModel(directory, result.update, result.reason, result.best_score)
 
 
-def assemble_optimizer(settings: kinds.OptimizerSettings) -> optimizers.Optimizer:
-    """Build the optimizer that `training.optimizer` describes."""
-    builders: dict[str, Callable[..., optimizers.Optimizer]] = {
-        "adam": optimizers.build_adam,
-        "adamw": optimizers.build_adamw,
-        "sgd": optimizers.build_sgd,
-    }
-    return builders[settings.type](**settings.model_dump(exclude={"type", "clip_norm"}))
-
-
-def assemble_schedule(config: Config) -> schedules.Schedule:
+def assemble_schedule(config: Config) -> Schedule:
     """Build the schedule that `training.schedule` describes."""
-    settings, peak = config.training.schedule, config.training.optimizer.learning_rate
-    builders: dict[str, Callable[..., schedules.Schedule]] = {
-        "constant": schedules.ConstantSchedule,
-        "inverse_sqrt": schedules.InverseSquareRootSchedule,
-        "noam": partial(schedules.NoamSchedule, hidden_size=config.model.hidden_size),
-        "plateau": schedules.PlateauSchedule,
-    }
-    numbers = settings.model_dump(exclude={"type", "metric"})
-    return builders[settings.type](peak, **numbers)
+    training = config.training
+    return SCHEDULES.build(training.schedule, training.optimizer.learning_rate, hidden_size=config.model.hidden_size)
 
 
 def assemble_limits(config: Config) -> Limits:
@@ -255,8 +243,8 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
     training, replicas = config.training, replicas or Replicas()
     with replicas.scope():
-        optimizer = assemble_optimizer(training.optimizer)
-        ema = None if training.ema_decay is None else optimizers.EmaWeights(model, training.ema_decay)
+        optimizer = OPTIMIZERS.build(training.optimizer)
+        ema = None if training.ema_decay is None else EmaWeights(model, training.ema_decay)
     return Updater(
         model,
         optimizer,

@@ -1,6 +1,6 @@
 """Text: vocabularies, tokenizers, and the pair of them that a model needs. No Keras here."""
 
-from nmt.text.pair import TOKENIZERS, TextPair
+from nmt.text.pair import TextPair
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WhitespaceTokenizer
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
@@ -11,7 +11,6 @@ __all__ = [
     "EOS_ID",
     "PAD_ID",
     "SPECIAL_TOKENS",
-    "TOKENIZERS",
     "UNK_ID",
     "CharacterTokenizer",
     "SentencePieceTokenizer",

@@ -19,16 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
-from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
-from nmt.text.tokenizer import (
-    CharacterTokenizer,
-    ListTokenizer,
-    Sample,
-    Tokenizer,
-    WhitespaceTokenizer,
-    in_blocks,
-    normalized,
-)
+from nmt.imports import imported_files
+from nmt.text.tokenizer import ListTokenizer, Sample, Tokenizer, in_blocks, normalized
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
 
@@ -37,11 +29,6 @@ FILE_NAME = "tokenizer.json"
 """The file that `TextPair.save` writes last, and without which there are no tokenizers."""
 
 _JOINT = "joint"
-
-TOKENIZERS: dict[str, type[Tokenizer]] = {
-    tokenizer.type: tokenizer for tokenizer in (SentencePieceTokenizer, WhitespaceTokenizer, CharacterTokenizer)
-}
-"""The kinds of tokenizers, by the type under which settings and model directories know them."""
 
 NFC_TARGET = ("nfkc", "nfc")
 """How source and target are normalised unless told: a model reads folded text and writes text as people do."""
@@ -82,7 +69,7 @@ class TextPair:
         """Learn one tokenizer for both sides, or one per side; text is normalised before, and by them afterwards.
 
         Args:
-            kind: of `TOKENIZERS`.
+            kind: what is learned.
             source_lines: raw text.
             target_lines: raw text of the other language.
             joint: one vocabulary for both sides.
@@ -131,9 +118,17 @@ class TextPair:
         return [self.source.fingerprint, self.target.fingerprint]
 
     @property
-    def is_restorable(self) -> bool:
-        """Whether `load` gives these tokenizers back after `save`; not so for tokenizers of a user's own class."""
-        return all(type(tokenizer) is TOKENIZERS.get(tokenizer.type) for tokenizer in (self.source, self.target))
+    def imports(self) -> list[str] | None:
+        """The files that another process has to import before it can `load` these tokenizers after `save`.
+
+        None where no file helps, as their class is one of a running program's own.
+        """
+        kinds = {type(self.source), type(self.target)}
+        files = {found.module: str(found.path) for found in imported_files()}
+        needed = [files[kind.__module__] for kind in kinds if kind.__module__ in files]
+        ours = [kind for kind in kinds if kind.__module__.startswith("nmt.")]
+        found = len(needed) + len(ours) == len(kinds) and all(_class_of(kind.type) is kind for kind in kinds)
+        return needed if found else None
 
     def save(self, directory: PathLike) -> None:
         """Write the files of both sides into a directory, which is made where it is missing.
@@ -211,7 +206,7 @@ class TextLearner:
         self._gathered: list[Sample[str] | Counter[str]] = [counts, counts if joint else Counter()]
         if kind.maximum_lines is not None:
             limit = kind.maximum_lines // 2 if joint else kind.maximum_lines
-            self._gathered = [Sample(limit, seed=settings["seed"]) for _ in normalization]
+            self._gathered = [Sample(limit, seed=settings.get("seed", 0)) for _ in normalization]
 
     def update(self, side: int, lines: Sequence[str]) -> None:
         """Take in the next raw lines of a side: of the source (0) or the target (1)."""
@@ -248,16 +243,26 @@ class TextLearner:
         return lines if form is None else map(partial(normalized, form=form), lines)
 
 
+def _class_of(kind: str) -> type[Tokenizer]:
+    """The class of a kind of tokenizer; ours without the settings, which encoding processes need not import."""
+    if kind in Tokenizer.kinds:
+        return Tokenizer.kinds[kind]
+    from nmt.config.data import TOKENIZERS
+
+    return TOKENIZERS[kind]
+
+
 def _load_side(directory: Path, name: str, description: dict[str, Any]) -> Tokenizer:
     """One tokenizer, proved to be the one that was saved: a model works with its own tokens only."""
     kind, side = description["type"], "" if name == _JOINT else name
-    if kind not in TOKENIZERS:
-        known = ", ".join(sorted(TOKENIZERS))
-        raise DataError(f"{directory / FILE_NAME}: the type of a tokenizer must be one of {known}, got {kind}")
+    try:
+        tokenizer_class = _class_of(kind)
+    except ConfigError as error:
+        raise DataError(f"{directory / FILE_NAME}: {error}") from error
     path = directory / side_name("vocabulary.txt", side)
     if Vocabulary.load(path).fingerprint != description["vocabulary_fingerprint"]:
         raise DataError(f"{path}: has changed since {FILE_NAME} was written: restore it, the model needs its ids")
-    tokenizer = TOKENIZERS[kind].load(directory, side, description["settings"])
+    tokenizer = tokenizer_class.load(directory, side, description["settings"])
     if tokenizer.fingerprint != description["tokenizer_fingerprint"]:
         raise DataError(f"{directory}: the {name} tokenizer is not the one that {FILE_NAME} describes")
     return tokenizer

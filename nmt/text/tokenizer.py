@@ -44,14 +44,20 @@ class Tokenizer(ABC):
     type: The name under which settings and model directories know this kind of tokenizer.
     normalization: How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it
         is.
-    maximum_lines: Lines to learn from at most; of more a sample is drawn, with the `seed` that `learn` takes. None for
-        no bound.
+    maximum_lines: Lines to learn from at most; of more a sample is drawn. None for no bound, where tokens are counted.
     """
+
+    kinds: ClassVar[dict[str, type[Tokenizer]]] = {}
+    """Our own classes that were imported, by their type."""
 
     type: ClassVar[str]
     vocabulary: Vocabulary
     normalization: str | None = None
-    maximum_lines: ClassVar[int | None] = None
+    maximum_lines: ClassVar[int | None] = 1_000_000
+
+    def __init_subclass__(cls) -> None:
+        if "type" in vars(cls) and cls.__module__.startswith("nmt."):
+            Tokenizer.kinds[cls.type] = cls
 
     @classmethod
     def learn(cls, lines: Iterable[str], *args: Any, **settings: Any) -> Self:
@@ -250,6 +256,7 @@ class ListTokenizer(Tokenizer):
 
     unit: ClassVar[str]
     separator: ClassVar[str]
+    maximum_lines: ClassVar[int | None] = None
 
     def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
         self.vocabulary, self.normalization = vocabulary, normalization

@@ -42,7 +42,10 @@ def test_export_refuses_before_it_opens_anything(
     monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
     run = transformer_run.directory
     for arguments, message in (
-        ((trained_run.directory, tmp_path / "out"), "CTranslate2 has no recurrent models, and model.type is rnn"),
+        (
+            (trained_run.directory, tmp_path / "out"),
+            "only a transformer is exported for CTranslate2, and model.type",
+        ),
         ((run, exported_run), "out: holds an export already: give --overwrite to replace it, or another directory"),
         ((run, run), "run: must be an empty place or an earlier export, but holds something else"),
         ((tmp_path / "nowhere", tmp_path / "out"), "nowhere: there is no such model directory"),

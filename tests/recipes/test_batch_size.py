@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from nmt.backend.machine import RamLimit
 from nmt.config import load
+from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.models.transformer import Transformer
@@ -23,7 +24,6 @@ from nmt.recipes.batch_size import (
     settle_batch_size,
 )
 from nmt.recipes.train import check_config, train
-from nmt.recipes.training_run import assemble_optimizer
 from nmt.training.ram_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, RamNeed
 
 SIZES = Vocabularies(8000, 8000, shared=True)
@@ -276,7 +276,7 @@ def test_a_model_that_nobody_has_counted_is_trained_with_a_warning(settings, cap
 @pytest.mark.parametrize("options", ["type: adam", "type: adamw", "type: sgd", "type: sgd, momentum: 0.9"])
 def test_settings_say_how_many_slots_their_optimizer_keeps(settings, options):
     optimizer = settings(f"training.optimizer={{{options}}}").training.optimizer
-    built = assemble_optimizer(optimizer)
+    built = OPTIMIZERS.build(optimizer)
     built.build([keras.Variable(np.zeros((2, 3)))])
     assert sum(tuple(variable.shape) == (2, 3) for variable in built.variables) == optimizer.slots
 

@@ -1,0 +1,238 @@
+"""Kinds of a user's own, from a Python file given with --import, through every verb that meets them."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nmt.data.encoding
+from nmt import imports
+from nmt.checkpoint.index import newest_manifest
+from nmt.config import load
+from nmt.config.data import TOKENIZERS
+from nmt.config.settings import CELLS, MODELS
+from nmt.config.training import OPTIMIZERS, SCHEDULES
+from nmt.recipes.training_run import assemble_schedule
+from tests import tiny
+
+pytestmark = pytest.mark.slow
+
+REGISTRIES = (SCHEDULES, OPTIMIZERS, TOKENIZERS, MODELS, CELLS)
+PARTS = '''
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+import keras
+
+import nmt
+from nmt.config import load
+from nmt.config.data import TokenizerSettings
+from nmt.config.settings import RNNSettings
+from nmt.config.training import OptimizerSettings, ScheduleSettings
+from nmt.layers.recurrent import GRUCell
+from nmt.text.tokenizer import ListTokenizer
+from nmt.training.schedules import Schedule
+
+
+@dataclass
+class Halving(Schedule):
+    peak: float
+    _: KW_ONLY
+    warmup_updates: int
+    every: int
+
+    def learning_rate(self, update):
+        return self.peak * 0.5 ** (update // self.every)
+
+
+@nmt.register_schedule("halving", Halving)
+class HalvingSettings(ScheduleSettings):
+    """Halved again and again."""
+
+    type: Literal["halving"] = nmt.setting("halving", "Halved every so many updates.")
+    warmup_updates: int = nmt.setting(0, "Updates of warm-up.", at_least=0)
+    every: int = nmt.setting(3, "Updates from one halving to the next.", at_least=1)
+
+
+@nmt.register_optimizer("lion", keras.optimizers.Lion)
+class LionSettings(OptimizerSettings):
+    """Lion (Chen et al., 2023)."""
+
+    type: Literal["lion"] = nmt.setting("lion", "Lion (Chen et al., 2023).")
+    learning_rate: float = nmt.setting(0.001, "Learning rate at the peak.", above=0)
+    clip_norm: float | None = nmt.setting(1.0, "Largest norm of the gradient.", above=0)
+
+
+class HyphenTokenizer(ListTokenizer):
+    type = "hyphen"
+    unit, separator = "a part of a word", "-"
+
+    @staticmethod
+    def split(line):
+        return [part for part in line.replace(" ", "-").split("-") if part]
+
+    @staticmethod
+    def surface(token):
+        return token
+
+
+@nmt.register_tokenizer("hyphen", HyphenTokenizer)
+class HyphenSettings(TokenizerSettings):
+    """Parts of words between hyphens."""
+
+    type: Literal["hyphen"] = nmt.setting("hyphen", "Parts of words between hyphens.")
+    joint: bool = nmt.setting(False, "One vocabulary for both languages.")
+    vocabulary_size: int | None = nmt.setting(None, "Upper bound of the vocabulary.")
+    minimum_count: int = nmt.setting(1, "Rarer parts are unknown.", at_least=1)
+
+
+@nmt.register_cell("my_gru")
+class MyGRUCell(GRUCell):
+    """A cell of one's own."""
+
+
+@nmt.register_model("my_rnn", "nmt.models.rnn:RNN")
+class MyRNNSettings(RNNSettings):
+    """A model of one's own."""
+
+    type: Literal["my_rnn"] = nmt.setting("my_rnn", "A model of one's own.")
+'''
+TRAINING = {"max_updates": 4, "save_every_updates": 2, "validate_every_updates": 4, "tensorboard": False}
+OWN_TRAINING = {**TRAINING, "schedule": {"type": "halving", "every": 2}, "optimizer": {"type": "lion"}}
+OWN_DATA = {"tokenizer": {"type": "hyphen"}}
+PAIRS = [("uno dos-tres", "one two-three"), ("rojo gato", "red cat"), ("perro", "dog"), ("azul uno", "blue one")]
+CORPORA = {"train": PAIRS * 3, "validation": PAIRS[:2], "test": PAIRS[1:]}
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """The path of the file; what it registers is gone after the test."""
+    kept = [(dict(registry.sections), dict(registry._built)) for registry in REGISTRIES]
+    path = tmp_path / "my_parts.py"
+    path.write_text(PARTS, encoding="utf-8")
+    yield path
+    imports._imported.clear()
+    for registry, (sections, built) in zip(REGISTRIES, kept, strict=True):
+        registry.sections.clear()
+        registry.sections.update(sections)
+        registry._built.clear()
+        registry._built.update(built)
+        registry._renew()
+
+
+def forget(parts):
+    """Make the process one that was started without --import."""
+    imports._imported.clear()
+    for registry, word in zip(REGISTRIES, ("halving", "lion", "hyphen", "my_rnn", "my_gru"), strict=True):
+        registry.sections.pop(word, None)
+        registry._built.pop(word)
+        registry._renew()
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(
+    "model", [{**tiny.RNN, "cell": "my_gru"}, {**tiny.RNN, "type": "my_rnn"}], ids=["cell", "model"]
+)
+def test_a_run_of_own_kinds_is_trained_goes_on_and_translates(run_nmt, parts, tmp_path, model, monkeypatch):
+    monkeypatch.setattr(nmt.data.encoding, "_BYTES_A_PROCESS", 1)  # so that other processes encode
+    config = tiny.write_config(tmp_path, CORPORA, model=model, data=OWN_DATA, training=OWN_TRAINING)
+    checked = run_nmt("check-config", config, "--import", parts)
+    assert checked.code == 0, checked.err
+    trained = run_nmt("train", config, "--import", parts, "--threads", 2)
+    assert trained.code == 0, trained.err
+    directory = tmp_path / "run"
+    (sha256,) = imports.imported_hashes().values()
+    assert f"\nimports:\n  my_parts.py: {sha256}\n" in (directory / "config.yaml").read_text()
+    assert newest_manifest(directory)[1].facts["imports"] == {"my_parts.py": sha256}
+    more = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
+    assert more.code == 0, more.err
+    translated = run_nmt("translate", directory, "--import", parts, stdin=b"uno dos\n")
+    assert translated.code == 0, translated.err
+    assert json.loads(run_nmt("evaluate", directory, "--import", parts, "--json").out)["checkpoint"].startswith(
+        "update-"
+    )
+
+    forget(parts)
+    refused = run_nmt("translate", directory, stdin=b"uno dos\n")
+    assert refused.code == 1
+    assert (
+        "data.tokenizer.type must be sentencepiece, whitespace or character, got the text 'hyphen': a kind of your"
+        in refused.err
+    )
+    assert f"({directory}/config.yaml was written with --import my_parts.py: give that again)" in refused.err
+    refused = run_nmt("check-config", config)
+    assert (
+        "training.schedule.type must be inverse_sqrt, constant, noam or plateau, got the text 'halving': "
+        in refused.err
+    )
+    assert "needs --import FILE, with the Python file that registers it" in refused.err
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_changed_file_is_said(run_nmt, parts, tmp_path):
+    config = tiny.write_config(tmp_path, CORPORA, training=OWN_TRAINING)
+    assert run_nmt("train", config, "--import", parts).code == 0
+    parts.write_text(PARTS + "\n# another day\n", encoding="utf-8")
+    again = run_nmt("train", config, "--import", parts)
+    assert again.code == 0
+    assert f"my_parts.py has changed since {tmp_path}/run/config.yaml was written: " in again.err
+
+
+def test_own_kinds_are_explained_and_meant(run_nmt, parts, tmp_path):
+    shown = run_nmt("check-config", "--explain", "--import", parts)
+    assert "training.schedule.every (a whole number of at least 1; default 3)" in shown.out
+    config = tiny.write_config(tmp_path, CORPORA, model={**tiny.RNN, "cell": "my_gruu"})
+    refused = run_nmt("check-config", config, "--import", parts, "--set", "training.schedule.type=halvin")
+    assert "model.cell must be gru, lstm or my_gru, got the text 'my_gruu': did you mean my_gru?" in refused.err
+    assert "got the text 'halvin': did you mean halving?" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nmt\n1 / 0\n", "my_parts.py fails: ZeroDivisionError: division by zero (--debug shows where)"),
+        ("import nmt\nnmt.register_cell('gru')(object)\n", "model.cell gru is there already: give a kind of your own"),
+        ("import nmt\nnmt.register_schedule('x', object)(nmt.Section)\n",
+         "training.schedule.type x: its settings, Section, must have the setting type, warmup_updates"),
+        (PARTS.replace('_schedule("halving"', '_schedule("halve"'),
+         "training.schedule.type halve: its settings, HalvingSettings, must have it as the default of type"),
+        (None, "my_parts.py: cannot be read: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said(run_nmt, parts, text, message):
+    parts.unlink() if text is None else parts.write_text(text, encoding="utf-8")
+    refused = run_nmt("check-config", "--explain", "--import", parts)
+    assert refused.code == 1
+    assert message in refused.err
+
+
+def test_two_files_of_one_name_are_refused(run_nmt, parts, tmp_path):
+    other = tmp_path / "other" / "my_parts.py"
+    other.parent.mkdir()
+    other.write_text("", encoding="utf-8")
+    refused = run_nmt("check-config", "--explain", "--import", parts, "--import", other)
+    assert f"--import {other}: {parts} has the same name: rename one of the two" in refused.err
+
+
+def test_a_file_that_imports_keras_leaves_the_start_to_the_verb(parts, tmp_path):
+    config = tiny.write_config(tmp_path, CORPORA, model={**tiny.RNN, "cell": "my_gru"}, training=OWN_TRAINING)
+    done = subprocess.run(
+        [sys.executable, "-m", "nmt", "train", config, "--import", parts, "--threads", "1"],
+        capture_output=True, text=True, check=True, cwd=Path(nmt.__file__).parents[1],
+    )  # fmt: skip
+    assert "update 4" in done.stderr
+    assert "TensorFlow" not in done.stderr
+
+
+def test_the_example_of_the_page_works(run_nmt, parts, tmp_path):
+    page = Path(nmt.__file__).parents[1] / "docs/extending.md"
+    parts.write_text(page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], encoding="utf-8")
+    config = tiny.write_config(tmp_path, CORPORA)
+    override = "training.schedule={type: cosine, updates: 20000}"
+    checked = run_nmt("check-config", config, "--import", parts, "--set", override)
+    assert checked.code == 0, checked.err
+    settings = load(config, [override])
+    assert assemble_schedule(settings).learning_rate(1000) == pytest.approx(0.001 * (1 + math.cos(math.pi / 20)) / 2)
