@@ -101,7 +101,7 @@ def check(
     No text is read, and memory and processors are not looked at: `nmt train` does that when it starts. Files that are
     not here are named.
     """
-    from nmt.config import explain_text
+    from nmt.config.reference import explain_text
     from nmt.recipes.train import check_config
 
     if explain:

@@ -9,25 +9,15 @@ All problems of a config come in one `nmt.errors.ConfigError`. Configs stop at t
 take plain keyword arguments.
 """
 
-from nmt.config.data import CorpusSettings, DataSettings, SentencePieceSettings
-from nmt.config.loader import changed_settings, from_settings, load, to_yaml, with_kept_settings, write
-from nmt.config.reference import explain, explain_text
-from nmt.config.settings import FORMAT_VERSION, Config, RNNSettings, SearchSettings, advice
-from nmt.config.training import PlateauSettings
+from nmt.config.loader import changed_settings, from_settings, load, with_kept_settings
+from nmt.config.settings import Config, SearchSettings, advice
+from nmt.config.yaml_files import to_yaml, write
 
 __all__ = [
-    "FORMAT_VERSION",
     "Config",
-    "CorpusSettings",
-    "DataSettings",
-    "PlateauSettings",
-    "RNNSettings",
     "SearchSettings",
-    "SentencePieceSettings",
     "advice",
     "changed_settings",
-    "explain",
-    "explain_text",
     "from_settings",
     "load",
     "to_yaml",

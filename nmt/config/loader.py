@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from nmt.atomic_files import read_regular_file, replace_file
+from nmt.atomic_files import read_regular_file
 from nmt.config.problems import nearest, problems_of, yaml_in_words
-from nmt.config.section import BEFORE, CONFIG_NAME, EXPORT_NAME, MAY_CHANGE, Section, combine, filled, marks_of, nest
+from nmt.config.section import (
+    BEFORE,
+    CONFIG_NAME,
+    EXPORT_NAME,
+    MAY_CHANGE,
+    Section,
+    is_nullable,
+    kinds_of,
+    marks_of,
+    section_classes,
+)
 from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.yaml_reader import CORE_SCALARS, KeyPath, read_yaml
+from nmt.config.yaml_files import IMPORTS_KEY, VERSION_KEY, KeyPath, read_yaml
 from nmt.errors import ConfigError
 from nmt.imports import imported_hashes
 from nmt.types import PathLike
@@ -45,6 +53,54 @@ class Layer(NamedTuple):
     lacks: str = ""
 
 
+def nest(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Returns nested dicts that hold one value at `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def combine(
+    first: Mapping[str, Any], second: Mapping[str, Any], section: type[Section] | None = None
+) -> dict[str, Any]:
+    """Merges two mappings key by key, the second one wins; a section without content changes nothing.
+
+    Args:
+        first: what stands below.
+        second: what stands above.
+        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
+            key like any other.
+    """
+    merged = dict(first)
+    for key, value in second.items():
+        field, below = section.model_fields.get(key) if section else None, merged.get(key)
+        kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
+        if value is None and field and classes and not is_nullable(field):  # `training:` and nothing below
+            value = {}
+        if isinstance(value, Mapping):
+            below = below if isinstance(below, Mapping) else {}
+            kind = below.get("type", next(iter(kinds), None))
+            if kinds and value.get("type", kind) != kind:
+                below = {}
+            inner = kinds.get(str({**below, **value}.get("type")), classes[0]) if classes else None
+            value = combine(below, value, inner)
+        merged[key] = value
+    return merged
+
+
+def completed(settings: Mapping[str, Any], section: type[Section]) -> dict[str, Any]:
+    """Returns settings of a model directory, with what those mean that were unknown when it was written."""
+    result = dict(settings)
+    for name, field in section.model_fields.items():
+        inner = settings.get(name, None if is_nullable(field) else {})
+        if name not in settings and BEFORE in marks_of(field):
+            result[name] = marks_of(field)[BEFORE]
+        elif isinstance(inner, Mapping) and (classes := section_classes(field)):
+            inner = completed(inner, kinds_of(field).get(str(inner.get("type")), classes[0]))
+            result |= {name: inner} if inner else {}
+    return result
+
+
 def merge(layers: Sequence[Layer]) -> Layer:
     """Merges layers from left to right.
 
@@ -54,15 +110,9 @@ def merge(layers: Sequence[Layer]) -> Layer:
     settings: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
-        settings = combine(settings, filled(layer.settings, Config), Config)
+        settings = combine(settings, layer.settings, Config)
         origins |= layer.origins
     return Layer(settings, origins, lacks="".join(layer.lacks for layer in layers))
-
-
-VERSION_KEY = "format_version"
-
-IMPORTS_KEY = "imports"
-"""Where a config that nmt wrote says which files of a user's own were imported, each with its SHA-256."""
 
 
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
@@ -166,7 +216,7 @@ def _read_file(path: Path) -> Layer:
         )
     # Written into a model directory, maybe by an older version.
     lacks = _not_imported(settings.pop(IMPORTS_KEY), path) if isinstance(settings.get(IMPORTS_KEY), dict) else ""
-    settings, remarks = filled(settings, Config, absent=True), {}
+    settings, remarks = completed(settings, Config), {}
     for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
         settings = combine(settings, nest(key_path, value))
     return Layer(settings, origins, remarks, lacks)
@@ -333,46 +383,3 @@ def changed_settings(old: Section | None, new: Section | None, prefix: str = "")
 def _alone(value: Any) -> Any:
     """Returns the path of a list of one path, which means the same, or the value as it is."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what any reader would take for something else than a text: one of YAML 1.1, or ours of YAML 1.2."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Indents lists below their key, as people write them."""
-        super().increase_indent(flow, False)
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """Puts texts with the line breaks of Unicode in double quotes: PyYAML would write them raw and read a space."""
-    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-for _name, _pattern, _first in CORE_SCALARS:
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
-
-
-def to_yaml(config: Config) -> str:
-    """Returns the effective settings, defaults included, as YAML with the format version."""
-    text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
-    imports = {IMPORTS_KEY: hashes} if (hashes := imported_hashes()) else {}
-    for key, value in {**imports, **config.model_dump()}.items():
-        text += "\n" if isinstance(value, dict) else ""
-        text += yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
-    return text
-
-
-def write(config: Config, path: PathLike) -> None:
-    """Writes the effective settings as YAML; a reader sees the old file or the new one, never half.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, to_yaml(config).encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from nmt.config.loader import VERSION_KEY
 from nmt.config.problems import type_in_words, yaml_in_words
 from nmt.config.section import kinds_of, section_classes, settings_of
 from nmt.config.settings import FORMAT_VERSION, Config
+from nmt.config.yaml_files import VERSION_KEY
 
 _HELP_WIDTH = 100
 
@@ -51,18 +51,17 @@ class Row(NamedTuple):
 def explain() -> list[Row]:
     """Returns a row for every setting of every kind, the plain settings of a section before its inner sections."""
     rows: list[Row] = []
-    sections: dict[str, tuple[str, str | None]] = {"": ("", None)}  # by path: what it is for, its default kind
-    for path, kind, section, field, may_change in settings_of(Config):
+    for path, kind, section, holder, field, may_change in settings_of(Config):
         if section_classes(field):
-            optional = " Optional: null where it is not given." if field.default is None else ""
-            sections[path] = (field.description or "") + optional, next(iter(kinds_of(field)), None)
             continue
         above, _, name = path.rpartition(".")
-        purpose, default_kind = sections[above]
         words = type_in_words(section, name)
         default = "required" if field.is_required() else yaml_in_words(field.default)
-        if name == "type":
-            words, default = f"the word {kind}", default if kind == default_kind else "required"
+        purpose = (holder and holder.description) or ""
+        if holder and holder.default is None:
+            purpose += " Optional: null where it is not given."
+        if holder and name == "type":
+            words, default = f"the word {kind}", default if kind == next(iter(kinds_of(holder))) else "required"
         title = (above or "top level") + (f" (type: {kind})" if kind else "")
         rows.append(Row(path, kind, words, default, field.description or "", may_change, title, purpose))
     return rows

@@ -7,7 +7,7 @@ the reference page and the JSON Schema all read them from there.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from inspect import signature
@@ -72,16 +72,6 @@ class Section(BaseModel):
         """Yields what does not fit together among settings of this section that are each valid."""
         yield from ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_default_kinds(cls, settings: Any) -> Any:
-        """Gives a section that has several kinds, and does not say its `type`, that of the default."""
-        named = dict(settings) if isinstance(settings, dict) else {}
-        for name, field in cls.model_fields.items():
-            if isinstance(named.get(name), dict) and (kinds := kinds_of(field)):
-                named[name] = {"type": next(iter(kinds)), **named[name]}
-        return named or settings
-
     @model_validator(mode="after")
     def _refuse_misfits(self) -> Self:
         if misfits := list(self.misfits()):
@@ -134,6 +124,7 @@ class Setting(NamedTuple):
         path: as a user writes it ("model.num_heads").
         kind: the `type` of the section it belongs to, where that has several kinds, else None.
         section: the section it belongs to.
+        holder: the declaration of that section, None at the top level.
         field: its declaration.
         may_change: whether it may differ when an unfinished run is continued.
     """
@@ -141,6 +132,7 @@ class Setting(NamedTuple):
     path: str
     kind: str | None
     section: type[Section]
+    holder: FieldInfo | None
     field: FieldInfo
     may_change: bool
 
@@ -173,24 +165,21 @@ def marks_of(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
-def settings_of(
-    section: type[Section], prefix: str = "", kind: str | None = None, may_change: bool = False
-) -> Iterator[Setting]:
+def settings_of(section: type[Section], within: Setting | None = None, kind: str | None = None) -> Iterator[Setting]:
     """Yields every setting of every kind below a section, plain settings before the sections beside them.
 
     Args:
         section: where to begin; `Config` for all settings.
-        prefix: the place of the section, "training." for example.
+        within: the setting whose value the section is.
         kind: its `type`, where it is one of several kinds.
-        may_change: whether all of it may differ when an unfinished run is continued.
     """
+    prefix, holder, may_change = (f"{within.path}.", within.field, within.may_change) if within else ("", None, False)
     for name, field in sorted(section.model_fields.items(), key=lambda item: bool(section_classes(item[1]))):
         marked = may_change or marks_of(field)[MAY_CHANGE]
-        yield Setting(prefix + name, kind, section, field, marked)
-        several = kinds_of(field)
-        for inner in section_classes(field):
-            inner_kind = inner.model_fields["type"].default if several else None
-            yield from settings_of(inner, f"{prefix}{name}.", inner_kind, marked)
+        found = Setting(prefix + name, kind, section, holder, field, marked)
+        yield found
+        for inner_kind, inner in kinds_of(field).items() or ((None, inner) for inner in section_classes(field)):
+            yield from settings_of(inner, found, inner_kind)
 
 
 @cache
@@ -290,67 +279,17 @@ class Registry:
         if not self.sections:
             return core_schema.literal_schema([*self._built])
         choices = {kind: handler.generate_schema(section) for kind, section in self.sections.items()}
-        return core_schema.tagged_union_schema(choices, discriminator="type")
+        default = next(iter(choices))  # what a section is that does not say its type
+        return core_schema.tagged_union_schema(
+            choices,
+            lambda value: str(value.get("type", default)) if isinstance(value, dict) else getattr(value, "type", None),
+        )
 
 
 def _types_in(annotation: Any) -> list[Any]:
     """Returns the types that an annotation joins, without what `Annotated` adds to them."""
     arguments = get_args(annotation)
     return [kind for argument in arguments for kind in _types_in(argument)] if arguments else [annotation]
-
-
-def nest(path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Returns nested dicts that hold one value at `path`."""
-    for key in reversed(path):
-        value = {key: value}
-    return dict(value)
-
-
-def combine(
-    first: Mapping[str, Any], second: Mapping[str, Any], section: type[Section] | None = None
-) -> dict[str, Any]:
-    """Merges two mappings key by key, the second one wins.
-
-    Args:
-        first: what stands below.
-        second: what stands above.
-        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
-            key like any other.
-    """
-    merged = dict(first)
-    for key, value in second.items():
-        below, field = merged.get(key), section.model_fields.get(key) if section else None
-        kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            kind = below.get("type", next(iter(kinds), None))
-            if not kinds or value.get("type", kind) == kind:
-                value = combine(below, value, classes[0] if classes else None)
-        merged[key] = value
-    return merged
-
-
-def filled(settings: Mapping[str, Any], section: type[Section], *, absent: bool = False) -> dict[str, Any]:
-    """Returns settings in which a section without content (`training:` and nothing below) is an empty mapping.
-
-    Args:
-        settings: nested dicts.
-        section: what they are settings of.
-        absent: whether to fill in what those settings mean that were unknown when a model directory was written.
-    """
-    result = dict(settings)
-    for name, field in section.model_fields.items():
-        if absent and name not in settings and BEFORE in marks_of(field):
-            result[name] = marks_of(field)[BEFORE]
-        elif classes := section_classes(field):
-            inner = settings.get(name)
-            if inner is None and not is_nullable(field):
-                inner = {}
-            if isinstance(inner, Mapping):
-                kind = kinds_of(field).get(str(inner.get("type")), classes[0])
-                inner = filled(inner, kind, absent=absent)
-            if inner or name in settings:
-                result[name] = inner
-    return result
 
 
 PATH_ERROR = "path"

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
-from nmt.config import Config, SentencePieceSettings, load, write
-from nmt.config.data import TOKENIZERS
+from nmt.config import Config, load, write
+from nmt.config.data import TOKENIZERS, SentencePieceSettings
 from nmt.data import corpus, doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from nmt.backend import session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
-from nmt.config import Config, CorpusSettings, advice, changed_settings, load, to_yaml, with_kept_settings
+from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
+from nmt.config.data import CorpusSettings
 from nmt.data import Corpus, TokenStore, doubts, find_store
 from nmt.data.corpus import hash_pairs, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError

@@ -2,8 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import load
-from nmt.config.loader import Layer, merge
-from nmt.config.section import combine, nest
+from nmt.config.loader import Layer, combine, merge, nest
 
 KEYS = st.sampled_from(["a", "b", "c"])
 TREES = st.recursive(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nmt.config import advice, load
-from nmt.config.yaml_reader import read_yaml
+from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

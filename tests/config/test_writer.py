@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.config import FORMAT_VERSION, from_settings, load, to_yaml, write
-from nmt.config.yaml_reader import read_yaml
+from nmt.config import from_settings, load, to_yaml, write
+from nmt.config.settings import FORMAT_VERSION
+from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
 
 KINDS = [

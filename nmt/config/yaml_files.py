@@ -1,21 +1,32 @@
-"""Reads YAML with the scalars of YAML 1.2, and remembers on which line each setting stands.
+"""Reads YAML with the scalars of YAML 1.2, remembers on which line each setting stands, and writes settings.
 
 PyYAML follows YAML 1.1, where `no` is false, `12:30` is 750 and `1e-3` is a text. Here the core schema of YAML 1.2.2
 (section 10.3.2) holds: `no` is Norwegian, `12:30` is a text and `1e-3` is a number. A duplicate key is an error.
 """
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from nmt.atomic_files import replace_file
+from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.errors import ConfigError
+from nmt.imports import imported_hashes
+from nmt.types import PathLike
+from nmt.version import __version__
+
+VERSION_KEY = "format_version"
+
+IMPORTS_KEY = "imports"
+"""Where a config that nmt wrote says which files of a user's own were imported, each with its SHA-256."""
 
 KeyPath = tuple[str, ...]
 
 _TAG = "tag:yaml.org,2002:"
-_MAXIMUM_NODES = 100_000
 
 CORE_SCALARS: list[tuple[str, str, str]] = [
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
@@ -62,16 +73,15 @@ def read_yaml(text: str, where: str) -> Document:
         ConfigError: the text cannot be parsed, or holds duplicate keys or what cannot be read as a setting; says where
             and what to do, one line for each.
     """
-    reader = _NodeReader(where)
+    reader = _NodeReader(where, {}, [])
     try:
         node = yaml.compose(text, _CoreLoader)
         value = None if node is None else reader.read(node, ())
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        code = error.character if isinstance(error.character, int) else ord(error.character)
-        raise ConfigError(
-            f"{where} line {line}: contains the character U+{code:04X}, which YAML does not allow: remove it"
-        ) from None
+        code = f"U+{ord(text[error.position]):04X}"
+        message = f"contains the character {code}, which YAML does not allow: remove it"
+        raise ConfigError(f"{where} line {line}: {message}") from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_describe_syntax_error(error, where)) from None
     except RecursionError:
@@ -81,64 +91,52 @@ def read_yaml(text: str, where: str) -> Document:
     return Document(value, reader.lines)
 
 
-class _NodeReader:
-    """Turns YAML nodes into plain values."""
+_READ_SCALARS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "null": lambda text: None,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)),
+    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+}
+"""How the text of a scalar is read, by its tag."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.lines: dict[KeyPath, int] = {}
-        self.problems: list[str] = []
-        self._count = 0
+
+class _NodeReader(NamedTuple):
+    """Turns YAML nodes into plain values, and notes where the keys stand and what is wrong."""
+
+    where: str
+    lines: dict[KeyPath, int]
+    problems: list[str]
 
     def read(self, node: Node, path: KeyPath) -> Any:
         """Returns the value of a node that stands at `path`."""
-        self._count += 1
-        if self._count > _MAXIMUM_NODES:
-            raise ConfigError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
-        if isinstance(node, ScalarNode):
-            return self._scalar(node.value, node)
-        if node.tag not in (_TAG + "map", _TAG + "seq"):
-            self._refuse_tag(node)
-        if isinstance(node, MappingNode):
+        tag, shown = node.tag.removeprefix(_TAG), node.tag.replace(_TAG, "!!")
+        if tag not in (*_READ_SCALARS, "map", "seq"):
+            self._report(node, f"the tag {shown} is not allowed in a config: write the plain value")
+        elif isinstance(node, ScalarNode):
+            try:
+                return _READ_SCALARS[tag](node.value)
+            except (ValueError, KeyError):
+                self._report(node, f"{node.value[:40]!r} cannot be read as {tag}")
+        elif isinstance(node, MappingNode):
             return self._mapping(node, path)
-        return [self.read(child, (*path, str(number))) for number, child in enumerate(node.value)]
+        else:
+            return [self.read(child, (*path, str(number))) for number, child in enumerate(node.value)]
+        return None
 
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            key_path = (*path, str(key_node.value))
             if not isinstance(key_node, ScalarNode):
                 self._report(key_node, "a key must be a word, not a list or a mapping")
-                continue
-            key_path = (*path, key_node.value)
-            if key_node.value in settings:
+            elif key_node.value in settings:
                 twice = f"{'.'.join(key_path)} is given twice, first in line {self.lines[key_path]}"
                 self._report(key_node, f"{twice}: remove one of the two")
-                continue
-            self.lines[key_path] = key_node.start_mark.line + 1
-            settings[key_node.value] = self.read(value_node, key_path)
+            else:
+                self.lines[key_path] = key_node.start_mark.line + 1
+                settings[key_node.value] = self.read(value_node, key_path)
         return settings
-
-    def _scalar(self, text: str, node: Node) -> Any:
-        tag = node.tag.removeprefix(_TAG)
-        try:
-            if tag == "null":
-                return None
-            if tag == "bool":
-                return {"true": True, "false": False}[text.lower()]
-            if tag == "int":
-                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-            if tag == "float":
-                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        except (ValueError, KeyError):
-            self._report(node, f"{text[:40]!r} cannot be read as {tag}")
-            return None
-        if tag != "str":
-            self._refuse_tag(node)
-        return text
-
-    def _refuse_tag(self, node: Node) -> None:
-        tag = node.tag.replace(_TAG, "!!")
-        self._report(node, f"the tag {tag} is not allowed in a config: write the plain value")
 
     def _report(self, node: Node, message: str) -> None:
         self.problems.append(f"{self.where} line {node.start_mark.line + 1}: {message}")
@@ -161,3 +159,46 @@ def _describe_syntax_error(error: yaml.MarkedYAMLError, where: str) -> str:
     said = ": ".join(dict.fromkeys(filter(None, (error.context, error.problem))))
     known = [remedy for words, remedy in _REMEDIES.items() if words in said]
     return f"{place}: {known[0] if known else 'is no valid YAML: ' + said}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what any reader would take for something else than a text: one of YAML 1.1, or ours of YAML 1.2."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indents lists below their key, as people write them."""
+        super().increase_indent(flow, False)
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Puts texts with the line breaks of Unicode in double quotes: PyYAML would write them raw and read a space."""
+    style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+for _name, _pattern, _first in CORE_SCALARS:
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
+
+
+def to_yaml(config: Config) -> str:
+    """Returns the effective settings, defaults included, as YAML with the format version."""
+    text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
+    imports = {IMPORTS_KEY: hashes} if (hashes := imported_hashes()) else {}
+    for key, value in {**imports, **config.model_dump()}.items():
+        text += "\n" if isinstance(value, dict) else ""
+        text += yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    return text
+
+
+def write(config: Config, path: PathLike) -> None:
+    """Writes the effective settings as YAML; a reader sees the old file or the new one, never half.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, to_yaml(config).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
