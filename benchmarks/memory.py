@@ -21,8 +21,7 @@ from smoke import CONFIG, TINY, add_smoke, say
 
 if TYPE_CHECKING:
     from nmt.config import Config
-    from nmt.models.contract import Seq2Seq
-    from nmt.training.ram_need import BatchShape
+    from nmt.models.contract import Vocabularies
 
 MEBIBYTE = 2**20
 UPDATES = 3
@@ -68,7 +67,7 @@ def main() -> None:
             )
             ratios.append(row["need"] / row["peak"])
     if not arguments.smoke and not all(1.0 <= ratio <= MOST_ABOVE for ratio in ratios):
-        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/training/ram_need.py anew")
+        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/recipes/batch_size.py anew")
 
 
 def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_tokens: int) -> dict[str, float]:
@@ -83,50 +82,43 @@ def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_toke
 def measure(arguments: argparse.Namespace) -> None:
     """Build a model, make some updates, and print what memory that took as one line of JSON."""
     from nmt.config import load
-    from nmt.recipes.batch_parts import batch_parts, start_session
+    from nmt.recipes.train import batch_parts, start_session
 
     (size,), (batch_tokens,) = arguments.vocabulary_size, arguments.batch_tokens
     config = load([arguments.config], [*arguments.overrides, f"training.batch_tokens={batch_tokens}"])
     start_session(config)
     import numpy as np
 
+    from nmt.backend.products import settle_precision
     from nmt.data import Batch
     from nmt.models.builder import build_model
     from nmt.models.contract import Vocabularies
-    from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.training_run import assemble_updater
-    from nmt.training.ram_need import BatchShape
 
-    config, parts = settle_precision(config), batch_parts(config, batch_tokens=batch_tokens)
+    training = config.training
+    config = config.with_training(precision=settle_precision(training.precision, compile=training.compile))
+    parts, vocabularies = batch_parts(config, batch_tokens), Vocabularies(size, size, shared=True)
     before = memory("VmRSS")
-    model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
+    model = build_model(vocabularies, seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model, parts=parts)
     shape = (batch_tokens // arguments.length, arguments.length)
     generator = np.random.default_rng(1)
     for _ in range(UPDATES):
         batch = Batch(*(generator.integers(4, size, shape).astype("int32") for _ in range(3)))
         updater.update([batch], 1e-4)
-    need = expected(config, model, BatchShape(*shape, shape[1]), parts=parts)
+    need = expected(config, vocabularies, shape, parts=parts)
     print(json.dumps({"sentences": shape[0], "before": before, "peak": memory("VmHWM"), "need": need}))
 
 
-def expected(config: Config, model: Seq2Seq, shape: BatchShape, *, parts: int) -> float:
-    """Return what the step was expected to need at most, in MiB."""
-    from nmt.models.builder import model_footprint
-    from nmt.training.ram_need import ram_need
+def expected(config: Config, vocabularies: Vocabularies, shape: tuple[int, int], *, parts: int) -> float:
+    """Return what a step was expected to need at most, in MiB, with so many pairs of so many tokens on both sides."""
+    from nmt.backend.machine import RamLimit
+    from nmt.recipes.batch_size import TrainingRam, footprint_of
 
-    need = ram_need(
-        model_footprint(model.vocabularies, **config.model.model_dump()),
-        [shape],
-        slots=config.training.optimizer.slots,
-        averaged=config.training.ema_decay is not None,
-        accumulated=False,
-        validation_tokens=None,
-        precision=config.training.precision,
-        all_logits=config.training.compile == "xla",
-        parts=parts,
-    )
-    return need.total / MEBIBYTE
+    pairs, length = shape
+    sizes = {"pairs": pairs, "source_length": length, "target_length": length}
+    ram = TrainingRam(config, footprint_of(config, vocabularies), RamLimit(), **sizes, alone=True)
+    return ram.needed(config.training.settled_batch_tokens, parts) / MEBIBYTE
 
 
 def memory(name: str) -> float:

@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parse()
     from nmt.backend import session
     from nmt.config import load
-    from nmt.recipes.batch_parts import batch_parts, start_session
+    from nmt.recipes.train import batch_parts, start_session
 
     say("starting TensorFlow")
     config = load(arguments.config, arguments.overrides)
@@ -48,16 +48,17 @@ def main() -> None:
     from flops import forward_flops
     from machine import matrix_peak
 
+    from nmt.backend.products import settle_precision
     from nmt.data import BatchStream, open_store
     from nmt.data.sequences import segmentations_of
     from nmt.inference.translator import vocabularies_of
     from nmt.models.builder import build_model
-    from nmt.recipes.batch_size import settle_precision
     from nmt.recipes.build_vocabulary import build_text
     from nmt.recipes.training_run import assemble_schedule, assemble_updater
 
-    config = settle_precision(config)
-    parts = batch_parts(config, batch_tokens=config.training.settled_batch_tokens)
+    training = config.training
+    config = config.with_training(precision=settle_precision(training.precision, compile=training.compile))
+    parts = batch_parts(config, training.settled_batch_tokens)
     say("learning the vocabulary")
     text = build_text(config)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())

@@ -134,16 +134,25 @@ _LEAST_COMPUTE_CAPABILITY = (8, 0)
 """Of the first NVIDIA GPUs with instructions for bfloat16."""
 
 
-def check_precision(precision: str, *, resumed: bool = False) -> None:
-    """Refuse a precision that this machine does not multiply in.
+def settle_precision(precision: str, *, compile: str = "graph", resumed: bool = False) -> str:
+    """Return `float32` or `bfloat16` for the setting `training.precision`.
 
     Args:
-        precision: `float32` or `bfloat16`.
+        precision: what it says; `auto` is bfloat16 on machines with instructions for it, but under XLA.
+        compile: the setting `training.compile`.
         resumed: whether it is that of a run that goes on, so that it cannot be changed.
 
     Raises:
-        ConfigError: it is bfloat16, and neither the processor nor, where there is one, the GPU has instructions for it.
+        ConfigError: it is bfloat16, and neither the processor nor, where there is one, the GPU has instructions for it,
+            or what compiles the training step has none.
     """
+    if precision == "auto":
+        return BFLOAT16 if compile == "graph" and has_bfloat16_products() else FLOAT32
+    if precision == BFLOAT16 and resumed and compile == "xla":
+        raise ConfigError(
+            "training.compile must be graph in a run that was begun in bfloat16, got xla: set it to graph, or begin "
+            "another run with training.initialize_from"
+        )
     if precision == BFLOAT16 and not has_bfloat16_products():
         raise ConfigError(
             "training.precision bfloat16 needs a processor with AVX512_BF16 or AMX_BF16, or GPUs of compute capability "
@@ -154,6 +163,7 @@ def check_precision(precision: str, *, resumed: bool = False) -> None:
                 else "set training.precision to float32"
             )
         )
+    return precision
 
 
 def has_bfloat16_products() -> bool:

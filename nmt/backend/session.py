@@ -33,7 +33,7 @@ KERNEL_BYTES = 88 * 2**10
 """What a kept kernel takes, in the mean, and a little more: in a run of 27,000 batches of many shapes some 24,000 of
 them, and those that TensorFlow's threads keep, came to take 2.7 GiB, 83 KiB each, and grew no more."""
 
-THREAD_KERNELS = 10240
+THREAD_KERNEL_BYTES = 10240 * KERNEL_BYTES
 """What TensorFlow's threads keep beside the library, each for itself and whatever its bound: with one of 1,024, runs
 through many shapes grew by 0.65 and 0.83 GB before they grew no more. Runs through few shapes keep few."""
 
@@ -48,20 +48,14 @@ def keep_kernels() -> None:
 
     To be called before TensorFlow is imported.
     """
-    limit = ram_limit()
-    kept = _MOST if limit is None else limit.size // _SHARE // KERNEL_BYTES
-    os.environ.setdefault(_VARIABLE, str(min(max(kept, _DEFAULT), _MOST)))
+    kept = ram_limit().size / _SHARE / KERNEL_BYTES
+    os.environ.setdefault(_VARIABLE, str(int(min(max(kept, _DEFAULT), _MOST))))
 
 
 def library_kernel_bytes() -> int:
     """Return how much memory the kernels take that the library keeps, at most."""
     kept = os.environ.get(_VARIABLE, "")
     return (int(kept) if kept.isdigit() else _DEFAULT) * KERNEL_BYTES
-
-
-def thread_kernel_bytes() -> int:
-    """Return how much memory those take that TensorFlow's threads keep in a run through batches of many shapes."""
-    return THREAD_KERNELS * KERNEL_BYTES
 
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""Building a model from the name of its architecture and plain settings, and counting what its training takes."""
+"""Building a model from the name of its architecture and plain settings."""
 
 from typing import Any
 
 from nmt.config.settings import MODELS
 from nmt.errors import ConfigError
-from nmt.models.contract import Footprint, Seq2Seq, Vocabularies
+from nmt.models.contract import Seq2Seq, Vocabularies
 
 
 def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings: Any) -> Seq2Seq:
@@ -25,17 +25,3 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         return model_class(vocabularies, seed=seed, **settings)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-
-
-def model_footprint(vocabularies: Vocabularies, *, type: str, **settings: Any) -> Footprint | None:
-    """Count what a training step of a model holds, before it is built; None where nobody has counted.
-
-    Args:
-        vocabularies: sizes of the two vocabularies, and whether they are one.
-        type: which of `MODELS`.
-        settings: the other settings of that model.
-
-    Raises:
-        ConfigError: ties ask for one vocabulary where there are two.
-    """
-    return MODELS[type].footprint(vocabularies, **settings)

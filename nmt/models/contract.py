@@ -57,41 +57,22 @@ class Architecture:
     tie_embeddings: str
 
 
-class KeptBytes(NamedTuple):
-    """Bytes of a number that is kept until the backward pass, in the mean.
-
-    layers: of what a layer keeps of a token.
-    others: of what the embeddings keep of a token, and attention of a pair of positions.
-    """
-
-    layers: float
-    others: float
-
-
 class Footprint(NamedTuple):
-    """What a training step of one model holds, in numbers; `nmt.training.ram_need` makes bytes of them.
+    """What a training step of one model holds, so far as the model decides it; see `nmt.recipes.batch_size`.
 
     parameters: trainable numbers.
     output_matrix: those of the output projection.
     vocabulary_size: of the target.
     layers: encoder and decoder layers.
-    kept_bytes: of a number that is kept, by the precision of the matrix products.
-    source_token, target_token: kept for the backward pass, a padded token, by the layers.
-    stream: likewise, by the embeddings and what goes around the layers; of a target token twice as much.
-    source_pair, target_pair, cross_pair: likewise, a cell of (S, S), (T, T) and (T, S) of one sentence.
+    kept_bytes: maps S and T to the bytes that are kept of one pair until the backward pass. Whoever changes a layer
+        measures them with `benchmarks/memory.py`.
     """
 
     parameters: int
     output_matrix: int
     vocabulary_size: int
     layers: int
-    kept_bytes: Mapping[str, KeptBytes]
-    source_token: float
-    target_token: float
-    stream: float
-    source_pair: float
-    target_pair: float
-    cross_pair: float
+    kept_bytes: Callable[[int, int], float]
 
 
 def embedding_parameters(vocabularies: Vocabularies, embedding_size: int, *, tie_embeddings: str) -> int:
@@ -100,11 +81,10 @@ def embedding_parameters(vocabularies: Vocabularies, embedding_size: int, *, tie
     Raises:
         ConfigError: ties ask for one vocabulary where there are two.
     """
-    rows = {"source_embedding": vocabularies.source_size}
-    rows |= dict.fromkeys(("target_embedding", "output_projection"), vocabularies.target_size)
-    for role in TIED_ROLES[resolve_ties(tie_embeddings, vocabularies)][1:]:
-        del rows[role]
-    return sum(rows.values()) * embedding_size + vocabularies.target_size
+    source_size, target_size, _ = vocabularies
+    sizes = {"source_embedding": source_size, "target_embedding": target_size, "output_projection": target_size}
+    repeated = TIED_ROLES[resolve_ties(tie_embeddings, vocabularies)][1:]
+    return sum(size for role, size in sizes.items() if role not in repeated) * embedding_size + target_size
 
 
 def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
@@ -184,11 +164,12 @@ class Seq2Seq(keras.Model):
         """Create all layers but the embeddings, their weights too; `settings` is of `settings_class`."""
 
     @classmethod
-    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint | None:
+    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint | None:
         """Count what a training step of such a model holds, before it is built; None where nobody has counted.
 
         Args:
             vocabularies: sizes of the two vocabularies, and whether they are one.
+            precision: of the matrix products, `float32` or `bfloat16`.
             settings: those of the model.
 
         Raises:

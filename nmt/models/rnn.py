@@ -12,7 +12,7 @@ from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
 from nmt.layers.recurrent import BidirectionalLayer
 from nmt.models import contract
-from nmt.models.contract import Footprint, KeptBytes, Seq2Seq, Vocabularies, token_mask
+from nmt.models.contract import Footprint, Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
 
@@ -38,18 +38,6 @@ class RNNArchitecture(contract.Architecture):
     attention: str
     input_feeding: bool
     dropout: float
-
-
-KEPT_BYTES = {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(4.3, 4.3)}
-"""A recurrent layer keeps all of it in float32, and copies of some of it in bfloat16."""
-
-KEPT_FLOATS = {"input": 2, "step": 10, "bridge": 4, "alignment": 8, "stream": 6}
-"""What is kept of a token until the backward pass, measured by `benchmarks/memory.py`.
-
-input, step, bridge: of a layer, times D; `input` a gate, `step` a part of its state in the loop, `bridge` around it.
-alignment: of a target token, times D, by attention.
-stream: by the embeddings, times E; lookup, what dropout leaves of it; their gradients.
-"""
 
 
 class RNNMemory(NamedTuple):
@@ -108,36 +96,33 @@ class RNN(Seq2Seq):
         )
 
     @classmethod
-    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
-        """Count what a training step of such a model holds; see `Seq2Seq.footprint`."""
-        own, kept = RNNArchitecture(**settings), KEPT_FLOATS
-        size, width, kind = own.hidden_size, own.embedding_size, CELLS[own.cell]
+    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint:
+        """Count what a training step of such a model holds; see `Seq2Seq.footprint`. Loops keep float32."""
+        own = RNNArchitecture(**settings)
+        size, width, kind, additive = own.hidden_size, own.embedding_size, CELLS[own.cell], own.attention == "additive"
         encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
-        additive = own.attention == "additive"
         square = size * (size + 1)  # a linear layer
-        parameters = (
-            contract.embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
+
+        def kept_bytes(source: int, target: int) -> float:
+            # Of a token: 2 D a gate and 10 D a part of the state of each layer, 4 D around it; 8 D of attention.
+            layer = size * (2 * kind.num_gates + 10 * kind.state_parts + 4)
+            of_tokens = source * (encoders * layer + 2 * size) + target * (decoders * layer + 8 * size)
+            embedded = 6 * width * (source + 2 * target)
+            return 4 * (of_tokens + embedded + source * target * (6 + 1.1 * size * additive))
+
+        return Footprint(
+            parameters=contract.embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
             + sum(2 * kind.count_parameters(size if i else width, size // 2) for i in range(encoders))
             + sum(kind.count_parameters(size if i else width, size) for i in range(decoders))
             + (kind.num_gates * square if own.input_feeding else 0)
             + decoders * kind.state_parts * square
             + (2 * square + size if additive else square)
             + (2 * size + 1) * size
-            + (0 if width == size else (size + 1) * width)
-        )
-        layer = size * (kept["input"] * kind.num_gates + kept["step"] * kind.state_parts + kept["bridge"])
-        return Footprint(
-            parameters=parameters,
+            + (0 if width == size else (size + 1) * width),
             output_matrix=vocabularies.target_size * width,
             vocabulary_size=vocabularies.target_size,
             layers=encoders + decoders,
-            kept_bytes=KEPT_BYTES,
-            source_token=encoders * layer + 2 * size,
-            target_token=decoders * layer + size * kept["alignment"],
-            stream=width * kept["stream"],
-            source_pair=0,
-            target_pair=0,
-            cross_pair=size * 1.1 + 6 if additive else 6,
+            kept_bytes=kept_bytes,
         )
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:

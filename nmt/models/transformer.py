@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from nmt.backend.products import BFLOAT16
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.core import Dropout, LayerNorm
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock
 from nmt.models import contract
-from nmt.models.contract import Footprint, KeptBytes, Seq2Seq, Vocabularies, token_mask
+from nmt.models.contract import Footprint, Seq2Seq, Vocabularies, token_mask
 from nmt.types import Tensor
 
 
@@ -33,19 +34,6 @@ class TransformerArchitecture(contract.Architecture, BlockSettings):
     def embedding_size(self) -> int:
         """Return E, which is D."""
         return self.hidden_size
-
-
-KEPT_BYTES = {"float32": KeptBytes(4.0, 4.0), "bfloat16": KeptBytes(2.3, 4.0)}
-KEPT_FLOATS = {"sublayer": 3, "attention": 4, "cross_attention": 2, "feed_forward": 2.2, "weights": 2.3, "stream": 4}
-"""What is kept of a token until the backward pass, measured by `benchmarks/memory.py`.
-
-sublayer: of a block, times D; its input and its norm, and its output's share. Masks of dropout are windows of one row.
-attention: times D; query, key and value, the context.
-cross_attention: times D; query and context; keys and values of the source count as 2 a source token.
-feed_forward: times F; the inner layer, what dropout leaves of it; part of their gradients.
-weights: an attention weight; softmax, what dropout leaves of it; part of their gradients.
-stream: by the embeddings, times D; lookup, scaled, what dropout leaves of it; their gradients.
-"""
 
 
 class TransformerMemory(NamedTuple):
@@ -83,15 +71,22 @@ class Transformer(Seq2Seq):
         self.decoder_norm = LayerNorm(size, name="decoder_norm") if settings.norm == "pre" else None
 
     @classmethod
-    def footprint(cls, vocabularies: Vocabularies, **settings: Any) -> Footprint:
+    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint:
         """Count what a training step of such a model holds; see `Seq2Seq.footprint`."""
-        own, kept = TransformerArchitecture(**settings), KEPT_FLOATS
-        size, inner = own.hidden_size, own.ffn_size
+        own = TransformerArchitecture(**settings)
+        size, inner, heads = own.hidden_size, own.ffn_size, own.num_heads
         encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
         attention, feed_forward, norm = 4 * size * (size + 1), 2 * size * inner + inner + size, 2 * size
-        encoder = size * (2 * kept["sublayer"] + kept["attention"]) + inner * kept["feed_forward"]
-        decoder = encoder + size * (kept["sublayer"] + kept["cross_attention"])
-        weights = own.num_heads * kept["weights"]
+
+        def kept_bytes(source: int, target: int) -> float:
+            # Of a token: 3 D a sub-layer, 4 D an attention (2 D of them for keys and values of the source), 2.2 F.
+            of_encoder = source * encoders * (10 * size + 2.2 * inner)
+            of_decoder = decoders * (target * (15 * size + 2.2 * inner) + source * 2 * size)
+            embedded = 4 * size * (source + 2 * target)
+            weights = 2.3 * heads * (encoders * source**2 + decoders * target * (target + source))
+            a_number = 2.3 if precision == BFLOAT16 else 4  # bytes of it; some stay in float32
+            return a_number * (of_encoder + of_decoder) + 4 * (embedded + weights)
+
         return Footprint(
             parameters=contract.embedding_parameters(vocabularies, size, tie_embeddings=own.tie_embeddings)
             + encoders * (attention + feed_forward + 2 * norm)
@@ -100,13 +95,7 @@ class Transformer(Seq2Seq):
             output_matrix=vocabularies.target_size * size,
             vocabulary_size=vocabularies.target_size,
             layers=encoders + decoders,
-            kept_bytes=KEPT_BYTES,
-            source_token=encoders * encoder + 2 * size * decoders,
-            target_token=decoders * decoder,
-            stream=size * kept["stream"],
-            source_pair=encoders * weights,
-            target_pair=decoders * weights,
-            cross_pair=decoders * weights,
+            kept_bytes=kept_bytes,
         )
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:

@@ -1,23 +1,27 @@
-"""Whether a training fits into the memory there is, and which `training.batch_tokens` does."""
+"""Whether a training fits into the memory there is, and which `training.batch_tokens` does.
+
+The estimate is arithmetic on sizes, before anything is built: 7 to 19 % above the peaks that `benchmarks/memory.py`
+measured on a processor, since a run that is killed costs more than one that is told to take smaller batches.
+"""
 
 import logging
-import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
-from nmt.backend.machine import RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
-from nmt.backend.products import BFLOAT16, FLOAT32, check_precision, has_bfloat16_products
-from nmt.backend.session import has_gpu, library_kernel_bytes, thread_kernel_bytes
+from nmt.backend.machine import MEBIBYTE, RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
+from nmt.backend.session import THREAD_KERNEL_BYTES, has_gpu, library_kernel_bytes
+from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.builder import model_footprint
+from nmt.models.builder import MODELS
 from nmt.models.contract import Footprint, Vocabularies
-from nmt.recipes.batch_parts import batch_parts
+from nmt.recipes.train import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
-from nmt.training.ram_need import BatchShape, RamNeed, largest_shapes, ram_need
 
 logger = logging.getLogger(__name__)
 
@@ -31,37 +35,90 @@ SHARE_FOR_AUTO = 0.8
 
 STEP_OF_ADVICE = 256
 
+FLOAT_BYTES = 4
+
+PROCESS_BYTES = 680 * MEBIBYTE
+"""TensorFlow, Keras and this toolkit, before there is a model; 620 MiB, and on another machine 40 MiB more."""
+
+LAYER_BYTES = 32 * MEBIBYTE
+"""The compiled graphs, an encoder or decoder layer."""
+
+RUN_BYTES = 200 * MEBIBYTE
+"""Validation, with its graphs and its batches; data that lies ready."""
+
+LOGIT_COPIES = 3
+"""Logits, probabilities, and what of their gradient or their products is held at once."""
+
 
 @dataclass(frozen=True)
-class RamBudget:
-    """The memory that a training may take.
+class TrainingRam:
+    """What a training takes of the memory there is, in bytes.
 
-    limit: what there is; None where nobody knows.
-    on_device: whether that of a GPU.
-    kernel_bytes: what compiled kernels take of it, at most.
-    thread_kernel_bytes: what more of them take in a run through batches of many shapes.
+    Args:
+        config: the run.
+        footprint: of its model; None where nobody has counted, so that any memory is taken to be enough.
+        limit: the memory there is, of the machine or of a GPU.
+        pairs: of the corpus.
+        source_length: the longest source, EOS counted.
+        target_length: the longest target, EOS counted.
+        replicas: copies of the model in this process; of several GPUs each holds one.
+        alone: whether training steps are all that there is: no validations, no checkpoints, which are saved from a copy
+            of all values, and no batches of many shapes.
     """
 
-    limit: RamLimit | None
-    on_device: bool
-    kernel_bytes: int = 0
-    thread_kernel_bytes: int = 0
+    config: Config
+    footprint: Footprint | None
+    limit: RamLimit
+    _: KW_ONLY
+    pairs: int = 1
+    source_length: int = 1
+    target_length: int = 1
+    replicas: int = 1
+    alone: bool = False
 
     @property
-    def size(self) -> float:
-        """Bytes of it; no end of them where nobody knows."""
-        return math.inf if self.limit is None else self.limit.size
+    def process(self) -> int:
+        """What TensorFlow, this toolkit and compiled code take, none of it on a GPU."""
+        if self.footprint is None or self.limit.on_device:
+            return 0
+        run = 0 if self.alone else RUN_BYTES + library_kernel_bytes()
+        return PROCESS_BYTES + self.footprint.layers * LAYER_BYTES * self.replicas + run
 
-    def __str__(self) -> str:
-        return "" if self.limit is None else f"{in_gib(self.limit.size)} ({self.limit.owner})"
+    def needed(self, batch_tokens: int, parts: int = 1) -> int:
+        """Return the most that a training with such batches takes, each cut into equal parts side by side."""
+        if self.footprint is None:
+            return 0
+        training, footprint = self.config.training, self.footprint
+        given = training.batch_tokens  # the size of an update that a smaller batch keeps
+        accumulated = (training.effective_batch_tokens or (0 if given == "auto" else given)) > batch_tokens
+        # Of each parameter: itself, slots, average, and their copy for a checkpoint; gradients, one more scaled.
+        values = (1 + training.optimizer.slots + (training.ema_decay is not None)) * (1 if self.alone else 2)
+        numbers = footprint.parameters * (values + accumulated + 1 + parts)
+        numbers += footprint.output_matrix * (2 + 4 * parts)  # parts of its gradient while they are summed up
+        weights = FLOAT_BYTES * numbers + LOGIT_COPIES * BLOCK_BYTES * parts
+        token_logits, validated = (
+            FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size,
+            VALIDATION_BATCH_TOKENS * parts,
+        )
+        batch: float = 0 if self.alone else token_logits * validated
+        # A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs, or one more where others are
+        # a little shorter. The largest is that of the longest L, or of the longest that both sides can have.
+        for longest in {max(self.source_length, self.target_length), min(self.source_length, self.target_length)}:
+            sentences = min(self.pairs, -(-batch_tokens // longest))
+            sentences = -(-sentences // parts) * parts  # filled up with PAD
+            source, target = min(longest, self.source_length), min(longest, self.target_length)
+            logits = token_logits * target if training.compile == "xla" else 0  # all at once
+            batch = max(batch, sentences * (footprint.kept_bytes(source, target) + logits))
+        return self.process + round((1 if self.limit.on_device else self.replicas) * (weights + batch))
 
-    def bytes_needed(self, need: RamNeed) -> int:
-        """Return what of a need lies in this memory, whatever the shapes of batches are."""
-        return need.device if self.on_device else need.total + self.kernel_bytes
+    def at_most(self, batch_tokens: int, parts: int = 1) -> int:
+        """Return what it may come to where batches have many shapes, for which TensorFlow's threads keep kernels."""
+        kernels = 0 if self.footprint is None or self.limit.on_device else THREAD_KERNEL_BYTES
+        return self.needed(batch_tokens, parts) + kernels
 
-    def bytes_at_most(self, need: RamNeed) -> int:
-        """Return what of a need lies in this memory, where batches have many shapes."""
-        return self.bytes_needed(need) + self.thread_kernel_bytes
+    def fits(self, batch_tokens: int, parts: int = 1) -> bool:
+        """Return whether there is memory for such batches."""
+        return self.needed(batch_tokens, parts) <= self.limit.size
 
 
 class SettledBatchSize(NamedTuple):
@@ -77,45 +134,40 @@ class SettledBatchSize(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def find_budget() -> RamBudget:
+def find_limit() -> RamLimit:
     """Look how much memory there is: of the GPU where there is one, else of the machine."""
-    if has_gpu():
-        return RamBudget(device_ram_limit(), on_device=True)
-    kept = {"kernel_bytes": library_kernel_bytes(), "thread_kernel_bytes": thread_kernel_bytes()}
-    return RamBudget(ram_limit(), on_device=False, **kept)
+    return device_ram_limit() if has_gpu() else ram_limit()
 
 
-def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, budget: RamBudget | None = None) -> None:
+def footprint_of(config: Config, vocabularies: Vocabularies) -> Footprint | None:
+    """Return what the model of a run says of itself; None where nobody has counted."""
+    model = config.model
+    settings = model.model_dump(exclude={"type"})
+    return MODELS[model.type].footprint(vocabularies, precision=config.training.precision, **settings)
+
+
+def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit: RamLimit | None = None) -> None:
     """Refuse a model that would not fit whatever the batch; to be called before it is built.
 
     Args:
         config: the run.
         vocabularies: sizes of its vocabularies.
-        budget: the memory there is; looked up unless given.
+        limit: the memory there is; looked up unless given.
 
     Raises:
         ConfigError: saying what it needs and what there is.
     """
-    budget, footprint = budget or find_budget(), model_footprint(vocabularies, **config.model.model_dump())
-    if footprint is None:
+    ram = TrainingRam(config, footprint_of(config, vocabularies), limit or find_limit())
+    pair = sys.maxsize  # one pair of one token in a batch of its own
+    if ram.footprint is None or ram.fits(pair):
         return
-    kept = {"validation_tokens": VALIDATION_BATCH_TOKENS, **_kept_by_settings(config)}
-    need = ram_need(footprint, [BatchShape(1, 1, 1)], accumulated=False, **kept)
-    before, needed = need.process + budget.kernel_bytes, budget.bytes_needed(need)
-    if needed <= budget.size:
-        return
-    if not budget.on_device and before > budget.size:
-        sentence = (
-            f"training needs about {in_gib(before)} of memory for TensorFlow alone, and there are {budget}: raise that "
-            "limit, or train elsewhere"
-        )
-    else:
-        sentence = (
-            f"training a model of {footprint.parameters:,} parameters needs about {in_gib(needed)} of memory before "
-            f"the first batch, and there are {budget}: lower model.hidden_size, the number of layers or "
-            "data.tokenizer.vocabulary_size, or train elsewhere"
-        )
-    _refuse_or_warn(config, sentence)
+    process = f", {in_gib(ram.process)} of that for TensorFlow alone" if ram.process else ""
+    _refuse_or_warn(
+        config,
+        f"training a model of {ram.footprint.parameters:,} parameters needs about {in_gib(ram.needed(pair))} of memory "
+        f"before the first batch{process}, and there are {ram.limit}: lower model.hidden_size, the number of layers or "
+        "data.tokenizer.vocabulary_size, or train where there is more memory",
+    )
 
 
 def settle_batch_size(
@@ -125,12 +177,12 @@ def settle_batch_size(
     *,
     resumed: bool,
     replicas: int = 1,
-    budget: RamBudget | None = None,
+    limit: RamLimit | None = None,
 ) -> SettledBatchSize:
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
     A batch is cut into parts where there is memory for the gradients of each, and else stays whole. Where nobody has
-    counted what a model of this kind takes, a warning says so, and any memory is taken to be enough.
+    counted what a model of this kind takes, a warning says so.
 
     Args:
         config: the run.
@@ -138,72 +190,74 @@ def settle_batch_size(
         store: its training corpus, whose longest pairs count.
         resumed: whether a run goes on, so that its batches cannot change.
         replicas: copies of the model that this process trains.
-        budget: the memory there is; looked up unless given.
+        limit: the memory there is; looked up unless given.
 
     Raises:
         ConfigError: the run does not fit; the message says what would.
     """
-    budget, footprint = budget or find_budget(), model_footprint(vocabularies, **config.model.model_dump())
-    if footprint is None:
-        budget = replace(budget, limit=None)
+    ram = TrainingRam(
+        config,
+        footprint_of(config, vocabularies),
+        limit or find_limit(),
+        pairs=len(store),
+        source_length=int(store.source_lengths.max()),
+        target_length=int(store.target_lengths.max()),
+        replicas=replicas,
+    )
+    if ram.footprint is None:
         logger.warning(
             "how much memory training takes is not known of models of type %s: it is not compared with what there is",
             config.model.type,
         )
-    longest = int(max(store.source_lengths.max(), store.target_lengths.max()))
-
-    def parts_of(batch_tokens: int) -> int:
-        return batch_parts(config, batch_tokens=batch_tokens, replicas=replicas)
-
+    parts_of = partial(batch_parts, config, replicas=replicas)
     if config.training.batch_tokens == "auto":
-        most = MOST_AUTO["GPU" if budget.on_device else "processor"]
+        most = MOST_AUTO["GPU" if ram.limit.on_device else "processor"]
         most = min(most, config.training.effective_batch_tokens or most)
-        need_of = _needs(config, footprint, store, replicas=replicas)
-        chosen = choose_batch_tokens(lambda size: need_of(size, parts_of(size)), budget, longest=longest, most=most)
+        longest = max(ram.source_length, ram.target_length)
+        chosen = choose_batch_tokens(
+            lambda size: ram.at_most(size, parts_of(size)), ram.limit.size, longest=longest, most=most
+        )
         config = config.with_training(batch_tokens=chosen)
-    need_of, batch_tokens = _needs(config, footprint, store, replicas=replicas), config.training.settled_batch_tokens
+        ram = replace(ram, config=config)
+    batch_tokens = config.training.settled_batch_tokens
     parts = parts_of(batch_tokens)
-    if budget.bytes_needed(need_of(batch_tokens, parts)) > budget.size:
+    if not ram.fits(batch_tokens, parts):
         parts = 1
-    need = need_of(batch_tokens, parts)
-    needed, at_most = budget.bytes_needed(need), budget.bytes_at_most(need)
-    if needed > budget.size:
-        advice = _advice(config, need_of, budget, longest=longest, resumed=resumed)
+    at_most = ram.at_most(batch_tokens, parts)
+    if not ram.fits(batch_tokens, parts):
         _refuse_or_warn(
             config,
-            f"training with training.batch_tokens {batch_tokens} needs about {in_gib(needed)} of memory, and there are "
-            f"{budget}: {advice}",
+            f"training with training.batch_tokens {batch_tokens} needs about {in_gib(ram.needed(batch_tokens))} of "
+            f"memory, and there are {ram.limit}: {_advice(ram, resumed=resumed)}",
         )
-    elif at_most > budget.size:
+    elif at_most > ram.limit.size:
         logger.warning(
             "training may come to need %s of memory as it sees batches of more shapes, and there are %s: if it is "
             "killed, the same command goes on with it",
-            *(in_gib(at_most), budget),
+            *(in_gib(at_most), ram.limit),
         )
     remarks = []
-    if footprint is not None:
-        there = "" if budget.limit is None else f" of {budget}"
+    if ram.footprint is not None:
+        there = f" of {ram.limit}" if ram.limit.owner else ""
         remarks.append(f"memory: batches of {batch_tokens} tokens need about {in_gib(at_most)}{there}")
     if parts > 1:
         remarks.append(f"batches go through in {parts} parts side by side, a processor core each")
     return SettledBatchSize(config, parts, tuple(remarks))
 
 
-def choose_batch_tokens(need_of: Callable[[int], RamNeed], budget: RamBudget, *, longest: int, most: int) -> int:
+def choose_batch_tokens(bytes_of: Callable[[int], int], there_are: float, *, longest: int, most: int) -> int:
     """Return the largest size that leaves memory for others: `most`, or a power of two below it.
 
     Args:
-        need_of: maps a size to what a training with it needs.
-        budget: the memory there is.
+        bytes_of: maps a size to the memory that a training with it takes.
+        there_are: bytes of memory there are.
         longest: tokens of the longest pair, which every batch must hold.
         most: the largest size.
     """
-    least = 1 << max(longest - 1, LEAST_AUTO - 1).bit_length()
-    sizes = [1 << power for power in range(least.bit_length() - 1, most.bit_length()) if 1 << power < most]
-    for size in (max(most, longest), *reversed(sizes)):
-        if budget.bytes_at_most(need_of(size)) <= SHARE_FOR_AUTO * budget.size:
-            return size
-    return sizes[0] if sizes else max(most, longest)
+    least = max(longest, LEAST_AUTO)
+    smaller = (1 << power for power in reversed(range(most.bit_length())))
+    sizes = [max(most, longest), *(size for size in smaller if least <= size < most)]
+    return next((size for size in sizes if bytes_of(size) <= SHARE_FOR_AUTO * there_are), sizes[-1])
 
 
 @contextmanager
@@ -225,87 +279,30 @@ def advised_when_out_of_memory(config: Config) -> Iterator[None]:
         ) from error
 
 
-def _advice(
-    config: Config, need_of: Callable[[int], RamNeed], budget: RamBudget, *, longest: int, resumed: bool
-) -> str:
+def _advice(ram: TrainingRam, *, resumed: bool) -> str:
     """Say what would fit."""
-    now = config.training.settled_batch_tokens
-    sizes = range(now // STEP_OF_ADVICE * STEP_OF_ADVICE, longest - 1, -STEP_OF_ADVICE)
-    fitting = next((size for size in sizes if size < now and budget.bytes_needed(need_of(size)) <= budget.size), None)
+    training, longest = ram.config.training, max(ram.source_length, ram.target_length)
+    now = training.settled_batch_tokens
+    sizes = range((now - 1) // STEP_OF_ADVICE * STEP_OF_ADVICE, longest - 1, -STEP_OF_ADVICE)
+    fitting = next(filter(ram.fits, sizes), None)
     if fitting is None:
         return (
             f"no smaller batch that holds the longest pair ({longest} tokens) would fit either, so lower "
             "data.max_length or model.hidden_size, or train where there is more memory"
         )
-    update = config.training.effective_batch_tokens or now
+    update = training.effective_batch_tokens or now
     smaller = (
         f"training.batch_tokens {fitting}, with training.effective_batch_tokens {update} to keep the size of an update"
     )
     if resumed:
         return (
             f"go on where there is more memory, or begin in another model_directory with {smaller}, and "
-            f"training.initialize_from {config.model_directory} to keep what was learned"
+            f"training.initialize_from {ram.config.model_directory} to keep what was learned"
         )
     return f"set {smaller}; a lower data.max_length saves memory too"
-
-
-def _needs(config: Config, footprint: Footprint | None, store: TokenStore, *, replicas: int) -> Callable[..., RamNeed]:
-    """Return what maps the size of a batch, and its parts, to what a run needs; to nothing where nobody knows."""
-    given = config.training.batch_tokens  # the size of an update that the advice keeps
-    effective = config.training.effective_batch_tokens or (0 if given == "auto" else given)
-    sides = {"source_length": int(store.source_lengths.max()), "target_length": int(store.target_lengths.max())}
-
-    def need_of(batch_tokens: int, parts: int = 1) -> RamNeed:
-        if footprint is None:
-            return RamNeed(0, 0, 0)
-        return ram_need(
-            footprint,
-            largest_shapes(batch_tokens, pairs=len(store), **sides),
-            accumulated=effective > batch_tokens,
-            validation_tokens=VALIDATION_BATCH_TOKENS * parts,
-            replicas=replicas,
-            parts=parts,
-            **_kept_by_settings(config),
-        )
-
-    return need_of
-
-
-def _kept_by_settings(config: Config) -> dict[str, Any]:
-    """Return the arguments of `ram_need` that settings alone decide."""
-    training = config.training
-    return {
-        "slots": training.optimizer.slots,
-        "averaged": training.ema_decay is not None,
-        "all_logits": training.compile == "xla",
-        "precision": "bfloat16" if training.precision == "bfloat16" else "float32",
-    }
 
 
 def _refuse_or_warn(config: Config, sentence: str) -> None:
     if config.training.on_short_memory == "refuse":
         raise ConfigError(f"{sentence}; training.on_short_memory warn tries it anyway")
     logger.warning("%s", sentence)
-
-
-def settle_precision(config: Config, *, resumed: bool = False) -> Config:
-    """Return settings with `float32` or `bfloat16` for `training.precision`.
-
-    Args:
-        config: the run.
-        resumed: whether it goes on in the precision that it was begun in.
-
-    Raises:
-        ConfigError: this machine does not multiply in that precision, or what compiles the training step does not.
-    """
-    training = config.training
-    precision: str = training.precision
-    if precision == "auto":  # bfloat16 pays on machines with instructions for it; under XLA it was not tried
-        precision = BFLOAT16 if training.compile == "graph" and has_bfloat16_products() else FLOAT32
-    if resumed and precision == BFLOAT16 and training.compile == "xla":
-        raise ConfigError(
-            "training.compile must be graph in a run that was begun in bfloat16, got xla: set it to graph, or begin "
-            "another run with training.initialize_from"
-        )
-    check_precision(precision, resumed=resumed)
-    return config.with_training(precision=precision)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.backend import session
-from nmt.backend.products import BFLOAT16, check_precision
+from nmt.backend.products import BFLOAT16, settle_precision
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
@@ -26,9 +26,8 @@ from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import batch_size
 from nmt.recipes import start as starts
-from nmt.recipes.batch_parts import batch_parts
 from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.train import Prepared, TrainedModel, config_hash, judged_by, settle_facts
+from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, judged_by, settle_facts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
 from nmt.training import events
@@ -60,7 +59,9 @@ def lead(
     Args and errors: as for `train`, and with what it prepared.
     """
     given, resumed, validation = config_hash(config), prepared.before is not None, prepared.validation
-    config = settle_tokenization(batch_size.settle_precision(prepared.config, resumed=resumed), validation)
+    training = prepared.config.training
+    precision = settle_precision(training.precision, compile=training.compile, resumed=resumed)
+    config = settle_tokenization(prepared.config.with_training(precision=precision), validation)
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else starts.start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
@@ -99,13 +100,12 @@ def lead(
 def follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
     """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
     config, tokenizers, data_hash = starts.accept(replicas, given=config_hash(config))
-    check_precision(config.training.precision)
+    settle_precision(config.training.precision)
     text = starts.find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
     start = starts.start_own(config, text)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes, keep_others=True)
     starts.check_same_corpus(store, data_hash=data_hash)
-    batch_tokens, count = config.training.settled_batch_tokens, len(replicas.own_numbers)
-    parts = batch_parts(config, batch_tokens=batch_tokens, replicas=count)
+    parts = batch_parts(config, config.training.settled_batch_tokens, replicas=len(replicas.own_numbers))
     with session.deterministic() if config.training.deterministic else nullcontext():
         return _train(config, start, store, None, replicas, [], parts=parts)
 

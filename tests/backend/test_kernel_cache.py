@@ -1,5 +1,7 @@
 """How many kernels oneDNN keeps follows the memory there is, and what they take is known."""
 
+import math
+
 import pytest
 
 from nmt.backend import session
@@ -15,7 +17,7 @@ def keep(monkeypatch):
     """Set the bound on a machine with so much memory; gives the bound, and the bytes that are expected."""
 
     def keep(size):
-        monkeypatch.setattr(session, "ram_limit", lambda: size and RamLimit(size, "the test's"))
+        monkeypatch.setattr(session, "ram_limit", lambda: RamLimit(size))
         monkeypatch.setenv(VARIABLE, "")
         monkeypatch.delenv(VARIABLE)
         keep_kernels()
@@ -25,7 +27,7 @@ def keep(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "kept"), [(16 * GIB, GIB // KERNEL_BYTES), (GIB // 4, 1024), (1024 * GIB, 32768), (None, 32768)]
+    ("size", "kept"), [(16 * GIB, GIB // KERNEL_BYTES), (GIB // 4, 1024), (1024 * GIB, 32768), (math.inf, 32768)]
 )
 def test_a_sixteenth_of_the_memory_is_for_kernels(keep, size, kept):
     assert keep(size) == (kept, kept * KERNEL_BYTES)

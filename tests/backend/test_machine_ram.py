@@ -1,6 +1,8 @@
 """Which limit of memory is the narrowest, in file systems made up for the purpose."""
 
+import math
 import resource
+from unittest import mock
 
 import pytest
 
@@ -40,7 +42,8 @@ def machine(tmp_path):
 
 def limit_of(root, **limits):
     by_kind = {getattr(resource, name): (size, resource.RLIM_INFINITY) for name, size in limits.items()}
-    return ram_limit(root, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
+    with mock.patch("resource.getrlimit", lambda kind: by_kind.get(kind, NO_LIMIT)):
+        return ram_limit(root)
 
 
 def test_what_is_free_is_added_to_what_the_process_holds(machine):
@@ -105,7 +108,8 @@ def test_limits_of_the_process_count_what_they_count(machine, monkeypatch):
 def test_too_small_a_limit_for_the_start_is_refused_with_what_is_needed():
     def refuse(threads, **limits):
         by_kind = {getattr(resource, name): (size, resource.RLIM_INFINITY) for name, size in limits.items()}
-        refuse_to_start(threads, get_limit=lambda kind: by_kind.get(kind, NO_LIMIT))
+        with mock.patch("resource.getrlimit", lambda kind: by_kind.get(kind, NO_LIMIT)):
+            refuse_to_start(threads)
 
     refuse(2)
     refuse(2, RLIMIT_AS=2000 * MIB, RLIMIT_DATA=500 * MIB)
@@ -118,7 +122,7 @@ def test_too_small_a_limit_for_the_start_is_refused_with_what_is_needed():
 
 
 def test_a_system_that_says_nothing_is_taken_at_its_word(tmp_path):
-    assert limit_of(tmp_path) is None
+    assert limit_of(tmp_path).size == math.inf
 
 
 @pytest.mark.needs("/proc/self/status")
@@ -128,9 +132,8 @@ def test_this_machine_has_memory():
 
 
 def test_without_a_gpu_there_is_no_memory_of_it():
-
     assert not has_gpu()
-    assert device_ram_limit() is None
+    assert device_ram_limit() == RamLimit(on_device=True)
 
 
 def test_errors_of_memory_are_told_from_others():

@@ -44,12 +44,12 @@ def machine(monkeypatch, tmp_path):
 def test_what_training_runs_on_is_asked(machine, flags, gpus, expected):
     machine(flags, gpus)
     assert products.has_bfloat16_products() == expected
-    products.check_precision("float32")
+    products.settle_precision("float32")
     if expected:
-        products.check_precision("bfloat16")
+        products.settle_precision("bfloat16")
     else:
         with pytest.raises(ConfigError, match=r"bfloat16 needs a processor with AVX512_BF16 .* set training.precision"):
-            products.check_precision("bfloat16")
+            products.settle_precision("bfloat16")
 
 
 @pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])

@@ -133,7 +133,7 @@ def test_debug_shows_where_an_error_came_from(run_nmt):
     ids=["Ctrl-C", "closed pipe", "error"],
 )
 def test_exit_codes(run_nmt, monkeypatch, error, code):
-    monkeypatch.setattr("nmt.config.explain_text", raising(error))
+    monkeypatch.setattr("nmt.config.reference.explain_text", raising(error))
     outcome = run_nmt("check-config", "--explain")
     assert outcome.code == code
     assert outcome.err == ("nmt: error: two\nlines\n" if code == 1 else "")
@@ -182,14 +182,14 @@ def test_sigterm_unwinds(run_nmt, monkeypatch):
             unwound.append(True)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("nmt.config.explain_text", terminate)
+    monkeypatch.setattr("nmt.config.reference.explain_text", terminate)
     assert run_nmt("check-config", "--explain").code == 143
     assert unwound == [True]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_defect_of_ours_keeps_its_traceback(run_nmt, monkeypatch):
-    monkeypatch.setattr("nmt.config.explain_text", raising(ZeroDivisionError("ours")))
+    monkeypatch.setattr("nmt.config.reference.explain_text", raising(ZeroDivisionError("ours")))
     with pytest.raises(ZeroDivisionError, match="ours"):
         run_nmt("check-config", "--explain")
 
@@ -203,7 +203,7 @@ def test_logs_go_to_standard_error_and_leave_no_trace(run_nmt, monkeypatch):
         logger.warning("take care")
         return "data\n"
 
-    monkeypatch.setattr("nmt.config.explain_text", log)
+    monkeypatch.setattr("nmt.config.reference.explain_text", log)
     before = logging.getLogger("nmt").handlers[:]
     assert run_nmt("check-config", "--explain") == (0, "data\n", "as it goes\nnmt: warning: take care\n")
     assert run_nmt("check-config", "--explain", "--debug").err.startswith("for defects\nas it goes\n")

@@ -4,7 +4,7 @@ import pytest
 
 from nmt.backend import session
 from nmt.config import load
-from nmt.recipes.batch_parts import batch_parts, start_session
+from nmt.recipes.train import batch_parts, start_session
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def machine(monkeypatch):
 )  # fmt: skip
 def test_a_part_has_a_core_and_is_of_some_size(config, machine, cores, batch_tokens, replicas, parts):
     machine(cores)
-    assert batch_parts(config(), batch_tokens=batch_tokens, replicas=replicas) == parts
-    assert batch_parts(config("training.compile=xla"), batch_tokens=batch_tokens, replicas=replicas) == 1
+    assert batch_parts(config(), batch_tokens, replicas=replicas) == parts
+    assert batch_parts(config("training.compile=xla"), batch_tokens, replicas=replicas) == 1
     machine(cores, a_core_each=False)
-    assert batch_parts(config(), batch_tokens=batch_tokens, replicas=replicas) == 1
+    assert batch_parts(config(), batch_tokens, replicas=replicas) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,30 +9,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.backend.machine import RamLimit
+from nmt.backend.machine import MEBIBYTE, RamLimit
 from nmt.config import load
 from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
+from nmt.models.builder import MODELS
 from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
 from nmt.recipes.batch_size import (
-    RamBudget,
+    PROCESS_BYTES,
+    RUN_BYTES,
+    TrainingRam,
     advised_when_out_of_memory,
     choose_batch_tokens,
     refuse_too_large_model,
     settle_batch_size,
 )
 from nmt.recipes.train import check_config, train
-from nmt.training.ram_need import MEBIBYTE, PROCESS_BYTES, RUN_BYTES, RamNeed
 
 SIZES = Vocabularies(8000, 8000, shared=True)
 GIB = 1024
 
 
-def budget_of(mebibytes, *, on_device=False, kernels=0):
-    limit = None if mebibytes is None else RamLimit(mebibytes * MEBIBYTE, "the test's")
-    return RamBudget(limit, on_device, kernels * MEBIBYTE)
+def limit_of(mebibytes, *, on_device=False):
+    size = {} if mebibytes is None else {"size": mebibytes * MEBIBYTE, "owner": "the test's"}
+    return RamLimit(**size, on_device=on_device)
 
 
 def corpus(longest=100, pairs=5000):
@@ -65,15 +67,27 @@ def cores(monkeypatch):
     """Batches stay whole, whatever machine this is, unless a test says into how many parts they may be cut."""
 
     def cores(count):
-        monkeypatch.setattr(batch_size, "batch_parts", lambda config, *, batch_tokens, replicas: count)
+        monkeypatch.setattr(batch_size, "batch_parts", lambda config, batch_tokens, *, replicas: count)
 
     cores(1)
     return cores
 
 
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch):
+    """Kernels take 400 MiB, and those of many shapes as many more as a test says."""
+
+    def kernels(mebibytes):
+        monkeypatch.setattr(batch_size, "THREAD_KERNEL_BYTES", mebibytes * MEBIBYTE)
+
+    monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 400 * MEBIBYTE)
+    kernels(0)
+    return kernels
+
+
 def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
-    budget = budget_of(mebibytes, on_device=on_device, kernels=400)
-    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, budget=budget).config
+    limit = limit_of(mebibytes, on_device=on_device)
+    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, limit=limit).config
 
 
 def refusal(config, mebibytes, **options):
@@ -149,15 +163,13 @@ def test_a_gpu_holds_no_python(settings):
 
 
 def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
-    of_device, of_machine = budget_of(3).limit, budget_of(7).limit
+    of_device, of_machine = limit_of(3, on_device=True), limit_of(7)
     monkeypatch.setattr(batch_size, "device_ram_limit", lambda: of_device)
     monkeypatch.setattr(batch_size, "ram_limit", lambda: of_machine)
     monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
-    assert batch_size.find_budget() == RamBudget(of_device, on_device=True)
+    assert batch_size.find_limit() == of_device
     monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
-    monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 9)
-    monkeypatch.setattr(batch_size, "thread_kernel_bytes", lambda: 11)
-    assert batch_size.find_budget() == RamBudget(of_machine, on_device=False, kernel_bytes=9, thread_kernel_bytes=11)
+    assert batch_size.find_limit() == of_machine
 
 
 def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
@@ -166,24 +178,26 @@ def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
         r"training a model of 3\d\d,\d{3},\d{3},\d{3} parameters needs about .* GiB of memory before the first batch"
     )
     with pytest.raises(ConfigError, match=message):
-        refuse_too_large_model(huge, SIZES, budget=budget_of(24 * GIB))
-    refuse_too_large_model(settings(), SIZES, budget=budget_of(24 * GIB))
-    refuse_too_large_model(huge, SIZES, budget=budget_of(None))
+        refuse_too_large_model(huge, SIZES, limit=limit_of(24 * GIB))
+    refuse_too_large_model(settings(), SIZES, limit=limit_of(24 * GIB))
+    refuse_too_large_model(huge, SIZES, limit=limit_of(None))
 
 
-def test_what_kernels_take_is_counted_in_main_memory(settings):
-    need = RamNeed(process=10, weights=20, batch=30)
-    limit = RamLimit(100, "the test's")
-    assert RamBudget(limit, on_device=False, kernel_bytes=5).bytes_needed(need) == 65
-    assert RamBudget(limit, on_device=True, kernel_bytes=5).bytes_needed(need) == 50
+def test_what_kernels_take_is_counted_in_main_memory(settings, kernels):
+    on_machine = TrainingRam(settings(), batch_size.footprint_of(settings(), SIZES), limit_of(1))
+    on_device = replace(on_machine, limit=limit_of(1, on_device=True))
+    kernels(300)
+    assert on_device.process == 0 < on_device.needed(1) == on_device.at_most(1)
+    assert on_machine.process == PROCESS_BYTES + RUN_BYTES + 6 * batch_size.LAYER_BYTES + 400 * MEBIBYTE
+    assert on_machine.needed(1) == on_machine.process + on_device.needed(1) == on_machine.at_most(1) - 300 * MEBIBYTE
 
 
-def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settings, caplog):
+def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settings, caplog, kernels):
+    kernels(800)
     config = settings("training.batch_tokens=2048")
 
     def settled(mebibytes):
-        budget = replace(budget_of(mebibytes, kernels=400), thread_kernel_bytes=800 * MEBIBYTE)
-        return settle_batch_size(config, SIZES, corpus(), resumed=False, budget=budget)
+        return settle_batch_size(config, SIZES, corpus(), resumed=False, limit=limit_of(mebibytes))
 
     need = float(re.search(r"need about (.*) GiB of", settled(64 * GIB).remarks[0])[1]) * GIB
     assert not caplog.records
@@ -192,10 +206,7 @@ def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settin
     assert re.match(rf"training may come to need {need / GIB:.1f} GiB .* there are .* GiB \(the test's\)", warning)
     with pytest.raises(ConfigError, match=f"needs about {need / GIB - 0.8:.1f} GiB"):
         settled(need - 900)
-    assert settle_batch_size(
-        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False,
-        budget=replace(budget_of(need / 0.8, kernels=400), thread_kernel_bytes=800 * MEBIBYTE),
-    ).config.training.batch_tokens == 2048  # fmt: skip
+    assert settle(settings("training.batch_tokens=auto"), need / 0.8).training.batch_tokens == 2048
 
 
 def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_part(settings, cores):
@@ -203,13 +214,13 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
     needs = []
     for count in (1, 9):
         cores(count)
-        settled = settle_batch_size(config, SIZES, corpus(), resumed=False, budget=budget_of(64 * GIB))
+        settled = settle_batch_size(config, SIZES, corpus(), resumed=False, limit=limit_of(64 * GIB))
         assert settled.parts == count
         needs.append(float(re.search(r"need about (.*) GiB of", settled.remarks[0])[1]))
     assert needs[0] + 0.2 < needs[1]
     assert settled.remarks[1:] == ("batches go through in 9 parts side by side, a processor core each",)
-    between = budget_of(sum(needs) / 2 * GIB)
-    whole = settle_batch_size(config, SIZES, corpus(), resumed=True, budget=between)
+    between = limit_of(sum(needs) / 2 * GIB)
+    whole = settle_batch_size(config, SIZES, corpus(), resumed=True, limit=between)
     assert whole.parts == len(whole.remarks) == 1
     refusal(config, needs[0] * GIB - 200)
 
@@ -221,20 +232,17 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
     ("mebibytes", "chosen"), [(None, 4096), (24 * GIB, 4096), (3300, 2048), (2600, 1024), (2400, 512), (100, 512)]
 )
 def test_the_largest_power_of_two_that_leaves_a_fifth_is_chosen(mebibytes, chosen):
-    def need_of(batch_tokens):
-        return RamNeed(process=1200 * MEBIBYTE, weights=300 * MEBIBYTE, batch=batch_tokens * MEBIBYTE // 2)
+    def bytes_of(batch_tokens):
+        return (1500 + batch_tokens // 2) * MEBIBYTE
 
-    assert choose_batch_tokens(need_of, budget_of(mebibytes), longest=100, most=4096) == chosen
+    assert choose_batch_tokens(bytes_of, limit_of(mebibytes).size, longest=100, most=4096) == chosen
     if chosen in (2048, 1024) and mebibytes:
-        assert need_of(chosen).total <= 0.8 * mebibytes * MEBIBYTE < need_of(2 * chosen).total
+        assert bytes_of(chosen) <= 0.8 * mebibytes * MEBIBYTE < bytes_of(2 * chosen)
 
 
 @pytest.mark.parametrize(("longest", "least"), [(512, 512), (513, 1024), (3000, 4096), (5000, 5000)])
 def test_what_is_chosen_holds_the_longest_pair(longest, least):
-    def need_of(batch_tokens):
-        return RamNeed(0, 0, 2**50)
-
-    assert choose_batch_tokens(need_of, budget_of(GIB), longest=longest, most=4096) == least
+    assert choose_batch_tokens(lambda size: 2**50, limit_of(GIB).size, longest=longest, most=4096) == least
 
 
 def test_auto_becomes_a_number_that_fits(settings):
@@ -262,11 +270,16 @@ def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen
 
 
 def test_a_model_that_nobody_has_counted_is_trained_with_a_warning(settings, caplog, monkeypatch):
-    monkeypatch.setattr(Transformer, "footprint", Seq2Seq.footprint)
-    refuse_too_large_model(settings(), SIZES, budget=budget_of(1))
+    class Own(Transformer):
+        """A model type of somebody's own, who has counted nothing."""
+
+        footprint = Seq2Seq.footprint
+
+    monkeypatch.setitem(MODELS, "transformer", Own)
+    refuse_too_large_model(settings(), SIZES, limit=limit_of(1))
     assert not caplog.records
     settled = settle_batch_size(
-        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, budget=budget_of(1, kernels=400)
+        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, limit=limit_of(1)
     )
     assert (settled.config.training.batch_tokens, settled.remarks) == (4096, ())
     (warning,) = caplog.messages
@@ -287,7 +300,7 @@ def test_settings_say_how_many_slots_their_optimizer_keeps(settings, options):
 @pytest.fixture
 def machine(monkeypatch):
     def machine(mebibytes):
-        monkeypatch.setattr(batch_size, "find_budget", lambda: budget_of(mebibytes, kernels=400))
+        monkeypatch.setattr(batch_size, "find_limit", lambda: limit_of(mebibytes))
 
     return machine
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from nmt.backend.products import settle_precision
 from nmt.config import Config, load, with_kept_settings, write
 from nmt.errors import ConfigError
-from nmt.recipes import batch_size
 
 
 @pytest.fixture
@@ -15,7 +15,6 @@ def settings(untrained_config):
 @pytest.fixture
 def has_bfloat16(monkeypatch):
     def pretend(value):
-        monkeypatch.setattr(batch_size, "has_bfloat16_products", lambda: value)
         monkeypatch.setattr("nmt.backend.products.has_bfloat16_products", lambda: value)
 
     return pretend
@@ -24,7 +23,8 @@ def has_bfloat16(monkeypatch):
 def settled(settings, *overrides, earlier=None):
     config = settings(*overrides)
     config = config if earlier is None else with_kept_settings(config, load(earlier / "config.yaml"))
-    return batch_size.settle_precision(config, resumed=earlier is not None).training.precision
+    training = config.training
+    return settle_precision(training.precision, compile=training.compile, resumed=earlier is not None)
 
 
 @pytest.mark.parametrize("value", [True, False])

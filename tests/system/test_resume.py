@@ -13,7 +13,7 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from nmt.backend import session
 from nmt.cli.main import main
-from nmt.recipes import batch_parts
+from nmt.recipes import train as train_recipe
 from nmt.training.update import Updater
 from tests import tiny
 
@@ -129,7 +129,7 @@ def test_stopped_twice_and_continued(whole, train, corpus, terminate_after):
 def test_batches_in_parts_are_stopped_and_continued_too(train, corpus, terminate_after, monkeypatch):
     monkeypatch.setattr(session, "has_a_core_each", lambda: True)
     monkeypatch.setattr(session, "searches_at_once", lambda: 2)
-    monkeypatch.setattr(batch_parts, "LEAST_PART_TOKENS", 40)
+    monkeypatch.setattr(train_recipe, "LEAST_PART_TOKENS", 40)
     assert train("whole-parts", "transformer") == 0
     terminate_after(5)
     assert train("cut-parts", "transformer") == 128 + signal.SIGTERM
