@@ -1,15 +1,18 @@
 """Who the workers of a run are, as the environment variable TF_CONFIG says it."""
 
 import json
+import re
+import select
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from nmt.errors import ConfigError, TrainingError
 
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+_ADDRESS = r".+:[1-9][0-9]{0,4}"
 
 
 class Cluster(NamedTuple):
@@ -39,12 +42,10 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
         number = str(task["index"])  # some launchers write it as text
         fits = (
             set(values["cluster"]) == {"worker"}
-            and all(map(_is_address, workers))
+            and all(re.fullmatch(_ADDRESS, address) for address in workers)
             and len(set(workers)) == len(workers)
             and task["type"] == "worker"
-            and number.isascii()
-            and number.isdecimal()
-            and int(number) < len(workers)
+            and number in map(str, range(len(workers)))
         )
     except (ValueError, TypeError, KeyError):
         fits = False
@@ -55,11 +56,6 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
             f"{text}: write it as {_EXAMPLE}"
         )
     return Cluster(tuple(workers), int(number))
-
-
-def _is_address(value: Any) -> bool:
-    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    return bool(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536
 
 
 _GO = b"go\n"
@@ -96,20 +92,17 @@ def _receive(cluster: Cluster, deadline: float) -> list[int]:
         server = stack.enter_context(_listen(cluster))
         server.settimeout(_POLL_SECONDS)
         while time.monotonic() < deadline:
-            arrived = {index: guest for index, guest in arrived.items() if not _is_closed(guest)}
-            if len(arrived) == len(cluster.addresses) - 1:
-                gone = []
-                for index, guest in arrived.items():
-                    try:
-                        guest.sendall(_GO)
-                    except OSError:  # it has left in this moment
-                        gone.append(index)
-                return gone
+            gone, _, _ = select.select(arrived.values(), [], [], 0)  # they have nothing more to say, but may hang up
+            arrived = {index: guest for index, guest in arrived.items() if guest not in gone}
             try:
-                guest = stack.enter_context(closing(server.accept()[0]))
+                if len(arrived) == len(cluster.addresses) - 1:
+                    for guest in arrived.values():
+                        guest.sendall(_GO)
+                    return []
+                guest = stack.enter_context(server.accept()[0])
                 guest.settimeout(_GREETING_SECONDS)
                 greeting = guest.recv(16).decode("ascii", "replace").strip()
-            except OSError:  # nobody yet, or one who says nothing
+            except OSError:  # nobody yet, one who says nothing, or one who has left in this moment
                 continue
             if greeting.isdecimal() and 0 < int(greeting) < len(cluster.addresses):
                 arrived[int(greeting)] = guest  # one that was started again takes its old place
@@ -143,16 +136,3 @@ def _report(cluster: Cluster, deadline: float) -> list[int]:
             pass
         time.sleep(_POLL_SECONDS)
     return [0]
-
-
-def _is_closed(guest: socket.socket) -> bool:
-    """Return whether the other side hung up."""
-    guest.setblocking(False)
-    try:
-        return guest.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        guest.setblocking(True)

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import keras
@@ -26,70 +26,6 @@ logger = logging.getLogger(__name__)
 Share = TypeVar("Share")
 
 
-class Replicas:
-    """The copies of a model that are trained together: here one alone, so that everything happens here and now.
-
-    count: replicas of all workers.
-    own_numbers: which of them live in this process.
-    workers: processes.
-    is_chief: whether this process is the one that writes.
-    mirrors: whether variables have to be created in `scope`, in the same order on all workers.
-    """
-
-    count: int = 1
-    own_numbers = range(1)
-    workers: int = 1
-    is_chief: bool = True
-    mirrors: bool = False
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """Within it variables are created, one copy a replica."""
-        return nullcontext()
-
-    def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function in each replica of this process; values that `run` returned are each replica's own."""
-        return function(*values)
-
-    def own(self, shares: Sequence[Share]) -> Share:
-        """Return the share of the replica that asks, of those for the replicas of this process."""
-        (share,) = shares
-        return share
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Add tensors up over all replicas of all workers; to be called in `run`."""
-        return list(tensors)
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean over all replicas of all workers; to be called in `run`."""
-        return tensor
-
-    def own_draws(self, seeds: Sequence[keras.Variable]) -> AbstractContextManager[None]:
-        """Within it a replica draws its own random numbers from states (2,) that all began with."""
-        return nullcontext()
-
-    def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Let an optimizer apply gradients as they come: they are summed over the replicas already."""
-
-    def first(self, values: Any) -> Any:
-        """Return of what `run` returned that of the first replica of this process."""
-        return values
-
-    def exchange(self, values: Sequence[float]) -> list[float]:
-        """Return the sums of some numbers over all workers."""
-        return list(values)
-
-    def send_text(self, text: str) -> str:
-        """Return the chief's text on every worker."""
-        return text
-
-    def send_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Give variables the values that they have on the chief."""
-
-    def watched(self) -> AbstractContextManager[None]:
-        """Within it the loss of another worker is an error that says so."""
-        return nullcontext()
-
-
 _SEED_STEP = 0x9E3779B1
 """Odd, so that no two replicas meet: 2**32 over the golden ratio."""
 
@@ -103,58 +39,78 @@ _LOST = (
 """What TensorFlow raises where a peer is gone."""
 
 
-class StrategyReplicas(Replicas):
-    """The replicas of a `tf.distribute.Strategy` that keeps a copy of each variable on each of its devices.
+class Replicas:
+    """The copies of a model that are trained together: one alone, here and now, unless there is a strategy.
+
+    count: replicas of all workers.
+    own_numbers: which of them live in this process.
+    workers: processes.
+    is_chief: whether this process is the one that writes.
+    mirrors: whether variables have to be created in `scope`, in the same order on all workers.
 
     Args:
-        strategy: `MirroredStrategy`, or that of several workers.
+        strategy: keeps a copy of each variable on each of its devices: `MirroredStrategy`, or that of several workers,
+            with the same number of devices in each of them.
+        worker: which of the workers this process is.
+        workers: how many there are.
     """
 
-    mirrors = True
-
-    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy | None = None, *, worker: int = 0, workers: int = 1) -> None:
         self._strategy = strategy
-        self.count = strategy.num_replicas_in_sync
-        self.own_numbers = range(self.count)
+        self.mirrors = strategy is not None
+        self.count: int = 1 if strategy is None else strategy.num_replicas_in_sync
+        local = self.count // workers
+        self.own_numbers = range(worker * local, (worker + 1) * local)
+        self.workers = workers
+        self.is_chief = worker == 0
+        self._add_up = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Within it variables are created, one copy a replica; those of a seed are moved on by each replica alone."""
+        if self._strategy is None:
+            yield
+            return
         with self._strategy.scope(), tf.variable_creator_scope(_seeds_stay_local):
             yield
 
     def run(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Call a function in each replica of this process."""
-        return self._strategy.run(function, args=values)
+        """Call a function in each replica of this process; values that `run` returned are each replica's own."""
+        return function(*values) if self._strategy is None else self._strategy.run(function, args=values)
 
     def own(self, shares: Sequence[Share]) -> Share:
-        """Return the share of the replica that asks."""
+        """Return the share of the replica that asks, of those for the replicas of this process."""
         return shares[replica_number() - self.own_numbers.start]
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Add tensors up over all replicas of all workers."""
+        """Add tensors up over all replicas of all workers; to be called in `run`."""
+        if self._strategy is None:
+            return list(tensors)
         here = [tf.identity(tensor) for tensor in tensors]  # what was passed in or read has no device, and needs one
         return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here))
 
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Return the mean over all replicas of all workers."""
-        return self.sum([tensor])[0] / self.count
-
     @contextmanager
     def own_draws(self, seeds: Sequence[keras.Variable]) -> Iterator[None]:
-        """Move the first number of each state by the replica, and back at the end; the second one counts the draws.
+        """Within it a replica draws its own random numbers from states (2,) that all began with.
 
+        The first number of each state is moved by the replica, and back at the end; the second one counts the draws.
         The first replica draws what one worker would draw that cuts its batches into as many parts.
         """
         shift = replica_number() * _SEED_STEP % 2**32
-        for seed in seeds:
+        moved = seeds if self.mirrors else ()
+        for seed in moved:
             seed.assign(seed + tf.constant([shift, 0], tf.uint32))
         yield
-        for seed in seeds:
+        for seed in moved:
             seed.assign(seed + tf.constant([-shift % 2**32, 0], tf.uint32))
 
     def leave_sums_alone(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Take out Keras's own all-reduce, which would send all gradients round again, and multiply them."""
+        """Let an optimizer apply gradients as they come: they are summed over the replicas already.
+
+        Keras's own all-reduce would send all gradients round again, and multiply them.
+        """
+        if not self.mirrors:
+            return
         if not hasattr(optimizer, "_all_reduce_sum_gradients"):
             raise RuntimeError(
                 f"{type(optimizer).__name__} must sum gradients where it is known to, got an optimizer without "
@@ -164,33 +120,21 @@ class StrategyReplicas(Replicas):
 
     def first(self, values: Any) -> Any:
         """Return of what `run` returned that of the first replica of this process."""
+        if self._strategy is None:
+            return values
         local = self._strategy.experimental_local_results
         return tf.nest.map_structure(lambda value: local(value)[0], values)
 
-
-class WorkerReplicas(StrategyReplicas):
-    """The replicas of several processes under a `MultiWorkerMirroredStrategy`.
-
-    Args:
-        strategy: with the same number of devices in each of them.
-        worker: which of the workers this process is.
-        workers: how many there are.
-    """
-
-    def __init__(self, strategy: tf.distribute.Strategy, *, worker: int, workers: int) -> None:
-        super().__init__(strategy)
-        self.workers = workers
-        local = self.count // workers
-        self.own_numbers = range(worker * local, (worker + 1) * local)
-        self.is_chief = worker == 0
-        self._add_up = tf.function(self._sum_over_workers, autograph=False, reduce_retracing=True)
-
     def exchange(self, values: Sequence[float]) -> list[float]:
         """Return the sums of some numbers over all workers."""
+        if self.workers == 1:
+            return list(values)
         return [float(value) for value in self._add_up(tf.constant(values, tf.float64)).numpy()]
 
     def send_text(self, text: str) -> str:
         """Return the chief's text on every worker."""
+        if self.workers == 1:
+            return text
         content = np.frombuffer(text.encode("utf-8"), np.uint8)
         size = int(self.exchange([float(len(content) if self.is_chief else 0)])[0])
         sent = content if self.is_chief else np.zeros(size, np.uint8)
@@ -198,7 +142,7 @@ class WorkerReplicas(StrategyReplicas):
 
     def send_variables(self, variables: Sequence[keras.Variable]) -> None:
         """Give variables the values that they have on the chief."""
-        for variable in variables:
+        for variable in variables if self.workers > 1 else ():
             value = keras.ops.convert_to_numpy(variable)
             sent = value if self.is_chief else np.zeros_like(value)
             kind = np.int64 if np.issubdtype(value.dtype, np.integer) else value.dtype
@@ -211,6 +155,8 @@ class WorkerReplicas(StrategyReplicas):
         try:
             yield
         except _LOST as error:
+            if self.workers == 1:
+                raise
             logger.debug("TensorFlow says: %s", error)
             raise TrainingError(
                 "another worker was lost, or ended by an error that its own output shows, so this run is stopped: "
@@ -274,29 +220,20 @@ def open_replicas(
                 "training.distribution mirrored must have a GPU, and this machine shows none: set it to none, or see "
                 "docs/scaling.md on how to try it with logical CPU devices"
             )
-        return StrategyReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+        return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
     cluster = read_cluster(os.environ)
     logger.info("worker %d of %d: waiting for the others", cluster.number, len(cluster.addresses))
     meet(cluster, minutes=join_minutes)
     try:
         wanted = max(tf.config.threading.get_inter_op_parallelism_threads(), _LEAST_INTER_OP_THREADS)
         tf.config.threading.set_inter_op_parallelism_threads(wanted)
-        with _signals_kept():
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        before = signal.getsignal(signal.SIGTERM)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # TensorFlow noted it as a loss of the machine, and told nobody here
     except RuntimeError as error:
         raise ConfigError(
             f"training.distribution multi_worker must be set up before TensorFlow's first operation, got: {error}: "
             "call nmt.train first in the process, or use the command line"
         ) from error
-    if len(cluster.addresses) == 1:
-        return StrategyReplicas(strategy)
-    return WorkerReplicas(strategy, worker=cluster.number, workers=len(cluster.addresses))
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Undo what TensorFlow does to SIGTERM: it notes that the machine will be taken away, and tells nobody here."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    return Replicas(strategy, worker=cluster.number, workers=len(cluster.addresses))

@@ -2,18 +2,18 @@
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.manifest import EMA, MODEL, ORIGIN
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
-from nmt.data import TokenStore
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import parse_run_reference, read_settings
 from nmt.inference.translator import check_tokenizers, vocabularies_of
@@ -22,7 +22,7 @@ from nmt.models.contract import Seq2Seq
 from nmt.recipes.batch_size import refuse_too_large_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair
-from nmt.training.lockstep import ending_at_once
+from nmt.training.lockstep import handling_stops
 from nmt.tying import named_variables
 
 logger = logging.getLogger(__name__)
@@ -130,47 +130,32 @@ _SEEN_WITHIN_SECONDS = 60.0
 """A network file system may show a new file that late on other machines."""
 
 
-class Invitation(NamedTuple):
-    """What the chief trains on.
-
-    config: as it is to be used, with nothing left to be chosen.
-    tokenizers: fingerprints of those of source and target.
-    data_hash: content hash of the training corpus.
-    """
-
-    config: Config
-    tokenizers: list[str]
-    data_hash: str
-
-
-def invite(replicas: Replicas, invitation: Invitation, *, given: str) -> None:
+def invite(replicas: Replicas, config: Config, facts: Mapping[str, Any], *, given: str) -> None:
     """Tell the other workers that text, store and directory are ready; to be called on the chief.
 
     Args:
         replicas: of the run.
-        invitation: what they are to train on.
+        config: as it is to be used, with nothing left to be chosen.
+        facts: what the manifests record: the tokenizers' fingerprints and the corpus's hash among it.
         given: hash of the settings that the chief was started with.
     """
-    if replicas.workers > 1:
-        message = invitation._asdict() | {"given": given, "config": invitation.config.model_dump_json()}
-        replicas.send_text(json.dumps(message))
+    replicas.send_text(json.dumps({"given": given, "config": config.model_dump_json(), "facts": dict(facts)}))
 
 
-def accept(replicas: Replicas, *, given: str) -> Invitation:
-    """Wait for the chief; return what it trains on.
+def accept(replicas: Replicas, *, given: str) -> tuple[Config, dict[str, Any]]:
+    """Wait for the chief; return its settings and facts.
 
     Raises:
         ConfigError: this worker was started with other settings than the chief.
     """
-    with ending_at_once():  # building a vocabulary takes the chief a while
+    with handling_stops(signal.SIG_DFL):  # building a vocabulary takes the chief a while, and nothing is lost
         message = json.loads(replicas.send_text(""))
     if message["given"] != given:
         raise ConfigError(
             "all workers must be started with the same settings, model_directory included, but those of this worker "
             "are not the chief's: start them with the same files and --set options"
         )
-    config = Config.model_validate_json(message["config"])
-    return Invitation(config, message["tokenizers"], message["data_hash"])
+    return Config.model_validate_json(message["config"]), message["facts"]
 
 
 def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = _SEEN_WITHIN_SECONDS) -> TextPair:
@@ -195,19 +180,6 @@ def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float 
                 "not there: put it on a file system that all machines share"
             )
         time.sleep(0.5)
-
-
-def check_same_corpus(store: TokenStore, *, data_hash: str) -> None:
-    """Refuse a training corpus that is not the chief's.
-
-    Raises:
-        DataError: its content is another one.
-    """
-    if store.content_hash != data_hash:
-        raise DataError(
-            "all workers must train on the same corpus, but the text in data.train is not the chief's on this worker: "
-            "copy it anew, or put it on a file system that all machines share"
-        )
 
 
 def mirrored(start: Start, config: Config, replicas: Replicas) -> Start:

@@ -18,7 +18,7 @@ from nmt.config import Config, write
 from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import BatchStream, TokenStore, doubts, open_store
 from nmt.data.sequences import segmentations_of
-from nmt.errors import CheckpointError
+from nmt.errors import CheckpointError, DataError
 from nmt.imports import imported_hashes
 from nmt.inference.model_directory import CONFIG_NAME, EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
 from nmt.inference.translation import settle_limits
@@ -92,19 +92,27 @@ def lead(
         write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with _log_to_file(directory / LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
-            invitation = starts.Invitation(config, start.text.fingerprints, store.content_hash)
-            starts.invite(replicas, invitation, given=given)
+            starts.invite(replicas, config, start.facts, given=given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
 
 def follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
-    """Train as a worker that is not the chief: nothing is written but a token store where none is shared."""
-    config, tokenizers, data_hash = starts.accept(replicas, given=config_hash(config))
+    """Train as a worker that is not the chief: nothing is written but a token store where none is shared.
+
+    Raises:
+        ConfigError: this worker was started with other settings than the chief.
+        DataError: its model directory or its training corpus is not the chief's.
+    """
+    config, facts = starts.accept(replicas, given=config_hash(config))
     settle_precision(config.training.precision)
-    text = starts.find_shared_text(Path(config.model_directory), tokenizers=tokenizers)
+    text = starts.find_shared_text(Path(config.model_directory), tokenizers=facts["tokenizers"])
     start = starts.start_own(config, text)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes, keep_others=True)
-    starts.check_same_corpus(store, data_hash=data_hash)
+    if store.content_hash != facts["data_hash"]:
+        raise DataError(
+            "all workers must train on the same corpus, but the text in data.train is not the chief's on this worker: "
+            "copy it anew, or put it on a file system that all machines share"
+        )
     parts = batch_parts(config, config.training.settled_batch_tokens, replicas=len(replicas.own_numbers))
     with session.deterministic() if config.training.deterministic else nullcontext():
         return _train(config, start, store, None, replicas, [], parts=parts)

@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,8 @@ class Lockstep:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note signals that ask this worker to stop, while the block runs; see `_handling` for where not."""
-        with _handling(self._note) as self._heeded:
+        """Note signals that ask this worker to stop, while the block runs; see `handling_stops` for where not."""
+        with handling_stops(self._note) as self._heeded:
             yield
 
     @contextmanager
@@ -132,19 +132,14 @@ class Lockstep:
             raise Interrupted(number)
 
 
-def ending_at_once() -> AbstractContextManager[list[int]]:
-    """Let the system end the process at a signal, for a wait that Python cannot break off and that guards nothing."""
-    return _handling(signal.SIG_DFL)
-
-
 @contextmanager
-def _handling(handler: Any) -> Iterator[list[int]]:
+def handling_stops(handler: Any) -> Iterator[list[int]]:
     """Handle the stop signals while the block runs, but for those that the process ignores, as `nohup` has it.
 
     Outside the main thread Python cannot handle signals, and nothing is done.
 
     Args:
-        handler: as for `signal.signal`.
+        handler: as for `signal.signal`; the system's own ends a wait at once that Python cannot break off.
 
     Yields:
         The signals that are handled.

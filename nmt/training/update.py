@@ -237,7 +237,7 @@ class Updater:
 
         Both are the same to the last bit on all replicas.
         """
-        norm = self.replicas.mean(ops.sqrt(sum_of_squares(gradients)) / sums.tokens)
+        norm = self.replicas.sum([ops.sqrt(sum_of_squares(gradients)) / sums.tokens])[0] / self.replicas.count
         return norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
 
     def _apply(

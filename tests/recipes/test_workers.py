@@ -5,14 +5,14 @@ import pytest
 from nmt.backend.replicas import Replicas
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes.start import Invitation, accept, check_same_corpus, find_shared_text, invite
+from nmt.recipes import training_run
+from nmt.recipes.start import accept, find_shared_text, invite
 from nmt.text import TextPair, WhitespaceTokenizer
 
 
 class Line(Replicas):
     """Two workers, of which one speaks and the other hears."""
 
-    workers = 2
     said = None
 
     def send_text(self, text):
@@ -30,32 +30,25 @@ def pair(*words):
 
 
 def test_the_chief_says_what_it_trains_on(config):
-    line, invitation = Line(), Invitation(config, ["one", "other"], "data")
-    invite(line, invitation, given="given")
-    assert accept(line, given="given") == invitation
-
-
-def test_a_chief_without_others_says_nothing(config):
-    line = Line()
-    line.workers = 1
-    invite(line, Invitation(config, [], ""), given="")
-    assert line.said is None
+    line, facts = Line(), {"tokenizers": ["one", "other"], "data_hash": "data"}
+    invite(line, config, facts, given="given")
+    assert accept(line, given="given") == (config, facts)
 
 
 def test_other_settings_than_the_chiefs_are_refused(config):
     line = Line()
-    invite(line, Invitation(config, [], ""), given="given")
+    invite(line, config, {}, given="given")
     with pytest.raises(ConfigError, match="all workers must be started with the same settings, model_directory inclu"):
         accept(line, given="other")
 
 
-def test_another_corpus_is_refused():
-    class Store:
-        content_hash = "here"
-
-    check_same_corpus(Store(), data_hash="here")
+def test_another_corpus_is_refused(config):
+    tokenizers, line = pair("a", "b"), Line()
+    tokenizers.save(config.model_directory)
+    facts = {"tokenizers": tokenizers.fingerprints, "data_hash": "there"}
+    invite(line, config, facts, given=training_run.config_hash(config))
     with pytest.raises(DataError, match="all workers must train on the same corpus"):
-        check_same_corpus(Store(), data_hash="there")
+        training_run.follow(config, line, processes=1)
 
 
 def test_the_tokenizers_must_be_the_chiefs(tmp_path):
