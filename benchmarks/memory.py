@@ -21,7 +21,7 @@ from smoke import CONFIG, TINY, add_smoke, say
 
 if TYPE_CHECKING:
     from nmt.config import Config
-    from nmt.models.contract import Vocabularies
+    from nmt.models.contract import Seq2Seq
 
 MEBIBYTE = 2**20
 UPDATES = 3
@@ -97,27 +97,27 @@ def measure(arguments: argparse.Namespace) -> None:
 
     training = config.training
     config = config.with_training(precision=settle_precision(training.precision, compile=training.compile))
-    parts, vocabularies = batch_parts(config, batch_tokens), Vocabularies(size, size, shared=True)
+    parts = batch_parts(config, batch_tokens)
     before = memory("VmRSS")
-    model = build_model(vocabularies, seed=config.seed, **config.model.model_dump())
+    model = build_model(Vocabularies(size, size, shared=True), seed=config.seed, **config.model.model_dump())
     updater = assemble_updater(config, model, parts=parts)
     shape = (batch_tokens // arguments.length, arguments.length)
     generator = np.random.default_rng(1)
     for _ in range(UPDATES):
         batch = Batch(*(generator.integers(4, size, shape).astype("int32") for _ in range(3)))
         updater.update([batch], 1e-4)
-    need = expected(config, vocabularies, shape, parts=parts)
+    need = expected(config, model, shape, parts=parts)
     print(json.dumps({"sentences": shape[0], "before": before, "peak": memory("VmHWM"), "need": need}))
 
 
-def expected(config: Config, vocabularies: Vocabularies, shape: tuple[int, int], *, parts: int) -> float:
+def expected(config: Config, model: Seq2Seq, shape: tuple[int, int], *, parts: int) -> float:
     """Return what a step was expected to need at most, in MiB, with so many pairs of so many tokens on both sides."""
     from nmt.backend.machine import RamLimit
-    from nmt.recipes.batch_size import TrainingRam, footprint_of
+    from nmt.recipes.batch_size import TrainingRam
 
     pairs, length = shape
     sizes = {"pairs": pairs, "source_length": length, "target_length": length}
-    ram = TrainingRam(config, footprint_of(config, vocabularies), RamLimit(), **sizes, alone=True)
+    ram = TrainingRam(config, model, RamLimit(), **sizes, alone=True)
     return ram.needed(config.training.settled_batch_tokens, parts) / MEBIBYTE
 
 

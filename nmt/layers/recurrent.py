@@ -42,11 +42,6 @@ class RecurrentCell(keras.layers.Layer):
         self.bias = self.add_weight(shape=(width,), initializer=self._initial_bias, name="bias")
         self.built = True
 
-    @classmethod
-    def count_parameters(cls, input_size: int, hidden_size: int) -> int:
-        """Count the numbers in a cell of these sizes."""
-        return (input_size + hidden_size + 1) * cls.num_gates * hidden_size
-
     def _initial_bias(self, shape: tuple[int, ...], dtype: str) -> Tensor:
         return ops.zeros(shape, dtype)
 
@@ -75,11 +70,6 @@ class GRUCell(RecurrentCell):
     def __init__(self, input_size: int, hidden_size: int, *, name: str) -> None:
         super().__init__(input_size, hidden_size, name=name)
         self.candidate_bias = self.add_weight(shape=(hidden_size,), initializer="zeros", name="candidate_bias")
-
-    @classmethod
-    def count_parameters(cls, input_size: int, hidden_size: int) -> int:
-        """Count the numbers in a cell of these sizes."""
-        return super().count_parameters(input_size, hidden_size) + hidden_size
 
     def step(self, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Take one step; see `RecurrentCell.step`. The gates lie as update, reset, candidate."""

@@ -1,6 +1,9 @@
 """Building a model from the name of its architecture and plain settings."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import keras
 
 from nmt.config.settings import MODELS
 from nmt.errors import ConfigError
@@ -25,3 +28,18 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         return model_class(vocabularies, seed=seed, **settings)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
+
+
+def model_without_weights(vocabularies: Vocabularies, *, type: str, **settings: Any) -> Seq2Seq:
+    """Build a model whose variables have shapes and no values, so that it can be measured however large it is.
+
+    Args and errors: as for `build_model`.
+    """
+
+    def build() -> Seq2Seq:
+        with keras.StatelessScope(initialize_variables=False):
+            return build_model(vocabularies, type=type, seed=0, **settings)
+
+    # Keras would fill these variables with some later ones of the same thread: this one ends here.
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(build).result()

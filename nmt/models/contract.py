@@ -57,36 +57,6 @@ class Architecture:
     tie_embeddings: str
 
 
-class Footprint(NamedTuple):
-    """What a training step of one model holds, so far as the model decides it; see `nmt.recipes.batch_size`.
-
-    parameters: trainable numbers.
-    output_matrix: those of the output projection.
-    vocabulary_size: of the target.
-    layers: encoder and decoder layers.
-    kept_bytes: maps S and T to the bytes that are kept of one pair until the backward pass. Whoever changes a layer
-        measures them with `benchmarks/memory.py`.
-    """
-
-    parameters: int
-    output_matrix: int
-    vocabulary_size: int
-    layers: int
-    kept_bytes: Callable[[int, int], float]
-
-
-def embedding_parameters(vocabularies: Vocabularies, embedding_size: int, *, tie_embeddings: str) -> int:
-    """Count the numbers in embeddings, output projection and its bias; what is tied counts once.
-
-    Raises:
-        ConfigError: ties ask for one vocabulary where there are two.
-    """
-    source_size, target_size, _ = vocabularies
-    sizes = {"source_embedding": source_size, "target_embedding": target_size, "output_projection": target_size}
-    repeated = TIED_ROLES[resolve_ties(tie_embeddings, vocabularies)][1:]
-    return sum(size for role, size in sizes.items() if role not in repeated) * embedding_size + target_size
-
-
 def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     """Turn a setting into one of `TIED_ROLES`, or refuse it.
 
@@ -163,20 +133,6 @@ class Seq2Seq(keras.Model):
     def create_layers(self, settings: Any) -> None:
         """Create all layers but the embeddings, their weights too; `settings` is of `settings_class`."""
 
-    @classmethod
-    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint | None:
-        """Count what a training step of such a model holds, before it is built; None where nobody has counted.
-
-        Args:
-            vocabularies: sizes of the two vocabularies, and whether they are one.
-            precision: of the matrix products, `float32` or `bfloat16`.
-            settings: those of the model.
-
-        Raises:
-            ConfigError: if the ties need one vocabulary and there are two.
-        """
-        return None
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make an equal model, with resolved ties; Keras saves and clones by them."""
         return {
@@ -252,6 +208,19 @@ class Seq2Seq(keras.Model):
             f"{type(self).__name__} cannot be quantised in place: quantise an export of its model directory, by "
             "nmt export RUN OUTPUT --format ctranslate2 --quantization int8"
         )
+
+    def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float | None:
+        """Estimate what training keeps of one pair until the backward pass; `benchmarks/memory.py` measures it.
+
+        Args:
+            source_length: S.
+            target_length: T.
+            precision: of the matrix products, `float32` or `bfloat16`.
+
+        Returns:
+            Bytes; None where nobody has measured such a model, so that `nmt train` says that it does not know.
+        """
+        return None
 
     def declared_ties(self) -> list[TieGroup]:
         """Return the ties that the setting asks for, whatever the variables are; `verify_ties` compares them."""

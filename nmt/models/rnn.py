@@ -12,7 +12,7 @@ from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
 from nmt.layers.recurrent import BidirectionalLayer
 from nmt.models import contract
-from nmt.models.contract import Footprint, Seq2Seq, Vocabularies, token_mask
+from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import Tensor
 
 
@@ -95,35 +95,16 @@ class RNN(Seq2Seq):
             for place in ("source", "target", "layer", "output")
         )
 
-    @classmethod
-    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint:
-        """Count what a training step of such a model holds; see `Seq2Seq.footprint`. Loops keep float32."""
-        own = RNNArchitecture(**settings)
-        size, width, kind, additive = own.hidden_size, own.embedding_size, CELLS[own.cell], own.attention == "additive"
-        encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
-        square = size * (size + 1)  # a linear layer
-
-        def kept_bytes(source: int, target: int) -> float:
-            # Of a token: 2 D a gate and 10 D a part of the state of each layer, 4 D around it; 8 D of attention.
-            layer = size * (2 * kind.num_gates + 10 * kind.state_parts + 4)
-            of_tokens = source * (encoders * layer + 2 * size) + target * (decoders * layer + 8 * size)
-            embedded = 6 * width * (source + 2 * target)
-            return 4 * (of_tokens + embedded + source * target * (6 + 1.1 * size * additive))
-
-        return Footprint(
-            parameters=contract.embedding_parameters(vocabularies, width, tie_embeddings=own.tie_embeddings)
-            + sum(2 * kind.count_parameters(size if i else width, size // 2) for i in range(encoders))
-            + sum(kind.count_parameters(size if i else width, size) for i in range(decoders))
-            + (kind.num_gates * square if own.input_feeding else 0)
-            + decoders * kind.state_parts * square
-            + (2 * square + size if additive else square)
-            + (2 * size + 1) * size
-            + (0 if width == size else (size + 1) * width),
-            output_matrix=vocabularies.target_size * width,
-            vocabulary_size=vocabularies.target_size,
-            layers=encoders + decoders,
-            kept_bytes=kept_bytes,
-        )
+    def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float:
+        """Estimate what training keeps of one pair; see `Seq2Seq.kept_bytes`. Loops keep float32."""
+        own, size, kind = self.architecture, self.hidden_size, CELLS[self.architecture.cell]
+        # Of a token: 2 D a gate and 10 D a part of the state of each layer, 4 D around it; 8 D of attention.
+        layer = size * (2 * kind.num_gates + 10 * kind.state_parts + 4)
+        of_encoder = source_length * (own.num_encoder_layers * layer + 2 * size)
+        of_decoder = target_length * (own.num_decoder_layers * layer + 8 * size)
+        embedded = 6 * own.embedding_size * (source_length + 2 * target_length)
+        a_pair = 6 + (1.1 * size if own.attention == "additive" else 0)
+        return 4 * (of_encoder + of_decoder + embedded + source_length * target_length * a_pair)
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, E)."""

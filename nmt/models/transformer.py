@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al. 2017, arXiv:1706.03762)."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from nmt.layers.core import Dropout, LayerNorm
 from nmt.layers.embedding import sinusoidal_positions
 from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock
 from nmt.models import contract
-from nmt.models.contract import Footprint, Seq2Seq, Vocabularies, token_mask
+from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import Tensor
 
 
@@ -70,33 +70,17 @@ class Transformer(Seq2Seq):
         self.encoder_norm = LayerNorm(size, name="encoder_norm") if settings.norm == "pre" else None
         self.decoder_norm = LayerNorm(size, name="decoder_norm") if settings.norm == "pre" else None
 
-    @classmethod
-    def footprint(cls, vocabularies: Vocabularies, *, precision: str, **settings: Any) -> Footprint:
-        """Count what a training step of such a model holds; see `Seq2Seq.footprint`."""
-        own = TransformerArchitecture(**settings)
-        size, inner, heads = own.hidden_size, own.ffn_size, own.num_heads
-        encoders, decoders = own.num_encoder_layers, own.num_decoder_layers
-        attention, feed_forward, norm = 4 * size * (size + 1), 2 * size * inner + inner + size, 2 * size
-
-        def kept_bytes(source: int, target: int) -> float:
-            # Of a token: 3 D a sub-layer, 4 D an attention (2 D of them for keys and values of the source), 2.2 F.
-            of_encoder = source * encoders * (10 * size + 2.2 * inner)
-            of_decoder = decoders * (target * (15 * size + 2.2 * inner) + source * 2 * size)
-            embedded = 4 * size * (source + 2 * target)
-            weights = 2.3 * heads * (encoders * source**2 + decoders * target * (target + source))
-            a_number = 2.3 if precision == BFLOAT16 else 4  # bytes of it; some stay in float32
-            return a_number * (of_encoder + of_decoder) + 4 * (embedded + weights)
-
-        return Footprint(
-            parameters=contract.embedding_parameters(vocabularies, size, tie_embeddings=own.tie_embeddings)
-            + encoders * (attention + feed_forward + 2 * norm)
-            + decoders * (2 * attention + feed_forward + 3 * norm)
-            + (2 * norm if own.norm == "pre" else 0),
-            output_matrix=vocabularies.target_size * size,
-            vocabulary_size=vocabularies.target_size,
-            layers=encoders + decoders,
-            kept_bytes=kept_bytes,
-        )
+    def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float:
+        """Estimate what training keeps of one pair; see `Seq2Seq.kept_bytes`."""
+        own, size = self.architecture, self.hidden_size
+        encoders, decoders, inner = own.num_encoder_layers, own.num_decoder_layers, 2.2 * own.ffn_size
+        # Of a token: 3 D a sub-layer and 4 D an attention, of which the source has the 2 D of keys and values.
+        of_encoder = source_length * encoders * (10 * size + inner)
+        of_decoder = decoders * (target_length * (15 * size + inner) + source_length * 2 * size)
+        embedded = 4 * size * (source_length + 2 * target_length)
+        pairs = encoders * source_length**2 + decoders * target_length * (target_length + source_length)
+        a_number = 2.3 if precision == BFLOAT16 else 4  # bytes of it, in the mean
+        return a_number * (of_encoder + of_decoder) + 4 * (embedded + 2.3 * own.num_heads * pairs)
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, D)."""

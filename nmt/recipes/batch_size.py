@@ -18,8 +18,8 @@ from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.builder import MODELS
-from nmt.models.contract import Footprint, Vocabularies
+from nmt.models.builder import model_without_weights
+from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.recipes.train import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 
@@ -56,7 +56,7 @@ class TrainingRam:
 
     Args:
         config: the run.
-        footprint: of its model; None where nobody has counted, so that any memory is taken to be enough.
+        model: what is trained, with its weights or without.
         limit: the memory there is, of the machine or of a GPU.
         pairs: of the corpus.
         source_length: the longest source, EOS counted.
@@ -67,7 +67,7 @@ class TrainingRam:
     """
 
     config: Config
-    footprint: Footprint | None
+    model: Seq2Seq
     limit: RamLimit
     _: KW_ONLY
     pairs: int = 1
@@ -79,28 +79,24 @@ class TrainingRam:
     @property
     def process(self) -> int:
         """What TensorFlow, this toolkit and compiled code take, none of it on a GPU."""
-        if self.footprint is None or self.limit.on_device:
+        if self.limit.on_device:
             return 0
+        layers = self.config.model.num_encoder_layers + self.config.model.num_decoder_layers
         run = 0 if self.alone else RUN_BYTES + library_kernel_bytes()
-        return PROCESS_BYTES + self.footprint.layers * LAYER_BYTES * self.replicas + run
+        return PROCESS_BYTES + layers * LAYER_BYTES * self.replicas + run
 
     def needed(self, batch_tokens: int, parts: int = 1) -> int:
         """Return the most that a training with such batches takes, each cut into equal parts side by side."""
-        if self.footprint is None:
-            return 0
-        training, footprint = self.config.training, self.footprint
+        training, (vocabulary_size, size) = self.config.training, self.model.output_projection.embeddings.shape
         given = training.batch_tokens  # the size of an update that a smaller batch keeps
         accumulated = (training.effective_batch_tokens or (0 if given == "auto" else given)) > batch_tokens
         # Of each parameter: itself, slots, average, and their copy for a checkpoint; gradients, one more scaled.
         values = (1 + training.optimizer.slots + (training.ema_decay is not None)) * (1 if self.alone else 2)
-        numbers = footprint.parameters * (values + accumulated + 1 + parts)
-        numbers += footprint.output_matrix * (2 + 4 * parts)  # parts of its gradient while they are summed up
+        numbers = self.model.count_params() * (values + accumulated + 1 + parts)
+        numbers += vocabulary_size * size * (2 + 4 * parts)  # parts of its gradient while they are summed up
         weights = FLOAT_BYTES * numbers + LOGIT_COPIES * BLOCK_BYTES * parts
-        token_logits, validated = (
-            FLOAT_BYTES * LOGIT_COPIES * footprint.vocabulary_size,
-            VALIDATION_BATCH_TOKENS * parts,
-        )
-        batch: float = 0 if self.alone else token_logits * validated
+        token_logits = FLOAT_BYTES * LOGIT_COPIES * vocabulary_size
+        batch: float = 0 if self.alone else token_logits * VALIDATION_BATCH_TOKENS * parts
         # A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs, or one more where others are
         # a little shorter. The largest is that of the longest L, or of the longest that both sides can have.
         for longest in {max(self.source_length, self.target_length), min(self.source_length, self.target_length)}:
@@ -108,12 +104,13 @@ class TrainingRam:
             sentences = -(-sentences // parts) * parts  # filled up with PAD
             source, target = min(longest, self.source_length), min(longest, self.target_length)
             logits = token_logits * target if training.compile == "xla" else 0  # all at once
-            batch = max(batch, sentences * (footprint.kept_bytes(source, target) + logits))
+            kept = self.model.kept_bytes(source, target, precision=training.precision) or 0.0
+            batch = max(batch, sentences * (kept + logits))
         return self.process + round((1 if self.limit.on_device else self.replicas) * (weights + batch))
 
     def at_most(self, batch_tokens: int, parts: int = 1) -> int:
         """Return what it may come to where batches have many shapes, for which TensorFlow's threads keep kernels."""
-        kernels = 0 if self.footprint is None or self.limit.on_device else THREAD_KERNEL_BYTES
+        kernels = 0 if self.limit.on_device else THREAD_KERNEL_BYTES
         return self.needed(batch_tokens, parts) + kernels
 
     def fits(self, batch_tokens: int, parts: int = 1) -> bool:
@@ -139,13 +136,6 @@ def find_limit() -> RamLimit:
     return device_ram_limit() if has_gpu() else ram_limit()
 
 
-def footprint_of(config: Config, vocabularies: Vocabularies) -> Footprint | None:
-    """Return what the model of a run says of itself; None where nobody has counted."""
-    model = config.model
-    settings = model.model_dump(exclude={"type"})
-    return MODELS[model.type].footprint(vocabularies, precision=config.training.precision, **settings)
-
-
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit: RamLimit | None = None) -> None:
     """Refuse a model that would not fit whatever the batch; to be called before it is built.
 
@@ -157,14 +147,14 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit:
     Raises:
         ConfigError: saying what it needs and what there is.
     """
-    ram = TrainingRam(config, footprint_of(config, vocabularies), limit or find_limit())
+    ram = TrainingRam(config, model_without_weights(vocabularies, **config.model.model_dump()), limit or find_limit())
     pair = sys.maxsize  # one pair of one token in a batch of its own
-    if ram.footprint is None or ram.fits(pair):
+    if ram.fits(pair):
         return
     process = f", {in_gib(ram.process)} of that for TensorFlow alone" if ram.process else ""
     _refuse_or_warn(
         config,
-        f"training a model of {ram.footprint.parameters:,} parameters needs about {in_gib(ram.needed(pair))} of memory "
+        f"training a model of {ram.model.count_params():,} parameters needs about {in_gib(ram.needed(pair))} of memory "
         f"before the first batch{process}, and there are {ram.limit}: lower model.hidden_size, the number of layers or "
         "data.tokenizer.vocabulary_size, or train where there is more memory",
     )
@@ -172,7 +162,7 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit:
 
 def settle_batch_size(
     config: Config,
-    vocabularies: Vocabularies,
+    model: Seq2Seq,
     store: TokenStore,
     *,
     resumed: bool,
@@ -182,11 +172,11 @@ def settle_batch_size(
     """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
 
     A batch is cut into parts where there is memory for the gradients of each, and else stays whole. Where nobody has
-    counted what a model of this kind takes, a warning says so.
+    measured what a model of this kind keeps, a warning says so.
 
     Args:
         config: the run.
-        vocabularies: sizes of its vocabularies.
+        model: what is trained.
         store: its training corpus, whose longest pairs count.
         resumed: whether a run goes on, so that its batches cannot change.
         replicas: copies of the model that this process trains.
@@ -197,16 +187,17 @@ def settle_batch_size(
     """
     ram = TrainingRam(
         config,
-        footprint_of(config, vocabularies),
+        model,
         limit or find_limit(),
         pairs=len(store),
         source_length=int(store.source_lengths.max()),
         target_length=int(store.target_lengths.max()),
         replicas=replicas,
     )
-    if ram.footprint is None:
+    known = model.kept_bytes(1, 1, precision=config.training.precision) is not None
+    if not known:
         logger.warning(
-            "how much memory training takes is not known of models of type %s: it is not compared with what there is",
+            "how much memory batches take is not known of models of type %s: they are not compared with what there is",
             config.model.type,
         )
     parts_of = partial(batch_parts, config, replicas=replicas)
@@ -237,7 +228,7 @@ def settle_batch_size(
             *(in_gib(at_most), ram.limit),
         )
     remarks = []
-    if ram.footprint is not None:
+    if known:
         there = f" of {ram.limit}" if ram.limit.owner else ""
         remarks.append(f"memory: batches of {batch_tokens} tokens need about {in_gib(at_most)}{there}")
     if parts > 1:

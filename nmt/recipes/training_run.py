@@ -74,8 +74,9 @@ def lead(
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
         search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
         config = config.model_copy(update={"search": search})
-        sizes, count = vocabularies_of(start.text), len(replicas.own_numbers)
-        config, parts, remarks = batch_size.settle_batch_size(config, sizes, store, resumed=resumed, replicas=count)
+        config, parts, remarks = batch_size.settle_batch_size(
+            config, start.model, store, resumed=resumed, replicas=len(replicas.own_numbers)
+        )
         recorded: dict[str, Any] = {
             "config_hash": config_hash(config),
             "data_hash": store.content_hash,

@@ -13,7 +13,7 @@ from nmt.backend.machine import MEBIBYTE, RamLimit
 from nmt.config import load
 from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.builder import MODELS
+from nmt.models.builder import model_without_weights
 from nmt.models.contract import Seq2Seq, Vocabularies
 from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
@@ -85,9 +85,13 @@ def kernels(monkeypatch):
     return kernels
 
 
+def model_of(config):
+    return model_without_weights(SIZES, **config.model.model_dump())
+
+
 def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
     limit = limit_of(mebibytes, on_device=on_device)
-    return settle_batch_size(config, SIZES, corpus(longest), resumed=resumed, limit=limit).config
+    return settle_batch_size(config, model_of(config), corpus(longest), resumed=resumed, limit=limit).config
 
 
 def refusal(config, mebibytes, **options):
@@ -184,7 +188,7 @@ def test_a_model_that_is_too_large_is_refused_by_its_sizes(settings):
 
 
 def test_what_kernels_take_is_counted_in_main_memory(settings, kernels):
-    on_machine = TrainingRam(settings(), batch_size.footprint_of(settings(), SIZES), limit_of(1))
+    on_machine = TrainingRam(settings(), model_of(settings()), limit_of(1))
     on_device = replace(on_machine, limit=limit_of(1, on_device=True))
     kernels(300)
     assert on_device.process == 0 < on_device.needed(1) == on_device.at_most(1)
@@ -197,7 +201,7 @@ def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settin
     config = settings("training.batch_tokens=2048")
 
     def settled(mebibytes):
-        return settle_batch_size(config, SIZES, corpus(), resumed=False, limit=limit_of(mebibytes))
+        return settle_batch_size(config, model_of(config), corpus(), resumed=False, limit=limit_of(mebibytes))
 
     need = float(re.search(r"need about (.*) GiB of", settled(64 * GIB).remarks[0])[1]) * GIB
     assert not caplog.records
@@ -214,13 +218,13 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
     needs = []
     for count in (1, 9):
         cores(count)
-        settled = settle_batch_size(config, SIZES, corpus(), resumed=False, limit=limit_of(64 * GIB))
+        settled = settle_batch_size(config, model_of(config), corpus(), resumed=False, limit=limit_of(64 * GIB))
         assert settled.parts == count
         needs.append(float(re.search(r"need about (.*) GiB of", settled.remarks[0])[1]))
     assert needs[0] + 0.2 < needs[1]
     assert settled.remarks[1:] == ("batches go through in 9 parts side by side, a processor core each",)
     between = limit_of(sum(needs) / 2 * GIB)
-    whole = settle_batch_size(config, SIZES, corpus(), resumed=True, limit=between)
+    whole = settle_batch_size(config, model_of(config), corpus(), resumed=True, limit=between)
     assert whole.parts == len(whole.remarks) == 1
     refusal(config, needs[0] * GIB - 200)
 
@@ -269,21 +273,25 @@ def test_auto_is_no_larger_than_an_update(settings, effective, mebibytes, chosen
 # What the estimate is made of
 
 
-def test_a_model_that_nobody_has_counted_is_trained_with_a_warning(settings, caplog, monkeypatch):
-    class Own(Transformer):
-        """A model type of somebody's own, who has counted nothing."""
+class OwnModel(Transformer):
+    """A model type of somebody's own, who has measured nothing."""
 
-        footprint = Seq2Seq.footprint
+    kept_bytes = Seq2Seq.kept_bytes
 
-    monkeypatch.setitem(MODELS, "transformer", Own)
-    refuse_too_large_model(settings(), SIZES, limit=limit_of(1))
-    assert not caplog.records
-    settled = settle_batch_size(
-        settings("training.batch_tokens=auto"), SIZES, corpus(), resumed=False, limit=limit_of(1)
+
+def test_a_model_that_nobody_has_measured_is_trained_with_a_warning(settings, caplog):
+    config = settings("training.batch_tokens=auto")
+    model = OwnModel(SIZES, seed=1, **config.model.model_dump(exclude={"type"}))
+
+    def settled(mebibytes):
+        return settle_batch_size(config, model, corpus(), resumed=False, limit=limit_of(mebibytes))
+
+    assert (settled(3 * GIB).config.training.batch_tokens, settled(3 * GIB).remarks) == (4096, ())
+    assert all(
+        each.startswith("how much memory batches take is not known of models of type") for each in caplog.messages
     )
-    assert (settled.config.training.batch_tokens, settled.remarks) == (4096, ())
-    (warning,) = caplog.messages
-    assert warning.startswith("how much memory training takes is not known of models of type transformer: it is not")
+    with pytest.raises(ConfigError, match="no smaller batch"):
+        settled(300)
 
 
 @pytest.mark.parametrize("options", ["type: adam", "type: adamw", "type: sgd", "type: sgd, momentum: 0.9"])

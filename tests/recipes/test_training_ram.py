@@ -1,5 +1,6 @@
 """The estimate of memory, beside models that are built; `benchmarks/memory.py` compares it with what steps take."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -7,8 +8,8 @@ from nmt.backend.machine import RamLimit
 from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.config import load
 from nmt.data.batches import plan_epoch
-from nmt.models.builder import MODELS, build_model
-from nmt.models.contract import TIED_ROLES, Vocabularies
+from nmt.models.builder import build_model, model_without_weights
+from nmt.models.contract import Vocabularies
 from nmt.recipes import batch_size
 from nmt.recipes.batch_size import LAYER_BYTES, TrainingRam
 from tests import tiny
@@ -30,10 +31,6 @@ MANY = 10**9
 """Tokens of a batch that holds all pairs."""
 
 
-def footprint_of(sizes, type, **settings):
-    return MODELS[type].footprint(sizes, precision="float32", **settings)
-
-
 @pytest.fixture
 def ram(untrained_config):
     """What steps alone take with a model, a corpus whose pairs all have these lengths, and settings of the training."""
@@ -41,38 +38,32 @@ def ram(untrained_config):
     def ram(settings, *overrides, shape=(2, 3, 5), sizes=SHARED, alone=True, **options):
         config = load([untrained_config], [f"training.{each}" for each in overrides])
         pairs = dict(zip(("pairs", "source_length", "target_length"), shape, strict=True))
-        return TrainingRam(config, footprint_of(sizes, **settings), RamLimit(), **pairs, alone=alone, **options)
+        model = model_without_weights(sizes, **settings)
+        return TrainingRam(config, model, RamLimit(), **pairs, alone=alone, **options)
 
     return ram
 
 
-@pytest.mark.parametrize("ties", [*TIED_ROLES, "auto"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"norm": "post", "num_encoder_layers": 3, "num_decoder_layers": 1},
-        {**RNN, "hidden_size": 6, "embedding_size": 4},
-        {**RNN, "hidden_size": 6, "embedding_size": 6, "cell": "lstm", "num_encoder_layers": 2},
-        {**RNN, "hidden_size": 6, "attention": "multiplicative", "input_feeding": False, "num_decoder_layers": 3},
-    ],
-)
-def test_parameters_are_counted_as_the_model_has_them(ties, changes):
-    small = {"hidden_size": 8, "ffn_size": 12, "num_heads": 2}
-    base = {} if changes.get("type") == "rnn" else {**TRANSFORMER, **small}
-    settings = {**base, **changes, "tie_embeddings": ties}
-    joint = ties in ("all", "source_target", "auto")
-    sizes = Vocabularies(11, 11, shared=True) if joint else Vocabularies(13, 11, shared=False)
-    footprint = footprint_of(sizes, **settings)
-    model = build_model(sizes, seed=1, **settings)
-    assert footprint.parameters == model.count_params()
-    assert footprint.output_matrix == np.prod(model.output_projection.embeddings.shape)
+@KINDS
+def test_a_model_without_weights_has_the_shapes_of_one_with_them(settings):
+    empty, model = model_without_weights(SHARED, **settings), build_model(SHARED, seed=1, **settings)
+    assert [variable.shape for variable in empty.variables] == [variable.shape for variable in model.variables]
+    assert empty.count_params() == model.count_params()
+
+
+def test_a_model_without_weights_takes_no_memory_even_later():
+    """Keras gives values to all variables that wait for them when a scope like this ends."""
+    sizes = Vocabularies(10**9, 10**9, shared=True)
+    model = model_without_weights(sizes, **{**TRANSFORMER, "hidden_size": 2**14, "ffn_size": 2**16})
+    assert model.count_params() > 10**13
+    with keras.StatelessScope():
+        pass
 
 
 @KINDS
 def test_every_part_of_a_training_adds_to_the_need(ram, settings):
-    footprint = ram(settings).footprint
-    one = 4 * footprint.parameters
+    model = ram(settings).model
+    one = 4 * model.count_params()
 
     def needed(*overrides, parts=1, **options):
         return ram(settings, *overrides, **options).needed(MANY, parts)
@@ -82,7 +73,7 @@ def test_every_part_of_a_training_adds_to_the_need(ram, settings):
     assert needed("ema_decay=0.9") == adam + one
     accumulated = ram(settings, "ema_decay=null", "batch_tokens=200", "effective_batch_tokens=400")
     assert accumulated.needed(200) == accumulated.needed(400) + one
-    matrix = 4 * footprint.output_matrix
+    matrix = 4 * SIZE * model.architecture.embedding_size
     whole, parts = needed("ema_decay=null", shape=(6, 3, 5)), needed("ema_decay=null", shape=(6, 3, 5), parts=3)
     assert parts == whole + 2 * (one + 4 * matrix + 3 * BLOCK_BYTES)
 
@@ -93,8 +84,11 @@ def test_a_whole_run_keeps_a_copy_for_checkpoints_and_validates(ram, settings, m
     alone = ram(settings, "ema_decay=null")
     whole = ram(settings, "ema_decay=null", alone=False)
     assert whole.process == alone.process + batch_size.RUN_BYTES + 7
-    copies = 3 * 4 * alone.footprint.parameters
-    kept, logits = 2 * alone.footprint.kept_bytes(3, 5), 4 * 3 * SIZE * batch_size.VALIDATION_BATCH_TOKENS
+    copies = 3 * 4 * alone.model.count_params()
+    kept, logits = (
+        2 * alone.model.kept_bytes(3, 5, precision="float32"),
+        4 * 3 * SIZE * batch_size.VALIDATION_BATCH_TOKENS,
+    )
     added = whole.needed(MANY) - whole.process - alone.needed(MANY) + alone.process
     assert added == pytest.approx(copies + logits - kept, abs=1)
 
@@ -119,8 +113,8 @@ def test_logits_that_are_held_at_once_add_to_the_need(ram, settings):
 @KINDS
 def test_each_replica_of_a_process_needs_weights_and_batch_of_its_own(ram, settings):
     one, three = ram(settings), ram(settings, replicas=3)
-    layers = LAYER_BYTES * one.footprint.layers
-    assert three.process - one.process == 2 * layers
+    layers = one.config.model.num_encoder_layers + one.config.model.num_decoder_layers
+    assert three.process - one.process == 2 * layers * LAYER_BYTES
     assert three.needed(MANY) - three.process == pytest.approx(3 * (one.needed(MANY) - one.process), abs=3)
 
 
