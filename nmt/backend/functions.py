@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from nmt.backend.products import FLOAT32, products_in
 from nmt.types import PAD_ID, Tensor
@@ -53,16 +52,6 @@ def value_and_gradients(
         value, rest = function()
     gradients = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return value, rest, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def if_then(condition: Tensor, action: Callable[[], None]) -> None:
-    """Run an action with side effects where a scalar condition holds, inside a compiled function too."""
-
-    def taken() -> Tensor:
-        action()
-        return tf.constant(True)
-
-    tf.cond(condition, taken, lambda: tf.constant(False))
 
 
 def while_loop(
@@ -137,9 +126,8 @@ Step = Callable[[Any, Any], Any]
 def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
     """Carry a nest through time.
 
-    While TensorFlow traces, the loop is one `tf.while_loop` whose carried tensors are loop variables;
-    `keras.ops.scan` keeps them in arrays that are written and read at every turn. Run eagerly, it is a plain loop in
-    Python.
+    The loop is one `tf.while_loop` whose carried tensors are loop variables; `keras.ops.scan` keeps them in arrays that
+    are written and read at every turn.
 
     Args:
         step: maps (carried, position of the inputs) to the next carried nest, of the same shapes.
@@ -150,20 +138,6 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
     Returns:
         The carried nest after each position, every leaf (T, ...), and the one after the last turn.
     """
-
-    def float32_step(carried: Any, position: Any) -> Any:
-        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
-            return step(carried, position)
-
-    if tf.executing_eagerly():
-        length = ops.shape(keras.tree.flatten(inputs)[0])[0]
-        carried, results = initial, []
-        for position in reversed(range(length)) if reverse else range(length):
-            carried = float32_step(carried, keras.tree.map_structure(lambda leaf, at=position: leaf[at], inputs))
-            results.append(carried)
-        if reverse:
-            results.reverse()
-        return keras.tree.map_structure(lambda *leaves: ops.stack(leaves), *results), carried
     inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
     length = tf.shape(tf.nest.flatten(inputs)[0])[0]
@@ -172,7 +146,8 @@ def scan(step: Step, initial: Any, inputs: Any, *, reverse: bool = False) -> tup
 
     def turn(count: Tensor, carried: Any, written: list[tf.TensorArray]) -> tuple[Tensor, Any, list[tf.TensorArray]]:
         position = length - 1 - count if reverse else count
-        carried = float32_step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
+        with products_in(FLOAT32):  # to round the matrices again at each turn would cost more than it saves
+            carried = step(carried, tf.nest.map_structure(lambda array: array.read(position), read))
         leaves = tf.nest.flatten(carried)
         return count + 1, carried, [a.write(position, leaf) for a, leaf in zip(written, leaves, strict=True)]
 

@@ -21,8 +21,8 @@ def available_processors(control_groups: Path = _CONTROL_GROUPS) -> int:
         control_groups: where the system shows the limits of the control group (version 1 or 2).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    version_1 = [_text(control_groups / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
-    for words in (_text(control_groups / "cpu.max").split(), version_1):
+    version_1 = [text_of(control_groups / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+    for words in (text_of(control_groups / "cpu.max").split(), version_1):
         try:
             quota, period = map(int, words)  # microseconds in a period of microseconds
         except ValueError:  # no limit is set, or it is not shown
@@ -38,7 +38,7 @@ def processors_for(threads: int | None) -> int:
     return min(threads or available, available)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """Return the text of a file of the system; empty where there is no such file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -173,7 +173,7 @@ def _rooms_of_groups(root: Path) -> Iterator[int]:
 
     A container may see only the outermost one, under the path that it has outside.
     """
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
             top, names, prefix = root / "sys/fs/cgroup", ("memory.max", "memory.current"), ""
@@ -184,7 +184,7 @@ def _rooms_of_groups(root: Path) -> Iterator[int]:
             continue
         inner = top / path.lstrip("/")
         for group in (inner, *inner.parents[: len(inner.parts) - len(top.parts)]):
-            limit, used = (_text(group / name).strip() for name in names)
+            limit, used = (text_of(group / name).strip() for name in names)
             if limit.isdecimal() and used.isdecimal() and int(limit) < _UNLIMITED:
                 figures = _figures(group / "memory.stat")  # files in the cache are given back when somebody needs it
                 cached = sum(figures.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
@@ -193,7 +193,7 @@ def _rooms_of_groups(root: Path) -> Iterator[int]:
 
 def _figures(path: Path) -> dict[str, int]:
     """Return the lines `name: number kB` and `name number` of a file, in bytes; empty where there is no such file."""
-    words = [line.replace(":", " ").split() for line in _text(path).splitlines()]
+    words = [line.replace(":", " ").split() for line in text_of(path).splitlines()]
     return {
         parts[0]: int(parts[1]) * (1024 if parts[2:] == ["kB"] else 1)
         for parts in words

@@ -5,7 +5,6 @@ Everything between products is up to the layers: what leaves a product stays in 
 or a softmax.
 """
 
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from nmt.backend.kernels import drop, kept_scale
-from nmt.backend.session import gpu_capabilities
+from nmt.backend.machine import text_of
 from nmt.errors import ConfigError
 from nmt.types import Tensor
 
@@ -126,9 +125,6 @@ def _gradients(upstream: Tensor, rows: Tensor, kernel: Tensor) -> tuple[Tensor, 
 
 
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}
-_SETS_WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
-"""Of the instruction sets that oneDNN, TensorFlow's library of matrix products, can be held to by the environment."""
-
 _PROCESSOR_FILE = Path("/proc/cpuinfo")
 _LEAST_COMPUTE_CAPABILITY = (8, 0)
 """Of the first NVIDIA GPUs with instructions for bfloat16."""
@@ -168,18 +164,9 @@ def settle_precision(precision: str, *, compile: str = "graph", resumed: bool = 
 
 def has_bfloat16_products() -> bool:
     """Return whether what training runs on, all GPUs or else the processor, has instructions for bfloat16."""
-    capabilities = gpu_capabilities()
-    if capabilities:
-        return all(capability >= _LEAST_COMPUTE_CAPABILITY for capability in capabilities)
-    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
-    if held_to.upper() in _SETS_WITHOUT:
-        return False
-    return platform.machine() == "x86_64" and bool(_PROCESSOR_FLAGS & _processor_flags())
-
-
-def _processor_flags() -> set[str]:
-    try:
-        text = _PROCESSOR_FILE.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        return all(detail.get("compute_capability", ()) >= _LEAST_COMPUTE_CAPABILITY for detail in details)
+    lines = text_of(_PROCESSOR_FILE).splitlines()
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return platform.machine() == "x86_64" and not _PROCESSOR_FLAGS.isdisjoint(flags)

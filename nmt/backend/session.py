@@ -21,14 +21,6 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def gpu_capabilities() -> list[tuple[int, ...]]:
-    """Return the compute capability of each GPU, such as (8, 0); empty where TensorFlow does not know it."""
-    import tensorflow as tf
-
-    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
-    return [tuple(detail.get("compute_capability", ())) for detail in details]
-
-
 KERNEL_BYTES = 88 * 2**10
 """What a kept kernel takes, in the mean, and a little more: in a run of 27,000 batches of many shapes some 24,000 of
 them, and those that TensorFlow's threads keep, came to take 2.7 GiB, 83 KiB each, and grew no more."""

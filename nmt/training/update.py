@@ -258,7 +258,7 @@ class Updater:
             self.optimizer.learning_rate.assign(learning_rate)
             self.replicas.run(apply_here, gradients)
 
-        functions.if_then(finite, apply)
+        ops.cond(finite, apply, lambda: None)
         return (*sums, norm, finite)
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend.functions import Spec, compile_function, if_then, value_and_gradients
+from nmt.backend.functions import Spec, compile_function, value_and_gradients
 
 
 def test_a_signature_is_traced_once_for_all_shapes():
@@ -33,16 +33,3 @@ def test_gradients_of_repeated_rows_are_added_up():
     expected[1], expected[3] = 8.0, 2.0
     np.testing.assert_array_equal(gradients[0], expected)
     np.testing.assert_array_equal(gradients[1], np.zeros(3))
-
-
-def test_an_action_runs_only_where_the_condition_holds():
-    count = keras.Variable(0.0, name="count")
-
-    def maybe(condition):
-        if_then(condition, lambda: count.assign_add(1.0))
-        return condition
-
-    compiled = compile_function(maybe, [Spec((), "bool")])
-    for condition in (True, False, True):
-        compiled(condition)
-    assert float(count) == 2.0

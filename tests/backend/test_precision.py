@@ -13,9 +13,6 @@ WITH, WITHOUT = "flags : fpu avx512f avx512_bf16 sse", "flags : avx512f sse"
 def machine(monkeypatch, tmp_path):
     """Pretend a processor and GPUs of some compute capabilities."""
 
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        monkeypatch.delenv(name, raising=False)
-
     def pretend(flags, gpus=(), system="x86_64"):
         (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
         monkeypatch.setattr(products, "_PROCESSOR_FILE", tmp_path / "cpuinfo")
@@ -50,22 +47,6 @@ def test_what_training_runs_on_is_asked(machine, flags, gpus, expected):
     else:
         with pytest.raises(ConfigError, match=r"bfloat16 needs a processor with AVX512_BF16 .* set training.precision"):
             products.settle_precision("bfloat16")
-
-
-@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
-@pytest.mark.parametrize(
-    ("held_to", "expected"),
-    [
-        *(("AVX2", False), ("avx512_core", False), ("AVX512_CORE_VNNI", False), ("SSE41", False)),
-        *(("AVX512_CORE_BF16", True), ("AVX512_CORE_AMX", True), ("ALL", True), ("", True)),
-    ],
-)
-def test_the_library_may_be_held_to_fewer_instructions(machine, monkeypatch, variable, held_to, expected):
-    machine(WITH)
-    monkeypatch.setenv(variable, held_to)
-    assert products.has_bfloat16_products() == expected
-    machine(WITH, gpus=((9, 0),))
-    assert products.has_bfloat16_products(), "that of the processor says nothing about GPUs"
 
 
 def test_other_processors_and_systems_without_the_file_have_none(machine, tmp_path):

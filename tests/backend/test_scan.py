@@ -22,8 +22,18 @@ def step_with(kernel):
     return step
 
 
+def plain_scan(step, carried, inputs, *, reverse):
+    """The same as a loop in Python."""
+    results = []
+    for position in reversed(inputs) if reverse else inputs:
+        carried = step(carried, position)
+        results.append(carried)
+    results = results[::-1] if reverse else results
+    return tuple(ops.stack(leaves) for leaves in zip(*results, strict=True)), carried
+
+
 @pytest.mark.parametrize("reverse", [False, True])
-def test_compiled_scan_equals_the_eager_one_with_gradients(kernel, reverse):
+def test_compiled_and_eager_scan_equal_a_loop_in_python_with_gradients(kernel, reverse):
     step = step_with(kernel)
 
     def loss(loop, inputs):
@@ -38,11 +48,11 @@ def test_compiled_scan_equals_the_eager_one_with_gradients(kernel, reverse):
 
     compiled = compile_function(lambda inputs: loss(scan, inputs), [Spec((None, 2, 4), "float32")])
     for length in (5, 3, 1):
-        value, hidden, gradients = compiled(INPUTS[:length])
-        expected_value, expected_hidden, expected_gradients = loss(scan, INPUTS[:length])
-        np.testing.assert_allclose(value, expected_value, rtol=1e-5)
-        np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
-        np.testing.assert_allclose(gradients[0], expected_gradients[0], atol=1e-4)
+        expected_value, expected_hidden, expected_gradients = loss(plain_scan, INPUTS[:length])
+        for value, hidden, gradients in (compiled(INPUTS[:length]), loss(scan, INPUTS[:length])):
+            np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+            np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
+            np.testing.assert_allclose(gradients[0], expected_gradients[0], atol=1e-4)
 
 
 def test_reverse_begins_at_the_last_position(kernel):
