@@ -291,7 +291,7 @@ def read_facts(directory: PathLike) -> ExportFacts:
     Raises:
         ExportError: this is no export, or not one that this version can read.
     """
-    path = _export_path(directory)
+    path = Path(directory) / EXPORT_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("format_version"), content.pop("format")
@@ -330,18 +330,16 @@ def read_export_settings(directory: PathLike, overrides: Sequence[str] = ()) -> 
         ConfigError: the settings cannot be read, or an override does not fit or changes what the model depends on.
         ExportError: this is no export.
     """
-    return load_trained(_export_path(directory).with_name(CONFIG_NAME), overrides)
-
-
-def _export_path(directory: PathLike) -> Path:
     path = Path(directory)
     if (path / EXPORT_NAME).is_file():
-        return path / EXPORT_NAME
+        return load_trained(path / CONFIG_NAME, overrides)
     if not path.exists():
-        raise ExportError(f"{path}: there is no such export: write one with nmt export RUN {path} --format {FORMAT}")
-    if (path / CONFIG_NAME).is_file():
-        raise ExportError(
-            f"{path}: is a model directory, and {FORMAT} needs an export of it: write one with "
-            f"nmt export {path} OUT --format {FORMAT}, and give OUT"
+        problem = f"there is no such export: write one with nmt export RUN {path} --format {FORMAT}"
+    elif (path / CONFIG_NAME).is_file():
+        problem = (
+            f"is a model directory, and {FORMAT} needs an export of it: write one with nmt export {path} OUT --format "
+            f"{FORMAT}, and give OUT"
         )
-    raise ExportError(f"{path}: is no export, it holds no {EXPORT_NAME}: write one with nmt export RUN OUT")
+    else:
+        problem = f"is no export, it holds no {EXPORT_NAME}: write one with nmt export RUN OUT"
+    raise ExportError(f"{path}: {problem}")

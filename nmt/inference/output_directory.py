@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nmt.atomic_files import copy_entry, new_directory, recover_directory, same_file
-from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
-from nmt.checkpoint.folder import LOCK_NAME, DirectoryLock, checkpoint_names
+from nmt.checkpoint.folder import LOCK_NAME, DirectoryLock, checkpoint_names, checkpoints_folder
 from nmt.checkpoint.manifest import Contents
 from nmt.config import Config, write
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference import model_directory as names
 from nmt.text import TextPair
-from nmt.text.vocabulary import write_file
 from nmt.types import PathLike
 
 STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
@@ -85,7 +83,7 @@ def check_not_among_checkpoints(output: Path) -> None:
     place = output.resolve()
     for folder in (place, *place.parents):
         is_of_run = checkpoint_names(folder) or (folder.parent / names.CONFIG_NAME).is_file()
-        if folder.name == CHECKPOINTS_NAME and is_of_run:
+        if is_of_run and folder == checkpoints_folder(folder.parent):
             raise CheckpointError(f"{output}: must not lie among the checkpoints in {folder}: choose another -o")
 
 
@@ -165,7 +163,7 @@ def write_model(
             with CheckpointManager(folder) as manager:
                 name = manager.write(contents).name
             for file, content in (beside or {}).items():
-                write_file(folder / file, content)
+                (folder / file).write_bytes(content)
             translator.open_model(folder, checkpoint=name)  # proves shapes, values and ties
             for path in names.foreign_files(place) if lock.held else ():
                 copy = folder / path.relative_to(place)

@@ -88,14 +88,12 @@ class Tally:
         read, end, apart = MAX_SOURCE_LENGTH, self.max_length, "put one sentence on a line"
         unread = f"longer than {read} tokens, of which only the first {read} are read: {apart}"
         too_long = f"longer than search.max_length, {end} tokens, where translations end: {apart}, or raise it"
-        untranslated = (
-            "left untranslated: the model's outputs for them are not numbers, its training must have gone wrong"
-        )
+        failed = "left untranslated: the model's outputs for them are not numbers, its training must have gone wrong"
         cut = (
             "as long as allowed and may be cut short: unless the model repeats itself, raise search.max_length_ratio, "
             "search.max_length_offset or search.max_length"
         )
-        counts = {unread: self.unread, too_long: self.too_long, untranslated: self.untranslated, cut: self.cut}
+        counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, cut: self.cut}
         for words, count in counts.items():
             noun = "translation" if words == cut else "line"
             plural, verb = ("", "is") if count == 1 else ("s", "are")
@@ -149,8 +147,7 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
-            tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
-                what is new or has doubled since.
+            tally: as for `n_best`.
 
         Returns:
             One translation a line, in the order of the lines, none with a line break in it.

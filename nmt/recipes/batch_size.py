@@ -81,7 +81,7 @@ class TrainingRam:
         """What TensorFlow, this toolkit and compiled code take, none of it on a GPU."""
         if self.limit.on_device:
             return 0
-        layers = self.config.model.num_encoder_layers + self.config.model.num_decoder_layers
+        layers = sum(getattr(self.config.model, f"num_{side}_layers", 1) for side in ("encoder", "decoder"))
         run = 0 if self.alone else RUN_BYTES + library_kernel_bytes()
         return PROCESS_BYTES + layers * LAYER_BYTES * self.replicas + run
 

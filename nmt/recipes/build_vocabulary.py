@@ -15,7 +15,6 @@ from nmt.config.data import TOKENIZERS, SentencePieceSettings
 from nmt.data import corpus, doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories
-from nmt.inference.model_directory import CONFIG_NAME
 from nmt.text import TextPair, Tokenizer
 from nmt.text.pair import FILE_NAME, TextLearner
 from nmt.text.tokenizer import Sample, in_blocks
@@ -117,15 +116,15 @@ def refuse_foreign_text(directory: Path) -> None:
     """
     found = [path.name for path in directories.entries(directory)]
     names = list(filter(directories.TEXT_FILES.fullmatch, found))
-    if CONFIG_NAME in found and not directories.holds_own_settings(directory):
-        names.append(CONFIG_NAME)
+    if directories.CONFIG_NAME in found and not directories.holds_own_settings(directory):
+        names.append(directories.CONFIG_NAME)
     elif TextPair.exists(directory):
         with suppress(DataError):
             TextPair.load(directory)
             names = []
-    elif CONFIG_NAME in found:
+    elif directories.CONFIG_NAME in found:
         names = []
-    if CONFIG_NAME not in found:
+    if directories.CONFIG_NAME not in found:
         others = (directories.METRICS_NAME, directories.LOG_NAME, directories.REPORT_NAME)
         names += [name for name in found if name in others]
     if names:
@@ -147,8 +146,8 @@ def find_text(config: Config) -> TextPair | None:
     directory = Path(config.model_directory)
     if not TextPair.exists(directory):
         return None
-    if (directory / CONFIG_NAME).is_file() and not has_checkpoint(directory):
-        settings = (load(directory / CONFIG_NAME), config)
+    if (directory / directories.CONFIG_NAME).is_file() and not has_checkpoint(directory):
+        settings = (load(directory / directories.CONFIG_NAME), config)
         before, now = ((s.data.tokenizer, s.data.normalization_forms, s.data.train.paths, s.seed) for s in settings)
         if before != now:
             return None
@@ -170,7 +169,7 @@ def save_text(config: Config, text: TextPair) -> None:
         description.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{description}: cannot be replaced: {error.strerror}") from error
-    write(config, directory / CONFIG_NAME)
+    write(config, directory / directories.CONFIG_NAME)
     text.save(directory)
 
 

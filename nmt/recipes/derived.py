@@ -16,7 +16,6 @@ from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.config import Config
-from nmt.data import Corpus
 from nmt.errors import CheckpointError, DataError
 from nmt.inference import model_directory as directories
 from nmt.inference import output_directory as outputs
@@ -115,6 +114,7 @@ def average(
     text = TextPair.load(directory)
 
     def refusal(place: Path) -> str | None:
+        """Say why what lies there is not replaced."""
         has_config = (place / directories.CONFIG_NAME).exists()
         if not (directories.holds_own_settings(place) if has_config else has_checkpoint(place)):
             return "holds files that are no model: choose another -o"
@@ -210,6 +210,8 @@ def export_for_ctranslate2(
 
 def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]:
     """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
+    from nmt.data import Corpus
+
     for corpus in (config.data.validation, config.data.test):
         try:
             pairs = [] if corpus is None else list(islice(Corpus(*corpus.paths).pairs(), 1000))

@@ -143,6 +143,7 @@ def open_training_store(
     started = time.monotonic()
 
     def report_pairs(pairs: int) -> None:
+        """Tell all reporters."""
         event = events.EncodingEvent(pairs, total, time.monotonic() - started)
         for reporter in reporters:
             reporter.on_encoding(event)

@@ -77,6 +77,7 @@ def prepare_translation(
     refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
 
     def open_translator() -> LineTranslator:
+        """Start what computes, and open the model."""
         if ctranslate2:
             return engine.CTranslate2Translator.open(directory, config, threads=threads)
         from nmt.backend import session
@@ -90,6 +91,7 @@ def prepare_translation(
     def translated(
         chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
     ) -> Iterator[TranslatedLine]:
+        """Translate chunk by chunk."""
         tally, sample = Tally(), list[str]()
         for chunk in chunks:
             sample += chunk[: _SAMPLE_LINES - len(sample)]
@@ -214,6 +216,7 @@ def prepare_evaluation(
     cut = tokenization_of(found.config, test_set, tokenization)
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
+        """Translate the test set and score the translations."""
         from nmt.backend import session
 
         session.start(threads=threads, a_core_each=True)

@@ -116,6 +116,7 @@ def extended_text(
     """
 
     def extend(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        """Extend one vocabulary."""
         settings = build_vocabulary.settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
         if minimum_count is not None:
             settings["minimum_count"] = minimum_count
@@ -131,6 +132,7 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
     """
 
     def learn(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        """Learn one vocabulary."""
         kind, form = type(tokenizer), tokenizer.normalization
         if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
             form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
@@ -154,6 +156,7 @@ def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
     """
 
     def adopt(tokenizer: Tokenizer, paths: Sequence[PathLike]) -> Tokenizer:
+        """Read one vocabulary."""
         adopted, form = type(tokenizer).adopt(paths[0]), tokenizer.normalization
         return adopted if form is None else adopted.with_normalization(form)
 
