@@ -58,6 +58,7 @@ def main() -> None:
     arguments = parse()
     say("starting TensorFlow")
     session.start(threads=arguments.threads)
+    from nmt.architectures import TransformerArchitecture
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.checkpoint.weights import load_weights
     from nmt.models.contract import Vocabularies
@@ -65,7 +66,7 @@ def main() -> None:
     from nmt.training.optimizers import EmaWeights, build_adam
 
     settings, size = (SMOKE_SETTINGS, 50) if arguments.smoke else (SETTINGS, VOCABULARY_SIZE)
-    model = Transformer(Vocabularies(size, size, shared=True), seed=1, **settings)
+    model = Transformer(Vocabularies(size, size, shared=True), TransformerArchitecture(**settings), seed=1)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     optimizer.build(model.trainable_variables)
     average = EmaWeights(model, 0.999).variables if arguments.average else None

@@ -203,6 +203,7 @@ def training(arguments: argparse.Namespace) -> None:
 
     say("starting TensorFlow")
     session.start()
+    from nmt.architectures import TransformerArchitecture
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
     from nmt.training.optimizers import build_adam
@@ -211,7 +212,7 @@ def training(arguments: argparse.Namespace) -> None:
     clock = Clock()
     store = open_synthetic(Path(arguments.inside))
     size = arguments.vocabulary_size
-    model = Transformer(Vocabularies(size, size, shared=True), seed=1, **SETTINGS)
+    model = Transformer(Vocabularies(size, size, shared=True), TransformerArchitecture(**SETTINGS), seed=1)
     optimizer = build_adam(learning_rate=1e-3, beta_1=0.9, beta_2=0.98, epsilon=1e-9)
     updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=1.0)
     with BatchStream(store, batch_tokens=1024, seed=1) as batches:

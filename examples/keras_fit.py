@@ -43,11 +43,11 @@ def padded_batches(text: TextPair, lines: tuple[list[str], list[str]], batch_siz
 def build(text: TextPair, hidden_size: int) -> nmt.Transformer:
     """Build a Transformer whose source, target and output embeddings are one matrix, and compile it."""
     size = len(text.source.vocabulary)
-    model = nmt.Transformer(
-        nmt.Vocabularies(size, size, shared=True), hidden_size=hidden_size, ffn_size=4 * hidden_size, num_heads=2,
-        num_encoder_layers=1, num_decoder_layers=1, dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0, norm="pre",
-        tie_embeddings="all", seed=1,
+    settings = nmt.TransformerArchitecture(
+        hidden_size=hidden_size, ffn_size=4 * hidden_size, num_heads=2, num_encoder_layers=1, num_decoder_layers=1,
+        dropout=0.0, attention_dropout=0.0, ffn_dropout=0.0, tie_embeddings="all",
     )  # fmt: skip
+    model = nmt.Transformer(nmt.Vocabularies(size, size, shared=True), settings, seed=1)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=PAD_ID)  # padding does not count
     model.compile(optimizer=keras.optimizers.Adam(0.003, beta_2=0.98), loss=loss, jit_compile=False)
     return model

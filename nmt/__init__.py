@@ -17,6 +17,7 @@ from nmt.errors import NOT_ON_WINDOWS
 from nmt.version import __version__
 
 if TYPE_CHECKING:
+    from nmt.architectures import RNNArchitecture, TransformerArchitecture
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import Config, SearchSettings
     from nmt.config import load as load_config
@@ -55,6 +56,7 @@ __all__ = [
     "Evaluation",
     "ExportError",
     "NMTError",
+    "RNNArchitecture",
     "Score",
     "SearchResult",
     "SearchSettings",
@@ -69,6 +71,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "Transformer",
+    "TransformerArchitecture",
     "Translation",
     "Translator",
     "Vocabularies",
@@ -93,6 +96,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "nmt.architectures": ("RNNArchitecture", "TransformerArchitecture"),
     "nmt.checkpoint.manager": ("CheckpointManager",),
     "nmt.config": ("Config", "SearchSettings"),
     "nmt.config.data": ("register_tokenizer",),

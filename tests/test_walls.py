@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nmt"
 
 LEVELS = (
-    {"atomic_files", "errors", "types", "version"},
+    {"architectures", "atomic_files", "errors", "types", "version"},
     {"imports"},
     {"config", "backend"},
     {"layers", "text", "tying"},

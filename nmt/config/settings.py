@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from nmt.architectures import RNNArchitecture, TransformerArchitecture
 from nmt.config.data import DataSettings
 from nmt.config.section import AUTO, REQUIRED, CountOrAuto, FilePath, Misfit, Registry, Section, setting
 from nmt.config.training import NoamSettings, PlateauSettings, TrainingSettings
@@ -24,6 +25,7 @@ _TIE_HELP = (
     "Which of source embedding, target embedding and output projection are one variable; "
     "auto: all where the tokenizer is joint, else target_output."
 )
+_TRANSFORMER, _RNN = TransformerArchitecture(), RNNArchitecture()
 _SINES = "since half of a position's encoding are sines and half are cosines"
 
 
@@ -46,16 +48,26 @@ class TransformerSettings(ModelSettings):
     """The Transformer of Vaswani et al. (2017)."""
 
     type: Literal["transformer"] = setting("transformer", "The Transformer of Vaswani et al. (2017).")
-    tie_embeddings: TieEmbeddings = setting("auto", _TIE_HELP)
-    hidden_size: int = setting(256, "Width of embeddings and layers; divisible by num_heads.", at_least=1)
-    ffn_size: int = setting(1024, "Width inside the feed-forward layers.", at_least=1)
-    num_heads: int = setting(4, "Attention heads a layer.", at_least=1)
-    num_encoder_layers: int = setting(3, "Layers that read the source.", at_least=1)
-    num_decoder_layers: int = setting(3, "Layers that write the target.", at_least=1)
-    dropout: float = setting(0.1, "Dropout on embeddings and on the output of each sublayer.", at_least=0, below=1)
-    attention_dropout: float = setting(0.1, "Dropout on attention weights.", at_least=0, below=1)
-    ffn_dropout: float = setting(0.1, "Dropout inside the feed-forward layers.", at_least=0, below=1)
-    norm: Literal["pre", "post"] = setting("pre", "Layer norm before each sublayer (steadier) or after it (2017).")
+    tie_embeddings: TieEmbeddings = setting(_TRANSFORMER.tie_embeddings, _TIE_HELP)
+    hidden_size: int = setting(
+        _TRANSFORMER.hidden_size, "Width of embeddings and layers; divisible by num_heads.", at_least=1
+    )
+    ffn_size: int = setting(_TRANSFORMER.ffn_size, "Width inside the feed-forward layers.", at_least=1)
+    num_heads: int = setting(_TRANSFORMER.num_heads, "Attention heads a layer.", at_least=1)
+    num_encoder_layers: int = setting(_TRANSFORMER.num_encoder_layers, "Layers that read the source.", at_least=1)
+    num_decoder_layers: int = setting(_TRANSFORMER.num_decoder_layers, "Layers that write the target.", at_least=1)
+    dropout: float = setting(
+        _TRANSFORMER.dropout, "Dropout on embeddings and on the output of each sublayer.", at_least=0, below=1
+    )
+    attention_dropout: float = setting(
+        _TRANSFORMER.attention_dropout, "Dropout on attention weights.", at_least=0, below=1
+    )
+    ffn_dropout: float = setting(
+        _TRANSFORMER.ffn_dropout, "Dropout inside the feed-forward layers.", at_least=0, below=1
+    )
+    norm: Literal["pre", "post"] = setting(
+        _TRANSFORMER.norm, "Layer norm before each sublayer (steadier) or after it (2017)."
+    )
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where the heads do not share the hidden size evenly."""
@@ -80,17 +92,23 @@ class RNNSettings(ModelSettings):
     """A recurrent encoder-decoder with attention."""
 
     type: Literal["rnn"] = setting("rnn", "A recurrent encoder-decoder with attention (Bahdanau et al., 2015).")
-    tie_embeddings: TieEmbeddings = setting("auto", _TIE_HELP)
-    cell: Annotated[str, CELLS] = setting("gru", "The recurrent cell.")
-    embedding_size: int = setting(256, "Width of the embeddings.", at_least=1)
-    hidden_size: int = setting(512, "Width of the recurrent states.", at_least=1)
-    num_encoder_layers: int = setting(1, "Layers that read the source, each of them both ways.", at_least=1)
-    num_decoder_layers: int = setting(1, "Layers that write the target.", at_least=1)
-    attention: Literal["additive", "multiplicative"] = setting(
-        "additive", "How the source is attended to: Bahdanau et al. (2015) or Luong et al. (2015)."
+    tie_embeddings: TieEmbeddings = setting(_RNN.tie_embeddings, _TIE_HELP)
+    cell: Annotated[str, CELLS] = setting(_RNN.cell, "The recurrent cell.")
+    embedding_size: int = setting(_RNN.embedding_size, "Width of the embeddings.", at_least=1)
+    hidden_size: int = setting(_RNN.hidden_size, "Width of the recurrent states.", at_least=1)
+    num_encoder_layers: int = setting(
+        _RNN.num_encoder_layers, "Layers that read the source, each of them both ways.", at_least=1
     )
-    input_feeding: bool = setting(True, "Feed the attentional state back into the next step (Luong et al., 2015).")
-    dropout: float = setting(0.2, "Dropout on embeddings, between layers and before the output.", at_least=0, below=1)
+    num_decoder_layers: int = setting(_RNN.num_decoder_layers, "Layers that write the target.", at_least=1)
+    attention: Literal["additive", "multiplicative"] = setting(
+        _RNN.attention, "How the source is attended to: Bahdanau et al. (2015) or Luong et al. (2015)."
+    )
+    input_feeding: bool = setting(
+        _RNN.input_feeding, "Feed the attentional state back into the next step (Luong et al., 2015)."
+    )
+    dropout: float = setting(
+        _RNN.dropout, "Dropout on embeddings, between layers and before the output.", at_least=0, below=1
+    )
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where the two directions of the encoder do not share the hidden size evenly."""

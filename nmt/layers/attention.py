@@ -133,7 +133,7 @@ class SelfAttention(MultiHeadAttention):
         context = ops.matmul(softmax(scores), past.values)  # (B, K, H, 1, D/H)
         return self.output_product(ops.reshape(context, (batch_size, beam_size, self.hidden_size))), past
 
-    def empty_past(self, batch_size: Tensor, beam_size: Tensor) -> KeysValues:
+    def empty_state(self, batch_size: Tensor, beam_size: Tensor) -> KeysValues:
         """Return the past of a hypothesis without any token, two tensors (B, K, H, 0, D/H)."""
         empty = ops.zeros((batch_size, beam_size, self.num_heads, 0, self.head_size))
         return KeysValues(empty, empty)

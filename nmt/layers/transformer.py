@@ -1,35 +1,44 @@
 """Blocks of the Transformer (Vaswani et al. 2017, section 3.1)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Protocol
 
 import keras
 from keras import ops
 
+from nmt.architectures import TransformerArchitecture
 from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention
 from nmt.layers.core import Dropout, LayerNorm, Linear, LinearReLU
-from nmt.types import Tensor
+from nmt.types import State, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlockSettings:
-    """What every block of one model has in common.
+class Mixer(Protocol):
+    """What brings to each position of a target something of the positions before it, within a decoder block.
 
-    hidden_size: D, divisible by num_heads.
-    ffn_size: F.
-    num_heads: H.
-    dropout: of the output of every sub-layer.
-    attention_dropout: of the attention weights.
-    ffn_dropout: of the inner layer of the feed-forward networks.
-    norm: how a sub-layer joins the residual stream, `pre` or `post`, see `Residual`.
+    The parallel way and the stepwise one give the same. A kind of its own is a Keras layer with these methods, made by
+    a function in `MIXERS`.
     """
 
-    hidden_size: int
-    ffn_size: int
-    num_heads: int
-    dropout: float
-    attention_dropout: float
-    ffn_dropout: float
-    norm: str
+    def __call__(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
+        """Mix whole targets: inputs (B, T, D), and what each position may see, (T, T), to (B, T, D)."""
+
+    def step(self, inputs: Tensor, past: State) -> tuple[Tensor, State]:
+        """Mix the newest position of each hypothesis with its past: (B, K, D) to (B, K, D) and the next past."""
+
+    def empty_state(self, batch_size: Tensor, beam_size: Tensor) -> State:
+        """Return the past of a hypothesis without any token, a nest of leaves (B, K, ...)."""
+
+
+def self_attention(settings: TransformerArchitecture, seeds: keras.random.SeedGenerator) -> SelfAttention:
+    """Make the self-attention of a block."""
+    size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
+    return SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
+
+
+MIXERS: dict[str, Callable[[TransformerArchitecture, keras.random.SeedGenerator], Mixer]] = {
+    "attention": self_attention
+}
+"""The makers of what mixes positions in a decoder block, by the name that settings give them; add your own."""
 
 
 class Residual(keras.layers.Layer):
@@ -39,7 +48,7 @@ class Residual(keras.layers.Layer):
     normalises after the sum, as in Vaswani et al. 2017.
     """
 
-    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
+    def __init__(self, settings: TransformerArchitecture, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
         self.is_pre = settings.norm == "pre"
         self.norm = LayerNorm(settings.hidden_size, name="norm")
@@ -59,7 +68,7 @@ class Residual(keras.layers.Layer):
 class FeedForward(keras.layers.Layer):
     """Two linear layers with a ReLU between, (B, T, D) to (B, T, F) to (B, T, D)."""
 
-    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
+    def __init__(self, settings: TransformerArchitecture, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
         size, rate = settings.hidden_size, settings.ffn_dropout
         self.inner = LinearReLU(settings.ffn_size, size, "inner", dropout=rate, seed_generator=seeds)
@@ -74,10 +83,9 @@ class FeedForward(keras.layers.Layer):
 class EncoderBlock(keras.layers.Layer):
     """Self-attention, then feed-forward."""
 
-    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
+    def __init__(self, settings: TransformerArchitecture, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name)
-        size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
-        self.self_attention = SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
+        self.self_attention = self_attention(settings, seeds)
         self.self_attention_residual = Residual(settings, seeds, name="self_attention_residual")
         self.feed_forward = FeedForward(settings, seeds, name="feed_forward")
         self.feed_forward_residual = Residual(settings, seeds, name="feed_forward_residual")
@@ -92,12 +100,16 @@ class EncoderBlock(keras.layers.Layer):
 
 
 class DecoderBlock(keras.layers.Layer):
-    """Causal self-attention, attention to the source, then feed-forward."""
+    """What mixes target positions, one of `MIXERS`, then attention to the source, then feed-forward.
 
-    def __init__(self, settings: BlockSettings, seeds: keras.random.SeedGenerator, *, name: str) -> None:
+    Raises:
+        KeyError: there is no such mixer.
+    """
+
+    def __init__(self, settings: TransformerArchitecture, seeds: keras.random.SeedGenerator, *, name: str) -> None:
         super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
         size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
-        self.self_attention = SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
+        self.self_attention = MIXERS[settings.decoder_mixer](settings, seeds)  # so named in every checkpoint
         self.self_attention_residual = Residual(settings, seeds, name="self_attention_residual")
         self.cross_attention = CrossAttention(size, heads, dropout=rate, seed_generator=seeds, name="cross_attention")
         self.cross_attention_residual = Residual(settings, seeds, name="cross_attention_residual")
@@ -124,14 +136,12 @@ class DecoderBlock(keras.layers.Layer):
         stream = self.self_attention_residual.leave(stream, output, training=training)
         return self._after_self_attention(stream, source, source_mask, training)
 
-    def step(
-        self, stream: Tensor, past: KeysValues, source: KeysValues, source_mask: Tensor
-    ) -> tuple[Tensor, KeysValues]:
+    def step(self, stream: Tensor, past: State, source: KeysValues, source_mask: Tensor) -> tuple[Tensor, State]:
         """Decode one position of each hypothesis.
 
         Args:
             stream: (B, K, D).
-            past: keys and values (B, K, H, t, D/H) of the positions before.
+            past: what the mixer keeps of the positions before; of attention keys and values (B, K, H, t, D/H).
             source: keys and values of the source, (B, H, S, D/H).
             source_mask: which source tokens are real, (B, 1, 1, S).
 

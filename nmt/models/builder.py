@@ -17,15 +17,15 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         vocabularies: sizes of the two vocabularies, and whether they are one.
         type: which of `MODELS`.
         seed: of the initial weights and of dropout.
-        settings: the other keyword arguments of that class, all of them: defaults belong to configs.
+        settings: those of its `settings_class`, by name; what that says where one is not given.
 
     Raises:
         ConfigError: there is no such architecture, or sizes or ties do not fit each other.
-        TypeError: an argument is missing, or the architecture does not know it.
+        TypeError: the architecture does not know a setting.
     """
     model_class = MODELS[type]
     try:
-        return model_class(vocabularies, seed=seed, **settings)
+        return model_class(vocabularies, model_class.settings_class(**settings), seed=seed)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -47,16 +47,6 @@ class Vocabularies(NamedTuple):
     shared: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """The settings of a model; each kind of model adds its own.
-
-    tie_embeddings: `auto`, `none`, `source_target`, `target_output` or `all`.
-    """
-
-    tie_embeddings: str
-
-
 def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     """Turn a setting into one of `TIED_ROLES`, or refuse it.
 
@@ -93,9 +83,9 @@ class Seq2Seq(keras.Model):
 
     Args:
         vocabularies: sizes of the two vocabularies, and whether they are one.
+        settings: of `settings_class`; what that says unless given.
         seed: of the initial weights and of dropout.
         name: name of the model; that of its class in small letters unless given.
-        settings: those of `settings_class`, all of them by name.
 
     Raises:
         ConfigError: if the ties need one vocabulary and there are two.
@@ -104,15 +94,17 @@ class Seq2Seq(keras.Model):
 
     settings_class: ClassVar[type[Any]]  # an `Architecture` that knows its embedding_size
 
-    def __init__(self, vocabularies: Vocabularies, *, seed: int, name: str | None = None, **settings: Any) -> None:
-        architecture = self.settings_class(**settings)
+    def __init__(
+        self, vocabularies: Vocabularies, settings: Any = None, *, seed: int = 0, name: str | None = None
+    ) -> None:
+        settings = settings or self.settings_class()
         super().__init__(name=name or type(self).__name__.lower())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.vocabularies = vocabularies
-        self.tie_embeddings = ties = resolve_ties(architecture.tie_embeddings, vocabularies)
-        self.architecture = replace(architecture, tie_embeddings=ties)
-        source_size, target_size, size = vocabularies.source_size, vocabularies.target_size, architecture.embedding_size
+        self.tie_embeddings = ties = resolve_ties(settings.tie_embeddings, vocabularies)
+        self.architecture = replace(settings, tie_embeddings=ties)
+        source_size, target_size, size = vocabularies.source_size, vocabularies.target_size, settings.embedding_size
         with seeded_weights(seed):
             self.source_embedding = TokenEmbedding(source_size, size, name="source_embedding")
             self.target_embedding = (
@@ -126,7 +118,7 @@ class Seq2Seq(keras.Model):
                 else TokenEmbedding(target_size, size, name="output_projection")
             )
             self.output_bias = self.add_weight(shape=(target_size,), initializer="zeros", name="output_bias")
-            self.create_layers(architecture)
+            self.create_layers(settings)
         self.built = True
 
     @abstractmethod
@@ -145,7 +137,9 @@ class Seq2Seq(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Seq2Seq:
         """Make a model from what `get_config` returned."""
-        return cls(**{**config, "vocabularies": Vocabularies(*config["vocabularies"])})
+        settings = dict(config)
+        vocabularies, seed, name = (settings.pop(key) for key in ("vocabularies", "seed", "name"))
+        return cls(Vocabularies(*vocabularies), cls.settings_class(**settings), seed=seed, name=name)
 
     def get_build_config(self) -> dict[str, Any]:
         """Return nothing: a model is built when it is made, for inputs of every shape."""

@@ -1,43 +1,18 @@
 """The recurrent encoder-decoder with attention (Bahdanau et al. 2015; Luong et al. 2015)."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from nmt.architectures import RNNArchitecture
 from nmt.backend.functions import scan
 from nmt.config.settings import CELLS
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
 from nmt.layers.recurrent import BidirectionalLayer
-from nmt.models import contract
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class RNNArchitecture(contract.Architecture):
-    """The settings of a recurrent encoder-decoder: its ties, its sizes and its kinds.
-
-    cell: one of `CELLS`.
-    embedding_size: E; where it differs from hidden_size a linear layer stands before the logits.
-    hidden_size: D, even.
-    num_encoder_layers: bidirectional layers of the encoder.
-    num_decoder_layers: layers of the decoder.
-    attention: one of `ALIGNMENTS`.
-    input_feeding: whether the attentional vector is part of the next input.
-    dropout: of the embeddings, between layers and of the attentional vector before the logits.
-    """
-
-    cell: str
-    embedding_size: int
-    hidden_size: int
-    num_encoder_layers: int
-    num_decoder_layers: int
-    attention: str
-    input_feeding: bool
-    dropout: float
 
 
 class RNNMemory(NamedTuple):
@@ -124,7 +99,7 @@ class RNN(Seq2Seq):
         """Encode source ids (B, S)."""
         mask = token_mask(source_ids)
         stream = self.source_dropout(self.source_embedding(source_ids), training=training)
-        summary: Any = None
+        summary: Tensor = None
         for index, layer in enumerate(self.encoder_layers):
             entered = stream if index == 0 else self.layer_dropout(stream, training=training)
             outputs, summary = layer(entered, mask)

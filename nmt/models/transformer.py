@@ -1,39 +1,30 @@
 """The Transformer (Vaswani et al. 2017, arXiv:1706.03762)."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from nmt.architectures import TransformerArchitecture
 from nmt.backend.products import BFLOAT16
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.core import Dropout, LayerNorm
 from nmt.layers.embedding import sinusoidal_positions
-from nmt.layers.transformer import BlockSettings, DecoderBlock, EncoderBlock
-from nmt.models import contract
+from nmt.layers.transformer import DecoderBlock, EncoderBlock
 from nmt.models.contract import Seq2Seq, token_mask
-from nmt.types import Tensor
+from nmt.types import State, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransformerArchitecture(contract.Architecture, BlockSettings):
-    """The settings of a Transformer: those of its blocks and its ties, and how many blocks there are.
+class TransformerState(NamedTuple):
+    """What the decoder carries from step to step.
 
-    The embeddings are as wide as the blocks, hidden_size, which is even. Their dropout is that of the sub-layers, and
-    `pre` normalises the stream once more at the end.
-
-    num_encoder_layers: blocks of the encoder.
-    num_decoder_layers: blocks of the decoder.
+    position: of the next token, counted from 0, (B, K) int32; the same for all.
+    mixed: what each decoder layer's mixer keeps of the positions before; of attention keys and values,
+        (B, K, H, t, D/H) each.
     """
 
-    num_encoder_layers: int
-    num_decoder_layers: int
-
-    @property
-    def embedding_size(self) -> int:
-        """Return E, which is D."""
-        return self.hidden_size
+    position: Tensor
+    mixed: tuple[State, ...]
 
 
 class TransformerMemory(NamedTuple):
@@ -70,9 +61,11 @@ class Transformer(Seq2Seq):
         self.encoder_norm = LayerNorm(size, name="encoder_norm") if settings.norm == "pre" else None
         self.decoder_norm = LayerNorm(size, name="decoder_norm") if settings.norm == "pre" else None
 
-    def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float:
+    def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float | None:
         """Estimate what training keeps of one pair; see `Seq2Seq.kept_bytes`."""
         own, size = self.architecture, self.hidden_size
+        if own.decoder_mixer != "attention":
+            return None
         encoders, decoders, inner = own.num_encoder_layers, own.num_decoder_layers, 2.2 * own.ffn_size
         # Of a token: 3 D a sub-layer and 4 D an attention, of which the source has the 2 D of keys and values.
         of_encoder = source_length * encoders * (10 * size + inner)
@@ -102,23 +95,23 @@ class Transformer(Seq2Seq):
         encoded = stream if self.encoder_norm is None else self.encoder_norm(stream)
         return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), mask)
 
-    def initial_state(self, memory: TransformerMemory, beam_size: Tensor, max_length: Tensor) -> tuple[KeysValues, ...]:
-        """Return one empty past a decoder layer, (B, K, H, 0, D/H); a step makes it one position longer."""
+    def initial_state(self, memory: TransformerMemory, beam_size: Tensor, max_length: Tensor) -> TransformerState:
+        """Return position 0 and an empty past for each decoder layer; with attention a step makes it one longer."""
         batch_size = ops.shape(memory.mask)[0]
-        return tuple(block.self_attention.empty_past(batch_size, beam_size) for block in self.decoder_blocks)
+        mixed = tuple(block.self_attention.empty_state(batch_size, beam_size) for block in self.decoder_blocks)
+        return TransformerState(ops.zeros((batch_size, beam_size), dtype="int32"), mixed)
 
     def hidden_step(
-        self, token_ids: Tensor, state: tuple[KeysValues, ...], memory: TransformerMemory
-    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
+        self, token_ids: Tensor, state: TransformerState, memory: TransformerMemory
+    ) -> tuple[Tensor, TransformerState]:
         """Take one step of every hypothesis: token ids (B, K) to (B, K, E) and the next state."""
-        position = ops.shape(state[0].keys)[3]
-        stream = self._embed(self.target_embedding(token_ids), position, 1)
-        pasts = []
-        for block, past, source in zip(self.decoder_blocks, state, memory.sources, strict=True):
+        stream = self._embed(self.target_embedding(token_ids), state.position[0, 0], 1)
+        mixed = []
+        for block, past, source in zip(self.decoder_blocks, state.mixed, memory.sources, strict=True):
             stream, past = block.step(stream, past, source, memory.mask)
-            pasts.append(past)
+            mixed.append(past)
         hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
-        return hidden, tuple(pasts)
+        return hidden, TransformerState(state.position + 1, tuple(mixed))
 
     def _embed(self, vectors: Tensor, start: Tensor, length: Tensor) -> Tensor:
         """Scale looked up vectors (B, ., D) and add the positions start, start + 1, ..., `length` of them."""
