@@ -8,9 +8,8 @@ symbolic calls leave behind; in a `.keras` file, the two share it. These are int
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import keras
@@ -22,6 +21,9 @@ from nmt.layers.embedding import TokenEmbedding
 from nmt.types import Tensor
 
 EMBEDDINGS = (keras.layers.Embedding, TokenEmbedding)
+
+LOADING, WRITING = "shared_objects/id_to_obj_map", "shared_objects/id_to_config_map"
+"""What Keras keeps while it loads and while it writes a `.keras` file: the layers that the file shares."""
 
 Steps = list[str | int]
 """The way to a layer: the name of each within a Functional or Sequential model, its place within any other layer."""
@@ -80,7 +82,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         inputs: hidden states (..., E). A mask is passed on.
 
     Raises:
-        ValueError: tied_to is no embedding or cannot be built; inputs are not E wide.
+        ValueError: tied_to is no embedding; inputs are not E wide.
         CheckpointError: a copy made from a config does not find the embedding it is tied to.
     """
 
@@ -149,13 +151,13 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (..., V) for hidden states of shape (..., E)."""
         running = get_global_attribute("current_call_ctx")
-        if running is not None and running.entry_layer is not self and not self._callers():
+        if running is not None and running.entry_layer is not self and not self._calls():
             self._wrapper = weakref.ref(running.entry_layer)  # symbolic calls leave nodes at a wrapper only
         return (*input_shape[:-1], self._sizes()[0])
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """Return the symbolic output for a symbolic input; a copy made from a config finds its embedding here."""
-        self._settle([inputs])
+        self._settle(inputs)
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def tie_to(self, embedding: keras.Layer) -> None:
@@ -176,7 +178,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return what makes an equal layer: the embedding is described, and where in the model it is found."""
-        self._settle_if_called()
+        self._settle(wait=True)
         return {
             **super().get_config(),
             **self._tie_config(),
@@ -192,7 +194,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         """Make a layer that finds the embedding it is tied to when it is called, in the model of that call."""
         config = dict(config)
         tie = {key: config.pop(key) for key in list(config) if key.startswith("tied_to")}
-        layer, shared = tie["tied_to"], get_global_attribute("shared_objects/id_to_obj_map")
+        layer, shared = tie["tied_to"], get_global_attribute(LOADING)
         if shared is None:  # only a file has a matrix for it
             layer = {key: value for key, value in layer.items() if key != "build_config"}
         is_shared = shared is not None and (not tie["tied_to_came_before"] or layer["shared_object_id"] in shared)
@@ -211,13 +213,13 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     @property
     def variables(self) -> list[keras.Variable]:
         """The matrix of the embedding and the bias, with all other state."""
-        self._settle_if_called()
+        self._settle(wait=True)
         return super().variables
 
     @property
     def weights(self) -> list[keras.Variable]:
         """The matrix of the embedding and the bias."""
-        self._settle_if_called()
+        self._settle(wait=True)
         return super().weights
 
     def _lock_state(self) -> None:
@@ -227,43 +229,44 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         """Return (V, E)."""
         return _sizes(self.tied_to if self._reference is None else self._reference.layer)
 
-    def _settle(self, inputs: Sequence[keras.KerasTensor] = ()) -> None:
+    def _calls(self) -> list[Any]:
+        """Return the nodes of all symbolic calls, which show what came before: its own, or those of its wrapper."""
+        wrapper = None if self._wrapper is None else self._wrapper()
+        return self._inbound_nodes or ([] if wrapper is None else wrapper._inbound_nodes)
+
+    def _settle(self, inputs: keras.KerasTensor | None = None, *, wait: bool = False) -> None:
         """Tie a copy made from a config to the embedding that comes before it, or to the one that a file shares.
 
         Args:
             inputs: of the symbolic call that is being made; without them the model around it is complete.
+            wait: whether a copy that was not called yet stays as it is.
 
         Raises:
             CheckpointError: it does not find its embedding, and no file says that it alone has one.
         """
-        reference = self._reference
-        if reference is None:
+        reference, calls = self._reference, self._calls()
+        if reference is None or (wait and not calls):
             return
+
+        # What the inputs, and the inputs of calls before, depend on; where the original found nothing, a copy must not.
         steps, place = reference.config["tied_to_steps"], reference.config["tied_to_place"]
-        starts = [*inputs, *self._callers()] if place in ("before", "unknown") else []
-        found = list(chain(*embeddings_before(starts, steps, _sizes(reference.layer))))
-        if found:
+        history = getattr(inputs, "_keras_history", None)
+        if history is not None and history.operation is not None:
+            calls = [history.operation._inbound_nodes[history.node_index], *calls]
+        found = [each for call in calls for each in embeddings_before(call, steps, _sizes(reference.layer))]
+        if found and place in ("before", "unknown"):
             self.tie_to(found[0])
-        elif inputs and get_global_attribute("shared_objects/id_to_obj_map") is not None:
-            return  # a file is being loaded: what it shares is known when the model is whole
-        elif not reference.is_shared:
+        elif inputs is not None and get_global_attribute(LOADING) is not None:
+            return  # what the file shares is known when the model is whole
+        elif reference.is_shared:
+            self.tie_to(reference.layer)
+        else:
             raise CheckpointError(
                 f"{self.name!r} must be tied to the embedding {reference.layer.name!r} of the same model, not to "
                 f"another one of this name, but its inputs are not connected with {'/'.join(map(str, steps))!r}: build "
                 "the model by the code that first made it and load its weights, or call tie_to(embedding) in the "
                 "from_config of your model"
             )
-        else:
-            self.tie_to(reference.layer)
-
-    def _settle_if_called(self) -> None:
-        if self._reference is not None and self._callers():
-            self._settle()
-
-    def _callers(self) -> list[keras.Layer]:
-        """Return the layer whose nodes show what symbolic calls connected this one with: itself, or its wrapper."""
-        wrapper = None if self._wrapper is None else self._wrapper()
-        return [self] if self._inbound_nodes else [] if wrapper is None else [wrapper]
 
     def _tie_config(self) -> dict[str, Any]:
         """Describe the embedding, the way to it, and whether that leads to it and to no other: see `TieReference`."""
@@ -271,20 +274,22 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
             return self._reference.config
         layer = keras.saving.serialize_keras_object(self.tied_to)
         came_before = "shared_object_id" in layer
-        if get_global_attribute("shared_objects/id_to_config_map") is not None:  # a `.keras` file is being written
+        if get_global_attribute(WRITING) is not None:
             layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
 
-        callers = self._callers()
-        owners = [owner for owner in chain(*layers_before(callers)) if owner not in callers]
+        # The way to the embedding from the nearest layer that has it; its own name where none has.
+        calls = self._calls()
+        owners = [layer for call in calls for layer in layers_before(call) if layer is not call.operation]
         ways = ([owner.name, *way] for owner in owners for way, each in _within(owner) if each is self.tied_to)
         steps = next(ways, [self.tied_to.name])
 
-        before = embeddings_before(callers, steps, _sizes(self.tied_to))
-        is_before = all(embeddings == [self.tied_to] for embeddings in before)
+        # Whether this way leads to it, and to no other, from every call.
+        found = [embeddings_before(call, steps, _sizes(self.tied_to)) for call in calls]
+        is_before = all(set(embeddings) == {self.tied_to} for embeddings in found)
         return {
             "tied_to": layer,
             "tied_to_steps": steps,
-            "tied_to_place": "unknown" if not before else "before" if is_before else "nowhere",
+            "tied_to_place": "unknown" if not found else "before" if is_before else "nowhere",
             "tied_to_came_before": came_before,
         }
 
@@ -293,15 +298,12 @@ def _built(layer: Any) -> keras.Layer:
     """Return a built embedding that can be tied to.
 
     Raises:
-        ValueError: it is no embedding, or cannot be built.
+        ValueError: it is no embedding.
     """
     if not isinstance(layer, EMBEDDINGS):
         raise ValueError(f"tied_to must be an embedding layer, got {type(layer).__name__}: pass the layer itself")
     if not layer.built:
-        try:
-            layer.build()
-        except Exception as error:
-            raise ValueError(f"tied_to must be an embedding that can be built, but {layer.name!r}: {error}") from error
+        layer.build()
     return layer
 
 
@@ -319,47 +321,28 @@ def _sizes(embedding: keras.Layer) -> tuple[int, int]:
     return embedding.input_dim, embedding.output_dim
 
 
-def embeddings_before(starts: Iterable[Any], steps: Steps, sizes: tuple[int, int]) -> list[list[keras.Layer]]:
-    """Return, for each start, every embedding of some sizes (V, E) to which the steps lead from layers before it.
+def embeddings_before(call: Any, steps: Steps, sizes: tuple[int, int]) -> list[keras.Layer]:
+    """Return every embedding of some sizes (V, E) to which the steps lead from a layer that a call depends on.
 
     Args:
-        starts: as in `layers_before`.
+        call: the node of a symbolic call.
         steps: the name of a layer, and the way from there.
         sizes: (V, E).
     """
-    found = []
-    for layers in layers_before(starts):
-        named = [layer for layer in layers if layer.name == steps[0]]
-        ends = [each for layer in named for way, each in _within(layer) if way == steps[1:]]
-        fitting = [end for end in ends if isinstance(end, EMBEDDINGS) and _sizes(end) == sizes]
-        found.append(list(dict.fromkeys(fitting)))
-    return found
+    named = [layer for layer in layers_before(call) if layer.name == steps[0]]
+    ends = [each for layer in named for way, each in _within(layer) if way == steps[1:]]
+    return [end for end in ends if isinstance(end, EMBEDDINGS) and _sizes(end) == sizes]
 
 
-def layers_before(starts: Iterable[Any]) -> list[list[keras.Layer]]:
-    """Return the layers that each symbolic tensor, or each call of each layer, depends on, the nearest first.
-
-    Args:
-        starts: symbolic tensors, or layers that were called with some.
-    """
-    calls: list[Any] = []
-    for start in starts:
-        history = getattr(start, "_keras_history", None)
-        if isinstance(start, keras.Layer):
-            calls += start._inbound_nodes
-        elif history is not None and history.operation is not None:
-            calls.append(history.operation._inbound_nodes[history.node_index])
-
-    found = []
-    for call in calls:
-        nodes, seen = [call], {call}
-        for node in nodes:  # which grows while the walk goes on
-            parents = [parent for parent in dict.fromkeys(node.parent_nodes) if parent not in seen]
-            nodes += parents
-            seen.update(parents)
-        operations = dict.fromkeys(node.operation for node in nodes)
-        found.append([operation for operation in operations if isinstance(operation, keras.Layer)])
-    return found
+def layers_before(call: Any) -> list[keras.Layer]:
+    """Return the layers that a symbolic call depends on, the nearest first; its own is the first."""
+    nodes, seen = [call], {call}
+    for node in nodes:  # which grows while the walk goes on
+        parents = [parent for parent in dict.fromkeys(node.parent_nodes) if parent not in seen]
+        nodes += parents
+        seen.update(parents)
+    operations = dict.fromkeys(node.operation for node in nodes)
+    return [operation for operation in operations if isinstance(operation, keras.Layer)]
 
 
 def _within(layer: keras.Layer) -> Iterator[tuple[Steps, keras.Layer]]:
