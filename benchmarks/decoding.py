@@ -33,7 +33,7 @@ from nmt.backend.machine import available_processors
 
 if TYPE_CHECKING:
     from nmt import Translator
-    from nmt.inference.translator import OpenedModel
+    from nmt.inference.translator import CompiledFor, OpenedModel
     from nmt.search import SearchResult
 
 LENGTH = 16
@@ -280,8 +280,8 @@ def count_steps(translator: Translator, translate: Callable[[], object]) -> tupl
     batches: list[tuple[int, int]] = []
     search_function = translator._search_function
 
-    def counted(*settings: Any) -> Callable[..., SearchResult]:
-        search = search_function(*settings)
+    def counted(wanted: CompiledFor) -> Callable[..., SearchResult]:
+        search = search_function(wanted)
 
         def search_and_count(*inputs: Any) -> SearchResult:
             result = search(*inputs)

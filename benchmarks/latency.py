@@ -131,7 +131,7 @@ def parts(run: str, *, started: float) -> None:
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
     from nmt.inference.translation import banned_ids
-    from nmt.inference.translator import Translator, open_model
+    from nmt.inference.translator import CompiledFor, Translator, open_model
 
     lap("the package")
     opened = open_model(run)
@@ -139,7 +139,8 @@ def parts(run: str, *, started: float) -> None:
     translator = Translator(opened.model, opened.text, opened.config.search)
     search = opened.config.search
     banned = banned_ids(search, opened.text.target)
-    translator._search_function(search.beam_size, 1, search.length_penalty, banned).get_concrete_function()
+    wanted = CompiledFor(search.beam_size, 1, search.length_penalty, banned)
+    translator._search_function(wanted).get_concrete_function()
     lap("tracing the search")
     line = test_lines(run)[:1]
     lap("reading the line")

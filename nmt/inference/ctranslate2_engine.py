@@ -16,13 +16,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
-from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded, length_limits
+from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 
@@ -169,32 +167,29 @@ class CTranslate2Translator(LineTranslator):
         return self.engine.num_translators
 
     def search_batch(
-        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
-        """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
-        tokens = [
-            self.text.source.tokens(row[: length - 1])  # CTranslate2 appends EOS
-            for row, length in zip(source_ids, source_lengths, strict=True)
-        ]
-        least, greatest = length_limits(source_lengths, settings)
-        found = self._found(tokens, least, greatest, settings)
+        """Translate a batch."""
+        tokens = [self.text.source.tokens(request.source_ids[:-1]) for request in requests]  # CTranslate2 appends EOS
+        found = self._found(tokens, requests, settings)
         self._score(tokens, found)
         return [self._ranked(hypotheses, num_hypotheses, settings.length_penalty) for hypotheses in found]
 
     def _found(
-        self, tokens: Sequence[list[str]], least: np.ndarray, greatest: np.ndarray, settings: SearchSettings
+        self, tokens: Sequence[list[str]], requests: Sequence[Request], settings: SearchSettings
     ) -> list[Hypotheses]:
-        """What CTranslate2 finds for each sentence, not beyond its own limit; least and greatest lengths (B,)."""
+        """What CTranslate2 finds for each sentence, not beyond its own limit."""
         found: list[Hypotheses] = [{} for _ in tokens]
         patience = 1 if settings.beam_size == 1 else PATIENCE
         banned = banned_ids(settings, self.text.target)
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
-        for minimum, group in groupby(np.argsort(least, kind="stable"), key=lambda place: int(least[place])):
+        by_least = sorted(range(len(requests)), key=lambda place: requests[place].min_length)
+        for minimum, group in groupby(by_least, key=lambda place: requests[place].min_length):
             places = list(group)
             results = self.engine.translate_batch(
                 [tokens[place] for place in places],
                 max_input_length=0,
-                max_decoding_length=int(greatest[places].max()),
+                max_decoding_length=max(requests[place].max_length for place in places),
                 min_decoding_length=max(minimum - 1, 0),
                 beam_size=settings.beam_size,
                 num_hypotheses=settings.beam_size * patience,
@@ -207,12 +202,13 @@ class CTranslate2Translator(LineTranslator):
             # Where the engine bans a token, it shares out its probability: the scores are not those of the model.
             exact = minimum <= 1 and not (banned and self._learned_unknown)
             for place, result in zip(places, results, strict=True):
+                greatest = requests[place].max_length
                 for words, score in zip(result.hypotheses, result.scores, strict=True):
                     token_ids = tuple(self._target_ids[token] for token in words)
                     # What is longer than allowed, EOS counted, is cut; each hypothesis counts once.
-                    ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest[place]
+                    ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest
                     log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
-                    found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest[place] - 1], log_prob)
+                    found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest - 1], log_prob)
         return found
 
     def _score(self, tokens: Sequence[list[str]], found: Sequence[Hypotheses]) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
 from nmt.config.section import AUTO
-from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
@@ -47,6 +46,18 @@ class Translation(NamedTuple):
     score: float
     log_prob: float
     num_tokens: int
+
+
+class Request(NamedTuple):
+    """What is asked of an engine about one sentence.
+
+    source_ids: that end with EOS.
+    min_length, max_length: of the translation in tokens, EOS counted.
+    """
+
+    source_ids: list[int]
+    min_length: int
+    max_length: int
 
 
 @dataclass
@@ -210,12 +221,14 @@ class LineTranslator(ABC):
         spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
-        sequences = TokenSequences.from_lists([[*token_ids[place], EOS_ID] for place in spoken])
-        batches = plan_batches(sequences.lengths, batch_size=settings.batch_size, at_once=at_once)
+        lengths = np.array([len(token_ids[place]) + 1 for place in spoken], dtype=np.int64)
+        limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
+        requests = [Request([*token_ids[place], EOS_ID], *limit) for place, limit in zip(spoken, limits, strict=True)]
+        batches = plan_batches(lengths, batch_size=settings.batch_size, at_once=at_once)
 
         def search(batch: np.ndarray) -> list[list[Translation]]:
-            source_ids, lengths = sequences.padded(batch)[0], sequences.lengths[batch]
-            return self.search_batch(source_ids, lengths, num_hypotheses=num_hypotheses, settings=settings)
+            asked = [requests[place] for place in batch]
+            return self.search_batch(asked, num_hypotheses=num_hypotheses, settings=settings)
 
         for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
             for index, found in zip(batch, results, strict=True):
@@ -225,9 +238,8 @@ class LineTranslator(ABC):
 
         counted.lines += len(spoken)
         counted.untranslated += sum(not found for found in translations)
-        limits = length_limits(sequences.lengths, settings)[1].tolist()
-        for place, greatest in zip(spoken, limits, strict=True):
-            counted.cut += sum(translation.num_tokens == greatest for translation in translations[place])
+        for place, request in zip(spoken, requests, strict=True):
+            counted.cut += sum(found.num_tokens == request.max_length for found in translations[place])
         if tally is None:
             counted.report_growth()
         if self.segmentation == "none":
@@ -251,9 +263,9 @@ class LineTranslator(ABC):
 
     @abstractmethod
     def search_batch(
-        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
-        """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
+        """Translate a batch; the translations of each sentence come best first."""
 
 
 def plan_batches(

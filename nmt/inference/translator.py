@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -13,12 +14,13 @@ from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
+from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import FoundModel, find_model
-from nmt.inference.translation import LineTranslator, Translation, banned_ids, decoded, length_limits
+from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
 from nmt.models.builder import build_model
-from nmt.models.contract import Seq2Seq, Vocabularies
-from nmt.search import SearchResult, beam_search, greedy_search
+from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies
+from nmt.search import Rule, SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike, Tensor
 
@@ -98,6 +100,16 @@ _SIGNATURE = (
 )
 
 
+class CompiledFor(NamedTuple):
+    """The settings of a search that are part of its graph; all the rest may differ from batch to batch."""
+
+    beam_size: int
+    num_hypotheses: int
+    length_penalty: float
+    banned_ids: tuple[int, ...]
+    rules: tuple[Rule, ...] = ()
+
+
 class Translator(LineTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
@@ -106,18 +118,26 @@ class Translator(LineTranslator):
     asked for, and then serves batches of every shape.
 
     Args:
-        model: any encoder-decoder of the contract.
+        model: a `Seq2Seq`, or an ensemble or whatever else decodes as one does.
         text: the tokenizers it was trained with.
         search: how translations are looked for; what `SearchSettings()` says unless given.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
+        rules: what else is asked of the tokens of a translation.
     """
 
     def __init__(
-        self, model: Seq2Seq, text: TextPair, search: SearchSettings | None = None, *, segmentation: str = "none"
+        self,
+        model: DecodingModel,
+        text: TextPair,
+        search: SearchSettings | None = None,
+        *,
+        segmentation: str = "none",
+        rules: Sequence[Rule] = (),
     ) -> None:
         super().__init__(text, search, segmentation=segmentation)
         self.model = model
-        self._compiled: dict[tuple[Any, ...], Callable[..., SearchResult]] = {}
+        self.rules = tuple(rules)
+        self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
         self._lock = Lock()
 
     @classmethod
@@ -147,13 +167,16 @@ class Translator(LineTranslator):
         return session.searches_at_once()
 
     def search_batch(
-        self, source_ids: np.ndarray, source_lengths: np.ndarray, *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
-        """Translate a batch: source ids (B, S) that end with EOS, and their lengths (B,)."""
-        least, greatest = length_limits(source_lengths, settings)
+        """Translate a batch."""
         banned = banned_ids(settings, self.text.target)
-        search = self._search_function(settings.beam_size, num_hypotheses, settings.length_penalty, banned)
-        result = search(source_ids, least, greatest, np.int32(len(source_ids)), greatest.max())
+        wanted = CompiledFor(settings.beam_size, num_hypotheses, settings.length_penalty, banned, self.rules)
+        source_ids, _ = TokenSequences.from_lists([request.source_ids for request in requests]).padded(
+            np.arange(len(requests))
+        )
+        least, greatest = (np.array([request[place] for request in requests], np.int32) for place in (1, 2))
+        result = self._search_function(wanted)(source_ids, least, greatest, np.int32(len(requests)), greatest.max())
         token_ids, scores, log_probs, lengths = (np.asarray(part) for part in result)  # (B, N, T), the rest (B, N)
         return [
             [
@@ -166,44 +189,40 @@ class Translator(LineTranslator):
                 for rank, length in enumerate(lengths[row].tolist())
                 if length > 0  # else there is no such hypothesis
             ]
-            for row in range(len(source_ids))
+            for row in range(len(requests))
         ]
 
-    def _search_function(
-        self, beam_size: int, num_hypotheses: int, length_penalty: float, banned: tuple[int, ...]
-    ) -> Callable[..., SearchResult]:
+    def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """The compiled search, which takes what `_SIGNATURE` lists."""
-        key = (beam_size, num_hypotheses, length_penalty, banned)
         with self._lock:
-            if key not in self._compiled:
-                self._compiled[key] = compile_function(_model_search(self.model, *key), _SIGNATURE)
-            return self._compiled[key]
+            if wanted not in self._compiled:
+                self._compiled[wanted] = compile_function(_model_search(self.model, wanted), _SIGNATURE)
+            return self._compiled[wanted]
 
 
-def _model_search(
-    model: Seq2Seq, beam_size: int, num_hypotheses: int, length_penalty: float, banned: tuple[int, ...]
-) -> Callable[..., Any]:
+def _model_search(model: DecodingModel, wanted: CompiledFor) -> Callable[..., Any]:
     """A function from source ids to hypotheses, to be compiled."""
+    search: Callable[..., SearchResult] = greedy_search
+    if wanted.beam_size > 1:
+        search = partial(beam_search, beam_size=wanted.beam_size, num_hypotheses=wanted.num_hypotheses)
 
-    def search(
+    def search_sources(
         source_ids: Tensor, least_lengths: Tensor, greatest_lengths: Tensor, batch_size: Tensor, most_steps: Tensor
     ) -> SearchResult:
         memory = model.encode(source_ids)
-        state = model.initial_state(memory, beam_size, most_steps)
+        return search(
+            model.decoder(),
+            model.initial_state(memory, wanted.beam_size, most_steps),
+            memory=memory,
+            batch_size=batch_size,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            pad_id=PAD_ID,
+            banned_ids=wanted.banned_ids,
+            max_length=greatest_lengths,
+            min_length=least_lengths,
+            length_penalty=wanted.length_penalty,
+            rules=wanted.rules,
+        )
 
-        shared: dict[str, Any] = {
-            "memory": memory,
-            "batch_size": batch_size,
-            "bos_id": BOS_ID,
-            "eos_id": EOS_ID,
-            "pad_id": PAD_ID,
-            "banned_ids": banned,
-            "max_length": greatest_lengths,
-            "min_length": least_lengths,
-            "length_penalty": length_penalty,
-        }
-        if beam_size == 1:
-            return greedy_search(model.decoder(), state, **shared)
-        return beam_search(model.decoder(), state, beam_size=beam_size, num_hypotheses=num_hypotheses, **shared)
-
-    return search
+    return search_sources

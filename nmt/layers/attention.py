@@ -93,9 +93,12 @@ class MultiHeadAttention(keras.layers.Layer):
         Scores are masked by a choice, not by a sum: TensorFlow's optimiser fuses product, scale and sum into one
         kernel that loses its place inside a while loop and returns nothing at all (seen in 2.21 with oneDNN).
         """
+        # Each query against each key, in each head by itself.
         scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys_values.keys, -1, -2))  # (B, H, T, S)
         scores = ops.where(mask, scores, MASKED_SCORE)
         weights = self.weights_dropout(softmax(scores), training=training)
+
+        # The means of the values, the heads side by side again.
         context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
         shape = ops.shape(context)
         return self.output_product(ops.reshape(context, (shape[0], shape[1], self.hidden_size)))
@@ -125,10 +128,15 @@ class SelfAttention(MultiHeadAttention):
             (B, K, D), and the past with this position, (B, K, H, t + 1, D/H).
         """
         batch_size, beam_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        # Query, key and value of the newest position: the third axis of (B, K, 3, H, 1, D/H).
         heads = ops.reshape(self.query_key_value(inputs), (batch_size, beam_size, 3, self.num_heads, 1, self.head_size))
+
+        # The past grows by it before it is asked, since a position sees itself. Nothing is masked: all is past.
         past = KeysValues(
             ops.concatenate([past.keys, heads[:, :, 1]], axis=3), ops.concatenate([past.values, heads[:, :, 2]], axis=3)
         )
+
+        # One query a hypothesis, over its own past.
         scores = ops.matmul(heads[:, :, 0] * self.head_size**-0.5, ops.swapaxes(past.keys, -1, -2))  # (B, K, H, 1, t+1)
         context = ops.matmul(softmax(scores), past.values)  # (B, K, H, 1, D/H)
         return self.output_product(ops.reshape(context, (batch_size, beam_size, self.hidden_size))), past

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -70,6 +70,19 @@ def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
             "tokens in the same order: build a joint one (data.tokenizer.joint: true), or tie target_output only"
         )
     return tie_embeddings
+
+
+class DecodingModel(Protocol):
+    """What a search needs of a model. A `Seq2Seq` has it, and so can an ensemble of several."""
+
+    def encode(self, source_ids: Tensor) -> Memory:
+        """Encode source ids (B, S) once; leaves of the memory begin with (B,)."""
+
+    def initial_state(self, memory: Memory, beam_size: Tensor, max_length: Tensor) -> State:
+        """Return the state before the first of `max_length` steps; its leaves begin with (B, K)."""
+
+    def decoder(self) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
+        """Return a step: token ids (B, K), state and memory to logits (B, K, V) and the next state."""
 
 
 class Seq2Seq(keras.Model):

@@ -3,5 +3,6 @@
 from nmt.search.beam import beam_search
 from nmt.search.greedy import greedy_search
 from nmt.search.loop import SearchResult
+from nmt.search.rules import Rule, View
 
-__all__ = ["SearchResult", "beam_search", "greedy_search"]
+__all__ = ["Rule", "SearchResult", "View", "beam_search", "greedy_search"]

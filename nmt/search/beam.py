@@ -1,14 +1,15 @@
 """Beam search over the sentences of a batch, through a step function."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from nmt.backend.functions import gather_beams
-from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, penalty, search
+from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, follow_rules, penalty, scores_by_rules, search
+from nmt.search.rules import Rule
 from nmt.search.step import Limits, MemoryStep, Reorder, Settings, SpecialIds, StepFunction, checked_reorder
 from nmt.types import Memory, State, Tensor
 
@@ -29,6 +30,7 @@ def beam_search(
     num_hypotheses: int | None = None,
     reorder: Reorder | None = None,
     memory: Memory | None = None,
+    rules: Sequence[Rule] = (),
 ) -> SearchResult:
     """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
 
@@ -68,6 +70,8 @@ def beam_search(
         memory: What the step needs to know of each sentence and does not change, a nest of tensors that begin with B.
             If given, it is the third argument of the step, and sentences that are done leave the batch: B becomes
             smaller from step to step.
+        rules: What else is asked of tokens, one rule after the other. With a rule that may raise scores, a sentence is
+            searched until its `max_length`.
 
     Returns:
         The N best hypotheses of every sentence found, best first.
@@ -89,6 +93,7 @@ def beam_search(
             num_hypotheses,
             length_penalty,
             reorder_state if reorder is None else checked_reorder(reorder),
+            tuple(rules),
         ),
         token_rows=num_hypotheses + beam_size,
         extend=extend_rows,
@@ -102,12 +107,15 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     """
     logits, state = step(rows.last_ids, rows.state, rows.memory)
     candidates = best_candidates(rows, logits, length, settings)
+
+    # The K best that do not end live on.
     ends = candidates.token_ids == settings.special.eos  # (b, C)
 
     log_probs, live = ops.top_k(ops.where(ends, IMPOSSIBLE, candidates.log_probs), settings.beam_size)
     parents = gather_beams(candidates.parents, live)  # (b, K)
     live_ids = gather_beams(candidates.token_ids, live)  # (b, K)
 
+    # Those that end compete with those that ended before. Each row of token ids goes on from that of its parent.
     finished, survivors = collect_finished(rows.finished, candidates, ends, length, settings)
     sources = ops.concatenate([survivors, settings.num_hypotheses + parents], axis=1)  # (b, N + K)
     # What was finished before gets PAD, what has just ended gets EOS, the live ones their newest token.
@@ -115,13 +123,16 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     newest_ids = ops.concatenate([ops.where(just_ended, settings.special.eos, settings.special.pad), live_ids], axis=1)
 
     # A sentence is done where its best live hypothesis can no longer reach the worst of the N finished.
-    bounds = log_probs[:, :1] / penalty(rows.limits.max_length, settings.length_penalty)[:, None]
+    if all(rule.only_lowers for rule in settings.rules):
+        bounds = log_probs[:, :1] / penalty(rows.limits.max_length, settings.length_penalty)[:, None]
+        log_probs = ops.where(bounds > finished.scores[:, -1:], log_probs, IMPOSSIBLE)
     return rows._replace(
         last_ids=live_ids,
-        log_probs=ops.where(bounds > finished.scores[:, -1:], log_probs, IMPOSSIBLE),
+        log_probs=log_probs,
         token_ids=ops.concatenate([gather_beams(rows.token_ids, sources), newest_ids[:, :, None]], axis=2),
         finished=finished,
         state=settings.reorder(state, parents),
+        rule_states=follow_rules(settings, reorder_state(rows.rule_states, parents), live_ids),
     )
 
 
@@ -155,21 +166,32 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
     """
     special, beam_size, vocabulary_size = settings.special, settings.beam_size, logits.shape[-1]
     logits = ops.cast(logits, "float32")
+    scores = scores_by_rules(rows, logits, length, settings)
+    logits = logits if scores is None else scores
+
+    # The best tokens of each live hypothesis by itself, as many as there are whatever is banned.
     count = min(beam_size + 1 + len(special.never), vocabulary_size)
-    tokens = top_tokens(ops.reshape(logits, (-1, vocabulary_size)), count)  # of (b*K, V)
+    tokens = top_tokens(ops.reshape(logits, (-1, vocabulary_size)), count, normalized=scores is not None)  # of (b*K, V)
     token_ids = ops.reshape(tokens.token_ids, (-1, beam_size, count))
+
+    # What may not be written: banned tokens, EOS, which has a column of its own, and at the greatest length all.
     forced = (length >= rows.limits.max_length)[:, None, None]  # (b, 1, 1)
     banned = forced | (token_ids == special.eos)
     for token_id in special.never:
         banned |= token_ids == token_id
+
+    # The column of EOS.
     too_short = (length < rows.limits.min_length)[:, None, None] & ~forced
     others = ops.where(banned, IMPOSSIBLE, ops.reshape(tokens.log_probs, (-1, beam_size, count)))
     end = logits[:, :, special.eos, None] - ops.reshape(tokens.log_normalizers, (-1, beam_size, 1))
     end = ops.where(too_short, IMPOSSIBLE, end)
+
+    # Whole hypotheses; what is no number, or goes on from one that does not exist, does not exist.
     log_probs = rows.log_probs[:, :, None] + ops.concatenate([others, end], axis=2)  # (b, K, count + 1)
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
     token_ids = ops.concatenate([token_ids, ops.full_like(token_ids[:, :, :1], special.eos)], axis=2)
 
+    # The best of all live hypotheses of a sentence together.
     width = beam_size * (count + 1)
     num_candidates = 2 * beam_size if beam_size > 1 else 1
     best, places = ops.top_k(ops.reshape(log_probs, (-1, width)), num_candidates)  # (b, C)
@@ -201,9 +223,11 @@ def collect_finished(
     scores = log_probs / penalty(length, settings.length_penalty)
     best_scores, picks = ops.top_k(ops.concatenate([finished.scores, scores], axis=1), num_hypotheses)
     pool_log_probs = ops.concatenate([finished.log_probs, log_probs], axis=1)
+
     # All that end now have the same length: one column stands for them.
     pool_lengths = ops.concatenate([finished.lengths, ops.full_like(picks[:, :1], 0) + length], axis=1)
     lengths = gather_beams(pool_lengths, ops.minimum(picks, num_hypotheses))
+
     # A hypothesis finished before continues its own row, one that ends now the row of its parent.
     old_rows = ops.arange(num_hypotheses, dtype="int32")[None, :] + ops.zeros_like(picks[:, :1])
     pool_rows = ops.concatenate([old_rows, num_hypotheses + candidates.parents[:, :beam_size]], axis=1)
@@ -241,7 +265,7 @@ class TopTokens(NamedTuple):
     log_normalizers: Tensor
 
 
-def top_tokens(logits: Tensor, count: int) -> TopTokens:
+def top_tokens(logits: Tensor, count: int, *, normalized: bool = False) -> TopTokens:
     """Finds the `count` best tokens of every row and their log probabilities.
 
     A top-k over a long row is slow on a processor (4.5 ms for 320 rows of 8,000). The rows are cut into blocks
@@ -251,6 +275,7 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
     Args:
         logits: (R, V) float32, V static.
         count: C, tokens a row; at most V.
+        normalized: Whether the logits are log probabilities already, or what rules make of them.
 
     Returns:
         The tokens, C a row.
@@ -260,6 +285,8 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
         best, token_ids = ops.top_k(logits, count)
     else:
         best, token_ids = _top_k_in_blocks(logits, count, size)
+    if normalized:
+        return TopTokens(best, token_ids, ops.zeros_like(best[:, :1]))
     # One pass for the normaliser: it is known from any logit and its probability, and that of the best is not small.
     greatest = ops.take_along_axis(ops.softmax(logits), token_ids[:, :1], axis=1)
     log_normalizers = best[:, :1] - ops.log(greatest)
@@ -288,16 +315,21 @@ def _top_k_in_blocks(logits: Tensor, count: int, size: int) -> tuple[Tensor, Ten
     Returns:
         Values and ids, (R, C) each, in the order of `ops.top_k`.
     """
+    # The rows as blocks side by side, the last one filled up.
     num_rows, vocabulary_size = ops.shape(logits)[0], logits.shape[-1]
     num_blocks = -(-vocabulary_size // size)
     if num_blocks * size > vocabulary_size:
         padding = ops.full((num_rows, num_blocks * size - vocabulary_size), -float("inf"), dtype=logits.dtype)
         logits = ops.concatenate([logits, padding], axis=-1)
     blocks = ops.reshape(logits, (num_rows * num_blocks, size))
+
+    # The blocks with the greatest maxima, in which all of the best lie.
     maxima = ops.reshape(ops.max(blocks, axis=-1), (num_rows, num_blocks))
     _, chosen = ops.top_k(maxima, count, sorted=False)
     # In rising order, so that of equal logits the lower id wins, as in a top-k over the row.
     chosen = ops.sort(chosen, axis=-1)  # (R, C)
+
+    # The best of these blocks, and their ids by the block and the place in it.
     rows = ops.arange(num_rows, dtype="int32")[:, None]  # (R, 1)
     survivors = ops.take(blocks, chosen + rows * num_blocks, axis=0)  # (R, C, size)
     best, places = ops.top_k(ops.reshape(survivors, (num_rows, count * size)), count)

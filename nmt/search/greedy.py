@@ -1,11 +1,12 @@
 """Greedy search: the most probable token at each step."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from keras import ops
 
 from nmt.backend.functions import gather_beams
-from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, penalty, search
+from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, follow_rules, penalty, scores_by_rules, search
+from nmt.search.rules import Rule
 from nmt.search.step import Limits, MemoryStep, Settings, SpecialIds, StepFunction
 from nmt.types import Memory, State, Tensor
 
@@ -23,6 +24,7 @@ def greedy_search(
     min_length: int | Tensor = 0,
     length_penalty: float = 1.0,
     memory: Memory | None = None,
+    rules: Sequence[Rule] = (),
 ) -> SearchResult:
     """Follows the most probable allowed token from step to step: `beam_search` with a beam of one, but cheaper.
 
@@ -42,6 +44,7 @@ def greedy_search(
         min_length: The least length, likewise. Below it EOS is banned, after normalisation.
         length_penalty: The exponent of the penalty in `scores`; it changes nothing else here.
         memory: As in `beam_search`: the third argument of the step, and sentences that are done leave the batch.
+        rules: As in `beam_search`.
 
     Returns:
         The one hypothesis of every sentence, N = 1.
@@ -49,7 +52,7 @@ def greedy_search(
     Raises:
         ValueError: As in `beam_search`.
     """
-    settings = Settings(SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), 1, 1, length_penalty)
+    settings = Settings(SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), 1, 1, length_penalty, rules=tuple(rules))
     limits = Limits(min_length, max_length)
     return search(step, state, memory, batch_size, limits, settings, token_rows=1, extend=extend_rows)
 
@@ -57,7 +60,11 @@ def greedy_search(
 def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
     """Extends every live hypothesis to `length` tokens; its row of token ids stays its own when it ends."""
     logits, state = step(rows.last_ids, rows.state, rows.memory)
-    next_ids, token_log_probs = best_token(logits[:, 0], length, rows.limits, settings)
+    logits = ops.cast(logits, "float32")
+    scores = scores_by_rules(rows, logits, length, settings)
+    next_ids, token_log_probs = best_token(logits[:, 0], length, rows.limits, settings, scores=scores)
+
+    # What ends now takes its log probability along; what ended before writes PAD.
     live = rows.log_probs > IMPOSSIBLE  # (b, 1)
     log_probs = rows.log_probs + token_log_probs
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
@@ -71,32 +78,40 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
         token_ids=ops.concatenate([rows.token_ids, written_ids[:, :, None]], axis=2),
         finished=Finished(final / penalty(lengths, settings.length_penalty), final, lengths),
         state=state,
+        rule_states=follow_rules(settings, rows.rule_states, next_ids),
     )
 
 
-def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: Settings) -> tuple[Tensor, Tensor]:
+def best_token(
+    logits: Tensor, length: Tensor, limits: Limits, settings: Settings, *, scores: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The most probable allowed token of every sentence.
 
     Args:
-        logits: (B, V).
+        logits: (B, V) float32.
         length: () int32, of the hypothesis with this token.
         limits: (b,) each.
         settings: The bans.
+        scores: (B, 1, V), what rules make of the log probabilities; None without rules.
 
     Returns:
         Its id (B, 1) int32 and its log probability (B, 1), normalised over the whole vocabulary.
     """
     special, vocabulary_size = settings.special, logits.shape[-1]
-    logits = ops.cast(logits, "float32")
+    if scores is not None:
+        logits = scores[:, 0]
+    # The best of what neither ends a hypothesis nor is banned.
     no_others = special.never | {special.eos}
     never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
     others = logits + ops.convert_to_tensor(never, dtype="float32")
     other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
     other = gather_beams(others, other_ids)  # (B, 1)
+
+    # EOS against that, unless its turn is now or has not come.
     end = logits[:, special.eos, None]  # (B, 1)
     forced = (length >= limits.max_length)[:, None]
     too_short = (length < limits.min_length)[:, None]
     ends = forced | ((end > other) & ~too_short)
     next_ids = ops.where(ends, special.eos, other_ids)
     best = ops.where(ends, end, other)
-    return next_ids, best - ops.logsumexp(logits, axis=-1, keepdims=True)
+    return next_ids, best if scores is not None else best - ops.logsumexp(logits, axis=-1, keepdims=True)

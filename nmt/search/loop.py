@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from nmt.backend.functions import while_loop
+from nmt.search.rules import View
 from nmt.search.step import Limits, MemoryStep, Settings, StepFunction, check_search, checked_step
 from nmt.types import Memory, State, Tensor
 
@@ -62,6 +63,7 @@ class Rows(NamedTuple):
     token_ids: (b, R, t) int32, R >= N: first those of the N finished hypotheses; where others lie says the search.
     state: The caller's, leaves (b, K, ...), one row a live hypothesis.
     memory: The caller's, leaves (b, ...).
+    rule_states: Of each rule its own, leaves (b, K, ...), one row a live hypothesis.
     """
 
     sentences: Tensor
@@ -72,6 +74,7 @@ class Rows(NamedTuple):
     finished: Finished
     state: State
     memory: Memory
+    rule_states: tuple[State, ...]
 
 
 Extend: TypeAlias = Callable[[Rows, Tensor, MemoryStep, Settings], Rows]
@@ -137,6 +140,7 @@ def search(
         finished=Finished(*result[1:]),
         state=state,
         memory=() if memory is None else memory,
+        rule_states=tuple(rule.initial_state(batch_size, beam_size) for rule in settings.rules),
     )
 
     def advance(loop: Loop) -> Loop:
@@ -158,6 +162,24 @@ def search(
         log_probs=ops.where(exists, result.log_probs, IMPOSSIBLE),
         lengths=ops.where(exists, result.lengths, 0),
     )
+
+
+def scores_by_rules(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Tensor | None:
+    """Return the log probability of each next token as the rules see it, (b, K, V) float32; None without rules."""
+    if not settings.rules:
+        return None
+    log_normalizers = ops.logsumexp(logits, axis=-1, keepdims=True)  # (b, K, 1)
+    live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
+    scores = logits - log_normalizers
+    for rule, state in zip(settings.rules, rows.rule_states, strict=True):
+        token_ids = live_ids if rule.needs_tokens else None
+        scores = rule.lower(scores, View(logits, log_normalizers, length, *rows.limits, state, token_ids))
+    return ops.cast(scores, "float32")
+
+
+def follow_rules(settings: Settings, states: tuple[State, ...], token_ids: Tensor) -> tuple[State, ...]:
+    """Return the state of each rule after a step by token ids (b, K), from those that followed the parents."""
+    return tuple(rule.follow(state, token_ids) for rule, state in zip(settings.rules, states, strict=True))
 
 
 def live_sentences(rows: Rows) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import numpy as np
 
+from nmt.search.rules import Rule
 from nmt.types import Memory, State, Tensor
 
 StepFunction: TypeAlias = Callable[[Tensor, State], tuple[Tensor, State]]
@@ -64,6 +65,7 @@ class Settings(NamedTuple):
     beam_size: K.
     num_hypotheses: N.
     reorder: How the state follows its beams; that of a single one stays.
+    rules: Asked in this order.
     """
 
     special: SpecialIds
@@ -71,6 +73,7 @@ class Settings(NamedTuple):
     num_hypotheses: int
     length_penalty: float
     reorder: Reorder = lambda state, _: state
+    rules: tuple[Rule, ...] = ()
 
 
 def check_search(
@@ -81,7 +84,7 @@ def check_search(
     Raises:
         ValueError: saying what must hold.
     """
-    special, beam_size, num_hypotheses, length_penalty, _ = settings
+    special, beam_size, num_hypotheses, length_penalty = settings[:4]
     if not callable(step):
         raise ValueError(f"the step must be a function of token ids and state, got {type(step).__name__}")
     if not _is_int(beam_size) or beam_size < 1:
@@ -93,6 +96,10 @@ def check_search(
     # With an exponent below 0 a longer hypothesis could not be bounded.
     if not isinstance(length_penalty, Real) or not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty must be 0 or more, got {length_penalty!r}: 0 turns it off")
+
+    for rule in settings.rules:
+        if not isinstance(rule, Rule):
+            raise ValueError(f"each of the rules must be a Rule, got {rule!r}")
 
     # What is no id in any vocabulary; how large this one is, the logits tell.
     for name, token_id in special.named:
