@@ -167,16 +167,12 @@ class TextPair:
         path = directory / FILE_NAME
         try:
             content = json.loads(read_text_file(path))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}: not valid JSON ({error})") from error
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if version != _FORMAT_VERSION:
-            raise DataError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}")
-        try:
+            if (version := content["format_version"]) != _FORMAT_VERSION:
+                raise DataError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}")
             names = [_JOINT] if _JOINT in content["sides"] else ["source", "target"]
             sides = [_load_side(directory, name, content["sides"][name]) for name in names]
             return cls(sides[0], sides[-1], joint=content["joint"])
-        except (KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not a description of tokenizers (missing or malformed: {error})") from error
 
     @staticmethod

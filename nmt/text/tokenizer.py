@@ -221,25 +221,8 @@ def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
 # Text that looks like a special token gets a backslash, and one more where it has some already, so it can be undone.
 _LOOKS_SPECIAL = re.compile(r"\\*(?:" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
 
-
-def split_at_spaces(line: str) -> list[str]:
-    """Tokens between spaces and tabs. `str.split()` would also split at U+2028, U+0085, U+00A0 and many others."""
-    words = [word for word in line.replace("\t", " ").split(" ") if word]
-    if "<" not in line:
-        return words
-    return [f"\\{word}" if _LOOKS_SPECIAL.fullmatch(word) else word for word in words]
-
-
 SPACE_SYMBOL = "▁"
 _ESCAPED_SYMBOL = f"\\{SPACE_SYMBOL}"
-
-
-def split_characters(line: str) -> list[str]:
-    """The code points of a line as tokens."""
-    if SPACE_SYMBOL in line:
-        symbols = {" ": SPACE_SYMBOL, SPACE_SYMBOL: _ESCAPED_SYMBOL}
-        return [symbols.get(character, character) for character in line]
-    return list(line.replace(" ", SPACE_SYMBOL))
 
 
 class ListTokenizer(Tokenizer):
@@ -350,7 +333,14 @@ class WhitespaceTokenizer(ListTokenizer):
 
     type: ClassVar[str] = "whitespace"
     unit, separator = "a word", " "
-    split = staticmethod(split_at_spaces)
+
+    @staticmethod
+    def split(line: str) -> list[str]:
+        """Tokens between spaces and tabs. `str.split()` would also split at U+2028, U+0085, U+00A0 and many others."""
+        words = [word for word in line.replace("\t", " ").split(" ") if word]
+        if "<" not in line:
+            return words
+        return [f"\\{word}" if _LOOKS_SPECIAL.fullmatch(word) else word for word in words]
 
     @staticmethod
     def surface(token: str) -> str:
@@ -363,7 +353,14 @@ class CharacterTokenizer(ListTokenizer):
 
     type: ClassVar[str] = "character"
     unit, separator = "one character", ""
-    split = staticmethod(split_characters)
+
+    @staticmethod
+    def split(line: str) -> list[str]:
+        """The code points of a line as tokens."""
+        if SPACE_SYMBOL in line:
+            symbols = {" ": SPACE_SYMBOL, SPACE_SYMBOL: _ESCAPED_SYMBOL}
+            return [symbols.get(character, character) for character in line]
+        return list(line.replace(" ", SPACE_SYMBOL))
 
     @staticmethod
     def surface(token: str) -> str:

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, CharacterTokenizer, Vocabulary, WhitespaceTokenizer
-from nmt.text.tokenizer import split_at_spaces, split_characters
 
 LINE_BREAKERS = ["\r", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"]
 
@@ -71,11 +70,11 @@ def test_a_lone_surrogate_or_a_nul_does_not_stop_the_tokenizer(pair):
 
 def test_whitespace_splits_at_spaces_and_tabs_only():
     tokens = ["a\u2028b", "c\xa0d", "e\x85f", "g\rh"]
-    assert split_at_spaces("  " + " \t ".join(tokens) + "\t") == tokens
+    assert WhitespaceTokenizer.split("  " + " \t ".join(tokens) + "\t") == tokens
 
 
 def whitespace_tokenizer(text):
-    return WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *sorted(set(split_at_spaces(text)))]))
+    return WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *sorted(set(WhitespaceTokenizer.split(text)))]))
 
 
 @given(st.lists(st.sampled_from(["<s>", "\\<s>", "\\\\</s>", "<pad>", "<unk>", "x", "\\", "<s>x"]), max_size=6))
@@ -89,7 +88,7 @@ def test_whitespace_tokens_that_look_special_come_back(words):
 
 @given(st.text(max_size=12))
 def test_known_characters_come_back_exactly(text):
-    tokenizer = CharacterTokenizer(Vocabulary([*SPECIAL_TOKENS, *sorted(set(split_characters(text)))]))
+    tokenizer = CharacterTokenizer(Vocabulary([*SPECIAL_TOKENS, *sorted(set(CharacterTokenizer.split(text)))]))
     token_ids = tokenizer.encode(text)
     assert len(token_ids) == len(text)
     assert all(token_id > EOS_ID for token_id in token_ids)
