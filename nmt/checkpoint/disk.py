@@ -234,11 +234,6 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def is_whole(value: object) -> bool:
-    """Return whether a value is a whole number; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def is_number(value: object) -> bool:
     """Return whether a JSON value is a number that fits a finite float; 10**400 does not."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -183,16 +183,15 @@ class DirectoryLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.verify()  # the directory may have been replaced after the file was opened
-        except OSError as error:
+        except (OSError, CheckpointError) as error:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
             self.release()
+            if not isinstance(error, BlockingIOError):
+                raise CheckpointError(f"{path}: cannot be locked: {error}") from error
             raise CheckpointError(
                 f"{self.directory}: another training writes here ({holder or 'process unknown'}): wait for its end, "
-                f"stop it, or choose another model_directory, on a disk that has locks ({error.strerror})"
+                "stop it, or choose another model_directory"
             ) from error
-        except CheckpointError:
-            self.release()
-            raise
         with suppress(OSError):  # who holds it is a help to others, and no reason to fail where the disk is full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # as pydantic asks for before Python 3.12
 
-from nmt.checkpoint.disk import Count, DamagedCheckpointError, FileRecord, is_number, is_whole, json_bytes, read_object
+from nmt.checkpoint.disk import Count, DamagedCheckpointError, FileRecord, is_number, json_bytes, read_object
 from nmt.errors import CheckpointError
 from nmt.types import PathLike
 from nmt.version import __version__
@@ -188,7 +188,7 @@ def check_format(path: Path, found: Any, newest: int) -> None:
         CheckpointError: the format is newer than this version knows.
         DamagedCheckpointError: there is no format version.
     """
-    if not is_whole(found):
+    if type(found) is not int:
         raise DamagedCheckpointError(f"{path}: has no format_version")
     if found > newest:
         raise CheckpointError(
@@ -273,7 +273,7 @@ def check_contents(contents: Contents) -> None:
         CheckpointError: update or score are no such numbers, or the moving average is of variables that the model does
             not have.
     """
-    if not is_whole(contents.update) or contents.update < 0:
+    if type(contents.update) is not int or contents.update < 0:
         raise CheckpointError(f"update must be a whole number of 0 or more, got {contents.update!r}")
     if contents.score is not None and not is_number(contents.score):
         raise CheckpointError(f"score must be a finite number or None, got {contents.score!r}")
