@@ -149,8 +149,7 @@ class CheckpointManager:
         Raises:
             CheckpointError: it could not be written, or would not be read again; the checkpoints before are intact.
         """
-        self._require_lock()
-        self.wait()
+        self._begin()
         check_contents(contents)
         return self._write(contents)
 
@@ -185,8 +184,7 @@ class CheckpointManager:
             CheckpointError: as in `wait`, or it would not be read again: an update below 0, a score that is no number,
                 averages of other variables. The checkpoints before are intact.
         """
-        self._require_lock()
-        self.wait()
+        self._begin()
         if isinstance(score, float | np.floating):
             score = float(score) if math.isfinite(score) else None
         parts = _parts(model, optimizer, ema)
@@ -245,8 +243,7 @@ class CheckpointManager:
             CheckpointError: all checkpoints are damaged, or the newest whole one does not fit; the message names
                 everything that does not.
         """
-        self._require_lock()
-        self.wait()
+        self._begin()
         restored = None
         for name in reversed(folder.checkpoint_names(self.folder)):
             try:
@@ -286,10 +283,11 @@ class CheckpointManager:
         self.write_seconds = time.monotonic() - started
         return path
 
-    def _require_lock(self) -> None:
+    def _begin(self) -> None:
         if not self._lock.held:
             raise RuntimeError("the CheckpointManager must hold its lock: call acquire() or use it in a with statement")
         self._lock.verify()
+        self.wait()
 
 
 def _parts(
