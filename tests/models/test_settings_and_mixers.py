@@ -52,7 +52,8 @@ def test_a_mixer_of_ones_own_decodes_stepwise_as_in_parallel(averaging, build, s
 
 def test_nobody_has_counted_what_another_mixer_keeps(averaging):
     settings = nmt.TransformerArchitecture(decoder_mixer="average")
-    assert nmt.Transformer.footprint(Vocabularies(11, 11, shared=True), settings) is None
+    model = nmt.Transformer(Vocabularies(11, 11, shared=True), settings)
+    assert model.kept_bytes(5, 7, precision="float32") is None
 
 
 @pytest.mark.parametrize(("model", "section"), [(nmt.Transformer, TransformerSettings), (nmt.RNN, RNNSettings)])
