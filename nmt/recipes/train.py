@@ -2,11 +2,12 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.backend import session
@@ -52,6 +53,7 @@ class Prepared(NamedTuple):
     gathered: what tokenizers are to be made of; None where the run has some.
     text: the tokenizers of the run; None where it has none yet.
     before: the settings of the run that goes on; None where one begins.
+    facts: what its checkpoints record about its origin and its validation corpus.
     """
 
     config: Config
@@ -60,6 +62,7 @@ class Prepared(NamedTuple):
     gathered: GatheredText | None = None
     text: TextPair | None = None
     before: Config | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 def train(
@@ -174,7 +177,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     if not overwrite and has_checkpoint(directory):
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)
-        refuse_other_run(before, config)
+        refuse_other_settings(before, config)
     else:
         refuse_foreign_text(directory)
     named = [(name, path) for name in CORPORA_READ for path in config.named_files[name]]
@@ -190,7 +193,8 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     text = None if overwrite else find_text(config)
     fresh = before is None and (text is None or find_training_store(config, text) is None)
     builds_text = text is None and config.training.initialize_from is None
-    return check_corpora(config, fresh=fresh, builds_text=builds_text)._replace(text=text, before=before)
+    prepared = check_corpora(config, fresh=fresh, builds_text=builds_text)._replace(text=text, before=before)
+    return prepared._replace(facts=settle_facts(prepared))
 
 
 def config_hash(config: Config) -> str:
@@ -244,8 +248,8 @@ def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
     return find_store(config.token_store_directory, *data.train.paths, text=text, max_length=data.max_length)
 
 
-def refuse_other_run(before: Config, config: Config) -> None:
-    """Refuse to go on where settings that decide what is learned were others, or the checkpoint holds weights alone.
+def refuse_other_settings(before: Config, config: Config) -> None:
+    """Refuse to go on where settings that decide what is learned were others.
 
     Args:
         before: the settings that the model directory holds.
@@ -253,7 +257,6 @@ def refuse_other_run(before: Config, config: Config) -> None:
 
     Raises:
         ConfigError: naming every setting that differs.
-        CheckpointError: naming the setting that begins with weights such as an average of others.
     """
     directory, changed = config.model_directory, changed_settings(before, config)
     if judged_by(before) != judged_by(config):  # the rest of early_stopping may change
@@ -266,36 +269,31 @@ def refuse_other_run(before: Config, config: Config) -> None:
             + "\ngo on with the old ones, start anew with --overwrite, or choose another model_directory; "
             f"training.initialize_from {directory} begins there with the weights learned here"
         )
-    newest = newest_manifest(Path(directory))
-    if newest is not None and newest[1].optimizer is None:
-        raise CheckpointError(
-            f"{directory}: {newest[0]} keeps weights and no optimizer, so no training can go on with it: "
-            f"begin a new one in another model_directory, with training.initialize_from {directory}"
-        )
 
 
-def settle_facts(prepared: Prepared, text: TextPair) -> dict[str, Any]:
+def settle_facts(prepared: Prepared) -> dict[str, Any]:
     """Return what the checkpoints of a run record about its origin and its validation corpus.
 
     Of a run that goes on, what was recorded is compared with what is there now.
 
-    Args:
-        prepared: the run.
-        text: its tokenizers.
-
     Raises:
+        CheckpointError: the newest checkpoint holds weights alone, such as an average of others.
         ConfigError: tokenizers or training corpus are not what the last checkpoint was trained on, or it was judged
             by another validation corpus, and `training.on_validation_change` is `error`.
         DataError: the corpus cannot be read.
     """
     config, before, content_hash = prepared.config, prepared.before, hash_pairs(prepared.validation)
-    directory, data = Path(config.model_directory), config.data
+    directory, data, text = config.model_directory, config.data, prepared.text
     newest = None if before is None else newest_manifest(directory)
     if before is None or newest is None:
         return {"validation_hash": content_hash}
-    name, facts = newest[0], newest[1].facts
-    changed = None
-    if facts.get("tokenizers") not in (None, text.fingerprints):
+    name, facts, changed = newest[0], newest[1].facts, None
+    if newest[1].optimizer is None:
+        raise CheckpointError(
+            f"{directory}: {name} keeps weights and no optimizer, so no training can go on with it: begin a new one in "
+            f"another model_directory, with training.initialize_from {directory}"
+        )
+    if text is None or facts.get("tokenizers") not in (None, text.fingerprints):
         changed = "tokenizers have"
     else:
         store = find_training_store(config, text)  # where one was built from these files, they are not read

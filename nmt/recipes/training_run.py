@@ -27,7 +27,7 @@ from nmt.models.contract import Seq2Seq
 from nmt.recipes import batch_size
 from nmt.recipes import start as starts
 from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, judged_by, settle_facts
+from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, judged_by
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
 from nmt.training import events
@@ -68,7 +68,6 @@ def lead(
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
         start = other or starts.start_own(config, prepared.text, gathered=prepared.gathered)
-        facts = {**start.facts, **settle_facts(prepared, start.text)}
         told, total = [events.LogReporter(), *reporters], prepared.train_pairs
         store = open_training_store(config, start.text, processes=processes, reporters=told, total=total)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
@@ -84,7 +83,8 @@ def lead(
         }
         if hashes := imported_hashes():
             recorded["imports"] = hashes
-        start = replace(start, facts=recorded | facts, remarks=(*start.remarks, *remarks))
+        facts = {**recorded, **start.facts, **prepared.facts}
+        start = replace(start, facts=facts, remarks=(*start.remarks, *remarks))
         if overwrite:
             delete_run(directory)
         if start.text is not prepared.text:
