@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from nmt.atomic_files import new_directory
-from nmt.data import encoding
 from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, TextBlock, reader_of
+from nmt.data.encoding import BlockEncoder, encode_blocks, length_dtype, processes_for, token_dtype
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
@@ -61,11 +61,10 @@ def build_store_folder(
         OSError: the disk refuses.
     """
     report, content_hash = CorpusReport(0, 0, 0, 0, 0, max_length), ContentHash()
-    encoder = encoding.BlockEncoder(text, max_length)
-    length_dtype = encoding.length_dtype(max_length).str
+    encoder = BlockEncoder(text, max_length)
     described: dict[str, dict[str, Any]] = {}
     for name, tokenizer in zip(SIDES, (text.source, text.target), strict=True):
-        dtypes = {"token_dtype": encoding.token_dtype(tokenizer).str, "length_dtype": length_dtype}
+        dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
     def hashed(pairs: Sequence[tuple[str, str]]) -> TextBlock:
@@ -74,7 +73,7 @@ def build_store_folder(
         return block
 
     text_blocks = map(hashed, in_blocks(corpus.pairs()))
-    encoded_blocks = encoding.encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
+    encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
     with ExitStack() as stack:
         stack.enter_context(closing(encoded_blocks))
         files = [
@@ -188,7 +187,7 @@ def open_store(
         if equal is not None:
             _link_files(equal, folder, settings=settings)
             return
-        number = encoding.processes_for([*chain(*corpus.paths)], at_most=processes)
+        number = processes_for([*chain(*corpus.paths)], at_most=processes)
         build_store_folder(
             folder, corpus, text=text, max_length=max_length, settings=settings, processes=number,
             report_pairs=report_pairs,
