@@ -3,6 +3,6 @@
 from nmt.search.beam import beam_search
 from nmt.search.greedy import greedy_search
 from nmt.search.loop import SearchResult
-from nmt.search.rules import Rule, View
+from nmt.search.step import Rule, View
 
 __all__ = ["Rule", "SearchResult", "View", "beam_search", "greedy_search"]

@@ -9,8 +9,7 @@ from keras import ops
 
 from nmt.backend.functions import gather_beams
 from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, follow_rules, penalty, scores_by_rules, search
-from nmt.search.rules import Rule
-from nmt.search.step import Limits, MemoryStep, Reorder, Settings, SpecialIds, StepFunction, checked_reorder
+from nmt.search.step import Limits, MemoryStep, Reorder, Rule, Settings, SpecialIds, StepFunction, checked_reorder
 from nmt.types import Memory, State, Tensor
 
 

@@ -6,8 +6,7 @@ from keras import ops
 
 from nmt.backend.functions import gather_beams
 from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, follow_rules, penalty, scores_by_rules, search
-from nmt.search.rules import Rule
-from nmt.search.step import Limits, MemoryStep, Settings, SpecialIds, StepFunction
+from nmt.search.step import Limits, MemoryStep, Rule, Settings, SpecialIds, StepFunction
 from nmt.types import Memory, State, Tensor
 
 
@@ -62,7 +61,10 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     logits, state = step(rows.last_ids, rows.state, rows.memory)
     logits = ops.cast(logits, "float32")
     scores = scores_by_rules(rows, logits, length, settings)
-    next_ids, token_log_probs = best_token(logits[:, 0], length, rows.limits, settings, scores=scores)
+    logits = (logits if scores is None else scores)[:, 0]  # of the only beam
+    next_ids, token_log_probs = best_token(logits, length, rows.limits, settings)
+    if scores is None:
+        token_log_probs = token_log_probs - ops.logsumexp(logits, axis=-1, keepdims=True)
 
     # What ends now takes its log probability along; what ended before writes PAD.
     live = rows.log_probs > IMPOSSIBLE  # (b, 1)
@@ -82,24 +84,19 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     )
 
 
-def best_token(
-    logits: Tensor, length: Tensor, limits: Limits, settings: Settings, *, scores: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: Settings) -> tuple[Tensor, Tensor]:
     """The most probable allowed token of every sentence.
 
     Args:
-        logits: (B, V) float32.
+        logits: (B, V) float32, or what rules make of the log probabilities.
         length: () int32, of the hypothesis with this token.
         limits: (b,) each.
         settings: The bans.
-        scores: (B, 1, V), what rules make of the log probabilities; None without rules.
 
     Returns:
-        Its id (B, 1) int32 and its log probability (B, 1), normalised over the whole vocabulary.
+        Its id (B, 1) int32 and its logit (B, 1).
     """
     special, vocabulary_size = settings.special, logits.shape[-1]
-    if scores is not None:
-        logits = scores[:, 0]
     # The best of what neither ends a hypothesis nor is banned.
     no_others = special.never | {special.eos}
     never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
@@ -113,5 +110,4 @@ def best_token(
     too_short = (length < limits.min_length)[:, None]
     ends = forced | ((end > other) & ~too_short)
     next_ids = ops.where(ends, special.eos, other_ids)
-    best = ops.where(ends, end, other)
-    return next_ids, best if scores is not None else best - ops.logsumexp(logits, axis=-1, keepdims=True)
+    return next_ids, ops.where(ends, end, other)

@@ -7,8 +7,7 @@ import keras
 from keras import ops
 
 from nmt.backend.functions import while_loop
-from nmt.search.rules import View
-from nmt.search.step import Limits, MemoryStep, Settings, StepFunction, check_search, checked_step
+from nmt.search.step import Limits, MemoryStep, Settings, StepFunction, View, check_search, checked_step
 from nmt.types import Memory, State, Tensor
 
 IMPOSSIBLE = -float("inf")
