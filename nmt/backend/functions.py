@@ -1,6 +1,7 @@
 """Compiling functions, differentiating them, and loops in them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import keras
@@ -79,44 +80,30 @@ def while_loop(
             loop_variables = body(loop_variables)
         return loop_variables
     loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
-    specs = tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), loop_variables)
+    shapes = tf.nest.map_structure(lambda tensor: tensor.shape, loop_variables)
 
     def checked_body(variables: Any) -> tuple[Any]:
+        nonlocal shapes
         outputs = body(variables)
-        relaxed = _relaxed(specs, outputs)
-        if tf.nest.flatten(relaxed) != tf.nest.flatten(specs):
-            raise _ShapesGrewError(relaxed)
+        seen = tf.nest.map_structure(
+            lambda shape, output: shape.most_specific_compatible_shape(output.shape), shapes, outputs
+        )
+        if tf.nest.flatten(seen) != tf.nest.flatten(shapes):
+            shapes = seen
+            raise _ShapesGrewError
         return (outputs,)
 
     # At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
     while True:
-        shapes = tf.nest.map_structure(lambda spec: spec.shape, specs)
-        try:
+        with suppress(_ShapesGrewError):
             (result,) = tf.while_loop(
                 condition, checked_body, (loop_variables,), shape_invariants=(shapes,), parallel_iterations=1
             )
-        except _ShapesGrewError as grew:
-            specs = grew.specs
-        else:
             return result
 
 
 class _ShapesGrewError(Exception):
-    """The body changes sizes that were taken for the same at every turn; `specs` has them unknown."""
-
-    def __init__(self, specs: Any) -> None:
-        super().__init__()
-        self.specs = specs
-
-
-def _relaxed(specs: Any, outputs: Any) -> Any:
-    """The specs with every size unknown in which the outputs differ."""
-    tf.nest.assert_same_structure(specs, outputs)
-    return tf.nest.map_structure(
-        lambda spec, output: tf.TensorSpec(spec.shape.most_specific_compatible_shape(output.shape), spec.dtype),
-        specs,
-        outputs,
-    )
+    """The body changes sizes that were taken for the same at every turn."""
 
 
 Step = Callable[[Any, Any], Any]
