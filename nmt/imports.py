@@ -2,8 +2,8 @@
 
 import hashlib
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from nmt.errors import ConfigError
@@ -43,12 +43,10 @@ def import_file(path: PathLike) -> None:
         return
     if before is not None and before.path != path:
         raise ConfigError(f"--import {path}: {before.path} has the same name: rename one of the two")
-    spec = spec_from_file_location(found.module, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--import {path}: must be a Python file, whose name ends in .py")
-    module = sys.modules[found.module] = module_from_spec(spec)  # where classes look for the module they belong to
+    module = sys.modules[found.module] = ModuleType(found.module)  # where classes look for the module they belong to
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, path, "exec"), vars(module))  # what was hashed is what runs: no cache of an older file
     except ConfigError as error:
         raise ConfigError(f"--import {path}: {error}") from error
     except Exception as error:

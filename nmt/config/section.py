@@ -152,7 +152,8 @@ def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
 
 def registry_of(field: FieldInfo) -> "Registry | None":
     """Returns the registry from which a setting chooses, None where it is of one kind."""
-    return next((mark for mark in field.metadata if isinstance(mark, Registry)), None)
+    marks = (*field.metadata, *_types_in(field.annotation))  # of a setting that may be null it stands in the annotation
+    return next((mark for mark in marks if isinstance(mark, Registry)), None)
 
 
 def is_nullable(field: FieldInfo) -> bool:
