@@ -63,7 +63,7 @@ def main() -> None:
     from nmt.checkpoint.weights import load_weights
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
-    from nmt.training.optimizers import EmaWeights, build_adam
+    from nmt.training.optimization import EmaWeights, build_adam
 
     settings, size = (SMOKE_SETTINGS, 50) if arguments.smoke else (SETTINGS, VOCABULARY_SIZE)
     model = Transformer(Vocabularies(size, size, shared=True), TransformerArchitecture(**settings), seed=1)

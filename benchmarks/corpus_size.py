@@ -206,7 +206,7 @@ def training(arguments: argparse.Namespace) -> None:
     from nmt.architectures import TransformerArchitecture
     from nmt.models.contract import Vocabularies
     from nmt.models.transformer import Transformer
-    from nmt.training.optimizers import build_adam
+    from nmt.training.optimization import build_adam
     from nmt.training.update import Updater
 
     clock = Clock()

@@ -70,7 +70,7 @@ def main() -> None:
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import load, write
     from nmt.inference.translator import vocabularies_of
-    from nmt.models.builder import build_model
+    from nmt.models.contract import build_model
     from nmt.recipes.build_vocabulary import build_text
 
     directory.mkdir(parents=True)

@@ -91,8 +91,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
     from nmt.backend.products import settle_precision
     from nmt.data import Batch
-    from nmt.models.builder import build_model
-    from nmt.models.contract import Vocabularies
+    from nmt.models.contract import Vocabularies, build_model
     from nmt.recipes.training_run import assemble_updater
 
     training = config.training

@@ -52,7 +52,7 @@ def main() -> None:
     from nmt.data import BatchStream, open_store
     from nmt.data.sequences import segmentations_of
     from nmt.inference.translator import vocabularies_of
-    from nmt.models.builder import build_model
+    from nmt.models.contract import build_model
     from nmt.recipes.build_vocabulary import build_text
     from nmt.recipes.training_run import assemble_schedule, assemble_updater
 

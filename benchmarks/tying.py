@@ -66,8 +66,7 @@ def measure(arguments: argparse.Namespace, ties: str, vocabulary_size: int) -> N
     from nmt.checkpoint.manager import CheckpointManager
     from nmt.config import load
     from nmt.data import Batch
-    from nmt.models.builder import build_model
-    from nmt.models.contract import Vocabularies
+    from nmt.models.contract import Vocabularies, build_model
     from nmt.recipes.training_run import assemble_updater
     from nmt.tying import verify_ties
 

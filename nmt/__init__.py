@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from nmt.inference.translation import Tally, Translation
     from nmt.inference.translator import Translator
     from nmt.layers import TiedEmbeddingsTransposed
-    from nmt.models.builder import build_model
-    from nmt.models.contract import Seq2Seq, Vocabularies
+    from nmt.models.contract import Seq2Seq, Vocabularies, build_model
     from nmt.models.rnn import RNN
     from nmt.models.transformer import Transformer
     from nmt.recipes.train import train
@@ -110,8 +109,7 @@ _NAMES = {
     "nmt.inference.translation": ("Tally", "Translation"),
     "nmt.inference.translator": ("Translator",),
     "nmt.layers": ("TiedEmbeddingsTransposed",),
-    "nmt.models.builder": ("build_model",),
-    "nmt.models.contract": ("Seq2Seq", "Vocabularies"),
+    "nmt.models.contract": ("Seq2Seq", "Vocabularies", "build_model"),
     "nmt.models.rnn": ("RNN",),
     "nmt.models.transformer": ("Transformer",),
     "nmt.recipes.train": ("train",),

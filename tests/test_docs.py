@@ -305,8 +305,7 @@ def test_the_tree_in_the_readme_is_that_of_the_repository():
 
 def test_the_figures_of_parameters_are_those_of_the_models(monkeypatch):
     from nmt.config import load
-    from nmt.models.builder import build_model
-    from nmt.models.contract import TIED_ROLES, Vocabularies
+    from nmt.models.contract import TIED_ROLES, Vocabularies, build_model
 
     monkeypatch.setenv("MULTI30K", "/nowhere")
     page = re.sub(r" *\| *", "|", (ROOT / "docs/weight_tying.md").read_text(encoding="utf-8"))

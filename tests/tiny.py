@@ -43,8 +43,7 @@ def with_dropout(settings, dropout):
 
 def build(settings, *, vocabularies=None, tie_embeddings="all", seed=3):
     """A model of these settings; without sizes of vocabularies, with V=11 for both languages."""
-    from nmt.models.builder import build_model
-    from nmt.models.contract import Vocabularies
+    from nmt.models.contract import Vocabularies, build_model
 
     sizes = vocabularies or Vocabularies(VOCABULARY_SIZE, VOCABULARY_SIZE, shared=True)
     return build_model(sizes, **{"tie_embeddings": tie_embeddings, "seed": seed, **settings})

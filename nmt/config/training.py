@@ -42,14 +42,14 @@ class _AnyAdamSettings(OptimizerSettings):
     clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
 
 
-@OPTIMIZERS.register("adam", "nmt.training.optimizers:build_adam")
+@OPTIMIZERS.register("adam", "nmt.training.optimization:build_adam")
 class AdamSettings(_AnyAdamSettings):
     """Adam (Kingma and Ba, 2015)."""
 
     type: Literal["adam"] = setting("adam", "Adam (Kingma and Ba, 2015).")
 
 
-@OPTIMIZERS.register("adamw", "nmt.training.optimizers:build_adamw")
+@OPTIMIZERS.register("adamw", "nmt.training.optimization:build_adamw")
 class AdamWSettings(_AnyAdamSettings):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
@@ -59,7 +59,7 @@ class AdamWSettings(_AnyAdamSettings):
     )
 
 
-@OPTIMIZERS.register("sgd", "nmt.training.optimizers:build_sgd")
+@OPTIMIZERS.register("sgd", "nmt.training.optimization:build_sgd")
 class SGDSettings(OptimizerSettings):
     """Stochastic gradient descent."""
 
@@ -89,11 +89,11 @@ class ScheduleSettings(Section):
 
 
 SCHEDULES = Registry("training.schedule.type", needs=("warmup_updates",), aside=("metric",))
-"""How the learning rate changes from update to update: kinds of `nmt.training.schedules.Schedule`."""
+"""How the learning rate changes from update to update: kinds of `nmt.training.optimization.Schedule`."""
 register_schedule = SCHEDULES.register
 
 
-@SCHEDULES.register("inverse_sqrt", "nmt.training.schedules:InverseSquareRootSchedule")
+@SCHEDULES.register("inverse_sqrt", "nmt.training.optimization:InverseSquareRootSchedule")
 class InverseSqrtSettings(ScheduleSettings):
     """Falls with the square root of the update."""
 
@@ -101,7 +101,7 @@ class InverseSqrtSettings(ScheduleSettings):
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-@SCHEDULES.register("constant", "nmt.training.schedules:ConstantSchedule")
+@SCHEDULES.register("constant", "nmt.training.optimization:ConstantSchedule")
 class ConstantSettings(ScheduleSettings):
     """The peak learning rate from the warm-up on."""
 
@@ -109,7 +109,7 @@ class ConstantSettings(ScheduleSettings):
     warmup_updates: int = setting(0, _WARMUP_HELP, at_least=0)
 
 
-@SCHEDULES.register("noam", "nmt.training.schedules:NoamSchedule")
+@SCHEDULES.register("noam", "nmt.training.optimization:NoamSchedule")
 class NoamSettings(ScheduleSettings):
     """The schedule of Vaswani et al. (2017), section 5.3."""
 
@@ -119,7 +119,7 @@ class NoamSettings(ScheduleSettings):
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-@SCHEDULES.register("plateau", "nmt.training.schedules:PlateauSchedule")
+@SCHEDULES.register("plateau", "nmt.training.optimization:PlateauSchedule")
 class PlateauSettings(ScheduleSettings):
     """Lowers the learning rate when the validation metric stops improving."""
 

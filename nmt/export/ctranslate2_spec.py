@@ -106,11 +106,11 @@ def build_spec(
 
 
 def position_encodings(num_positions: int, hidden_size: int) -> np.ndarray:
-    """Compute the encodings of `nmt.layers.embedding` as a table, (num_positions, D) float32.
+    """Compute the encodings of `nmt.layers.core` as a table, (num_positions, D) float32.
 
     Those that CTranslate2 has of its own count from 1 and space the frequencies by D/2 - 1, as Tensor2Tensor did.
     """
-    from nmt.layers.embedding import sinusoidal_positions  # Keras, which `check_exportable` goes without
+    from nmt.layers.core import sinusoidal_positions  # Keras, which `check_exportable` goes without
 
     return np.asarray(sinusoidal_positions(0, num_positions, hidden_size))
 

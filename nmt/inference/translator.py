@@ -18,8 +18,7 @@ from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
-from nmt.models.builder import build_model
-from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies
+from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model
 from nmt.search import Rule, SearchResult, beam_search, greedy_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike, Tensor

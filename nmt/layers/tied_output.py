@@ -17,7 +17,7 @@ from keras import ops
 from keras.src.backend.common.global_state import get_global_attribute
 
 from nmt.errors import CheckpointError
-from nmt.layers.embedding import TokenEmbedding
+from nmt.layers.core import TokenEmbedding
 from nmt.types import Tensor
 
 EMBEDDINGS = (keras.layers.Embedding, TokenEmbedding)

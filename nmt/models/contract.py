@@ -1,9 +1,10 @@
-"""The contract between models and the rest of the toolkit."""
+"""The contract between models and the rest of the toolkit, and building a model from the name of its kind."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -12,9 +13,9 @@ import numpy as np
 from keras import ops
 
 from nmt.backend.products import linear
+from nmt.config.settings import MODELS
 from nmt.errors import CheckpointError, ConfigError
-from nmt.layers.core import seeded_weights
-from nmt.layers.embedding import TokenEmbedding
+from nmt.layers.core import TokenEmbedding, seeded_weights
 from nmt.tying import TieGroup
 from nmt.types import PAD_ID, Memory, State, Tensor
 
@@ -300,3 +301,38 @@ class Seq2Seq(keras.Model):
 def token_mask(token_ids: Tensor) -> Tensor:
     """Return True where a token is real, of the shape of `token_ids`."""
     return ops.not_equal(token_ids, PAD_ID)
+
+
+def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings: Any) -> Seq2Seq:
+    """Build a model with fresh weights.
+
+    Args:
+        vocabularies: sizes of the two vocabularies, and whether they are one.
+        type: which of `MODELS`.
+        seed: of the initial weights and of dropout.
+        settings: those of its `settings_class`, by name; what that says where one is not given.
+
+    Raises:
+        ConfigError: there is no such architecture, or sizes or ties do not fit each other.
+        TypeError: the architecture does not know a setting.
+    """
+    model_class = MODELS[type]
+    try:
+        return model_class(vocabularies, model_class.settings_class(**settings), seed=seed)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+
+
+def model_without_weights(vocabularies: Vocabularies, *, type: str, **settings: Any) -> Seq2Seq:
+    """Build a model whose variables have shapes and no values, so that it can be measured however large it is.
+
+    Args and errors: as for `build_model`.
+    """
+
+    def build() -> Seq2Seq:
+        with keras.StatelessScope(initialize_variables=False):
+            return build_model(vocabularies, type=type, seed=0, **settings)
+
+    # Keras would fill these variables with some later ones of the same thread: this one ends here.
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(build).result()

@@ -8,8 +8,7 @@ from keras import ops
 from nmt.architectures import TransformerArchitecture
 from nmt.backend.products import BFLOAT16
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
-from nmt.layers.core import Dropout, LayerNorm
-from nmt.layers.embedding import sinusoidal_positions
+from nmt.layers.core import Dropout, LayerNorm, sinusoidal_positions
 from nmt.layers.transformer import DecoderBlock, EncoderBlock
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import State, Tensor

@@ -13,13 +13,12 @@ from functools import partial
 from typing import NamedTuple
 
 from nmt.backend.machine import MEBIBYTE, RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
+from nmt.backend.products import BLOCK_BYTES
 from nmt.backend.session import THREAD_KERNEL_BYTES, has_gpu, library_kernel_bytes
-from nmt.backend.vocabulary_loss import BLOCK_BYTES
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.builder import model_without_weights
-from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
 from nmt.recipes.train import batch_parts
 from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 

@@ -31,8 +31,7 @@ from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, 
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
 from nmt.training import events
-from nmt.training.optimizers import EmaWeights
-from nmt.training.schedules import Schedule
+from nmt.training.optimization import EmaWeights, Schedule
 from nmt.training.state import Limits
 from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater

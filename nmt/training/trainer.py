@@ -16,7 +16,7 @@ from nmt.data.batches import Batch, BatchStream, Cursor
 from nmt.errors import TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.lockstep import Interrupted, Lockstep
-from nmt.training.schedules import Schedule
+from nmt.training.optimization import Schedule
 from nmt.training.state import Limits, Pending, TrainingState, is_better
 from nmt.training.update import Updater, UpdateResult
 from nmt.tying import named_variables

@@ -12,13 +12,12 @@ from keras import ops
 from nmt.backend import functions
 from nmt.backend.kernels import shared_masks, sum_of_squares
 from nmt.backend.machine import map_at_once
-from nmt.backend.products import FLOAT32, products_in
+from nmt.backend.products import FLOAT32, products_in, summed_losses
 from nmt.backend.replicas import Replicas
-from nmt.backend.vocabulary_loss import summed_losses
 from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
 from nmt.models.contract import Seq2Seq, token_mask
-from nmt.training.optimizers import EmaWeights
+from nmt.training.optimization import EmaWeights
 from nmt.types import Tensor
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from nmt.backend import vocabulary_loss
+from nmt.backend import products
 from nmt.backend.functions import compile_function, value_and_gradients
 from nmt.backend.products import products_in
 
@@ -32,7 +32,7 @@ def plain(hidden, embeddings, bias, targets, *, label_smoothing):
 
 
 def losses(variables, targets):
-    return vocabulary_loss.summed_losses(*variables, targets, label_smoothing=0.1)
+    return products.summed_losses(*variables, targets, label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
@@ -40,9 +40,9 @@ def losses(variables, targets):
 def test_blocks_give_the_losses_and_gradients_of_the_plain_form(
     variables, targets, monkeypatch, block_rows, step, label_smoothing
 ):
-    monkeypatch.setattr(vocabulary_loss, "BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
-    monkeypatch.setattr(vocabulary_loss, "LEAST_ROWS", step)
-    monkeypatch.setattr(vocabulary_loss, "_STEP_ROWS", step)
+    monkeypatch.setattr(products, "BLOCK_BYTES", 4 * block_rows * VOCABULARY_SIZE)
+    monkeypatch.setattr(products, "LEAST_ROWS", step)
+    monkeypatch.setattr(products, "_STEP_ROWS", step)
 
     def losses(function):
         def scaled():
@@ -51,7 +51,7 @@ def test_blocks_give_the_losses_and_gradients_of_the_plain_form(
 
         return value_and_gradients(scaled, variables)
 
-    *values, gradients = compile_function(lambda: losses(vocabulary_loss.summed_losses), [])()
+    *values, gradients = compile_function(lambda: losses(products.summed_losses), [])()
     *expected, expected_gradients = losses(plain)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):

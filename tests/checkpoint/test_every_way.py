@@ -15,7 +15,7 @@ from nmt.checkpoint.derived import RowMapping, average_contents, change_vocabula
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import load_weights, named_slots, random_state, read_contents, restore_random_state
-from nmt.training.optimizers import EmaWeights, build_adam, build_sgd
+from nmt.training.optimization import EmaWeights, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
 
 TIES = ("none", "source_target", "target_output", "all")

@@ -15,7 +15,7 @@ from nmt.checkpoint.manifest import FILES, read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.errors import CheckpointError
 from nmt.inference.inspection import find_checkpoints
-from nmt.training.optimizers import EmaWeights
+from nmt.training.optimization import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles
 
 TIES = ("none", "source_target", "target_output", "all")

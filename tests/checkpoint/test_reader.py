@@ -11,7 +11,7 @@ from nmt.checkpoint import weights as weights_module
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import load_weights, read_contents
 from nmt.errors import CheckpointError
-from nmt.training.optimizers import EmaWeights
+from nmt.training.optimization import EmaWeights
 from nmt.tying import named_variables, variable_roles
 
 

@@ -13,7 +13,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import Contents
 from nmt.checkpoint.weights import load_weights, named_slots, read_contents
 from nmt.errors import CheckpointError
-from nmt.training.optimizers import EmaWeights
+from nmt.training.optimization import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles, verify_ties
 
 KINDS = ("rnn", "transformer")

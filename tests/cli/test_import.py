@@ -34,7 +34,7 @@ from nmt.config.settings import RNNSettings
 from nmt.config.training import OptimizerSettings, ScheduleSettings
 from nmt.layers.recurrent import GRUCell
 from nmt.text.tokenizer import ListTokenizer
-from nmt.training.schedules import Schedule
+from nmt.training.optimization import Schedule
 
 
 @dataclass

@@ -12,8 +12,8 @@ from nmt.export import ctranslate2_export, ctranslate2_spec
 from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2, read_stored_model
 from nmt.export.ctranslate2_spec import TOLERANCES, position_encodings
 from nmt.inference.translator import OpenedModel, vocabularies_of
-from nmt.layers.embedding import sinusoidal_positions
-from nmt.models.builder import build_model
+from nmt.layers.core import sinusoidal_positions
+from nmt.models.contract import build_model
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.tying import named_variables, variable_roles
 from tests import tiny

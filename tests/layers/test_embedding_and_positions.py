@@ -1,8 +1,7 @@
 import keras
 import numpy as np
 
-from nmt.layers.core import Dropout
-from nmt.layers.embedding import TokenEmbedding, sinusoidal_positions
+from nmt.layers.core import Dropout, TokenEmbedding, sinusoidal_positions
 
 
 def test_one_matrix_looks_up_and_projects():

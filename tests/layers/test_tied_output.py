@@ -20,7 +20,7 @@ from keras import layers, ops
 from nmt.backend.functions import value_and_gradients
 from nmt.errors import CheckpointError
 from nmt.layers import TiedEmbeddingsTransposed
-from nmt.layers.embedding import TokenEmbedding
+from nmt.layers.core import TokenEmbedding
 from nmt.tying import TieGroup, tie_groups, verify_ties
 
 B, T, V, E, F = 2, 5, 11, 6, 3

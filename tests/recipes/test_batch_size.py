@@ -13,8 +13,7 @@ from nmt.backend.machine import MEBIBYTE, RamLimit
 from nmt.config import load
 from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
-from nmt.models.builder import model_without_weights
-from nmt.models.contract import Seq2Seq, Vocabularies
+from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
 from nmt.models.transformer import Transformer
 from nmt.recipes import batch_size
 from nmt.recipes.batch_size import (

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from nmt.backend.machine import RamLimit
-from nmt.backend.vocabulary_loss import BLOCK_BYTES
+from nmt.backend.products import BLOCK_BYTES
 from nmt.config import load
 from nmt.data.batches import plan_epoch
-from nmt.models.builder import build_model, model_without_weights
-from nmt.models.contract import Vocabularies
+from nmt.models.contract import Vocabularies, build_model, model_without_weights
 from nmt.recipes import batch_size
 from nmt.recipes.batch_size import LAYER_BYTES, TrainingRam
 from tests import tiny

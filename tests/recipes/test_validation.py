@@ -8,7 +8,7 @@ from nmt.config import load
 from nmt.data import Corpus
 from nmt.errors import ConfigError
 from nmt.inference.translator import Translator, vocabularies_of
-from nmt.models.builder import build_model
+from nmt.models.contract import build_model
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.validation import Validator, settle_tokenization, validation_tokenization
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from nmt.training.optimizers import build_adam, build_adamw
+from nmt.training.optimization import build_adam, build_adamw
 
 SETTINGS = {"learning_rate": 0.03, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-6}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nmt.errors import CheckpointError
-from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule
+from nmt.training.optimization import ConstantSchedule, InverseSquareRootSchedule, NoamSchedule, PlateauSchedule
 from nmt.training.state import Limits, Pending, TrainingState
 
 

@@ -22,8 +22,7 @@ from nmt.inference.inspection import find_checkpoints
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
 from nmt.training.lockstep import Interrupted
-from nmt.training.optimizers import EmaWeights
-from nmt.training.schedules import ConstantSchedule, InverseSquareRootSchedule, PlateauSchedule
+from nmt.training.optimization import ConstantSchedule, EmaWeights, InverseSquareRootSchedule, PlateauSchedule
 from nmt.training.state import Limits
 from nmt.training.trainer import MAX_SKIPPED_IN_ROW, Cadence, Trainer
 from nmt.training.update import UpdateResult

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch
-from nmt.training.optimizers import EmaWeights
+from nmt.training.optimization import EmaWeights
 from nmt.training.update import LOSSES, Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 

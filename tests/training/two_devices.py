@@ -23,7 +23,7 @@ from nmt.backend.replicas import Replicas, open_replicas  # noqa: E402
 from nmt.checkpoint.manager import CheckpointManager  # noqa: E402
 from nmt.checkpoint.weights import random_state  # noqa: E402
 from nmt.data.batches import EMPTY_BATCH, Batch  # noqa: E402
-from nmt.training.optimizers import EmaWeights, build_adam, build_adamw  # noqa: E402
+from nmt.training.optimization import EmaWeights, build_adam, build_adamw  # noqa: E402
 from nmt.training.update import Updater  # noqa: E402
 from nmt.tying import named_variables, verify_ties  # noqa: E402
 from tests import tiny  # noqa: E402

@@ -5,7 +5,7 @@ from keras import layers, ops
 
 from nmt.backend.functions import value_and_gradients
 from nmt.errors import CheckpointError
-from nmt.layers.embedding import TokenEmbedding
+from nmt.layers.core import TokenEmbedding
 from nmt.tying import TieGroup, named_layers, named_variables, tie_groups, variable_roles, verify_ties
 from tests import tiny
 
