@@ -67,7 +67,7 @@ def main() -> None:
             )
             ratios.append(row["need"] / row["peak"])
     if not arguments.smoke and not all(1.0 <= ratio <= MOST_ABOVE for ratio in ratios):
-        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/recipes/batch_size.py anew")
+        raise SystemExit(f"expected / peak must be 1 to {MOST_ABOVE}: calibrate nmt/training/batch_size.py anew")
 
 
 def in_a_process(arguments: argparse.Namespace, vocabulary_size: int, batch_tokens: int) -> dict[str, float]:
@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def expected(config: Config, model: Seq2Seq, shape: tuple[int, int], *, parts: int) -> float:
     """Return what a step was expected to need at most, in MiB, with so many pairs of so many tokens on both sides."""
     from nmt.backend.machine import RamLimit
-    from nmt.recipes.batch_size import TrainingRam
+    from nmt.training.batch_size import TrainingRam
 
     pairs, length = shape
     sizes = {"pairs": pairs, "source_length": length, "target_length": length}

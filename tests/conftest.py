@@ -43,7 +43,7 @@ SLOW = (
     "checkpoint/test_vocabulary_change.py", "cli/test_average.py", "cli/test_streams.py", "cli/test_update_vocab.py",
     "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "export/",
     "inference/test_ctranslate2_engine.py", "inference/test_translator.py", "layers/test_tied_output.py", "models/",
-    "recipes/test_batch_size.py", "recipes/test_evaluate_and_translate.py", "recipes/test_run_checks.py",
+    "training/test_batch_size.py", "recipes/test_evaluate_and_translate.py", "recipes/test_run_checks.py",
     "recipes/test_start.py", "recipes/test_training_store.py", "recipes/test_update_vocabulary.py",
     "search/test_beam.py", "search/test_compiled_search.py", "search/test_greedy.py", "search/test_leaving.py",
     "system/", "test_benchmarks.py", "test_docs.py", "training/test_distribution.py", "training/test_update.py",

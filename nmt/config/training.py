@@ -256,7 +256,7 @@ class TrainingSettings(Section):
         """`batch_tokens`, which must be a number by now.
 
         Raises:
-            ValueError: it is still `auto`, which `nmt.recipes.batch_size` turns into a number.
+            ValueError: it is still `auto`, which `nmt.training.batch_size` turns into a number.
         """
         if self.batch_tokens == AUTO:
             raise ValueError("training.batch_tokens must be a number by now, got auto")

@@ -18,9 +18,9 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import parse_run_reference, read_settings
 from nmt.inference.translator import check_tokenizers, vocabularies_of
 from nmt.models.contract import Seq2Seq, build_model
-from nmt.recipes.batch_size import refuse_too_large_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair
+from nmt.training.batch_size import refuse_too_large_model
 from nmt.training.lockstep import handling_stops
 from nmt.tying import named_variables
 

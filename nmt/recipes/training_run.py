@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ from nmt.inference.model_directory import CONFIG_NAME, EVENTS_NAME, LOG_NAME, ME
 from nmt.inference.translation import settle_limits
 from nmt.inference.translator import vocabularies_of
 from nmt.models.contract import Seq2Seq
-from nmt.recipes import batch_size
 from nmt.recipes import start as starts
 from nmt.recipes.build_vocabulary import save_text
 from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, judged_by
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
-from nmt.training import events
+from nmt.training import batch_size, events
 from nmt.training.optimization import EmaWeights, Schedule
 from nmt.training.state import Limits
 from nmt.training.trainer import Cadence, Trainer
@@ -72,8 +72,10 @@ def lead(
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
         search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
         config = config.model_copy(update={"search": search})
+        count = len(replicas.own_numbers)
+        parts_of = partial(batch_parts, config, replicas=count)
         config, parts, remarks = batch_size.settle_batch_size(
-            config, start.model, store, resumed=resumed, replicas=len(replicas.own_numbers)
+            config, start.model, store, parts_of=parts_of, resumed=resumed, replicas=count
         )
         recorded: dict[str, Any] = {
             "config_hash": config_hash(config),

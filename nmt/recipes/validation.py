@@ -14,13 +14,11 @@ from nmt.inference.translator import Translator
 from nmt.models.contract import Seq2Seq
 from nmt.text import TextPair
 from nmt.text.marks import joined_side
+from nmt.training.batch_size import VALIDATION_BATCH_TOKENS
 from nmt.training.events import Sample, Validation
 from nmt.training.update import TokenScorer
 
 logger = logging.getLogger(__name__)
-
-VALIDATION_BATCH_TOKENS = 1024
-"""Small, since validation holds the logits of a whole batch where training does not."""
 
 MAX_LOGGED_LOSS = 700.0
 """exp of a larger loss is beyond a float."""

@@ -9,8 +9,8 @@ from nmt.backend.products import BLOCK_BYTES
 from nmt.config import load
 from nmt.data.batches import plan_epoch
 from nmt.models.contract import Vocabularies, build_model, model_without_weights
-from nmt.recipes import batch_size
-from nmt.recipes.batch_size import LAYER_BYTES, TrainingRam
+from nmt.training import batch_size
+from nmt.training.batch_size import LAYER_BYTES, TrainingRam
 from tests import tiny
 
 TRANSFORMER = {

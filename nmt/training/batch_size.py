@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 from nmt.backend.machine import MEBIBYTE, RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
@@ -19,10 +18,11 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
-from nmt.recipes.train import batch_parts
-from nmt.recipes.validation import VALIDATION_BATCH_TOKENS
 
 logger = logging.getLogger(__name__)
+
+VALIDATION_BATCH_TOKENS = 1024
+"""Small, since validation holds the logits of a whole batch where training does not."""
 
 LEAST_AUTO = 512
 MOST_AUTO = {"processor": 4096, "GPU": 8192}
@@ -164,6 +164,7 @@ def settle_batch_size(
     model: Seq2Seq,
     store: TokenStore,
     *,
+    parts_of: Callable[[int], int],
     resumed: bool,
     replicas: int = 1,
     limit: RamLimit | None = None,
@@ -177,6 +178,7 @@ def settle_batch_size(
         config: the run.
         model: what is trained.
         store: its training corpus, whose longest pairs count.
+        parts_of: maps the size of a batch to the parts into which it may be cut.
         resumed: whether a run goes on, so that its batches cannot change.
         replicas: copies of the model that this process trains.
         limit: the memory there is; looked up unless given.
@@ -199,7 +201,6 @@ def settle_batch_size(
             "how much memory batches take is not known of models of type %s: they are not compared with what there is",
             config.model.type,
         )
-    parts_of = partial(batch_parts, config, replicas=replicas)
     if config.training.batch_tokens == "auto":
         most = MOST_AUTO["GPU" if ram.limit.on_device else "processor"]
         most = min(most, config.training.effective_batch_tokens or most)

@@ -15,8 +15,9 @@ from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
 from nmt.models.transformer import Transformer
-from nmt.recipes import batch_size
-from nmt.recipes.batch_size import (
+from nmt.recipes.train import check_config, train
+from nmt.training import batch_size
+from nmt.training.batch_size import (
     PROCESS_BYTES,
     RUN_BYTES,
     TrainingRam,
@@ -25,8 +26,8 @@ from nmt.recipes.batch_size import (
     refuse_too_large_model,
     settle_batch_size,
 )
-from nmt.recipes.train import check_config, train
 
+PARTS = 1
 SIZES = Vocabularies(8000, 8000, shared=True)
 GIB = 1024
 
@@ -66,7 +67,7 @@ def cores(monkeypatch):
     """Batches stay whole, whatever machine this is, unless a test says into how many parts they may be cut."""
 
     def cores(count):
-        monkeypatch.setattr(batch_size, "batch_parts", lambda config, batch_tokens, *, replicas: count)
+        monkeypatch.setattr(f"{__name__}.PARTS", count)
 
     cores(1)
     return cores
@@ -90,7 +91,9 @@ def model_of(config):
 
 def settle(config, mebibytes, *, resumed=False, longest=100, on_device=False):
     limit = limit_of(mebibytes, on_device=on_device)
-    return settle_batch_size(config, model_of(config), corpus(longest), resumed=resumed, limit=limit).config
+    return settle_batch_size(
+        config, model_of(config), corpus(longest), parts_of=lambda _: PARTS, resumed=resumed, limit=limit
+    ).config
 
 
 def refusal(config, mebibytes, **options):
@@ -200,7 +203,9 @@ def test_what_only_many_shapes_would_take_is_no_reason_to_refuse_but_told(settin
     config = settings("training.batch_tokens=2048")
 
     def settled(mebibytes):
-        return settle_batch_size(config, model_of(config), corpus(), resumed=False, limit=limit_of(mebibytes))
+        return settle_batch_size(
+            config, model_of(config), corpus(), parts_of=lambda _: PARTS, resumed=False, limit=limit_of(mebibytes)
+        )
 
     need = float(re.search(r"need about (.*) GiB of", settled(64 * GIB).remarks[0])[1]) * GIB
     assert not caplog.records
@@ -217,13 +222,15 @@ def test_a_batch_is_cut_only_where_there_is_memory_for_the_gradients_of_each_par
     needs = []
     for count in (1, 9):
         cores(count)
-        settled = settle_batch_size(config, model_of(config), corpus(), resumed=False, limit=limit_of(64 * GIB))
+        settled = settle_batch_size(
+            config, model_of(config), corpus(), parts_of=lambda _: PARTS, resumed=False, limit=limit_of(64 * GIB)
+        )
         assert settled.parts == count
         needs.append(float(re.search(r"need about (.*) GiB of", settled.remarks[0])[1]))
     assert needs[0] + 0.2 < needs[1]
     assert settled.remarks[1:] == ("batches go through in 9 parts side by side, a processor core each",)
     between = limit_of(sum(needs) / 2 * GIB)
-    whole = settle_batch_size(config, model_of(config), corpus(), resumed=True, limit=between)
+    whole = settle_batch_size(config, model_of(config), corpus(), parts_of=lambda _: PARTS, resumed=True, limit=between)
     assert whole.parts == len(whole.remarks) == 1
     refusal(config, needs[0] * GIB - 200)
 
@@ -280,10 +287,13 @@ class OwnModel(Transformer):
 
 def test_a_model_that_nobody_has_measured_is_trained_with_a_warning(settings, caplog):
     config = settings("training.batch_tokens=auto")
-    model = OwnModel(SIZES, seed=1, **config.model.model_dump(exclude={"type"}))
+    settings_of_model = OwnModel.settings_class(**config.model.model_dump(exclude={"type"}))
+    model = OwnModel(SIZES, settings_of_model, seed=1)
 
     def settled(mebibytes):
-        return settle_batch_size(config, model, corpus(), resumed=False, limit=limit_of(mebibytes))
+        return settle_batch_size(
+            config, model, corpus(), parts_of=lambda _: PARTS, resumed=False, limit=limit_of(mebibytes)
+        )
 
     assert (settled(3 * GIB).config.training.batch_tokens, settled(3 * GIB).remarks) == (4096, ())
     assert all(
