@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -227,12 +228,41 @@ def test_a_file_that_imports_keras_leaves_the_start_to_the_verb(parts, tmp_path)
     assert "TensorFlow" not in done.stderr
 
 
-def test_the_example_of_the_page_works(run_nmt, parts, tmp_path):
+def page_parts():
+    """The Python of the page, block by block."""
     page = Path(nmt.__file__).parents[1] / "docs/extending.md"
-    parts.write_text(page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], encoding="utf-8")
+    return [block.split("```")[0] for block in page.read_text(encoding="utf-8").split("```python\n")[1:]]
+
+
+def test_the_schedule_of_the_page_works(run_nmt, parts, tmp_path):
+    parts.write_text(page_parts()[0], encoding="utf-8")
     config = tiny.write_config(tmp_path, CORPORA)
     override = "training.schedule={type: cosine, updates: 20000}"
     checked = run_nmt("check-config", config, "--import", parts, "--set", override)
     assert checked.code == 0, checked.err
     settings = load(config, [override])
     assert assemble_schedule(settings).learning_rate(1000) == pytest.approx(0.001 * (1 + math.cos(math.pi / 20)) / 2)
+
+
+def test_the_other_parts_of_the_page_train_and_translate(run_nmt, parts, tmp_path, monkeypatch):
+    """A tokenizer, a cell and a reader through the command line, from columns of one file; and a rule."""
+    monkeypatch.setattr("nmt.data.corpus.READERS", {})
+    *ours, rule = page_parts()[1:]
+    parts.write_text("\n".join(ours), encoding="utf-8")
+    for name, pairs in CORPORA.items():
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    data = {"tokenizer": {"type": "syllables"}}
+    data |= {name: dict.fromkeys(("source", "target"), f"{tmp_path}/{name}.tsv") for name in CORPORA}
+    model = {**tiny.RNN, "cell": "mgu"}
+    config = tiny.write_config(tmp_path, CORPORA, model=model, data=data, training=TRAINING)
+    trained = run_nmt("train", config, "--import", parts)
+    assert trained.code == 0, trained.err
+    assert run_nmt("evaluate", tmp_path / "run", "--import", parts).code == 0
+    assert run_nmt("translate", tmp_path / "run", "--import", parts, "-i", tmp_path / "train.es").code == 0
+    found = {}
+    exec(rule, found)
+    translator = nmt.Translator.load(tmp_path / "run")
+    strict = nmt.Translator(translator.model, translator.text, translator.search, rules=[found["NotAgain"]()])
+    for line in strict.translate(["uno dos-tres", "rojo gato"]):
+        syllables = line.split("-")
+        assert all(one != next_one for one, next_one in pairwise(syllables))
