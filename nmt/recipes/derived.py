@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.checkpoint import manifest as manifests
+from nmt.atomic_files import recover_directory
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
@@ -194,6 +195,7 @@ def export_for_ctranslate2(
     found = directories.find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
     outputs.check_not_among_checkpoints(place)
+    recover_directory(place)  # where an export was killed while it took the place of another
     check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
 
     from nmt.backend import session
