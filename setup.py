@@ -38,7 +38,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["nmt", "nmt.*"]),
-    package_data={"nmt": ["py.typed"]},
+    package_data={"nmt": ["py.typed", "*.pyi"]},
     include_package_data=True,
     install_requires=[
         "tensorflow>=2.20",
