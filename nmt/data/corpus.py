@@ -82,6 +82,21 @@ def read_lines(path: PathLike) -> Iterator[str]:
         raise DataError(f"{name}: cannot be read: {error.strerror}{looked_for(path, error)}") from error
 
 
+def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
+    """Yield the lines of files that hold text.
+
+    Raises:
+        DataError: a file cannot be read, or all its lines are empty.
+    """
+    for path in paths:
+        has_text = False
+        for line in read_lines(path):
+            has_text = has_text or bool(line.strip())
+            yield line
+        if not has_text:
+            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
+
+
 Reader: TypeAlias = Callable[[PathLike, int], Iterator[str]]
 """Yields the lines of one side, 0 for the source and 1 for the target, of which a file holds one or both."""
 

@@ -125,10 +125,6 @@ def _build(config: Config, text: TextPair) -> Seq2Seq:
     return build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
 
 
-_SEEN_WITHIN_SECONDS = 60.0
-"""A network file system may show a new file that late on other machines."""
-
-
 def invite(replicas: Replicas, config: Config, facts: Mapping[str, Any], *, given: str) -> None:
     """Tell the other workers that text, store and directory are ready; to be called on the chief.
 
@@ -157,13 +153,13 @@ def accept(replicas: Replicas, *, given: str) -> tuple[Config, dict[str, Any]]:
     return Config.model_validate_json(message["config"]), message["facts"]
 
 
-def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = _SEEN_WITHIN_SECONDS) -> TextPair:
+def find_shared_text(directory: Path, *, tokenizers: list[str], patience: float = 60.0) -> TextPair:
     """Wait until the tokenizers that the chief saved are seen here, and return them.
 
     Args:
         directory: the model directory.
         tokenizers: their fingerprints.
-        patience: for how many seconds.
+        patience: for how many seconds; a network file system may show a new file that late on other machines.
 
     Raises:
         DataError: they are not, so that the directory is not the same one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -19,8 +19,7 @@ from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
-from nmt.data import Corpus, doubts, encoding
-from nmt.data.corpus import read_lines
+from nmt.data import Corpus, corpus, doubts, encoding
 from nmt.errors import ConfigError, DataError
 from nmt.inference import model_directory as directories
 from nmt.inference.output_directory import check_output, write_model
@@ -78,21 +77,6 @@ def files_by_vocabulary(text: TextPair, files: SideFiles) -> dict[str, tuple[Pat
     return {name: paths for name, paths in given.items() if paths}
 
 
-def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
-    """Yield the lines of files that hold text.
-
-    Raises:
-        DataError: a file cannot be read, or all its lines are empty.
-    """
-    for path in paths:
-        has_text = False
-        for line in read_lines(path):
-            has_text = has_text or bool(line.strip())
-            yield line
-        if not has_text:
-            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
-
-
 def extended_text(
     config: Config,
     text: TextPair,
@@ -120,7 +104,7 @@ def extended_text(
         settings = build_vocabulary.settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
         if minimum_count is not None:
             settings["minimum_count"] = minimum_count
-        return tokenizer.extend(text.lines_to_learn(text_lines(paths)), **settings)
+        return tokenizer.extend(text.lines_to_learn(corpus.text_lines(paths)), **settings)
 
     return _changed(config, text, corpora, extend)
 
@@ -136,7 +120,7 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
         kind, form = type(tokenizer), tokenizer.normalization
         if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
             form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
-        lines = map(tokenizer.normalized, text.lines_to_learn(text_lines(paths)))
+        lines = map(tokenizer.normalized, text.lines_to_learn(corpus.text_lines(paths)))
         return kind.learn(lines, **build_vocabulary.settings_of(config, kind.learn)).with_normalization(form)
 
     return _changed(config, text, corpora, learn)
@@ -257,14 +241,14 @@ def plan_update(
         raise ConfigError(f"the new model directory is set with -o, got model_directory={settings.model_directory}")
     check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
-    beginnings = {str(path): list(islice(read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
+    beginnings = {str(path): list(islice(corpus.read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
     for kind, words in marks.found_marks(beginnings).items():
         if kind not in (marks.TOKENS, settings.data.segmentation):
             _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
     settings = _settled(settings, new, before.search).model_copy(update={"model_directory": str(output)})
     texts = {
-        name: sample_lines(text_lines(paths), doubts.MEASURED_LINES, seed=0)
+        name: sample_lines(corpus.text_lines(paths), doubts.MEASURED_LINES, seed=0)
         for name, paths in files_by_vocabulary(old, corpora).items()
     }
     differences = {

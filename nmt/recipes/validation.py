@@ -20,9 +20,6 @@ from nmt.training.update import TokenScorer
 
 logger = logging.getLogger(__name__)
 
-MAX_LOGGED_LOSS = 700.0
-"""exp of a larger loss is beyond a float."""
-
 
 def settle_tokenization(config: Config, pairs: Sequence[tuple[str, str]]) -> Config:
     """Return settings that name the tokenisation of BLEU, and say what is doubtful about it.
@@ -95,7 +92,7 @@ class Validator:
         shown = min(len(rows), self._training.sample_translations)  # spread evenly, the same every time
         return Validation(
             loss=scores.loss,
-            perplexity=math.exp(min(scores.loss, MAX_LOGGED_LOSS)),
+            perplexity=math.exp(min(scores.loss, 700.0)),  # of a larger loss it is beyond a float
             accuracy=scores.accuracy,
             bleu=evaluation.bleu(hypotheses, self._references, tokenization=self._tokenization).score,
             cut_lines=tally.cut,
