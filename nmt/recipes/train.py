@@ -180,6 +180,14 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         refuse_other_settings(before, config)
     else:
         refuse_foreign_text(directory)
+    if overwrite and config.training.initialize_from is not None:
+        source = Path(parse_run_reference(str(config.training.initialize_from))[0])
+        for folder in (directory / "checkpoints", directory / "logs"):
+            if any(path.resolve().is_relative_to(folder.resolve()) for path in (source, source / "checkpoints")):
+                raise ConfigError(
+                    f"training.initialize_from must not lie in {folder}, where --overwrite deletes files, got "
+                    f"{source}: choose another model_directory"
+                )
     named = [(name, path) for name in CORPORA_READ for path in config.named_files[name]]
     if missing := [(name, path) for name, path in named if not Path(path).exists()]:
         options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)

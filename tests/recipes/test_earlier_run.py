@@ -1,6 +1,14 @@
 """What `--overwrite` deletes: all that a run wrote, and nothing that others keep in its directory."""
 
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nmt.config import load
+from nmt.errors import ConfigError
 from nmt.inference.model_directory import delete_run, foreign_files
+from nmt.recipes.train import train
 
 OF_A_RUN = (
     "config.yaml", "metrics.jsonl", "train.log", "vocabulary_update.json",
@@ -57,3 +65,19 @@ def test_links_lead_to_what_a_run_wrote_and_stay(tmp_path):
     delete_run(tmp_path / "run")
     assert files(tmp_path / "disk") == {"mine"}
     assert (tmp_path / "run" / "checkpoints").is_symlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", ["logs", "logs/old", "checkpoints/old", "checkpoints/update-00000099", "linked"])
+def test_a_run_that_is_needed_is_not_deleted(trained_run, tmp_path, inside):
+    """Neither if it lies in the run that goes, nor if its checkpoints are a link into that."""
+    needed = Path(shutil.copytree(trained_run.directory, tmp_path / inside))
+    if inside == "linked":
+        (needed / "checkpoints").rename(tmp_path / "checkpoints")
+        (needed / "checkpoints").symlink_to(tmp_path / "checkpoints")
+    before = files(tmp_path)
+    overrides = [f"model_directory={tmp_path}", f"training.initialize_from={needed}", "training.max_updates=1"]
+    config = load(trained_run.config, overrides)
+    with pytest.raises(ConfigError, match=r"must not lie in .*, where --overwrite deletes files, got .*: choose"):
+        train(config, overwrite=True)
+    assert files(tmp_path) == before
