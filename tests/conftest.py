@@ -31,8 +31,7 @@ def pytest_xdist_auto_num_workers(config):
     """What `-n auto` means: a process a core, and no more than fit into memory."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it itself
         return None
-    limit = ram_limit()
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if limit is None else limit.size
+    size = min(ram_limit().size, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return max(1, min(available_processors(), int(size // WORKER_BYTES)))
 
 

@@ -90,12 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _out_of_memory(error: Exception) -> str:
     """What to say where memory was not enough; any other error is a defect of ours, and keeps its traceback."""
-    from nmt.backend.machine import in_gib, is_out_of_memory, ram_limit
+    from nmt.backend.machine import is_out_of_memory, ram_limit
 
     if not is_out_of_memory(error):
         raise error
     limit = ram_limit()
-    there = "" if limit is None else f", there are {in_gib(limit.size)} ({limit.owner})"
+    there = f", there are {limit}" if limit.owner else ""
     return (
         f"memory is not enough for this command{there}: raise the limit, or let it do less at once, with smaller "
         "batches or fewer --threads"

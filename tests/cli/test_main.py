@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt.backend.machine import GIBIBYTE, RamLimit
 from nmt.errors import NOT_ON_WINDOWS, ConfigError
 from nmt.version import __version__
 
@@ -192,6 +193,19 @@ def test_a_defect_of_ours_keeps_its_traceback(run_nmt, monkeypatch):
     monkeypatch.setattr("nmt.config.reference.explain_text", raising(ZeroDivisionError("ours")))
     with pytest.raises(ZeroDivisionError, match="ours"):
         run_nmt("check-config", "--explain")
+
+
+@pytest.mark.parametrize(
+    ("limit", "there"),
+    [(RamLimit(3 * GIBIBYTE, "the machine's"), ", there are 3.0 GiB (the machine's)"), (RamLimit(), "")],
+    ids=["known", "unknown"],
+)
+def test_too_little_memory_is_said_with_what_there_is_if_that_is_known(run_nmt, monkeypatch, limit, there):
+    monkeypatch.setattr("nmt.config.reference.explain_text", raising(MemoryError()))
+    monkeypatch.setattr("nmt.backend.machine.ram_limit", lambda: limit)
+    outcome = run_nmt("check-config", "--explain")
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"nmt: error: memory is not enough for this command{there}: raise the limit")
 
 
 def test_logs_go_to_standard_error_and_leave_no_trace(run_nmt, monkeypatch):
