@@ -6,12 +6,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
 from nmt.errors import ConfigError
+from nmt.imports import import_file
+from nmt.types import PathLike
 
 
 def has_gpu() -> bool:
@@ -122,19 +124,21 @@ def is_running() -> bool:
     return "tensorflow" in sys.modules and not _only_imported
 
 
-@contextmanager
-def before_start() -> Iterator[None]:
-    """Let the block, a user's file, import TensorFlow as `start` would, which then can still say how it runs.
+def import_files(paths: Sequence[PathLike]) -> None:
+    """Load a user's own files, which import TensorFlow as `start` would; that can still say then how it runs.
 
     Raises:
-        ConfigError: the environment asks Keras for another backend.
+        ConfigError: a file cannot be loaded, or the environment asks Keras for another backend.
     """
     global _only_imported
+    if not paths:
+        return
     runs = is_running()
     _prepare_environment()
     try:
         with _held_stderr(hidden=_REMARK), _collector_at_rest():
-            yield
+            for path in paths:
+                import_file(path)
     finally:
         _only_imported = not runs and "tensorflow" in sys.modules
 

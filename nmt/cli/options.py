@@ -50,11 +50,8 @@ def _import_files(paths: list[Path] | None) -> list[Path] | None:
     """Load a user's own files, before anything is read that names their kinds."""
     if paths:
         from nmt.backend import session
-        from nmt.imports import import_file
 
-        with session.before_start():
-            for path in paths:
-                import_file(path)
+        session.import_files(paths)
     return paths
 
 

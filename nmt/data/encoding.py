@@ -12,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -25,7 +25,6 @@ from nmt.backend.machine import available_processors
 from nmt.data.corpus import CorpusReport, TextBlock, compression
 from nmt.data.sequences import record_of
 from nmt.errors import DataError
-from nmt.imports import import_file
 from nmt.text.pair import TextPair
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.vocabulary import EOS_ID
@@ -190,9 +189,7 @@ def serve(tokenizers: str, *, max_length: int, connection: int, imports: Sequenc
     """Encode what comes through a connection until it ends: the life of an encoding process."""
     with Connection(connection) as parent:
         try:
-            with session.before_start() if imports else nullcontext():
-                for path in imports:
-                    import_file(path)
+            session.import_files(imports)
             encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
             while True:
                 sides = (text.decode("utf-8").split("\n")[:-1] for text in parent.recv())
