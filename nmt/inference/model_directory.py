@@ -75,6 +75,16 @@ def delete_run(directory: Path) -> None:
                 (directory / name).rmdir()
 
 
+def folder_around(model: Path, run: Path) -> Path | None:
+    """Return the folder of a run, one from which `delete_run` deletes, in which another model lies; None where in none.
+
+    Links are followed, of the model and of its checkpoints.
+    """
+    places = [path.resolve() for path in (model, model / CHECKPOINTS_NAME)]
+    folders = (run / name for name in _OF_RUN if name)
+    return next((each for each in folders if any(place.is_relative_to(each.resolve()) for place in places)), None)
+
+
 def foreign_files(directory: Path) -> list[Path]:
     """List what lies in a model directory, and in the folders in which a run writes, and was written by no run."""
     return [

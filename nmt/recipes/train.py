@@ -19,7 +19,7 @@ from nmt.config.data import CorpusSettings
 from nmt.data import Corpus, TokenStore, doubts, find_store
 from nmt.data.corpus import hash_pairs, refuse_pipes
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME, parse_run_reference
+from nmt.inference.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
 from nmt.text import TextPair
 from nmt.training.events import Reporter
@@ -182,12 +182,11 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         refuse_foreign_text(directory)
     if overwrite and config.training.initialize_from is not None:
         source = Path(parse_run_reference(str(config.training.initialize_from))[0])
-        for folder in (directory / "checkpoints", directory / "logs"):
-            if any(path.resolve().is_relative_to(folder.resolve()) for path in (source, source / "checkpoints")):
-                raise ConfigError(
-                    f"training.initialize_from must not lie in {folder}, where --overwrite deletes files, got "
-                    f"{source}: choose another model_directory"
-                )
+        if (folder := folder_around(source, directory)) is not None:
+            raise ConfigError(
+                f"training.initialize_from must not lie in {folder}, where --overwrite deletes files, got {source}: "
+                "choose another model_directory"
+            )
     named = [(name, path) for name in CORPORA_READ for path in config.named_files[name]]
     if missing := [(name, path) for name, path in named if not Path(path).exists()]:
         options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
