@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from nmt.errors import CheckpointError
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model
-from nmt.search import Rule, SearchResult, beam_search, greedy_search
+from nmt.search import Rule, SearchResult, beam_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike, Tensor
 
@@ -201,15 +200,12 @@ class Translator(LineTranslator):
 
 def _model_search(model: DecodingModel, wanted: CompiledFor) -> Callable[..., Any]:
     """A function from source ids to hypotheses, to be compiled."""
-    search: Callable[..., SearchResult] = greedy_search
-    if wanted.beam_size > 1:
-        search = partial(beam_search, beam_size=wanted.beam_size, num_hypotheses=wanted.num_hypotheses)
 
     def search_sources(
         source_ids: Tensor, least_lengths: Tensor, greatest_lengths: Tensor, batch_size: Tensor, most_steps: Tensor
     ) -> SearchResult:
         memory = model.encode(source_ids)
-        return search(
+        return beam_search(
             model.decoder(),
             model.initial_state(memory, wanted.beam_size, most_steps),
             memory=memory,
@@ -220,6 +216,8 @@ def _model_search(model: DecodingModel, wanted: CompiledFor) -> Callable[..., An
             banned_ids=wanted.banned_ids,
             max_length=greatest_lengths,
             min_length=least_lengths,
+            beam_size=wanted.beam_size,
+            num_hypotheses=wanted.num_hypotheses,
             length_penalty=wanted.length_penalty,
             rules=wanted.rules,
         )

@@ -1,102 +1,58 @@
-"""Beam search over the sentences of a batch, through a step function."""
+"""One step of a search: from the live hypotheses of a batch to their best extensions."""
 
 import math
-from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from nmt.backend.functions import gather_beams
-from nmt.search.loop import IMPOSSIBLE, Finished, Rows, SearchResult, follow_rules, penalty, scores_by_rules, search
-from nmt.search.step import Limits, MemoryStep, Reorder, Rule, Settings, SpecialIds, StepFunction, checked_reorder
+from nmt.search.step import Limits, MemoryStep, Settings, View
 from nmt.types import Memory, State, Tensor
 
+IMPOSSIBLE = -float("inf")
+"""The log probability of what is banned or does not exist."""
 
-def beam_search(
-    step: StepFunction | MemoryStep,
-    state: State,
-    *,
-    batch_size: int | Tensor,
-    bos_id: int,
-    eos_id: int,
-    pad_id: int = 0,
-    banned_ids: Collection[int] = (),
-    max_length: int | Tensor,
-    min_length: int | Tensor = 0,
-    beam_size: int = 5,
-    length_penalty: float = 1.0,
-    num_hypotheses: int | None = None,
-    reorder: Reorder | None = None,
-    memory: Memory | None = None,
-    rules: Sequence[Rule] = (),
-) -> SearchResult:
-    """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
 
-    A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
-    A hypothesis ends where its EOS is among the K best of them; it is then scored,
-    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts), and frozen.
-    A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
-    fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
-    one. This holds for every `length_penalty` of 0 or more, and is tight where `max_length` is.
+class Finished(NamedTuple):
+    """The N best finished hypotheses of each sentence, best first; (b, N) each.
 
-    A beam of one is greedy search: it looks at one extension, and nothing is left when that ends.
-
-    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown. What is unknown there
-    cannot be checked: then see to it that state, memory and logits have as many rows as `batch_size` says.
-
-    Args:
-        step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state. V is static.
-            Called first with BOS everywhere. It should be free of side effects. What does not change from step to
-            step (the memory of the source) is never copied for the beams: see `memory`.
-        state: A nest (tuples, named tuples, lists, dictionaries) of tensors whose leaves begin with (B, K). A leaf
-            may grow along any later axis. Without state: `()`.
-        batch_size: B.
-        bos_id: The token that every hypothesis begins with; never generated, in no result.
-        eos_id: The token that ends a hypothesis; part of the result.
-        pad_id: Fills a result after EOS; never generated.
-        banned_ids: More tokens that are never generated; they keep their share of probability.
-        max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length only EOS is
-            allowed and costs its real log probability, so every hypothesis returned is a finished one.
-        min_length: The least length, likewise. Below it EOS is banned, after normalisation. Where tensors contradict
-            each other, `max_length` holds.
-        beam_size: K.
-        length_penalty: The exponent, 0 or more.
-        num_hypotheses: N, how many of the best hypotheses are wanted, K unless given. Fewer take fewer steps to be
-            sure of.
-        reorder: Maps the state and the parents (B, K) int32 to the state whose row k is row `parents[b, k]` of
-            before, where a model knows a cheaper way than a gather of each leaf.
-        memory: What the step needs to know of each sentence and does not change, a nest of tensors that begin with B.
-            If given, it is the third argument of the step, and sentences that are done leave the batch: B becomes
-            smaller from step to step.
-        rules: What else is asked of tokens, one rule after the other. With a rule that may raise scores, a sentence is
-            searched until its `max_length`.
-
-    Returns:
-        The N best hypotheses of every sentence found, best first.
-
-    Raises:
-        ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
-            or the step returns something else than logits (B, K, V), V static, and a state as it was.
+    scores: float32; −inf where none has finished yet.
+    log_probs: float32, likewise.
+    lengths: int32, EOS counted.
     """
-    num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
-    return search(
-        step,
-        state,
-        memory,
-        batch_size,
-        Limits(min_length, max_length),
-        Settings(
-            SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)),
-            beam_size,
-            num_hypotheses,
-            length_penalty,
-            reorder_state if reorder is None else checked_reorder(reorder),
-            tuple(rules),
-        ),
-        token_rows=num_hypotheses + beam_size,
-        extend=extend_rows,
-    )
+
+    scores: Tensor
+    log_probs: Tensor
+    lengths: Tensor
+
+
+class Rows(NamedTuple):
+    """What the loop carries of the b sentences in the batch; every tensor begins with b.
+
+    t steps are done; N hypotheses a sentence are wanted.
+
+    sentences: (b,) int32: their places in the batch of the beginning.
+    limits: (b,) int32 each.
+    last_ids: (b, K) int32: the newest token of every live hypothesis, at first BOS.
+    log_probs: (b, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is
+        done.
+    token_ids: (b, R, t) int32, R rows: those of the N finished hypotheses, then those of the K live ones; of a beam of
+        one the only one, finished or not.
+    state: The caller's, leaves (b, K, ...), one row a live hypothesis.
+    memory: The caller's, leaves (b, ...).
+    rule_states: Of each rule its own, leaves (b, K, ...), one row a live hypothesis.
+    """
+
+    sentences: Tensor
+    limits: Limits
+    last_ids: Tensor
+    log_probs: Tensor
+    token_ids: Tensor
+    finished: Finished
+    state: State
+    memory: Memory
+    rule_states: tuple[State, ...]
 
 
 def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
@@ -109,7 +65,6 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
 
     # The K best that do not end live on.
     ends = candidates.token_ids == settings.special.eos  # (b, C)
-
     log_probs, live = ops.top_k(ops.where(ends, IMPOSSIBLE, candidates.log_probs), settings.beam_size)
     parents = gather_beams(candidates.parents, live)  # (b, K)
     live_ids = gather_beams(candidates.token_ids, live)  # (b, K)
@@ -121,7 +76,7 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     just_ended = survivors >= settings.num_hypotheses
     newest_ids = ops.concatenate([ops.where(just_ended, settings.special.eos, settings.special.pad), live_ids], axis=1)
 
-    # A sentence is done where its best live hypothesis can no longer reach the worst of the N finished.
+    # A sentence is done when its best live hypothesis can no longer reach the worst of the N finished.
     if all(rule.only_lowers for rule in settings.rules):
         bounds = log_probs[:, :1] / penalty(rows.limits.max_length, settings.length_penalty)[:, None]
         log_probs = ops.where(bounds > finished.scores[:, -1:], log_probs, IMPOSSIBLE)
@@ -133,6 +88,66 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
         state=settings.reorder(state, parents),
         rule_states=follow_rules(settings, reorder_state(rows.rule_states, parents), live_ids),
     )
+
+
+def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
+    """Extends the one live hypothesis of each sentence by its most probable allowed token: a beam of one, but cheaper.
+
+    The row of token ids stays its own when it ends.
+    """
+    logits, state = step(rows.last_ids, rows.state, rows.memory)
+    logits = ops.cast(logits, "float32")
+    scores = scores_by_rules(rows, logits, length, settings)
+    logits = (logits if scores is None else scores)[:, 0]  # of the only beam
+    next_ids, token_log_probs = best_token(logits, length, rows.limits, settings)
+    if scores is None:
+        token_log_probs = token_log_probs - ops.logsumexp(logits, axis=-1, keepdims=True)
+
+    # What ends now takes its log probability along; what ended before writes PAD.
+    live = rows.log_probs > IMPOSSIBLE  # (b, 1)
+    log_probs = rows.log_probs + token_log_probs
+    log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
+    ends = live & (next_ids == settings.special.eos)
+    final = ops.where(ends, log_probs, rows.finished.log_probs)
+    lengths = ops.where(ends, length, rows.finished.lengths)
+    written_ids = ops.where(live, next_ids, settings.special.pad)
+    return rows._replace(
+        last_ids=next_ids,
+        log_probs=ops.where(ends, IMPOSSIBLE, log_probs),
+        token_ids=ops.concatenate([rows.token_ids, written_ids[:, :, None]], axis=2),
+        finished=Finished(final / penalty(lengths, settings.length_penalty), final, lengths),
+        state=state,
+        rule_states=follow_rules(settings, rows.rule_states, next_ids),
+    )
+
+
+def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The most probable allowed token of every sentence.
+
+    Args:
+        logits: (B, V) float32, or what rules make of the log probabilities.
+        length: () int32, of the hypothesis with this token.
+        limits: (b,) each.
+        settings: The bans.
+
+    Returns:
+        Its id (B, 1) int32 and its logit (B, 1).
+    """
+    special, vocabulary_size = settings.special, logits.shape[-1]
+    # The best of what neither ends a hypothesis nor is banned.
+    no_others = special.never | {special.eos}
+    never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
+    others = logits + ops.convert_to_tensor(never, dtype="float32")
+    other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
+    other = gather_beams(others, other_ids)  # (B, 1)
+
+    # EOS against that, unless its turn is now or has not come.
+    end = logits[:, special.eos, None]  # (B, 1)
+    forced = (length >= limits.max_length)[:, None]
+    too_short = (length < limits.min_length)[:, None]
+    ends = forced | ((end > other) & ~too_short)
+    next_ids = ops.where(ends, special.eos, other_ids)
+    return next_ids, ops.where(ends, end, other)
 
 
 class Candidates(NamedTuple):
@@ -161,7 +176,7 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
         settings: K and the bans.
 
     Returns:
-        The best 2K, so that K live ones remain if K of them end. Of a single beam only the best.
+        The best 2K, so that K live ones remain if K of them end.
     """
     special, beam_size, vocabulary_size = settings.special, settings.beam_size, logits.shape[-1]
     logits = ops.cast(logits, "float32")
@@ -192,8 +207,7 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
 
     # The best of all live hypotheses of a sentence together.
     width = beam_size * (count + 1)
-    num_candidates = 2 * beam_size if beam_size > 1 else 1
-    best, places = ops.top_k(ops.reshape(log_probs, (-1, width)), num_candidates)  # (b, C)
+    best, places = ops.top_k(ops.reshape(log_probs, (-1, width)), 2 * beam_size)  # (b, C)
     return Candidates(
         log_probs=best,
         parents=places // (count + 1),
@@ -336,3 +350,36 @@ def _top_k_in_blocks(logits: Tensor, count: int, size: int) -> tuple[Tensor, Ten
     token_ids = block_of_best * size + places % size
     # A row that is no number has no order: keep padding out of what a model will look up.
     return best, ops.minimum(token_ids, vocabulary_size - 1)
+
+
+def scores_by_rules(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Tensor | None:
+    """Return the log probability of each next token as the rules see it, (b, K, V) float32; None without rules."""
+    if not settings.rules:
+        return None
+    log_normalizers = ops.logsumexp(logits, axis=-1, keepdims=True)  # (b, K, 1)
+    live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
+    scores = logits - log_normalizers
+    for rule, state in zip(settings.rules, rows.rule_states, strict=True):
+        token_ids = live_ids if rule.needs_tokens else None
+        scores = rule.lower(scores, View(logits, log_normalizers, length, *rows.limits, state, token_ids))
+    return ops.cast(scores, "float32")
+
+
+def follow_rules(settings: Settings, states: tuple[State, ...], token_ids: Tensor) -> tuple[State, ...]:
+    """Return the state of each rule after a step by token ids (b, K), from those that followed the parents."""
+    return tuple(rule.follow(state, token_ids) for rule, state in zip(settings.rules, states, strict=True))
+
+
+def penalty(length: Tensor, length_penalty: float) -> Tensor:
+    """What a log probability is divided by: ((5 + length) / 6) ** length_penalty.
+
+    Wu et al. (2016), "Google's Neural Machine Translation System", eq. 14, without its coverage term.
+
+    Args:
+        length: Tokens, EOS counted; any shape.
+        length_penalty: The exponent, 0 or more; 0 turns it off.
+
+    Returns:
+        float32 in the shape of `length`, 1 or more for lengths of 1 or more.
+    """
+    return ops.power((5.0 + ops.cast(length, "float32")) / 6.0, length_penalty)

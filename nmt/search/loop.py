@@ -1,17 +1,16 @@
-"""The loop of every search: from empty hypotheses to the best ones, sentence by sentence."""
+"""Beam search over the sentences of a batch, through a step function: from empty hypotheses to the best ones."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from nmt.backend.functions import while_loop
-from nmt.search.step import Limits, MemoryStep, Settings, StepFunction, View, check_search, checked_step
+from nmt.search import step as given
+from nmt.search.beam import IMPOSSIBLE, Finished, Rows, extend_rows, follow_best, reorder_state
 from nmt.types import Memory, State, Tensor
-
-IMPOSSIBLE = -float("inf")
-"""The log probability of what is banned or does not exist."""
 
 LEAVING_SHARE = 0.125
 """The share of the sentences in a batch that leave together: taking the rows of all others costs about as much as a
@@ -36,50 +35,6 @@ class SearchResult(NamedTuple):
     lengths: Tensor
 
 
-class Finished(NamedTuple):
-    """The N best finished hypotheses of each sentence, best first; (b, N) each.
-
-    scores: float32; −inf where none has finished yet.
-    log_probs: float32, likewise.
-    lengths: int32, EOS counted.
-    """
-
-    scores: Tensor
-    log_probs: Tensor
-    lengths: Tensor
-
-
-class Rows(NamedTuple):
-    """What the loop carries of the b sentences in the batch; every tensor begins with b.
-
-    t steps are done; N hypotheses a sentence are wanted.
-
-    sentences: (b,) int32: their places in the batch of the beginning.
-    limits: (b,) int32 each.
-    last_ids: (b, K) int32: the newest token of every live hypothesis, at first BOS.
-    log_probs: (b, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is
-        done.
-    token_ids: (b, R, t) int32, R >= N: first those of the N finished hypotheses; where others lie says the search.
-    state: The caller's, leaves (b, K, ...), one row a live hypothesis.
-    memory: The caller's, leaves (b, ...).
-    rule_states: Of each rule its own, leaves (b, K, ...), one row a live hypothesis.
-    """
-
-    sentences: Tensor
-    limits: Limits
-    last_ids: Tensor
-    log_probs: Tensor
-    token_ids: Tensor
-    finished: Finished
-    state: State
-    memory: Memory
-    rule_states: tuple[State, ...]
-
-
-Extend: TypeAlias = Callable[[Rows, Tensor, MemoryStep, Settings], Rows]
-"""Extends the live hypotheses to a length, () int32, by a step and collects those that end."""
-
-
 class Loop(NamedTuple):
     """What the loop carries.
 
@@ -93,54 +48,80 @@ class Loop(NamedTuple):
     result: SearchResult
 
 
-def search(
-    step: StepFunction | MemoryStep,
+def beam_search(
+    step: given.StepFunction | given.MemoryStep,
     state: State,
-    memory: Memory | None,
-    batch_size: int | Tensor,
-    limits: Limits,
-    settings: Settings,
     *,
-    token_rows: int,
-    extend: Extend,
+    batch_size: int | Tensor,
+    bos_id: int,
+    eos_id: int,
+    pad_id: int = 0,
+    banned_ids: Collection[int] = (),
+    max_length: int | Tensor,
+    min_length: int | Tensor = 0,
+    beam_size: int = 5,
+    length_penalty: float = 1.0,
+    num_hypotheses: int | None = None,
+    reorder: given.Reorder | None = None,
+    memory: Memory | None = None,
+    rules: Sequence[given.Rule] = (),
 ) -> SearchResult:
-    """Lets all hypotheses grow, from the empty one, until every sentence is done.
+    """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
+
+    A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
+    A hypothesis ends where its EOS is among the K best of them; it is then scored,
+    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts), and frozen.
+    A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
+    fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
+    one. This holds for every `length_penalty` of 0 or more, and is tight where `max_length` is.
+
+    A beam of one is greedy search: it follows the most probable token, and nothing is left when that ends.
+
+    Works eagerly and inside a `tf.function`, there with any dimension of the batch unknown. What is unknown there
+    cannot be checked: then see to it that state, memory and logits have as many rows as `batch_size` says.
 
     Args:
-        step: As in `beam_search`, like what follows.
-        state: Leaves begin with (B, K).
-        memory: Leaves begin with B; if given, sentences that are done leave while others stay.
+        step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state. V is static.
+            Called first with BOS everywhere. It should be free of side effects. What does not change from step to
+            step (the memory of the source) is never copied for the beams: see `memory`.
+        state: A nest (tuples, named tuples, lists, dictionaries) of tensors whose leaves begin with (B, K). A leaf
+            may grow along any later axis. Without state: `()`.
         batch_size: B.
-        limits: Of the lengths.
-        settings: What the search shall do.
-        token_rows: R, the rows of token ids that each sentence needs.
-        extend: One step of the search.
+        bos_id: The token that every hypothesis begins with; never generated, in no result.
+        eos_id: The token that ends a hypothesis; part of the result.
+        pad_id: Fills a result after EOS; never generated.
+        banned_ids: More tokens that are never generated; they keep their share of probability.
+        max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length only EOS is
+            allowed and costs its real log probability, so every hypothesis returned is a finished one.
+        min_length: The least length, likewise. Below it EOS is banned, after normalisation. Where tensors contradict
+            each other, `max_length` holds.
+        beam_size: K.
+        length_penalty: The exponent, 0 or more.
+        num_hypotheses: N, how many of the best hypotheses are wanted, K unless given. Fewer take fewer steps to be
+            sure of.
+        reorder: Maps the state and the parents (B, K) int32 to the state whose row k is row `parents[b, k]` of
+            before, where a model knows a cheaper way than a gather of each leaf.
+        memory: What the step needs to know of each sentence and does not change, a nest of tensors that begin with B.
+            If given, it is the third argument of the step, and sentences that are done leave the batch: B becomes
+            smaller from step to step.
+        rules: What else is asked of tokens, one rule after the other. With a rule that may raise scores, a sentence is
+            searched until its `max_length`.
+
+    Returns:
+        The N best hypotheses of every sentence found, best first.
 
     Raises:
-        ValueError: as in `beam_search`.
+        ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
+            or the step returns something else than logits (B, K, V), V static, and a state as it was.
     """
-    check_search(step, state, memory, batch_size, limits, settings)
-    settings = settings._replace(special=settings.special.as_ints)
-    special, beam_size, num_hypotheses = settings[:3]
-    decode = checked_step(step, special, with_memory=memory is not None)
-
-    # The empty hypothesis is live in beam 0 alone: K equal ones would stay equal.
-    only_first = ops.convert_to_tensor([0.0] + [IMPOSSIBLE] * (beam_size - 1), dtype="float32")
-    result = empty_result(batch_size, num_hypotheses)
-    limits = Limits(
-        *(ops.broadcast_to(ops.cast(ops.convert_to_tensor(limit), "int32"), (batch_size,)) for limit in limits)
-    )
-    rows = Rows(
-        sentences=ops.arange(batch_size, dtype="int32"),
-        limits=limits,
-        last_ids=ops.full((batch_size, beam_size), special.bos, dtype="int32"),
-        log_probs=ops.broadcast_to(only_first, (batch_size, beam_size)),
-        token_ids=ops.zeros((batch_size, token_rows, 0), dtype="int32"),
-        finished=Finished(*result[1:]),
-        state=state,
-        memory=() if memory is None else memory,
-        rule_states=tuple(rule.initial_state(batch_size, beam_size) for rule in settings.rules),
-    )
+    num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
+    special, limits = given.SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), given.Limits(min_length, max_length)
+    reorder = reorder_state if reorder is None else given.checked_reorder(reorder)
+    settings = given.Settings(special, beam_size, num_hypotheses, length_penalty, reorder, tuple(rules))
+    given.check_search(step, state, memory, batch_size, limits, settings)
+    settings = settings._replace(special=special.as_ints)
+    decode = given.checked_step(step, settings.special, with_memory=memory is not None)
+    extend = follow_best if beam_size == 1 else extend_rows
 
     def advance(loop: Loop) -> Loop:
         length = loop.num_steps + 1
@@ -148,6 +129,8 @@ def search(
         found = SearchResult(rows.token_ids[:, :num_hypotheses], *rows.finished)
         return Loop(length, *let_leave(rows, found, loop.result, early=memory is not None))
 
+    result = empty_result(batch_size, num_hypotheses)
+    rows = first_rows(state, memory, batch_size, limits, settings, Finished(*result[1:]))
     start = Loop(ops.convert_to_tensor(0, dtype="int32"), rows, result)
     result = while_loop(lambda loop: ops.any(live_sentences(loop.rows)), advance, start).result
 
@@ -156,29 +139,45 @@ def search(
     places = ops.arange(ops.shape(result.token_ids)[2], dtype="int32")
     real = exists[:, :, None] & (places < result.lengths[:, :, None])  # (B, N, T)
     return SearchResult(
-        token_ids=ops.where(real, result.token_ids, special.pad),
+        token_ids=ops.where(real, result.token_ids, settings.special.pad),
         scores=result.scores,
         log_probs=ops.where(exists, result.log_probs, IMPOSSIBLE),
         lengths=ops.where(exists, result.lengths, 0),
     )
 
 
-def scores_by_rules(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Tensor | None:
-    """Return the log probability of each next token as the rules see it, (b, K, V) float32; None without rules."""
-    if not settings.rules:
-        return None
-    log_normalizers = ops.logsumexp(logits, axis=-1, keepdims=True)  # (b, K, 1)
-    live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
-    scores = logits - log_normalizers
-    for rule, state in zip(settings.rules, rows.rule_states, strict=True):
-        token_ids = live_ids if rule.needs_tokens else None
-        scores = rule.lower(scores, View(logits, log_normalizers, length, *rows.limits, state, token_ids))
-    return ops.cast(scores, "float32")
+greedy_search = partial(beam_search, beam_size=1)
+"""Follows the most probable allowed token from step to step: `beam_search` with a beam of one."""
 
 
-def follow_rules(settings: Settings, states: tuple[State, ...], token_ids: Tensor) -> tuple[State, ...]:
-    """Return the state of each rule after a step by token ids (b, K), from those that followed the parents."""
-    return tuple(rule.follow(state, token_ids) for rule, state in zip(settings.rules, states, strict=True))
+def first_rows(
+    state: State,
+    memory: Memory | None,
+    batch_size: int | Tensor,
+    limits: given.Limits,
+    settings: given.Settings,
+    finished: Finished,
+) -> Rows:
+    """The empty hypothesis of each sentence, and nothing finished."""
+    beam_size = settings.beam_size
+    # It is live in beam 0 alone: K equal ones would stay equal.
+    only_first = ops.convert_to_tensor([0.0] + [IMPOSSIBLE] * (beam_size - 1), dtype="float32")
+    limits = given.Limits(
+        *(ops.broadcast_to(ops.cast(ops.convert_to_tensor(limit), "int32"), (batch_size,)) for limit in limits)
+    )
+    # A beam of one goes on in the row in which it ends.
+    token_rows = 1 if beam_size == 1 else settings.num_hypotheses + beam_size
+    return Rows(
+        sentences=ops.arange(batch_size, dtype="int32"),
+        limits=limits,
+        last_ids=ops.full((batch_size, beam_size), settings.special.bos, dtype="int32"),
+        log_probs=ops.broadcast_to(only_first, (batch_size, beam_size)),
+        token_ids=ops.zeros((batch_size, token_rows, 0), dtype="int32"),
+        finished=finished,
+        state=state,
+        memory=() if memory is None else memory,
+        rule_states=tuple(rule.initial_state(batch_size, beam_size) for rule in settings.rules),
+    )
 
 
 def live_sentences(rows: Rows) -> Tensor:
@@ -231,18 +230,3 @@ def write_result(result: SearchResult, found: SearchResult, sentences: Tensor) -
     longer = result._replace(token_ids=ops.concatenate([result.token_ids, padding], axis=2))
     places = sentences[:, None]
     return SearchResult(*(ops.scatter_update(old, places, new) for old, new in zip(longer, found, strict=True)))
-
-
-def penalty(length: Tensor, length_penalty: float) -> Tensor:
-    """What a log probability is divided by: ((5 + length) / 6) ** length_penalty.
-
-    Wu et al. (2016), "Google's Neural Machine Translation System", eq. 14, without its coverage term.
-
-    Args:
-        length: Tokens, EOS counted; any shape.
-        length_penalty: The exponent, 0 or more; 0 turns it off.
-
-    Returns:
-        float32 in the shape of `length`, 1 or more for lengths of 1 or more.
-    """
-    return ops.power((5.0 + ops.cast(length, "float32")) / 6.0, length_penalty)

@@ -100,6 +100,23 @@ def patient_search(model, sentence, *, beam_size, min_length, max_length, length
     return sorted(finished, reverse=True)
 
 
+def plain_greedy(model, sentence, *, min_length, max_length, length_penalty, banned=(), lower=None):
+    """The most probable token at each step, EOS only if it is better than all others: as `brute_force`, one or none."""
+    token_ids, log_prob = (), 0.0
+    for length in range(1, max_length + 1):
+        scores = model.log_probs(sentence, token_ids)
+        scores = scores if lower is None else lower(scores, token_ids)
+        others = [token_id for token_id in range(model.vocabulary_size) if token_id not in (PAD, BOS, EOS, *banned)]
+        other = max(others, key=lambda token_id: scores[token_id], default=None)
+        most = -np.inf if other is None else scores[other]
+        ends = length == max_length or (length >= min_length and scores[EOS] > most)
+        log_prob += scores[EOS] if ends else most
+        token_ids = (*token_ids, EOS if ends else other)
+        if ends or log_prob == -np.inf:
+            break
+    return [(log_prob / ((5 + length) / 6) ** length_penalty, log_prob, token_ids)] if log_prob > -np.inf else []
+
+
 def numpy_fields(result):
     """The four fields of a result as arrays."""
     return [np.asarray(ops.convert_to_numpy(field)) for field in result]
@@ -146,6 +163,7 @@ def toy():
         look_up=look_up,
         brute_force=brute_force,
         patient_search=patient_search,
+        plain_greedy=plain_greedy,
         hypotheses=hypotheses,
         numpy_fields=numpy_fields,
         assert_same=assert_same,

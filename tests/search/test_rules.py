@@ -118,14 +118,40 @@ def test_a_rule_that_raises_scores_turns_the_exact_stop_off(toy, length_penalty)
         toy.assert_same(toy.hypotheses(result, sentence), [max(raised)])
 
 
-@pytest.mark.parametrize("rules", [(), [NeverTwice()], [NotAgain(), Draw()], [Prefix([[3], [5], [4]])]])
-def test_greedy_is_a_beam_of_one_under_rules_too(toy, rules):
-    model = toy.HistoryModel(8, batch_size=3)
-    options = dict(batch_size=3, max_length=np.array([9, 2, 5]), rules=rules, **toy.IDS)
-    greedy = greedy_search(model.step, model.state(1), **options)
-    beam = beam_search(model.step, model.state(1), beam_size=1, **options)
-    for mine, theirs in zip(toy.numpy_fields(greedy), toy.numpy_fields(beam), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=2e-5)
+def without(scores, token_ids):
+    """The scores of all tokens but these."""
+    return np.where(np.isin(np.arange(V), token_ids), -np.inf, scores)
+
+
+def drawn(scores, ids):
+    """What `NotAgain` and `Draw` leave."""
+    noisy = without(scores + np.sin((len(ids) + 1) * 7.0 + 3.0 * np.arange(V)) * 5.0, ids[-1:])
+    return without(scores, [token_id for token_id in range(3, V) if token_id != 3 + np.argmax(noisy[3:])])
+
+
+@pytest.mark.parametrize(
+    ("rules", "lower"),
+    [
+        ([], lambda scores, ids, sentence: scores),
+        ([NeverTwice()], lambda scores, ids, sentence: without(scores, ids)),
+        ([NotAgain(), Draw()], lambda scores, ids, sentence: drawn(scores, ids)),
+        (
+            [Prefix([[3], [5], [4]])],
+            lambda scores, ids, sentence: scores if ids else without(scores, [*{*range(V)} - {[3, 5, 4][sentence]}]),
+        ),
+    ],
+)
+def test_greedy_search_under_rules_is_what_it_is_in_numpy(toy, rules, lower):
+    model, longest = toy.HistoryModel(8, batch_size=3), [9, 2, 5]
+    result = greedy_search(
+        model.step, model.state(1), batch_size=3, max_length=np.array(longest), rules=rules, **toy.IDS
+    )
+    for sentence, length in enumerate(longest):
+        asked = {"min_length": 0, "max_length": length, "length_penalty": 1.0}
+        expected = toy.plain_greedy(
+            model, sentence, lower=lambda scores, ids, at=sentence: lower(scores, ids, at), **asked
+        )
+        toy.assert_same(toy.hypotheses(result, sentence), expected)
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
