@@ -114,9 +114,9 @@ def export(
         overwrite=overwrite,
         threads=threads,
     )
-    found, names = done.agreement, {"ema": "moving average", "raw": "raw weights"}
-    computed = "" if done.computed_in.startswith(done.quantization) else f", computed in {done.computed_in} here"
-    typer.echo(f"{output}: {done.checkpoint}, {names[done.weights]}, stored in {done.quantization}{computed}")
+    found, facts, names = done.agreement, done.facts, {"ema": "moving average", "raw": "raw weights"}
+    computed = "" if done.computed_in.startswith(facts.quantization) else f", computed in {done.computed_in} here"
+    typer.echo(f"{output}: {facts.checkpoint}, {names[facts.weights]}, stored in {facts.quantization}{computed}")
     for name, size in done.file_sizes.items():
         typer.echo(f"  {name:<24} {size:>12,} bytes")
     typer.echo(

@@ -6,29 +6,34 @@ there: where it agrees all along, its own greedy translation is the same, token 
 likes equally well, up to the rounding that is allowed, are a tie, and parting there is no difference.
 """
 
+from __future__ import annotations
+
+import json
 import os
-import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import ml_dtypes
 import numpy as np
 from keras import ops
 
 from nmt.config import write
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ExportError
-from nmt.export.ctranslate2_spec import EMBEDDINGS, TOLERANCES, build_spec, check_exportable
+from nmt.inference import ctranslate2_engine as engines
 from nmt.inference import model_directory
-from nmt.inference.ctranslate2_engine import load_package, open_engine
 from nmt.inference.translation import MAX_SOURCE_LENGTH, banned_ids, plan_batches
 from nmt.inference.translator import OpenedModel
-from nmt.layers.core import LAYER_NORM_EPSILON
+from nmt.layers.core import LAYER_NORM_EPSILON, sinusoidal_positions
 from nmt.models.contract import Seq2Seq
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
+
+if TYPE_CHECKING:
+    from ctranslate2.specs.transformer_spec import TransformerSpec
 
 LEAST_IDENTICAL_SHARE = 0.99
 """Of the sample lines whose greedy translation must be that of the model, ties aside."""
@@ -168,74 +173,122 @@ def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) ->
     return [forced[place] for place in range(len(pairs))]
 
 
-BINARY_VERSION = 6
-"""The layout that is read here; `ctranslate2.specs.model_spec` writes it."""
+_EMBEDDINGS = {
+    "source_embedding/embeddings": "encoder/embeddings_0/weight",
+    "target_embedding/embeddings": "decoder/embeddings/weight",
+    "output_projection/embeddings": "decoder/projection/weight",
+}
+"""What the roles that may be tied are called in the file of an export."""
+
+_SUBLAYERS: dict[str, list[tuple[str, str, list[str]]]] = {
+    "encoder": [
+        ("self_attention", "self_attention", ["query_key_value", "output_product"]),
+        ("ffn", "feed_forward", ["inner", "outer"]),
+    ],
+    "decoder": [
+        ("self_attention", "self_attention", ["query_key_value", "output_product"]),
+        ("attention", "cross_attention", ["query", "key_value", "output_product"]),
+        ("ffn", "feed_forward", ["inner", "outer"]),
+    ],
+}
+"""The sub-layers of each block: what CTranslate2 calls them, and we, and the products in them."""
 
 
-class StoredModel(NamedTuple):
-    """What a file holds.
+def build_spec(
+    arrays: Mapping[str, np.ndarray],
+    text: TextPair,
+    *,
+    num_heads: int,
+    num_encoder_layers: int,
+    num_decoder_layers: int,
+    norm: str,
+    num_positions: int,
+    layer_norm_epsilon: float,
+    bfloat16: bool = False,
+) -> TransformerSpec:
+    """Lay out the weights of a Transformer as CTranslate2 wants them.
 
-    shapes: of each variable that is stored, by name.
-    aliases: further names, and the stored variable each stands for.
-    """
+    Args:
+        arrays: the values of all its variables by role path, tied ones under each of their roles.
+        text: the tokenizers, whose vocabularies go along.
+        num_heads: H.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
+        norm: `pre` or `post`.
+        num_positions: longest sequence that will be readable, in tokens.
+        layer_norm_epsilon: what its layer norms add to variances.
+        bfloat16: store the weights in bfloat16, for which the converter of CTranslate2 would need PyTorch.
 
-    shapes: dict[str, tuple[int, ...]]
-    aliases: dict[str, str]
-
-
-def read_stored_model(path: Path) -> StoredModel:
-    """Read the names in a file, not the values.
+    Returns:
+        A specification that is validated, and whose equal variables are stored once.
 
     Raises:
-        ExportError: the file is cut short, or of another layout.
+        ExportError: a variable of the model has no place there.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        with path.open("rb") as file:
+    from ctranslate2.specs import transformer_spec as specs
 
-            def unpack(layout: str) -> tuple[int, ...]:
-                return struct.unpack(layout, file.read(struct.calcsize(layout)))
+    pre_norm = norm == "pre"
+    encoder = specs.TransformerEncoderSpec(num_encoder_layers, num_heads, pre_norm=pre_norm)
+    decoder = specs.TransformerDecoderSpec(num_decoder_layers, num_heads, pre_norm=pre_norm)
+    spec = specs.TransformerSpec(encoder, decoder)
+    dtype, left = ml_dtypes.bfloat16 if bfloat16 else np.float32, dict(arrays)
 
-            def name() -> str:
-                return file.read(*unpack("<H"))[:-1].decode("utf-8")  # ends with a zero byte
+    def take(path: str) -> np.ndarray:
+        """Copy an array, each once: CTranslate2 quantises in place, and what was given stays as it is."""
+        return np.array(left.pop(path), dtype=dtype, order="C")
 
-            (version,) = unpack("<I")
-            if version != BINARY_VERSION:
-                raise ExportError(
-                    f"{path}: must be of binary version {BINARY_VERSION} to be verified, got {version}: install "
-                    "another version of ctranslate2"
-                )
-            name(), unpack("<I")  # the kind of model, and its revision
-            for _ in range(*unpack("<I")):
-                variable = name()
-                (num_dimensions,) = unpack("<B")
-                shapes[variable] = unpack(f"<{num_dimensions}I")
-                _, num_bytes = unpack("<BI")  # a number for the type of the values, and their size
-                file.seek(num_bytes, os.SEEK_CUR)
-            aliases = {name(): name() for _ in range(*unpack("<I"))}
-    except (OSError, struct.error, UnicodeDecodeError) as error:
-        raise ExportError(f"{path}: cannot be read as a model of CTranslate2 ({error})") from error
-    return StoredModel(shapes, aliases)
+    def fill_norm(norm: Any, path: str) -> None:
+        norm.gamma, norm.beta = take(f"{path}/gamma"), take(f"{path}/beta")
+
+    encoder.embeddings[0].weight = take("source_embedding/embeddings")
+    decoder.embeddings.weight = take("target_embedding/embeddings")
+    decoder.projection.weight = take("output_projection/embeddings")
+    decoder.projection.bias = take("output_bias")
+    positions = position_encodings(num_positions, arrays["source_embedding/embeddings"].shape[1]).astype(dtype)
+    for side, sublayers in _SUBLAYERS.items():
+        half = getattr(spec, side)
+        half.position_encodings.encodings = positions
+        for number, layer in enumerate(half.layer):
+            for theirs, ours, products in sublayers:
+                sublayer, path = getattr(layer, theirs), f"{side}_blocks/{number}/{ours}"
+                linears = [sublayer.linear_0, sublayer.linear_1] if theirs == "ffn" else sublayer.linear
+                for linear, name in zip(linears, products, strict=True):
+                    # Ours is (inputs, outputs), theirs (outputs, inputs).
+                    linear.weight = np.ascontiguousarray(take(f"{path}/{name}/kernel").T)
+                    linear.bias = take(f"{path}/{name}/bias")
+                fill_norm(sublayer.layer_norm, f"{path}_residual/norm")
+        if pre_norm:
+            fill_norm(half.layer_norm, f"{side}_norm")
+    if left:
+        raise ExportError(f"every variable of the model must have a place in the export, but not so {sorted(left)}")
+    spec.config.add_source_eos = True
+    spec.config.add_attribute("layer_norm_epsilon", layer_norm_epsilon)
+    spec.register_source_vocabulary(list(text.source.vocabulary.tokens))
+    spec.register_target_vocabulary(list(text.target.vocabulary.tokens))
+    spec.validate()
+    return spec
+
+
+def position_encodings(num_positions: int, hidden_size: int) -> np.ndarray:
+    """Compute the encodings of `nmt.layers.core` as a table, (num_positions, D) float32.
+
+    Those that CTranslate2 has of its own count from 1 and space the frequencies by D/2 - 1, as Tensor2Tensor did.
+    """
+    return np.asarray(sinusoidal_positions(0, num_positions, hidden_size))
 
 
 class Export(NamedTuple):
     """An export that was written.
 
-    directory: where it lies.
-    quantization: how its weights are stored.
-    computed_in: how this processor computes with them.
-    checkpoint: name of the checkpoint that was exported.
-    weights: `ema` or `raw`.
+    facts: what it says of itself.
+    computed_in: how this processor computes with its weights.
     file_sizes: bytes of each file, by name.
     agreement: with the model.
     tolerance: mean difference a token that was allowed.
     """
 
-    directory: Path
-    quantization: str
+    facts: model_directory.ExportFacts
     computed_in: str
-    checkpoint: str
-    weights: str
     file_sizes: dict[str, int]
     agreement: Agreement
     tolerance: float
@@ -258,7 +311,7 @@ def export_ctranslate2(
         ExportError: the model is no Transformer, something lies in the way, the files cannot be written, or they do
             not hold the ties of the model or give other results; the output is then as it was.
     """
-    check_exportable(opened.config, output, quantization=quantization, overwrite=overwrite)
+    engines.check_exportable(opened.config, output, quantization=quantization, overwrite=overwrite)
     num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.settled_max_length)
     with model_directory.export_directory(output, overwrite=overwrite) as folder:
         spec = build_spec(
@@ -270,10 +323,10 @@ def export_ctranslate2(
             bfloat16=quantization == "bfloat16",
         )
         spec.optimize(quantization)
+        verify_ties_of(spec, opened.model)
         spec.save(os.fspath(folder))
-        verify_stored_ties(opened.model, folder / model_directory.MODEL_NAME)
-        engine = open_engine(folder, quantization)
-        tolerance = TOLERANCES[quantization]
+        engine = engines.open_engine(folder, quantization)
+        tolerance = engines.TOLERANCES[quantization]
         banned = banned_ids(opened.config.search, opened.text.target)
         agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance, banned=banned)
         check_agreement(agreement, tolerance=tolerance)
@@ -286,24 +339,24 @@ def export_ctranslate2(
             num_positions=num_positions,
             model_sha256=model_directory.hash_of_model(folder),
             tokenizers=opened.text.fingerprints,
-            versions={"nmt": __version__, "ctranslate2": load_package().__version__},
+            versions={"nmt": __version__, "ctranslate2": engines.load_package().__version__},
             check=agreement._asdict(),
         )
-        (folder / model_directory.EXPORT_NAME).write_text(model_directory.facts_as_json(facts), encoding="utf-8")
+        content = json.dumps({**model_directory.EXPORT_HEAD, **facts._asdict()}, indent=2)
+        (folder / model_directory.EXPORT_NAME).write_text(f"{content}\n", encoding="utf-8")
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return Export(
-        output, quantization, engine.compute_type, opened.checkpoint, opened.weights, sizes, agreement, tolerance
-    )
+    return Export(facts, engine.compute_type, sizes, agreement, tolerance)
 
 
-def verify_stored_ties(model: keras.Layer, path: Path) -> None:
-    """Prove that a file holds each tied matrix of a model once.
+def verify_ties_of(spec: TransformerSpec, model: keras.Layer) -> None:
+    """Prove that each tied matrix of a model is written once: all its names but one are aliases of that one.
 
     Raises:
         ExportError: naming a tie that got lost.
     """
-    stored = read_stored_model(path)
+    variables = spec.variables()
     for group in tie_groups(model):
-        names = {stored.aliases.get(EMBEDDINGS[role], EMBEDDINGS[role]) for role in group.roles}
-        if len(names) != 1 or names.isdisjoint(stored.shapes):
-            raise ExportError(f"{path.name}: must hold {group.name} once, but has it as {', '.join(sorted(names))}")
+        places = [_EMBEDDINGS[role] for role in group.roles]
+        names = {alias if isinstance(alias := variables[place], str) else place for place in places}
+        if len(names) != 1:
+            raise ExportError(f"an export must hold {group.name} once, but would as {', '.join(sorted(names))}")

@@ -29,6 +29,8 @@ PATIENCE = 2
 
 _LOGGER = logging.getLogger(__name__)
 
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2, "int8": 0.1}
+"""How weights may be stored; how far a pair's tokens may then lie from the model in log probability, on average."""
 
 Hypotheses: TypeAlias = dict[tuple[int, ...], float | None]
 """What the engine found for a sentence: token ids without EOS, and the log probability of these and EOS; None where the
@@ -49,6 +51,27 @@ def load_package() -> Any:
             'pip install -e ".[ctranslate2]"'
         ) from error
     return ctranslate2
+
+
+def check_exportable(config: Config, output: Path, *, quantization: str, overwrite: bool) -> None:
+    """Refuse what cannot be exported, before a model is opened.
+
+    Raises:
+        ConfigError: the package ctranslate2 is not installed.
+        ExportError: the model is no Transformer, there is no such quantization, or something lies in the way.
+    """
+    if config.model.type != "transformer":
+        raise ExportError(f"only a transformer is exported for CTranslate2, and model.type is {config.model.type}")
+    load_package()
+    if quantization not in TOLERANCES:
+        raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")
+    if output.exists() and not (output.is_dir() and not model_directory.entries(output)):
+        if not model_directory.has_key(output / model_directory.EXPORT_NAME):
+            raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
+        if not overwrite:
+            raise ExportError(
+                f"{output}: holds an export already: give --overwrite to replace it, or another directory"
+            )
 
 
 def open_engine(directory: PathLike, quantization: str, *, threads: int | None = None) -> Any:

@@ -222,7 +222,8 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
 
 FORMAT = "ctranslate2"
 
-_FORMAT_VERSION = 1
+EXPORT_HEAD = {"format_version": 1, "format": FORMAT}
+"""How `export.json` begins."""
 
 
 class ExportFacts(NamedTuple):
@@ -246,30 +247,6 @@ class ExportFacts(NamedTuple):
     tokenizers: list[str]
     versions: Mapping[str, str]
     check: Mapping[str, Any]
-
-
-def facts_as_json(facts: ExportFacts) -> str:
-    """Return the content of `export.json`."""
-    return json.dumps({"format_version": _FORMAT_VERSION, "format": FORMAT, **facts._asdict()}, indent=2) + "\n"
-
-
-def is_export(directory: PathLike) -> bool:
-    """Whether a directory has an `export.json` that nmt wrote, and not somebody else."""
-    return has_key(Path(directory) / EXPORT_NAME)
-
-
-def check_export_place(output: Path, *, overwrite: bool) -> None:
-    """Refuse to write where something lies.
-
-    Raises:
-        ExportError: naming it.
-    """
-    if not output.exists() or (output.is_dir() and not entries(output)):
-        return
-    if not is_export(output):
-        raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
-    if not overwrite:
-        raise ExportError(f"{output}: holds an export already: give --overwrite to replace it, or another directory")
 
 
 @contextmanager
@@ -304,11 +281,11 @@ def read_facts(directory: PathLike) -> ExportFacts:
     path = Path(directory) / EXPORT_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.pop("format_version"), content.pop("format")
-        if version != (_FORMAT_VERSION, FORMAT):
+        head = {key: content.pop(key) for key in EXPORT_HEAD}
+        if head != EXPORT_HEAD:
+            wanted, got = (f"{one['format']} and {one['format_version']}" for one in (EXPORT_HEAD, head))
             raise ExportError(
-                f"{path}: format and format_version must be {FORMAT} and {_FORMAT_VERSION}, got {version[1]} and "
-                f"{version[0]}: export the model with this version"
+                f"{path}: format and format_version must be {wanted}, got {got}: export the model with this version"
             )
         return ExportFacts(**content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -190,7 +190,7 @@ def export_for_ctranslate2(
         NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
             as it was.
     """
-    from nmt.export.ctranslate2_spec import check_exportable
+    from nmt.inference.ctranslate2_engine import check_exportable
 
     found = directories.find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not

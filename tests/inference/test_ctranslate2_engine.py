@@ -11,7 +11,7 @@ from keras import ops
 
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.ctranslate2_engine import CTranslate2Translator, open_engine
-from nmt.inference.model_directory import is_export, read_facts, read_settings
+from nmt.inference.model_directory import EXPORT_NAME, has_key, read_facts, read_settings
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
 
@@ -145,8 +145,8 @@ def test_a_missing_package_is_named(exported_run, monkeypatch):
 
 
 def test_model_directories_and_exports_are_told_apart(exported_run, transformer_run, tmp_path):
-    assert is_export(exported_run)
-    assert not is_export(transformer_run.directory)
+    assert has_key(exported_run / EXPORT_NAME)
+    assert not has_key(transformer_run.directory / EXPORT_NAME)
     with pytest.raises(ExportError, match=r"run: is a model directory, .* write one with nmt export .* and give OUT"):
         CTranslate2Translator.load(transformer_run.directory)
     with pytest.raises(ExportError, match="nowhere: there is no such export: write one with nmt export"):

@@ -8,7 +8,6 @@ from keras import ops
 
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
-from nmt.inference import translator as translator_module
 from nmt.inference.translation import BATCH_TOKENS, MAX_SOURCE_LENGTH, Tally, length_limits, plan_batches
 from nmt.inference.translator import Translation, Translator
 from nmt.models.contract import Vocabularies
@@ -121,7 +120,7 @@ def test_a_beam_of_one_is_searched_greedily(monkeypatch):
     def refuse(*arguments, **settings):
         raise AssertionError("beam search")
 
-    monkeypatch.setattr(translator_module, "beam_search", refuse)
+    monkeypatch.setattr("nmt.search.loop.extend_rows", refuse)
     assert copier().translate(["six two"], beam_size=1) == ["six two"]
     with pytest.raises(AssertionError, match="beam search"):
         copier().translate(["six two"], beam_size=2)
