@@ -20,7 +20,7 @@ from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
-from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
+from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
 
@@ -172,19 +172,6 @@ class CTranslate2Translator(LineTranslator):
         segmentation = config.data.segmentation
         return cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
 
-    def check_settings(self, settings: SearchSettings) -> None:
-        """Refuse translations that are longer than the export can write.
-
-        Raises:
-            ConfigError: naming the limit.
-        """
-        longest = settings.settled_max_length
-        if longest > self.num_positions:
-            raise ConfigError(
-                f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
-                "lower it, or export the model with it"
-            )
-
     def batches_at_once(self) -> int:
         """Return one batch a core."""
         return self.engine.num_translators
@@ -192,7 +179,17 @@ class CTranslate2Translator(LineTranslator):
     def search_batch(
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
-        """Translate a batch."""
+        """Translate a batch.
+
+        Raises:
+            ConfigError: translations may be longer than the export can write.
+        """
+        longest = settings.settled_max_length
+        if longest > self.num_positions:
+            raise ConfigError(
+                f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
+                "lower it, or export the model with it"
+            )
         tokens = [self.text.source.tokens(request.source_ids[:-1]) for request in requests]  # CTranslate2 appends EOS
         found = self._found(tokens, requests, settings)
         self._score(tokens, found)
@@ -251,5 +248,5 @@ class CTranslate2Translator(LineTranslator):
                 continue
             num_tokens = len(token_ids) + 1
             score = log_prob / ((5 + num_tokens) / 6) ** length_penalty  # Wu et al. 2016, eq. 14
-            translations.append(Translation(decoded(token_ids, self.text.target), score, log_prob, num_tokens))
+            translations.append(Translation(self.text_of(token_ids), score, log_prob, num_tokens))
         return sorted(translations, key=lambda translation: -translation.score)[:num_hypotheses]

@@ -212,7 +212,6 @@ class LineTranslator(ABC):
         settings = changed_search(
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
         )
-        self.check_settings(settings)
         lines = _checked_lines(lines)
         check_num_hypotheses(num_hypotheses, settings)
         counted, at_once = self._tally if tally is None else tally, self.batches_at_once()
@@ -242,24 +241,15 @@ class LineTranslator(ABC):
             counted.cut += sum(found.num_tokens == request.max_length for found in translations[place])
         if tally is None:
             counted.report_growth()
-        if self.segmentation == "none":
-            return translations
-        return [
-            [translation._replace(text=joined(translation.text, self.segmentation)) for translation in found]
-            for found in translations
-        ]
-
-    def check_settings(self, settings: SearchSettings) -> None:
-        """Refuse a search that the engine cannot make; most can make all.
-
-        Raises:
-            ConfigError: saying what it can.
-        """
-        return
+        return translations
 
     def batches_at_once(self) -> int:
         """Return how many batches to search side by side: one, unless an engine gains by more."""
         return 1
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Detokenise, on what no reader of lines takes for two: a vocabulary may hold a carriage return, or bytes."""
+        return joined(self.text.target.decode(token_ids).translate(_NO_LINE_ENDS), self.segmentation)
 
     @abstractmethod
     def search_batch(
@@ -393,11 +383,6 @@ def banned_ids(settings: SearchSettings, tokenizer: Tokenizer) -> tuple[int, ...
         tokenizer.type != SentencePieceTokenizer.type if settings.allow_unknown is None else settings.allow_unknown
     )
     return () if allowed else (UNK_ID,)
-
-
-def decoded(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """Detokenise, on what no reader of lines can take for two: a vocabulary may hold a carriage return, or bytes."""
-    return tokenizer.decode(token_ids).translate(_NO_LINE_ENDS)
 
 
 def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings, tally: Tally) -> list[list[int]]:

@@ -16,7 +16,7 @@ from nmt.config import Config, SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError
 from nmt.inference.model_directory import FoundModel, find_model
-from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids, decoded
+from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model
 from nmt.search import Rule, SearchResult, beam_search
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
@@ -99,7 +99,7 @@ _SIGNATURE = (
 
 
 class CompiledFor(NamedTuple):
-    """The settings of a search that are part of its graph; all the rest may differ from batch to batch."""
+    """The arguments of `beam_search` that are part of its graph; all the rest may differ from batch to batch."""
 
     beam_size: int
     num_hypotheses: int
@@ -170,56 +170,44 @@ class Translator(LineTranslator):
         """Translate a batch."""
         banned = banned_ids(settings, self.text.target)
         wanted = CompiledFor(settings.beam_size, num_hypotheses, settings.length_penalty, banned, self.rules)
-        source_ids, _ = TokenSequences.from_lists([request.source_ids for request in requests]).padded(
-            np.arange(len(requests))
-        )
+        sources = TokenSequences.from_lists([request.source_ids for request in requests])
+        source_ids, _ = sources.padded(np.arange(len(requests)))
         least, greatest = (np.array([request[place] for request in requests], np.int32) for place in (1, 2))
         result = self._search_function(wanted)(source_ids, least, greatest, np.int32(len(requests)), greatest.max())
-        token_ids, scores, log_probs, lengths = (np.asarray(part) for part in result)  # (B, N, T), the rest (B, N)
-        return [
-            [
-                Translation(
-                    decoded(token_ids[row, rank, :length].tolist(), self.text.target),
-                    float(scores[row, rank]),
-                    float(log_probs[row, rank]),
-                    length,
-                )
-                for rank, length in enumerate(lengths[row].tolist())
-                if length > 0  # else there is no such hypothesis
-            ]
-            for row in range(len(requests))
-        ]
+        found = []
+        for rows in zip(*map(np.asarray, result), strict=True):  # token ids (N, T), the rest (N,)
+            hypotheses = zip(*(row.tolist() for row in rows), strict=True)
+            found.append(
+                [
+                    Translation(self.text_of(token_ids[:length]), score, log_prob, length)
+                    for token_ids, score, log_prob, length in hypotheses
+                    if length > 0  # else there is no such hypothesis
+                ]
+            )
+        return found
 
     def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """The compiled search, which takes what `_SIGNATURE` lists."""
+        model = self.model
+
+        def search(
+            source_ids: Tensor, least_lengths: Tensor, greatest_lengths: Tensor, batch_size: Tensor, most_steps: Tensor
+        ) -> SearchResult:
+            memory = model.encode(source_ids)
+            return beam_search(
+                model.decoder(),
+                model.initial_state(memory, wanted.beam_size, most_steps),
+                memory=memory,
+                batch_size=batch_size,
+                bos_id=BOS_ID,
+                eos_id=EOS_ID,
+                pad_id=PAD_ID,
+                min_length=least_lengths,
+                max_length=greatest_lengths,
+                **wanted._asdict(),
+            )
+
         with self._lock:
             if wanted not in self._compiled:
-                self._compiled[wanted] = compile_function(_model_search(self.model, wanted), _SIGNATURE)
+                self._compiled[wanted] = compile_function(search, _SIGNATURE)
             return self._compiled[wanted]
-
-
-def _model_search(model: DecodingModel, wanted: CompiledFor) -> Callable[..., Any]:
-    """A function from source ids to hypotheses, to be compiled."""
-
-    def search_sources(
-        source_ids: Tensor, least_lengths: Tensor, greatest_lengths: Tensor, batch_size: Tensor, most_steps: Tensor
-    ) -> SearchResult:
-        memory = model.encode(source_ids)
-        return beam_search(
-            model.decoder(),
-            model.initial_state(memory, wanted.beam_size, most_steps),
-            memory=memory,
-            batch_size=batch_size,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            pad_id=PAD_ID,
-            banned_ids=wanted.banned_ids,
-            max_length=greatest_lengths,
-            min_length=least_lengths,
-            beam_size=wanted.beam_size,
-            num_hypotheses=wanted.num_hypotheses,
-            length_penalty=wanted.length_penalty,
-            rules=wanted.rules,
-        )
-
-    return search_sources
