@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 from keras import ops
 
+from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ExportError
@@ -304,7 +305,7 @@ def export_ctranslate2(
         output: the directory to write.
         sample: sentence pairs on which export and model must agree, one or more.
         quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
-        overwrite: replace an earlier export.
+        overwrite: replace an earlier export; what others keep in it goes along.
 
     Raises:
         ConfigError: the package ctranslate2 is not installed.
@@ -312,39 +313,52 @@ def export_ctranslate2(
             not hold the ties of the model or give other results; the output is then as it was.
     """
     engines.check_exportable(opened.config, output, quantization=quantization, overwrite=overwrite)
+    try:
+        with new_directory(output, overwrite=overwrite) as folder:
+            export = _write(opened, folder, sample, quantization)
+            for path in model_directory.beside_export(output):
+                copy_entry(path, folder / path.name)
+            return export
+    except OSError as error:
+        raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def _write(opened: OpenedModel, folder: Path, sample: Sequence[SamplePair], quantization: str) -> Export:
     num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.settled_max_length)
-    with model_directory.export_directory(output, overwrite=overwrite) as folder:
-        spec = build_spec(
-            {path: np.asarray(variable.value) for path, variable in variable_roles(opened.model).items()},
-            opened.text,
-            **opened.config.model.model_dump(include={"num_heads", "num_encoder_layers", "num_decoder_layers", "norm"}),
-            num_positions=num_positions,
-            layer_norm_epsilon=LAYER_NORM_EPSILON,
-            bfloat16=quantization == "bfloat16",
-        )
-        spec.optimize(quantization)
-        verify_ties_of(spec, opened.model)
-        spec.save(os.fspath(folder))
-        engine = engines.open_engine(folder, quantization)
-        tolerance = engines.TOLERANCES[quantization]
-        banned = banned_ids(opened.config.search, opened.text.target)
-        agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance, banned=banned)
-        check_agreement(agreement, tolerance=tolerance)
-        opened.text.save(folder)
-        write(opened.config, folder / model_directory.CONFIG_NAME)
-        facts = model_directory.ExportFacts(
-            quantization=quantization,
-            checkpoint=opened.checkpoint,
-            weights=opened.weights,
-            num_positions=num_positions,
-            model_sha256=model_directory.hash_of_model(folder),
-            tokenizers=opened.text.fingerprints,
-            versions={"nmt": __version__, "ctranslate2": engines.load_package().__version__},
-            check=agreement._asdict(),
-        )
-        content = json.dumps({**model_directory.EXPORT_HEAD, **facts._asdict()}, indent=2)
-        (folder / model_directory.EXPORT_NAME).write_text(f"{content}\n", encoding="utf-8")
-        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    spec = build_spec(
+        {path: np.asarray(variable.value) for path, variable in variable_roles(opened.model).items()},
+        opened.text,
+        **opened.config.model.model_dump(include={"num_heads", "num_encoder_layers", "num_decoder_layers", "norm"}),
+        num_positions=num_positions,
+        layer_norm_epsilon=LAYER_NORM_EPSILON,
+        bfloat16=quantization == "bfloat16",
+    )
+    spec.optimize(quantization)
+    verify_ties_of(spec, opened.model)
+    spec.save(os.fspath(folder))
+
+    # What was written is opened again, and compared with the model.
+    engine, tolerance = engines.open_engine(folder, quantization), engines.TOLERANCES[quantization]
+    banned = banned_ids(opened.config.search, opened.text.target)
+    agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance, banned=banned)
+    check_agreement(agreement, tolerance=tolerance)
+
+    # All that its text needs, and what it says of itself.
+    opened.text.save(folder)
+    write(opened.config, folder / model_directory.CONFIG_NAME)
+    facts = model_directory.ExportFacts(
+        quantization=quantization,
+        checkpoint=opened.checkpoint,
+        weights=opened.weights,
+        num_positions=num_positions,
+        model_sha256=model_directory.hash_of_model(folder),
+        tokenizers=opened.text.fingerprints,
+        versions={"nmt": __version__, "ctranslate2": engines.load_package().__version__},
+        check=agreement._asdict(),
+    )
+    content = json.dumps({**model_directory.EXPORT_HEAD, **facts._asdict()}, indent=2)
+    (folder / model_directory.EXPORT_NAME).write_text(f"{content}\n", encoding="utf-8")
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return Export(facts, engine.compute_type, sizes, agreement, tolerance)
 
 

@@ -192,8 +192,27 @@ class CTranslate2Translator(LineTranslator):
             )
         tokens = [self.text.source.tokens(request.source_ids[:-1]) for request in requests]  # CTranslate2 appends EOS
         found = self._found(tokens, requests, settings)
-        self._score(tokens, found)
-        return [self._ranked(hypotheses, num_hypotheses, settings.length_penalty) for hypotheses in found]
+
+        # The engine scores what has no log probability yet; where it was cut, EOS at its real cost.
+        unscored = [(place, ids) for place, each in enumerate(found) for ids, known in each.items() if known is None]
+        if unscored:
+            sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
+            results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
+            for (place, token_ids), result in zip(unscored, results, strict=True):
+                found[place][token_ids] = math.fsum(result.log_probs)
+
+        # The best by our formula; those that are no numbers do not exist.
+        ranked = []
+        for hypotheses in found:
+            translations = []
+            for token_ids, log_prob in hypotheses.items():
+                if log_prob is not None and math.isfinite(log_prob):
+                    num_tokens = len(token_ids) + 1
+                    score = log_prob / ((5 + num_tokens) / 6) ** settings.length_penalty  # Wu et al. 2016, eq. 14
+                    translations.append(Translation(self.text_of(token_ids), score, log_prob, num_tokens))
+            translations.sort(key=lambda translation: -translation.score)
+            ranked.append(translations[:num_hypotheses])
+        return ranked
 
     def _found(
         self, tokens: Sequence[list[str]], requests: Sequence[Request], settings: SearchSettings
@@ -230,23 +249,3 @@ class CTranslate2Translator(LineTranslator):
                     log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
                     found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest - 1], log_prob)
         return found
-
-    def _score(self, tokens: Sequence[list[str]], found: Sequence[Hypotheses]) -> None:
-        """Have the engine score what has no log probability yet; where it was cut, EOS at its real cost."""
-        unscored = [(place, ids) for place, each in enumerate(found) for ids, known in each.items() if known is None]
-        if unscored:
-            sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
-            results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
-            for (place, token_ids), result in zip(unscored, results, strict=True):
-                found[place][token_ids] = math.fsum(result.log_probs)
-
-    def _ranked(self, hypotheses: Hypotheses, num_hypotheses: int, length_penalty: float) -> list[Translation]:
-        """The best hypotheses of a sentence, scored by our formula; those that are no numbers do not exist."""
-        translations = []
-        for token_ids, log_prob in hypotheses.items():
-            if log_prob is None or not math.isfinite(log_prob):
-                continue
-            num_tokens = len(token_ids) + 1
-            score = log_prob / ((5 + num_tokens) / 6) ** length_penalty  # Wu et al. 2016, eq. 14
-            translations.append(Translation(self.text_of(token_ids), score, log_prob, num_tokens))
-        return sorted(translations, key=lambda translation: -translation.score)[:num_hypotheses]

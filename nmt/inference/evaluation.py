@@ -185,12 +185,13 @@ def evaluate_lines(
     """
     check_segmentation(join)
     hypotheses, *all_references = (joined_side(side, join) for side in (hypotheses, references, *more_references))
+    names = _names_of(all_references)
+    _check_counts(names, [hypotheses, *all_references])
     tokenization = settled_tokenization(tokenization, all_references)
     # Something is missing where a line is empty on one side alone.
-    names = _names_of(all_references)
-    for name, lines in zip(names, all_references, strict=True):
-        pairs = [(bool(hypothesis.strip()), bool(line.strip())) for hypothesis, line in zip(hypotheses, lines)]  # noqa: B905
-        for side, missing in (("the hypotheses", (False, True)), (name, (True, False))):
+    for name, lines in zip(names[1:], all_references, strict=True):
+        pairs = [(bool(one.strip()), bool(other.strip())) for one, other in zip(hypotheses, lines, strict=True)]
+        for side, missing in ((names[0], (False, True)), (name, (True, False))):
             if count := pairs.count(missing):
                 logger.warning("%s of %s lines of %s are empty", f"{count:,}", f"{len(pairs):,}", side)
     # A side may look cut into pieces, or tokenised, which matters where spaces count.
@@ -199,11 +200,10 @@ def evaluate_lines(
         PIECES: f"{pieces}: join them with the program that cut them",
         TOKENS: "scores cannot be compared with those of plain text (--tokenize none: tokens are meant)",
     }
-    texts = dict(zip(["the hypotheses", *names], [hypotheses, *all_references], strict=True))
-    for kind, words in found_marks(texts).items():
+    for kind, words in found_marks(dict(zip(names, [hypotheses, *all_references], strict=True))).items():
         if kind != TOKENS or spaces_count:
             logger.warning("%s: %s", words, advice.get(kind, f"{pieces}, unless they are joined: --join {kind}"))
-    score = bleu(hypotheses, *all_references, tokenization=tokenization, lowercase=lowercase)
+    score = _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, all_references)
     every_line = list(chain(*all_references))
     if doubt := doubt_about(tokenization, every_line):
         logger.warning("%s", doubt)
@@ -211,8 +211,7 @@ def evaluate_lines(
         logger.warning("%s: chrF2 says more", TOO_SHORT)
     from sacrebleu.metrics import CHRF  # which a translation goes without
 
-    chrf2 = _score(CHRF(lowercase=lowercase), hypotheses, all_references, name="chrF2")
-    return Evaluation(score, chrf2, len(hypotheses))
+    return Evaluation(score, _score(CHRF(lowercase=lowercase), hypotheses, all_references), len(hypotheses))
 
 
 def evaluate_files(
@@ -243,10 +242,6 @@ def check_segmentation(name: str) -> None:
         raise ConfigError(f"words must be joined by one of {', '.join(SEGMENTATIONS)}, got {name}")
 
 
-def _names_of(references: Sequence[Sequence[str]]) -> list[str]:
-    return ["the references"] if len(references) == 1 else [f"reference {n}" for n in range(1, len(references) + 1)]
-
-
 def settled_tokenization(
     tokenization: str | None, references: Sequence[Sequence[str]], *, language: str | None = None
 ) -> str:
@@ -270,7 +265,8 @@ def bleu(
     lowercase: bool = False,
 ) -> Score:
     """Compute corpus BLEU of detokenised text; see `evaluate_lines`."""
-    return _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, references, name="BLEU")
+    _check_counts(_names_of(references), [hypotheses, *references])
+    return _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, references)
 
 
 TOO_SHORT = "BLEU is 0 whatever the hypotheses are, since no line of the references has four tokens, as it cuts them"
@@ -310,24 +306,27 @@ def read_together(*paths: PathLike) -> list[list[str]]:
     Raises:
         DataError: a file cannot be read, they differ in their number of lines, or are empty.
     """
-    lines = [list(read_lines(path)) for path in paths]
-    for path, others in zip(paths[1:], lines[1:], strict=True):
-        _check_counts(len(lines[0]), len(others), os.fspath(paths[0]), os.fspath(path))
-    return lines
+    sides = [list(read_lines(path)) for path in paths]
+    _check_counts([os.fspath(path) for path in paths], sides)
+    return sides
 
 
-def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, name: str) -> Score:
-    for which, lines in zip(_names_of(references), references, strict=True):
-        _check_counts(len(hypotheses), len(lines), "the hypotheses", which)
+def _score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
     result = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
-    return Score(name, float(result.score), str(metric.get_signature()))
+    return Score(result.name, float(result.score), str(metric.get_signature()))
 
 
-def _check_counts(first_count: int, second_count: int, first: str, second: str) -> None:
-    if first_count != second_count:
-        raise DataError(
-            f"what is compared must have the same number of lines, got {first_count:,} in {first} and "
-            f"{second_count:,} in {second}"
-        )
-    if first_count == 0:
-        raise DataError(f"there must be at least one line to score, got none in {first} and {second}")
+def _names_of(references: Sequence[Sequence[str]]) -> list[str]:
+    numbered = [f"reference {number}" for number, _ in enumerate(references, start=1)]
+    return ["the hypotheses", *(numbered if len(references) > 1 else ["the references"])]
+
+
+def _check_counts(names: Sequence[str], sides: Sequence[Sequence[str]]) -> None:
+    for name, lines in zip(names[1:], sides[1:], strict=True):
+        if len(lines) != len(sides[0]):
+            raise DataError(
+                f"what is compared must have the same number of lines, got {len(sides[0]):,} in {names[0]} and "
+                f"{len(lines):,} in {name}"
+            )
+        if not lines:
+            raise DataError(f"there must be at least one line to score, got none in {names[0]} and {name}")

@@ -148,15 +148,15 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
     variables, ties = [], []
     for path, variable in manifest.variables.items():
         shape = tuple(variable["shape"])
-        use = path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape)
-        variables.append(VariableUse(*use))
+        use = VariableUse(path, roles.get(path, (path,)), part_of(path), shape, variable["dtype"], math.prod(shape))
+        variables.append(use)
     for group in manifest.tie_groups:
         parameters = (len(group["roles"]) - 1) * math.prod(group["shape"])
         size = parameters * _ITEM_BYTES * copies.get(group["variable"], 0)
-        tie = {**group, "roles": tuple(group["roles"]), "shape": tuple(group["shape"])}
-        ties.append(TieSaving(**tie, parameters=parameters, size=size))
-    marks, set_aside = (index.latest, index.best), tuple(damaged_names(folder))
-    return Description(Path(directory), name, manifest, found, *marks, set_aside, tuple(variables), tuple(ties))
+        named = group["name"], tuple(group["roles"]), group["variable"], tuple(group["shape"])
+        ties.append(TieSaving(*named, parameters, size))
+    others = found, index.latest, index.best, tuple(damaged_names(folder))
+    return Description(Path(directory), name, manifest, *others, tuple(variables), tuple(ties))
 
 
 def find_checkpoints(directory: PathLike) -> tuple[FoundCheckpoint, ...]:

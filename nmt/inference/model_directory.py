@@ -7,12 +7,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nmt.atomic_files import copy_entry, new_directory
 from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
 from nmt.checkpoint.folder import LOCK_NAME, remove_checkpoint
 from nmt.checkpoint.index import INDEX, has_checkpoint, split_checkpoint
@@ -249,27 +248,9 @@ class ExportFacts(NamedTuple):
     check: Mapping[str, Any]
 
 
-@contextmanager
-def export_directory(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A new folder that becomes `output` at the end, or disappears where something fails.
-
-    What others keep in an export that is replaced is copied into the new one.
-
-    Args:
-        output: the directory to write.
-        overwrite: replace an earlier export.
-
-    Raises:
-        ExportError: the disk refuses.
-    """
-    try:
-        with new_directory(output, overwrite=overwrite) as folder:
-            yield folder
-            for path in entries(output):
-                if not _OF_EXPORT.fullmatch(path.name):
-                    copy_entry(path, folder / path.name)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written: {error.strerror}") from error
+def beside_export(directory: Path) -> list[Path]:
+    """List what others keep in an export."""
+    return [path for path in entries(directory) if not _OF_EXPORT.fullmatch(path.name)]
 
 
 def read_facts(directory: PathLike) -> ExportFacts:

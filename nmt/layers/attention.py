@@ -199,16 +199,13 @@ class Alignment(keras.layers.Layer):
 
     def memory(self, encoded: Tensor, mask: Tensor) -> AlignmentMemory:
         """Prepare the encoder's outputs (B, S, D) with their mask (B, S), once a sentence."""
-        return AlignmentMemory(encoded, self.keys(encoded), mask[:, None, :])
+        keys = ops.cast(self.key(encoded), encoded.dtype)  # (B, S, D)
+        return AlignmentMemory(encoded, keys, mask[:, None, :])
 
     def call(self, queries: Tensor, memory: AlignmentMemory) -> Tensor:
         """Average the encoder's outputs for queries (B, K, D), to contexts (B, K, D)."""
         scores = ops.where(memory.mask, self.scores(queries, memory.keys), MASKED_SCORE)  # (B, K, S)
         return ops.matmul(softmax(scores), memory.values)
-
-    def keys(self, encoded: Tensor) -> Tensor:
-        """Map the encoder's outputs (B, S, D) to keys (B, S, D)."""
-        return ops.cast(self.key(encoded), encoded.dtype)
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""

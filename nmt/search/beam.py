@@ -98,8 +98,23 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     logits, state = step(rows.last_ids, rows.state, rows.memory)
     logits = ops.cast(logits, "float32")
     scores = scores_by_rules(rows, logits, length, settings)
-    logits = (logits if scores is None else scores)[:, 0]  # of the only beam
-    next_ids, token_log_probs = best_token(logits, length, rows.limits, settings)
+    logits = (logits if scores is None else scores)[:, 0]  # of the only beam, (b, V)
+
+    # The best of what neither ends a hypothesis nor is banned.
+    special, vocabulary_size = settings.special, logits.shape[-1]
+    no_others = special.never | {special.eos}
+    never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
+    others = logits + ops.convert_to_tensor(never, dtype="float32")
+    other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
+    other = gather_beams(others, other_ids)  # (b, 1)
+
+    # EOS against that, unless its turn is now or has not come.
+    end = logits[:, special.eos, None]  # (b, 1)
+    forced = (length >= rows.limits.max_length)[:, None]
+    too_short = (length < rows.limits.min_length)[:, None]
+    takes_end = forced | ((end > other) & ~too_short)
+    next_ids = ops.where(takes_end, special.eos, other_ids)
+    token_log_probs = ops.where(takes_end, end, other)
     if scores is None:
         token_log_probs = token_log_probs - ops.logsumexp(logits, axis=-1, keepdims=True)
 
@@ -107,10 +122,10 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     live = rows.log_probs > IMPOSSIBLE  # (b, 1)
     log_probs = rows.log_probs + token_log_probs
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
-    ends = live & (next_ids == settings.special.eos)
+    ends = live & (next_ids == special.eos)
     final = ops.where(ends, log_probs, rows.finished.log_probs)
     lengths = ops.where(ends, length, rows.finished.lengths)
-    written_ids = ops.where(live, next_ids, settings.special.pad)
+    written_ids = ops.where(live, next_ids, special.pad)
     return rows._replace(
         last_ids=next_ids,
         log_probs=ops.where(ends, IMPOSSIBLE, log_probs),
@@ -119,35 +134,6 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
         state=state,
         rule_states=follow_rules(settings, rows.rule_states, next_ids),
     )
-
-
-def best_token(logits: Tensor, length: Tensor, limits: Limits, settings: Settings) -> tuple[Tensor, Tensor]:
-    """The most probable allowed token of every sentence.
-
-    Args:
-        logits: (B, V) float32, or what rules make of the log probabilities.
-        length: () int32, of the hypothesis with this token.
-        limits: (b,) each.
-        settings: The bans.
-
-    Returns:
-        Its id (B, 1) int32 and its logit (B, 1).
-    """
-    special, vocabulary_size = settings.special, logits.shape[-1]
-    # The best of what neither ends a hypothesis nor is banned.
-    no_others = special.never | {special.eos}
-    never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
-    others = logits + ops.convert_to_tensor(never, dtype="float32")
-    other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
-    other = gather_beams(others, other_ids)  # (B, 1)
-
-    # EOS against that, unless its turn is now or has not come.
-    end = logits[:, special.eos, None]  # (B, 1)
-    forced = (length >= limits.max_length)[:, None]
-    too_short = (length < limits.min_length)[:, None]
-    ends = forced | ((end > other) & ~too_short)
-    next_ids = ops.where(ends, special.eos, other_ids)
-    return next_ids, ops.where(ends, end, other)
 
 
 class Candidates(NamedTuple):
