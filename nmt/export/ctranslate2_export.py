@@ -60,7 +60,7 @@ class Agreement(NamedTuple):
     greatest_pair_difference: the mean over the tokens of the pair where it is greatest.
     greatest_token_difference: that of the token where it is greatest.
     identical_lines: pairs whose source both translate to the same tokens greedily.
-    tied_lines: further ones that part only where the model likes both tokens equally well.
+    tied_lines: further ones that part only when the model likes both tokens equally well.
     """
 
     num_pairs: int
@@ -153,7 +153,7 @@ def _gaps(
 
 
 def _force(model: Seq2Seq, pairs: Sequence[SamplePair], never: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Let a model score targets as they are given, an EOS among them where there is one; some tokens are never best.
+    """Let a model score targets as they are given, an EOS among them if there is one; some tokens are never best.
 
     Returns:
         Of each pair the log probabilities of its target's tokens, and of those that the model likes best there, (T,).

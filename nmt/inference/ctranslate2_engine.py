@@ -33,7 +33,7 @@ TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2,
 """How weights may be stored; how far a pair's tokens may then lie from the model in log probability, on average."""
 
 Hypotheses: TypeAlias = dict[tuple[int, ...], float | None]
-"""What the engine found for a sentence: token ids without EOS, and the log probability of these and EOS; None where the
+"""What the engine found for a sentence: token ids without EOS, and the log probability of these and EOS; None if the
 engine does not tell."""
 
 
@@ -77,7 +77,7 @@ def check_exportable(config: Config, output: Path, *, quantization: str, overwri
 def open_engine(directory: PathLike, quantization: str, *, threads: int | None = None) -> Any:
     """Open the files of an export.
 
-    Weights are computed with as they are stored, or in float32 where this processor has no efficient way to do so. Each
+    Weights are computed with as they are stored, or in float32 if this processor has no efficient way to do so. Each
     core searches batches of its own, which takes less time than all cores together on one.
 
     Args:
@@ -193,7 +193,7 @@ class CTranslate2Translator(LineTranslator):
         tokens = [self.text.source.tokens(request.source_ids[:-1]) for request in requests]  # CTranslate2 appends EOS
         found = self._found(tokens, requests, settings)
 
-        # The engine scores what has no log probability yet; where it was cut, EOS at its real cost.
+        # The engine scores what has no log probability yet; if it was cut, EOS at its real cost.
         unscored = [(place, ids) for place, each in enumerate(found) for ids, known in each.items() if known is None]
         if unscored:
             sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]

@@ -1,6 +1,6 @@
 """How good translations are: BLEU (Papineni et al. 2002) and chrF2 (Popović 2015), by sacreBLEU (Post 2018).
 
-How sacreBLEU cuts text for BLEU depends on the language, and where its code says nothing on the script of the
+How sacreBLEU cuts text for BLEU depends on the language, and if its code says nothing on the script of the
 references. Where there are no spaces between words, 13a finds no words: whole lines are compared, and BLEU is 0.
 sacreBLEU cuts Chinese into characters by its rule `zh`; elsewhere `char` is taken, since what else it has for such
 languages needs MeCab or a download.
@@ -31,7 +31,7 @@ INSTALLATIONS = {"ja-mecab": 'pip install "sacrebleu[ja]"', "ko-mecab": 'pip ins
 
 
 DEFAULT_TOKENIZATION = "13a"
-"""Used where none is asked for and the language has spaces."""
+"""Used if none is asked for and the language has spaces."""
 
 _KNOWN_AT_FIRST = {"zh": "zh", "ja": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
 """The languages that version 0.1.0 knew to have no spaces."""
@@ -71,7 +71,7 @@ class Choice(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """The tokenisation that suits some text, None where it has no letters, and whether spaces are few in it."""
+    """The tokenisation that suits some text, None if it has no letters, and whether spaces are few in it."""
 
     tokenization: str | None
     few_spaces: bool
@@ -80,7 +80,7 @@ class Writing(NamedTuple):
 def tokenization_of_language(language: str) -> str | None:
     """Return the tokenisation that suits a language code such as `zh`, `cmn_Hans` or `zh-TW`; None for others.
 
-    A script decides where the code names one: `zh-Latn` has spaces.
+    A script decides if the code names one: `zh-Latn` has spaces.
     """
     first, *others = re.split(r"[^a-z0-9]+", language.lower())
     scripts = [part for part in others if len(part) == 4 and part.isalpha()]
@@ -114,7 +114,7 @@ def choose_tokenization(references: Sequence[str], *, language: str | None = Non
 
     Args:
         references: in the language.
-        language: its code, where one is known.
+        language: its code, if one is known.
     """
     said, seen = None if language is None else tokenization_of_language(language), writing_of(references).tokenization
     if said is not None and said != DEFAULT_TOKENIZATION == seen:
@@ -188,13 +188,13 @@ def evaluate_lines(
     names = _names_of(all_references)
     _check_counts(names, [hypotheses, *all_references])
     tokenization = settled_tokenization(tokenization, all_references)
-    # Something is missing where a line is empty on one side alone.
+    # Something is missing if a line is empty on one side alone.
     for name, lines in zip(names[1:], all_references, strict=True):
         pairs = [(bool(one.strip()), bool(other.strip())) for one, other in zip(hypotheses, lines, strict=True)]
         for side, missing in ((names[0], (False, True)), (name, (True, False))):
             if count := pairs.count(missing):
                 logger.warning("%s of %s lines of %s are empty", f"{count:,}", f"{len(pairs):,}", side)
-    # A side may look cut into pieces, or tokenised, which matters where spaces count.
+    # A side may look cut into pieces, or tokenised, which matters if spaces count.
     pieces, spaces_count = "scores are of pieces, not of words", tokenization not in ("none", "zh", "char")
     advice = {
         PIECES: f"{pieces}: join them with the program that cut them",
@@ -245,7 +245,7 @@ def check_segmentation(name: str) -> None:
 def settled_tokenization(
     tokenization: str | None, references: Sequence[Sequence[str]], *, language: str | None = None
 ) -> str:
-    """Return how BLEU cuts text, chosen and said where none is given; what it needs is missed now.
+    """Return how BLEU cuts text, chosen and said if none is given; what it needs is missed now.
 
     Raises:
         ConfigError: the tokenisation cannot be used.

@@ -32,8 +32,8 @@ class FoundCheckpoint(NamedTuple):
 
     name: such as `update-00012000`.
     update: updates made.
-    score: of its validation, higher is better; None without one, or where that was on an earlier validation corpus.
-    judged: what else that found; None without one, and where version 0.1.0 made it.
+    score: of its validation, higher is better; None without one, or if that was on an earlier validation corpus.
+    judged: what else that found; None without one, and if version 0.1.0 made it.
     weights: `ema` or `raw`: what readers take.
     size: bytes of its files.
     problem: what is wrong with it as far as that can be seen without reading the files, else None.
@@ -92,7 +92,7 @@ class Description:
     manifest: its facts.
     checkpoints: all of them, oldest first.
     latest: the newest whole one.
-    best: the one with the highest score; None where none has a score.
+    best: the one with the highest score; None if none has a score.
     set_aside: names of damaged ones that a trainer moved out of the way.
     variables: of the model, in its order.
     ties: of the model.
@@ -133,7 +133,7 @@ def describe(directory: PathLike, checkpoint: str | None = None) -> Description:
 
     Args:
         directory: the model directory.
-        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest if none has a score, unless given.
 
     Raises:
         CheckpointError: there is no such directory or checkpoint, or it is damaged, or of a newer format.
@@ -189,7 +189,7 @@ def choose(directory: PathLike, found: Sequence[FoundCheckpoint], checkpoint: st
     Args:
         directory: the model directory.
         found: its checkpoints.
-        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest if none has a score, unless given.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -237,7 +237,7 @@ def _copies(path: Path, manifest: Manifest) -> dict[str, int]:
 class Verified(NamedTuple):
     """What was found in one checkpoint.
 
-    problems: one sentence each; none where all is well.
+    problems: one sentence each; none if all is well.
     num_files: files that were read.
     size: their bytes.
     """
@@ -345,17 +345,17 @@ def _file_problems(path: Path, name: str, manifest: Manifest) -> Iterator[str]:
 def compare(before: Contents, after: Contents) -> dict[str, Any]:
     """Compare the weights and ties of two checkpoints, of weights as they are, without moving averages.
 
-    A variable is compared in each of its roles, but two variables only once: where both checkpoints tie the same
-    roles, that is one comparison; where only one does, it is one for each variable of the other.
+    A variable is compared in each of its roles, but two variables only once: if both checkpoints tie the same
+    roles, that is one comparison; if only one does, it is one for each variable of the other.
 
     Returns:
         added, removed: `name` and `shape` of the roles that only the second, or only the first, has.
         shapes_changed: `name`, and the shapes `before` and `after`, of those whose variable has another shape.
         changed: `name` and `relative_norm`, ||before - after|| / ||before||, of those of the same shape with other
-            values, the largest change first; None where that is no number, as `before` is zero or not finite.
+            values, the largest change first; None if that is no number, as `before` is zero or not finite.
         num_equal: variables of equal values.
         ties_added, ties_removed: names of tie groups of the second, or of the first only.
-        same_tokenizers: whether both were trained with the same tokenizers; None where one does not say.
+        same_tokenizers: whether both were trained with the same tokenizers; None if one does not say.
     """
     old, new = (canonical_paths(one.variables or one.model, one.tie_groups) for one in (before, after))
     shapes_changed, changed, num_equal = [], [], 0
@@ -387,7 +387,7 @@ def compare(before: Contents, after: Contents) -> dict[str, Any]:
 
 
 def _relative_norm(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Return ||before - after|| / ||before|| in float64, None where that is no finite number."""
+    """Return ||before - after|| / ||before|| in float64, None if that is no finite number."""
     first = before.astype(np.float64).ravel()
     norm = float(np.linalg.norm(first))
     difference = float(np.linalg.norm(first - after.ravel()))

@@ -53,7 +53,7 @@ _OF_EXPORT = re.compile(
 
 
 def entries(folder: Path) -> list[Path]:
-    """List what lies in a folder; nothing where there is none, or it cannot be read."""
+    """List what lies in a folder; nothing if there is none, or it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -119,7 +119,7 @@ def holds_own_settings(directory: Path) -> bool:
 
 
 def sibling_directory(directory: PathLike, suffix: str) -> Path:
-    """Return `RUN-suffix` beside a directory `RUN`, also where that is named by `.` or `..`."""
+    """Return `RUN-suffix` beside a directory `RUN`, also if that is named by `.` or `..`."""
     path = Path(os.path.normpath(directory))
     path = path.resolve() if path.name in ("", "..") else path
     return path.with_name(f"{path.name}-{suffix}")
@@ -170,7 +170,7 @@ def find_model(
     Args:
         directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
 
     Raises:

@@ -202,7 +202,7 @@ class LineTranslator(ABC):
                 what is new or has doubled since.
 
         Returns:
-            The translations of each line, best first; fewer than wanted where the model has no more. That of an empty
+            The translations of each line, best first; fewer than wanted if the model has no more. That of an empty
             line is empty, with score 0.
 
         Raises:
@@ -265,7 +265,7 @@ def plan_batches(
 
     Args:
         lengths: tokens of each sentence.
-        batch_size: sentences a batch, at most; fewer where they are long, or where some of the batches that are
+        batch_size: sentences a batch, at most; fewer if they are long, or if some of the batches that are
             translated side by side would have none.
         at_once: batches side by side.
         batch_tokens: padded tokens of all of these.
@@ -320,7 +320,7 @@ def settle_limits(
     ratio, offset = settings.max_length_ratio, settings.max_length_offset
     if ratio == AUTO:
         source, beyond = source_lengths.astype(np.int32), target_lengths.astype(np.int32) - offset
-        # floor(a * S) + offset >= T for a whole T exactly where a >= (T - offset) / S
+        # floor(a * S) + offset >= T for a whole T exactly if a >= (T - offset) / S
         needed = np.maximum(-(-100 * beyond // source), math.ceil(100 * settings.settled_max_length_ratio))
         spared = len(needed) // 1000
         hundredths = int(np.partition(needed, -1 - spared)[-1 - spared])

@@ -46,7 +46,7 @@ def open_model(directory: PathLike, *, checkpoint: str | None = None, weights: s
     Args:
         directory: the model directory, or a checkpoint in it.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
 
     Raises:
         CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
@@ -145,7 +145,7 @@ class Translator(LineTranslator):
         Args:
             directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
             checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-            weights: `ema` or `raw`; the moving average where it was kept unless given.
+            weights: `ema` or `raw`; the moving average if it was kept unless given.
 
         Raises:
             CheckpointError: there is no such model or checkpoint, or it cannot be trusted.

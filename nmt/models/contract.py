@@ -40,7 +40,7 @@ class Vocabularies(NamedTuple):
     """How many tokens each side has, and whether both sides mean the same by them.
 
     source_size, target_size: V of each side.
-    shared: True where both sides use one vocabulary, token for token. Equal sizes are not enough.
+    shared: True if both sides use one vocabulary, token for token. Equal sizes are not enough.
     """
 
     source_size: int
@@ -52,12 +52,12 @@ def resolve_ties(tie_embeddings: str, vocabularies: Vocabularies) -> str:
     """Turn a setting into one of `TIED_ROLES`, or refuse it.
 
     Args:
-        tie_embeddings: `auto` or one of `TIED_ROLES`. `auto` means `all` where the vocabulary is shared,
+        tie_embeddings: `auto` or one of `TIED_ROLES`. `auto` means `all` if the vocabulary is shared,
             else `target_output`.
         vocabularies: what the two sides have.
 
     Raises:
-        ConfigError: where source and target shall share a matrix and do not share their vocabulary.
+        ConfigError: source and target shall share a matrix and do not share their vocabulary.
     """
     if tie_embeddings == "auto":
         return "all" if vocabularies.shared else "target_output"
@@ -226,7 +226,7 @@ class Seq2Seq(keras.Model):
             precision: of the matrix products, `float32` or `bfloat16`.
 
         Returns:
-            Bytes; None where nobody has measured such a model, so that `nmt train` says that it does not know.
+            Bytes; None if nobody has measured such a model, so that `nmt train` says that it does not know.
         """
         return None
 
@@ -253,7 +253,7 @@ class Seq2Seq(keras.Model):
         return self.logits(self.hidden(source_ids, target_ids, training=training))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Project the decoder's output (..., E) to logits (..., V), by the tied matrix where it is tied."""
+        """Project the decoder's output (..., E) to logits (..., V), by the tied matrix if it is tied."""
         return self.output_projection.project(hidden) + self.output_bias
 
     @abstractmethod
@@ -310,7 +310,7 @@ def build_model(vocabularies: Vocabularies, *, type: str, seed: int, **settings:
         vocabularies: sizes of the two vocabularies, and whether they are one.
         type: which of `MODELS`.
         seed: of the initial weights and of dropout.
-        settings: those of its `settings_class`, by name; what that says where one is not given.
+        settings: those of its `settings_class`, by name; what that says if one is not given.
 
     Raises:
         ConfigError: there is no such architecture, or sizes or ties do not fit each other.

@@ -30,7 +30,7 @@ class RNNState(NamedTuple):
     """What the decoder carries from step to step.
 
     cells: the state of each layer, parts of (B, K, D).
-    attended: the attentional vector of the step before, (B, K, D); it is fed back where input_feeding is on.
+    attended: the attentional vector of the step before, (B, K, D); it is fed back if input_feeding is on.
     """
 
     cells: tuple[tuple[Tensor, ...], ...]

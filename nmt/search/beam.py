@@ -17,7 +17,7 @@ IMPOSSIBLE = -float("inf")
 class Finished(NamedTuple):
     """The N best finished hypotheses of each sentence, best first; (b, N) each.
 
-    scores: float32; −inf where none has finished yet.
+    scores: float32; −inf if none has finished yet.
     log_probs: float32, likewise.
     lengths: int32, EOS counted.
     """
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
     sentences: (b,) int32: their places in the batch of the beginning.
     limits: (b,) int32 each.
     last_ids: (b, K) int32: the newest token of every live hypothesis, at first BOS.
-    log_probs: (b, K) float32 of the live hypotheses, best first; −inf where there is none. All −inf: the sentence is
+    log_probs: (b, K) float32 of the live hypotheses, best first; −inf if there is none. All −inf: the sentence is
         done.
     token_ids: (b, R, t) int32, R rows: those of the N finished hypotheses, then those of the K live ones; of a beam of
         one the only one, finished or not.
@@ -56,7 +56,7 @@ class Rows(NamedTuple):
 
 
 def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
-    """Extends the live hypotheses to `length` tokens and collects those that end; all −inf where that was the last.
+    """Extends the live hypotheses to `length` tokens and collects those that end; all −inf if that was the last.
 
     The rows of token ids are those of the N finished hypotheses, then those of the K live ones.
     """
@@ -139,7 +139,7 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
 class Candidates(NamedTuple):
     """The best extensions of all live hypotheses of a sentence, best first, C a sentence.
 
-    log_probs: (b, C) float32 of the whole hypothesis; −inf where there is none.
+    log_probs: (b, C) float32 of the whole hypothesis; −inf if there is none.
     parents: (b, C) int32: the live hypothesis that is extended, in [0, K).
     token_ids: (b, C) int32: by which token.
     """
@@ -153,7 +153,7 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
     """The best allowed extensions of all live hypotheses.
 
     EOS is a column of its own, so that it can be had at `max_length` however improbable it is; among the K + 1 + n best
-    tokens of a row, where n are banned, are its K best that are neither banned nor EOS.
+    tokens of a row, if n are banned, are its K best that are neither banned nor EOS.
 
     Args:
         rows: Before the step.

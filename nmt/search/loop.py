@@ -69,11 +69,11 @@ def beam_search(
     """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
 
     A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
-    A hypothesis ends where its EOS is among the K best of them; it is then scored,
+    A hypothesis ends when its EOS is among the K best of them; it is then scored,
     score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts), and frozen.
     A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
     fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
-    one. This holds for every `length_penalty` of 0 or more, and is tight where `max_length` is.
+    one. This holds for every `length_penalty` of 0 or more, and is tight if `max_length` is.
 
     A beam of one is greedy search: it follows the most probable token, and nothing is left when that ends.
 
@@ -100,7 +100,7 @@ def beam_search(
         num_hypotheses: N, how many of the best hypotheses are wanted, K unless given. Fewer take fewer steps to be
             sure of.
         reorder: Maps the state and the parents (B, K) int32 to the state whose row k is row `parents[b, k]` of
-            before, where a model knows a cheaper way than a gather of each leaf.
+            before, if a model knows a cheaper way than a gather of each leaf.
         memory: What the step needs to know of each sentence and does not change, a nest of tensors that begin with B.
             If given, it is the third argument of the step, and sentences that are done leave the batch: B becomes
             smaller from step to step.

@@ -62,7 +62,7 @@ class Rule(ABC):
     """Whether it looks at the tokens so far; those of all steps, so it may cost more the longer a hypothesis is."""
 
     only_lowers: ClassVar[bool] = True
-    """False where it may also raise a score. Then no bound holds: a sentence is searched until its greatest length."""
+    """False if it may also raise a score. Then no bound holds: a sentence is searched until its greatest length."""
 
     def initial_state(self, batch_size: Tensor, beam_size: int) -> State:
         """Return what the rule knows of empty hypotheses, a nest of tensors (B, K, ...); nothing unless overridden."""
