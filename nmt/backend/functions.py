@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -10,12 +10,8 @@ import tensorflow as tf
 from nmt.backend.products import FLOAT32, products_in
 from nmt.types import PAD_ID, Tensor
 
-
-class Spec(NamedTuple):
-    """Shape and type of an argument; None is a size that differs from call to call."""
-
-    shape: tuple[int | None, ...]
-    dtype: str
+Spec: TypeAlias = tf.TensorSpec
+"""Shape and type of an argument; None is a size that differs from call to call."""
 
 
 def compile_function(
@@ -31,8 +27,7 @@ def compile_function(
     Returns:
         The compiled function.
     """
-    specs = [tf.TensorSpec(spec.shape, spec.dtype) for spec in signature]
-    return tf.function(function, input_signature=specs, autograph=False, jit_compile=xla or None)
+    return tf.function(function, input_signature=signature, autograph=False, jit_compile=xla or None)
 
 
 def value_and_gradients(
@@ -55,11 +50,7 @@ def value_and_gradients(
     return value, rest, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def while_loop(
-    condition: Callable[[Any], Tensor],
-    body: Callable[[Any], Any],
-    loop_variables: Any,
-) -> Any:
+def while_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], loop_variables: Any) -> Any:
     """Repeat `body` as long as `condition` holds.
 
     While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis

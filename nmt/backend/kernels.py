@@ -14,42 +14,34 @@ import tensorflow as tf
 from nmt.types import Tensor
 
 
-def apply_adam(
-    variable: keras.Variable | tf.Variable,
-    mean: keras.Variable,
-    variance: keras.Variable,
-    *,
-    gradient: Tensor,
-    step: Tensor,
-    learning_rate: Tensor,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
+def adam_step(
+    optimizer: keras.optimizers.Adam, gradient: Tensor, variable: keras.Variable | tf.Variable, learning_rate: Tensor
 ) -> None:
     """Update a variable and its two moments in place, in one pass (Kingma & Ba 2015, end of section 2).
 
+    Keras's `Adam.update_step` takes a dozen passes.
+
     Args:
+        optimizer: keeps the moments of the variable.
+        gradient: dense, of the variable's shape.
         variable: the weights; inside `optimizer.apply` Keras gives TensorFlow's own variable.
-        mean: first moment, of the same shape.
-        variance: second raw moment, of the same shape.
-        gradient: of the same shape.
-        step: number of this update, counted from 1, a scalar.
         learning_rate: a scalar.
-        beta_1: decay of the first moment.
-        beta_2: decay of the second moment.
-        epsilon: added to the root of the variance.
     """
-    step = tf.cast(step, variable.dtype)
+    index = optimizer._get_variable_index(variable)
+    beta_1, beta_2, epsilon, step, rate = (
+        tf.cast(number, variable.dtype)
+        for number in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.iterations + 1, learning_rate)
+    )
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
-        m=_handle(mean),
-        v=_handle(variance),
-        beta1_power=tf.pow(tf.cast(beta_1, variable.dtype), step),
-        beta2_power=tf.pow(tf.cast(beta_2, variable.dtype), step),
-        lr=tf.cast(learning_rate, variable.dtype),
-        beta1=tf.cast(beta_1, variable.dtype),
-        beta2=tf.cast(beta_2, variable.dtype),
-        epsilon=tf.cast(epsilon, variable.dtype),
+        m=_handle(optimizer._momentums[index]),
+        v=_handle(optimizer._velocities[index]),
+        beta1_power=tf.pow(beta_1, step),
+        beta2_power=tf.pow(beta_2, step),
+        lr=rate,
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=epsilon,
         grad=gradient,
     )
 
@@ -154,8 +146,20 @@ _MOST = 2.0**27
 """Elements of a row, at most."""
 
 
-class MaskRow:
-    """One long row of random bits, of which all masks of a training step are windows at random places.
+def _draw(size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
+    """Draw a mask of `size` elements, each 0 with a probability of `rate`, else 1 / (1 - rate)."""
+    threshold = round(rate * _LEVELS)
+    words = tf.random.stateless_uniform([(size + 1) // 2], seed, None, None, tf.int32)  # full range
+    bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
+    return tf.where(bits >= threshold, tf.constant(kept_scale(rate), dtype), tf.zeros([], dtype))
+
+
+_MASK: ContextVar[Callable[..., Tensor]] = ContextVar("what makes masks", default=_draw)
+
+
+@contextmanager
+def shared_masks(length: Tensor, seed: Tensor) -> Iterator[None]:
+    """Let dropout that is computed, or traced, in the block take its masks as windows of one long row of random bits.
 
     Drawing is what dropout costs on a processor, more than the products it follows; this draws once where each layer
     drew for itself. Each mask by itself is what it would be: independent bits. Two masks of a step may share bits, at a
@@ -165,39 +169,28 @@ class MaskRow:
         length: elements of the longest mask that windows serve, a float scalar; longer ones are drawn by themselves.
         seed: two integers, (2,).
     """
+    length = tf.minimum(tf.cast(length, tf.float32) * (1.0 + _SLACK), _MOST)
+    length = (tf.cast(length, tf.int32) // _ALIGNMENT + 1) * _ALIGNMENT
+    seed_of_row, rows = tf.cast(seed, tf.int32), dict[tuple[float, str, int], Tensor]()
 
-    def __init__(self, length: Tensor, seed: Tensor) -> None:
-        length = tf.minimum(tf.cast(length, tf.float32) * (1.0 + _SLACK), _MOST)
-        self.length = (tf.cast(length, tf.int32) // _ALIGNMENT + 1) * _ALIGNMENT
-        self.seed = seed
-        self._rows: dict[tuple[float, str, int], Tensor] = {}
-
-    def mask(self, size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
-        """Return `size` elements of a mask; see `drop`."""
+    def mask(size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
         key = (rate, dtype.name, id(tf.compat.v1.get_default_graph()))  # a layer may be traced elsewhere to be built
-        if key not in self._rows:
-            self._rows[key] = _draw(self.length, rate, self.seed, dtype)
-        row = self._rows[key]
+        if key not in rows:
+            rows[key] = _draw(length, rate, seed_of_row, dtype)
+        row = rows[key]
 
         def window() -> Tensor:
-            places = (self.length - size) // _ALIGNMENT + 1
+            places = (length - size) // _ALIGNMENT + 1
             place = tf.random.stateless_uniform([], seed, 0, places, tf.int32)
             return tf.slice(row, [place * _ALIGNMENT], [size])
 
-        return tf.cond(size <= self.length, window, lambda: _draw(size, rate, seed, dtype))
+        return tf.cond(size <= length, window, lambda: _draw(size, rate, seed, dtype))
 
-
-_ROW: ContextVar[MaskRow | None] = ContextVar("row of masks", default=None)
-
-
-@contextmanager
-def shared_masks(length: Tensor, seed: Tensor) -> Iterator[None]:
-    """Let all dropout that is computed, or traced, in the block take its masks from one `MaskRow`."""
-    token = _ROW.set(MaskRow(length, tf.cast(seed, tf.int32)))
+    token = _MASK.set(mask)
     try:
         yield
     finally:
-        _ROW.reset(token)
+        _MASK.reset(token)
 
 
 def drop(inputs: Tensor, rate: float, seed: Tensor) -> Tensor:
@@ -215,19 +208,10 @@ def drop(inputs: Tensor, rate: float, seed: Tensor) -> Tensor:
         A tensor of the shape and type of `inputs`.
     """
     inputs = tf.convert_to_tensor(inputs)
-    seed, size, row = tf.cast(seed, tf.int32), tf.size(inputs), _ROW.get()
-    mask = _draw(size, rate, seed, inputs.dtype) if row is None else row.mask(size, rate, seed, inputs.dtype)
+    mask = _MASK.get()(tf.size(inputs), rate, tf.cast(seed, tf.int32), inputs.dtype)
     return tf.ensure_shape(inputs * tf.reshape(mask, tf.shape(inputs)), inputs.shape)
 
 
 def kept_scale(rate: float) -> float:
     """Return what `drop` multiplies by what it keeps."""
     return _LEVELS / (_LEVELS - round(rate * _LEVELS))
-
-
-def _draw(size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
-    """Draw a mask of `size` elements, each 0 with a probability of `rate`, else 1 / (1 - rate)."""
-    threshold = round(rate * _LEVELS)
-    words = tf.random.stateless_uniform([(size + 1) // 2], seed, None, None, tf.int32)  # full range
-    bits = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
-    return tf.where(bits >= threshold, tf.constant(kept_scale(rate), dtype), tf.zeros([], dtype))

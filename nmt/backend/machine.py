@@ -82,33 +82,16 @@ RESERVED_A_CORE = 384 * MEBIBYTE
 thread an arena of 64 MiB, and the system a stack. Seen: about 300 MiB a core."""
 
 
-class _ShellLimit(NamedTuple):
-    """A limit that a shell sets for what it starts, and what TensorFlow takes of it before it does anything.
-
-    Under less it ends the process in the middle of its start, mostly without a word. Found by trying all verbs on two
-    cores: they worked from 2.0 GB of address space on, and from 0.5 GB of data.
-    """
-
-    kind: int  # for `resource.getrlimit`
-    figure: str  # in `/proc/self/status`
-    what: str
-    command: str
-    to_start: int
-    a_thread: int  # its stack, or one a pool of threads and an arena of the C library
+_START_BYTES, _THREAD_BYTES = 1760 * MEBIBYTE, 72 * MEBIBYTE
+"""Address space that TensorFlow takes before it does anything, and what each of its threads adds. Under a smaller limit
+it ends the process in the middle of its start, mostly without a word. Found by trying all verbs on two cores."""
 
 
-_SHELL_LIMITS = (
-    _ShellLimit(resource.RLIMIT_AS, "VmSize", "address space", "ulimit -v", 1760 * MEBIBYTE, 72 * MEBIBYTE),
-    _ShellLimit(resource.RLIMIT_DATA, "VmData", "data", "ulimit -d", 450 * MEBIBYTE, 16 * MEBIBYTE),
-)
-
-
-def _shell_limits() -> Iterator[tuple[_ShellLimit, int, str]]:
-    """Yield the limits of the shell that are set, in bytes and in words."""
-    for limit in _SHELL_LIMITS:
-        size, _ = resource.getrlimit(limit.kind)
-        if size != resource.RLIM_INFINITY:
-            yield limit, size, f"the limit of this shell is {in_gib(size)} of {limit.what} ({limit.command})"
+def _shell_limit() -> tuple[float, str]:
+    """Return how much address space the shell allows what it starts, in bytes and in words."""
+    size, _ = resource.getrlimit(resource.RLIMIT_AS)
+    known = size if size != resource.RLIM_INFINITY else math.inf
+    return known, f"the limit of this shell is {in_gib(size)} of address space (ulimit -v)"
 
 
 def refuse_to_start(threads: int) -> None:
@@ -120,13 +103,12 @@ def refuse_to_start(threads: int) -> None:
     Raises:
         ConfigError: with the limit and what is needed.
     """
-    for limit, size, words in _shell_limits():
-        needed = limit.to_start + threads * limit.a_thread
-        if size < needed:
-            raise ConfigError(
-                f"TensorFlow needs {in_gib(needed)} of {limit.what} to start, and {words}: raise it "
-                f"({limit.command} {math.ceil(needed / KIBIBYTE)} or more), or run this where it is not set"
-            )
+    (size, words), needed = _shell_limit(), _START_BYTES + threads * _THREAD_BYTES
+    if size < needed:
+        raise ConfigError(
+            f"TensorFlow needs {in_gib(needed)} of address space to start, and {words}: raise it "
+            f"(ulimit -v {math.ceil(needed / KIBIBYTE)} or more), or run this where it is not set"
+        )
 
 
 class RamLimit(NamedTuple):
@@ -161,9 +143,9 @@ def ram_limit(root: Path = Path("/")) -> RamLimit:
         return RamLimit()
     rooms = [(_figures(root / "proc/meminfo").get("MemAvailable", math.inf), "the machine's free memory")]
     rooms += [(room, "the control group's (container's) limit") for room in _rooms_of_groups(root)]
-    for limit, size, words in _shell_limits():
-        unused = RESERVED_A_CORE * (os.cpu_count() or 1)
-        rooms.append((size - own[limit.figure] - unused, f"{words}, most of it reserved and not used"))
+    size, words = _shell_limit()
+    unused = RESERVED_A_CORE * (os.cpu_count() or 1)
+    rooms.append((size - own["VmSize"] - unused, f"{words}, most of it reserved and not used"))
     room, owner = min(rooms)
     return RamLimit(own["VmRSS"] + max(room, 0), owner)
 

@@ -26,7 +26,7 @@ from nmt.types import Tensor
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
-Gradient: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+Gradient: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 """From the gradient by the outputs to those by rows, kernel and bias."""
 
 _TYPE: ContextVar[str] = ContextVar("type of factors", default=FLOAT32)
@@ -51,82 +51,51 @@ def factor_type(weights: Tensor) -> tf.DType:
     return tf.as_dtype(_TYPE.get()) if weights.dtype == tf.float32 else weights.dtype
 
 
-def linear(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def linear(
+    inputs: Tensor, kernel: Tensor, bias: Tensor, *, relu: bool = False, rate: float = 0.0, seed: Tensor | None = None
+) -> Tensor:
     """Multiply by a matrix and add a bias, on the rows of one matrix, so that TensorFlow fuses product and sum.
+
+    With dropout, its own gradient spares a pass: what was dropped and what was cut off below 0 are both 0 afterwards,
+    so that one look tells which elements have a gradient; its scale goes into the small matrices beside it.
 
     Args:
         inputs: (..., I).
         kernel: (I, O).
         bias: (O,).
+        relu: whether what is negative becomes 0.
+        rate: share of what `relu` leaves that is dropped (see `drop`); 0 drops nothing.
+        seed: of what is dropped, two integers (2,).
 
     Returns:
         (..., O), in the type of products.
     """
-    return _on_rows(_linear, inputs, kernel, bias)
-
-
-def linear_relu(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """Compute relu(linear(inputs, kernel, bias)), all three in one operation; see `linear`."""
-    return _on_rows(_linear_relu, inputs, kernel, bias)
-
-
-def linear_relu_drop(inputs: Tensor, kernel: Tensor, bias: Tensor, rate: float, seed: Tensor) -> Tensor:
-    """Compute drop(linear_relu(inputs, kernel, bias), rate, seed) with one pass less over the gradient.
-
-    What was dropped and what was cut off below 0 are both 0 afterwards, so that one look tells which elements have a
-    gradient; its scale goes into the small matrices beside it.
-    """
 
     @tf.custom_gradient
-    def function(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
-        outputs = drop(tf.nn.relu(tf.nn.bias_add(tf.matmul(rows, kernel), bias)), rate, seed)
+    def product(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
+        outputs = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+        outputs = tf.nn.relu(outputs) if relu else outputs
+        outputs = drop(outputs, rate, seed) if rate else outputs
 
-        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
+            if relu:
+                upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
+            # The bias's is a product too: its sums are float32, where TensorFlow's own gradient of a bias adds up
+            # thousands of rows in bfloat16 and loses small numbers; in float32 it is faster.
+            ones = tf.ones((1, tf.shape(rows)[0]), upstream.dtype)
+            small = [tf.matmul(rows, upstream, transpose_a=True), tf.matmul(ones, upstream)[0]]
+            if not rate:
+                return tf.matmul(upstream, kernel, transpose_b=True), *small
             scale = tf.constant(kept_scale(rate), kernel.dtype)
-            unscaled = tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
-            by_rows, by_kernel, by_bias = _gradients(unscaled, rows, kernel * scale)
-            return by_rows, by_kernel * scale, by_bias * scale
+            return tf.matmul(upstream, kernel * scale, transpose_b=True), *(each * scale for each in small)
 
         return outputs, gradient
 
-    return _on_rows(function, inputs, kernel, bias)
-
-
-def _on_rows(function: Callable[..., Tensor], inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    inputs, kernel, bias = (tf.convert_to_tensor(tensor) for tensor in (inputs, kernel, bias))
-    kind = factor_type(kernel)
-    inputs, kernel, bias = (tf.cast(tensor, kind) for tensor in (inputs, kernel, bias))
-    outputs = function(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, bias)
+    tensors = [tf.convert_to_tensor(tensor) for tensor in (inputs, kernel, bias)]
+    inputs, kernel, bias = (tf.cast(tensor, factor_type(tensors[1])) for tensor in tensors)
+    outputs = product(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, bias)
     outputs = tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], 0))
     return tf.ensure_shape(outputs, (*inputs.shape[:-1], kernel.shape[1]))
-
-
-@tf.custom_gradient
-def _linear(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
-    return tf.nn.bias_add(tf.matmul(rows, kernel), bias), lambda upstream: _gradients(upstream, rows, kernel)
-
-
-@tf.custom_gradient
-def _linear_relu(rows: Tensor, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Gradient]:
-    outputs = tf.nn.relu(tf.nn.bias_add(tf.matmul(rows, kernel), bias))
-
-    def gradient(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _gradients(tf.raw_ops.ReluGrad(gradients=upstream, features=outputs), rows, kernel)
-
-    return outputs, gradient
-
-
-def _gradients(upstream: Tensor, rows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients by rows, kernel and bias.
-
-    The bias's is a product too: its sums are float32, where TensorFlow's own gradient of a bias adds up thousands of
-    rows in bfloat16 and loses small numbers; in float32 it is faster.
-    """
-    return (
-        tf.matmul(upstream, kernel, transpose_b=True),
-        tf.matmul(rows, upstream, transpose_a=True),
-        tf.matmul(tf.ones((1, tf.shape(rows)[0]), upstream.dtype), upstream)[0],
-    )
 
 
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from nmt.backend.kernels import drop, layer_norm
-from nmt.backend.products import linear, linear_relu, linear_relu_drop
+from nmt.backend.products import linear
 from nmt.types import Tensor
 
 
@@ -59,9 +59,9 @@ class LinearReLU(Linear):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Transform each vector of (..., I) by itself."""
-        if not training or self.dropout == 0.0:
-            return linear_relu(inputs, self.kernel, self.bias)
-        return linear_relu_drop(inputs, self.kernel, self.bias, self.dropout, self.seed_generator.next())
+        rate = self.dropout if training else 0.0
+        seed = self.seed_generator.next() if rate else None
+        return linear(inputs, self.kernel, self.bias, relu=True, rate=rate, seed=seed)
 
 
 class Dropout(keras.layers.Layer):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import keras
 from keras import ops
 
-from nmt.backend.kernels import apply_adam, move_towards
+from nmt.backend.kernels import adam_step, move_towards
 from nmt.training.state import is_better
 from nmt.tying import named_variables
 from nmt.types import Tensor
@@ -20,36 +20,18 @@ Optimizer: TypeAlias = keras.optimizers.Optimizer
 """Any optimizer of Keras."""
 
 
-def _fused_step(
-    optimizer: keras.optimizers.Adam, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
-) -> None:
-    """Update a variable and its slots from its dense gradient; a method of the classes below."""
-    index = optimizer._get_variable_index(variable)
-    apply_adam(
-        variable,
-        optimizer._momentums[index],
-        optimizer._velocities[index],
-        gradient=gradient,
-        step=optimizer.iterations + 1,
-        learning_rate=learning_rate,
-        beta_1=optimizer.beta_1,
-        beta_2=optimizer.beta_2,
-        epsilon=optimizer.epsilon,
-    )
-
-
 @keras.saving.register_keras_serializable(package="nmt")
 class Adam(keras.optimizers.Adam):
     """Keras's Adam with one pass over memory a variable instead of a dozen; its slots are Keras's."""
 
-    update_step = _fused_step
+    update_step = adam_step
 
 
 @keras.saving.register_keras_serializable(package="nmt")
 class AdamW(keras.optimizers.AdamW):
     """Keras's AdamW, likewise."""
 
-    update_step = _fused_step
+    update_step = adam_step
 
 
 def build_adam(*, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> Optimizer:

@@ -27,7 +27,7 @@ def machine(tmp_path):
 
     def write(**files):
         files = {
-            "proc/self/status": "Name:\tx\nVmSize:\t716800 kB\nVmRSS:\t102400 kB\nVmData:\t307200 kB\n",
+            "proc/self/status": "Name:\tx\nVmSize:\t716800 kB\nVmRSS:\t102400 kB\n",
             "proc/meminfo": f"MemTotal: {9000 * 1024} kB\nMemAvailable:   {1000 * 1024} kB\n",
             **files,
         }
@@ -94,15 +94,12 @@ def test_a_control_group_without_a_limit_means_nothing(machine):
 def test_limits_of_the_process_count_what_they_count(machine, monkeypatch):
     root, unused = machine(), 3 * RESERVED_A_CORE
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    space, data = limit_of(root, RLIMIT_AS=900 * MIB + unused), limit_of(root, RLIMIT_DATA=350 * MIB + unused)
+    space = limit_of(root, RLIMIT_AS=900 * MIB + unused)
     assert space.size == (900 - 700 + 100) * MIB
-    assert data.size == (350 - 300 + 100) * MIB
-    assert limit_of(root, RLIMIT_AS=900 * MIB + unused, RLIMIT_DATA=350 * MIB + unused) == data
-    assert limit_of(root, RLIMIT_DATA=350 * MIB).size == 100 * MIB, "no room is no debt"
+    assert limit_of(root, RLIMIT_AS=750 * MIB).size == 100 * MIB, "no room is no debt"
     assert space.owner == (
         "the limit of this shell is 2.0 GiB of address space (ulimit -v), most of it reserved and not used"
     ), "the limit as it was set, whatever is left of it"
-    assert "is 0.3 GiB of data (ulimit -d)" in limit_of(root, RLIMIT_DATA=350 * MIB).owner
 
 
 def test_too_small_a_limit_for_the_start_is_refused_with_what_is_needed():
@@ -112,11 +109,12 @@ def test_too_small_a_limit_for_the_start_is_refused_with_what_is_needed():
             refuse_to_start(threads)
 
     refuse(2)
-    refuse(2, RLIMIT_AS=2000 * MIB, RLIMIT_DATA=500 * MIB)
-    with pytest.raises(ConfigError, match=r"needs 1\.9 GiB of address space to start.* is 1\.0 GiB .*\(ulimit -v\)"):
+    refuse(2, RLIMIT_AS=2000 * MIB)
+    message = (
+        r"needs 1\.9 GiB of address space to start.* is 1\.0 GiB .*\(ulimit -v\): raise it \(ulimit -v \d{7} or more\)"
+    )
+    with pytest.raises(ConfigError, match=message):
         refuse(2, RLIMIT_AS=1024 * MIB)
-    with pytest.raises(ConfigError, match=r"0\.3 GiB of data \(ulimit -d\): raise it \(ulimit -d \d{6} or more\)"):
-        refuse(2, RLIMIT_DATA=300 * MIB)
     with pytest.raises(ConfigError, match="address space"):
         refuse(32, RLIMIT_AS=2000 * MIB)  # each thread takes some of it
 

@@ -1,5 +1,7 @@
 """Linear layers in both precisions: values and gradients against NumPy in float64, on rounded factors."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import tensorflow as tf
 
 from nmt.backend.functions import Spec, compile_function
 from nmt.backend.kernels import drop, kept_scale
-from nmt.backend.products import factor_type, linear, linear_relu, linear_relu_drop, products_in
+from nmt.backend.products import factor_type, linear, products_in
 from nmt.layers.core import LinearReLU
+
+linear_relu = partial(linear, relu=True)
 
 PRECISIONS = {"float32": 1e-5, "bfloat16": 2.0**-7}
 IN_EACH = pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)])
@@ -62,7 +66,7 @@ def test_values_and_gradients(arrays, precision, function, factor):
 @IN_EACH
 def test_dropping_within_is_dropping_after(arrays, precision):
     seed, rate = tf.constant([3, 8]), 0.4
-    outputs, gradients = outcome(lambda *a: linear_relu_drop(*a, rate, seed), arrays, precision)
+    outputs, gradients = outcome(lambda *a: linear_relu(*a, rate=rate, seed=seed), arrays, precision)
     apart, others = outcome(lambda *a: drop(linear_relu(*a), rate, seed), arrays, precision)
     np.testing.assert_array_equal(tf.cast(outputs, "float32"), tf.cast(apart, "float32"))
     assert 0 < np.count_nonzero(outputs) < np.count_nonzero(outcome(linear_relu, arrays, precision)[0])
