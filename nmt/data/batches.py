@@ -55,9 +55,12 @@ def plan_epoch(
         epoch: which epoch, from 0.
     """
     generator = np.random.default_rng([seed, epoch])
+    # Neighbours of the order have similar lengths, so that batches cut from it hold little padding.
     pairs = _random_order(source_lengths, target_lengths, batch_tokens=batch_tokens, generator=generator)
+    # A first batch of another size moves all cuts, so that no pairs share their batch in every epoch.
     longest = np.maximum(source_lengths, target_lengths)
     bounds = cut(longest[pairs], batch_tokens=batch_tokens, first_share=1.0 - 0.5 * generator.random())
+    # Training sees short and long batches mixed.
     return BatchPlan(pairs, bounds[generator.permutation(len(bounds))])
 
 
@@ -82,6 +85,7 @@ def cut(longest: np.ndarray, *, batch_tokens: int, first_share: float) -> np.nda
     ends: list[int] = []
     start, limit = 0, int(batch_tokens * first_share)
     while start < len(longest):
+        # No batch holds more pairs than if all were as long as its first one; how many less, the longest so far tells.
         window = longest[start : start + max(1, limit // int(longest[start]))]
         cells = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)  # rises, so it can be searched
         start += max(1, int(np.searchsorted(cells, limit, side="right")))
@@ -94,12 +98,15 @@ def _random_order(
     source_lengths: np.ndarray, target_lengths: np.ndarray, *, batch_tokens: int, generator: np.random.Generator
 ) -> np.ndarray:
     """All pairs in one order in which neighbours have similar lengths, (N,)."""
+    # The lengths of one side divide the pairs into strips, those of the other order them within a strip.
     outer, inner = target_lengths, source_lengths
     if generator.random() < 0.5:
         outer, inner = inner, outer
     strip_of_length = _strips(outer, inner, batch_tokens=batch_tokens, phase=generator.random())
+    # Every other strip runs downwards, so that the end of one and the begin of the next have similar lengths too.
     width = int(inner.max()) + 1
     upwards = (strip_of_length + generator.integers(2)) % 2 == 0
+    # Pairs of equal lengths come in the order of a shuffle.
     count = len(outer)
     shuffled = np.arange(count, dtype=np.int32 if count <= 2**31 else np.int64)
     generator.shuffle(shuffled)
@@ -112,6 +119,7 @@ def _random_order(
         strip, length = strip_of_length[outer[pairs]], inner[pairs].astype(np.int64)
         cell = strip * width + np.where(upwards[outer[pairs]], length, width - 1 - length)
         keys[piece] = (cell << place_bits) | np.arange(piece.start, piece.stop)
+    # The lower bits of a sorted key say where in the shuffle the pair stands.
     keys.sort()
     order = np.empty_like(shuffled)
     for piece in _pieces(count):
@@ -126,10 +134,12 @@ def _strips(outer: np.ndarray, inner: np.ndarray, *, batch_tokens: int, phase: f
     n batches the two balance near sqrt(n) strips; measured on image captions, sqrt(2 n) is best or nearly so for
     batches of 512 to 25,000 tokens.
     """
+    # Tokens of all pairs, by the length of their outer side.
     tokens_of_length = np.zeros(int(outer.max()) + 1)
     for piece in _pieces(len(outer)):
         longest = np.maximum(outer[piece], inner[piece])
         tokens_of_length += np.bincount(outer[piece], weights=longest, minlength=len(tokens_of_length))
+    # A length belongs to the strip in which the middle of its tokens falls; the phase moves the borders.
     total = tokens_of_length.sum()
     number_of_strips = max(1.0, np.sqrt(2.0 * total / batch_tokens))
     middle = np.cumsum(tokens_of_length) - tokens_of_length / 2.0

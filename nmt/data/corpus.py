@@ -13,11 +13,12 @@ import os
 import re
 import stat
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -36,12 +37,7 @@ _COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
 }
 """How a compressed file begins, whatever its name, and what decompresses one stream of it."""
 
-_ENCODINGS = {
-    # With a byte order mark, or two characters in a row of which the high bytes are NUL, as those of Latin text are.
-    "UTF-16": rb"\xff\xfe|\xfe\xff",
-    "UTF-16LE": rb"(..)*?([^\0]\0){2}",
-    "UTF-16BE": rb"(..)*?(\0[^\0]){2}",
-}
+_CONVERT = "is {0}: convert it, say with iconv -f {0} -t UTF-8"
 
 _FOREIGN = {
     re.compile(rb"PK(\x03\x04|\x05\x06)"): "is a zip archive: unpack it first (unzip)",
@@ -49,10 +45,10 @@ _FOREIGN = {
     re.compile(rb"\x5d\0\0"): "is compressed by lzma: decompress it first (unlzma)",
     re.compile(rb"7z\xbc\xaf\x27\x1c"): "is a 7z archive: unpack it first",
     re.compile(rb"(?s).{257}ustar"): "is a tar archive: unpack it first (tar -xf)",
-    **{
-        re.compile(rb"(?s)" + pattern): f"is {name}: convert it, say with iconv -f {name} -t UTF-8"
-        for name, pattern in _ENCODINGS.items()
-    },
+    # With a byte order mark, or two characters in a row of which the high bytes are NUL, as those of Latin text are.
+    re.compile(rb"\xff\xfe|\xfe\xff"): _CONVERT.format("UTF-16"),
+    re.compile(rb"(?s)(..)*?([^\0]\0){2}"): _CONVERT.format("UTF-16LE"),
+    re.compile(rb"(?s)(..)*?(\0[^\0]){2}"): _CONVERT.format("UTF-16BE"),
     **{pattern: f"is compressed by {name} twice: decompress it once" for name, (pattern, _) in _COMPRESSIONS.items()},
 }
 """How text begins, decompressed where that can be done, that is something else, and what to do with it."""
@@ -196,27 +192,24 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
     count = 0
     for source, target in zip_longest(source_lines, target_lines):
         if source is None or target is None:
-            rest = 1 + sum(1 for _ in (target_lines if source is None else source_lines))
-            source_count, target_count = (count, count + rest) if source is None else (count + rest, count)
+            rest = 1 + sum(1 for _ in chain(source_lines, target_lines))  # the side that has ended has none
+            counts = [count + rest * (line is not None) for line in (source, target)]
+            of_source, of_target = (f"{number:,} line{'s' * (number != 1)}" for number in counts)
             raise DataError(
                 "both sides of a corpus must have the same number of lines, "
-                f"got {_lines(source_count)} in {source_path} and {_lines(target_count)} in {target_path}"
+                f"got {of_source} in {source_path} and {of_target} in {target_path}"
             )
         if count == 0:
-            _refuse_columns(source, source_path)
-            _refuse_columns(target, target_path)
+            for line, path in ((source, source_path), (target, target_path)):
+                if "\t" in line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
+                    raise DataError(
+                        f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split "
+                        f"it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"
+                    )
         count += 1
         yield source, target
     if count == 0:
         raise DataError(f"a corpus must hold at least one pair of lines, got empty files: {source_path}, {target_path}")
-
-
-def _refuse_columns(first_line: str, path: str) -> None:
-    if "\t" in first_line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
-        raise DataError(
-            f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split it, say "
-            f"with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"
-        )
 
 
 def compression(start: bytes) -> str | None:
@@ -288,10 +281,6 @@ def _decompressed_lines(file: BinaryIO, kind: str) -> Iterator[bytes]:
         yield pending
 
 
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"
-
-
 @dataclass(frozen=True)
 class CorpusReport:
     """Counts of pairs; those read are those kept and those dropped.
@@ -356,10 +345,12 @@ class ContentHash:
     def __init__(self) -> None:
         self._sides = (hashlib.sha256(), hashlib.sha256())
 
-    def update(self, block: TextBlock) -> None:
-        """Take in the next pairs of lines."""
-        for content, text in zip(self._sides, block.texts, strict=True):
-            content.update(text)
+    def blocks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[TextBlock]:
+        """Yield the next pairs of lines in blocks, each of which is taken in before."""
+        for block in map(TextBlock, in_blocks(pairs)):
+            for content, text in zip(self._sides, block.texts, strict=True):
+                content.update(text)
+            yield block
 
     def hexdigest(self) -> str:
         """The hash of all pairs so far, in hexadecimal."""
@@ -369,6 +360,5 @@ class ContentHash:
 def hash_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     """Return what `Corpus.content_hash` is of a corpus that holds such pairs."""
     content = ContentHash()
-    for block in in_blocks(pairs):
-        content.update(TextBlock(block))
+    deque(content.blocks(pairs), maxlen=0)
     return content.hexdigest()

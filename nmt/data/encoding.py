@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nmt.backend import session
-from nmt.backend.machine import available_processors
+from nmt.backend import machine, session
 from nmt.data.corpus import CorpusReport, TextBlock, compression
 from nmt.data.sequences import record_of
 from nmt.errors import DataError
@@ -72,31 +71,23 @@ class BlockEncoder:
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedBlock:
         """Encode pairs of lines, in order."""
-        nul = empty = too_long = 0
-        usable = []
-        for pair in pairs:
-            if "\0" in pair[0] or "\0" in pair[1]:
-                nul += 1
-            elif not pair[0].strip() or not pair[1].strip():
-                empty += 1
-            else:
-                usable.append(pair)
-        kept = []
-        sources = self.text.source.encode_batch([source for source, _ in usable])
-        targets = self.text.target.encode_batch([target for _, target in usable])
-        for source, target in zip(sources, targets, strict=True):
-            if not source or not target:  # white space to the tokenizer, such as a lone U+200B
-                empty += 1
-            elif len(source) > self.max_length or len(target) > self.max_length:
-                too_long += 1
-            else:
-                kept.append((source, target))
-        sides = (
-            self._lay(tokenizer, [pair[side] for pair in kept])
-            for side, tokenizer in enumerate((self.text.source, self.text.target))
+        tokenizers = (self.text.source, self.text.target)
+        clean = [pair for pair in pairs if "\0" not in pair[0] and "\0" not in pair[1]]
+        usable = [pair for pair in clean if pair[0].strip() and pair[1].strip()]
+        sides = [each.encode_batch([pair[side] for pair in usable]) for side, each in enumerate(tokenizers)]
+        # What is white space to the tokenizer alone, such as a lone U+200B, leaves an empty side too.
+        full = [pair for pair in zip(*sides, strict=True) if pair[0] and pair[1]]
+        kept = [pair for pair in full if len(pair[0]) <= self.max_length and len(pair[1]) <= self.max_length]
+        report = CorpusReport(
+            pairs_read=len(pairs),
+            kept=len(kept),
+            dropped_empty=len(clean) - len(full),
+            dropped_nul=len(pairs) - len(clean),
+            dropped_too_long=len(full) - len(kept),
+            max_length=self.max_length,
         )
-        report = CorpusReport(len(pairs), len(kept), empty, nul, too_long, self.max_length)
-        return EncodedBlock(report, tuple(sides))
+        laid = (self._lay(each, [pair[side] for pair in kept]) for side, each in enumerate(tokenizers))
+        return EncodedBlock(report, tuple(laid))
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:
         """Close each sequence by EOS and lay their records one behind the other."""
@@ -215,13 +206,11 @@ def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
         paths: the files of both sides.
         at_most: upper bound; the cores there are (at most 8) unless given.
     """
-    size = sum(os.path.getsize(path) * (_COMPRESSION_RATIO if _is_compressed(path) else 1) for path in paths)
-    return max(1, min(at_most or min(available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))
-
-
-def _is_compressed(path: str) -> bool:
-    with open(path, "rb") as file:
-        return compression(file.read(10)) is not None
+    size = 0
+    for path in paths:
+        with open(path, "rb") as file:
+            size += os.path.getsize(path) * (_COMPRESSION_RATIO if compression(file.read(10)) else 1)
+    return max(1, min(at_most or min(machine.available_processors(), _MOST_PROCESSES), size // _BYTES_A_PROCESS))
 
 
 def encode_blocks(

@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 
 from nmt.atomic_files import new_directory
-from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, TextBlock, reader_of
+from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, reader_of
 from nmt.data.encoding import BlockEncoder, encode_blocks, length_dtype, processes_for, token_dtype
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.text.pair import TextPair
-from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
 
 MANIFEST = "manifest.json"
@@ -41,18 +40,16 @@ def build_store_folder(
     *,
     text: TextPair,
     max_length: int,
-    settings: dict[str, Any],
     processes: int = 1,
     report_pairs: Callable[[int], None] | None = None,
-) -> None:
-    """Encode a corpus into an existing folder.
+) -> dict[str, Any]:
+    """Encode a corpus into an existing folder; return what its manifest says of the content.
 
     Args:
         folder: where the files go.
         corpus: what is encoded.
         text: the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
-        settings: what the manifest says about where the store came from.
         processes: how many encode; the files are the same for any number.
         report_pairs: told every now and then how many pairs were read and encoded so far.
 
@@ -61,19 +58,13 @@ def build_store_folder(
         OSError: the disk refuses.
     """
     report, content_hash = CorpusReport(0, 0, 0, 0, 0, max_length), ContentHash()
-    encoder = BlockEncoder(text, max_length)
     described: dict[str, dict[str, Any]] = {}
     for name, tokenizer in zip(SIDES, (text.source, text.target), strict=True):
         dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
-    def hashed(pairs: Sequence[tuple[str, str]]) -> TextBlock:
-        block = TextBlock(pairs)
-        content_hash.update(block)
-        return block
-
-    text_blocks = map(hashed, in_blocks(corpus.pairs()))
-    encoded_blocks = encode_blocks(text_blocks, encoder, processes=processes, folder=folder)
+    text_blocks = content_hash.blocks(corpus.pairs())
+    encoded_blocks = encode_blocks(text_blocks, BlockEncoder(text, max_length), processes=processes, folder=folder)
     with ExitStack() as stack:
         stack.enter_context(closing(encoded_blocks))
         files = [
@@ -96,13 +87,7 @@ def build_store_folder(
             f"no pair of {sources} and {targets} is left to train on: {report.pairs_read:,} read, {report.reasons()}"
             + (": raise max_length" if report.dropped_too_long else "")
         )
-    manifest = {
-        "settings": settings,
-        "sides": described,
-        "report": vars(report),
-        "content_hash": content_hash.hexdigest(),
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    return {"sides": described, "report": vars(report), "content_hash": content_hash.hexdigest()}
 
 
 _FORMAT_VERSION = 2
@@ -183,15 +168,14 @@ def open_store(
     path = _place(directory, settings)
 
     def build(folder: Path) -> None:
-        equal = _find_equal(path, settings, corpus)
-        if equal is not None:
-            _link_files(equal, folder, settings=settings)
-            return
-        number = processes_for([*chain(*corpus.paths)], at_most=processes)
-        build_store_folder(
-            folder, corpus, text=text, max_length=max_length, settings=settings, processes=number,
-            report_pairs=report_pairs,
-        )  # fmt: skip
+        content = _link_equal(path, settings, corpus, folder)
+        if content is None:
+            number = processes_for([*chain(*corpus.paths)], at_most=processes)
+            content = build_store_folder(
+                folder, corpus, text=text, max_length=max_length, processes=number, report_pairs=report_pairs
+            )
+        manifest = json.dumps({"settings": settings, **content}, indent=2)
+        (folder / MANIFEST).write_text(manifest, encoding="utf-8")
 
     try:
         if (store := _open_folder(path)) is None:  # no lock yet: who shares a directory need not write there
@@ -239,29 +223,30 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]
     }
 
 
-def _find_equal(path: Path, settings: dict[str, Any], corpus: Corpus) -> Path | None:
-    """A store that was built alike from the same text, which lay in other files or was dated otherwise."""
+def _link_equal(path: Path, settings: dict[str, Any], corpus: Corpus, folder: Path) -> dict[str, Any] | None:
+    """Give the files of a store that was built alike from the same text a second place.
+
+    Its text lay in other files or was dated otherwise. Nobody changes the files of a store. Return what
+    its manifest says of its content; None if there is no such store.
+    """
     content_hash = None
-    for folder in set(path.parent.glob(_STORES)) - {path}:
+    for store in set(path.parent.glob(_STORES)) - {path}:
         with suppress(OSError, KeyError, TypeError, ValueError):  # what is damaged is passed over
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
             alike = all(manifest["settings"][name] == settings[name] for name in settings if "_files" not in name)
-            if alike and _open_folder(folder) is not None:
+            if alike and _open_folder(store) is not None:
                 content_hash = content_hash or corpus.content_hash()
                 if manifest["content_hash"] == content_hash:
-                    return folder
-    return None
-
-
-def _link_files(store: Path, folder: Path, *, settings: dict[str, Any]) -> None:
-    """Give the files of a store, which nobody changes, a second place; the manifest says where the text lies now."""
+                    break
+    else:
+        return None
     for name in (f"{side}.{kind}" for side in SIDES for kind in ("records", "lengths")):
         try:
             os.link(store / name, folder / name)
         except OSError:  # not every file system has links
             shutil.copyfile(store / name, folder / name)
-    manifest = json.loads((store / MANIFEST).read_text(encoding="utf-8")) | {"settings": settings}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    del manifest["settings"]
+    return manifest
 
 
 def _place(directory: PathLike, settings: dict[str, Any]) -> Path:
@@ -270,22 +255,21 @@ def _place(directory: PathLike, settings: dict[str, Any]) -> Path:
 
 
 def _open_folder(path: Path) -> TokenStore | None:
-    """The store in a folder, or None where there is none that is whole."""
+    """The store in a folder, or None if there is none that is whole."""
+    sides = []
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        source, target = (_open_side(path, side, manifest["sides"][side]) for side in SIDES)
+        for name in SIDES:
+            described, content = manifest["sides"][name], (path / f"{name}.lengths").read_bytes()
+            if zlib.crc32(content) != described["lengths_crc32"]:
+                return None
+            lengths = np.frombuffer(content, dtype=described["length_dtype"])
+            dtype = np.dtype(described["token_dtype"])
+            sides.append(StoredSequences(path / f"{name}.records", lengths, token_dtype=dtype))
+        source, target = sides
         return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"])
     except (OSError, KeyError, TypeError, ValueError):
         return None
-
-
-def _open_side(path: Path, side: str, description: dict[str, Any]) -> StoredSequences:
-    """Open the two files of one side; ValueError where they are not those of the manifest."""
-    content = (path / f"{side}.lengths").read_bytes()
-    if zlib.crc32(content) != description["lengths_crc32"]:
-        raise ValueError("the lengths are not those that were written")
-    lengths = np.frombuffer(content, dtype=description["length_dtype"])
-    return StoredSequences(path / f"{side}.records", lengths, token_dtype=np.dtype(description["token_dtype"]))
 
 
 def _describe_file(path: str) -> list[Any]:

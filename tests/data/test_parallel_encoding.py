@@ -217,7 +217,7 @@ def test_tokenizers_of_ones_own_are_used_here(text, monkeypatch):
 
 
 def test_small_corpora_do_not_pay_for_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "available_processors", lambda: 64)
+    monkeypatch.setattr(encoding.machine, "available_processors", lambda: 64)
     small, large = tmp_path / "small", tmp_path / "large.gz"
     small.write_bytes(bytes(2**20))
     with large.open("wb") as file:
