@@ -84,7 +84,7 @@ def while_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], l
             raise _ShapesGrewError
         return (outputs,)
 
-    # At first all sizes are taken for constant; where tracing shows otherwise, it begins anew.
+    # At first all sizes are taken for constant; when tracing shows otherwise, it begins anew.
     while True:
         with suppress(_ShapesGrewError):
             (result,) = tf.while_loop(

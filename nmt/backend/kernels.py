@@ -55,7 +55,7 @@ def move_towards(variable: keras.Variable, target: Tensor, share: Tensor) -> Non
 def softmax(logits: Tensor) -> Tensor:
     """Return the softmax over the last axis, of any shape.
 
-    Keras's own warns where that axis has one place, as it has in the first step of a decoder.
+    Keras's own warns if that axis has one place, as it has in the first step of a decoder.
     """
     return tf.nn.softmax(logits)
 
@@ -70,7 +70,7 @@ def _handle(variable: keras.Variable | tf.Variable) -> Tensor:
 
 
 def array_view(variable: keras.Variable) -> np.ndarray:
-    """Return the value of a variable to be read at once, without a copy where it lies in main memory.
+    """Return the value of a variable to be read at once, without a copy if it lies in main memory.
 
     An update that comes later may or may not be seen in it.
 

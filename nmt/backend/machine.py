@@ -39,7 +39,7 @@ def processors_for(threads: int | None) -> int:
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file of the system; empty where there is no such file."""
+    """Return the text of a file of the system; empty if there is no such file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -75,7 +75,7 @@ def map_at_once(
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
 
 _UNLIMITED = 2**60
-"""Control groups of version 1 write a number about this large where there is no limit."""
+"""Control groups of version 1 write a number about this large if there is no limit."""
 
 RESERVED_A_CORE = 384 * MEBIBYTE
 """Bytes that threads will map a core and not use, which `ulimit` counts and memory does not: the C library gives each
@@ -114,7 +114,7 @@ def refuse_to_start(threads: int) -> None:
 class RamLimit(NamedTuple):
     """What this process may hold in all.
 
-    size: in bytes, what it holds already counted; no end of them where nobody knows.
+    size: in bytes, what it holds already counted; no end of them if nobody knows.
     owner: whose limit it is, in words.
     on_device: whether it is the memory of a GPU.
     """
@@ -174,7 +174,7 @@ def _rooms_of_groups(root: Path) -> Iterator[int]:
 
 
 def _figures(path: Path) -> dict[str, int]:
-    """Return the lines `name: number kB` and `name number` of a file, in bytes; empty where there is no such file."""
+    """Return the lines `name: number kB` and `name number` of a file, in bytes; empty if there is no such file."""
     words = [line.replace(":", " ").split() for line in text_of(path).splitlines()]
     return {
         parts[0]: int(parts[1]) * (1024 if parts[2:] == ["kB"] else 1)

@@ -47,7 +47,7 @@ def products_in(precision: str) -> Iterator[None]:
 
 
 def factor_type(weights: Tensor) -> tf.DType:
-    """Return the type that products with these weights are computed in here: their own where it is not float32."""
+    """Return the type that products with these weights are computed in here: their own if it is not float32."""
     return tf.as_dtype(_TYPE.get()) if weights.dtype == tf.float32 else weights.dtype
 
 
@@ -113,7 +113,7 @@ def settle_precision(precision: str, *, compile: str = "graph", resumed: bool = 
         resumed: whether it is that of a run that goes on, so that it cannot be changed.
 
     Raises:
-        ConfigError: it is bfloat16, and neither the processor nor, where there is one, the GPU has instructions for it,
+        ConfigError: it is bfloat16, and neither the processor nor, if there is one, the GPU has instructions for it,
             or what compiles the training step has none.
     """
     if precision == "auto":

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
 from nmt.errors import ConfigError
@@ -77,7 +78,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             beyond the cores that are there serve operations that take all cores, and no others.
         list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
         a_core_each: whether an operation takes one core, and several work side by side: searches of several batches, or
-            the gradients of parts of one. Not heeded where a GPU does the work.
+            the gradients of parts of one. Not heeded if a GPU does the work.
 
     Raises:
         ConfigError: the environment asks Keras for another backend, or a limit of the shell is too small.
@@ -145,9 +146,9 @@ def import_files(paths: Sequence[PathLike]) -> None:
 
 @contextmanager
 def starting_quietly() -> Iterator[None]:
-    """Keep remarks of TensorFlow out of sight where the block imports it for somebody else's program.
+    """Keep remarks of TensorFlow out of sight when the block imports it for somebody else's program.
 
-    Nothing is done where it runs already, or where the environment says what is to be seen of it.
+    Nothing is done if it runs already, or if the environment says what is to be seen of it.
     """
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         yield
@@ -164,7 +165,7 @@ def starting_quietly() -> Iterator[None]:
 def searches_at_once() -> int:
     """Return how many searches to run side by side: one a processor core that was asked for and is there.
 
-    It is one where a GPU does the work.
+    It is one if a GPU does the work.
     """
     import tensorflow as tf
 
@@ -220,7 +221,7 @@ def _collector_at_rest() -> Iterator[None]:
 def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 out of sight: some of it ignores every setting.
 
-    It is shown after all where the block fails.
+    It is shown after all if the block fails.
 
     Args:
         hidden: what of it; the rest is shown when the block ends. All unless given.
@@ -249,28 +250,23 @@ def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator
         _LOGGER.debug("TensorFlow while it started:\n%s", written.decode("utf-8", "replace").rstrip())
 
 
-class EventFile:
-    """Writes what TensorBoard shows, which itself is not needed for that.
+def event_file(directory: Path) -> Any:
+    """Return a writer of what TensorBoard shows, which itself is not needed for that; `close` flushes and closes it.
 
     Args:
         directory: where the event file goes.
     """
+    import tensorflow as tf
 
-    def __init__(self, directory: Path) -> None:
-        import tensorflow as tf
+    return tf.summary.create_file_writer(str(directory))
 
-        self._writer = tf.summary.create_file_writer(str(directory))
 
-    def write(self, name: str, value: float | str, update: int) -> None:
-        """Write one figure, or a text in Markdown."""
-        import tensorflow as tf
-        from tensorflow.core.framework.summary_pb2 import SummaryMetadata
+def write_event(writer: Any, name: str, value: float | str, update: int) -> None:
+    """Write one figure, or a text in Markdown, by what `event_file` returned."""
+    import tensorflow as tf
+    from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
-        plugin, dtype = ("text", tf.string) if isinstance(value, str) else ("scalars", tf.float32)
-        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
-        with self._writer.as_default():
-            tf.summary.write(name, tf.constant(value, dtype), step=update, metadata=metadata)
-
-    def close(self) -> None:
-        """Flush and close the file."""
-        self._writer.close()
+    plugin, dtype = ("text", tf.string) if isinstance(value, str) else ("scalars", tf.float32)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+    with writer.as_default():
+        tf.summary.write(name, tf.constant(value, dtype), step=update, metadata=metadata)

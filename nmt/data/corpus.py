@@ -51,7 +51,7 @@ _FOREIGN = {
     re.compile(rb"(?s)(..)*?(\0[^\0]){2}"): _CONVERT.format("UTF-16BE"),
     **{pattern: f"is compressed by {name} twice: decompress it once" for name, (pattern, _) in _COMPRESSIONS.items()},
 }
-"""How text begins, decompressed where that can be done, that is something else, and what to do with it."""
+"""How text begins, decompressed if that can be done, that is something else, and what to do with it."""
 
 
 def read_lines(path: PathLike) -> Iterator[str]:
@@ -317,7 +317,7 @@ class CorpusReport:
         return f"{line}: {self.reasons()}" if self.dropped else line
 
     def reasons(self) -> str:
-        """Why pairs were dropped, as a phrase; empty where none was."""
+        """Why pairs were dropped, as a phrase; empty if none was."""
         counts = {
             f"longer than {self.max_length} tokens": self.dropped_too_long,
             "with an empty side": self.dropped_empty,

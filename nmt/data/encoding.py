@@ -123,7 +123,7 @@ class EncodingProcess:
     Args:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
         max_length: tokens a side, EOS not counted; longer pairs are dropped.
-        imports: the files that hold the tokenizers' classes, where these are not ours.
+        imports: the files that hold the tokenizers' classes, if these are not ours.
 
     Raises:
         OSError: the system starts no process.

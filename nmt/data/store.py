@@ -3,7 +3,7 @@
 An epoch then costs reading, and a corpus larger than memory works: of each pair, only its two lengths are in memory. A
 store is a folder whose name ends in a key made of all that decides its content: path, size and time of each file, the
 tokenizers, the length limit. The same key is the same store, so a second start finds it without reading the corpus.
-Where files were moved, touched or compressed, the corpus is read and hashed, but not encoded again.
+If files were moved, touched or compressed, the corpus is read and hashed, but not encoded again.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def open_store(
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
 ) -> TokenStore:
-    """Open the token store of a corpus; encode the corpus first where its text was not encoded yet.
+    """Open the token store of a corpus; encode the corpus first if its text was not encoded yet.
 
     A large corpus is encoded by several processes, and the store is the same, byte for byte. Building happens in a
     temporary folder that gets its name when it is whole, under a lock: a build that is killed leaves nothing that could

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import NamedTuple
 
+from nmt.backend import products, session
 from nmt.backend.machine import MEBIBYTE, RamLimit, device_ram_limit, in_gib, is_out_of_memory, ram_limit
-from nmt.backend.products import BLOCK_BYTES
-from nmt.backend.session import THREAD_KERNEL_BYTES, has_gpu, library_kernel_bytes
 from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
@@ -26,7 +25,7 @@ VALIDATION_BATCH_TOKENS = 1024
 
 LEAST_AUTO = 512
 MOST_AUTO = {"processor": 4096, "GPU": 8192}
-"""What `auto` chooses where memory does not matter. On a processor larger batches made training no faster, and smaller
+"""What `auto` chooses if memory does not matter. On a processor larger batches made training no faster, and smaller
 ones learned more in the same time (docs/benchmarks.md); that of a GPU is the usual one and was not measured."""
 
 SHARE_FOR_AUTO = 0.8
@@ -81,7 +80,7 @@ class TrainingRam:
         if self.limit.on_device:
             return 0
         layers = sum(getattr(self.config.model, f"num_{side}_layers", 1) for side in ("encoder", "decoder"))
-        run = 0 if self.alone else RUN_BYTES + library_kernel_bytes()
+        run = 0 if self.alone else RUN_BYTES + session.library_kernel_bytes()
         return PROCESS_BYTES + layers * LAYER_BYTES * self.replicas + run
 
     def needed(self, batch_tokens: int, parts: int = 1) -> int:
@@ -93,7 +92,7 @@ class TrainingRam:
         values = (1 + training.optimizer.slots + (training.ema_decay is not None)) * (1 if self.alone else 2)
         numbers = self.model.count_params() * (values + accumulated + 1 + parts)
         numbers += vocabulary_size * size * (2 + 4 * parts)  # parts of its gradient while they are summed up
-        weights = FLOAT_BYTES * numbers + LOGIT_COPIES * BLOCK_BYTES * parts
+        weights = FLOAT_BYTES * numbers + LOGIT_COPIES * products.BLOCK_BYTES * parts
         token_logits = FLOAT_BYTES * LOGIT_COPIES * vocabulary_size
         batch: float = 0 if self.alone else token_logits * VALIDATION_BATCH_TOKENS * parts
         # A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs, or one more where others are
@@ -108,8 +107,8 @@ class TrainingRam:
         return self.process + round((1 if self.limit.on_device else self.replicas) * (weights + batch))
 
     def at_most(self, batch_tokens: int, parts: int = 1) -> int:
-        """Return what it may come to where batches have many shapes, for which TensorFlow's threads keep kernels."""
-        kernels = 0 if self.limit.on_device else THREAD_KERNEL_BYTES
+        """Return what it may come to when batches have many shapes, for which TensorFlow's threads keep kernels."""
+        kernels = 0 if self.limit.on_device else session.THREAD_KERNEL_BYTES
         return self.needed(batch_tokens, parts) + kernels
 
     def fits(self, batch_tokens: int, parts: int = 1) -> bool:
@@ -131,8 +130,8 @@ class SettledBatchSize(NamedTuple):
 
 
 def find_limit() -> RamLimit:
-    """Look how much memory there is: of the GPU where there is one, else of the machine."""
-    return device_ram_limit() if has_gpu() else ram_limit()
+    """Look how much memory there is: of the GPU if there is one, else of the machine."""
+    return device_ram_limit() if session.has_gpu() else ram_limit()
 
 
 def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit: RamLimit | None = None) -> None:
@@ -146,7 +145,10 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit:
     Raises:
         ConfigError: saying what it needs and what there is.
     """
-    ram = TrainingRam(config, model_without_weights(vocabularies, **config.model.model_dump()), limit or find_limit())
+    limit = limit or find_limit()
+    if not limit.owner:  # nobody knows of one
+        return
+    ram = TrainingRam(config, model_without_weights(vocabularies, **config.model.model_dump()), limit)
     pair = sys.maxsize  # one pair of one token in a batch of its own
     if ram.fits(pair):
         return
@@ -169,9 +171,9 @@ def settle_batch_size(
     replicas: int = 1,
     limit: RamLimit | None = None,
 ) -> SettledBatchSize:
-    """Choose `training.batch_tokens` where it is `auto`, and refuse a run that does not fit into memory.
+    """Choose `training.batch_tokens` if it is `auto`, and refuse a run that does not fit into memory.
 
-    A batch is cut into parts where there is memory for the gradients of each, and else stays whole. Where nobody has
+    A batch is cut into parts if there is memory for the gradients of each, and else stays whole. If nobody has
     measured what a model of this kind keeps, a warning says so.
 
     Args:
@@ -211,9 +213,7 @@ def settle_batch_size(
         config = config.with_training(batch_tokens=chosen)
         ram = replace(ram, config=config)
     batch_tokens = config.training.settled_batch_tokens
-    parts = parts_of(batch_tokens)
-    if not ram.fits(batch_tokens, parts):
-        parts = 1
+    parts = next((count for count in (parts_of(batch_tokens), 1) if ram.fits(batch_tokens, count)), 1)
     at_most = ram.at_most(batch_tokens, parts)
     if not ram.fits(batch_tokens, parts):
         _refuse_or_warn(

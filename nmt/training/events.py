@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nmt.atomic_files import replace_file
+from nmt.backend import session
 from nmt.errors import TrainingError
 from nmt.text.vocabulary import MOST_UNKNOWN
 
@@ -74,9 +75,9 @@ class Validation:
     cut_lines: lines whose translation is as long as allowed, so that it was cut or the model repeats itself.
     unknown_share: share of the reference tokens that are `<unk>`, 0 to 1, which the first three count like others.
     samples: a few translations.
-    weights: `ema` or `raw`: of which this is, as they stand higher; None where no moving average is kept.
+    weights: `ema` or `raw`: of which this is, as they stand higher; None if no moving average is kept.
     other_loss: loss of the others.
-    other_bleu: BLEU of the others; None where their loss is the higher one, so that nothing was translated with them.
+    other_bleu: BLEU of the others; None if their loss is the higher one, so that nothing was translated with them.
     """
 
     loss: float
@@ -91,7 +92,7 @@ class Validation:
     other_bleu: float | None = None
 
     def score(self, metric: str) -> float:
-        """Return the score by `bleu` or `loss`, higher is better; it is not finite where the loss is not."""
+        """Return the score by `bleu` or `loss`, higher is better; it is not finite if the loss is not."""
         scores = {"bleu": self.bleu, "loss": -self.loss}
         return scores[metric] if math.isfinite(self.loss) else -math.inf
 
@@ -140,7 +141,7 @@ class EncodingEvent:
     """Encoding of the training corpus, before the run begins.
 
     pairs: pairs of lines done so far.
-    total: pairs of the corpus; None where they were not counted.
+    total: pairs of the corpus; None if they were not counted.
     seconds: since it began.
     """
 
@@ -150,7 +151,7 @@ class EncodingEvent:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Estimate of the time left; None where the pairs were not counted."""
+        """Estimate of the time left; None if the pairs were not counted."""
         return None if self.total is None else self.seconds * max(0, self.total - self.pairs) / max(1, self.pairs)
 
 
@@ -158,7 +159,7 @@ class Reporter:
     """Receives events; overrides what it cares for. It must not change the run."""
 
     def on_encoding(self, event: EncodingEvent) -> None:
-        """Take in how far the encoding of a large corpus is: called often, and not at all where it lies encoded."""
+        """Take in how far the encoding of a large corpus is: called often, and not at all if it lies encoded."""
 
     def on_start(self, update: int) -> None:
         """Take in that the run begins, or goes on after so many updates."""
@@ -173,7 +174,7 @@ class Reporter:
         """Take in that a checkpoint is being written."""
 
     def on_end(self, event: EndEvent) -> None:
-        """Take in that a limit has ended the run; not called where it was interrupted."""
+        """Take in that a limit has ended the run; not called if it was interrupted."""
 
     def on_notice(self, text: str) -> None:
         """Take in a sentence for the user, such as a skipped update or the reason of the end."""
@@ -265,7 +266,7 @@ def describe_validation(event: ValidationEvent) -> Iterator[str]:
 
 
 def describe_validation_time(event: EndEvent) -> str:
-    """Return what share of the time validations took, and what to set where that is much."""
+    """Return what share of the time validations took, and what to set if that is much."""
     whole, part = max(event.trained_seconds, 1e-9), event.validation_seconds
     text = f"validation took {part / whole:.0%} of the time ({_span(part)} of {_span(whole)})"
     if part <= _MUCH_VALIDATION * whole:
@@ -303,7 +304,7 @@ def describe_seconds(seconds: float) -> str:
 class MetricsFile(Reporter):
     """Appends what is reported to `metrics.jsonl`.
 
-    Where the disk refuses, the run ends with a `TrainingError`: it goes on from its last checkpoint, and so loses no
+    If the disk refuses, the run ends with a `TrainingError`: it goes on from its last checkpoint, and so loses no
     figure.
 
     Args:
@@ -375,23 +376,21 @@ class TensorBoardReporter(Reporter):
     """
 
     def __init__(self, directory: Path) -> None:
-        from nmt.backend.session import EventFile
-
-        self._events = EventFile(directory)
+        self._writer = session.event_file(directory)
 
     def on_update(self, event: UpdateEvent) -> None:
         """Write loss, learning rate, gradient norm and speed."""
         for name in ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "padded_share"):
-            self._events.write(f"training/{name}", getattr(event, name), event.update)
+            session.write_event(self._writer, f"training/{name}", getattr(event, name), event.update)
 
     def on_validation(self, event: ValidationEvent) -> None:
         """Write loss, perplexity, accuracy, BLEU and the samples."""
         for name in ("loss", "perplexity", "accuracy", "bleu"):
-            self._events.write(f"validation/{name}", getattr(event.validation, name), event.update)
+            session.write_event(self._writer, f"validation/{name}", getattr(event.validation, name), event.update)
         for number, sample in enumerate(event.validation.samples, start=1):
             table = "".join(f"| {name} | {text} |\n" for name, text in asdict(sample).items())
-            self._events.write(f"validation/sample_{number}", f"| | |\n|---|---|\n{table}", event.update)
+            session.write_event(self._writer, f"validation/sample_{number}", f"| | |\n|---|---|\n{table}", event.update)
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._events.close()
+        self._writer.close()

@@ -6,7 +6,7 @@ Optimizers are Keras's own, without their clipping and schedules, which belong t
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -15,9 +15,6 @@ from nmt.backend.kernels import adam_step, move_towards
 from nmt.training.state import is_better
 from nmt.tying import named_variables
 from nmt.types import Tensor
-
-Optimizer: TypeAlias = keras.optimizers.Optimizer
-"""Any optimizer of Keras."""
 
 
 @keras.saving.register_keras_serializable(package="nmt")
@@ -34,14 +31,14 @@ class AdamW(keras.optimizers.AdamW):
     update_step = adam_step
 
 
-def build_adam(*, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> Optimizer:
+def build_adam(*, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> keras.optimizers.Optimizer:
     """Return Adam (Kingma & Ba 2015, arXiv:1412.6980)."""
     return Adam(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name="adam")
 
 
 def build_adamw(
     *, learning_rate: float, beta_1: float, beta_2: float, epsilon: float, weight_decay: float
-) -> Optimizer:
+) -> keras.optimizers.Optimizer:
     """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019); biases and norms do not decay."""
     optimizer = AdamW(
         learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, weight_decay=weight_decay, name="adamw"
@@ -50,8 +47,8 @@ def build_adamw(
     return optimizer
 
 
-def build_sgd(*, learning_rate: float, momentum: float, nesterov: bool) -> Optimizer:
-    """Return stochastic gradient descent, with momentum where it is above 0."""
+def build_sgd(*, learning_rate: float, momentum: float, nesterov: bool) -> keras.optimizers.Optimizer:
+    """Return stochastic gradient descent, with momentum if it is above 0."""
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
@@ -78,7 +75,7 @@ class EmaWeights:
         return (1.0 + update) / (10.0 + update) < self.decay
 
     def cut_short(self, update: int) -> str | None:
-        """Return how much of its span the average has after `update` updates, in words; None where it can have all."""
+        """Return how much of its span the average has after `update` updates, in words; None if it can have all."""
         span = 1.0 / (1.0 - self.decay)
         if update >= span:
             return None
@@ -139,7 +136,7 @@ class Schedule:
         return self.learning_rate(max(1, self.warmup_updates))
 
     def observe(self, score: float, loss: float | None = None) -> None:
-        """Take in score and loss of a validation, as in `is_better`; the score is not finite where the loss is not."""
+        """Take in score and loss of a validation, as in `is_better`; the score is not finite if the loss is not."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep, as JSON values."""

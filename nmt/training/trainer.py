@@ -9,9 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from nmt.checkpoint.manager import CheckpointManager
+from nmt.checkpoint import manager, weights
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
-from nmt.checkpoint.weights import named_slots, random_state, restore_random_state
 from nmt.data.batches import Batch, BatchStream, Cursor
 from nmt.errors import TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
@@ -68,10 +67,10 @@ class Trainer:
         batches: an endless stream with a cursor; of several workers the part of this one.
         schedule: the learning rate of each update.
         checkpoints: where the run is kept; None on workers other than the chief.
-        validate: judges the model as it is, on the chief; called with the moving average in place where there is one.
+        validate: judges the model as it is, on the chief; called with the moving average in place if there is one.
         measure_loss: what `validate` finds for the loss, without translating. While the average is young, it is called
-            with the raw weights, which are validated too where it is the lower one; never unless given.
-        uniform_loss: the loss of a model that gives every token the same probability; None where nobody is to be told
+            with the raw weights, which are validated too if it is the lower one; never unless given.
+        uniform_loss: the loss of a model that gives every token the same probability; None if nobody is to be told
             of one that is worse.
         limits: what ends the run.
         cadence: how often to validate, save and report.
@@ -87,7 +86,7 @@ class Trainer:
     batches: BatchStream
     _: KW_ONLY
     schedule: Schedule
-    checkpoints: CheckpointManager | None
+    checkpoints: manager.CheckpointManager | None
     validate: Callable[[], Validation]
     measure_loss: Callable[[], float] | None = None
     uniform_loss: float | None = None
@@ -142,14 +141,14 @@ class Trainer:
                 f"the validation corpus is another one since {restored.name}: best score, patience and what the "
                 "schedule remembers of validations begin anew"
             )
-        parts = (named_variables(self.model), named_slots(self.model, optimizer), ema or {})
+        parts = (named_variables(self.model), weights.named_slots(self.model, optimizer), ema or {})
         values = self._lockstep.restored(values, parts)  # the chief's, on all workers
         if values is None:
             return False
         self.state = TrainingState.from_json(values)
         self.batches.seek(Cursor(self.state.epoch, self.state.batch))
         self.schedule.restore(self.state.schedule)
-        restore_random_state(self.model, self.state.random)
+        weights.restore_random_state(self.model, self.state.random)
         self._saved = (self.state.update, self.state.validated_update)
         return True
 
@@ -185,11 +184,11 @@ class Trainer:
         update = self.state.update + 1
         rate = self.schedule.learning_rate(update)
         batches = [next(self.batches) for _ in range(self.draws or self.micro_batches)]
-        random = random_state(self.model) if self.micro_batches > 1 else {}
+        random = weights.random_state(self.model) if self.micro_batches > 1 else {}
         try:
             result = self.updater.update(batches, rate, check=self._lockstep.check)
         except Interrupted:  # between micro-batches: this update never was
-            restore_random_state(self.model, random)
+            weights.restore_random_state(self.model, random)
             self.batches.seek(Cursor(self.state.epoch, self.state.batch))
             raise
         cursor, now = self.batches.cursor, time.monotonic()
@@ -275,8 +274,8 @@ class Trainer:
     def _judge(self) -> Validation:
         """Judge the model; of the moving average and the raw weights, return what is found for those that are better.
 
-        The average follows the weights at a distance, and while it is young it is worse where they still learn fast.
-        Translating takes most of the time, and is done with the raw weights only where their loss is the lower one.
+        The average follows the weights at a distance, and while it is young it is worse when they still learn fast.
+        Translating takes most of the time, and is done with the raw weights only if their loss is the lower one.
         """
         ema = self.updater.ema
         if ema is None:
@@ -340,7 +339,7 @@ class Trainer:
             model=self.model,
             optimizer=self.updater.optimizer,
             ema=None if ema is None else ema.variables,
-            state=replace(state, random=random_state(self.model), schedule=self.schedule.state()).to_json(),
+            state=replace(state, random=weights.random_state(self.model), schedule=self.schedule.state()).to_json(),
             facts=facts,
             score=None if validation is None else validation.score(self.metric),
             background=True,

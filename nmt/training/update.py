@@ -9,10 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend import functions
-from nmt.backend.kernels import shared_masks, sum_of_squares
-from nmt.backend.machine import map_at_once
-from nmt.backend.products import FLOAT32, products_in, summed_losses
+from nmt.backend import functions, kernels, machine, products
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
@@ -49,7 +46,7 @@ def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSu
     hidden = functions.select_rows(hidden, mask)  # (N, E)
     targets = functions.select_rows(batch.target_output_ids, mask)  # (N,)
     embeddings = model.output_projection.embeddings
-    sums = summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
+    sums = products.summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
     return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
 
 
@@ -84,7 +81,7 @@ class UpdateResult(NamedTuple):
     cross_entropy: the same without smoothing.
     tokens: real target tokens of all micro-batches.
     gradient_norm: global norm of the gradient of the mean loss, before clipping.
-    applied: False where the loss or the norm was not finite and the weights stayed as they were.
+    applied: False if the loss or the norm was not finite and the weights stayed as they were.
     """
 
     loss: float
@@ -126,7 +123,7 @@ class Updater:
     ema: EmaWeights | None = None
     xla: bool = False
     replicas: Replicas = field(default_factory=Replicas)
-    precision: str = FLOAT32
+    precision: str = products.FLOAT32
     parts: int = 1
 
     def __post_init__(self) -> None:
@@ -153,14 +150,17 @@ class Updater:
             learning_rate: of this update.
             check: called between micro-batches; if it raises, what is accumulated is dropped and nothing changed.
         """
+        # A round is one batch for each replica of this process; an update of one round is one compiled function.
         rate, own = np.float32(learning_rate), len(self.replicas.own_numbers)
         rounds = [[ids for batch in batches[at : at + own] for ids in batch] for at in range(0, len(batches), own)]
         if len(rounds) == 1:
             return _result(*self._whole(*rounds[0], rate))
+        # Several rounds add up in variables, which take memory and are created when they are needed first.
         if not self._sums:
             kind = {"trainable": False, "name": "sum", "synchronization": "on_read", "aggregation": "sum"}
             with self.replicas.scope():
                 self._sums = [keras.Variable(ops.zeros(variable.shape), **kind) for variable in self._variables]
+        # Whatever breaks off between rounds leaves no gradients behind.
         totals = [0.0, 0.0, 0.0]
         try:
             for arrays in rounds:
@@ -177,15 +177,18 @@ class Updater:
 
     def _gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
         """Return the sums of the batch of the replica that asks, and the gradients of its summed loss."""
+        # Arrays come flat, three a replica.
         batch = self.replicas.own([arrays[at : at + 3] for at in range(0, len(arrays), 3)])
 
         def summed_loss() -> tuple[Tensor, LossSums]:
+            # Nothing in the graph makes parts wait for each other, so that TensorFlow runs them side by side.
             parts = zip(*(functions.cut_rows(ids, self.parts) for ids in batch), strict=True)
             sums = [self._loss_sums(self.model, Batch(*part), label_smoothing=self.label_smoothing) for part in parts]
             total = LossSums(*(sum(column) for column in zip(*sums, strict=True)))
             return total.smoothed, total
 
-        with self.replicas.own_draws(self._seeds), products_in(self.precision), self._masks(batch):
+        # What is traced in here draws its own dropout, multiplies in this precision and shares masks.
+        with self.replicas.own_draws(self._seeds), products.products_in(self.precision), self._masks(batch):
             _, sums, gradients = functions.value_and_gradients(summed_loss, self._variables)
         return sums, gradients
 
@@ -194,19 +197,18 @@ class Updater:
         if self.xla:
             return nullcontext()
         cells = ops.cast(ops.max([ops.size(ids) for ids in batch]), "float32")  # the product may pass int32
-        return shared_masks(cells * self._widest, self.model.seed_generator.next())
+        return kernels.shared_masks(cells * self._widest, self.model.seed_generator.next())
 
     def _whole_update(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         *arrays, learning_rate = arguments
 
-        def summed() -> tuple[Any, ...]:
+        def summed() -> tuple[LossSums, list[Tensor]]:
+            # Sums and gradients go round the replicas together: one exchange is cheaper than two.
             sums, gradients = self._gradients(arrays)
             totals = self.replicas.sum([*sums, *gradients])
-            sums, gradients = LossSums(*totals[:3]), totals[3:]
-            return sums, gradients, *self._judged(sums, gradients)
+            return LossSums(*totals[:3]), totals[3:]
 
-        sums, gradients, norm, finite = self.replicas.run(summed)
-        return self._apply(self.replicas.first(sums), gradients, norm, finite, learning_rate)
+        return self._apply(summed, learning_rate)
 
     def _accumulate(self, *arrays: Tensor) -> list[Tensor]:
         """Add the gradients of each replica's batch to its sums; return the loss sums of all."""
@@ -220,30 +222,35 @@ class Updater:
         return self.replicas.first(self.replicas.run(accumulate))
 
     def _apply_accumulated(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        sums, learning_rate = LossSums(*arguments[:3]), arguments[3]
+        *sums, learning_rate = arguments
 
-        def summed() -> tuple[Any, ...]:
-            gradients = self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums])
-            return gradients, *self._judged(sums, gradients)
+        def summed() -> tuple[LossSums, list[Tensor]]:
+            return LossSums(*sums), self.replicas.sum([ops.convert_to_tensor(total) for total in self._sums])
 
-        gradients, norm, finite = self.replicas.run(summed)
-        result = self._apply(sums, gradients, norm, finite, learning_rate)
+        result = self._apply(summed, learning_rate)
         self.replicas.run(self._clear)
         return result
 
-    def _judged(self, sums: LossSums, gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the global norm of the gradient of the mean loss, and whether it and the loss are numbers.
+    def _apply(self, summed: Callable[[], tuple[LossSums, list[Tensor]]], learning_rate: Tensor) -> tuple[Tensor, ...]:
+        """Clip and apply gradients, each replica its copy; return the sums, the norm and whether it was done.
 
-        Both are the same to the last bit on all replicas.
+        Args:
+            summed: returns, in each replica, loss sums and gradients of the summed loss, of all replicas together.
+            learning_rate: a scalar.
         """
-        norm = self.replicas.sum([ops.sqrt(sum_of_squares(gradients)) / sums.tokens])[0] / self.replicas.count
-        return norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
 
-    def _apply(
-        self, sums: LossSums, gradients: list[Tensor], norm: Tensor, finite: Tensor, learning_rate: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Clip and apply summed gradients, each replica its copy; return the sums, the norm and whether it was done."""
-        norm, finite = self.replicas.first((norm, finite))
+        def judged() -> tuple[Any, ...]:
+            # The norm is that of the gradient of the mean loss. If devices round in other ways, the mean of what
+            # the replicas found keeps it the same to the last bit on all, and so whether the update is made.
+            sums, gradients = summed()
+            norm = ops.sqrt(kernels.sum_of_squares(gradients)) / sums.tokens
+            norm = self.replicas.sum([norm])[0] / self.replicas.count
+            return gradients, sums, norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
+
+        gradients, *judgement = self.replicas.run(judged)
+        sums, norm, finite = self.replicas.first(judgement)
+
+        # Gradients are of the summed loss: one factor makes them those of the mean, and clips them.
         scale = 1.0 / sums.tokens
         if self.clip_norm is not None:
             scale = scale * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
@@ -257,6 +264,7 @@ class Updater:
             self.optimizer.learning_rate.assign(learning_rate)
             self.replicas.run(apply_here, gradients)
 
+        # A loss that is not finite leaves weights, slots and average as they were.
         ops.cond(finite, apply, lambda: None)
         return (*sums, norm, finite)
 
@@ -295,7 +303,7 @@ class TokenScorer:
             at_once: batches side by side, each of which holds all its logits.
         """
         cross_entropy = correct = tokens = 0.0
-        for sums in map_at_once(lambda batch: list(map(float, self._sums(*batch))), batches, at_once=at_once):
+        for sums in machine.map_at_once(lambda batch: list(map(float, self._sums(*batch))), batches, at_once=at_once):
             cross_entropy, correct, tokens = cross_entropy + sums[0], correct + sums[1], tokens + sums[2]
         return TokenScores(cross_entropy / tokens, correct / tokens)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nmt.backend import session
 from nmt.backend.machine import MEBIBYTE, RamLimit
 from nmt.config import load
 from nmt.config.training import OPTIMIZERS
@@ -78,9 +79,9 @@ def kernels(monkeypatch):
     """Kernels take 400 MiB, and those of many shapes as many more as a test says."""
 
     def kernels(mebibytes):
-        monkeypatch.setattr(batch_size, "THREAD_KERNEL_BYTES", mebibytes * MEBIBYTE)
+        monkeypatch.setattr(session, "THREAD_KERNEL_BYTES", mebibytes * MEBIBYTE)
 
-    monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 400 * MEBIBYTE)
+    monkeypatch.setattr(session, "library_kernel_bytes", lambda: 400 * MEBIBYTE)
     kernels(0)
     return kernels
 
@@ -172,9 +173,9 @@ def test_the_memory_of_a_gpu_counts_where_there_is_one(monkeypatch):
     of_device, of_machine = limit_of(3, on_device=True), limit_of(7)
     monkeypatch.setattr(batch_size, "device_ram_limit", lambda: of_device)
     monkeypatch.setattr(batch_size, "ram_limit", lambda: of_machine)
-    monkeypatch.setattr(batch_size, "has_gpu", lambda: True)
+    monkeypatch.setattr(session, "has_gpu", lambda: True)
     assert batch_size.find_limit() == of_device
-    monkeypatch.setattr(batch_size, "has_gpu", lambda: False)
+    monkeypatch.setattr(session, "has_gpu", lambda: False)
     assert batch_size.find_limit() == of_machine
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from nmt.backend import session
 from nmt.backend.machine import RamLimit
 from nmt.backend.products import BLOCK_BYTES
 from nmt.config import load
@@ -79,7 +80,7 @@ def test_every_part_of_a_training_adds_to_the_need(ram, settings):
 
 @KINDS
 def test_a_whole_run_keeps_a_copy_for_checkpoints_and_validates(ram, settings, monkeypatch):
-    monkeypatch.setattr(batch_size, "library_kernel_bytes", lambda: 7)
+    monkeypatch.setattr(session, "library_kernel_bytes", lambda: 7)
     alone = ram(settings, "ema_decay=null")
     whole = ram(settings, "ema_decay=null", alone=False)
     assert whole.process == alone.process + batch_size.RUN_BYTES + 7
