@@ -11,10 +11,8 @@ from typing import NamedTuple, TypeVar
 
 from nmt.errors import ConfigError
 
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
-
-def available_processors(control_groups: Path = _CONTROL_GROUPS) -> int:
+def available_processors(control_groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores that the affinity of this process and the quota of its container leave it, at least 1.
 
     Args:
