@@ -220,6 +220,8 @@ class LineTranslator(ABC):
         spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
+
+        # What is asked of the engine about each of the others, and in which batches.
         lengths = np.array([len(token_ids[place]) + 1 for place in spoken], dtype=np.int64)
         limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
         requests = [Request([*token_ids[place], EOS_ID], *limit) for place, limit in zip(spoken, limits, strict=True)]
@@ -235,6 +237,7 @@ class LineTranslator(ABC):
             if progress is not None:
                 progress(len(batch))
 
+        # What became of the lines.
         counted.lines += len(spoken)
         counted.untranslated += sum(not found for found in translations)
         for place, request in zip(spoken, requests, strict=True):
