@@ -18,8 +18,7 @@ from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints
 from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.config import Config
 from nmt.errors import CheckpointError, DataError
-from nmt.inference import model_directory as directories
-from nmt.inference import output_directory as outputs
+from nmt.inference import model_directory, output_directory
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 
@@ -109,21 +108,21 @@ def average(
             was; or what was written does not open.
         ConfigError, DataError: settings or tokenizers cannot be read or written.
     """
-    config = directories.read_settings(directory)  # what is no model directory is refused by that name
+    config = model_directory.read_settings(directory)  # what is no model directory is refused by that name
     names = chosen_checkpoints(directory, last=last, best=best, updates=updates)
-    directory, output = Path(directory), Path(output or directories.sibling_directory(directory, "average"))
+    directory, output = Path(directory), Path(output or model_directory.sibling_directory(directory, "average"))
     text = TextPair.load(directory)
 
     def refusal(place: Path) -> str | None:
         """Say why what lies there is not replaced."""
-        has_config = (place / directories.CONFIG_NAME).exists()
-        if not (directories.holds_own_settings(place) if has_config else has_checkpoint(place)):
+        has_config = (place / model_directory.CONFIG_NAME).exists()
+        if not (model_directory.holds_own_settings(place) if has_config else has_checkpoint(place)):
             return "holds files that are no model: choose another -o"
         if overwrite or _is_average_of(directory, place):
             return None
         return f"exists, and is no earlier average of {directory}: choose another -o, or replace it with --overwrite"
 
-    outputs.check_output(output, directory, refusal)
+    output_directory.check_output(output, directory, refusal)
     folder = checkpoints_folder(directory)
     records = {name: manifests.read_manifest(folder / name) for name in names}
     if weights is None:
@@ -140,7 +139,7 @@ def average(
     from nmt.backend import session
 
     session.start()
-    name = outputs.write_model(output, directory, refusal, config=config, text=text, contents=contents)
+    name = output_directory.write_model(output, directory, refusal, config=config, text=text, contents=contents)
     return AveragedModel(output, name, weights, tuple(names))
 
 
@@ -152,7 +151,7 @@ def _is_average_of(directory: Path, output: Path) -> bool:
         origins = {Path(each[FACT]["directory"]).resolve() for each in facts}
     except (CheckpointError, KeyError, TypeError):
         return False
-    return origins == {directory.resolve()} and not (output / directories.REPORT_NAME).exists()
+    return origins == {directory.resolve()} and not (output / model_directory.REPORT_NAME).exists()
 
 
 SAMPLE_PAIRS = 200
@@ -192,9 +191,9 @@ def export_for_ctranslate2(
     """
     from nmt.inference.ctranslate2_engine import check_exportable
 
-    found = directories.find_model(directory, checkpoint=checkpoint, weights=weights)
+    found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
-    outputs.check_not_among_checkpoints(place)
+    output_directory.check_not_among_checkpoints(place)
     recover_directory(place)  # where an export was killed while it took the place of another
     check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
 

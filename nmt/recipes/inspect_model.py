@@ -10,8 +10,7 @@ from nmt.checkpoint.index import candidates, split_checkpoint
 from nmt.checkpoint.manifest import OPTIMIZER, read_manifest
 from nmt.config import Config, load
 from nmt.errors import CheckpointError, ConfigError, NMTError
-from nmt.inference import inspection
-from nmt.inference.model_directory import CONFIG_NAME
+from nmt.inference import inspection, model_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
 
@@ -32,7 +31,7 @@ def inspect_model(directory: PathLike, checkpoint: str | None = None) -> tuple[i
     directory, checkpoint = split_checkpoint(directory, checkpoint)
     described = inspection.describe(directory, checkpoint)
     try:
-        return described, load(Path(directory) / CONFIG_NAME)
+        return described, load(Path(directory) / model_directory.CONFIG_NAME)
     except ConfigError:
         return described, None
 
@@ -128,13 +127,13 @@ def verify_model(directory: PathLike, checkpoint: str | None = None) -> dict[str
 
 def holds_text(directory: Path) -> bool:
     """Whether there are settings or tokenizers with which checkpoints can be compared."""
-    return (directory / CONFIG_NAME).exists() or TextPair.exists(directory)
+    return (directory / model_directory.CONFIG_NAME).exists() or TextPair.exists(directory)
 
 
 def _text_problems(directory: Path, checkpoints: list[Path]) -> Iterator[str]:
     """Yield what is wrong with the settings and the tokenizers, and which checkpoints they do not fit."""
     try:
-        load(directory / CONFIG_NAME)
+        load(directory / model_directory.CONFIG_NAME)
     except ConfigError as error:
         yield _one_line(error)
     try:

@@ -15,13 +15,11 @@ from nmt.checkpoint.manifest import EMA, MODEL, ORIGIN
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import parse_run_reference, read_settings
-from nmt.inference.translator import check_tokenizers, vocabularies_of
+from nmt.inference import model_directory, translator
 from nmt.models.contract import Seq2Seq, build_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair
-from nmt.training.batch_size import refuse_too_large_model
-from nmt.training.lockstep import handling_stops
+from nmt.training import batch_size, lockstep
 from nmt.tying import named_variables
 
 logger = logging.getLogger(__name__)
@@ -76,14 +74,14 @@ def start_from_other(config: Config) -> Start:
             `training.on_tie_change` does not admit that, or it was trained with other tokenizers.
         DataError: the tokenizers cannot be read.
     """
-    directory, checkpoint = parse_run_reference(str(config.training.initialize_from))
+    directory, checkpoint = model_directory.parse_run_reference(str(config.training.initialize_from))
     if Path(directory).resolve() == Path(config.model_directory).resolve():
         raise ConfigError(
             f"training.initialize_from must be another directory than model_directory, got {directory} for "
             "both: choose another model_directory, or leave training.initialize_from out"
         )
     try:
-        other = read_settings(directory)
+        other = model_directory.read_settings(directory)
         # Weights of another architecture mean something else, be they of the same shapes or not.
         here, there = config.model.model_dump(), other.model.model_dump()
         names = [name for name in there if name != "tie_embeddings" and not name.endswith("dropout")]
@@ -96,7 +94,7 @@ def start_from_other(config: Config) -> Start:
         text = TextPair.load(directory)
         model = _build(config, text)
         loaded = load_weights(directory, model, checkpoint=checkpoint, on_tie_change=config.training.on_tie_change)
-        check_tokenizers(text, loaded.path, loaded.manifest.facts)
+        translator.check_tokenizers(text, loaded.path, loaded.manifest.facts)
     except CheckpointError as error:
         hint = ": a checkpoint is named by @best, @latest or @update-N" if "@" in directory else ""
         raise CheckpointError(f"training.initialize_from: {error}{hint}") from error
@@ -121,8 +119,8 @@ def start_from_other(config: Config) -> Start:
 
 
 def _build(config: Config, text: TextPair) -> Seq2Seq:
-    refuse_too_large_model(config, vocabularies_of(text))
-    return build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    batch_size.refuse_too_large_model(config, translator.vocabularies_of(text))
+    return build_model(translator.vocabularies_of(text), seed=config.seed, **config.model.model_dump())
 
 
 def invite(replicas: Replicas, config: Config, facts: Mapping[str, Any], *, given: str) -> None:
@@ -143,7 +141,7 @@ def accept(replicas: Replicas, *, given: str) -> tuple[Config, dict[str, Any]]:
     Raises:
         ConfigError: this worker was started with other settings than the chief.
     """
-    with handling_stops(signal.SIG_DFL):  # building a vocabulary takes the chief a while, and nothing is lost
+    with lockstep.handling_stops(signal.SIG_DFL):  # building a vocabulary takes the chief a while, and nothing is lost
         message = json.loads(replicas.send_text(""))
     if message["given"] != given:
         raise ConfigError(
@@ -186,7 +184,7 @@ def mirrored(start: Start, config: Config, replicas: Replicas) -> Start:
     if not replicas.mirrors:
         return start
     with replicas.scope():
-        model = build_model(vocabularies_of(start.text), seed=config.seed, **config.model.model_dump())
+        model = build_model(translator.vocabularies_of(start.text), seed=config.seed, **config.model.model_dump())
     weights = named_variables(start.model)
     for path, variable in named_variables(model).items():
         variable.assign(weights[path])

@@ -10,14 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from nmt.backend import session
-from nmt.backend.machine import processors_for
+from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
 from nmt.config.data import CorpusSettings
-from nmt.data import Corpus, TokenStore, doubts, find_store
-from nmt.data.corpus import hash_pairs, refuse_pipes
+from nmt.data import Corpus, TokenStore, corpus, doubts, find_store
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
@@ -134,7 +132,7 @@ def start_session(config: Config, *, threads: int | None = None) -> None:
         ConfigError: the environment asks Keras for another backend.
         RuntimeError: TensorFlow runs already, on another number of threads.
     """
-    training, cores = config.training, processors_for(threads)
+    training, cores = config.training, machine.processors_for(threads)
     batch_tokens = training.batch_tokens
     if batch_tokens == "auto":
         batch_tokens = training.effective_batch_tokens or MOST_PARTS * LEAST_PART_TOKENS
@@ -222,7 +220,7 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
     """
     data = config.data
     for name in CORPORA_READ:
-        refuse_pipes(name, config.named_files[name])
+        corpus.refuse_pipes(name, config.named_files[name])
     if fresh:
         _refuse_one_file(config)
     validation = list(Corpus(*data.validation.paths).pairs())
@@ -289,7 +287,7 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             by another validation corpus, and `training.on_validation_change` is `error`.
         DataError: the corpus cannot be read.
     """
-    config, before, content_hash = prepared.config, prepared.before, hash_pairs(prepared.validation)
+    config, before, content_hash = prepared.config, prepared.before, corpus.hash_pairs(prepared.validation)
     directory, data, text = config.model_directory, config.data, prepared.text
     newest = None if before is None else newest_manifest(directory)
     if before is None or newest is None:

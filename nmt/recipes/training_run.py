@@ -10,29 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nmt.backend import session
-from nmt.backend.products import BFLOAT16, settle_precision
+from nmt.backend import products, session
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
 from nmt.config.training import OPTIMIZERS, SCHEDULES
-from nmt.data import BatchStream, TokenStore, doubts, open_store
-from nmt.data.sequences import segmentations_of
+from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
 from nmt.errors import CheckpointError, DataError
 from nmt.imports import imported_hashes
-from nmt.inference.model_directory import CONFIG_NAME, EVENTS_NAME, LOG_NAME, METRICS_NAME, delete_run
-from nmt.inference.translation import settle_limits
-from nmt.inference.translator import vocabularies_of
+from nmt.inference import model_directory as directories
+from nmt.inference import translation, translator
 from nmt.models.contract import Seq2Seq
+from nmt.recipes import build_vocabulary, train
 from nmt.recipes import start as starts
-from nmt.recipes.build_vocabulary import save_text
-from nmt.recipes.train import Prepared, TrainedModel, batch_parts, config_hash, judged_by
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.text import TextPair
-from nmt.training import batch_size, events
-from nmt.training.optimization import EmaWeights, Schedule
-from nmt.training.state import Limits
+from nmt.training import batch_size, events, optimization, state
 from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater
 from nmt.tying import named_variables, tie_groups, verify_ties
@@ -46,20 +40,20 @@ MUCH_DROPPED = 0.1
 
 def lead(
     config: Config,
-    prepared: Prepared,
+    prepared: train.Prepared,
     replicas: Replicas,
     *,
     overwrite: bool,
     reporters: Sequence[events.Reporter],
     processes: int | None,
-) -> TrainedModel:
+) -> train.TrainedModel:
     """Write the directory, and train; on the only worker, or on the chief of several.
 
     Args and errors: as for `train`, and with what it prepared.
     """
-    given, resumed, validation = config_hash(config), prepared.before is not None, prepared.validation
+    given, resumed, validation = train.config_hash(config), prepared.before is not None, prepared.validation
     training = prepared.config.training
-    precision = settle_precision(training.precision, compile=training.compile, resumed=resumed)
+    precision = products.settle_precision(training.precision, compile=training.compile, resumed=resumed)
     config = settle_tokenization(prepared.config.with_training(precision=precision), validation)
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else starts.start_from_other(config)
@@ -70,15 +64,16 @@ def lead(
         told, total = [events.LogReporter(), *reporters], prepared.train_pairs
         store = open_training_store(config, start.text, processes=processes, reporters=told, total=total)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
-        search = settle_limits(config.search, *lengths, max_source_length=longest)  # numbers for those that are `auto`
+        # Limits that are `auto` become numbers.
+        search = translation.settle_limits(config.search, *lengths, max_source_length=longest)
         config = config.model_copy(update={"search": search})
         count = len(replicas.own_numbers)
-        parts_of = partial(batch_parts, config, replicas=count)
+        parts_of = partial(train.batch_parts, config, replicas=count)
         config, parts, remarks = batch_size.settle_batch_size(
             config, start.model, store, parts_of=parts_of, resumed=resumed, replicas=count
         )
         recorded: dict[str, Any] = {
-            "config_hash": config_hash(config),
+            "config_hash": train.config_hash(config),
             "data_hash": store.content_hash,
             "tokenizers": start.text.fingerprints,
         }
@@ -87,26 +82,26 @@ def lead(
         facts = {**recorded, **start.facts, **prepared.facts}
         start = replace(start, facts=facts, remarks=(*start.remarks, *remarks))
         if overwrite:
-            delete_run(directory)
+            directories.delete_run(directory)
         if start.text is not prepared.text:
-            save_text(config, start.text)
+            build_vocabulary.save_text(config, start.text)
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
-        write(config.with_training(on_validation_change="error"), directory / CONFIG_NAME)
+        write(config.with_training(on_validation_change="error"), directory / directories.CONFIG_NAME)
         determinism = session.deterministic() if training.deterministic else nullcontext()
-        with _log_to_file(directory / LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
+        with _log_to_file(directory / directories.LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
             starts.invite(replicas, config, start.facts, given=given)
             return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
 
 
-def follow(config: Config, replicas: Replicas, *, processes: int | None) -> TrainedModel:
+def follow(config: Config, replicas: Replicas, *, processes: int | None) -> train.TrainedModel:
     """Train as a worker that is not the chief: nothing is written but a token store where none is shared.
 
     Raises:
         ConfigError: this worker was started with other settings than the chief.
         DataError: its model directory or its training corpus is not the chief's.
     """
-    config, facts = starts.accept(replicas, given=config_hash(config))
-    settle_precision(config.training.precision)
+    config, facts = starts.accept(replicas, given=train.config_hash(config))
+    products.settle_precision(config.training.precision)
     text = starts.find_shared_text(Path(config.model_directory), tokenizers=facts["tokenizers"])
     start = starts.start_own(config, text)  # the chief's weights follow
     store = open_training_store(config, start.text, processes=processes, keep_others=True)
@@ -115,7 +110,7 @@ def follow(config: Config, replicas: Replicas, *, processes: int | None) -> Trai
             "all workers must train on the same corpus, but the text in data.train is not the chief's on this worker: "
             "copy it anew, or put it on a file system that all machines share"
         )
-    parts = batch_parts(config, config.training.settled_batch_tokens, replicas=len(replicas.own_numbers))
+    parts = train.batch_parts(config, config.training.settled_batch_tokens, replicas=len(replicas.own_numbers))
     with session.deterministic() if config.training.deterministic else nullcontext():
         return _train(config, start, store, None, replicas, [], parts=parts)
 
@@ -187,7 +182,7 @@ def _train(
     *,
     validation: Sequence[tuple[str, str]] = (),
     parts: int,
-) -> TrainedModel:
+) -> train.TrainedModel:
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
     start = starts.mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
@@ -203,15 +198,16 @@ def _train(
         store,
         batch_tokens=training.settled_batch_tokens,
         seed=config.seed,
-        segmentations=segmentations_of(start.text, config.data.subword_sampling),
+        segmentations=sequences.segmentations_of(start.text, config.data.subword_sampling),
         batches_per_update=micro_batches,
         replicas=replicas.count,
         own_numbers=replicas.own_numbers,
     )
     all_reporters, validator = [*reporters], None
     if replicas.is_chief:
-        board = [events.TensorBoardReporter(directory / EVENTS_NAME)] if training.tensorboard else []
-        all_reporters = [events.LogReporter(), events.MetricsFile(directory / METRICS_NAME), *board, *reporters]
+        board = [events.TensorBoardReporter(directory / directories.EVENTS_NAME)] if training.tensorboard else []
+        metrics = events.MetricsFile(directory / directories.METRICS_NAME)
+        all_reporters = [events.LogReporter(), metrics, *board, *reporters]
         validator = Validator(config, model, start.text, validation, at_once=parts)
     with stream, ExitStack() as stack:
         for reporter in reversed(all_reporters):
@@ -227,27 +223,27 @@ def _train(
             limits=assemble_limits(config),
             cadence=Cadence(training.validate_every_updates, training.save_every_updates, training.log_every_updates),
             micro_batches=micro_batches,
-            metric=judged_by(config),
+            metric=train.judged_by(config),
             schedule_metric=getattr(training.schedule, "metric", "loss"),
             facts=start.facts,
             reporters=all_reporters,
             draws=stream.draws_per_update,
         )
         result = trainer.run()
-    return TrainedModel(directory, result.update, result.reason, result.best_score)
+    return train.TrainedModel(directory, result.update, result.reason, result.best_score)
 
 
-def assemble_schedule(config: Config) -> Schedule:
+def assemble_schedule(config: Config) -> optimization.Schedule:
     """Build the schedule that `training.schedule` describes."""
     training = config.training
     return SCHEDULES.build(training.schedule, training.optimizer.learning_rate, hidden_size=config.model.hidden_size)
 
 
-def assemble_limits(config: Config) -> Limits:
+def assemble_limits(config: Config) -> state.Limits:
     """Collect what ends a run."""
     training, stopping = config.training, config.training.early_stopping
     patience = None if stopping is None else stopping.patience
-    return Limits(training.max_updates, training.max_epochs, training.max_minutes, patience)
+    return state.Limits(training.max_updates, training.max_epochs, training.max_minutes, patience)
 
 
 def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
@@ -255,7 +251,7 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
     training, replicas = config.training, replicas or Replicas()
     with replicas.scope():
         optimizer = OPTIMIZERS.build(training.optimizer)
-        ema = None if training.ema_decay is None else EmaWeights(model, training.ema_decay)
+        ema = None if training.ema_decay is None else optimization.EmaWeights(model, training.ema_decay)
     return Updater(
         model,
         optimizer,
@@ -282,13 +278,14 @@ def _describe(config: Config, start: starts.Start, store: TokenStore) -> None:
         logger.warning("training corpus: %s: put one sentence on a line, or raise data.max_length", report.describe())
     else:
         logger.info("training corpus: %s", report.describe())
-    logger.info("vocabulary: %d source and %d target tokens", *vocabularies_of(start.text)[:2])
+    logger.info("vocabulary: %d source and %d target tokens", *translator.vocabularies_of(start.text)[:2])
     doubts.report_unknown_in_store(store)
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     for remark in start.remarks:
         logger.info("%s", remark)
     precision, alpha, limits = config.training.precision, config.data.subword_sampling, config.search
-    within = ", within the recurrent loops float32" if config.model.type == "rnn" and precision == BFLOAT16 else ""
+    is_mixed = config.model.type == "rnn" and precision == products.BFLOAT16
+    within = ", within the recurrent loops float32" if is_mixed else ""
     logger.info("matrix products of the training step: %s%s", precision, within)
     logger.info(
         "translations have at most %g * source length + %d tokens, and %d",

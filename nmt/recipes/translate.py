@@ -12,8 +12,7 @@ from nmt.config import Config
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
-from nmt.inference.model_directory import find_model, read_export_settings
-from nmt.inference.output_directory import refuse_output
+from nmt.inference import model_directory, output_directory
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
 from nmt.types import PathLike
@@ -68,13 +67,13 @@ def prepare_translation(
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
 
-        config = read_export_settings(directory, overrides)
+        config = model_directory.read_export_settings(directory, overrides)
         engine.load_package()
     else:
-        found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+        found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
         directory, config = found.directory, found.config
     check_num_hypotheses(num_hypotheses, config.search)
-    refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
+    output_directory.refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
 
     def open_translator() -> LineTranslator:
         """Start what computes, and open the model."""
@@ -206,10 +205,10 @@ def prepare_evaluation(
     Raises:
         NMTError: there is no such model, no test set, its files do not fit, or the output may not be written.
     """
-    found = find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
-        refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
+        output_directory.refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
     test_set, data = read_test_set(found.config, source=source, references=references), found.config.data
     joined = join or data.segmentation
     scoring.check_segmentation(joined)

@@ -21,12 +21,9 @@ from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data import Corpus, corpus, doubts, encoding
 from nmt.errors import ConfigError, DataError
-from nmt.inference import model_directory as directories
-from nmt.inference.output_directory import check_output, write_model
-from nmt.inference.translation import settle_limits
+from nmt.inference import model_directory, output_directory, translation
 from nmt.recipes import build_vocabulary, derived, train
-from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks
-from nmt.text.pair import VocabularyDifference, compare_vocabularies
+from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks, pair
 from nmt.text.tokenizer import sample_lines
 from nmt.training.state import Pending, TrainingState
 from nmt.types import PathLike
@@ -175,7 +172,7 @@ class VocabularyUpdate(NamedTuple):
     settings: Config
     old: TextPair
     new: TextPair
-    differences: dict[str, VocabularyDifference]
+    differences: dict[str, pair.VocabularyDifference]
     overwrite: bool
 
     @property
@@ -226,20 +223,20 @@ def plan_update(
         DataError: tokenizers or text cannot be read.
     """
     directory = Path(directory)
-    output = Path(output or directories.sibling_directory(directory, "vocabulary"))
-    before = directories.read_settings(directory)
+    output = Path(output or model_directory.sibling_directory(directory, "vocabulary"))
+    before = model_directory.read_settings(directory)
     # Limits of length that were found when the run began are found anew; `auto` never chooses less.
     found = {
         "max_length_ratio": before.search.settled_max_length_ratio >= LEAST_AUTO_RATIO,
         "max_length": before.search.settled_max_length >= LEAST_AUTO_LENGTH,
     }
     limits = [f"search.{name}=auto" for name, is_found in found.items() if is_found]
-    settings = load(directory / directories.CONFIG_NAME, [*limits, *overrides])
+    settings = load(directory / model_directory.CONFIG_NAME, [*limits, *overrides])
     if fixed := [line for line in changed_settings(before, settings) if not _MAY_CHANGE.match(line)]:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
     if settings.model_directory != before.model_directory:
         raise ConfigError(f"the new model directory is set with -o, got model_directory={settings.model_directory}")
-    check_output(output, directory, partial(_refusal, overwrite=overwrite))
+    output_directory.check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
     beginnings = {str(path): list(islice(corpus.read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
     for kind, words in marks.found_marks(beginnings).items():
@@ -252,7 +249,7 @@ def plan_update(
         for name, paths in files_by_vocabulary(old, corpora).items()
     }
     differences = {
-        name: compare_vocabularies(getattr(old, side), getattr(new, side), lines=texts.get(name))
+        name: pair.compare_vocabularies(getattr(old, side), getattr(new, side), lines=texts.get(name))
         for name, side in zip(new.vocabularies, ("source", "target"), strict=False)  # a joint one as the source reads
     }
     return VocabularyUpdate(directory, output, before, settings, old, new, differences, overwrite)
@@ -260,7 +257,7 @@ def plan_update(
 
 def _refusal(output: Path, *, overwrite: bool) -> str | None:
     """Say why what lies at the output is not replaced."""
-    if not (output / directories.REPORT_NAME).is_file():
+    if not (output / model_directory.REPORT_NAME).is_file():
         return "exists, and was not written by update-vocab: choose another directory with -o"
     return None if overwrite else "exists already: choose another directory with -o, or replace it with --overwrite"
 
@@ -314,14 +311,15 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
     contents = change_vocabulary(replace(contents, score=None, state=state, facts=facts), sides)
-    write_model(
+    written = json.dumps(report(planned), indent=1, ensure_ascii=False)
+    output_directory.write_model(
         planned.output,
         planned.directory,
         partial(_refusal, overwrite=planned.overwrite),
         config=planned.settings,
         text=planned.new,
         contents=contents,
-        beside={directories.REPORT_NAME: json.dumps(report(planned), indent=1, ensure_ascii=False).encode() + b"\n"},
+        beside={model_directory.REPORT_NAME: written.encode() + b"\n"},
     )
     can_go_on = bool(state) and contents.optimizer is not None
     return UpdatedModel(planned.output, path.name, contents.update, ended_by, can_go_on)
@@ -348,7 +346,7 @@ def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config
     else:
         number = encoding.length_dtype(max_length)
         lengths = (np.frombuffer(side.lengths, number) for side in block.sides)
-        search = settle_limits(search, *lengths, max_source_length=max_length + 1)
+        search = translation.settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
         new = getattr(search, name)
         if old not in (AUTO, new):

@@ -6,17 +6,11 @@ from collections.abc import Sequence
 
 from nmt.config import Config
 from nmt.config.section import AUTO
-from nmt.data.batches import evaluation_batches
-from nmt.data.doubts import report_unknown
-from nmt.inference import evaluation
-from nmt.inference.translation import Tally
-from nmt.inference.translator import Translator
+from nmt.data import batches, doubts
+from nmt.inference import evaluation, translation, translator
 from nmt.models.contract import Seq2Seq
-from nmt.text import TextPair
-from nmt.text.marks import joined_side
-from nmt.training.batch_size import VALIDATION_BATCH_TOKENS
-from nmt.training.events import Sample, Validation
-from nmt.training.update import TokenScorer
+from nmt.text import TextPair, marks
+from nmt.training import batch_size, events, update
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +25,7 @@ def settle_tokenization(config: Config, pairs: Sequence[tuple[str, str]]) -> Con
     Raises:
         ConfigError: what it needs is missing.
     """
-    references = joined_side([target for _, target in pairs], config.data.segmentation)
+    references = marks.joined_side([target for _, target in pairs], config.data.segmentation)
     tokenization = validation_tokenization(config, references)
     if empty := sum(not line.strip() for line in references):
         logger.warning("data.validation: %s of %s lines of the target are empty", f"{empty:,}", f"{len(references):,}")
@@ -72,32 +66,32 @@ class Validator:
     ) -> None:
         segmentation = config.data.segmentation
         self._sources = [source for source, _ in pairs]
-        self._references = joined_side([target for _, target in pairs], segmentation)
-        self._batches = evaluation_batches(pairs, text=text, batch_tokens=VALIDATION_BATCH_TOKENS)
+        self._references = marks.joined_side([target for _, target in pairs], segmentation)
+        self._batches = batches.evaluation_batches(pairs, text=text, batch_tokens=batch_size.VALIDATION_BATCH_TOKENS)
         self._at_once = at_once
         self._tokenization = validation_tokenization(config, self._references)
         sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
-        self._unknown = report_unknown("the validation corpus", *sides)
-        self._scorer = TokenScorer(model)
-        self._translator = Translator(model, text, config.search, segmentation=segmentation)
+        self._unknown = doubts.report_unknown("the validation corpus", *sides)
+        self._scorer = update.TokenScorer(model)
+        self._translator = translator.Translator(model, text, config.search, segmentation=segmentation)
         self._training = config.training
 
-    def __call__(self) -> Validation:
+    def __call__(self) -> events.Validation:
         """Return loss and BLEU."""
         scores = self._scorer.score(self._batches, at_once=self._at_once)
-        tally = Tally()  # in place of warnings: a model that has just begun to learn repeats itself
+        tally = translation.Tally()  # in place of warnings: a model that has just begun to learn repeats itself
         beam_size = self._training.validation_beam_size
         hypotheses = self._translator.translate(self._sources, beam_size=beam_size, tally=tally)
         rows = list(zip(self._sources, self._references, hypotheses, strict=True))
         shown = min(len(rows), self._training.sample_translations)  # spread evenly, the same every time
-        return Validation(
+        return events.Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, 700.0)),  # of a larger loss it is beyond a float
             accuracy=scores.accuracy,
             bleu=evaluation.bleu(hypotheses, self._references, tokenization=self._tokenization).score,
             cut_lines=tally.cut,
             unknown_share=self._unknown,
-            samples=tuple(Sample(*rows[i * len(rows) // shown]) for i in range(shown)),
+            samples=tuple(events.Sample(*rows[i * len(rows) // shown]) for i in range(shown)),
         )
 
     def measure_loss(self) -> float:

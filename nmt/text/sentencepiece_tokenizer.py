@@ -19,7 +19,6 @@ from sentencepiece import SentencePieceNormalizer
 
 import nmt.text.sentencepiece_model as models
 from nmt.errors import ConfigError, DataError
-from nmt.text.sentencepiece_model import PieceCutter, utf8
 from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, sample_lines, spoken_ids
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary, read_file, side_name, write_file
 from nmt.types import PathLike
@@ -181,7 +180,7 @@ class SentencePieceTokenizer(Tokenizer):
         """A line as it is before it is cut."""
         if self._normalizes_here:
             return normalized(line, str(self.normalization))
-        return normalized(self._normalizer.Normalize(utf8(line).decode("utf-8")), "none")
+        return normalized(self._normalizer.Normalize(models.utf8(line).decode("utf-8")), "none")
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same pieces, for text that is normalised in another way; None leaves it to the model as it is."""
@@ -192,7 +191,7 @@ class SentencePieceTokenizer(Tokenizer):
         return type(self)(model, settings={**settings, "normalization": normalization})
 
     def _bytes(self, line: str) -> bytes:
-        return utf8(self.normalized(line) if self._normalizes_here else line)
+        return models.utf8(self.normalized(line) if self._normalizes_here else line)
 
     @cached_property
     def _normalizer(self) -> SentencePieceNormalizer:
@@ -201,9 +200,9 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     @cached_property
-    def cutter(self) -> PieceCutter:
+    def cutter(self) -> models.PieceCutter:
         """Cuts pieces of other models, and knows the scores of its own."""
-        return PieceCutter(self.model)
+        return models.PieceCutter(self.model)
 
     @property
     def model_type(self) -> str:
