@@ -98,7 +98,7 @@ def average(
         updates: those after so many updates.
         output: the model directory to write; that of the run with `-average` appended unless given. An earlier
             average of the same run is replaced.
-        weights: `ema` or `raw`; unless given the moving averages, where each of the checkpoints keeps one and none
+        weights: `ema` or `raw`; unless given the moving averages, if each of the checkpoints keeps one and none
             was found to be worse than the weights.
         overwrite: replace whatever model the output holds.
 
@@ -173,7 +173,7 @@ def export_for_ctranslate2(
 ) -> Export:
     """Write a trained Transformer as a directory that CTranslate2 reads, and prove that it translates alike.
 
-    They are compared on the first pairs of the validation set, or the test set, where their files are there, else on
+    They are compared on the first pairs of the validation set, or the test set, if their files are there, else on
     text drawn from the vocabulary.
 
     Args:
@@ -181,7 +181,7 @@ def export_for_ctranslate2(
         output: the directory to write.
         quantization: how weights are stored: `float32`, `float16`, `bfloat16`, `int16` or `int8`.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
         overwrite: replace an earlier export.
         threads: processor cores to use; all unless given.
 
@@ -194,7 +194,7 @@ def export_for_ctranslate2(
     found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not
     output_directory.check_not_among_checkpoints(place)
-    recover_directory(place)  # where an export was killed while it took the place of another
+    recover_directory(place)  # if an export was killed while it took the place of another
     check_exportable(found.config, place, quantization=quantization, overwrite=overwrite)
 
     from nmt.backend import session

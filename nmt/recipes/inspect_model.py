@@ -23,7 +23,7 @@ def inspect_model(directory: PathLike, checkpoint: str | None = None) -> tuple[i
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
 
     Returns:
-        The checkpoint, and the settings beside it, None where they are missing or cannot be read.
+        The checkpoint, and the settings beside it, None if they are missing or cannot be read.
 
     Raises:
         CheckpointError: there is no such directory or checkpoint, or it is damaged.
@@ -161,6 +161,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _values(record: Any, **names: str | None) -> Mapping[str, Any]:
-    """The fields of a record, some under other names, or left out where that is None."""
+    """The fields of a record, some under other names, or left out if that is None."""
     fields = {names.get(field, field): value for field, value in record._asdict().items()}
     return {field: value for field, value in fields.items() if field is not None}

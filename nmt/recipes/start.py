@@ -30,7 +30,7 @@ class Start:
     """What a run starts from.
 
     text: the tokenizers.
-    model: with its first weights; a checkpoint of the run, where there is one, takes their place.
+    model: with its first weights; a checkpoint of the run, if there is one, takes their place.
     facts: what the manifests of the run record about its start, as JSON values.
     remarks: what the log says about it.
     """
@@ -42,7 +42,7 @@ class Start:
 
 
 def start_own(config: Config, text: TextPair | None = None, *, gathered: GatheredText | None = None) -> Start:
-    """Return the tokenizers of the run, which are built where it has none yet, and a model with fresh weights.
+    """Return the tokenizers of the run, which are built if it has none yet, and a model with fresh weights.
 
     Args:
         config: the run.
@@ -62,7 +62,7 @@ def start_own(config: Config, text: TextPair | None = None, *, gathered: Gathere
 def start_from_other(config: Config) -> Start:
     """Return tokenizers and weights of the directory that `training.initialize_from` names; nothing is written.
 
-    The weights are those that `nmt translate` would use: the moving average where one was kept. A row of an embedding
+    The weights are those that `nmt translate` would use: the moving average if one was kept. A row of an embedding
     means a token, so the tokenizers come with them.
 
     Args:

@@ -47,10 +47,10 @@ class Prepared(NamedTuple):
 
     config: the settings; of a run that goes on, with what it keeps.
     validation: the pairs of the validation corpus.
-    train_pairs: how many pairs of lines the training corpus has; None where it was not read.
-    gathered: what tokenizers are to be made of; None where the run has some.
-    text: the tokenizers of the run; None where it has none yet.
-    before: the settings of the run that goes on; None where one begins.
+    train_pairs: how many pairs of lines the training corpus has; None if it was not read.
+    gathered: what tokenizers are to be made of; None if the run has some.
+    text: the tokenizers of the run; None if it has none yet.
+    before: the settings of the run that goes on; None if one begins.
     facts: what its checkpoints record about its origin and its validation corpus.
     """
 
@@ -122,7 +122,7 @@ MOST_PARTS = 4
 
 
 def start_session(config: Config, *, threads: int | None = None) -> None:
-    """Start TensorFlow for a training: an operation takes a core where batches have a part for each, else all of them.
+    """Start TensorFlow for a training: an operation takes a core if batches have a part for each, else all of them.
 
     Args:
         config: the run; of `training.batch_tokens: auto` the most is taken that it may become.
@@ -148,7 +148,7 @@ def batch_parts(config: Config, batch_tokens: int, *, replicas: int = 1) -> int:
 
     On a processor this is faster than all cores on one operation after another (docs/benchmarks.md). Each part brings
     gradients of all weights, which have to be added up and held, so a part has to be of some size, and there are few.
-    It is one where an operation takes all cores, as on a GPU.
+    It is one if an operation takes all cores, as on a GPU.
 
     Args:
         config: the run.
@@ -244,7 +244,7 @@ def _refuse_one_file(config: Config) -> None:
 
 
 def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
-    """Return the training corpus where it lies encoded by the tokenizers of the run, so that none of it is wrong.
+    """Return the training corpus if it lies encoded by the tokenizers of the run, so that none of it is wrong.
 
     Raises:
         DataError: a file of the corpus is missing.
@@ -254,7 +254,7 @@ def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
 
 
 def refuse_other_settings(before: Config, config: Config) -> None:
-    """Refuse to go on where settings that decide what is learned were others.
+    """Refuse to go on if settings that decide what is learned were others.
 
     Args:
         before: the settings that the model directory holds.
@@ -301,7 +301,7 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
     if text is None or facts.get("tokenizers") not in (None, text.fingerprints):
         changed = "tokenizers have"
     else:
-        store = find_training_store(config, text)  # where one was built from these files, they are not read
+        store = find_training_store(config, text)  # if one was built from these files, they are not read
         train_hash = Corpus(*data.train.paths).content_hash() if store is None else store.content_hash
         if not _holds_same_text("train", before.data.train, data.train, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"

@@ -94,7 +94,7 @@ def lead(
 
 
 def follow(config: Config, replicas: Replicas, *, processes: int | None) -> train.TrainedModel:
-    """Train as a worker that is not the chief: nothing is written but a token store where none is shared.
+    """Train as a worker that is not the chief: nothing is written but a token store if none is shared.
 
     Raises:
         ConfigError: this worker was started with other settings than the chief.
@@ -124,7 +124,7 @@ def open_training_store(
     total: int | None = None,
     keep_others: bool = False,
 ) -> TokenStore:
-    """Open the token store of the training corpus; it is encoded where that was not done yet.
+    """Open the token store of the training corpus; it is encoded if that was not done yet.
 
     In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
 
@@ -133,7 +133,7 @@ def open_training_store(
         text: its tokenizers.
         processes: that encode; by the number of cores unless given.
         reporters: are told how many pairs are encoded.
-        total: pairs that there are, where that is known.
+        total: pairs that there are, if that is known.
         keep_others: whether the old one stays in the model directory too; another worker may be reading it.
     """
     started = time.monotonic()

@@ -49,15 +49,15 @@ def prepare_translation(
             loaded at all.
         num_hypotheses: translations wanted a line.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
         threads: processor cores to use; all unless given.
-        input_path: where the lines come from, None for standard input; named where the output would replace it.
+        input_path: where the lines come from, None for standard input; named if the output would replace it.
         output_path: where the translations go, None for standard output.
 
     Returns:
         A function of chunks of lines, and of what is told of every batch how many lines it held (or None). It opens the
-        model, raising an NMTError where anything is wrong with it, and returns the translations of the lines in order.
+        model, raising an NMTError if anything is wrong with it, and returns the translations of the lines in order.
         The lines of a chunk are sorted by length and translated together when the first of them is asked for.
 
     Raises:
@@ -167,7 +167,7 @@ class PreparedEvaluation(NamedTuple):
     test_set: what is translated.
     run: translates it and scores the translations, every line of them. It takes `threads`, processor cores to use, or
         all unless given, and `progress`, which is told of every batch how many lines it held; it raises an NMTError
-        where the model cannot be opened.
+        if the model cannot be opened.
     """
 
     test_set: EvaluationSet
@@ -194,7 +194,7 @@ def prepare_evaluation(
         source: text to translate; with `references` in place of the test set of the model's config.
         references: its translations, a file each.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
         tokenization: how BLEU cuts text; as in validations of the run unless given.
         lowercase: whether the scores ignore case.
@@ -265,7 +265,7 @@ def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str |
 def read_test_set(
     config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = ()
 ) -> EvaluationSet:
-    """Read a source and its references, or the test set of a config where none are given; no line is left out.
+    """Read a source and its references, or the test set of a config if none are given; no line is left out.
 
     Args:
         config: of the model.

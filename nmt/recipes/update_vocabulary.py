@@ -187,7 +187,7 @@ class UpdatedModel(NamedTuple):
     directory: the model directory.
     checkpoint: the name of its checkpoint, which is also that of the one it was made from.
     update: updates made so far.
-    ended_by: the limit that the training had reached already, in words; None where it can go on at once.
+    ended_by: the limit that the training had reached already, in words; None if it can go on at once.
     can_go_on: whether optimizer and state were kept to go on with.
     """
 

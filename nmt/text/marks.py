@@ -64,7 +64,7 @@ def found_marks(texts: Mapping[str, Sequence[str]]) -> dict[str, str]:
     Returns:
         What was found, in words with names, shares and an example: by segmentation for what looks cut, under `PIECES`
         if it was cut in a way that cannot be joined here, and under `TOKENS` for what looks tokenised, as by Moses.
-        Empty where nothing was found.
+        Empty if nothing was found.
     """
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, lines in texts.items():
@@ -127,7 +127,7 @@ _LEAST_SHARE = 0.2
 
 
 def scripts_of_language(language: str) -> frozenset[str]:
-    """Return the scripts of a language code such as `ja`, `zh-TW` or `srp_Cyrl`; none where that is not known."""
+    """Return the scripts of a language code such as `ja`, `zh-TW` or `srp_Cyrl`; none if that is not known."""
     first, *others = re.split(r"[^a-z0-9]+", language.lower())
     named = [code for code in others if len(code) == 4 and code in _BY_CODE]  # the script decides: zh_Latn
     return frozenset(_BY_CODE.get([*named, first][0], "").split())

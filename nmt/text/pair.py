@@ -1,8 +1,8 @@
 """All that stands between raw text and token ids, for both sides, and how it lies in a model directory.
 
 - `tokenizer.json`: kind and settings of each side, and the fingerprints of its files; written last
-- `tokenizer.model`: SentencePiece only; `tokenizer.source.model` and `tokenizer.target.model` where there are two
-- `vocabulary.txt`: all tokens, one a line; `vocabulary.source.txt` and `vocabulary.target.txt` where there are two
+- `tokenizer.model`: SentencePiece only; `tokenizer.source.model` and `tokenizer.target.model` if there are two
+- `vocabulary.txt`: all tokens, one a line; `vocabulary.source.txt` and `vocabulary.target.txt` if there are two
 
 A joint pair is one tokenizer, or two with the same vocabulary that normalise text in different ways.
 """
@@ -121,7 +121,7 @@ class TextPair:
     def imports(self) -> list[str] | None:
         """The files that another process has to import before it can `load` these tokenizers after `save`.
 
-        None where no file helps, as their class is one of a running program's own.
+        None if no file helps, as their class is one of a running program's own.
         """
         kinds = {type(self.source), type(self.target)}
         files = {found.module: str(found.path) for found in imported_files()}
@@ -131,7 +131,7 @@ class TextPair:
         return needed if found else None
 
     def save(self, directory: PathLike) -> None:
-        """Write the files of both sides into a directory, which is made where it is missing.
+        """Write the files of both sides into a directory, which is made if it is missing.
 
         Raises:
             DataError: a file cannot be written.
@@ -184,7 +184,7 @@ class TextPair:
 class TextLearner:
     """Gathers, in one reading of parallel text, what the tokenizers of both sides are learned from.
 
-    That is a sample of the lines of each side where their kind takes no more, else the counts of their tokens.
+    That is a sample of the lines of each side if their kind takes no more, else the counts of their tokens.
 
     Args: as for `TextPair.learn`.
     """
@@ -268,7 +268,7 @@ class VocabularyDifference(NamedTuple):
     """What became of a vocabulary.
 
     old_size, new_size: V before and after.
-    origins: for each new token id the old ids it comes from: its own where it remained, else those that the old
+    origins: for each new token id the old ids it comes from: its own if it remained, else those that the old
         tokenizer cuts it into. Never empty.
     added: new tokens, by id, each with the old tokens it was cut into.
     dropped: old tokens that are gone, by id.

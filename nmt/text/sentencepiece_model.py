@@ -105,7 +105,7 @@ class PieceCutter:
         model: the content of a `.model` file.
 
     Attributes:
-        model_type: `unigram` or `bpe`; `word` or `char` where the model came from elsewhere.
+        model_type: `unigram` or `bpe`; `word` or `char` if the model came from elsewhere.
         lowest_score: of all ordinary pieces.
     """
 

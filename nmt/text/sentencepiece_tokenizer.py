@@ -35,7 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
     Args:
         model: the content of a `.model` file with the ids pad 0, unk 1, bos 2, eos 3.
         settings: how it was trained, and under "normalization" how its text is normalised: by the rule of the file
-            alone where that is missing (a model from elsewhere, or of version 0.1.0) or "nfkc".
+            alone if that is missing (a model from elsewhere, or of version 0.1.0) or "nfkc".
 
     Raises:
         DataError: the bytes are no SentencePiece model, or its special ids are others.
@@ -124,7 +124,7 @@ class SentencePieceTokenizer(Tokenizer):
             max_new_tokens: how many pieces may be added; None for no bound.
 
         Returns:
-            The extended tokenizer, or this one itself where nothing is missing.
+            The extended tokenizer, or this one itself if nothing is missing.
 
         Raises:
             DataError: there is no text, or the model is neither unigram nor BPE.
@@ -206,7 +206,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def model_type(self) -> str:
-        """`unigram` or `bpe`; `word` or `char` where the model came from elsewhere."""
+        """`unigram` or `bpe`; `word` or `char` if the model came from elsewhere."""
         return self.cutter.model_type
 
     @property
@@ -283,7 +283,7 @@ class SentencePieceTokenizer(Tokenizer):
         """Add pieces of several characters, scored so that they only ever take the place of the very cut they had.
 
         Unigram: the best path of a line is the one with the highest sum of scores (Kudo 2018, arXiv:1804.10959,
-        section 3.2). A piece that scores as its old cut and very little more wins where the old best path contains that
+        section 3.2). A piece that scores as its old cut and very little more wins when the old best path contains that
         cut, and nowhere else: written out in old pieces, any path keeps its score up to that little. It grows with the
         boundaries removed, so that one long piece beats two short ones.
 

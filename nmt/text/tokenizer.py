@@ -42,9 +42,9 @@ class Tokenizer(ABC):
     A token id that stands for an unknown token decodes to `<unk>`; the other special ids decode to nothing.
 
     type: The name under which settings and model directories know this kind of tokenizer.
-    normalization: How a line is normalised before it is cut, see `normalized`; None where the tokenizer takes it as it
+    normalization: How a line is normalised before it is cut, see `normalized`; None if the tokenizer takes it as it
         is.
-    maximum_lines: Lines to learn from at most; of more a sample is drawn. None for no bound, where tokens are counted.
+    maximum_lines: Lines to learn from at most; of more a sample is drawn. None for no bound, when tokens are counted.
     """
 
     kinds: ClassVar[dict[str, type[Tokenizer]]] = {}
@@ -107,7 +107,7 @@ class Tokenizer(ABC):
         return [self.encode(line) for line in lines]
 
     def cut(self, token: str) -> list[int]:
-        """Token ids of a token of another tokenizer of this kind; its own where it knows the token."""
+        """Token ids of a token of another tokenizer of this kind; its own if it knows the token."""
         return [self.vocabulary.id(token)]
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
@@ -119,7 +119,7 @@ class Tokenizer(ABC):
         """The same vocabulary, for text that is normalised in another way."""
 
     def normalized(self, line: str) -> str:
-        """A line as it is before it is cut: what `decode` gives back where every token is known."""
+        """A line as it is before it is cut: what `decode` gives back if every token is known."""
         return line if self.normalization is None else normalized(line, self.normalization)
 
     @property
@@ -134,7 +134,7 @@ class Tokenizer(ABC):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
     def save(self, directory: Path, side: str) -> None:
-        """Write the files of this tokenizer; `side` is "source", "target" or "" where both sides share it."""
+        """Write the files of this tokenizer; `side` is "source", "target" or "" if both sides share it."""
         self.vocabulary.save(directory / side_name("vocabulary.txt", side))
 
     @classmethod
@@ -173,7 +173,7 @@ def spoken_ids(token_ids: Iterable[int]) -> list[int]:
 
 
 class Sample(Generic[Line]):
-    """All lines of a stream where they are few, else `limit` of them, each with the same chance.
+    """All lines of a stream if they are few, else `limit` of them, each with the same chance.
 
     Algorithm L (Li 1994, "Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))"): one pass, memory for
     the sample alone, and almost no work for the lines that are passed over.
@@ -218,7 +218,7 @@ def sample_lines(lines: Iterable[Line], limit: int, *, seed: int) -> list[Line]:
     return sample.lines
 
 
-# Text that looks like a special token gets a backslash, and one more where it has some already, so it can be undone.
+# Text that looks like a special token gets a backslash, and one more if it has some already, so it can be undone.
 _LOOKS_SPECIAL = re.compile(r"\\*(?:" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
 
 SPACE_SYMBOL = "▁"

@@ -101,7 +101,7 @@ class Vocabulary:
         return f"Vocabulary({len(self)} tokens, {self.fingerprint[:8]})"
 
     def token(self, token_id: int) -> str:
-        """The token of an id; IndexError where the id is not in 0 .. V-1."""
+        """The token of an id; IndexError if the id is not in 0 .. V-1."""
         if token_id < 0:
             raise IndexError(f"token ids must be 0 to {len(self) - 1}, got {token_id}")
         return self.tokens[token_id]
