@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -33,21 +33,17 @@ Examples:
 
 def average(
     directory: options.ModelDirectory,
-    more_updates: Annotated[list[str] | None, typer.Argument(metavar="N", hidden=True, show_default=False)] = None,
-    last: Annotated[int | None, options.value("--last", "K", "Average the newest K checkpoints.", least=1)] = None,
-    best: Annotated[int | None, options.value("--best", "K", "Average the K best by validation.", least=1)] = None,
-    updates: Annotated[
-        list[str] | None,
-        options.value("--updates", "N...", "Average those after N updates each: 100 200, or 100,200."),
-    ] = None,
-    output: Annotated[
-        Path | None, options.value("-o, --output", "OUT", "Model directory to write; RUN-average unless given.")
-    ] = None,
-    weights: Annotated[
-        options.WeightsKind | None,
-        typer.Option("--weights", help="What to average; the moving averages where each keeps one unless given."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace any model that OUT holds.")] = False,
+    more_updates: list[str] | None = typer.Argument(None, metavar="N", hidden=True),
+    last: int | None = options.value("--last", "K", "Average the newest K checkpoints.", least=1),
+    best: int | None = options.value("--best", "K", "Average the K best by validation.", least=1),
+    updates: list[str] | None = options.value(
+        "--updates", "N...", "Average those after N updates each: 100 200, or 100,200."
+    ),
+    output: Path | None = options.value("-o, --output", "OUT", "Model directory to write; RUN-average unless given."),
+    weights: options.WeightsKind | None = typer.Option(
+        None, "--weights", help="What to average; the moving averages where each keeps one unless given."
+    ),
+    overwrite: bool = options.flag("--overwrite", "Replace any model that OUT holds."),
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
@@ -86,14 +82,14 @@ Quantization = StrEnum("Quantization", ["FLOAT32", "FLOAT16", "BFLOAT16", "INT16
 
 def export(
     directory: options.ModelDirectory,
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to write.", show_default=False)],
-    export_format: Annotated[ExportFormat, typer.Option("--format", help="The engine.")] = ExportFormat.CTRANSLATE2,
-    quantization: Annotated[
-        Quantization, typer.Option("--quantization", help="How weights are stored: smaller ones are less exact.")
-    ] = Quantization.FLOAT32,
+    output: Path = typer.Argument(metavar="OUT", help="Directory to write.", show_default=False),
+    export_format: ExportFormat = typer.Option(ExportFormat.CTRANSLATE2, "--format", help="The engine."),
+    quantization: Quantization = typer.Option(
+        Quantization.FLOAT32, "--quantization", help="How weights are stored: smaller ones are less exact."
+    ),
     checkpoint: options.Checkpoint = None,
     weights: options.Weights = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that OUT holds.")] = False,
+    overwrite: bool = options.flag("--overwrite", "Replace an export that OUT holds."),
     threads: options.Threads = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
@@ -142,50 +138,31 @@ SHOWN_TOKENS = 6
 
 _NAMES = {"joint": "vocabulary of both languages", "source": "source vocabulary", "target": "target vocabulary"}
 
-Files = list[Path] | None
-
-
-MoreCorpora = Annotated[Files, typer.Argument(metavar="[FILE...]", help="More files for --with.", show_default=False)]
-Corpora = Annotated[Files, options.value("--with", "FILE...", "Text of both languages, for a joint vocabulary.")]
-SourceCorpora = Annotated[
-    Files, options.value("--with-source", "FILE", "Text of the source language; may be repeated.")
-]
-TargetCorpora = Annotated[
-    Files, options.value("--with-target", "FILE", "Text of the target language; may be repeated.")
-]
-JointTokenizer = Annotated[
-    Path | None, options.value("--tokenizer", "FILE", "Take a finished joint one: a .model file, or a token a line.")
-]
-SourceTokenizer = Annotated[Path | None, options.value("--source-tokenizer", "FILE", "The same for the source alone.")]
-TargetTokenizer = Annotated[Path | None, options.value("--target-tokenizer", "FILE", "The same for the target alone.")]
-
 
 def update_vocab(
     directory: options.ModelDirectory,
-    more_corpora: MoreCorpora = None,
-    corpora: Corpora = None,
-    source_corpora: SourceCorpora = None,
-    target_corpora: TargetCorpora = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Learn the vocabulary anew from these files, instead of extending it.")
-    ] = False,
-    tokenizer: JointTokenizer = None,
-    source_tokenizer: SourceTokenizer = None,
-    target_tokenizer: TargetTokenizer = None,
-    minimum_count: Annotated[
-        int | None, options.value("--minimum-count", "N", "Add what occurs so often; as configured, else 1.", least=1)
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, options.value("--max-new-tokens", "N", "Tokens to add at most.", least=1)
-    ] = None,
-    output: Annotated[
-        Path | None, options.value("-o, --output", "OUT", "Model directory to write; RUN-vocabulary unless given.")
-    ] = None,
-    checkpoint: Annotated[str, options.value("--checkpoint", "WHICH", "best, latest or update-N.")] = "latest",
+    more_corpora: list[Path] | None = typer.Argument(None, metavar="[FILE...]", help="More files for --with."),
+    corpora: list[Path] | None = options.value("--with", "FILE...", "Text of both languages, for a joint vocabulary."),
+    source_corpora: list[Path] | None = options.value("--with-source", "FILE", "Source text; may be repeated."),
+    target_corpora: list[Path] | None = options.value("--with-target", "FILE", "Target text; may be repeated."),
+    replace: bool = options.flag("--replace", "Learn the vocabulary anew from these files, instead of extending it."),
+    tokenizer: Path | None = options.value(
+        "--tokenizer", "FILE", "Take a finished joint one: a .model file, or a token a line."
+    ),
+    source_tokenizer: Path | None = options.value("--source-tokenizer", "FILE", "The same for the source alone."),
+    target_tokenizer: Path | None = options.value("--target-tokenizer", "FILE", "The same for the target alone."),
+    minimum_count: int | None = options.value(
+        "--minimum-count", "N", "Add what occurs so often; as configured, else 1.", least=1
+    ),
+    max_new_tokens: int | None = options.value("--max-new-tokens", "N", "Tokens to add at most.", least=1),
+    output: Path | None = options.value(
+        "-o, --output", "OUT", "Model directory to write; RUN-vocabulary unless given."
+    ),
+    checkpoint: str = options.value("--checkpoint", "WHICH", "best, latest or update-N.", default="latest"),
     overrides: options.Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: bool = options.flag("--dry-run", "Only say what would change."),
     as_json: options.AsJson = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier update in OUT.")] = False,
+    overwrite: bool = options.flag("--overwrite", "Replace an earlier update in OUT."),
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:

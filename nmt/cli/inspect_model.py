@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -29,17 +29,12 @@ _FAILED = 1
 
 
 def run(
-    directory: Annotated[
-        Path, typer.Argument(metavar="RUN[@WHICH]", help="Model directory, or one of its checkpoints.")
-    ],
+    directory: Path = typer.Argument(metavar="RUN[@WHICH]", help="Model directory, or one of its checkpoints."),
     checkpoint: options.Checkpoint = None,
-    diff: Annotated[
-        Path | None,
-        options.value("--diff", "OTHER[@WHICH]", "Say what differs in another model or checkpoint, weights as stored."),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read and hash everything; every checkpoint unless one is named.")
-    ] = False,
+    diff: Path | None = options.value(
+        "--diff", "OTHER[@WHICH]", "Say what differs in another model or checkpoint, weights as stored."
+    ),
+    verify: bool = options.flag("--verify", "Read and hash everything; every checkpoint unless one is named."),
     as_json: options.AsJson = False,
     imports: options.Imports = None,
     debug: options.Debug = False,

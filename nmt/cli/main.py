@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.cli import derived, evaluate, inspect_model, train, translate
+from nmt.cli import derived, inspect_model, train, translate
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 
 class _Verb(TyperCommand):
-    """A verb that refuses an option of one value where it is given twice, of which the last would win in silence."""
+    """A verb that refuses an option of one value if it is given twice, of which the last would win in silence."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""
@@ -134,8 +134,8 @@ def root(
 
 for _name, _verb, _example, _summary in (
     ("train", train.train, train.TRAIN_EXAMPLE, "Train a model; the same command continues a run."),
-    ("translate", translate.run, translate.EXAMPLE, "Translate text, line by line."),
-    ("evaluate", evaluate.run, evaluate.EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
+    ("translate", translate.translate, translate.TRANSLATE_EXAMPLE, "Translate text, line by line."),
+    ("evaluate", translate.evaluate, translate.EVALUATE_EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
     ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
     ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),

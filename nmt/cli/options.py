@@ -55,25 +55,36 @@ def _import_files(paths: list[Path] | None) -> list[Path] | None:
     return paths
 
 
-def value(names: str, metavar: str, words: str, *, least: float | None = None) -> Any:
-    """An option that takes a value.
+def value(names: str, metavar: str, words: str, *, least: float | None = None, default: Any = None) -> Any:
+    """An option that takes a value: a parameter's default, or within the type of one that several verbs share.
 
     Args:
         names: as its help shows them, `-o, --output`.
         metavar: what stands for the value there.
         words: what it means.
         least: smallest number that it takes.
+        default: of a parameter; a shared type leaves it to the verb.
     """
-    return typer.Option(*names.split(", "), metavar=metavar, help=words, min=least)
+    return typer.Option(default, *names.split(", "), metavar=metavar, help=words, min=least)
+
+
+def flag(name: str, words: str) -> Any:
+    """An option without a value: the default of a parameter.
+
+    Args:
+        name: as its help shows it.
+        words: what it means.
+    """
+    return typer.Option(False, name, help=words)
 
 
 ModelDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
 ]
-CONFIGS = typer.Argument(
-    metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False
-)
-ConfigFiles = Annotated[list[Path], CONFIGS]
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Argument(metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -102,7 +113,7 @@ Debug = Annotated[
 ]
 Checkpoint = Annotated[
     str | None,
-    value("--checkpoint", "WHICH", "best, latest or update-N; the best, else the latest, unless given."),
+    value("--checkpoint", "WHICH", "best, latest or update-N; the best, else the latest, unless given.", default=...),
 ]
 Weights = Annotated[
     WeightsKind | None,
@@ -114,11 +125,11 @@ Weights = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all there is to say.")]
 BeamSize = Annotated[
     int | None,
-    value("--beam-size", "K", "Hypotheses kept a sentence; as configured unless given.", least=1),
+    value("--beam-size", "K", "Hypotheses kept a sentence; as configured unless given.", least=1, default=...),
 ]
 LengthPenalty = Annotated[
     float | None,
-    value("--length-penalty", "X", "More gives longer text; as configured unless given.", least=0),
+    value("--length-penalty", "X", "More gives longer text; as configured unless given.", least=0, default=...),
 ]
 
 

@@ -43,7 +43,7 @@ _COMPRESSIONS = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2"}
 class NamedStdout:
     """Standard output that says its name where it cannot be written to; where there is none, that is said.
 
-    Python sets `sys.stdout` to None where the stream is closed, and whoever prints to it meanwhile (help pages too)
+    Python sets `sys.stdout` to None if the stream is closed, and whoever prints to it meanwhile (help pages too)
     would not notice, or end in a traceback.
 
     Args:
@@ -151,7 +151,7 @@ class _StderrHandler(logging.Handler):
     """Writes to what `sys.stderr` is at that moment: a live progress line puts itself in between."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message, with its level where that is a warning or worse."""
+        """Write a message, with its level if that is a warning or worse."""
         if sys.stderr is None:
             return
         try:
@@ -185,7 +185,7 @@ def log_to_stderr() -> Iterator[None]:
 
 
 def file_chunks(path: Path) -> Iterator[list[str]]:
-    """The lines of a file in chunks of `CHUNK_LINES`, decompressed where it is compressed.
+    """The lines of a file in chunks of `CHUNK_LINES`, decompressed if it is compressed.
 
     Raises:
         DataError: the file cannot be read or is not UTF-8, with its line.
@@ -303,7 +303,7 @@ def line_counter(
     """A function that is told how many more lines were translated, and counts them on a terminal, in one passing line.
 
     Args:
-        total: how many there will be, where that is known.
+        total: how many there will be, if that is known.
         hidden: show nothing in any case.
         console: where to draw; standard error unless given.
     """

@@ -3,7 +3,6 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -19,9 +18,7 @@ Examples:
 
 def train(
     configs: options.ConfigFiles,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete what an earlier run left in the model directory.")
-    ] = False,
+    overwrite: bool = options.flag("--overwrite", "Delete what an earlier run left in the model directory."),
     overrides: options.Overrides = None,
     threads: options.Threads = None,
     imports: options.Imports = None,
@@ -56,7 +53,7 @@ Example:
 
 def build_vocab(
     configs: options.ConfigFiles,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Build it anew where there is one.")] = False,
+    overwrite: bool = options.flag("--overwrite", "Build it anew where there is one."),
     overrides: options.Overrides = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
@@ -88,10 +85,10 @@ Examples:
 
 
 def check(
-    configs: Annotated[list[Path] | None, options.CONFIGS] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print every setting with its type, default and meaning.")
-    ] = False,
+    configs: list[Path] | None = typer.Argument(
+        None, metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False
+    ),
+    explain: bool = options.flag("--explain", "Print every setting with its type, default and meaning."),
     overrides: options.Overrides = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
