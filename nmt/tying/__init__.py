@@ -60,10 +60,10 @@ def _once(roles: Mapping[str, Any]) -> dict[str, Any]:
 
 def _walk(value: Any, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, keras.Variable | keras.Layer]]:
     """Yield (path, layer or variable) for `value` and everything below it, in order of creation."""
-    if isinstance(value, keras.Variable):
-        yield path, value
-    elif id(value) not in above:
-        yield path, value
+    if id(value) in above:
+        return
+    yield path, value
+    if isinstance(value, keras.Layer):
         for name, child in _children(value):
             yield from _walk(child, f"{path}/{name}" if path else name, (*above, id(value)))
 
@@ -149,17 +149,18 @@ def tie_groups(model: keras.Layer) -> list[TieGroup]:
         model: any Keras model whose variables exist: Functional, Sequential or subclassed, also nested. What a
             role is, and how it is named, says `variable_roles`.
     """
+    variables = variable_roles(model)
     roles: dict[int, list[str]] = {}
-    variables: dict[int, keras.Variable] = {}
-    for path, variable in variable_roles(model).items():
+    for path, variable in variables.items():
         roles.setdefault(id(variable), []).append(path)
-        variables[id(variable)] = variable
-    tied = {key: tuple(paths) for key, paths in roles.items() if len(paths) > 1}
-    names = _names(list(tied.values()))
-    return [
-        TieGroup(name, paths, paths[0], tuple(variables[key].shape))
-        for (key, paths), name in zip(tied.items(), names, strict=True)
-    ]
+    tied = [tuple(paths) for paths in roles.values() if len(paths) > 1]
+    # A group is named by the owners of its roles; if several variables of these owners are tied, by the whole roles.
+    names = ["=".join(path.rpartition("/")[0] or path for path in paths) for paths in tied]
+    groups = []
+    for name, paths in zip(names, tied, strict=True):
+        unique = name if names.count(name) == 1 else "=".join(paths)
+        groups.append(TieGroup(unique, paths, paths[0], tuple(variables[paths[0]].shape)))
+    return groups
 
 
 def verify_ties(
@@ -181,44 +182,26 @@ def verify_ties(
     found = {frozenset(group.roles): group for group in tie_groups(model)}
     wanted = {frozenset(group.roles): group for group in groups}
     variables = variable_roles(model)
-    problems = [_difference(group, variables) for roles, group in wanted.items() if roles not in found]
-    unwanted = [group for roles, group in found.items() if roles not in wanted]
-    problems += [f"{group.name} is one variable but must not be" for group in unwanted]
+    problems = []
+    for group in (group for roles, group in wanted.items() if roles not in found):
+        missing = [path for path in group.roles if path not in variables]
+        count = len({id(variables[path]) for path in group.roles if path in variables})
+        is_not = f"the model has no {', '.join(missing)}" if missing else f"it is {count}"
+        problems.append(f"{group.name} must be one variable, but {is_not}")
+    problems += [
+        f"{group.name} is one variable but must not be" for roles, group in found.items() if roles not in wanted
+    ]
+    # An optimizer that scales the loss leaves the slots to another.
+    while (inner := getattr(optimizer, "inner_optimizer", None)) is not None:
+        optimizer = inner
+    trained = optimizer._trainable_variables if optimizer is not None and optimizer.built else None
     for group in found.values():
-        problems += _count_problems(group, variables[group.variable], model, optimizer)
+        variable = variables[group.variable]
+        counted = sum(other is variable for other in model.trainable_variables)
+        if variable.trainable and counted != 1:
+            problems.append(f"{group.name} is counted {counted} times among the trainable variables")
+        slots = counted if trained is None else sum(other is variable for other in trained)
+        if trained is not None and (slots > 1 or slots < counted):
+            problems.append(f"{group.name} has {slots} slots in the optimizer instead of {min(counted, 1)}")
     if problems:
         raise CheckpointError("weight ties do not hold: " + "; ".join(problems))
-
-
-def _difference(group: TieGroup, variables: Mapping[str, keras.Variable]) -> str:
-    missing = [path for path in group.roles if path not in variables]
-    if missing:
-        return f"{group.name} must be one variable, but the model has no {', '.join(missing)}"
-    count = len({id(variables[path]) for path in group.roles})
-    return f"{group.name} must be one variable, but it is {count}"
-
-
-def _count_problems(
-    group: TieGroup, variable: keras.Variable, model: keras.Layer, optimizer: keras.optimizers.Optimizer | None
-) -> list[str]:
-    problems = []
-    counted = sum(other is variable for other in model.trainable_variables)
-    if variable.trainable and counted != 1:
-        problems.append(f"{group.name} is counted {counted} times among the trainable variables")
-    if optimizer is not None and optimizer.built:
-        slots = sum(other is variable for other in _trained_by(optimizer))
-        if slots > 1 or slots < counted:
-            problems.append(f"{group.name} has {slots} slots in the optimizer instead of {min(counted, 1)}")
-    return problems
-
-
-def _trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """Return the variables that an optimizer has slots for; one that scales the loss leaves them to another."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    return optimizer._trainable_variables if inner is None else _trained_by(inner)
-
-
-def _names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """Name groups by the owners of their roles; where several variables of the owners are tied, by the whole roles."""
-    owners = ["=".join(path.rpartition("/")[0] or path for path in paths) for paths in groups]
-    return [name if owners.count(name) == 1 else "=".join(paths) for name, paths in zip(owners, groups, strict=True)]
