@@ -51,9 +51,9 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     if not known:
         raise CheckpointError("there must be a checkpoint to average, got none")
     newest = max(known, key=lambda one: one.update)
-    count, facts = len(known), {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
-    model = {path: (one / count).astype(np.float32) if one.dtype.kind == "f" else one for path, one in sums.items()}
-    return replace(newest, model=model, score=None, optimizer_class=None, facts=facts)
+    facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
+    means = {path: (total / len(known)).astype(np.float32) for path, total in sums.items() if total.dtype.kind == "f"}
+    return replace(newest, model=sums | means, score=None, optimizer_class=None, facts=facts)
 
 
 def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
@@ -75,8 +75,7 @@ def _differences(first: Contents, other: Contents) -> Iterator[str]:
     if other_variables:
         yield f"only one of them has {', '.join(other_variables)} of that shape and type"
     if _tied_roles(first.tie_groups) != _tied_roles(other.tie_groups):
-        found, wanted = (", ".join(g["name"] for g in one.tie_groups) or "nothing" for one in (other, first))
-        yield f"it ties {found}, not {wanted}"
+        yield f"it ties {_names(other.tie_groups)}, not {_names(first.tie_groups)}"
     for key, what in SAME_FACTS.items():
         facts = (first.facts.get(key), other.facts.get(key))
         if None not in facts and facts[0] != facts[1]:
@@ -140,7 +139,7 @@ def change_vocabulary(contents: Contents, mappings: Mapping[str, RowMapping]) ->
 
 
 def _mapping(path: str, contents: Contents, mappings: Mapping[str, RowMapping]) -> RowMapping | None:
-    """Return what the rows of a variable follow in all of its roles; None where it has no token rows."""
+    """Return what the rows of a variable follow in all of its roles; None if it has no token rows."""
     from nmt.models.contract import TOKEN_ROWS  # Keras, which a mean needs only once it is written
 
     roles: Sequence[str] = next((g["roles"] for g in contents.tie_groups if g["variable"] == path), [path])
@@ -155,7 +154,7 @@ def _mapping(path: str, contents: Contents, mappings: Mapping[str, RowMapping]) 
 
 
 def _changed(name: str, array: np.ndarray, contents: Contents, changed: Mapping[str, RowMapping]) -> np.ndarray:
-    """Change a weight, an average or a slot `<slot>/<path>`, where its variable changes."""
+    """Change a weight, an average or a slot `<slot>/<path>`, if its variable changes."""
     path = name if name in contents.model else slot_variable(name, contents.model)
     if path is None or path not in changed:
         return array
@@ -236,7 +235,7 @@ class TieChange(NamedTuple):
 
 
 class Retied(NamedTuple):
-    """A checkpoint with other ties, and what was changed; None where the ties were the same."""
+    """A checkpoint with other ties, and what was changed; None if the ties were the same."""
 
     contents: Contents
     change: TieChange | None
@@ -252,9 +251,9 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
       `output`). What is split is copied.
     - Slots of the optimizer: on splitting copied, on merging added, whatever the rule. The gradient of a merged
       variable is the sum of its roles' gradients, so first moments add up exactly. Second moments are added too, an
-      approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 where the roles'
+      approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 if the roles'
       gradients have nothing to do with each other. Where the gradients of n roles are equal, the sum is an n-th of
-      the true moment and updates are larger by sqrt(n) until it has adapted; where they oppose each other, smaller.
+      the true moment and updates are larger by sqrt(n) until it has adapted; if they oppose each other, smaller.
       Only the moments of `MOMENTS` are merged: any other slot may mean something else.
     - What belongs to no variable, such as `iterations`, stays.
 
@@ -275,26 +274,37 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
         raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
     if _tied_roles(contents.tie_groups) == _tied_roles(groups):
         return Retied(contents, None)
+
+    # Where each role's matrix lies before and after: a new variable comes from the old ones of all its roles, each
+    # counted once, however many roles it played.
     source = checkpoint_name(contents.update)
     before = canonical_paths(contents.variables, contents.tie_groups)
     missing = [role for group in groups for role in group["roles"] if role not in before]
     if missing:
         raise CheckpointError(f"{source} does not fit: it has no {', '.join(missing)}, which the model ties")
     after = canonical_paths(before, groups)
-    origins: dict[str, list[str]] = {}  # the old variables that each new one comes from, each once
+    origins: dict[str, list[str]] = {}
     for role, path in after.items():
         origins[path] = list(dict.fromkeys([*origins.get(path, ()), before[role]]))
+
+    # What is merged and what is split; refused here, before any array is computed.
     merging = [group for group in groups if len(origins[group["variable"]]) > 1]
     _refuse_rule(contents, groups, merging, rule, source)
     merged = tuple(_merged(contents, group, origins[group["variable"]], source) for group in merging)
     news = {group["name"]: dict.fromkeys(after[role] for role in group["roles"]) for group in contents.tie_groups}
     split = tuple(Split(name, tuple(paths)) for name, paths in news.items() if len(paths) > 1)
+
+    # Values first: the mean of those that are merged, or the matrix of one role; a split variable shares its array.
     role = ROLES.get(rule, "")
     taken = {after[role]: before[role]} if role in after else {}
+
+    # Moving averages follow the same rule; what has none, because it is not trained, counts as its own.
     ema = None
-    if contents.ema is not None:  # what has no average, because it is not trained, counts as its own
+    if contents.ema is not None:
         averaged = {path: olds for path, olds in origins.items() if set(olds) & set(contents.ema)}
         ema = _regrouped({**contents.model, **contents.ema}, averaged, np.mean, taken)
+
+    # The optimizer last, since gradients of merged roles add up whatever the rule for the values was.
     result = replace(
         contents,
         model=_regrouped(contents.model, origins, np.mean, taken),
@@ -344,6 +354,7 @@ def _regrouped(
 
 def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], source: str) -> dict[str, np.ndarray]:
     """Return the slots of the new variables; a slot is called `<kind>/<role path>`, any other state as it likes."""
+    # Slots by their kind and variable; what belongs to no variable stays as it is.
     kinds: dict[str, dict[str, np.ndarray]] = {}
     result: dict[str, np.ndarray] = {}
     for name, array in (contents.optimizer or {}).items():
@@ -352,6 +363,8 @@ def _regrouped_slots(contents: Contents, origins: Mapping[str, Sequence[str]], s
             result[name] = array
         else:
             kinds.setdefault(name.removesuffix(f"/{path}"), {})[path] = array
+
+    # Each kind is regrouped as the variables are; to be added, its slots must be moments of gradients.
     merged = {old for olds in origins.values() if len(olds) > 1 for old in olds}
     for kind, arrays in kinds.items():
         if merged & set(arrays) and kind not in MOMENTS.get(contents.optimizer_class or "", ()):

@@ -99,7 +99,7 @@ _HEADER = TypeAdapter(dict[str, _Stored])
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> FileRecord:
     """Write a new safetensors file.
 
-    Hashed and written is the memory of the arrays themselves, where they need not be widened or made contiguous. The
+    Hashed and written is the memory of the arrays themselves, if they need not be widened or made contiguous. The
     library would make two copies of all of it, or write a file without telling its hash.
 
     Args:

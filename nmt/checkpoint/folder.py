@@ -36,13 +36,13 @@ def checkpoint_name(update: int) -> str:
 
 
 def update_of(name: str) -> int | None:
-    """Return the updates in a checkpoint's name, None where it is no such name."""
+    """Return the updates in a checkpoint's name, None if it is no such name."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def checkpoint_names(folder: Path) -> list[str]:
-    """List the complete checkpoints of a folder, oldest first; none where there is no folder."""
+    """List the complete checkpoints of a folder, oldest first; none if there is no folder."""
     try:
         names = [path.name for path in folder.iterdir() if update_of(path.name) is not None and path.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -88,7 +88,7 @@ def read_weights(path: Path, weights: str, *, manifest: Manifest | None = None) 
     Args:
         path: the folder of the checkpoint.
         weights: `raw` or `ema`; what is not trained has no moving average and is taken as it is.
-        manifest: of it, where it was read already.
+        manifest: of it, if it was read already.
 
     Raises:
         CheckpointError: no moving average is kept, or the checkpoint is of a newer format.
@@ -192,7 +192,7 @@ class DirectoryLock:
                 f"{self.directory}: another training writes here ({holder or 'process unknown'}): wait for its end, "
                 "stop it, or choose another model_directory"
             ) from error
-        with suppress(OSError):  # who holds it is a help to others, and no reason to fail where the disk is full
+        with suppress(OSError):  # who holds it is a help to others, and no reason to fail when the disk is full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
@@ -213,7 +213,7 @@ class DirectoryLock:
         )
 
     def release(self) -> None:
-        """Give the lock back; nothing happens where it is not held."""
+        """Give the lock back; nothing happens if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

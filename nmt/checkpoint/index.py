@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -34,12 +34,12 @@ def standing(score: float, loss: float | None) -> tuple[float, float, float]:
     """Return how good a validation was, to be compared: only what stands higher than all before it is a new best.
 
     This is the one order for the log, the patience, the plateau schedule and the best checkpoint. The higher BLEU is
-    better; those below 1 are taken for equal, and the lower loss is better; only where that is equal too, their BLEU
+    better; those below 1 are taken for equal, and the lower loss is better; only if that is equal too, their BLEU
     counts. A score below 0 is a negative loss. One that is not finite has no standing and must not come here.
 
     Args:
         score: of a validation, finite, higher is better.
-        loss: found with it, finite; None where it was not recorded, as version 0.1.0 did not.
+        loss: found with it, finite; None if it was not recorded, as version 0.1.0 did not.
     """
     if score >= LEAST_TELLING_SCORE:
         return score, 0.0, 0.0
@@ -60,7 +60,7 @@ class Index(NamedTuple):
 
     @property
     def best(self) -> str | None:
-        """The one that stands highest, the first of equals; None where none has a score."""
+        """The one that stands highest, the first of equals; None if none has a score."""
         return next(iter(self.ranked), None)
 
     @property
@@ -90,10 +90,10 @@ class Index(NamedTuple):
         good = [name for name, score in self.scores.items() if score is not None and self.diverged]
         return {*list(self.scores)[-max(keep_last, 1) :], *self.ranked[: max(keep_best, 1)], *good[-1:]}
 
-    def only(self, names: set[str]) -> Index:
-        """Return the index of these checkpoints alone."""
-        scores = {name: score for name, score in self.scores.items() if name in names}
-        return Index(scores, {name: judged for name, judged in self.judged.items() if name in names})
+    def only(self, names: Iterable[str]) -> Index:
+        """Return the index of those of these checkpoints that it lists, in this order."""
+        scores = {name: self.scores[name] for name in names if name in self.scores}
+        return Index(scores, {name: self.judged[name] for name in scores if name in self.judged})
 
 
 def index_of(manifests: Mapping[str, Manifest]) -> Index:
@@ -104,8 +104,7 @@ def index_of(manifests: Mapping[str, Manifest]) -> Index:
     changes = {name: manifest.facts.get(VALIDATION_CHANGES, 0) for name, manifest in manifests.items()}
     newest = next((changes[name] for name in reversed(changes) if manifests[name].score is not None), None)
     scores = {name: manifest.score if changes[name] == newest else None for name, manifest in manifests.items()}
-    judged = {name: manifest.judged for name, manifest in manifests.items()}
-    return Index(scores, {name: found for name, found in judged.items() if found is not None})
+    return Index(scores, {name: found for name, manifest in manifests.items() if (found := manifest.judged)})
 
 
 def scan_index(folder: Path, known: Index | None = None) -> Index:
@@ -123,9 +122,7 @@ def scan_index(folder: Path, known: Index | None = None) -> Index:
             if (folder / name).exists():  # else it was pruned just now
                 logger.warning("%s: skipped, it is damaged: %s", name, error)
     read = index_of(manifests)
-    scores, judged = known.scores | read.scores, {**known.judged, **read.judged}
-    there = [name for name in names if name in scores]
-    return Index({name: scores[name] for name in there}, {name: judged[name] for name in there if name in judged})
+    return Index(known.scores | read.scores, {**known.judged, **read.judged}).only(names)
 
 
 def read_index(folder: Path) -> Index:
@@ -155,7 +152,7 @@ class StoredIndex(NamedTuple):
 
 
 def _read_stored(folder: Path) -> StoredIndex:
-    """Read `index.json`; an index of nothing where there is no such file, or none that can be used."""
+    """Read `index.json`; an index of nothing if there is no such file, or none that can be used."""
     path = folder / INDEX
     try:
         if os.path.lexists(path):
@@ -175,14 +172,14 @@ def read_index_file(path: Path) -> StoredIndex:
     values = read_object(path)
     check_format(path, values.get("format_version"), INDEX_VERSION)
     try:
-        entries = values["scores"].items()
-        found = {name: Judged.from_json(entry) for name, entry in entries}
-        scores = {name: entry["score"] for name, entry in entries}
-        wrong = [score for score in scores.values() if score is not None and not is_number(score)]
-        if wrong:
-            raise TypeError(f"a score must be a finite number, got {wrong[0]!r:.40}")
-        index = Index(scores, {name: judged for name, judged in found.items() if judged is not None})
-        return StoredIndex(index, values["latest"], values["best"])
+        scores, judged = {}, {}
+        for name, entry in values["scores"].items():
+            score = scores[name] = entry["score"]
+            if score is not None and not is_number(score):
+                raise TypeError(f"a score must be a finite number, got {score!r:.40}")
+            if (found := Judged.from_json(entry)) is not None:
+                judged[name] = found
+        return StoredIndex(Index(scores, judged), values["latest"], values["best"])
     except (AttributeError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{path}: is no index of checkpoints: {error!r}") from error
 
@@ -197,14 +194,11 @@ def write_index(folder: Path, index: Index) -> None:
     for name, score in index.scores.items():
         judged = index.judged.get(name)
         scores[name] = {"update": update_of(name), "score": score} | ({} if judged is None else judged.to_json())
-    values = {"format_version": _version(index), "latest": index.latest, "best": index.best, "scores": scores}
-    replace_file(folder / INDEX, json_bytes(values))
-
-
-def _version(index: Index) -> int:
-    """Return the format version of an index: 1 where version 0.1.0 takes the same weights of the same checkpoints."""
+    # Version 1 if version 0.1.0 takes the same weights of the same checkpoints.
     has_raw = any(judged.weights == "raw" for judged in index.judged.values())
-    return INDEX_VERSION if has_raw or Index(index.scores).best != index.best else 1
+    version = INDEX_VERSION if has_raw or Index(index.scores).best != index.best else 1
+    values = {"format_version": version, "latest": index.latest, "best": index.best, "scores": scores}
+    replace_file(folder / INDEX, json_bytes(values))
 
 
 def has_checkpoint(directory: PathLike) -> bool:
@@ -213,7 +207,7 @@ def has_checkpoint(directory: PathLike) -> bool:
 
 
 def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
-    """Return name and manifest of the newest checkpoint whose manifest is whole; None where there is none.
+    """Return name and manifest of the newest checkpoint whose manifest is whole; None if there is none.
 
     Damaged ones are passed over without a word: whoever restores names them.
 
@@ -228,12 +222,12 @@ def newest_manifest(directory: PathLike) -> tuple[str, Manifest] | None:
 
 
 def candidates(directory: Path, index: Index, checkpoint: str | None) -> list[str]:
-    """List the checkpoints that answer a request, the wanted one first, then those that stand in where it is damaged.
+    """List the checkpoints that answer a request, the wanted one first, then those that stand in if it is damaged.
 
     Args:
         directory: the model directory.
         index: of its checkpoints.
-        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest if none has a score, unless given.
 
     Raises:
         CheckpointError: there is none.

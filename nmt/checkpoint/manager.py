@@ -39,7 +39,7 @@ class Restored(NamedTuple):
 
     state: what was saved with it.
     name: of the checkpoint.
-    tie_change: what had to be merged or split; None where the ties were the model's.
+    tie_change: what had to be merged or split; None if the ties were the model's.
     facts: what its manifest records besides.
     """
 
@@ -233,11 +233,11 @@ class CheckpointManager:
         Args:
             model: must have the variables of the checkpoint.
             optimizer: must have its slots; None leaves those in the checkpoint alone.
-            ema: must have its variables, by role path; None where the checkpoint keeps none.
-            on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
+            ema: must have its variables, by role path; None if the checkpoint keeps none.
+            on_tie_change: what to do if the ties of the checkpoint are not the model's; see `retie`.
 
         Returns:
-            The state that was saved and what became of the ties, or None where there is no checkpoint yet.
+            The state that was saved and what became of the ties, or None if there is no checkpoint yet.
 
         Raises:
             CheckpointError: all checkpoints are damaged, or the newest whole one does not fit; the message names
@@ -272,7 +272,7 @@ class CheckpointManager:
             path = folder.write_checkpoint(self.folder, contents)
             index = scan_index(self.folder)
             kept = {path.name, *index.kept(keep_last=self.keep_last, keep_best=self.keep_best)}
-            write_index(self.folder, index.only(kept))
+            write_index(self.folder, index.only(name for name in index.scores if name in kept))
             for name in set(index.scores) - kept:
                 folder.remove_checkpoint(self.folder / name)
         except OSError as error:

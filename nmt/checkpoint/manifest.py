@@ -44,8 +44,8 @@ VALIDATION = "validation"
 class Judged(NamedTuple):
     """What a validation found besides the score.
 
-    loss: in nats; None where it was not finite, so that the run has diverged.
-    weights: `ema` or `raw`: which of the two the score is of, as they were better; None where no average is kept.
+    loss: in nats; None if it was not finite, so that the run has diverged.
+    weights: `ema` or `raw`: which of the two the score is of, as they were better; None if no average is kept.
     """
 
     loss: float | None
@@ -57,7 +57,7 @@ class Judged(NamedTuple):
 
     @classmethod
     def from_json(cls, values: Any) -> Judged | None:
-        """Return what `to_json` wrote, be there other values beside it; None where it is not there."""
+        """Return what `to_json` wrote, be there other values beside it; None if it is not there."""
         if not isinstance(values, Mapping) or "loss" not in values:
             return None
         loss, weights = values["loss"], values.get("weights")
@@ -102,7 +102,7 @@ class Manifest:
     files: hash and size of each file in the folder; they are of `FILES`, with `MODEL` and `STATE` among them.
     tie_groups: which variables play several roles.
     variables: shape and type of each weight in the model, by role path. Files hold float32 or int64.
-    optimizer: class of the optimizer, with those within it as in `LossScaleOptimizer(SGD)`; None where its slots are
+    optimizer: class of the optimizer, with those within it as in `LossScaleOptimizer(SGD)`; None if its slots are
         not kept.
     versions: of the packages that wrote it.
     facts: what the trainer adds, such as hashes of config and data.
@@ -222,8 +222,8 @@ class Contents:
     update: updates made.
     score: of the validation after this update, higher is better; None without one.
     model: the weights by role path, each variable once.
-    ema: their moving average by role path; None where none is kept.
-    optimizer: slots by the role path of their variable; None where none are kept.
+    ema: their moving average by role path; None if none is kept.
+    optimizer: slots by the role path of their variable; None if none are kept.
     state: the state of the run.
     tie_groups, variables, optimizer_class, facts: see `Manifest`.
     """

@@ -43,7 +43,7 @@ class LoadedWeights(NamedTuple):
     path: the folder of the checkpoint.
     weights: `ema` or `raw`.
     manifest: of the checkpoint.
-    tie_change: what had to be merged or split; None where the ties were the model's.
+    tie_change: what had to be merged or split; None if the ties were the model's.
     """
 
     path: Path
@@ -72,9 +72,9 @@ def load_weights(
     Args:
         directory: the model directory.
         model: built; it is changed only if everything fits.
-        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
-        weights: `ema` or `raw`; unless given the moving average where it was kept, or what validation found better.
-        on_tie_change: what to do where the ties of the checkpoint are not the model's; see `retie`.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest if none has a score, unless given.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
+        on_tie_change: what to do if the ties of the checkpoint are not the model's; see `retie`.
 
     Returns:
         The checkpoint, which of its weights were loaded, and what became of its ties.
@@ -103,16 +103,16 @@ def read_contents(directory: PathLike, checkpoint: str | None = None) -> Selecte
 
     Args:
         directory: the model directory.
-        checkpoint: `best`, `latest` or `update-N`; the best, or the latest where none has a score, unless given.
+        checkpoint: `best`, `latest` or `update-N`; the best, or the latest if none has a score, unless given.
 
     Raises:
-        CheckpointError: as `load_weights`, where no model has to fit.
+        CheckpointError: as `load_weights`, but no model has to fit.
     """
     return _read_selected(directory, checkpoint, lambda path: SelectedContents(path, read_checkpoint(path)))
 
 
 def _read_selected(directory: PathLike, checkpoint: str | None, read: Callable[[Path], Read]) -> Read:
-    """Read the checkpoint that answers a request, or the next that does where it is damaged.
+    """Read the checkpoint that answers a request, or the next that does if it is damaged.
 
     Args:
         directory: the model directory.
@@ -156,9 +156,9 @@ def restore_contents(
         contents: of a checkpoint.
         model: must have its variables.
         optimizer: must have its slots; None leaves those in the checkpoint alone, which need not follow the ties then.
-        ema: must have its moving averages; None where it keeps none.
-        rule: what to do where the ties of the checkpoint are not the model's.
-        weights: `ema` or `raw` where they are to be worked with, so that all must be finite; to find out takes some
+        ema: must have its moving averages; None if it keeps none.
+        rule: what to do if the ties of the checkpoint are not the model's.
+        weights: `ema` or `raw` if they are to be worked with, so that all must be finite; to find out takes some
             15 ms of 60 million numbers. None for a trainer, which may have a way out.
 
     Returns:
@@ -167,11 +167,14 @@ def restore_contents(
     Raises:
         CheckpointError: naming everything that does not fit; nothing was changed then.
     """
+    # First the arrays take the shape of the model's ties: from here on there is one array for each variable.
     source = checkpoint_name(contents.update)
     if optimizer is None:
         contents = replace(contents, optimizer=None)
     contents, tie_change = retie(contents, describe_ties(model), rule)
     variables, groups = named_variables(model), tie_groups(model)
+
+    # Then everything is checked, so that a refusal leaves model and optimizer as they were.
     parts = [(variables, contents.model, "model")]
     if optimizer is not None:
         found, wanted = contents.optimizer_class, optimizer_class(optimizer)
@@ -190,9 +193,11 @@ def restore_contents(
             f"{source} ({weights}) must hold finite numbers, but in {', '.join(broken)} some are not: "
             "take another checkpoint"
         )
+
+    # Each variable is assigned once, through its first role; then the weights are read back through every role, so that
+    # a tie that was lost on the way shows as a role with other values.
     for held, arrays, _ in parts:
         assign(held, arrays)
-    # The weights are read back through every role.
     values = {id(variables[path]): array for path, array in contents.model.items()}
     roles = {path: variable for path, variable in variable_roles(model).items() if id(variable) in values}
     proofs = [(roles, {path: values[id(variable)] for path, variable in roles.items()})]
@@ -200,6 +205,8 @@ def restore_contents(
         wrong = [name for name, variable in held.items() if not _equal(array_view(variable), arrays[name])]
         if wrong:
             raise CheckpointError(f"restored, but of other values than in the checkpoint: {', '.join(wrong)}")
+
+    # Equal values prove no tie: last, each group must still be one variable with one slot.
     verify_ties(model, groups, optimizer)
     return tie_change
 
@@ -218,7 +225,7 @@ def _misfits(
     """Yield everything that is missing, unexpected, of another shape, or of another kind of number.
 
     Rounding float32 to a shorter floating-point type is no loss of this sort. Files hold float32 or int64: what the
-    manifest says of types counts, where it does.
+    manifest says of types counts, if it does.
     """
     yield from (f"{name} is missing" for name in variables if name not in arrays)
     yield from (f"{name} is unexpected" for name in arrays if name not in variables)
@@ -249,9 +256,9 @@ _NOT_SLOTS = ("_variables", "_trainable_variables")
 
 
 def named_slots(model: keras.Layer, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """Return what must survive of an optimizer, by name; it is built where it is not yet.
+    """Return what must survive of an optimizer, by name; it is built if it is not yet.
 
-    Keras stores optimizer variables by position and skips them all, with a warning, where their number differs. Here a
+    Keras stores optimizer variables by position and skips them all, with a warning, if their number differs. Here a
     slot is called `momentums/<role path of its variable>`, so that it belongs to its variable whatever the order is.
     Lists of variables that are aligned with the trainable ones are slots, single variables (`iterations`) keep the
     name of their attribute, and optimizers within optimizers become prefixes.
@@ -306,11 +313,14 @@ def restore_random_state(model: keras.Layer, states: Mapping[str, Sequence[int]]
     """Put the seed generators of a model back into the states that `random_state` returned.
 
     Raises:
-        CheckpointError: naming the generators that are missing on one of both sides; nothing was changed then.
+        CheckpointError: naming the generators that are missing on one of both sides, or have a state of another length;
+            nothing was changed then.
     """
     generators = seed_generators(model)
     problems = [f"{path} is missing" for path in generators if path not in states]
     problems += [f"{path} is unexpected" for path in states if path not in generators]
+    wrong = [path for path in states.keys() & generators if np.shape(states[path]) != generators[path].state.shape]
+    problems += [f"{path} is of another length" for path in wrong]
     if problems:
         raise CheckpointError(f"the saved random state does not fit the model: {'; '.join(problems)}")
     for path, generator in generators.items():

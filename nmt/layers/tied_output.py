@@ -37,7 +37,7 @@ class TieReference:
 
     config: the part of the config that says all this. `tied_to_steps` is the way to it from the layers of the model.
         `tied_to_place` is where it is: `before` every call of the output, `nowhere` among the layers that these depend
-        on (version 0.1.0 also wrote `around`), or `unknown` where no symbolic call was made.
+        on (version 0.1.0 also wrote `around`), or `unknown` if no symbolic call was made.
     layer: an embedding made from the config, or the one that the `.keras` file being loaded shares.
     is_shared: whether that file shares it: it has no embedding before the output, or this one.
     """
@@ -308,7 +308,7 @@ def _built(layer: Any) -> keras.Layer:
 
 
 def _matrix(embedding: keras.Layer) -> Tensor:
-    """Return the matrix (V, E) of an embedding; what its numbers stand for where it is quantised."""
+    """Return the matrix (V, E) of an embedding; what its numbers stand for if it is quantised."""
     if embedding.quantization_mode is None:
         return embedding.embeddings
     return embedding.quantized_call(ops.arange(_sizes(embedding)[0]))  # all rows, as a look-up would give them

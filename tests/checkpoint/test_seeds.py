@@ -36,3 +36,5 @@ def test_states_that_do_not_fit_are_refused_with_names(build):
     model = build("transformer")
     with pytest.raises(CheckpointError, match="seed_generators/0 is missing; elsewhere is unexpected"):
         restore_random_state(model, {"elsewhere": [0, 0]})
+    with pytest.raises(CheckpointError, match="seed_generators/0 is of another length"):
+        restore_random_state(model, {"seed_generators/0": [0, 0, 0]})
