@@ -9,7 +9,6 @@ from nmt.config import load as _load
 from nmt.config.data import register_tokenizer as register_tokenizer
 from nmt.config.section import Section as Section
 from nmt.config.section import setting as setting
-from nmt.config.settings import register_cell as register_cell
 from nmt.config.settings import register_model as register_model
 from nmt.config.training import register_optimizer as register_optimizer
 from nmt.config.training import register_schedule as register_schedule
@@ -32,6 +31,9 @@ from nmt.inference.evaluation import evaluate_lines as evaluate_lines
 from nmt.inference.translation import Tally as Tally
 from nmt.inference.translation import Translation as Translation
 from nmt.inference.translator import Translator as Translator
+from nmt.kinds import register_cell as register_cell
+from nmt.kinds import register_loss as register_loss
+from nmt.kinds import register_mixer as register_mixer
 from nmt.layers import TiedEmbeddingsTransposed as TiedEmbeddingsTransposed
 from nmt.models.contract import Seq2Seq as Seq2Seq
 from nmt.models.contract import Vocabularies as Vocabularies

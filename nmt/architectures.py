@@ -31,7 +31,7 @@ class TransformerArchitecture(Architecture):
     attention_dropout: of the attention weights.
     ffn_dropout: of the inner layer of the feed-forward networks.
     norm: how a sub-layer joins the residual stream, `pre` or `post`, see `nmt.layers.transformer.Residual`.
-    decoder_mixer: what brings earlier positions to a target position, one of `nmt.layers.transformer.MIXERS`.
+    decoder_mixer: what brings earlier positions to a target position, one of `nmt.kinds.MIXERS`.
     """
 
     hidden_size: int = 256

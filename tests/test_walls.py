@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "nmt"
 
 LEVELS = (
     {"architectures", "atomic_files", "errors", "types", "version"},
-    {"imports"},
+    {"kinds"},
     {"config", "backend"},
     {"layers", "text", "tying"},
     {"models", "search", "data"},

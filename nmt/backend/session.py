@@ -13,7 +13,7 @@ from typing import Any
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
 from nmt.errors import ConfigError
-from nmt.imports import import_file
+from nmt.kinds import import_file
 from nmt.types import PathLike
 
 

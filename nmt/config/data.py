@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from nmt.config.section import REQUIRED, FilePath, FilePaths, Misfit, Registry, Section, setting
+from nmt import kinds
+from nmt.config.section import REQUIRED, Choice, FilePath, FilePaths, Misfit, Section, setting
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
@@ -25,12 +26,11 @@ class TokenizerSettings(Section):
         return ()
 
 
-TOKENIZERS = Registry("data.tokenizer.type", needs=("joint", "vocabulary_size"))
-"""How lines of text become tokens: kinds of `nmt.text.Tokenizer`, whose `learn` takes the settings that it names."""
+TOKENIZERS = Choice(kinds.TOKENIZERS, needs=("joint", "vocabulary_size"))
 register_tokenizer = TOKENIZERS.register
 
 
-@TOKENIZERS.register("sentencepiece", "nmt.text.sentencepiece_tokenizer:SentencePieceTokenizer")
+@TOKENIZERS.register("sentencepiece")
 class SentencePieceSettings(TokenizerSettings):
     """Subword pieces learned from the training corpus by SentencePiece."""
 
@@ -71,7 +71,7 @@ class SentencePieceSettings(TokenizerSettings):
             yield Misfit("model", f"must be {kind}, got {found}: set joint {'false' if self.joint else 'true'}?")
 
 
-@TOKENIZERS.register("whitespace", "nmt.text.tokenizer:WhitespaceTokenizer")
+@TOKENIZERS.register("whitespace")
 class WhitespaceSettings(TokenizerSettings):
     """Words as the whitespace of the text separates them."""
 
@@ -83,7 +83,7 @@ class WhitespaceSettings(TokenizerSettings):
     minimum_count: int = setting(1, _COUNT_HELP.format(unit="word"), at_least=1)
 
 
-@TOKENIZERS.register("character", "nmt.text.tokenizer:CharacterTokenizer")
+@TOKENIZERS.register("character")
 class CharacterSettings(TokenizerSettings):
     """Single characters."""
 

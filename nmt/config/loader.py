@@ -7,17 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file
-from nmt.config.problems import nearest, problems_of, yaml_in_words
+from nmt.config.problems import problems_of, yaml_in_words
 from nmt.config.section import (
     BEFORE,
     CONFIG_NAME,
     EXPORT_NAME,
     MAY_CHANGE,
+    AnySection,
     Section,
     is_nullable,
     kinds_of,
@@ -27,7 +28,7 @@ from nmt.config.section import (
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.config.yaml_files import IMPORTS_KEY, VERSION_KEY, KeyPath, read_yaml
 from nmt.errors import ConfigError
-from nmt.imports import imported_hashes
+from nmt.kinds import imported_hashes, nearest
 from nmt.types import PathLike
 from nmt.version import __version__
 
@@ -326,8 +327,6 @@ SETTLED_AT_START = (
     "search.max_length",
 )
 """Settings that may be `auto`: a run chooses once and writes its choice into its config."""
-
-AnySection = TypeVar("AnySection", bound=Section)
 
 
 def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") -> AnySection:

@@ -1,8 +1,7 @@
 """Turns what pydantic found into lines that tell a user where the problem is and what to write instead."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ import nmt.config.section as sections
 from nmt.config.section import Section
 from nmt.config.settings import Config
 from nmt.config.yaml_files import KeyPath
+from nmt.kinds import either, nearest
 
 _TYPES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
 _BOUNDS = {
@@ -25,7 +25,6 @@ _BOUNDS = {
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "true": "true"}
 _BOOLEANS |= {"no": "false", "off": "false", "n": "false", "false": "false"}
 _NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
-_OWN_KIND = "a kind of your own needs --import FILE, with the Python file that registers it"
 _LONGEST = 60
 _MOST_PLACES = 3
 
@@ -80,18 +79,6 @@ def _value_in_words(value: Any) -> str:
     short = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
     kind = "the text " if isinstance(value, str) else "the list " if isinstance(value, list) else ""
     return kind + short
-
-
-def either(choices: Sequence[str]) -> str:
-    """Returns "a, b or c"."""
-    return choices[0] if len(choices) == 1 else ", ".join(choices[:-1]) + " or " + choices[-1]
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Returns the word most like another one, None where none is."""
-    known = {candidate.lower(): candidate for candidate in words}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
-    return known[found[0]] if found else None
 
 
 class _Place(NamedTuple):
@@ -166,10 +153,9 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
     if kind == sections.PATH_ERROR or field is None:
         return detail["msg"]
     if kind == "union_tag_invalid":
-        kinds, word = list(sections.kinds_of(field)), value["type"]
-        near = nearest(str(word), kinds)
-        remedy = f"did you mean {near}?" if near else _OWN_KIND
-        return f"must be {either(kinds)}, got {_value_in_words(word)}: {remedy}"
+        word, choice = value["type"], sections.choice_of(field)
+        remedy = choice.registry.remedy(str(word)) if choice else ""
+        return f"must be {either(list(sections.kinds_of(field)))}, got {_value_in_words(word)}: {remedy}"
     words = type_in_words(section, path[-1])
     if kind == "missing":
         for inner in sections.section_classes(field):
@@ -187,7 +173,7 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
             return f": write {name}: {{type: {value}}}"
         return f": write the settings of {name} below it, indented, as 'key: value'"
     parts = [inner for part in schema.get("anyOf", [schema]) for inner in part.get("anyOf", [part])]
-    choices = [choice for part in parts for choice in _choices_of(part)]
+    choices = [word for part in parts for word in _choices_of(part)]
     types = [part["type"] for part in parts if not _choices_of(part)]
     word = "none" if value is None else str(value).strip().lower()
     digits = word.replace("_", "")
@@ -201,9 +187,9 @@ def _remedy(section: type[Section], name: str, value: Any) -> str:
         return f": write {digits} without {'quotes' if digits == word else 'underscores'}"
     if "string" in types and isinstance(value, int | float):
         return f': put it in quotes, "{yaml_in_words(value)}"'
+    if choice := sections.choice_of(field):
+        return f": {choice.registry.remedy(word)}"
     near = nearest(word, choices) if value is None or isinstance(value, str) else None
-    if near is None and sections.registry_of(field) is not None:
-        return f": {_OWN_KIND}"
     return f": did you mean {near}?" if near else ""
 
 

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from inspect import signature
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, get_args
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from nmt.errors import ConfigError
+from nmt.kinds import Registry
 
 REQUIRED: Any = ...
 """The default of a setting that the user has to give."""
@@ -139,21 +139,21 @@ class Setting(NamedTuple):
 
 def section_classes(field: FieldInfo) -> list[type[Section]]:
     """Returns the sections that a field admits: none for a plain setting, several where a `type` chooses."""
-    if registry := registry_of(field):
-        return list(registry.sections.values())
+    if choice := choice_of(field):
+        return list(choice.sections.values())
     return [kind for kind in _types_in(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
     """Returns the kinds of a section by their `type`, the default first; empty where there is one kind only."""
-    registry = registry_of(field)
-    return registry.sections if registry else {}
+    choice = choice_of(field)
+    return choice.sections if choice else {}
 
 
-def registry_of(field: FieldInfo) -> "Registry | None":
-    """Returns the registry from which a setting chooses, None where it is of one kind."""
+def choice_of(field: FieldInfo) -> "Choice | None":
+    """Returns the kinds from which a setting chooses, None where it is of one kind."""
     marks = (*field.metadata, *_types_in(field.annotation))  # of a setting that may be null it stands in the annotation
-    return next((mark for mark in marks if isinstance(mark, Registry)), None)
+    return next((mark for mark in marks if isinstance(mark, Choice)), None)
 
 
 def is_nullable(field: FieldInfo) -> bool:
@@ -189,80 +189,64 @@ def schemas_of(section: type[Section]) -> dict[str, Any]:
     return section.model_json_schema()["properties"]
 
 
-AnyClass = TypeVar("AnyClass", bound=type)
+AnySection = TypeVar("AnySection", bound=Section)
 
 
-class Registry:
-    """The kinds from which one setting chooses by a word: each with what is built of it, and maybe with its settings.
+class Choice:
+    """The mark of a setting that chooses a kind: by its word, or by a section of settings whose `type` is the word.
 
-    It stands in the annotation of the setting, `Annotated[ScheduleSettings, SCHEDULES]`. What a config may say, its
-    JSON Schema, the reference and the messages then follow from what is registered. What is built of one of our own
-    kinds is registered as "module:name", which is imported when it is needed: checking a config starts no TensorFlow.
+    It stands in the annotation, `Annotated[ScheduleSettings, SCHEDULES]`. What a config may say, its JSON Schema, the
+    reference and the messages then follow from what is registered.
 
     Args:
-        place: the setting that holds the word ("training.schedule.type").
+        registry: the kinds.
         needs: settings that every kind must have, since others read them.
         aside: settings that what is built does not take.
-        words: what is built of kinds that have no settings of their own, by their words, the default first.
+
+    Attributes:
+        sections: the settings of each kind by its word, the default first; empty where kinds have none.
     """
 
-    def __init__(self, place: str, *, needs: tuple[str, ...] = (), aside: tuple[str, ...] = (), **words: Any) -> None:
-        self.place, self._needs, self._aside = place, needs, {"type", *aside}
+    def __init__(self, registry: Registry, *, needs: tuple[str, ...] = (), aside: tuple[str, ...] = ()) -> None:
+        self.registry, self._needs, self._aside = registry, ("type", *needs), {"type", *aside}
         self.sections: dict[str, type[Section]] = {}
-        self._built, self._ours = dict[str, Any](words), {*words}
+        if not needs:  # kinds that have no settings are added to the registry itself
+            registry.watchers.append(self._renew)
 
-    def register(self, kind: str, built: Any = None) -> Callable[[AnyClass], AnyClass]:
-        """Registers a kind; decorates the class of its settings, or if it has none the class that is built.
+    def register(self, word: str, built: Any = None) -> Callable[[type[AnySection]], type[AnySection]]:
+        """Register a kind; decorates the class of its settings.
 
         Args:
-            kind: the word under which configs know it; the default of the field `type` of its settings.
-            built: the class or function that takes the settings as keywords, or "module:name" of it.
+            word: by which configs know it; the default of the field `type` of its settings.
+            built: the class or function that takes the settings as keywords; ours stand in the registry.
 
         Raises:
             ConfigError: the word is one of ours already, or a setting that every kind must have is missing.
         """
 
-        def add(cls: AnyClass) -> AnyClass:
-            if kind in self._ours:
-                raise ConfigError(f"{self.place} {kind} is there already: give a kind of your own another name")
+        def register(section: type[AnySection]) -> type[AnySection]:
+            fields = section.model_fields
+            missing = ", ".join(name for name in self._needs if name not in fields)
+            if missing or fields["type"].default != word:
+                wrong = f"must have the setting {missing}" if missing else "must have it as the default of type"
+                raise ConfigError(f"{self.registry.place} {word}: its settings, {section.__name__}, {wrong}")
             if built is not None:
-                fields: dict[str, FieldInfo] = getattr(cls, "model_fields", {})
-                missing = ", ".join(name for name in ("type", *self._needs) if name not in fields)
-                if missing or fields["type"].default != kind:
-                    wrong = f"must have the setting {missing}" if missing else "must have it as the default of type"
-                    raise ConfigError(f"{self.place} {kind}: its settings, {cls.__name__}, {wrong}")
-                self.sections[kind] = cls
-            self._built[kind] = cls if built is None else built
-            if cls.__module__.startswith("nmt."):
-                self._ours.add(kind)
+                self.registry.add(word, built)
+            self.sections[word] = section
             self._renew()
-            return cls
+            return section
 
-        return add
+        return register
 
     def _renew(self) -> None:
         """Lets every section know the kinds of now that holds a setting of them, itself or in a section within."""
         renewed: list[type[Section]] = []
         for section in Section.known:
             fields = section.model_fields.values()
-            if any(registry_of(field) is self or {*section_classes(field)} & {*renewed} for field in fields):
+            if any(choice_of(field) is self or {*section_classes(field)} & {*renewed} for field in fields):
                 section.model_rebuild(force=True)
                 renewed.append(section)
         schemas_of.cache_clear()
-
-    def __getitem__(self, kind: str) -> Any:
-        """Returns what is built of a kind, imported by now.
-
-        Raises:
-            ConfigError: there is no such kind.
-        """
-        built = self._built.get(kind)
-        if built is None:
-            raise ConfigError(f"{self.place} must be one of {', '.join(sorted(self._built))}, got {kind}")
-        if not isinstance(built, str):
-            return built
-        module, _, name = built.partition(":")
-        return getattr(import_module(module), name)
 
     def build(self, settings: Any, *arguments: Any, **context: Any) -> Any:
         """Builds what settings describe.
@@ -272,14 +256,14 @@ class Registry:
             arguments: go before them.
             context: what it may take besides.
         """
-        built, own = self[settings.type], settings.model_dump(exclude=self._aside)
+        built, own = self.registry[settings.type], settings.model_dump(exclude=self._aside)
         taken = signature(built).parameters
         return built(*arguments, **own, **{name: value for name, value in context.items() if name in taken})
 
     def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
         if not self.sections:
-            return core_schema.literal_schema([*self._built])
-        choices = {kind: handler.generate_schema(section) for kind, section in self.sections.items()}
+            return core_schema.literal_schema([*self.registry.built])
+        choices = {word: handler.generate_schema(section) for word, section in self.sections.items()}
         default = next(iter(choices))  # what a section is that does not say its type
         return core_schema.tagged_union_schema(
             choices,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from nmt import kinds
 from nmt.architectures import RNNArchitecture, TransformerArchitecture
 from nmt.config.data import DataSettings
-from nmt.config.section import AUTO, REQUIRED, CountOrAuto, FilePath, Misfit, Registry, Section, setting
+from nmt.config.section import AUTO, REQUIRED, Choice, CountOrAuto, FilePath, Misfit, Section, setting
 from nmt.config.training import NoamSettings, PlateauSettings, TrainingSettings
 
 FORMAT_VERSION = 1
@@ -38,12 +39,11 @@ class ModelSettings(Section):
         hidden_size: int
 
 
-MODELS = Registry("model.type", needs=("tie_embeddings", "hidden_size"))
-"""The architectures: kinds of `nmt.models.contract.Seq2Seq`."""
+MODELS = Choice(kinds.MODELS, needs=("tie_embeddings", "hidden_size"))
 register_model = MODELS.register
 
 
-@MODELS.register("transformer", "nmt.models.transformer:Transformer")
+@MODELS.register("transformer")
 class TransformerSettings(ModelSettings):
     """The Transformer of Vaswani et al. (2017)."""
 
@@ -68,6 +68,9 @@ class TransformerSettings(ModelSettings):
     norm: Literal["pre", "post"] = setting(
         _TRANSFORMER.norm, "Layer norm before each sublayer (steadier) or after it (2017)."
     )
+    decoder_mixer: Annotated[str, Choice(kinds.MIXERS)] = setting(
+        _TRANSFORMER.decoder_mixer, "What brings earlier positions to a target position, in each layer of the decoder."
+    )
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields a misfit where the heads do not share the hidden size evenly."""
@@ -82,18 +85,13 @@ class TransformerSettings(ModelSettings):
             yield Misfit("hidden_size", f"must be even, got {self.hidden_size}, {_SINES}: try {nearest}")
 
 
-CELLS = Registry("model.cell", gru="nmt.layers.recurrent:GRUCell", lstm="nmt.layers.recurrent:LSTMCell")
-"""The recurrent cells: kinds of `nmt.layers.recurrent.RecurrentCell`."""
-register_cell = CELLS.register
-
-
-@MODELS.register("rnn", "nmt.models.rnn:RNN")
+@MODELS.register("rnn")
 class RNNSettings(ModelSettings):
     """A recurrent encoder-decoder with attention."""
 
     type: Literal["rnn"] = setting("rnn", "A recurrent encoder-decoder with attention (Bahdanau et al., 2015).")
     tie_embeddings: TieEmbeddings = setting(_RNN.tie_embeddings, _TIE_HELP)
-    cell: Annotated[str, CELLS] = setting(_RNN.cell, "The recurrent cell.")
+    cell: Annotated[str, Choice(kinds.CELLS)] = setting(_RNN.cell, "The recurrent cell.")
     embedding_size: int = setting(_RNN.embedding_size, "Width of the embeddings.", at_least=1)
     hidden_size: int = setting(_RNN.hidden_size, "Width of the recurrent states.", at_least=1)
     num_encoder_layers: int = setting(

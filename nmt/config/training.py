@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from nmt.config.section import AUTO, CountOrAuto, FilePath, Misfit, Registry, Section, setting
+from nmt import kinds
+from nmt.config.section import AUTO, Choice, CountOrAuto, FilePath, Misfit, Section, setting
 
 Metric = Literal["bleu", "loss"]
 
@@ -26,8 +27,7 @@ class OptimizerSettings(Section):
         clip_norm: float | None
 
 
-OPTIMIZERS = Registry("training.optimizer.type", needs=("learning_rate", "clip_norm"), aside=("clip_norm",))
-"""How gradients become updates: kinds of Keras optimizers, whose gradients are clipped before they get them."""
+OPTIMIZERS = Choice(kinds.OPTIMIZERS, needs=("learning_rate", "clip_norm"), aside=("clip_norm",))
 register_optimizer = OPTIMIZERS.register
 
 
@@ -42,14 +42,14 @@ class _AnyAdamSettings(OptimizerSettings):
     clip_norm: float | None = setting(1.0, _CLIP_HELP, above=0)
 
 
-@OPTIMIZERS.register("adam", "nmt.training.optimization:build_adam")
+@OPTIMIZERS.register("adam")
 class AdamSettings(_AnyAdamSettings):
     """Adam (Kingma and Ba, 2015)."""
 
     type: Literal["adam"] = setting("adam", "Adam (Kingma and Ba, 2015).")
 
 
-@OPTIMIZERS.register("adamw", "nmt.training.optimization:build_adamw")
+@OPTIMIZERS.register("adamw")
 class AdamWSettings(_AnyAdamSettings):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
@@ -59,7 +59,7 @@ class AdamWSettings(_AnyAdamSettings):
     )
 
 
-@OPTIMIZERS.register("sgd", "nmt.training.optimization:build_sgd")
+@OPTIMIZERS.register("sgd")
 class SGDSettings(OptimizerSettings):
     """Stochastic gradient descent."""
 
@@ -88,12 +88,11 @@ class ScheduleSettings(Section):
         warmup_updates: int
 
 
-SCHEDULES = Registry("training.schedule.type", needs=("warmup_updates",), aside=("metric",))
-"""How the learning rate changes from update to update: kinds of `nmt.training.optimization.Schedule`."""
+SCHEDULES = Choice(kinds.SCHEDULES, needs=("warmup_updates",), aside=("metric",))
 register_schedule = SCHEDULES.register
 
 
-@SCHEDULES.register("inverse_sqrt", "nmt.training.optimization:InverseSquareRootSchedule")
+@SCHEDULES.register("inverse_sqrt")
 class InverseSqrtSettings(ScheduleSettings):
     """Falls with the square root of the update."""
 
@@ -101,7 +100,7 @@ class InverseSqrtSettings(ScheduleSettings):
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-@SCHEDULES.register("constant", "nmt.training.optimization:ConstantSchedule")
+@SCHEDULES.register("constant")
 class ConstantSettings(ScheduleSettings):
     """The peak learning rate from the warm-up on."""
 
@@ -109,7 +108,7 @@ class ConstantSettings(ScheduleSettings):
     warmup_updates: int = setting(0, _WARMUP_HELP, at_least=0)
 
 
-@SCHEDULES.register("noam", "nmt.training.optimization:NoamSchedule")
+@SCHEDULES.register("noam")
 class NoamSettings(ScheduleSettings):
     """The schedule of Vaswani et al. (2017), section 5.3."""
 
@@ -119,7 +118,7 @@ class NoamSettings(ScheduleSettings):
     warmup_updates: int = setting(4000, _WARMUP_HELP, at_least=1)
 
 
-@SCHEDULES.register("plateau", "nmt.training.optimization:PlateauSchedule")
+@SCHEDULES.register("plateau")
 class PlateauSettings(ScheduleSettings):
     """Lowers the learning rate when the validation metric stops improving."""
 
@@ -174,6 +173,12 @@ class TrainingSettings(Section):
     log_every_updates: int = setting(50, "Updates from one line of the log to the next.", may_change=True, at_least=1)
     keep_last: int = setting(3, "The newest checkpoints that are kept.", may_change=True, at_least=1)
     keep_best: int = setting(1, "The best checkpoints that are kept besides.", may_change=True, at_least=1)
+    loss: Annotated[str, Choice(kinds.LOSSES)] | None = setting(
+        None,
+        "What an update makes smaller. blockwise and plain are the cross-entropy with label smoothing, computed a "
+        "block of tokens at a time, or all logits at once. null: plain where compile is xla, else blockwise. "
+        "Validations report the cross-entropy, whatever is chosen.",
+    )
     label_smoothing: float = setting(0.1, "Probability taken from the right token and spread.", at_least=0, below=1)
     ema_decay: float | None = setting(
         None,
@@ -277,6 +282,8 @@ class TrainingSettings(Section):
             )
         if self.precision == "bfloat16" and self.compile == "xla":
             yield Misfit("precision", "must be float32 or auto where compile is xla, got bfloat16: try compile graph")
+        if self.loss == "blockwise" and self.compile == "xla":
+            yield Misfit("loss", "must be plain or null where compile is xla, got blockwise: try null")
         effective = self.effective_batch_tokens
         if effective is not None and self.batch_tokens != AUTO and effective < self.batch_tokens:
             yield Misfit(

@@ -16,7 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from nmt.atomic_files import replace_file
 from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.errors import ConfigError
-from nmt.imports import imported_hashes
+from nmt.kinds import imported_hashes
 from nmt.types import PathLike
 from nmt.version import __version__
 

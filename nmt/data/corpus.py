@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from nmt.errors import DataError, looked_for
+from nmt.kinds import Registry
 from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
 
@@ -96,22 +97,14 @@ def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
 Reader: TypeAlias = Callable[[PathLike, int], Iterator[str]]
 """Yields the lines of one side, 0 for the source and 1 for the target, of which a file holds one or both."""
 
-READERS: dict[str, Reader] = {}
+READERS = Registry("data.train.source")
 """The readers of files by the ending of their names; a file of any other name holds the lines of one side."""
 
+register_reader = READERS.register
+"""Lets the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
 
-def register_reader(ending: str) -> Callable[[Reader], Reader]:
-    """Let the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
-
-    It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
-    """
-
-    def register(reader: Reader) -> Reader:
-        READERS[ending] = reader
-        return reader
-
-    return register
-
+It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
+"""
 
 SIDES = ("source", "target")
 
@@ -179,7 +172,7 @@ def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
 
 def reader_of(path: str) -> Reader | None:
     """What was registered for the ending of a file, that of its compression left out; None for lines of one side."""
-    return READERS.get(Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix)
+    return READERS.built.get(Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix)
 
 
 def _lines_of(path: str, side: int) -> Iterator[str]:

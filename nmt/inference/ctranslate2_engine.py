@@ -62,6 +62,8 @@ def check_exportable(config: Config, output: Path, *, quantization: str, overwri
     """
     if config.model.type != "transformer":
         raise ExportError(f"only a transformer is exported for CTranslate2, and model.type is {config.model.type}")
+    if (mixer := getattr(config.model, "decoder_mixer", None)) != "attention":
+        raise ExportError(f"CTranslate2 knows no decoder but with attention, and model.decoder_mixer is {mixer}")
     load_package()
     if quantization not in TOLERANCES:
         raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")

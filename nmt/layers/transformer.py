@@ -1,12 +1,12 @@
 """Blocks of the Transformer (Vaswani et al. 2017, section 3.1)."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import keras
 from keras import ops
 
 from nmt.architectures import TransformerArchitecture
+from nmt.kinds import MIXERS
 from nmt.layers.attention import CrossAttention, KeysValues, SelfAttention
 from nmt.layers.core import Dropout, LayerNorm, Linear, LinearReLU
 from nmt.types import State, Tensor
@@ -16,7 +16,7 @@ class Mixer(Protocol):
     """What brings to each position of a target something of the positions before it, within a decoder block.
 
     The parallel way and the stepwise one give the same. A kind of its own is a Keras layer with these methods, made by
-    a function in `MIXERS`.
+    a function of its settings and seeds that is registered in `nmt.kinds.MIXERS`.
     """
 
     def __call__(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
@@ -33,12 +33,6 @@ def self_attention(settings: TransformerArchitecture, seeds: keras.random.SeedGe
     """Make the self-attention of a block."""
     size, heads, rate = settings.hidden_size, settings.num_heads, settings.attention_dropout
     return SelfAttention(size, heads, dropout=rate, seed_generator=seeds, name="self_attention")
-
-
-MIXERS: dict[str, Callable[[TransformerArchitecture, keras.random.SeedGenerator], Mixer]] = {
-    "attention": self_attention
-}
-"""The makers of what mixes positions in a decoder block, by the name that settings give them; add your own."""
 
 
 class Residual(keras.layers.Layer):
@@ -100,10 +94,10 @@ class EncoderBlock(keras.layers.Layer):
 
 
 class DecoderBlock(keras.layers.Layer):
-    """What mixes target positions, one of `MIXERS`, then attention to the source, then feed-forward.
+    """What mixes target positions, one of `nmt.kinds.MIXERS`, then attention to the source, then feed-forward.
 
     Raises:
-        KeyError: there is no such mixer.
+        ConfigError: there is no such mixer.
     """
 
     def __init__(self, settings: TransformerArchitecture, seeds: keras.random.SeedGenerator, *, name: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from keras import ops
 
 from nmt.backend.products import linear
-from nmt.config.settings import MODELS
 from nmt.errors import CheckpointError, ConfigError
+from nmt.kinds import MODELS
 from nmt.layers.core import TokenEmbedding, seeded_weights
 from nmt.tying import TieGroup
 from nmt.types import PAD_ID, Memory, State, Tensor

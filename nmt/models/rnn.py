@@ -7,7 +7,7 @@ from keras import ops
 
 from nmt.architectures import RNNArchitecture
 from nmt.backend.functions import scan
-from nmt.config.settings import CELLS
+from nmt.kinds import CELLS
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
 from nmt.layers.recurrent import BidirectionalLayer

@@ -18,9 +18,9 @@ from nmt.config import Config, write
 from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
 from nmt.errors import CheckpointError, DataError
-from nmt.imports import imported_hashes
 from nmt.inference import model_directory as directories
 from nmt.inference import translation, translator
+from nmt.kinds import imported_hashes
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import build_vocabulary, train
 from nmt.recipes import start as starts
@@ -257,6 +257,7 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
         optimizer,
         label_smoothing=training.label_smoothing,
         clip_norm=training.optimizer.clip_norm,
+        loss=training.loss,
         ema=ema,
         xla=training.compile == "xla",
         replicas=replicas,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
-from nmt.imports import imported_files
+from nmt.kinds import TOKENIZERS, imported_files
 from nmt.text.tokenizer import ListTokenizer, Sample, Tokenizer, in_blocks, normalized
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
@@ -127,7 +127,7 @@ class TextPair:
         files = {found.module: str(found.path) for found in imported_files()}
         needed = [files[kind.__module__] for kind in kinds if kind.__module__ in files]
         ours = [kind for kind in kinds if kind.__module__.startswith("nmt.")]
-        found = len(needed) + len(ours) == len(kinds) and all(_class_of(kind.type) is kind for kind in kinds)
+        found = len(needed) + len(ours) == len(kinds) and all(TOKENIZERS[kind.type] is kind for kind in kinds)
         return needed if found else None
 
     def save(self, directory: PathLike) -> None:
@@ -239,20 +239,11 @@ class TextLearner:
         return lines if form is None else map(partial(normalized, form=form), lines)
 
 
-def _class_of(kind: str) -> type[Tokenizer]:
-    """The class of a kind of tokenizer; ours without the settings, which encoding processes need not import."""
-    if kind in Tokenizer.kinds:
-        return Tokenizer.kinds[kind]
-    from nmt.config.data import TOKENIZERS
-
-    return TOKENIZERS[kind]
-
-
 def _load_side(directory: Path, name: str, description: dict[str, Any]) -> Tokenizer:
     """One tokenizer, proved to be the one that was saved: a model works with its own tokens only."""
     kind, side = description["type"], "" if name == _JOINT else name
     try:
-        tokenizer_class = _class_of(kind)
+        tokenizer_class = TOKENIZERS[kind]
     except ConfigError as error:
         raise DataError(f"{directory / FILE_NAME}: {error}") from error
     path = directory / side_name("vocabulary.txt", side)

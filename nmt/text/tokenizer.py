@@ -47,17 +47,10 @@ class Tokenizer(ABC):
     maximum_lines: Lines to learn from at most; of more a sample is drawn. None for no bound, when tokens are counted.
     """
 
-    kinds: ClassVar[dict[str, type[Tokenizer]]] = {}
-    """Our own classes that were imported, by their type."""
-
     type: ClassVar[str]
     vocabulary: Vocabulary
     normalization: str | None = None
     maximum_lines: ClassVar[int | None] = 1_000_000
-
-    def __init_subclass__(cls) -> None:
-        if "type" in vars(cls) and cls.__module__.startswith("nmt."):
-            Tokenizer.kinds[cls.type] = cls
 
     @classmethod
     def learn(cls, lines: Iterable[str], *args: Any, **settings: Any) -> Self:

@@ -101,7 +101,8 @@ class TrainingRam:
             sentences = min(self.pairs, -(-batch_tokens // longest))
             sentences = -(-sentences // parts) * parts  # filled up with PAD
             source, target = min(longest, self.source_length), min(longest, self.target_length)
-            logits = token_logits * target if training.compile == "xla" else 0  # all at once
+            blockwise = training.compile != "xla" and training.loss in (None, "blockwise")
+            logits = 0 if blockwise else token_logits * target  # all at once
             kept = self.model.kept_bytes(source, target, precision=training.precision) or 0.0
             batch = max(batch, sentences * (kept + logits))
         return self.process + round((1 if self.limit.on_device else self.replicas) * (weights + batch))

@@ -13,6 +13,7 @@ from nmt.backend import functions, kernels, machine, products
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
+from nmt.kinds import LOSSES
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.training.optimization import EmaWeights
 from nmt.types import Tensor
@@ -67,9 +68,6 @@ def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> 
 Loss: TypeAlias = Callable[..., LossSums]
 """Takes a model, a batch of tensors and `label_smoothing`, and returns the sums that are to become smaller."""
 
-LOSSES: dict[str, Loss] = {"blockwise": loss_sums, "plain": plain_loss_sums}
-"""The losses that an `Updater` knows by name; each says what it needs. Another one may be put in."""
-
 BATCH_SPECS = (functions.Spec((None, None), "int32"),) * 3
 SCALAR_SPEC = functions.Spec((), "float32")
 
@@ -104,7 +102,7 @@ class Updater:
         optimizer: a Keras optimizer, without clipping of its own.
         label_smoothing: in [0, 1).
         clip_norm: largest global norm of the gradient; None does not clip.
-        loss: of `LOSSES`; unless given the block-wise one, with XLA the plain one.
+        loss: of `nmt.kinds.LOSSES`; unless given the block-wise one, with XLA the plain one.
         ema: moving average of the weights, or None.
         xla: whether to compile with XLA.
         replicas: the copies of the model that are trained together; one unless given.

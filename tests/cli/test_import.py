@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 import nmt.data.encoding
-from nmt import imports
+from nmt import kinds
 from nmt.checkpoint.index import newest_manifest
 from nmt.config import load
 from nmt.config.data import TOKENIZERS
-from nmt.config.settings import CELLS, MODELS
+from nmt.config.settings import MODELS
 from nmt.config.training import OPTIMIZERS, SCHEDULES
+from nmt.export.ctranslate2_spec import check_exportable
 from nmt.recipes.training_run import assemble_schedule
 from tests import tiny
 
 pytestmark = pytest.mark.slow
 
-REGISTRIES = (SCHEDULES, OPTIMIZERS, TOKENIZERS, MODELS, CELLS)
+CHOICES = (SCHEDULES, OPTIMIZERS, TOKENIZERS, MODELS)
+WORDS = (kinds.CELLS, kinds.MIXERS, kinds.LOSSES)
 PARTS = '''
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
@@ -111,26 +113,31 @@ CORPORA = {"train": PAIRS * 3, "validation": PAIRS[:2], "test": PAIRS[1:]}
 @pytest.fixture
 def parts(tmp_path):
     """The path of the file; what it registers is gone after the test."""
-    kept = [(dict(registry.sections), dict(registry._built)) for registry in REGISTRIES]
+    tables = [*(choice.sections for choice in CHOICES), *(choice.registry.built for choice in CHOICES)]
+    tables += [registry.built for registry in WORDS]
+    kept = [dict(table) for table in tables]
     path = tmp_path / "my_parts.py"
     path.write_text(PARTS, encoding="utf-8")
     yield path
-    imports._imported.clear()
-    for registry, (sections, built) in zip(REGISTRIES, kept, strict=True):
-        registry.sections.clear()
-        registry.sections.update(sections)
-        registry._built.clear()
-        registry._built.update(built)
-        registry._renew()
+    for table, before in zip(tables, kept, strict=True):
+        table.clear()
+        table.update(before)
+    forget()
 
 
-def forget(parts):
+def forget():
     """Make the process one that was started without --import."""
-    imports._imported.clear()
-    for registry, word in zip(REGISTRIES, ("halving", "lion", "hyphen", "my_rnn", "my_gru"), strict=True):
-        registry.sections.pop(word, None)
-        registry._built.pop(word)
-        registry._renew()
+    kinds._imported.clear()
+    for choice in CHOICES:
+        for word in ("halving", "lion", "hyphen", "my_rnn"):
+            choice.sections.pop(word, None)
+            choice.registry.built.pop(word, None)
+        choice._renew()
+    for registry in WORDS:
+        for word in ("my_gru", "mgu", "mean", "focal"):
+            registry.built.pop(word, None)
+        for renew in registry.watchers:
+            renew()
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -145,7 +152,7 @@ def test_a_run_of_own_kinds_is_trained_goes_on_and_translates(run_nmt, parts, tm
     trained = run_nmt("train", config, "--import", parts, "--threads", 2)
     assert trained.code == 0, trained.err
     directory = tmp_path / "run"
-    (sha256,) = imports.imported_hashes().values()
+    (sha256,) = kinds.imported_hashes().values()
     assert f"\nimports:\n  my_parts.py: {sha256}\n" in (directory / "config.yaml").read_text()
     assert newest_manifest(directory)[1].facts["imports"] == {"my_parts.py": sha256}
     more = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
@@ -156,7 +163,7 @@ def test_a_run_of_own_kinds_is_trained_goes_on_and_translates(run_nmt, parts, tm
         "update-"
     )
 
-    forget(parts)
+    forget()
     refused = run_nmt("translate", directory, stdin=b"uno dos\n")
     assert refused.code == 1
     assert (
@@ -234,6 +241,23 @@ def page_parts():
     return [block.split("```")[0] for block in page.read_text(encoding="utf-8").split("```python\n")[1:]]
 
 
+def test_another_mixer_is_not_exported_and_a_word_is_meant(run_nmt, parts, tmp_path):
+    parts.write_text("\n".join(page_parts()[3:5]), encoding="utf-8")
+    config = tiny.write_config(tmp_path, CORPORA, model={**tiny.TRANSFORMER, "decoder_mixer": "mean"})
+    kinds.import_file(parts)
+    with pytest.raises(nmt.ExportError, match=r"no decoder but with attention, and model\.decoder_mixer is mean"):
+        check_exportable(load(config), tmp_path / "out", quantization="int8", overwrite=False)
+    wrong = ("--set", "training.loss=focall", "--set", "model.decoder_mixer=meen")
+    refused = run_nmt("check-config", config, "--import", parts, *wrong)
+    assert (
+        "training.loss must be blockwise, plain or focal, or null, got the text 'focall': did you mean foc"
+        in refused.err
+    )
+    assert "model.decoder_mixer must be attention or mean, got the text 'meen': did you mean mean?" in refused.err
+    refused = run_nmt("check-config", config, "--set", "training.loss=blockwise", "--set", "training.compile=xla")
+    assert "training.loss must be plain or null where compile is xla, got blockwise" in refused.err
+
+
 def test_the_schedule_of_the_page_works(run_nmt, parts, tmp_path):
     parts.write_text(page_parts()[0], encoding="utf-8")
     config = tiny.write_config(tmp_path, CORPORA)
@@ -244,19 +268,26 @@ def test_the_schedule_of_the_page_works(run_nmt, parts, tmp_path):
     assert assemble_schedule(settings).learning_rate(1000) == pytest.approx(0.001 * (1 + math.cos(math.pi / 20)) / 2)
 
 
-def test_the_other_parts_of_the_page_train_and_translate(run_nmt, parts, tmp_path, monkeypatch):
-    """A tokenizer, a cell and a reader through the command line, from columns of one file; and a rule."""
-    monkeypatch.setattr("nmt.data.corpus.READERS", {})
+@pytest.mark.parametrize(
+    "model", [{**tiny.RNN, "cell": "mgu"}, {**tiny.TRANSFORMER, "decoder_mixer": "mean"}], ids=["cell", "mixer"]
+)
+def test_the_other_parts_of_the_page_train_and_translate(run_nmt, parts, tmp_path, monkeypatch, model):
+    """Tokenizer, cell or mixer, loss and reader through the command line, from columns of one file; and a rule."""
+    monkeypatch.setattr("nmt.data.corpus.READERS.built", {})
     *ours, rule = page_parts()[1:]
     parts.write_text("\n".join(ours), encoding="utf-8")
     for name, pairs in CORPORA.items():
         (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
     data = {"tokenizer": {"type": "syllables"}}
     data |= {name: dict.fromkeys(("source", "target"), f"{tmp_path}/{name}.tsv") for name in CORPORA}
-    model = {**tiny.RNN, "cell": "mgu"}
-    config = tiny.write_config(tmp_path, CORPORA, model=model, data=data, training=TRAINING)
+    training = {**TRAINING, "loss": "focal", "label_smoothing": 0.0}
+    config = tiny.write_config(tmp_path, CORPORA, model=model, data=data, training=training)
     trained = run_nmt("train", config, "--import", parts)
     assert trained.code == 0, trained.err
+    changed = run_nmt(
+        "train", config, "--import", parts, "--set", "training.loss=null", "--set", "training.max_updates=6"
+    )
+    assert "training.loss: focal before, null now" in changed.err
     assert run_nmt("evaluate", tmp_path / "run", "--import", parts).code == 0
     assert run_nmt("translate", tmp_path / "run", "--import", parts, "-i", tmp_path / "train.es").code == 0
     found = {}

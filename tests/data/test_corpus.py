@@ -235,7 +235,7 @@ def test_columns_between_tabs_get_the_sentence_that_helps(tmp_path):
 
 
 def test_a_reader_of_ones_own_finds_both_sides_in_one_file(tmp_path, corpus, paths, store, text, monkeypatch):
-    monkeypatch.setattr(corpus_module, "READERS", {})
+    monkeypatch.setattr(corpus_module.READERS, "built", {})
 
     @register_reader(".tsv")
     def read_columns(path, side):

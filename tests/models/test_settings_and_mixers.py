@@ -7,7 +7,7 @@ from keras import ops
 
 import nmt
 from nmt.config.settings import RNNSettings, TransformerSettings
-from nmt.layers.transformer import MIXERS
+from nmt.kinds import MIXERS
 from nmt.models.contract import Vocabularies
 from tests import tiny
 
@@ -33,7 +33,7 @@ class AverageAttention(keras.layers.Layer):
 
 @pytest.fixture
 def averaging(monkeypatch):
-    monkeypatch.setitem(MIXERS, "average", lambda settings, seeds: AverageAttention(settings.hidden_size))
+    monkeypatch.setitem(MIXERS.built, "average", lambda settings, seeds: AverageAttention(settings.hidden_size))
     return {**tiny.TRANSFORMER, "num_decoder_layers": 2, "decoder_mixer": "average"}
 
 

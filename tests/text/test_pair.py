@@ -90,7 +90,7 @@ def test_a_tokenizer_of_another_kind_is_named(pairs, tmp_path):
     pairs["unigram"].save(tmp_path)
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"sentencepiece"', '"wordpiece"'), encoding="utf-8")
-    with pytest.raises(DataError, match="must be one of character, sentencepiece, whitespace, got wordpiece"):
+    with pytest.raises(DataError, match="must be sentencepiece, whitespace or character, got wordpiece"):
         TextPair.load(tmp_path)
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch
+from nmt.kinds import LOSSES
 from nmt.training.optimization import EmaWeights
-from nmt.training.update import LOSSES, Updater, loss_sums, plain_loss_sums
+from nmt.training.update import Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 
 TIES = ("none", "source_target", "target_output", "all")
@@ -132,8 +133,8 @@ def test_a_loss_is_chosen_by_its_name(build, make_batch, monkeypatch):
         sums = plain_loss_sums(model, batch, label_smoothing=label_smoothing)
         return sums._replace(smoothed=2.0 * sums.smoothed)
 
-    monkeypatch.setitem(LOSSES, "twice", twice)
-    for name in (None, *LOSSES):
+    monkeypatch.setitem(LOSSES.built, "twice", twice)
+    for name in (None, *LOSSES.built):
         updater = Updater(build(), keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=None, loss=name)
         found[name] = updater.update([batch], 0.01)
     assert found[None] == found["blockwise"]
