@@ -9,7 +9,7 @@ All problems of a config come in one `nmt.errors.ConfigError`. Configs stop at t
 take plain keyword arguments.
 """
 
-from nmt.config.loader import changed_settings, from_settings, load, with_kept_settings
+from nmt.config.loader import changed_settings, load, with_kept_settings
 from nmt.config.settings import Config, SearchSettings, advice
 from nmt.config.yaml_files import to_yaml, write
 
@@ -18,7 +18,6 @@ __all__ = [
     "SearchSettings",
     "advice",
     "changed_settings",
-    "from_settings",
     "load",
     "to_yaml",
     "with_kept_settings",

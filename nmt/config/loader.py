@@ -102,8 +102,8 @@ def completed(settings: Mapping[str, Any], section: type[Section]) -> dict[str, 
     return result
 
 
-def merge(layers: Sequence[Layer]) -> Layer:
-    """Merges layers from left to right.
+def merge(layers: Sequence[Layer], section: type[Section] | None = Config) -> Layer:
+    """Merges layers from left to right; `section` as for `combine`.
 
     Mappings are merged key by key; lists and scalars are replaced. A layer that changes the `type` of a section (also
     from a default that nobody wrote) replaces that section, because the settings of another kind mean nothing to it.
@@ -111,7 +111,7 @@ def merge(layers: Sequence[Layer]) -> Layer:
     settings: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
-        settings = combine(settings, layer.settings, Config)
+        settings = combine(settings, layer.settings, section)
         origins |= layer.origins
     return Layer(settings, origins, lacks="".join(layer.lacks for layer in layers))
 
@@ -156,15 +156,6 @@ def load_trained(path: PathLike, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def from_settings(settings: Mapping[str, Any]) -> Config:
-    """Checks settings given as nested dicts, as `load` does with those of a file.
-
-    Raises:
-        ConfigError: as for `load`.
-    """
-    return _checked(merge([Layer(dict(settings), {})]))
-
-
 def _checked(layer: Layer) -> Config:
     try:
         return Config.model_validate(layer.settings)
@@ -190,12 +181,7 @@ def _read(paths: Sequence[PathLike], overrides: Sequence[str]) -> list[Layer]:
             problems += str(error).split("\n")
     if problems:
         raise ConfigError(_listed(problems))
-    given: dict[str, Any] = {}
-    origins: dict[KeyPath, str] = {}
-    for layer in layers[len(paths) :]:
-        given = combine(given, layer.settings)
-        origins |= layer.origins
-    return [*layers[: len(paths)], Layer(given, origins)]
+    return [*layers[: len(paths)], merge(layers[len(paths) :], None)]
 
 
 def _read_file(path: Path) -> Layer:

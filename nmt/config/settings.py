@@ -239,13 +239,13 @@ class Config(Section):
             )
 
 
-def advice(config: Config) -> list[str]:
-    """Returns remarks on settings that are valid but doubtful, one line each; the run may go on."""
-    return [*_about_data(config), *_about_limits(config), *_about_updates(config)]
+_SMALLEST_USEFUL_PEAK = 1e-5
+_LARGEST_USEFUL_ADAM_RATE = 0.1
 
 
-def _about_data(config: Config) -> Iterator[str]:
-    data, longest = config.data, config.search.max_length
+def advice(config: Config) -> Iterator[str]:
+    """Yields remarks on settings that are valid but doubtful, one line each; the run may go on."""
+    data, training, longest = config.data, config.training, config.search.max_length
     if data.source_language == data.target_language:
         yield f"data.source_language and data.target_language are both {data.source_language}"
     for name, corpus in (("validation", data.validation), ("test", data.test)):
@@ -256,50 +256,15 @@ def _about_data(config: Config) -> Iterator[str]:
             f"search.max_length {longest} is below data.max_length {data.max_length}: "
             "long sentences are translated only in part"
         )
-
-
-def _about_limits(config: Config) -> Iterator[str]:
-    training, last, stopping = config.training, config.training.max_updates, config.training.early_stopping
-    effective, interval = training.effective_batch_tokens, training.validate_every_updates
+    effective = training.effective_batch_tokens
     if effective is not None and training.batch_tokens != AUTO and effective % training.batch_tokens:
         yield (
             f"training.effective_batch_tokens {effective} is no multiple of batch_tokens {training.batch_tokens}: "
             f"an update takes a whole number of batches, about {training.micro_batches}"
         )
-    if last is None:
-        return
-    if interval > last:
-        late = "there is no validation before the end"
-        yield f"training.validate_every_updates {interval} is above max_updates {last}: {late}"
-        if isinstance(training.schedule, PlateauSettings):
-            yield f"training.schedule plateau never lowers the learning rate: {late}"
-    if stopping is not None and stopping.patience * interval >= last:
-        yield (
-            f"training.early_stopping cannot act: patience {stopping.patience} times validate_every_updates "
-            f"{interval} reaches max_updates {last}"
-        )
-    if training.schedule.warmup_updates >= last:
-        yield (
-            f"training.schedule.warmup_updates {training.schedule.warmup_updates} is not below max_updates {last}: "
-            "the learning rate never reaches its peak"
-        )
-    decay = training.ema_decay
-    if decay is not None and last * (1 - decay) < 1:
-        yield (
-            f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
-            f"{last}: so short a run averages over about the last ninth of its updates, {(10 + last) // 9}"
-        )
-
-
-_SMALLEST_USEFUL_PEAK = 1e-5
-_LARGEST_USEFUL_ADAM_RATE = 0.1
-
-
-def _about_updates(config: Config) -> Iterator[str]:
-    training, optimizer = config.training, config.training.optimizer
-    rate = optimizer.learning_rate
-    if isinstance(training.schedule, NoamSettings):
-        peak = rate / math.sqrt(config.model.hidden_size * training.schedule.warmup_updates)
+    schedule, optimizer, rate = training.schedule, training.optimizer, training.optimizer.learning_rate
+    if isinstance(schedule, NoamSettings):
+        peak = rate / math.sqrt(config.model.hidden_size * schedule.warmup_updates)
         if peak < _SMALLEST_USEFUL_PEAK:
             yield (
                 f"training.schedule noam peaks at a learning rate of {peak:.1g}: its "
@@ -309,3 +274,30 @@ def _about_updates(config: Config) -> Iterator[str]:
         yield f"training.optimizer.learning_rate {rate:g} is very high for {optimizer.type}: usual are 0.0001 to 0.005"
     if training.on_tie_change != "error" and training.initialize_from is None:
         yield f"training.on_tie_change {training.on_tie_change} means nothing without training.initialize_from"
+    if training.max_updates is not None:
+        yield from _about_length(training, training.max_updates)
+
+
+def _about_length(training: TrainingSettings, last: int) -> Iterator[str]:
+    """Yields what comes too late in a run of so many updates."""
+    interval, schedule, decay = training.validate_every_updates, training.schedule, training.ema_decay
+    if interval > last:
+        late = "there is no validation before the end"
+        yield f"training.validate_every_updates {interval} is above max_updates {last}: {late}"
+        if isinstance(schedule, PlateauSettings):
+            yield f"training.schedule plateau never lowers the learning rate: {late}"
+    if (stopping := training.early_stopping) is not None and stopping.patience * interval >= last:
+        yield (
+            f"training.early_stopping cannot act: patience {stopping.patience} times validate_every_updates "
+            f"{interval} reaches max_updates {last}"
+        )
+    if schedule.warmup_updates >= last:
+        yield (
+            f"training.schedule.warmup_updates {schedule.warmup_updates} is not below max_updates {last}: "
+            "the learning rate never reaches its peak"
+        )
+    if decay is not None and last * (1 - decay) < 1:
+        yield (
+            f"training.ema_decay {decay} averages over about {round(1 / (1 - decay))} updates, but max_updates is "
+            f"{last}: so short a run averages over about the last ninth of its updates, {(10 + last) // 9}"
+        )

@@ -6,7 +6,7 @@ from nmt.config import advice, load
 
 
 def test_a_sound_config_gets_no_advice(write_config):
-    assert advice(load(write_config())) == []
+    assert list(advice(load(write_config()))) == []
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,9 @@ def test_the_average_of_a_short_run_is_not_said_to_hold_first_weights(write_conf
 
 def test_a_rule_for_ties_beside_other_weights_gets_no_advice(write_config):
     overrides = ["training.on_tie_change=source", "training.initialize_from=runs/old@best"]
-    assert advice(load(write_config(), overrides)) == []
+    assert list(advice(load(write_config(), overrides))) == []
 
 
 def test_noam_with_its_usual_factor_gets_no_advice(write_config):
-    assert advice(load(write_config(), ["training.schedule.type=noam", "training.optimizer.learning_rate=2"])) == []
+    overrides = ["training.schedule.type=noam", "training.optimizer.learning_rate=2"]
+    assert list(advice(load(write_config(), overrides))) == []

@@ -1,9 +1,6 @@
 # ruff: noqa: E501  (a message is one line)
 import pytest
 
-from nmt.config import from_settings
-from nmt.errors import ConfigError
-
 
 def test_all_problems_are_reported_together_each_with_its_line(refused):
     lines = refused(
@@ -92,8 +89,3 @@ def test_a_key_with_dots_in_a_file_is_explained(refused):
 def test_a_long_value_stays_on_one_line(refused):
     (line,) = refused(f'seed: "{"long " * 50}\\n"\n')
     assert len(line) < 200
-
-
-def test_nested_dicts_are_checked_like_a_file():
-    with pytest.raises(ConfigError, match=r"model_directory is missing(.|\n)*modle is unknown: did you mean model\?"):
-        from_settings({"modle": {}})

@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from nmt.config import Config, advice, from_settings, load, to_yaml
+from nmt.config import Config, advice, load, to_yaml
 from nmt.config.section import kinds_of, section_classes, settings_of
 from nmt.errors import ConfigError
 
@@ -111,7 +111,7 @@ def test_a_batch_that_is_to_be_chosen_fits_any_length_and_update(write_config):
     config = load(write_config(), overrides)
     assert config.training.batch_tokens == "auto"
     assert "effective_batch_tokens" not in " ".join(advice(config))
-    assert to_yaml(config) == to_yaml(from_settings(yaml.safe_load(to_yaml(config).split("\n", 2)[2])))
+    assert to_yaml(config) == to_yaml(Config.model_validate(yaml.safe_load(to_yaml(config).split("\n", 2)[2])))
 
 
 @pytest.mark.parametrize("tie", ["auto", "none", "target_output"])

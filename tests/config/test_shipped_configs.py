@@ -21,7 +21,7 @@ def test_the_shipped_configs_are_found():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_without_advice_and_names_the_schema(path, monkeypatch):
     monkeypatch.setenv("MULTI30K", "/corpora/multi30k")
-    assert advice(load(path)) == []
+    assert list(advice(load(path))) == []
     first_line = path.read_text(encoding="utf-8").split("\n", 1)[0]
     schema = path.parent / first_line.removeprefix("# yaml-language-server: $schema=")
     assert json.loads(schema.read_text(encoding="utf-8"))["title"] == "Settings of an nmt run"

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.config import from_settings, load, to_yaml, write
+from nmt.config import Config, load, to_yaml, write
 from nmt.config.settings import FORMAT_VERSION
 from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
@@ -37,7 +37,7 @@ def test_what_is_written_loads_as_an_equal_config(write_config, tmp_path, overri
 def test_any_text_survives(text):
     corpus = {"source": "a", "target": "b"}
     data = {"source_language": text, "target_language": "en", "train": corpus, "validation": corpus}
-    config = from_settings({"model_directory": "x", "data": data})
+    config = Config.model_validate({"model_directory": "x", "data": data})
     written = read_yaml(to_yaml(config), "x").value
     assert written["data"]["source_language"] == text
     assert yaml.safe_load(to_yaml(config))["data"]["source_language"] == text

@@ -6,7 +6,7 @@ import ctranslate2
 import numpy as np
 import pytest
 
-from nmt.config import from_settings
+from nmt.config import Config
 from nmt.errors import ConfigError, ExportError
 from nmt.export import ctranslate2_export
 from nmt.export.ctranslate2_export import SamplePair, build_spec, export_ctranslate2, position_encodings
@@ -37,7 +37,7 @@ def opened_model(norm="pre", tie_embeddings="all", joint=True, tokens=("a", "b c
     model = {**tiny.TRANSFORMER, "norm": norm, "tie_embeddings": tie_embeddings, "num_decoder_layers": 2}
     files = {"source": "s", "target": "t"}
     data = {"source_language": "de", "target_language": "en", "train": files, "validation": files}
-    config = from_settings({"model_directory": "run", "data": data, "model": model})
+    config = Config.model_validate({"model_directory": "run", "data": data, "model": model})
     built = build_model(vocabularies_of(text), seed=seed, **config.model.model_dump())
     generator = np.random.default_rng(seed)
     for variable in built.trainable_variables:
