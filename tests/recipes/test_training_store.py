@@ -110,6 +110,8 @@ def test_limits_of_length_are_found_in_the_corpus_once(untrained_config, tmp_pat
     """Of 15 pairs every one is to be allowed; what a run was begun with stays, whatever its store would say."""
     (tmp_path / "train.en").write_text("one two three\n" * 14 + "four and many more\n", encoding="utf-8")
     (tmp_path / "train.es").write_text("uno dos tres\n" * 14 + "4\n", encoding="utf-8")
+    for side in ("es", "en"):  # short, as what is not trained yet translates up to the limit
+        (tmp_path / f"validation.{side}").write_text("1\n4\n", encoding="utf-8")
     own = "{beam_size: 1, max_length_offset: 0}"
     settings = ["data.tokenizer={type: character}", "training.batch_tokens=101", "training.tensorboard=false",
                 "training.validate_every_updates=9"]  # fmt: skip

@@ -19,7 +19,7 @@ from tests import tiny
 
 SIZES = {"transformer": {"hidden_size": 16, "ffn_size": 24}, "rnn": {"embedding_size": 12, "hidden_size": 16}}
 UPDATES = 7  # of two micro-batches; the corpus gives 6 batches an epoch
-END = f"checkpoints/update-{UPDATES:08}"
+END = "checkpoints/update-{:08}"
 TIMES = {
     "seconds", "tokens_per_second", "trained_seconds", "remaining_seconds", "validation_seconds", "closing_seconds"
 }  # fmt: skip
@@ -68,9 +68,9 @@ def whole(request, corpus, train):
     return corpus / f"whole-{request.param}", request.param
 
 
-def hashes(directory):
-    """SHA-256 of weights, moving average and moments at the end."""
-    manifest = json.loads((directory / END / "manifest.json").read_text())
+def hashes(checkpoint):
+    """SHA-256 of weights, moving average and moments."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
     return {name: entry["sha256"] for name, entry in manifest["files"].items() if name.endswith(".safetensors")}
 
 
@@ -86,10 +86,11 @@ def figures(directory):
     return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
 
 
-def assert_same(directory, whole):
-    assert len(hashes(whole)) == 3
-    assert hashes(directory) == hashes(whole)
-    assert read_state(directory / END) == read_state(whole / END)
+def assert_same(directory, whole, updates=UPDATES):
+    one, other = (each / END.format(updates) for each in (directory, whole))
+    assert len(hashes(other)) == 3
+    assert hashes(one) == hashes(other)
+    assert read_state(one) == read_state(other)
     assert figures(directory) == figures(whole)
     assert len(figures(directory)) >= 6
 
@@ -127,14 +128,16 @@ def test_stopped_twice_and_continued(whole, train, corpus, terminate_after):
 
 
 def test_batches_in_parts_are_stopped_and_continued_too(train, corpus, terminate_after, monkeypatch):
+    """By SIGTERM within an epoch, with one of the two micro-batches of update 3 summed; then on into the next epoch."""
+    fewer = "training.max_updates=4", "training.log_every_updates=1"
     monkeypatch.setattr(session, "has_a_core_each", lambda: True)
     monkeypatch.setattr(session, "searches_at_once", lambda: 2)
     monkeypatch.setattr(train_recipe, "LEAST_PART_TOKENS", 40)
-    assert train("whole-parts", "transformer") == 0
+    assert train("whole-parts", "transformer", *fewer) == 0
     terminate_after(5)
-    assert train("cut-parts", "transformer") == 128 + signal.SIGTERM
-    assert train("cut-parts", "transformer") == 0
-    assert_same(corpus / "cut-parts", corpus / "whole-parts")
+    assert train("cut-parts", "transformer", *fewer) == 128 + signal.SIGTERM
+    assert train("cut-parts", "transformer", *fewer) == 0
+    assert_same(corpus / "cut-parts", corpus / "whole-parts", updates=4)
     assert "in 2 parts side by side" in (corpus / "cut-parts/train.log").read_text(encoding="utf-8")
 
 
@@ -143,11 +146,11 @@ def test_a_damaged_checkpoint_costs_updates_but_not_a_bit(whole, train, corpus, 
     directory, kind = whole
     copy = corpus / f"damaged-{kind}"
     shutil.copytree(directory, copy)
-    damaged = copy / END / "model.safetensors"
+    damaged = copy / END.format(UPDATES) / "model.safetensors"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    (copy / END / "average.safetensors").unlink()
+    (copy / END.format(UPDATES) / "average.safetensors").unlink()
     assert main(["translate", str(copy), "--checkpoint", "latest", "-i", str(corpus / "validation.es")]) == 0
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 4
@@ -155,7 +158,7 @@ def test_a_damaged_checkpoint_costs_updates_but_not_a_bit(whole, train, corpus, 
     assert train(copy.name, kind) == 0
     assert f"was set aside as update-{UPDATES:08}.damaged" in capsys.readouterr().err
     assert_same(copy, directory)
-    (copy / END / "manifest.json").write_text("{")
+    (copy / END.format(UPDATES) / "manifest.json").write_text("{")
     assert train(copy.name, kind) == 0
     assert f"was set aside as update-{UPDATES:08}.damaged-2" in capsys.readouterr().err
     assert_same(copy, directory)
