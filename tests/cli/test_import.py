@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from nmt.export.ctranslate2_spec import check_exportable
 
 import nmt.data.encoding
 from nmt import kinds
@@ -16,7 +17,6 @@ from nmt.config import load
 from nmt.config.data import TOKENIZERS
 from nmt.config.settings import MODELS
 from nmt.config.training import OPTIMIZERS, SCHEDULES
-from nmt.export.ctranslate2_spec import check_exportable
 from nmt.recipes.training_run import assemble_schedule
 from tests import tiny
 
