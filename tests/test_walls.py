@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "nmt"
 
 LEVELS = (
     {"architectures", "atomic_files", "errors", "types", "version"},
-    {"kinds"},
+    {"kinds", "yaml_files"},
     {"config", "backend"},
     {"layers", "text", "tying"},
     {"models", "search", "data"},
@@ -35,7 +35,7 @@ HEAVY = {
     "ctranslate2": {"inference", "export"},
     "pydantic": {"config", "checkpoint", "training"},
     "pydantic_core": {"config"},
-    "yaml": {"config"},
+    "yaml": {"yaml_files"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},

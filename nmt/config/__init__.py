@@ -9,9 +9,8 @@ All problems of a config come in one `nmt.errors.ConfigError`. Configs stop at t
 take plain keyword arguments.
 """
 
-from nmt.config.loader import changed_settings, load, with_kept_settings
+from nmt.config.loader import changed_settings, load, to_yaml, with_kept_settings, write
 from nmt.config.settings import Config, SearchSettings, advice
-from nmt.config.yaml_files import to_yaml, write
 
 __all__ = [
     "Config",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from nmt.atomic_files import read_regular_file
+from nmt.atomic_files import read_regular_file, replace_file
 from nmt.config.problems import problems_of, yaml_in_words
 from nmt.config.section import (
     BEFORE,
@@ -25,14 +25,17 @@ from nmt.config.section import (
     marks_of,
     section_classes,
 )
-from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.yaml_files import IMPORTS_KEY, VERSION_KEY, KeyPath, read_yaml
+from nmt.config.settings import FORMAT_VERSION, VERSION_KEY, Config
 from nmt.errors import ConfigError
 from nmt.kinds import imported_hashes, nearest
 from nmt.types import PathLike
 from nmt.version import __version__
+from nmt.yaml_files import KeyPath, dump_yaml, read_yaml
 
 logger = logging.getLogger(__name__)
+
+_IMPORTS_KEY = "imports"
+"""Where a config that nmt wrote says which files of a user's own were imported, each with its SHA-256."""
 
 _BESIDE = ("checkpoints", "tokenizer.json")
 """What lies beside the config in a model directory."""
@@ -202,7 +205,7 @@ def _read_file(path: Path) -> Layer:
             "install a newer nmt"
         )
     # Written into a model directory, maybe by an older version.
-    lacks = _not_imported(settings.pop(IMPORTS_KEY), path) if isinstance(settings.get(IMPORTS_KEY), dict) else ""
+    lacks = _not_imported(settings.pop(_IMPORTS_KEY), path) if isinstance(settings.get(_IMPORTS_KEY), dict) else ""
     settings, remarks = completed(settings, Config), {}
     for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
         settings = combine(settings, nest(key_path, value))
@@ -368,3 +371,27 @@ def changed_settings(old: Section | None, new: Section | None, prefix: str = "")
 def _alone(value: Any) -> Any:
     """Returns the path of a list of one path, which means the same, or the value as it is."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+def to_yaml(config: Config) -> str:
+    """Returns the effective settings, defaults included, as YAML with the format version."""
+    text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
+    imports = {_IMPORTS_KEY: hashes} if (hashes := imported_hashes()) else {}
+    for key, value in {**imports, **config.model_dump()}.items():
+        text += "\n" if isinstance(value, dict) else ""
+        text += dump_yaml({key: value})
+    return text
+
+
+def write(config: Config, path: PathLike) -> None:
+    """Writes the effective settings as YAML; a reader sees the old file or the new one, never half.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, to_yaml(config).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error

@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 import nmt.config.section as sections
 from nmt.config.section import Section
 from nmt.config.settings import Config
-from nmt.config.yaml_files import KeyPath
 from nmt.kinds import either, nearest
+from nmt.yaml_files import KeyPath
 
 _TYPES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}
 _BOUNDS = {

@@ -18,8 +18,7 @@ from pydantic_core import core_schema
 
 from nmt.config.problems import type_in_words, yaml_in_words
 from nmt.config.section import kinds_of, section_classes, settings_of
-from nmt.config.settings import FORMAT_VERSION, Config
-from nmt.config.yaml_files import VERSION_KEY
+from nmt.config.settings import FORMAT_VERSION, VERSION_KEY, Config
 
 _HELP_WIDTH = 100
 

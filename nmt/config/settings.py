@@ -18,6 +18,8 @@ from nmt.config.training import NoamSettings, PlateauSettings, TrainingSettings
 FORMAT_VERSION = 1
 """The version of the files that `write` writes; `load` reads it and all before it."""
 
+VERSION_KEY = "format_version"
+
 STORE_NAME = "token_store"
 
 TieEmbeddings = Literal["auto", "none", "source_target", "target_output", "all"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nmt.config import advice, load
-from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
+from nmt.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from nmt.config import Config, load, to_yaml, write
 from nmt.config.settings import FORMAT_VERSION
-from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
+from nmt.yaml_files import read_yaml
 
 KINDS = [
     [],

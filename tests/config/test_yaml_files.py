@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from nmt.config.yaml_files import read_yaml
 from nmt.errors import ConfigError
+from nmt.yaml_files import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,10 @@ def test_nodes_that_are_no_settings_are_reported(text, message):
 def test_syntax_errors_name_the_place(text, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         read_yaml(text, "f")
+
+
+def test_aliases_that_multiply_are_refused():
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(ConfigError, match="no config"):
+        read_yaml("\n".join(levels), "f")

@@ -4,29 +4,20 @@ PyYAML follows YAML 1.1, where `no` is false, `12:30` is 750 and `1e-3` is a tex
 (section 10.3.2) holds: `no` is Norwegian, `12:30` is a text and `1e-3` is a number. A duplicate key is an error.
 """
 
+import itertools
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from nmt.atomic_files import replace_file
-from nmt.config.settings import FORMAT_VERSION, Config
 from nmt.errors import ConfigError
-from nmt.kinds import imported_hashes
-from nmt.types import PathLike
-from nmt.version import __version__
-
-VERSION_KEY = "format_version"
-
-IMPORTS_KEY = "imports"
-"""Where a config that nmt wrote says which files of a user's own were imported, each with its SHA-256."""
 
 KeyPath = tuple[str, ...]
 
 _TAG = "tag:yaml.org,2002:"
+_MAXIMUM_NODES = 100_000
 
 CORE_SCALARS: list[tuple[str, str, str]] = [
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
@@ -73,7 +64,7 @@ def read_yaml(text: str, where: str) -> Document:
         ConfigError: the text cannot be parsed, or holds duplicate keys or what cannot be read as a setting; says where
             and what to do, one line for each.
     """
-    reader = _NodeReader(where, {}, [])
+    reader = _NodeReader(where, {}, [], itertools.count(1))
     try:
         node = yaml.compose(text, _CoreLoader)
         value = None if node is None else reader.read(node, ())
@@ -107,9 +98,12 @@ class _NodeReader(NamedTuple):
     where: str
     lines: dict[KeyPath, int]
     problems: list[str]
+    counted: Iterator[int]
 
     def read(self, node: Node, path: KeyPath) -> Any:
         """Returns the value of a node that stands at `path`."""
+        if next(self.counted) > _MAXIMUM_NODES:  # a few lines of aliases of aliases stand for any number of them
+            raise ConfigError(f"{self.where}: holds more than {_MAXIMUM_NODES} values: that is no config")
         tag, shown = node.tag.removeprefix(_TAG), node.tag.replace(_TAG, "!!")
         if tag not in (*_READ_SCALARS, "map", "seq"):
             self._report(node, f"the tag {shown} is not allowed in a config: write the plain value")
@@ -180,25 +174,6 @@ for _name, _pattern, _first in CORE_SCALARS:
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
 
 
-def to_yaml(config: Config) -> str:
-    """Returns the effective settings, defaults included, as YAML with the format version."""
-    text = f"# Effective settings, written by nmt {__version__}.\n{VERSION_KEY}: {FORMAT_VERSION}\n"
-    imports = {IMPORTS_KEY: hashes} if (hashes := imported_hashes()) else {}
-    for key, value in {**imports, **config.model_dump()}.items():
-        text += "\n" if isinstance(value, dict) else ""
-        text += yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
-    return text
-
-
-def write(config: Config, path: PathLike) -> None:
-    """Writes the effective settings as YAML; a reader sees the old file or the new one, never half.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, to_yaml(config).encode("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
+def dump_yaml(settings: Mapping[str, Any]) -> str:
+    """Returns settings as YAML, one line for each and for each element of a list."""
+    return yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
