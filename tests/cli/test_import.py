@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from nmt.export.ctranslate2_spec import check_exportable
 
 import nmt.data.encoding
 from nmt import kinds
@@ -17,6 +16,7 @@ from nmt.config import load
 from nmt.config.data import TOKENIZERS
 from nmt.config.settings import MODELS
 from nmt.config.training import OPTIMIZERS, SCHEDULES
+from nmt.inference.ctranslate2_engine import check_exportable
 from nmt.recipes.training_run import assemble_schedule
 from tests import tiny
 

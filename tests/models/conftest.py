@@ -61,7 +61,7 @@ def target_ids():
     return np.array([[2, 5, 6, 7, 8, 9, 10], [2, 4, 4, 5, 0, 0, 0]], dtype="int32")  # (B=2, T=7)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_left_over_state():
     yield
     keras.backend.clear_session()

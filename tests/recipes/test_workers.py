@@ -5,7 +5,7 @@ import pytest
 from nmt.backend.replicas import Replicas
 from nmt.config import load
 from nmt.errors import ConfigError, DataError
-from nmt.recipes import training_run
+from nmt.recipes import train, training_run
 from nmt.recipes.start import accept, find_shared_text, invite
 from nmt.text import TextPair, WhitespaceTokenizer
 
@@ -46,7 +46,7 @@ def test_another_corpus_is_refused(config):
     tokenizers, line = pair("a", "b"), Line()
     tokenizers.save(config.model_directory)
     facts = {"tokenizers": tokenizers.fingerprints, "data_hash": "there"}
-    invite(line, config, facts, given=training_run.config_hash(config))
+    invite(line, config, facts, given=train.config_hash(config))
     with pytest.raises(DataError, match="all workers must train on the same corpus"):
         training_run.follow(config, line, processes=1)
 
