@@ -7,6 +7,7 @@ from nmt.config import Config as Config
 from nmt.config import SearchSettings as SearchSettings
 from nmt.config import load as _load
 from nmt.config.data import register_tokenizer as register_tokenizer
+from nmt.config.section import Misfit as Misfit
 from nmt.config.section import Section as Section
 from nmt.config.section import setting as setting
 from nmt.config.settings import register_model as register_model

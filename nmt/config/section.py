@@ -232,6 +232,9 @@ class Choice:
                 raise ConfigError(f"{self.registry.place} {word}: its settings, {section.__name__}, {wrong}")
             if built is not None:
                 self.registry.add(word, built)
+            elif word not in self.registry.built:
+                place = f"{self.registry.place} {word}"
+                raise ConfigError(f"{place}: say what is built of its settings, as in register_...({word!r}, MyClass)")
             self.sections[word] = section
             self._renew()
             return section

@@ -22,7 +22,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from nmt.errors import DataError, looked_for
+from nmt.errors import ConfigError, DataError, looked_for
 from nmt.kinds import Registry
 from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
@@ -100,11 +100,19 @@ Reader: TypeAlias = Callable[[PathLike, int], Iterator[str]]
 READERS = Registry("data.train.source")
 """The readers of files by the ending of their names; a file of any other name holds the lines of one side."""
 
-register_reader = READERS.register
-"""Lets the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
 
-It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
-"""
+def register_reader(ending: str) -> Callable[[Reader], Reader]:
+    """Let the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
+
+    It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
+
+    Raises:
+        ConfigError: this is no ending.
+    """
+    if not ending.startswith("."):
+        raise ConfigError(f"a reader is registered for an ending such as .tsv, got {ending!r}")
+    return READERS.register(ending)
+
 
 SIDES = ("source", "target")
 
@@ -161,7 +169,7 @@ class Corpus:
                 raise DataError(
                     f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
                     f"other, got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the "
-                    "sides"
+                    "sides, or give a reader of such files with --import FILE"
                 )
 
 
@@ -197,7 +205,8 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
                 if "\t" in line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
                     raise DataError(
                         f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split "
-                        f"it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt"
+                        f"it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt, or give a reader "
+                        "of .tsv files with --import FILE"
                     )
         count += 1
         yield source, target

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from nmt.atomic_files import new_directory
-from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, reader_of
+from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, Reader, reader_of
 from nmt.data.encoding import BlockEncoder, encode_blocks, length_dtype, processes_for, token_dtype
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
+from nmt.kinds import imported_files
 from nmt.text.pair import TextPair
 from nmt.types import PathLike
 
@@ -278,8 +279,13 @@ def _describe_file(path: str) -> list[Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     reader = reader_of(path)
-    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}"]
+    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}", *_hash_of(reader)]
     return [os.path.abspath(path), status.st_size, status.st_mtime_ns, *own]
+
+
+def _hash_of(reader: Reader) -> list[str]:
+    """The hash of the file that was imported with a reader: a reader that has changed reads another text."""
+    return [imported.sha256 for imported in imported_files() if imported.module == reader.__module__]
 
 
 @contextmanager

@@ -126,7 +126,8 @@ class Schedule:
         """Return what of the schedule a run does not come to that ends after `update` updates, in words, or None."""
         if update < self.warmup_updates:
             return f"the warm-up ({update:,} of {self.warmup_updates:,} updates)"
-        share = self.learning_rate(update) / self.highest_rate()
+        highest = self.highest_rate()
+        share = self.learning_rate(update) / highest if highest > 0 else 0.0
         if self.falls and share > _STILL_HIGH:
             return f"the schedule (the learning rate is still {share:.0%} of its peak)"
         return None

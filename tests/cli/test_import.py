@@ -16,8 +16,10 @@ from nmt.config import load
 from nmt.config.data import TOKENIZERS
 from nmt.config.settings import MODELS
 from nmt.config.training import OPTIMIZERS, SCHEDULES
+from nmt.data import register_reader
 from nmt.inference.ctranslate2_engine import check_exportable
 from nmt.recipes.training_run import assemble_schedule
+from nmt.training.optimization import Schedule
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -261,11 +263,47 @@ def test_another_mixer_is_not_exported_and_a_word_is_meant(run_nmt, parts, tmp_p
 def test_the_schedule_of_the_page_works(run_nmt, parts, tmp_path):
     parts.write_text(page_parts()[0], encoding="utf-8")
     config = tiny.write_config(tmp_path, CORPORA)
-    override = "training.schedule={type: cosine, updates: 20000}"
+    override = "training.schedule={type: half_cosine, updates: 20000}"
     checked = run_nmt("check-config", config, "--import", parts, "--set", override)
     assert checked.code == 0, checked.err
-    settings = load(config, [override])
-    assert assemble_schedule(settings).learning_rate(1000) == pytest.approx(0.001 * (1 + math.cos(math.pi / 20)) / 2)
+    schedule = assemble_schedule(load(config, [override]))
+    half_way = 0.001 * (1 + math.cos(math.pi * 9500 / 19000)) / 2
+    rates = [schedule.learning_rate(update) for update in (500, 1000, 10500, 20000)]
+    assert rates == pytest.approx([0.0005, 0.001, half_way, 0.0])
+    refused = run_nmt("check-config", config, "--import", parts, "--set", override.replace("20000", "1000"))
+    assert "training.schedule.updates must be above warmup_updates, got 1000 and 1000" in refused.err
+
+
+def test_a_schedule_that_is_nothing_at_its_peak_is_no_division():
+    class Silent(Schedule):
+        def learning_rate(self, update):
+            return 0.0
+
+    assert Silent(warmup_updates=3).cut_short(5) is None
+
+
+def test_what_is_registered_wrongly_is_said_at_once(run_nmt, parts, tmp_path):
+    config = tiny.write_config(tmp_path, CORPORA)
+    parts.write_text(page_parts()[0].replace('"half_cosine", HalfCosine)', '"half_cosine")'), encoding="utf-8")
+    refused = run_nmt("check-config", config, "--import", parts)
+    assert "training.schedule.type half_cosine: say what is built of its settings" in refused.err
+    with pytest.raises(nmt.ConfigError, match=r"for an ending such as \.tsv, got 'tsv'"):
+        register_reader("tsv")
+
+
+def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.data.corpus.READERS.built", {})
+    reader = page_parts()[-2]
+    parts.write_text(reader, encoding="utf-8")
+    for name, pairs in CORPORA.items():
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    data = {name: dict.fromkeys(("source", "target"), f"{tmp_path}/{name}.tsv") for name in CORPORA}
+    config = tiny.write_config(tmp_path, CORPORA, data=data, training=TRAINING)
+    assert run_nmt("train", config, "--import", parts).code == 0
+    parts.write_text(reader.replace("columns[side]", "columns[side].upper()"), encoding="utf-8")
+    refused = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
+    assert refused.code != 0
+    assert "data.train has changed" in refused.err
 
 
 @pytest.mark.parametrize(
