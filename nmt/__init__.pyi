@@ -24,6 +24,8 @@ from nmt.errors import DataError as DataError
 from nmt.errors import ExportError as ExportError
 from nmt.errors import NMTError as NMTError
 from nmt.errors import TrainingError as TrainingError
+from nmt.inference.controls import Control as Control
+from nmt.inference.controls import Sampling as Sampling
 from nmt.inference.ctranslate2_engine import CTranslate2Translator as CTranslate2Translator
 from nmt.inference.evaluation import Evaluation as Evaluation
 from nmt.inference.evaluation import Score as Score

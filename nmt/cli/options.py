@@ -81,6 +81,22 @@ def flag(name: str, words: str) -> Any:
 ModelDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="Model directory of a trained model.", show_default=False)
 ]
+ModelDirectories = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN...",
+        help="Model directory of a trained model; RUN@best, RUN@latest or RUN@update-N names a checkpoint. Several "
+        "translate together, and the first says how to search.",
+        show_default=False,
+    ),
+]
+MemberWeights = Annotated[
+    str | None,
+    value("--member-weights", "W,W,...", "Of each RUN in the mean of several; equal unless given.", default=...),
+]
+LogLinear = Annotated[
+    bool, typer.Option("--log-linear", help="Take the mean of log probabilities of several RUN, not of probabilities.")
+]
 ConfigFiles = Annotated[
     list[Path],
     typer.Argument(metavar="CONFIG...", help="YAML file; several are merged from left to right.", show_default=False),
@@ -142,6 +158,14 @@ def usage_error(message: str, context: Any = None) -> Exception:
     """
     # typer brings its own copy of click, or needs the package, depending on its version: so the class is reached.
     return typer.BadParameter.__bases__[0](message, context)
+
+
+def member_weights(text: str | None) -> list[float] | None:
+    """The numbers of `--member-weights`."""
+    try:
+        return None if text is None else [float(word) for word in text.split(",")]
+    except ValueError:
+        raise usage_error(f"--member-weights takes a number for each RUN, as in 0.7,0.3, got {text}") from None
 
 
 def with_search(

@@ -17,11 +17,13 @@ from nmt.cli import options
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
+    from nmt.inference.controls import Record
     from nmt.inference.evaluation import Evaluation
     from nmt.inference.translation import Translation
 
 
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
+Input = StrEnum("Input", ["TEXT", "JSONL"])
 Engine = StrEnum("Engine", ["KERAS", "CTRANSLATE2"])
 
 
@@ -29,13 +31,13 @@ class Translated(NamedTuple):
     """A line and what became of it.
 
     number: of the line, from 1.
-    source: the line.
+    record: the line, and what else its JSON record has.
     translations: best first, at most `wanted`.
     wanted: how many were asked for.
     """
 
     number: int
-    source: str
+    record: Record
     translations: Sequence[Translation]
     wanted: int
 
@@ -55,7 +57,8 @@ def as_jsonl(line: Translated) -> str:
     """One object a source line; nothing in it that any reader takes for the end of a line."""
     content = {
         "line": line.number,
-        "source": line.source,
+        **line.record.rest,
+        "source": line.record.source,
         "translations": [translation._asdict() for translation in line.translations],
     }
     text = json.dumps(content, ensure_ascii=False)
@@ -79,12 +82,12 @@ TRANSLATE_EXAMPLE = """\b
 Examples:
   nmt translate runs/travel < hotel.es > hotel.en
   echo "¿Dónde está la estación?" | nmt translate runs/travel --n-best 3 --format tsv
-  nmt translate exports/travel --engine ctranslate2 < hotel.es > hotel.en
+  nmt translate runs/travel --require "single room" --avoid lodging < hotel.es > hotel.en
 """
 
 
 def translate(
-    directory: options.ModelDirectory,
+    directories: options.ModelDirectories,
     input_path: Path = options.value(
         "-i, --input", "FILE", "Text to translate; gzip, xz and bzip2 are decompressed.", default=options.DASH
     ),
@@ -95,6 +98,25 @@ def translate(
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
     n_best: int = options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1, default=1),
+    require: list[str] | None = options.value(
+        "--require", "PHRASE", "What must appear in each translation, as whole words; 'a | b': one of them."
+    ),
+    avoid: list[str] | None = options.value("--avoid", "PHRASE", "What must not appear, as whole words."),
+    prefix: str = options.value("--prefix", "TEXT", "What each translation begins with.", default=""),
+    samples: int | None = options.value("--samples", "N", "Draw N translations a line, without a search.", least=1),
+    temperature: float = options.value("--temperature", "T", "Of draws: above 1 more varied.", default=1.0),
+    top_k: int = options.value("--top-k", "K", "Draw from the K best tokens; 0: from all.", least=0, default=0),
+    top_p: float = options.value("--top-p", "P", "Draw from the best tokens with this probability.", default=1.0),
+    epsilon: float = options.value("--epsilon", "P", "Draw from tokens of at least this probability.", default=0.0),
+    sampling_seed: int = options.value("--sampling-seed", "N", "Of the draws.", least=0, default=0),
+    utility: str | None = options.value(
+        "--mbr", "UTILITY", "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
+    ),
+    input_format: Input = typer.Option(
+        Input.TEXT,
+        "--input-format",
+        help="jsonl: an object for each line, with source, and constraints, avoid and prefix of its own.",
+    ),
     output_format: Format = typer.Option(
         Format.TEXT,
         "--format",
@@ -106,8 +128,13 @@ def translate(
     ),
     checkpoint: options.Checkpoint = None,
     weights: options.Weights = None,
+    member_weights: options.MemberWeights = None,
+    log_linear: options.LogLinear = False,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
+    glossary: Path | None = options.value(
+        "--glossary", "FILE", "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
+    ),
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
@@ -115,23 +142,35 @@ def translate(
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
+    from nmt.inference.controls import Control, Sampling
     from nmt.recipes.translate import prepare_translation
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
     output = None if output_path == options.DASH else output_path
     if engine is Engine.CTRANSLATE2 and (checkpoint is not None or weights is not None):
         raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
+    sampling = Sampling(sampling_seed, temperature, top_k, top_p, epsilon)
+    if samples is None and sampling != Sampling():
+        raise options.usage_error("--temperature, --top-k, --top-p, --epsilon and --sampling-seed need --samples N")
     translate_lines = prepare_translation(
-        directory,
+        *directories,
         ctranslate2=engine is Engine.CTRANSLATE2,
-        num_hypotheses=n_best,
+        num_hypotheses=samples or n_best,
+        asked=Control(tuple(require or ()), tuple(avoid or ()), prefix),
+        records=input_format is Input.JSONL,
+        sampling=sampling if samples else None,
+        utility=utility,
         checkpoint=checkpoint,
         weights=weights,
         overrides=settings,
         threads=threads,
         input_path=None if input_path == options.DASH else input_path,
         output_path=output,
+        glossary=glossary,
+        member_weights=options.member_weights(member_weights),
+        log_linear=log_linear,
     )
+    wanted = 1 if utility else samples or n_best
     chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
     by_hand = input_path == options.DASH and is_terminal(sys.stdin)
     to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
@@ -140,7 +179,7 @@ def translate(
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
         for number, line in enumerate(lines, start=1):
-            write(WRITERS[output_format](Translated(number, line.source, line.translations, n_best)))
+            write(WRITERS[output_format](Translated(number, line.record, line.translations, wanted)))
 
 
 def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -164,8 +203,8 @@ JOIN = (
 
 
 def evaluate(
-    directory: Path | None = typer.Argument(
-        None, metavar="RUN", help="Model directory, no export; not with --hypotheses."
+    directories: list[Path] | None = typer.Argument(
+        None, metavar="RUN...", help="As in nmt translate, no export; not with --hypotheses."
     ),
     source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
     references: list[Path] | None = options.value(
@@ -181,6 +220,8 @@ def evaluate(
     length_penalty: options.LengthPenalty = None,
     checkpoint: options.Checkpoint = None,
     weights: options.Weights = None,
+    member_weights: options.MemberWeights = None,
+    log_linear: options.LogLinear = False,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
     imports: options.Imports = None,
@@ -195,9 +236,10 @@ def evaluate(
     how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase}
     if hypotheses is not None:
         of_model = {
-            "RUN": directory, "--source": source, "--output": output_path, "--beam-size": beam_size,
+            "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
             "--length-penalty": length_penalty, "--checkpoint": checkpoint, "--weights": weights,
-            "--set": overrides or None, "--threads": threads,
+            "--member-weights": member_weights, "--log-linear": log_linear or None, "--set": overrides or None,
+            "--threads": threads,
         }  # fmt: skip
         if given := ", ".join(name for name, value in of_model.items() if value is not None):
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
@@ -205,12 +247,12 @@ def evaluate(
         return
     from nmt.recipes.translate import prepare_evaluation
 
-    if directory is None:
+    if not directories:
         raise options.usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references):
         raise options.usage_error("--source and --reference go together")
     prepared = prepare_evaluation(
-        directory,
+        *directories,
         source=source,
         references=references or (),
         checkpoint=checkpoint,
@@ -218,6 +260,8 @@ def evaluate(
         overrides=options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
         join=join,
         output_path=output_path,
+        member_weights=options.member_weights(member_weights),
+        log_linear=log_linear,
         **how,
     )
     check_stdout()
@@ -226,8 +270,12 @@ def evaluate(
         result = prepared.run(threads=threads, progress=count)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    facts = {"model_directory": str(directory), **result._asdict()}
+    facts = result._asdict() | {"members": [member._asdict() for member in result.members]}
     del facts["evaluation"], facts["hypotheses"]
+    if len(result.members) == 1:
+        (model,) = facts.pop("members")
+        del model["share"], facts["log_linear"]
+        facts = model | facts
     _show(result.evaluation, facts, as_json=as_json)
 
 

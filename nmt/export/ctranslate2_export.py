@@ -25,7 +25,8 @@ from nmt.data.sequences import TokenSequences
 from nmt.errors import ExportError
 from nmt.inference import ctranslate2_engine as engines
 from nmt.inference import model_directory
-from nmt.inference.translation import MAX_SOURCE_LENGTH, banned_ids, plan_batches
+from nmt.inference.lengths import MAX_SOURCE_LENGTH, plan_batches
+from nmt.inference.translation import banned_ids
 from nmt.inference.translator import OpenedModel
 from nmt.layers.core import LAYER_NORM_EPSILON, sinusoidal_positions
 from nmt.models.contract import Seq2Seq

@@ -192,7 +192,8 @@ class CTranslate2Translator(LineTranslator):
                 f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
                 "lower it, or export the model with it"
             )
-        tokens = [self.text.source.tokens(request.source_ids[:-1]) for request in requests]  # CTranslate2 appends EOS
+        read = [request.source_ids[0][:-1] for request in requests]  # CTranslate2 appends EOS
+        tokens = [self.text.source.tokens(ids) for ids in read]
         found = self._found(tokens, requests, settings)
 
         # The engine scores what has no log probability yet; if it was cut, EOS at its real cost.

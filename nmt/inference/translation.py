@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,19 +16,14 @@ import numpy as np
 
 from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
-from nmt.config.section import AUTO
 from nmt.errors import ConfigError
+from nmt.inference.controls import NO_CONTROL, Control, Controls, Sampling
+from nmt.inference.lengths import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
 
 _LOGGER = logging.getLogger(__name__)
-
-MAX_SOURCE_LENGTH = 2048
-"""Tokens of one line that are read, EOS not counted: attention takes memory by the square of them."""
-
-BATCH_TOKENS = 16384
-"""Padded source tokens of all batches that are translated side by side, so that long lines fit into memory."""
 
 Progress: TypeAlias = Callable[[int], None]
 """Is told how many more sentences have been translated."""
@@ -51,13 +47,20 @@ class Translation(NamedTuple):
 class Request(NamedTuple):
     """What is asked of an engine about one sentence.
 
-    source_ids: that end with EOS.
+    source_ids: of the sentence as each model of an ensemble, or the only one, cuts it; each ends with EOS.
     min_length, max_length: of the translation in tokens, EOS counted.
+    control: what is asked of its words.
+    sampling: how it is drawn, None to search for the best.
+    line, sample: which line and which of its samples this is; what is drawn depends on nothing else.
     """
 
-    source_ids: list[int]
+    source_ids: tuple[list[int], ...]
     min_length: int
     max_length: int
+    control: Control = NO_CONTROL
+    sampling: Sampling | None = None
+    line: int = 0
+    sample: int = 0
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Tally:
     unread: longer than `MAX_SOURCE_LENGTH` tokens, so read in part.
     too_long: longer than `max_length`, where translations end, but read.
     untranslated: without a translation, because the model's outputs were not numbers.
+    unsatisfied: without a translation, because none is as asked and as short as allowed.
     cut: translations, of all that were asked for, as long as allowed.
     max_length: tokens of a translation at most.
     reported: the counts that `report_growth` logged last.
@@ -81,13 +85,14 @@ class Tally:
     unread: int = 0
     too_long: int = 0
     untranslated: int = 0
+    unsatisfied: int = 0
     cut: int = 0
     max_length: int = 0
     reported: tuple[int, ...] = ()
 
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
-        counts = (self.unknown, self.unread, self.too_long, self.untranslated, self.cut)
+        counts = (self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut)
         before = self.reported or (0,) * len(counts)
         if any(count and count >= 2 * old for count, old in zip(counts, before, strict=True)):
             self.report_unknown()
@@ -104,7 +109,12 @@ class Tally:
             "as long as allowed and may be cut short: unless the model repeats itself, raise search.max_length_ratio, "
             "search.max_length_offset or search.max_length"
         )
-        counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, cut: self.cut}
+        unmet = (
+            "left untranslated: no translation that is short enough has what must appear and nothing that must not: "
+            "raise search.max_length, or ask for less"
+        )
+        counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, unmet: self.unsatisfied}
+        counts[cut] = self.cut
         for words, count in counts.items():
             noun = "translation" if words == cut else "line"
             plural, verb = ("", "is") if count == 1 else ("s", "are")
@@ -132,12 +142,22 @@ class LineTranslator(ABC):
         text: the tokenizers of the model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
+        sources: tokenizers of the source, one for each model of an ensemble; that of `text` unless given.
     """
 
-    def __init__(self, text: TextPair, search: SearchSettings | None = None, *, segmentation: str = "none") -> None:
+    def __init__(
+        self,
+        text: TextPair,
+        search: SearchSettings | None = None,
+        *,
+        segmentation: str = "none",
+        sources: Sequence[Tokenizer] = (),
+    ) -> None:
         self.text = text
+        self.sources = tuple(sources) or (text.source,)
         self.search = search or SearchSettings()
         self.segmentation = segmentation
+        self.controls = Controls(text.target, segmentation=segmentation)
         self._tally = Tally()
 
     def translate(
@@ -148,6 +168,9 @@ class LineTranslator(ABC):
         length_penalty: float | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        controls: Sequence[Control] | None = None,
+        sampling: Sampling | None = None,
+        first_line: int = 0,
         tally: Tally | None = None,
     ) -> list[str]:
         """Translate each line; an empty line stays empty.
@@ -158,6 +181,9 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
+            controls: as for `n_best`, like what follows.
+            sampling: how translations are drawn, instead of looking for the best.
+            first_line: the number of the first line in all that is translated.
             tally: as for `n_best`.
 
         Returns:
@@ -174,6 +200,9 @@ class LineTranslator(ABC):
             length_penalty=length_penalty,
             batch_size=batch_size,
             progress=progress,
+            controls=controls,
+            sampling=sampling,
+            first_line=first_line,
             tally=tally,
         )
         return [translations[0].text if translations else "" for translations in best]
@@ -187,6 +216,9 @@ class LineTranslator(ABC):
         length_penalty: float | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        controls: Sequence[Control] | None = None,
+        sampling: Sampling | None = None,
+        first_line: int = 0,
         tally: Tally | None = None,
     ) -> list[list[Translation]]:
         """Find the best translations of each line with their scores.
@@ -198,6 +230,9 @@ class LineTranslator(ABC):
             length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
+            controls: what is asked of the words of each translation, one a line.
+            sampling: how translations are drawn; then there are `num_hypotheses` of each line, in the order drawn.
+            first_line: the number of the first line in all that is translated; draws depend on the number of a line.
             tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
                 what is new or has doubled since.
 
@@ -213,35 +248,55 @@ class LineTranslator(ABC):
             self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
         )
         lines = _checked_lines(lines)
-        check_num_hypotheses(num_hypotheses, settings)
+        if sampling is not None:
+            sampling.check()
+        else:
+            check_num_hypotheses(num_hypotheses, settings)
         counted, at_once = self._tally if tally is None else tally, self.batches_at_once()
-        token_ids = _encode(lines, self.text.source, settings, counted)
-        translations = [[_NOTHING] if not ids else [] for ids in token_ids]
-        spoken = [place for place, ids in enumerate(token_ids) if ids]  # lines that say something
+        asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
+        if len(asked) != len(lines):
+            raise ConfigError(f"there must be one control a line, got {len(asked)} for {len(lines)} lines")
+        token_ids = _encode(lines, self.sources, settings, counted)
+        translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
+        spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
 
         # What is asked of the engine about each of the others, and in which batches.
-        lengths = np.array([len(token_ids[place]) + 1 for place in spoken], dtype=np.int64)
-        limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
-        requests = [Request([*token_ids[place], EOS_ID], *limit) for place, limit in zip(spoken, limits, strict=True)]
-        batches = plan_batches(lengths, batch_size=settings.batch_size, at_once=at_once)
+        lengths = np.array([[len(ids) + 1 for ids in token_ids[place]] for place in spoken], dtype=np.int64)
+        lengths = lengths.reshape(-1, len(self.sources))  # (lines, models)
+        limits = zip(*(limit.tolist() for limit in length_limits(lengths[:, 0], settings)), strict=True)
+        # One request a line, or one for each of its samples.
+        draws = num_hypotheses if sampling else 1
+        requests = [
+            Request(source_ids, least, most, asked[place], sampling, first_line + place, draw)
+            for place, (least, most) in zip(spoken, limits, strict=True)
+            for source_ids in [tuple([*ids, EOS_ID] for ids in token_ids[place])]
+            for draw in range(draws)
+        ]
+        longest = np.repeat(lengths.max(axis=1), draws)
+        batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
+        wanted = 1 if sampling else num_hypotheses
 
         def search(batch: np.ndarray) -> list[list[Translation]]:
-            asked = [requests[place] for place in batch]
-            return self.search_batch(asked, num_hypotheses=num_hypotheses, settings=settings)
+            return self.search_batch([requests[each] for each in batch], num_hypotheses=wanted, settings=settings)
 
+        found: list[list[Translation]] = [[] for _ in requests]
         for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
-            for index, found in zip(batch, results, strict=True):
-                translations[spoken[index]] = found
+            for index, each in zip(batch, results, strict=True):
+                found[index] = each
             if progress is not None:
-                progress(len(batch))
+                progress(len(batch) // draws)
+        for request, each in zip(requests, found, strict=True):
+            translations[request.line - first_line] += each
 
         # What became of the lines.
         counted.lines += len(spoken)
-        counted.untranslated += sum(not found for found in translations)
-        for place, request in zip(spoken, requests, strict=True):
-            counted.cut += sum(found.num_tokens == request.max_length for found in translations[place])
+        for control, none in zip(asked, (not found for found in translations), strict=True):
+            counted.untranslated += none and control == NO_CONTROL
+            counted.unsatisfied += none and control != NO_CONTROL
+        for request, each in zip(requests, found, strict=True):
+            counted.cut += sum(one.num_tokens == request.max_length for one in each)
         if tally is None:
             counted.report_growth()
         return translations
@@ -259,83 +314,6 @@ class LineTranslator(ABC):
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
     ) -> list[list[Translation]]:
         """Translate a batch; the translations of each sentence come best first."""
-
-
-def plan_batches(
-    lengths: Sequence[int] | np.ndarray, *, batch_size: int, at_once: int = 1, batch_tokens: int = BATCH_TOKENS
-) -> list[np.ndarray]:
-    """Put sentences of like length together, the longest first, so that too little memory shows at once.
-
-    Args:
-        lengths: tokens of each sentence.
-        batch_size: sentences a batch, at most; fewer if they are long, or if some of the batches that are
-            translated side by side would have none.
-        at_once: batches side by side.
-        batch_tokens: padded tokens of all of these.
-
-    Returns:
-        The places of the sentences of each batch, each place once.
-    """
-    batches: list[np.ndarray] = []
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    batch_size = min(batch_size, -(-len(order) // at_once))
-    while len(order):
-        longest = max(1, int(lengths[order[0]]))
-        size = max(1, min(batch_size, batch_tokens // at_once // longest))
-        batches.append(order[:size])
-        order = order[size:]
-    return batches
-
-
-def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the limits of each translation from the length of its source.
-
-    Args:
-        source_lengths: (B,) tokens, EOS counted.
-        settings: ratios, offset and absolute bounds.
-
-    Returns:
-        Least and greatest length of each translation in tokens, EOS counted, (B,) int32 each.
-    """
-    longest = settings.settled_max_length
-    relative = np.floor(settings.settled_max_length_ratio * source_lengths) + settings.max_length_offset
-    least = np.maximum(np.floor(settings.min_length_ratio * source_lengths), settings.min_length)
-    least = np.minimum(least, longest)
-    greatest = np.clip(np.maximum(relative, least), 1, longest)  # what is asked for at least is allowed
-    return least.astype(np.int32), greatest.astype(np.int32)
-
-
-def settle_limits(
-    settings: SearchSettings, source_lengths: np.ndarray, target_lengths: np.ndarray, *, max_source_length: int
-) -> SearchSettings:
-    """Find what `auto` is for limits of length, from pairs that training sees.
-
-    The ratio is the smallest number of hundredths, 1.5 or more, with which all pairs but one in 1,000 are allowed. The
-    greatest length lets it hold for sources of training's length, but beyond the longest source that is read it does
-    not follow: a few odd pairs must not let a model that repeats itself go on for ever.
-
-    Args:
-        settings: limits that are numbers stay.
-        source_lengths: (N,) tokens of each source, EOS counted.
-        target_lengths: (N,) likewise.
-        max_source_length: that training reads, EOS counted.
-    """
-    ratio, offset = settings.max_length_ratio, settings.max_length_offset
-    if ratio == AUTO:
-        source, beyond = source_lengths.astype(np.int32), target_lengths.astype(np.int32) - offset
-        # floor(a * S) + offset >= T for a whole T exactly if a >= (T - offset) / S
-        needed = np.maximum(-(-100 * beyond // source), math.ceil(100 * settings.settled_max_length_ratio))
-        spared = len(needed) // 1000
-        hundredths = int(np.partition(needed, -1 - spared)[-1 - spared])
-        # As a float a * S may be just below a whole number, which `length_limits` then rounds down.
-        while np.count_nonzero(np.floor(hundredths / 100 * source) < beyond) > spared:
-            hundredths += 1
-        ratio = hundredths / 100
-    length = settings.max_length
-    if length == AUTO:
-        allowed = math.floor(ratio * max_source_length) + offset
-        length = max(settings.settled_max_length, max_source_length, min(allowed, MAX_SOURCE_LENGTH + 1))
-    return settings.model_copy(update={"max_length_ratio": ratio, "max_length": length})
 
 
 def _checked_lines(lines: Iterable[str]) -> list[str]:
@@ -388,12 +366,17 @@ def banned_ids(settings: SearchSettings, tokenizer: Tokenizer) -> tuple[int, ...
     return () if allowed else (UNK_ID,)
 
 
-def _encode(lines: Sequence[str], tokenizer: Tokenizer, settings: SearchSettings, tally: Tally) -> list[list[int]]:
-    """Token ids of each line, without EOS, and counted; what is too long to be read is cut."""
-    token_ids = tokenizer.encode_batch(lines)
+def _encode(
+    lines: Sequence[str], tokenizers: Sequence[Tokenizer], settings: SearchSettings, tally: Tally
+) -> list[tuple[list[int], ...]]:
+    """Token ids of each line by each tokenizer, without EOS, and counted; what is too long to be read is cut."""
+    by_tokenizer = {tokenizer: tokenizer.encode_batch(lines) for tokenizer in dict.fromkeys(tokenizers)}
+    token_ids = list(zip(*(by_tokenizer[tokenizer] for tokenizer in tokenizers), strict=True))
     tally.max_length = settings.settled_max_length
-    tally.tokens += sum(map(len, token_ids))
-    tally.unknown += sum(ids.count(UNK_ID) for ids in token_ids)
-    tally.unread += sum(len(ids) > MAX_SOURCE_LENGTH for ids in token_ids)
-    tally.too_long += sum(tally.max_length < len(ids) <= MAX_SOURCE_LENGTH for ids in token_ids)
-    return [ids[:MAX_SOURCE_LENGTH] for ids in token_ids]
+    for ids in chain(*by_tokenizer.values()):
+        tally.tokens += len(ids)
+        tally.unknown += ids.count(UNK_ID)
+    longest = [max(map(len, each)) for each in token_ids]
+    tally.unread += sum(length > MAX_SOURCE_LENGTH for length in longest)
+    tally.too_long += sum(tally.max_length < length <= MAX_SOURCE_LENGTH for length in longest)
+    return [tuple(ids[:MAX_SOURCE_LENGTH] for ids in each) for each in token_ids]

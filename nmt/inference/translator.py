@@ -15,11 +15,18 @@ from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError
+from nmt.inference.controls import AutomatonTables, Kinds, Sampling, kinds_of
+from nmt.inference.members import find_members
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model
+from nmt.models.ensemble import Ensemble
 from nmt.search import Rule, SearchResult, beam_search
-from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
+from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
+from nmt.search.rules import Sampled, uniform_numbers
+from nmt.search.step import Choose
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
+from nmt.text.lifting import NUM_CLASSES
 from nmt.types import PathLike, Tensor
 
 
@@ -65,6 +72,13 @@ def open_found(found: FoundModel) -> OpenedModel:
     return OpenedModel(config, text, model, loaded.name, loaded.weights)
 
 
+def open_members(found: Sequence[FoundModel]) -> list[OpenedModel]:
+    """Open what `find_members` found; a model that is there twice is loaded once."""
+    each_once = {(each.directory, each.checkpoint, each.weights): each for each in found}
+    opened = {key: open_found(each) for key, each in each_once.items()}
+    return [opened[each.directory, each.checkpoint, each.weights] for each in found]
+
+
 def check_tokenizers(text: TextPair, checkpoint: Path, facts: Mapping[str, Any]) -> None:
     """Refuse tokenizers of the right size that are not those of the training: translations would be garbage.
 
@@ -97,6 +111,28 @@ _SIGNATURE = (
     Spec((), "int32"),  # the greatest of the greatest lengths
 )
 
+_TABLES = AutomatonTables(
+    classes=Spec((None,), "int32"),
+    roots=Spec((None,), "int32"),
+    class_next=Spec((None, NUM_CLASSES), "int32"),
+    exceptions=Spec((None,), "int64"),
+    next_states=Spec((None,), "int32"),
+    may_end=Spec((None,), "bool"),
+    class_scores=Spec((None, NUM_CLASSES), "float32"),
+    changes=Spec((None,), "int64"),
+    change_scores=Spec((None,), "float32"),
+    met=Spec((None,), "int32"),
+    distance=Spec((None,), "int32"),
+    fallback=Spec((None,), "int32"),
+    advancing=Spec((None, None), "int32"),
+    allowed=Spec((None, 2), "int32"),
+    required=Spec((None, None), "int32"),
+)
+"""What a search with controls takes besides."""
+
+_UNIFORMS = Spec((None, None), "float32")
+"""What sampling takes besides, (B, T)."""
+
 
 class CompiledFor(NamedTuple):
     """The arguments of `beam_search` that are part of its graph; all the rest may differ from batch to batch."""
@@ -106,6 +142,8 @@ class CompiledFor(NamedTuple):
     length_penalty: float
     banned_ids: tuple[int, ...]
     rules: tuple[Rule, ...] = ()
+    controls: Kinds = Kinds()
+    sampling: Sampling | None = None
 
 
 class Translator(LineTranslator):
@@ -116,49 +154,81 @@ class Translator(LineTranslator):
     asked for, and then serves batches of every shape.
 
     Args:
-        model: a `Seq2Seq`, or an ensemble or whatever else decodes as one does.
-        text: the tokenizers it was trained with.
+        model: a `Seq2Seq`, or whatever else decodes as one does; or an `Ensemble` of several.
+        text: the tokenizers it was trained with; of an ensemble those of its first model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         rules: what else is asked of the tokens of a translation.
+        sources: tokenizers of the source, one for each model of an ensemble; that of `text` for all unless given.
     """
 
     def __init__(
         self,
-        model: DecodingModel,
+        model: DecodingModel | Ensemble,
         text: TextPair,
         search: SearchSettings | None = None,
         *,
         segmentation: str = "none",
         rules: Sequence[Rule] = (),
+        sources: Sequence[Tokenizer] = (),
     ) -> None:
-        super().__init__(text, search, segmentation=segmentation)
+        if isinstance(model, Ensemble):
+            sources = sources or [text.source] * len(model.models)
+        super().__init__(text, search, segmentation=segmentation, sources=sources)
         self.model = model
         self.rules = tuple(rules)
         self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
         self._lock = Lock()
 
     @classmethod
-    def load(cls, directory: PathLike, *, checkpoint: str | None = None, weights: str | None = None) -> Translator:
-        """Load a trained model from its directory, which is all that is needed.
+    def load(
+        cls,
+        directory: PathLike,
+        *others: PathLike,
+        checkpoint: str | None = None,
+        weights: str | None = None,
+        member_weights: Sequence[float] | None = None,
+        log_linear: bool = False,
+    ) -> Translator:
+        """Load a trained model from its directory, which is all that is needed, or several that translate together.
 
         Args:
-            directory: the model directory, or a checkpoint in it, RUN/checkpoints/update-N.
-            checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-            weights: `ema` or `raw`; the moving average if it was kept unless given.
+            directory: the model directory, or a checkpoint in it, RUN@best, RUN@update-N or RUN/checkpoints/update-N.
+            others: of further models with the same languages and target vocabulary; how to search says the first.
+            checkpoint: `best`, `latest` or `update-N`, of each; the best, else the latest unless given.
+            weights: `ema` or `raw`, of each; the moving average if it was kept unless given.
+            member_weights: of each model in their mean; equal unless given.
+            log_linear: whether that is the mean of log probabilities instead of probabilities, see `Ensemble`.
 
         Raises:
             CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
-            ConfigError: its settings cannot be read.
-            DataError: its vocabulary cannot be read.
+            ConfigError: settings cannot be read, or the models do not fit each other.
+            DataError: a vocabulary cannot be read.
         """
-        return cls.of(open_model(directory, checkpoint=checkpoint, weights=weights))
+        found = find_members(
+            [directory, *others], checkpoint=checkpoint, weights=weights, member_weights=member_weights
+        )
+        return cls.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
     @classmethod
-    def of(cls, opened: OpenedModel) -> Translator:
-        """Return a translator with an opened model, which searches as its settings say."""
+    def of(
+        cls,
+        opened: OpenedModel,
+        *others: OpenedModel,
+        member_weights: Sequence[float] | None = None,
+        log_linear: bool = False,
+    ) -> Translator:
+        """Return a translator with an opened model, or several, which searches as the settings of the first say."""
+        model: DecodingModel | Ensemble = opened.model
+        sources = [opened.text.source]
+        if others:
+            model = Ensemble([opened.model, *(each.model for each in others)], member_weights, log_linear=log_linear)
+            # Tokenizers that do the same are one, so that text is cut once for all their models.
+            tokenizers = [each.text.source for each in (opened, *others)]
+            alike = {tokenizer.fingerprint: tokenizer for tokenizer in tokenizers}
+            sources = [alike[tokenizer.fingerprint] for tokenizer in tokenizers]
         config = opened.config
-        return cls(opened.model, opened.text, config.search, segmentation=config.data.segmentation)
+        return cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
 
     def batches_at_once(self) -> int:
         """Return one batch a processor core: two searches on a core each are done sooner than two by both cores."""
@@ -169,11 +239,29 @@ class Translator(LineTranslator):
     ) -> list[list[Translation]]:
         """Translate a batch."""
         banned = banned_ids(settings, self.text.target)
-        wanted = CompiledFor(settings.beam_size, num_hypotheses, settings.length_penalty, banned, self.rules)
-        sources = TokenSequences.from_lists([request.source_ids for request in requests])
-        source_ids, _ = sources.padded(np.arange(len(requests)))
+        asked = [request.control for request in requests]
+        sampling = requests[0].sampling
+        wanted = CompiledFor(
+            1 if sampling else settings.beam_size,
+            num_hypotheses,
+            settings.length_penalty,
+            banned,
+            self.rules,
+            kinds_of(asked),
+            sampling and sampling._replace(seed=0),
+        )
+        source_ids, *other_ids = (
+            TokenSequences.from_lists(sources).padded(np.arange(len(requests)))[0]
+            for sources in zip(*(request.source_ids for request in requests), strict=True)
+        )
         least, greatest = (np.array([request[place] for request in requests], np.int32) for place in (1, 2))
-        result = self._search_function(wanted)(source_ids, least, greatest, np.int32(len(requests)), greatest.max())
+        arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
+        if any(wanted.controls):
+            arguments += self.controls.tables(asked)
+        if sampling:
+            draws = [(request.line, request.sample) for request in requests]
+            arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
+        result = self._search_function(wanted)(*arguments)
         found = []
         for rows in zip(*map(np.asarray, result), strict=True):  # token ids (N, T), the rest (N,)
             hypotheses = zip(*(row.tolist() for row in rows), strict=True)
@@ -187,13 +275,33 @@ class Translator(LineTranslator):
         return found
 
     def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
-        """The compiled search, which takes what `_SIGNATURE` lists."""
-        model = self.model
+        """The compiled search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
+        model, num_others = self.model, len(self.sources) - 1
+        signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
+        fixed = wanted._asdict()
+        kinds, sampling = fixed.pop("controls"), fixed.pop("sampling")
+        if any(kinds):
+            signature += _TABLES
+        if sampling:
+            signature += (_UNIFORMS,)
 
         def search(
-            source_ids: Tensor, least_lengths: Tensor, greatest_lengths: Tensor, batch_size: Tensor, most_steps: Tensor
+            source_ids: Tensor,
+            least_lengths: Tensor,
+            greatest_lengths: Tensor,
+            batch_size: Tensor,
+            most_steps: Tensor,
+            *more: Tensor,
         ) -> SearchResult:
-            memory = model.encode(source_ids)
+            others, more = more[:num_others], more[num_others:]
+            memory = model.encode([source_ids, *others] if isinstance(model, Ensemble) else source_ids)
+            rules, choose = list(wanted.rules), None
+            if any(kinds):
+                controlling, choose = control_rules(AutomatonTables(*more[: len(_TABLES)]), kinds)
+                rules += controlling
+            if sampling:
+                never = {PAD_ID, BOS_ID, *wanted.banned_ids}
+                rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **sampling.cutting))
             return beam_search(
                 model.decoder(),
                 model.initial_state(memory, wanted.beam_size, most_steps),
@@ -204,10 +312,22 @@ class Translator(LineTranslator):
                 pad_id=PAD_ID,
                 min_length=least_lengths,
                 max_length=greatest_lengths,
-                **wanted._asdict(),
+                **{**fixed, "rules": rules, "choose": choose},
             )
 
         with self._lock:
             if wanted not in self._compiled:
-                self._compiled[wanted] = compile_function(search, _SIGNATURE)
+                self._compiled[wanted] = compile_function(search, signature)
             return self._compiled[wanted]
+
+
+def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:
+    """Return the rules of what is asked in a batch, and what chooses among hypotheses if phrases must appear."""
+    automaton, goals = Automaton(*tables[:9]), Goals(*tables[9:13])
+    rules: list[Rule] = [
+        Allowed(automaton, tables.allowed[:, place], EOS_ID) for place, is_asked in enumerate(kinds[:2]) if is_asked
+    ]
+    if not kinds.require:
+        return rules, None
+    must_appear = MustAppear(automaton, tables.required, goals, EOS_ID)
+    return [*rules, must_appear], must_appear.choose

@@ -19,7 +19,8 @@ from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
 from nmt.errors import CheckpointError, DataError
 from nmt.inference import model_directory as directories
-from nmt.inference import translation, translator
+from nmt.inference import translator
+from nmt.inference.lengths import settle_limits
 from nmt.kinds import imported_hashes
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import build_vocabulary, train
@@ -65,7 +66,7 @@ def lead(
         store = open_training_store(config, start.text, processes=processes, reporters=told, total=total)
         lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
         # Limits that are `auto` become numbers.
-        search = translation.settle_limits(config.search, *lengths, max_source_length=longest)
+        search = settle_limits(config.search, *lengths, max_source_length=longest)
         config = config.model_copy(update={"search": search})
         count = len(replicas.own_numbers)
         parts_of = partial(train.batch_parts, config, replicas=count)

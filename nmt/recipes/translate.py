@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
 from nmt.config import Config
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
-from nmt.inference import model_directory, output_directory
+from nmt.inference import mbr, model_directory, output_directory
+from nmt.inference.controls import NO_CONTROL, Control, Record, Sampling, read_record
+from nmt.inference.glossary import Glossary, Report
+from nmt.inference.members import Member, find_members
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
-from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words
+from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
@@ -23,37 +28,53 @@ _SAMPLE_LINES = 1000
 
 
 class TranslatedLine(NamedTuple):
-    """A line of the source and its translations, best first."""
+    """A line of the source and its translations, best first, or in the order in which they were drawn."""
 
-    source: str
+    record: Record
     translations: list[Translation]
 
 
 def prepare_translation(
     directory: PathLike,
-    *,
+    *others: PathLike,
     ctranslate2: bool = False,
     num_hypotheses: int = 1,
+    asked: Control = NO_CONTROL,
+    records: bool = False,
+    sampling: Sampling | None = None,
+    utility: str | None = None,
     checkpoint: str | None = None,
     weights: str | None = None,
     overrides: Sequence[str] = (),
     threads: int | None = None,
     input_path: PathLike | None = None,
     output_path: PathLike | None = None,
+    glossary: PathLike | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
 ) -> Callable[..., Iterator[TranslatedLine]]:
     """Refuse what can be refused before anything is opened, and return what translates.
 
     Args:
-        directory: the model directory, or a checkpoint in it.
+        directory: the model directory, or a checkpoint in it, as RUN@best.
+        others: of models that translate together with the first, which says how to search.
         ctranslate2: whether that engine computes; the directory is then what `nmt export` wrote, and TensorFlow is not
             loaded at all.
-        num_hypotheses: translations wanted a line.
+        num_hypotheses: translations wanted a line, or drawn.
+        asked: what is asked of the words of every translation.
+        records: whether the lines are JSON records; see `read_record`.
+        sampling: how translations are drawn, instead of looking for the best.
+        utility: that by which one of the translations is chosen, see `nmt.inference.mbr.expected_utility_of`: that
+            which agrees most with the others. Draws count alike, hypotheses of a beam by their probability.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
         overrides: settings of the form "search.beam_size=4".
         threads: processor cores to use; all unless given.
         input_path: where the lines come from, None for standard input; named if the output would replace it.
         output_path: where the translations go, None for standard output.
+        glossary: a file of terms, see `Glossary.read`; what became of them is logged at the end.
+        member_weights: of each model in their mean; equal unless given.
+        log_linear: whether that is the mean of log probabilities instead of probabilities.
 
     Returns:
         A function of chunks of lines, and of what is told of every batch how many lines it held (or None). It opens the
@@ -61,19 +82,44 @@ def prepare_translation(
         The lines of a chunk are sorted by length and translated together when the first of them is asked for.
 
     Raises:
-        NMTError: as `find_model`; or more hypotheses are wanted than the beam holds, or the output may not be written,
-            or the package of the engine is missing.
+        NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
+            the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
     """
+    if glossary is not None and ctranslate2:
+        raise ConfigError("a glossary is a matter of our own search, which CTranslate2 replaces: use the model itself")
+    terms = None if glossary is None else Glossary.read(glossary)
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
 
+        if others:
+            raise ConfigError(
+                f"CTranslate2 translates with one model, got {1 + len(others)}: give one export, or their model "
+                "directories without --engine ctranslate2"
+            )
         config = model_directory.read_export_settings(directory, overrides)
         engine.load_package()
+        used = [(directory, config)]
     else:
-        found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
-        directory, config = found.directory, found.config
-    check_num_hypotheses(num_hypotheses, config.search)
-    output_directory.refuse_output(output_path, inputs=[("--input", input_path)], directory=directory, config=config)
+        found = find_members(
+            [directory, *others],
+            checkpoint=checkpoint,
+            weights=weights,
+            overrides=overrides,
+            member_weights=member_weights,
+        )
+        config, used = found[0].config, [(each.directory, each.config) for each in found]
+    if sampling is None:
+        check_num_hypotheses(num_hypotheses, config.search)
+    else:
+        sampling.check()
+    if sampling and (asked.require or glossary is not None):
+        raise ConfigError("a phrase that must appear needs a beam search: leave out either the phrase or the sampling")
+    if ctranslate2 and (sampling or asked != NO_CONTROL):
+        raise ConfigError("CTranslate2 lets nobody into its steps: phrases, prefixes and sampling need --engine keras")
+    expected_utility = None if utility is None else mbr.expected_utility_of(utility)
+    inputs = [("--input", input_path), *([("--glossary", glossary)] if glossary is not None else [])]
+    for path, settings in used:
+        output_directory.refuse_output(output_path, inputs=inputs, directory=path, config=settings)
 
     def open_translator() -> LineTranslator:
         """Start what computes, and open the model."""
@@ -83,25 +129,67 @@ def prepare_translation(
 
         session.start(threads=threads, a_core_each=True)
 
-        from nmt.inference.translator import Translator, open_found
+        from nmt.inference.translator import Translator, open_members
 
-        return Translator.of(open_found(found))
+        return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
     def translated(
         chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
     ) -> Iterator[TranslatedLine]:
         """Translate chunk by chunk."""
         tally, sample = Tally(), list[str]()
+        segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
+        placing = terms and terms.with_normalization(lambda line: source.normalized(joined(line, segmentation)))
+        report, count = Report(target.normalized), 0
         for chunk in chunks:
-            sample += chunk[: _SAMPLE_LINES - len(sample)]
-            best = translator.n_best(chunk, num_hypotheses, progress=progress, tally=tally)
-            yield from map(TranslatedLine, chunk, best)
+            numbered = enumerate(chunk, count + 1)
+            wanted = [
+                read_record(line, asked, place=f"line {number}") if records else Record(line, asked)
+                for number, line in numbered
+            ]
+            lines, controls = [record.source for record in wanted], [record.control for record in wanted]
+            sample += lines[: _SAMPLE_LINES - len(sample)]
+            terms_found = None
+            if placing:
+                added, terms_found = placing.controls(lines, translator.controls)
+                controls = [
+                    control._replace(require=control.require + more.require)
+                    for control, more in zip(controls, added, strict=True)
+                ]
+            found = translator.n_best(
+                lines,
+                num_hypotheses,
+                controls=controls,
+                sampling=sampling,
+                first_line=count,
+                progress=progress,
+                tally=tally,
+            )
+            count += len(lines)
+            if terms_found is not None:
+                report.add(terms_found, [translations[0].text if translations else "" for translations in found])
+            for record, translations in zip(wanted, found, strict=True):
+                if expected_utility is not None:
+                    translations = [agreed(translations, expected_utility, drawn=sampling is not None)]
+                yield TranslatedLine(record, translations)
         # What is to be said about the lines is said of all together.
         tally.report_unknown()
         tally.report()
-        warn_of_foreign_text(sample, config.data.source_language, segmentation=translator.segmentation)
+        if placing:
+            report.log()
+        warn_of_foreign_text(sample, config.data.source_language, segmentation=segmentation)
 
     return lambda chunks, progress=None: translated(chunks, open_translator(), progress)
+
+
+def agreed(translations: Sequence[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> Translation:
+    """Return the translation of the highest expected utility; of no translations an empty one."""
+    if not translations:
+        return Translation("", 0.0, 0.0, 0)
+    log_probs = np.array([translation.log_prob for translation in translations])
+    weights = None if drawn else np.exp(log_probs - log_probs.max())
+    texts = [translation.text for translation in translations]
+    return translations[mbr.choose(texts, weights=weights, utility=utility).chosen]
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:
@@ -139,12 +227,12 @@ class EvaluationSet(NamedTuple):
 
 
 class ModelEvaluation(NamedTuple):
-    """How well a model translates a test set.
+    """How well a model, or several together, translate a test set.
 
     evaluation: the scores.
-    hypotheses: its translations, line by line.
-    checkpoint: name of the checkpoint that was used.
-    weights: `ema` or `raw`.
+    hypotheses: the translations, line by line.
+    members: the models.
+    log_linear: whether their mean was that of log probabilities.
     beam_size: of the search.
     length_penalty: of the search.
     source: paths of what was translated.
@@ -153,8 +241,8 @@ class ModelEvaluation(NamedTuple):
 
     evaluation: scoring.Evaluation
     hypotheses: list[str]
-    checkpoint: str
-    weights: str
+    members: tuple[Member, ...]
+    log_linear: bool
     beam_size: int
     length_penalty: float
     source: tuple[str, ...]
@@ -176,7 +264,7 @@ class PreparedEvaluation(NamedTuple):
 
 def prepare_evaluation(
     directory: PathLike,
-    *,
+    *others: PathLike,
     source: PathLike | None = None,
     references: Sequence[PathLike] = (),
     checkpoint: str | None = None,
@@ -186,11 +274,14 @@ def prepare_evaluation(
     lowercase: bool = False,
     join: str | None = None,
     output_path: PathLike | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
 ) -> PreparedEvaluation:
     """Read a test set, and refuse what can be refused before TensorFlow starts.
 
     Args:
-        directory: the model directory, or a checkpoint in it.
+        directory: the model directory, or a checkpoint in it, as RUN@best.
+        others: of models that translate together with the first, which says how to search.
         source: text to translate; with `references` in place of the test set of the model's config.
         references: its translations, a file each.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
@@ -201,18 +292,24 @@ def prepare_evaluation(
         join: how words of both sides were cut, which are joined before they are scored; as in the model's config
             unless given.
         output_path: where the translations go, if anywhere.
+        member_weights: of each model in their mean; equal unless given.
+        log_linear: whether that is the mean of log probabilities instead of probabilities.
 
     Raises:
-        NMTError: there is no such model, no test set, its files do not fit, or the output may not be written.
+        NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
     """
-    found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights, overrides=overrides)
+    found = find_members(
+        [directory, *others], checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
+    )
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
-        output_directory.refuse_output(output_path, inputs=inputs, directory=found.directory, config=found.config)
-    test_set, data = read_test_set(found.config, source=source, references=references), found.config.data
+        for each in found:
+            output_directory.refuse_output(output_path, inputs=inputs, directory=each.directory, config=each.config)
+    config = found[0].config
+    test_set, data = read_test_set(config, source=source, references=references), config.data
     joined = join or data.segmentation
     scoring.check_segmentation(joined)
-    cut = tokenization_of(found.config, test_set, tokenization)
+    cut = tokenization_of(config, test_set, tokenization)
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
         """Translate the test set and score the translations."""
@@ -220,24 +317,30 @@ def prepare_evaluation(
 
         session.start(threads=threads, a_core_each=True)
 
-        from nmt.inference.translator import Translator, open_found
+        from nmt.inference.translator import Translator, open_members
 
-        opened, lines = open_found(found), test_set.source_lines
+        opened, lines = open_members(found), test_set.source_lines
+        translator = Translator.of(*opened, member_weights=member_weights, log_linear=log_linear)
         doubts.report_unknown(
             "the test set",
-            opened.text.source.encode_batch(lines),
-            opened.text.target.encode_batch(list(chain(*test_set.references))),
+            translator.text.source.encode_batch(lines),
+            translator.text.target.encode_batch(list(chain(*test_set.references))),
         )
         warn_of_foreign_text(lines, data.source_language, segmentation=data.segmentation)
-        translator, tally = Translator.of(opened), Tally()
+        tally = Tally()
         hypotheses = translator.translate(lines, progress=progress, tally=tally)
         tally.report()
         evaluation = scoring.evaluate_lines(
             hypotheses, *test_set.references, tokenization=cut, lowercase=lowercase, join=joined
         )
+        given = member_weights or [1.0] * len(found)
+        members = tuple(
+            Member(os.fspath(one.directory), model.checkpoint, model.weights, weight / sum(given))
+            for one, model, weight in zip(found, opened, given, strict=True)
+        )
         search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
-        which = opened.checkpoint, opened.weights, search.beam_size, search.length_penalty
-        return ModelEvaluation(evaluation, hypotheses, *which, *paths)
+        how = log_linear, search.beam_size, search.length_penalty
+        return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
 
     return PreparedEvaluation(test_set, run)
 

@@ -21,7 +21,8 @@ from nmt.config.section import AUTO
 from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data import Corpus, corpus, doubts, encoding
 from nmt.errors import ConfigError, DataError
-from nmt.inference import model_directory, output_directory, translation
+from nmt.inference import model_directory, output_directory
+from nmt.inference.lengths import settle_limits
 from nmt.recipes import build_vocabulary, derived, train
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks, pair
 from nmt.text.tokenizer import sample_lines
@@ -346,7 +347,7 @@ def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config
     else:
         number = encoding.length_dtype(max_length)
         lengths = (np.frombuffer(side.lengths, number) for side in block.sides)
-        search = translation.settle_limits(search, *lengths, max_source_length=max_length + 1)
+        search = settle_limits(search, *lengths, max_source_length=max_length + 1)
     for name, old in known.items():
         new = getattr(search, name)
         if old not in (AUTO, new):

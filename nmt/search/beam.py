@@ -55,22 +55,43 @@ class Rows(NamedTuple):
     rule_states: tuple[State, ...]
 
 
+class Extensions(NamedTuple):
+    """The best extensions of each live hypothesis by itself, C each; the last one of them is EOS.
+
+    log_probs: (b, K, C) float32 of the whole hypothesis; −inf for what may not be written.
+    token_ids: (b, K, C) int32.
+    scores: (b, K, V) float32: the log probability of each token as rules left it; None without rules.
+    """
+
+    log_probs: Tensor
+    token_ids: Tensor
+    scores: Tensor | None
+
+
+class Candidates(NamedTuple):
+    """Extensions of the live hypotheses of a sentence, C a sentence, best first.
+
+    log_probs: (b, C) float32 of the whole hypothesis; −inf if there is none.
+    parents: (b, C) int32: the live hypothesis that is extended, in [0, K).
+    token_ids: (b, C) int32: by which token.
+    """
+
+    log_probs: Tensor
+    parents: Tensor
+    token_ids: Tensor
+
+
 def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
     """Extends the live hypotheses to `length` tokens and collects those that end; all −inf if that was the last.
 
     The rows of token ids are those of the N finished hypotheses, then those of the K live ones.
     """
     logits, state = step(rows.last_ids, rows.state, rows.memory)
-    candidates = best_candidates(rows, logits, length, settings)
-
-    # The K best that do not end live on.
-    ends = candidates.token_ids == settings.special.eos  # (b, C)
-    log_probs, live = ops.top_k(ops.where(ends, IMPOSSIBLE, candidates.log_probs), settings.beam_size)
-    parents = gather_beams(candidates.parents, live)  # (b, K)
-    live_ids = gather_beams(candidates.token_ids, live)  # (b, K)
+    choose = settings.choose or choose_best
+    (log_probs, parents, live_ids), ending = choose(extend_each(rows, logits, length, settings), rows, length, settings)
 
     # Those that end compete with those that ended before. Each row of token ids goes on from that of its parent.
-    finished, survivors = collect_finished(rows.finished, candidates, ends, length, settings)
+    finished, survivors = collect_finished(rows.finished, ending, length, settings)
     sources = ops.concatenate([survivors, settings.num_hypotheses + parents], axis=1)  # (b, N + K)
     # What was finished before gets PAD, what has just ended gets EOS, the live ones their newest token.
     just_ended = survivors >= settings.num_hypotheses
@@ -136,21 +157,8 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     )
 
 
-class Candidates(NamedTuple):
-    """The best extensions of all live hypotheses of a sentence, best first, C a sentence.
-
-    log_probs: (b, C) float32 of the whole hypothesis; −inf if there is none.
-    parents: (b, C) int32: the live hypothesis that is extended, in [0, K).
-    token_ids: (b, C) int32: by which token.
-    """
-
-    log_probs: Tensor
-    parents: Tensor
-    token_ids: Tensor
-
-
-def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Candidates:
-    """The best allowed extensions of all live hypotheses.
+def extend_each(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) -> Extensions:
+    """The best allowed extensions of each live hypothesis.
 
     EOS is a column of its own, so that it can be had at `max_length` however improbable it is; among the K + 1 + n best
     tokens of a row, if n are banned, are its K best that are neither banned nor EOS.
@@ -160,9 +168,6 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
         logits: (b, K, V).
         length: () int32, of a hypothesis after the step.
         settings: K and the bans.
-
-    Returns:
-        The best 2K, so that K live ones remain if K of them end.
     """
     special, beam_size, vocabulary_size = settings.special, settings.beam_size, logits.shape[-1]
     logits = ops.cast(logits, "float32")
@@ -190,35 +195,52 @@ def best_candidates(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
     log_probs = rows.log_probs[:, :, None] + ops.concatenate([others, end], axis=2)  # (b, K, count + 1)
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
     token_ids = ops.concatenate([token_ids, ops.full_like(token_ids[:, :, :1], special.eos)], axis=2)
+    return Extensions(log_probs, token_ids, scores)
 
-    # The best of all live hypotheses of a sentence together.
-    width = beam_size * (count + 1)
-    best, places = ops.top_k(ops.reshape(log_probs, (-1, width)), 2 * beam_size)  # (b, C)
+
+def best_candidates(extensions: Extensions, count: int | Tensor) -> Candidates:
+    """The best extensions of all live hypotheses of a sentence together, `count` of them."""
+    _, beam_size, each = ops.shape(extensions.token_ids)
+    width = beam_size * each
+    best, places = ops.top_k(ops.reshape(extensions.log_probs, (-1, width)), count)  # (b, C)
     return Candidates(
         log_probs=best,
-        parents=places // (count + 1),
-        token_ids=gather_beams(ops.reshape(token_ids, (-1, width)), places),
+        parents=places // each,
+        token_ids=gather_beams(ops.reshape(extensions.token_ids, (-1, width)), places),
     )
 
 
+def choose_best(
+    extensions: Extensions, rows: Rows, length: Tensor, settings: Settings
+) -> tuple[Candidates, Candidates]:
+    """The K best extensions that do not end live on; of the K best of all those count that end.
+
+    It takes the 2K best, so that K live ones remain if K of them end.
+    """
+    candidates = best_candidates(extensions, 2 * settings.beam_size)
+    ends = candidates.token_ids == settings.special.eos  # (b, C)
+    log_probs, live = ops.top_k(ops.where(ends, IMPOSSIBLE, candidates.log_probs), settings.beam_size)
+    parents, token_ids = gather_beams(candidates.parents, live), gather_beams(candidates.token_ids, live)  # (b, K)
+    final = ops.where(ends, candidates.log_probs, IMPOSSIBLE)
+    ending = Candidates(*(part[:, : settings.beam_size] for part in candidates._replace(log_probs=final)))
+    return Candidates(log_probs, parents, token_ids), ending
+
+
 def collect_finished(
-    finished: Finished, candidates: Candidates, ends: Tensor, length: Tensor, settings: Settings
+    finished: Finished, ending: Candidates, length: Tensor, settings: Settings
 ) -> tuple[Finished, Tensor]:
     """Merges the hypotheses that end with this step into the N best finished ones.
 
     Args:
         finished: Before the step.
-        candidates: Of this step.
-        ends: (b, C) bool, where a candidate is an EOS.
+        ending: Those that end, −inf for none.
         length: () int32, of those that end.
         settings: K, N and the length penalty.
 
     Returns:
         The N best; and (b, N) int32, the row of token ids that each of them continues.
     """
-    beam_size, num_hypotheses = settings.beam_size, settings.num_hypotheses
-    # A plain beam would keep the K best candidates: only they may end.
-    log_probs = ops.where(ends, candidates.log_probs, IMPOSSIBLE)[:, :beam_size]  # (b, K)
+    num_hypotheses, log_probs = settings.num_hypotheses, ending.log_probs
     scores = log_probs / penalty(length, settings.length_penalty)
     best_scores, picks = ops.top_k(ops.concatenate([finished.scores, scores], axis=1), num_hypotheses)
     pool_log_probs = ops.concatenate([finished.log_probs, log_probs], axis=1)
@@ -229,7 +251,7 @@ def collect_finished(
 
     # A hypothesis finished before continues its own row, one that ends now the row of its parent.
     old_rows = ops.arange(num_hypotheses, dtype="int32")[None, :] + ops.zeros_like(picks[:, :1])
-    pool_rows = ops.concatenate([old_rows, num_hypotheses + candidates.parents[:, :beam_size]], axis=1)
+    pool_rows = ops.concatenate([old_rows, num_hypotheses + ending.parents], axis=1)
     best = Finished(best_scores, gather_beams(pool_log_probs, picks), lengths)
     return best, gather_beams(pool_rows, picks)
 

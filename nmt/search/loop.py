@@ -65,6 +65,7 @@ def beam_search(
     reorder: given.Reorder | None = None,
     memory: Memory | None = None,
     rules: Sequence[given.Rule] = (),
+    choose: given.Choose | None = None,
 ) -> SearchResult:
     """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
 
@@ -106,6 +107,7 @@ def beam_search(
             smaller from step to step.
         rules: What else is asked of tokens, one rule after the other. With a rule that may raise scores, a sentence is
             searched until its `max_length`.
+        choose: Which extensions of a beam of two or more live on, and which end; as said above unless given.
 
     Returns:
         The N best hypotheses of every sentence found, best first.
@@ -117,11 +119,11 @@ def beam_search(
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
     special, limits = given.SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), given.Limits(min_length, max_length)
     reorder = reorder_state if reorder is None else given.checked_reorder(reorder)
-    settings = given.Settings(special, beam_size, num_hypotheses, length_penalty, reorder, tuple(rules))
+    settings = given.Settings(special, beam_size, num_hypotheses, length_penalty, reorder, tuple(rules), choose)
     given.check_search(step, state, memory, batch_size, limits, settings)
     settings = settings._replace(special=special.as_ints)
     decode = given.checked_step(step, settings.special, with_memory=memory is not None)
-    extend = follow_best if beam_size == 1 else extend_rows
+    extend = follow_best if settings.is_greedy else extend_rows
 
     def advance(loop: Loop) -> Loop:
         length = loop.num_steps + 1
@@ -166,7 +168,7 @@ def first_rows(
         *(ops.broadcast_to(ops.cast(ops.convert_to_tensor(limit), "int32"), (batch_size,)) for limit in limits)
     )
     # A beam of one goes on in the row in which it ends.
-    token_rows = 1 if beam_size == 1 else settings.num_hypotheses + beam_size
+    token_rows = 1 if settings.is_greedy else settings.num_hypotheses + beam_size
     return Rows(
         sentences=ops.arange(batch_size, dtype="int32"),
         limits=limits,

@@ -24,6 +24,10 @@ MemoryStep: TypeAlias = Callable[[Tensor, State, Memory], tuple[Tensor, State]]
 Reorder: TypeAlias = Callable[[State, Tensor], State]
 """Maps the state and parents (B, K) to the state whose row k is row `parents[b, k]` of before."""
 
+Choose: TypeAlias = Callable[..., Any]
+"""Maps extensions, rows, length and settings to the candidates (b, K) that live on, best first, and those that end;
+see `nmt.search.beam.choose_best`."""
+
 _GREATEST_INT32 = 2**31 - 1
 
 
@@ -116,6 +120,7 @@ class Settings(NamedTuple):
     num_hypotheses: N.
     reorder: How the state follows its beams; that of a single one stays.
     rules: Asked in this order.
+    choose: Which extensions of a beam live on, and which end; None for the best.
     """
 
     special: SpecialIds
@@ -124,6 +129,12 @@ class Settings(NamedTuple):
     length_penalty: float
     reorder: Reorder = lambda state, _: state
     rules: tuple[Rule, ...] = ()
+    choose: Choose | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether there is one live hypothesis, which its best extension continues."""
+        return self.beam_size == 1 and self.choose is None
 
 
 def check_search(

@@ -8,6 +8,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from nmt.errors import ConfigError
+
 _MARKS = {
     "bpe": re.compile("@@(?: |$)"),  # subword-nmt, fastBPE: `fr@@ om`
     "sentencepiece": re.compile("▁"),  # `▁fr om`
@@ -46,6 +48,23 @@ def joined(line: str, segmentation: str) -> str:
     if segmentation == "sentencepiece":  # spaces stand between all pieces, and the mark where there was one
         return line.replace(" ", "").replace("▁", " ").strip(" ")
     return _MARKS[segmentation].sub("", line)
+
+
+def added_by(word: str, segmentation: str) -> str:
+    """Return what a word of a line that was cut adds to the `joined` line, but for spaces at the ends.
+
+    Raises:
+        ConfigError: that depends on the word before it.
+    """
+    if segmentation == "joiner":
+        raise ConfigError("constraints on the text cannot hold on words cut with ￭, which joins to both sides")
+    if segmentation == "sentencepiece":
+        return word.replace("▁", " ")
+    if segmentation == "bpe" and word.endswith("@@"):
+        return word.removesuffix("@@")
+    if segmentation == "wordpiece":  # here words begin with a space, so that one can do without
+        return _MARKS[segmentation].sub("", f" {word}")
+    return f"{word} "
 
 
 def joined_side(lines: Sequence[str], segmentation: str) -> Sequence[str]:

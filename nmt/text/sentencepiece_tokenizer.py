@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceNormalizer
 
 import nmt.text.sentencepiece_model as models
 from nmt.errors import ConfigError, DataError
-from nmt.text.tokenizer import NORMALIZER_RULES, Tokenizer, normalized, sample_lines, spoken_ids
+from nmt.text.tokenizer import NORMALIZER_RULES, SPACE_SYMBOL, Tokenizer, normalized, sample_lines, spoken_ids
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary, read_file, side_name, write_file
 from nmt.types import PathLike
 
@@ -171,6 +171,20 @@ class SentencePieceTokenizer(Tokenizer):
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of the pieces, without spaces at its ends."""
         return self._processor.decode(spoken_ids(token_ids)).strip(" ")
+
+    def surfaces(self, segmentation: str = "none") -> list[bytes]:
+        """For each token id the UTF-8 that it adds to the decoded text; a byte piece adds its byte."""
+        if segmentation != "none":
+            raise ConfigError(f"constraints on the text cannot hold on pieces of words that {segmentation} cut before")
+        return [self._surface(token_id, piece) for token_id, piece in enumerate(self.vocabulary.tokens)]
+
+    def _surface(self, token_id: int, piece: str) -> bytes:
+        if not spoken_ids([token_id]) or self._processor.is_control(token_id):
+            return b""
+        if self._processor.is_byte(token_id):  # `<0x41>`
+            return bytes.fromhex(piece[3:5])
+        unknown = self._processor.is_unknown(token_id)
+        return models.utf8(self._processor.decode([token_id]) if unknown else piece.replace(SPACE_SYMBOL, " "))
 
     def cut(self, token: str) -> list[int]:
         """Token ids of a piece of another model, which is normalised already and may stand within a word."""

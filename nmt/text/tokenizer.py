@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from sentencepiece import SentencePieceNormalizer
 
 from nmt.errors import ConfigError, DataError
+from nmt.text.marks import added_by
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary, side_name
 from nmt.types import PAD_ID, PathLike
 
@@ -106,6 +107,24 @@ class Tokenizer(ABC):
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """The tokens of ids as the vocabulary writes them, special ones included: for looking at, not for readers."""
         return [self.vocabulary.token(int(token_id)) for token_id in token_ids]
+
+    def surfaces(self, segmentation: str = "none") -> list[bytes]:
+        """For each token id the UTF-8 that it adds to the decoded text.
+
+        `decode` gives what they make up, but for spaces at the ends and the length of runs of spaces. A byte that is
+        no part of a character decodes to U+FFFD.
+
+        Args:
+            segmentation: how words were cut before the model saw them, of `nmt.text.marks.SEGMENTATIONS`; then what
+                they make up is the joined text.
+
+        Raises:
+            ConfigError: what a token adds cannot be said without its neighbours.
+        """
+        raise ConfigError(
+            f"constraints on the text need to know what each token adds to it, which a tokenizer of type {self.type} "
+            "does not say: write its method surfaces"
+        )
 
     @abstractmethod
     def with_normalization(self, normalization: str | None) -> Self:
@@ -309,6 +328,13 @@ class ListTokenizer(Tokenizer):
     def decode(self, token_ids: Sequence[int]) -> str:
         """The tokens as they are in text."""
         return self.separator.join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
+
+    def surfaces(self, segmentation: str = "none") -> list[bytes]:
+        """For each token id the UTF-8 that it adds to the decoded text."""
+        if segmentation != "none" and self.separator != " ":
+            raise ConfigError(f"only words can be pieces of {segmentation}, got a tokenizer of type {self.type}")
+        texts = [added_by(word, segmentation) for word in self._surfaces] if self.separator else self._surfaces
+        return [b"" if token in _SILENT_IDS else text.encode("utf-8", "replace") for token, text in enumerate(texts)]
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same tokens, for text that is normalised in another way."""

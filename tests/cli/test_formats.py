@@ -3,6 +3,7 @@
 import json
 
 from nmt.cli.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
+from nmt.inference.controls import Record
 from nmt.inference.translator import Translation
 
 BEST = Translation("a\tb", -0.5, -1.25, 4)
@@ -10,7 +11,7 @@ SECOND = Translation("c\u2028d\x85", -0.75, -2.0, 5)
 
 
 def line(*translations, wanted=3):
-    return Translated(7, "quelle\u2028x", translations, wanted)
+    return Translated(7, Record("quelle\u2028x", rest={"id": "q-7"}), translations, wanted)
 
 
 def test_text_has_as_many_lines_as_were_asked_for():
@@ -27,6 +28,7 @@ def test_jsonl_is_one_line_for_every_reader():
     assert len(text.splitlines()) == 1
     assert json.loads(text) == {
         "line": 7,
+        "id": "q-7",
         "source": "quelle\u2028x",
         "translations": [
             {"text": "a\tb", "score": -0.5, "log_prob": -1.25, "num_tokens": 4},

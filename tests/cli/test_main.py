@@ -51,7 +51,7 @@ def test_version(run_nmt):
     ("arguments", "message"),
     [
         (("translat",), "No such command 'translat'"),
-        (("translate",), "Missing argument 'RUN' (see nmt translate --help)"),
+        (("translate",), "Missing argument 'RUN...' (see nmt translate --help)"),
         (("translate", "x", "--beem-size", "3"), "No such option: --beem-size"),
         (("translate", "x", "--beam-size", "0"), "Invalid value for '--beam-size'"),
         (("translate", "x", "--format", "xml"), "'xml' is not one of 'text', 'jsonl', 'tsv' (see nmt translate"),
@@ -63,7 +63,7 @@ def test_version(run_nmt):
             ("translate", "x", "--beam-size", "3", "--set", "search.beam_size=4"),
             "--beam-size and --set search.beam_size give one setting two values: leave one of them out (see nmt tr",
         ),
-        (("translate", "x", "y"), "Got unexpected extra argument"),
+        (("translate", "x", "y", "--member-weights", "1,a"), "--member-weights takes a number for each RUN, as in"),
         (("train",), "Missing argument 'CONFIG...'"),
         (("train", "x", "--threads", "zero"), "Invalid value for '--threads'"),
         (("evaluate",), "give a model directory, or --hypotheses and --reference (see nmt evaluate --help)"),
@@ -74,8 +74,10 @@ def test_version(run_nmt):
             (
                 *("evaluate", "--hypotheses", "y", "--reference", "z", "--beam-size", "3", "--length-penalty", "0"),
                 *("--checkpoint", "best", "--weights", "ema", "--set", "seed=1", "--threads", "1", "-o", "x"),
+                *("--member-weights", "1", "--log-linear"),
             ),
-            "leave out --output, --beam-size, --length-penalty, --checkpoint, --weights, --set, --threads (see nmt",
+            "leave out --output, --beam-size, --length-penalty, --checkpoint, --weights, --member-weights, "
+            "--log-linear, --set, --threads (see nmt",
         ),
         (("check-config",), "give a config file, or --explain"),
     ],

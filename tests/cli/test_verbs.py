@@ -63,6 +63,7 @@ def test_translate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_pa
     for arguments, message in (
         (("--n-best", 2), "must be 1 to beam_size (1), got 2: set the beam size to 2"),
         (("-i", tmp_path / "nowhere"), "nowhere: cannot be read: No such file"),
+        (("--glossary", tmp_path / "nowhere"), "nowhere: cannot be read: No such file"),
         (("-o", tmp_path / "no" / "where"), "where: cannot be written: No such file"),
         (("--set", "search.beam=3"), "search.beam is unknown: did you mean search.beam_size?"),
         (("--set", "model.cell=lstm"), "keeps the settings it was trained with: model.cell: gru before, lstm now"),

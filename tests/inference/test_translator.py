@@ -8,7 +8,8 @@ from keras import ops
 
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
-from nmt.inference.translation import BATCH_TOKENS, MAX_SOURCE_LENGTH, Tally, length_limits, plan_batches
+from nmt.inference.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.inference.translation import Tally
 from nmt.inference.translator import Translation, Translator
 from nmt.models.contract import Vocabularies
 from nmt.text import (

@@ -28,11 +28,39 @@ def test_translate_takes_chunks_as_they_come(trained_run):
     lines = prepare_translation(trained_run.directory)(chunks())
     assert asked == []
     first = next(lines)
-    assert (first.source, len(asked)) == ("uno dos", 1)
+    assert (first.record.source, len(asked)) == ("uno dos", 1)
     rest = list(lines)
-    assert [line.source for line in rest] == ["", "siete"]
+    assert [line.record.source for line in rest] == ["", "siete"]
     texts = [line.translations[0].text for line in (first, *rest)]
     assert texts == Translator.load(trained_run.directory).translate(["uno dos", "", "siete"])
+
+
+def test_terms_of_a_glossary_are_placed_and_counted(trained_run, tmp_path, caplog):
+    caplog.set_level("INFO")
+    glossary, chunks = tmp_path / "terms", [["uno dos", "tres", ""], ["Dos uno dos"]]
+    glossary.write_text("dos\tnine eight | eight four\nuno\txyz\n")
+    settings = ["search.min_length=4", "search.beam_size=3"]
+    plain = list(prepare_translation(trained_run.directory, overrides=settings)(chunks))
+    caplog.clear()
+    lines = list(prepare_translation(trained_run.directory, overrides=settings, glossary=glossary)(chunks))
+    texts = [line.translations[0].text for line in lines]
+    assert [text.count("nine eight") + text.count("eight four") for text in texts] == [1, 0, 0, 2]
+    for place in (1, 2):
+        assert texts[place] == plain[place].translations[0].text
+    assert said_by_us(caplog)[0].startswith("the glossary cannot ask for the translation of 'uno': 'xyz | Xyz' cannot")
+    assert said_by_us(caplog)[-2:] == [
+        "glossary: 5 terms found in 2 of 4 lines: 3 placed (60.0%), 0 inflected, 2 not placed",
+        "    uno → xyz: 2 of 2 not placed, 0 of them inflected",
+    ]
+
+
+def test_a_glossary_is_refused_where_another_search_is_used_or_where_the_output_would_replace_it(trained_run, tmp_path):
+    glossary = tmp_path / "terms"
+    glossary.write_text("dos\ttwo\n")
+    with pytest.raises(ConfigError, match="a glossary is a matter of our own search, which CTranslate2 replaces"):
+        prepare_translation(trained_run.directory, ctranslate2=True, glossary=glossary)
+    with pytest.raises(ConfigError, match="the file that --glossary names"):
+        prepare_translation(trained_run.directory, glossary=glossary, output_path=glossary)
 
 
 def test_what_is_said_of_the_lines_is_said_of_all_chunks_together(trained_run, caplog):

@@ -1,0 +1,102 @@
+"""Which models translate together, and what they must have in common.
+
+No Keras here: what does not fit is refused at once.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nmt.checkpoint.index import name_of_update
+from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.model_directory import FoundModel, find_model, parse_run_reference
+from nmt.text import TextPair
+from nmt.types import PathLike
+
+
+class Member(NamedTuple):
+    """A model that took part in a translation.
+
+    model_directory: where it lies.
+    checkpoint: name of the checkpoint that was read.
+    weights: `ema` or `raw`, which of its weights these are.
+    share: of it in the mean of all members, above 0 to 1.
+    """
+
+    model_directory: str
+    checkpoint: str
+    weights: str
+    share: float
+
+
+def find_members(
+    references: Sequence[PathLike],
+    *,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    member_weights: Sequence[float] | None = None,
+) -> list[FoundModel]:
+    """Find the models of an ensemble, or the only one, and read their settings.
+
+    Args:
+        references: model directories, or checkpoints in them, RUN@best, RUN@update-N or RUN/checkpoints/update-N.
+        checkpoint: `best`, `latest` or `update-N`, of each; the best, else the latest unless given.
+        weights: `ema` or `raw`, of each; unless given the moving average if it was kept, or what validation found
+            better.
+        overrides: settings of the form "search.beam_size=4", of each.
+        member_weights: of each model in their mean; equal unless given.
+
+    Returns:
+        What was found, in the order given; one that is given twice is there twice.
+
+    Raises:
+        CheckpointError: there is no such model, or a reference names another checkpoint than `checkpoint`.
+        ConfigError: the settings cannot be read, or the models or the weights do not fit each other.
+        DataError: a vocabulary cannot be read.
+    """
+    found = []
+    for reference in references:
+        directory, named = parse_run_reference(os.fspath(reference))
+        if checkpoint is not None and named not in (None, checkpoint, name_of_update(checkpoint)):
+            raise CheckpointError(
+                f"{reference} is a checkpoint already, got {checkpoint}: leave that out, or give {directory}"
+            )
+        found.append(find_model(directory, checkpoint=named or checkpoint, weights=weights, overrides=overrides))
+    if member_weights is not None:
+        _check_member_weights(member_weights, len(found))
+    if len(found) > 1:
+        _check_languages(found)
+        _check_vocabularies(found)
+    return found
+
+
+def _check_member_weights(member_weights: Sequence[float], num_members: int) -> None:
+    if len(member_weights) != num_members or not all(0.0 < weight < math.inf for weight in member_weights):
+        given = ", ".join(f"{weight:g}" for weight in member_weights)
+        count = "the model" if num_members == 1 else f"each of the {num_members} models"
+        raise ConfigError(f"there must be one weight above 0 for {count}, got {given}: leave them out for equal ones")
+
+
+def _check_languages(found: Sequence[FoundModel]) -> None:
+    first, *others = ((each.directory, each.config.data) for each in found)
+    for directory, data in others:
+        pairs = [(each.source_language, each.target_language) for each in (first[1], data)]
+        if pairs[0] != pairs[1]:
+            ways = [f"from {source} to {target}" for source, target in pairs]
+            raise ConfigError(
+                f"models that translate together must be of one language pair, but {first[0]} translates {ways[0]} "
+                f"and {directory} {ways[1]}: leave one of them out"
+            )
+
+
+def _check_vocabularies(found: Sequence[FoundModel]) -> None:
+    """Refuse models that do not mean the same by the ids of target tokens, of which no mean can be taken."""
+    first, *others = ((each.directory, TextPair.load(each.directory).target.vocabulary) for each in found)
+    for directory, vocabulary in others:
+        if vocabulary.fingerprint != first[1].fingerprint:
+            raise ConfigError(
+                f"models that translate together must have one target vocabulary, but those of {first[0]} "
+                f"({len(first[1])} tokens) and {directory} ({len(vocabulary)} tokens) differ: train both with the same"
+            )

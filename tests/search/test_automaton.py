@@ -1,0 +1,137 @@
+"""What must, must not or comes first appears so in what a search finds, and nothing better was passed over."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nmt.inference.controls import AutomatonTables, Control, Controls, Kinds
+from nmt.inference.translator import control_rules
+from nmt.search import beam_search
+from nmt.text import CharacterTokenizer
+
+BOS, EOS = 2, 3
+LENGTH = 6
+TOKENIZER = CharacterTokenizer.learn(["abc"], vocabulary_size=None, minimum_count=1)
+SIZE = len(TOKENIZER.vocabulary)
+CONTROLS = Controls(TOKENIZER, whole_words=False)
+
+
+def tables_of_steps(seed, sentences):
+    """Logits by sentence, step and token before."""
+    return 2.0 * np.random.default_rng(seed).normal(size=(sentences, 4, SIZE, SIZE)).astype("float32")
+
+
+def searched(logits, asked, *, beam_size, compiled=False, **arguments):
+    """The hypotheses of each sentence, as (score, text)."""
+    kinds = Kinds(*(any(control[place] for control in asked) for place in (1, 2, 0)))
+    given = AutomatonTables(*map(tf.constant, CONTROLS.tables(asked)))
+
+    def search():
+        rules, choose = control_rules(given, kinds) if any(kinds) else ([], None)
+
+        def step(token_ids, state, memory):
+            places = tf.broadcast_to(memory[:, None], tf.shape(token_ids))
+            return tf.gather_nd(logits, tf.stack([places, tf.minimum(state, 3), token_ids], -1)), state + 1
+
+        return beam_search(
+            step,
+            tf.zeros((len(asked), beam_size), tf.int32),
+            memory=tf.range(len(asked)),
+            batch_size=len(asked),
+            bos_id=BOS,
+            eos_id=EOS,
+            banned_ids=(1,),
+            max_length=LENGTH,
+            beam_size=beam_size,
+            rules=rules,
+            choose=choose,
+            **arguments,
+        )
+
+    result = (tf.function(search) if compiled else search)()
+    return [
+        [
+            (float(score), TOKENIZER.decode(token_ids[: length - 1].tolist()))
+            for score, token_ids, length in zip(*sentence, strict=True)
+            if length
+        ]
+        for sentence in zip(result.scores.numpy(), result.token_ids.numpy(), result.lengths.numpy(), strict=True)
+    ]
+
+
+def best_of_all(logits, allowed):
+    """The best text that is allowed, with its score, among all there are."""
+    letters = [token_id for token_id in range(SIZE) if token_id > EOS]
+    found = []
+    for size in range(LENGTH):
+        for token_ids in itertools.product(letters, repeat=size):
+            if allowed(TOKENIZER.decode(token_ids)):
+                before, total = BOS, 0.0
+                for place, token_id in enumerate((*token_ids, EOS)):
+                    row = logits[min(place, 3), before]
+                    total += row[token_id] - np.log(np.exp(row).sum())
+                    before = token_id
+                found.append((total / ((5 + size + 1) / 6), TOKENIZER.decode(token_ids)))
+    return max(found)
+
+
+ASKED = [
+    (Control(require=("ab",)), lambda text: "ab" in text),
+    (Control(require=("ab", "ba")), lambda text: "ab" in text and "ba" in text),  # they may share a letter
+    (Control(require=("a", "a", "cb")), lambda text: text.count("a") > 1 and "cb" in text),
+    (Control(require=("aa", "aa")), lambda text: text.count("aa") > 1),
+    (Control(require=("cc | bb",)), lambda text: "cc" in text or "bb" in text),
+    (Control(avoid=("a", "bc")), lambda text: "a" not in text and "bc" not in text),
+    (Control(prefix="ca"), lambda text: text.startswith("ca")),
+    (
+        Control(("b",), ("ab", "bb"), "a"),
+        lambda text: text[:1] == "a" and "b" in text and not {"ab", "bb"} & pairs(text),
+    ),
+    (Control(), lambda text: True),
+]
+
+
+def pairs(text):
+    """All pairs of letters that stand side by side."""
+    return {first + second for first, second in itertools.pairwise(text)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_finds_the_best_text_that_is_allowed(seed):
+    logits = tables_of_steps(seed, len(ASKED))
+    found = searched(logits, [control for control, _ in ASKED], beam_size=300, num_hypotheses=1)
+    for own, (_, allowed), hypotheses in zip(logits, ASKED, found, strict=True):
+        score, text = best_of_all(own, allowed)
+        assert hypotheses[0][1] == text
+        assert hypotheses[0][0] == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize(("beam_size", "compiled"), [(1, False), (2, False), (5, False), (1, True), (3, True)])
+def test_a_narrow_beam_keeps_to_what_is_asked_and_leaves_others_alone(beam_size, compiled):
+    for seed in range(1 if compiled else 6):
+        logits = tables_of_steps(seed, len(ASKED))
+        found = searched(logits, [control for control, _ in ASKED], beam_size=beam_size, compiled=compiled)
+        (alone,) = searched(logits[-1:], [Control()], beam_size=beam_size)
+        for (control, allowed), hypotheses in zip(ASKED, found, strict=True):
+            assert hypotheses or (control.require and control.avoid)  # a ban may stand where a phrase has to begin
+            assert all(allowed(text) for _, text in hypotheses)
+        assert [text for _, text in found[-1]] == [text for _, text in alone]
+        np.testing.assert_allclose([score for score, _ in found[-1]], [score for score, _ in alone], atol=1e-5)
+
+
+def test_phrases_appear_if_they_just_fit():
+    asked = [Control(require=("abcab",)), Control(require=("ab", "cc", "b")), Control(require=("c",) * 5)]
+    for seed in range(6):
+        found = searched(tables_of_steps(seed, len(asked)), asked, beam_size=3)
+        assert [hypotheses[0][1] for hypotheses in found[::2]] == ["abcab", "ccccc"]
+        assert {"ab", "cc"} <= pairs(found[1][0][1])
+
+
+def test_where_nothing_is_allowed_nothing_is_found():
+    asked = [Control(require=("abcabc",)), Control(avoid=("a", "b", "c")), Control(("ab",), ("b",))]
+    found = searched(tables_of_steps(0, len(asked)), asked, beam_size=3)
+    assert found[0] == []  # six letters and EOS are more than six tokens
+    assert [text for _, text in found[1]] == [""]
+    assert found[2] == []
