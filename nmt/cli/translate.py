@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nmt.inference.controls import Record
     from nmt.inference.evaluation import Evaluation
     from nmt.inference.translation import Translation
+    from nmt.recipes.translate import TranslatedLine
 
 
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
@@ -86,6 +87,27 @@ Examples:
 """
 
 
+Require = Annotated[
+    list[str] | None,
+    options.value("--require", "PHRASE", "What must appear, as whole words; 'a | b': one of them.", default=...),
+]
+Avoid = Annotated[list[str] | None, options.value("--avoid", "PHRASE", "What must not appear.", default=...)]
+Prefix = Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)]
+GLOSSARY = "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
+GlossaryFile = Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)]
+SAMPLES = "Draw N translations a line, without a search."
+Samples = Annotated[int | None, options.value("--samples", "N", SAMPLES, least=1, default=...)]
+Temperature = Annotated[float, options.value("--temperature", "T", "Of draws: above 1 more varied.", default=...)]
+TopK = Annotated[int, options.value("--top-k", "K", "Draw from the K best tokens; 0: from all.", default=...)]
+TopP = Annotated[float, options.value("--top-p", "P", "Draw from the best tokens with this probability.", default=...)]
+Epsilon = Annotated[float, options.value("--epsilon", "P", "Draw from tokens of at least this.", default=...)]
+SamplingSeed = Annotated[int, options.value("--sampling-seed", "N", "Of the draws.", least=0, default=...)]
+MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
+Utility = Annotated[str | None, options.value("--mbr", "UTILITY", MBR, default=...)]
+RECORDS = "jsonl: an object for each line, with source, and constraints, avoid and prefix of its own."
+InputFormat = Annotated[Input, typer.Option("--input-format", help=RECORDS)]
+
+
 def translate(
     directories: options.ModelDirectories,
     input_path: Path = options.value(
@@ -98,25 +120,18 @@ def translate(
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
     n_best: int = options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1, default=1),
-    require: list[str] | None = options.value(
-        "--require", "PHRASE", "What must appear in each translation, as whole words; 'a | b': one of them."
-    ),
-    avoid: list[str] | None = options.value("--avoid", "PHRASE", "What must not appear, as whole words."),
-    prefix: str = options.value("--prefix", "TEXT", "What each translation begins with.", default=""),
-    samples: int | None = options.value("--samples", "N", "Draw N translations a line, without a search.", least=1),
-    temperature: float = options.value("--temperature", "T", "Of draws: above 1 more varied.", default=1.0),
-    top_k: int = options.value("--top-k", "K", "Draw from the K best tokens; 0: from all.", least=0, default=0),
-    top_p: float = options.value("--top-p", "P", "Draw from the best tokens with this probability.", default=1.0),
-    epsilon: float = options.value("--epsilon", "P", "Draw from tokens of at least this probability.", default=0.0),
-    sampling_seed: int = options.value("--sampling-seed", "N", "Of the draws.", least=0, default=0),
-    utility: str | None = options.value(
-        "--mbr", "UTILITY", "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
-    ),
-    input_format: Input = typer.Option(
-        Input.TEXT,
-        "--input-format",
-        help="jsonl: an object for each line, with source, and constraints, avoid and prefix of its own.",
-    ),
+    require: Require = None,
+    avoid: Avoid = None,
+    prefix: Prefix = "",
+    glossary: GlossaryFile = None,
+    samples: Samples = None,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    epsilon: Epsilon = 0.0,
+    sampling_seed: SamplingSeed = 0,
+    utility: Utility = None,
+    input_format: InputFormat = Input.TEXT,
     output_format: Format = typer.Option(
         Format.TEXT,
         "--format",
@@ -132,9 +147,6 @@ def translate(
     log_linear: options.LogLinear = False,
     overrides: options.Overrides = None,
     threads: options.Threads = None,
-    glossary: Path | None = options.value(
-        "--glossary", "FILE", "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
-    ),
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
@@ -171,15 +183,30 @@ def translate(
         log_linear=log_linear,
     )
     wanted = 1 if utility else samples or n_best
+    _write(
+        translate_lines,
+        input_path,
+        output,
+        lambda number, line: WRITERS[output_format](Translated(number, line.record, line.translations, wanted)),
+    )
+
+
+def _write(
+    translate_lines: Callable[..., Iterator[TranslatedLine]],
+    input_path: Path,
+    output: Path | None,
+    as_lines: Callable[[int, TranslatedLine], str],
+) -> None:
+    """Read, translate and write as lines come."""
     chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
     by_hand = input_path == options.DASH and is_terminal(sys.stdin)
-    to_terminal = output_path == options.DASH and is_terminal(sys.stdout)  # where a live line would be torn by the text
+    to_terminal = output is None and is_terminal(sys.stdout)  # where a live line would be torn by the text
     with text_output(output) as write, line_counter(hidden=by_hand or to_terminal) as count:
         lines = translate_lines(chunks, count)
         if by_hand:
             typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
         for number, line in enumerate(lines, start=1):
-            write(WRITERS[output_format](Translated(number, line.record, line.translations, wanted)))
+            write(as_lines(number, line))
 
 
 def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -125,6 +125,20 @@ class Sampling(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "seed"}
 
 
+def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling | None) -> None:
+    """Refuse what cannot be asked of lines.
+
+    Raises:
+        ConfigError: there is not one control a line, the sampling means nothing, or draws shall have phrases.
+    """
+    if len(asked) != num_lines:
+        raise ConfigError(f"there must be one control a line, got {len(asked)} for {num_lines} lines")
+    if sampling is not None:
+        sampling.check()
+        if any(control.require for control in asked):
+            raise ConfigError("phrases that must appear need a beam search: leave out either them or the sampling")
+
+
 class AutomatonTables(NamedTuple):
     """The arrays of `nmt.search.automaton.Automaton` and `Goals`, and the states in which sentences begin.
 

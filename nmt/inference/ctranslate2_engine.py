@@ -20,6 +20,7 @@ from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
+from nmt.inference.controls import NO_CONTROL
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
@@ -184,8 +185,10 @@ class CTranslate2Translator(LineTranslator):
         """Translate a batch.
 
         Raises:
-            ConfigError: translations may be longer than the export can write.
+            ConfigError: translations may be longer than the export can write, or more is asked than it can do.
         """
+        if any(request.control != NO_CONTROL or request.sampling for request in requests):
+            raise ConfigError("CTranslate2 lets nobody into its steps: phrases, beginnings and samples need our engine")
         longest = settings.settled_max_length
         if longest > self.num_positions:
             raise ConfigError(

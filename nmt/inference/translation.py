@@ -17,7 +17,7 @@ import numpy as np
 from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
 from nmt.errors import ConfigError
-from nmt.inference.controls import NO_CONTROL, Control, Controls, Sampling
+from nmt.inference.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.inference.lengths import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
@@ -89,6 +89,16 @@ class Tally:
     cut: int = 0
     max_length: int = 0
     reported: tuple[int, ...] = ()
+
+    def count(
+        self, requests: Sequence[Request], found: Sequence[Sequence[Translation]], left: Sequence[Control]
+    ) -> None:
+        """Count what was found for requests, and the lines for which nothing was, by what was asked of them."""
+        self.lines += len({request.line for request in requests})
+        self.untranslated += sum(control == NO_CONTROL for control in left)
+        self.unsatisfied += sum(control != NO_CONTROL for control in left)
+        for request, translations in zip(requests, found, strict=True):
+            self.cut += sum(translation.num_tokens == request.max_length for translation in translations)
 
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
@@ -244,18 +254,13 @@ class LineTranslator(ABC):
             ConfigError: a setting is out of range.
             TypeError: `lines` is one text instead of several, or one of them is no text.
         """
-        settings = changed_search(
-            self.search, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size
-        )
-        lines = _checked_lines(lines)
-        if sampling is not None:
-            sampling.check()
-        else:
+        changes = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
+        settings, lines = changed_search(self.search, **changes), _checked_lines(lines)
+        if sampling is None:
             check_num_hypotheses(num_hypotheses, settings)
         counted, at_once = self._tally if tally is None else tally, self.batches_at_once()
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
-        if len(asked) != len(lines):
-            raise ConfigError(f"there must be one control a line, got {len(asked)} for {len(lines)} lines")
+        check_controls(asked, len(lines), sampling)
         token_ids = _encode(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
@@ -266,8 +271,7 @@ class LineTranslator(ABC):
         lengths = np.array([[len(ids) + 1 for ids in token_ids[place]] for place in spoken], dtype=np.int64)
         lengths = lengths.reshape(-1, len(self.sources))  # (lines, models)
         limits = zip(*(limit.tolist() for limit in length_limits(lengths[:, 0], settings)), strict=True)
-        # One request a line, or one for each of its samples.
-        draws = num_hypotheses if sampling else 1
+        draws, wanted = (num_hypotheses, 1) if sampling else (1, num_hypotheses)
         requests = [
             Request(source_ids, least, most, asked[place], sampling, first_line + place, draw)
             for place, (least, most) in zip(spoken, limits, strict=True)
@@ -276,27 +280,22 @@ class LineTranslator(ABC):
         ]
         longest = np.repeat(lengths.max(axis=1), draws)
         batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
-        wanted = 1 if sampling else num_hypotheses
 
         def search(batch: np.ndarray) -> list[list[Translation]]:
             return self.search_batch([requests[each] for each in batch], num_hypotheses=wanted, settings=settings)
 
         found: list[list[Translation]] = [[] for _ in requests]
+        done = 0
         for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
             for index, each in zip(batch, results, strict=True):
                 found[index] = each
+            done, before = done + len(batch), done
             if progress is not None:
-                progress(len(batch) // draws)
+                progress(done // draws - before // draws)  # lines of which the last sample is drawn
         for request, each in zip(requests, found, strict=True):
             translations[request.line - first_line] += each
 
-        # What became of the lines.
-        counted.lines += len(spoken)
-        for control, none in zip(asked, (not found for found in translations), strict=True):
-            counted.untranslated += none and control == NO_CONTROL
-            counted.unsatisfied += none and control != NO_CONTROL
-        for request, each in zip(requests, found, strict=True):
-            counted.cut += sum(one.num_tokens == request.max_length for one in each)
+        counted.count(requests, found, [place for place, each in zip(asked, translations, strict=True) if not each])
         if tally is None:
             counted.report_growth()
         return translations

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from nmt.config import Config
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import evaluation as scoring
 from nmt.inference import mbr, model_directory, output_directory
-from nmt.inference.controls import NO_CONTROL, Control, Record, Sampling, read_record
+from nmt.inference.controls import NO_CONTROL, Control, Record, Sampling, check_controls, read_record
 from nmt.inference.glossary import Glossary, Report
 from nmt.inference.members import Member, find_members
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
@@ -85,37 +84,27 @@ def prepare_translation(
         NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
             the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
     """
-    if glossary is not None and ctranslate2:
-        raise ConfigError("a glossary is a matter of our own search, which CTranslate2 replaces: use the model itself")
     terms = None if glossary is None else Glossary.read(glossary)
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
 
-        if others:
+        if glossary is not None or sampling or asked != NO_CONTROL:
             raise ConfigError(
-                f"CTranslate2 translates with one model, got {1 + len(others)}: give one export, or their model "
-                "directories without --engine ctranslate2"
+                "CTranslate2 lets nobody into its steps: what asks for words, and samples, need our search"
             )
+        if others:
+            given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
+            raise ConfigError(f"CTranslate2 translates with one model, {given}")
         config = model_directory.read_export_settings(directory, overrides)
         engine.load_package()
         used = [(directory, config)]
     else:
-        found = find_members(
-            [directory, *others],
-            checkpoint=checkpoint,
-            weights=weights,
-            overrides=overrides,
-            member_weights=member_weights,
-        )
+        which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
+        found = find_members([directory, *others], member_weights=member_weights, **which)
         config, used = found[0].config, [(each.directory, each.config) for each in found]
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
-    else:
-        sampling.check()
-    if sampling and (asked.require or glossary is not None):
-        raise ConfigError("a phrase that must appear needs a beam search: leave out either the phrase or the sampling")
-    if ctranslate2 and (sampling or asked != NO_CONTROL):
-        raise ConfigError("CTranslate2 lets nobody into its steps: phrases, prefixes and sampling need --engine keras")
+    check_controls([asked._replace(require=("a term",))] if glossary is not None else [asked], 1, sampling)
     expected_utility = None if utility is None else mbr.expected_utility_of(utility)
     inputs = [("--input", input_path), *([("--glossary", glossary)] if glossary is not None else [])]
     for path, settings in used:
@@ -133,34 +122,46 @@ def prepare_translation(
 
         return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
-    def translated(
-        chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
+    job = _Job(num_hypotheses, asked, records, sampling, expected_utility, terms, config.data.source_language)
+    return lambda chunks, progress=None: job.translate(chunks, open_translator(), progress)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked of all lines; see `prepare_translation`."""
+
+    num_hypotheses: int
+    asked: Control
+    records: bool
+    sampling: Sampling | None
+    utility: mbr.ExpectedUtility | None
+    terms: Glossary | None
+    language: str
+
+    def translate(
+        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
     ) -> Iterator[TranslatedLine]:
         """Translate chunk by chunk."""
         tally, sample = Tally(), list[str]()
         segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
-        placing = terms and terms.with_normalization(lambda line: source.normalized(joined(line, segmentation)))
+        placing = self.terms and self.terms.with_normalization(
+            lambda line: source.normalized(joined(line, segmentation))
+        )
         report, count = Report(target.normalized), 0
         for chunk in chunks:
-            numbered = enumerate(chunk, count + 1)
-            wanted = [
-                read_record(line, asked, place=f"line {number}") if records else Record(line, asked)
-                for number, line in numbered
-            ]
+            wanted = [self.record(line, number) for number, line in enumerate(chunk, count + 1)]
             lines, controls = [record.source for record in wanted], [record.control for record in wanted]
             sample += lines[: _SAMPLE_LINES - len(sample)]
             terms_found = None
             if placing:
                 added, terms_found = placing.controls(lines, translator.controls)
-                controls = [
-                    control._replace(require=control.require + more.require)
-                    for control, more in zip(controls, added, strict=True)
-                ]
+                both = zip(controls, added, strict=True)
+                controls = [own._replace(require=own.require + more.require) for own, more in both]
             found = translator.n_best(
                 lines,
-                num_hypotheses,
+                self.num_hypotheses,
                 controls=controls,
-                sampling=sampling,
+                sampling=self.sampling,
                 first_line=count,
                 progress=progress,
                 tally=tally,
@@ -169,27 +170,19 @@ def prepare_translation(
             if terms_found is not None:
                 report.add(terms_found, [translations[0].text if translations else "" for translations in found])
             for record, translations in zip(wanted, found, strict=True):
-                if expected_utility is not None:
-                    translations = [agreed(translations, expected_utility, drawn=sampling is not None)]
+                if self.utility is not None:
+                    translations = [mbr.agreed(translations, self.utility, drawn=self.sampling is not None)]
                 yield TranslatedLine(record, translations)
         # What is to be said about the lines is said of all together.
         tally.report_unknown()
         tally.report()
         if placing:
             report.log()
-        warn_of_foreign_text(sample, config.data.source_language, segmentation=segmentation)
+        warn_of_foreign_text(sample, self.language, segmentation=segmentation)
 
-    return lambda chunks, progress=None: translated(chunks, open_translator(), progress)
-
-
-def agreed(translations: Sequence[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> Translation:
-    """Return the translation of the highest expected utility; of no translations an empty one."""
-    if not translations:
-        return Translation("", 0.0, 0.0, 0)
-    log_probs = np.array([translation.log_prob for translation in translations])
-    weights = None if drawn else np.exp(log_probs - log_probs.max())
-    texts = [translation.text for translation in translations]
-    return translations[mbr.choose(texts, weights=weights, utility=utility).chosen]
+    def record(self, line: str, number: int) -> Record:
+        """Return what is asked of a line."""
+        return read_record(line, self.asked, place=f"line {number}") if self.records else Record(line, self.asked)
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:

@@ -90,7 +90,7 @@ def test_one_of_several_is_chosen(run_nmt, trained_run, utility):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--samples", 2, "--require", "seven"), "a phrase that must appear needs a beam search"),
+        (("--samples", 2, "--require", "seven"), "phrases that must appear need a beam search"),
         (("--temperature", 2), "need --samples N"),
         (("--require", "dragón"), "'dragón' cannot be spelled by the tokens of the model"),
         (("--prefix", "Ω"), "the prefix 'Ω' cannot be spelled by the tokens of the model"),
