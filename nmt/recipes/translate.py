@@ -167,12 +167,11 @@ class _Job:
                 tally=tally,
             )
             count += len(lines)
+            if (utility := self.utility) is not None:
+                found = [[mbr.agreed(each, utility, drawn=self.sampling is not None)] for each in found]
             if terms_found is not None:
                 report.add(terms_found, [translations[0].text if translations else "" for translations in found])
-            for record, translations in zip(wanted, found, strict=True):
-                if self.utility is not None:
-                    translations = [mbr.agreed(translations, self.utility, drawn=self.sampling is not None)]
-                yield TranslatedLine(record, translations)
+            yield from map(TranslatedLine, wanted, found)
         # What is to be said about the lines is said of all together.
         tally.report_unknown()
         tally.report()

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+import nmt.search.step as given
 from nmt.backend.functions import while_loop
-from nmt.search import step as given
 from nmt.search.beam import IMPOSSIBLE, Finished, Rows, extend_rows, follow_best, reorder_state
 from nmt.types import Memory, State, Tensor
 
