@@ -240,7 +240,7 @@ def measure(engines: dict[str, Engine], length: int | None, arguments: argparse.
 
 def report(title: str, measured: dict[str, list[Round]], *, forced: bool, references: list[str]) -> None:
     """Print the speed of each engine, and with natural lengths its BLEU."""
-    from nmt.inference.evaluation import bleu
+    from nmt.scoring.evaluation import bleu
 
     medians = {name: median(each.seconds for each in turns) for name, turns in measured.items()}
     fastest = min((medians[name] for name in BASELINE if name in medians), default=None)

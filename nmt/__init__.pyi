@@ -13,6 +13,8 @@ from nmt.config.section import setting as setting
 from nmt.config.settings import register_model as register_model
 from nmt.config.training import register_optimizer as register_optimizer
 from nmt.config.training import register_schedule as register_schedule
+from nmt.control.controls import Control as Control
+from nmt.control.controls import Sampling as Sampling
 from nmt.data import Batch as Batch
 from nmt.data import BatchStream as BatchStream
 from nmt.data import Cursor as Cursor
@@ -24,13 +26,7 @@ from nmt.errors import DataError as DataError
 from nmt.errors import ExportError as ExportError
 from nmt.errors import NMTError as NMTError
 from nmt.errors import TrainingError as TrainingError
-from nmt.inference.controls import Control as Control
-from nmt.inference.controls import Sampling as Sampling
 from nmt.inference.ctranslate2_engine import CTranslate2Translator as CTranslate2Translator
-from nmt.inference.evaluation import Evaluation as Evaluation
-from nmt.inference.evaluation import Score as Score
-from nmt.inference.evaluation import evaluate_files as evaluate_files
-from nmt.inference.evaluation import evaluate_lines as evaluate_lines
 from nmt.inference.translation import Tally as Tally
 from nmt.inference.translation import Translation as Translation
 from nmt.inference.translator import Translator as Translator
@@ -44,6 +40,10 @@ from nmt.models.contract import build_model as build_model
 from nmt.models.rnn import RNN as RNN
 from nmt.models.transformer import Transformer as Transformer
 from nmt.recipes.train import train as train
+from nmt.scoring.evaluation import Evaluation as Evaluation
+from nmt.scoring.evaluation import Score as Score
+from nmt.scoring.evaluation import evaluate_files as evaluate_files
+from nmt.scoring.evaluation import evaluate_lines as evaluate_lines
 from nmt.search import SearchResult as SearchResult
 from nmt.search import beam_search as beam_search
 from nmt.search import greedy_search as greedy_search

@@ -17,10 +17,10 @@ from nmt.cli import options
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
-    from nmt.inference.controls import Record
-    from nmt.inference.evaluation import Evaluation
+    from nmt.control.controls import Record
     from nmt.inference.translation import Translation
     from nmt.recipes.translate import TranslatedLine
+    from nmt.scoring.evaluation import Evaluation
 
 
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
@@ -154,7 +154,7 @@ def translate(
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
-    from nmt.inference.controls import Control, Sampling
+    from nmt.control.controls import Control, Sampling
     from nmt.recipes.translate import prepare_translation
 
     settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
@@ -310,7 +310,7 @@ def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool,
     """Print the scores of finished translations."""
     if not references:
         raise options.usage_error("--hypotheses needs a --reference to compare with")
-    from nmt.inference.evaluation import evaluate_files
+    from nmt.scoring.evaluation import evaluate_files
 
     scored = evaluate_files(hypotheses, *references, **how)
     _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)

@@ -1,4 +1,1 @@
-"""Inference: translating text with a model, and scoring translations.
-
-Nothing is imported here: `evaluation` must work where no model, and so no TensorFlow, is needed.
-"""
+"""Inference: translating text with a model. Nothing is imported here, so that what needs no model loads none."""

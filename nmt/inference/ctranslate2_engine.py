@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 
 from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
+from nmt.control.controls import NO_CONTROL
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
-from nmt.inference.controls import NO_CONTROL
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike

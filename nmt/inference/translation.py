@@ -16,8 +16,8 @@ import numpy as np
 
 from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
+from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.errors import ConfigError
-from nmt.inference.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.inference.lengths import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined

@@ -13,9 +13,9 @@ from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
+from nmt.control.controls import AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError
-from nmt.inference.controls import AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.inference.members import find_members
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nmt.config import Config
+from nmt.control.controls import NO_CONTROL, Control, Record, Sampling, check_controls, read_record
+from nmt.control.glossary import Glossary, Report
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
-from nmt.inference import evaluation as scoring
-from nmt.inference import mbr, model_directory, output_directory
-from nmt.inference.controls import NO_CONTROL, Control, Record, Sampling, check_controls, read_record
-from nmt.inference.glossary import Glossary, Report
+from nmt.inference import model_directory, output_directory
 from nmt.inference.members import Member, find_members
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
+from nmt.scoring import evaluation as scoring
+from nmt.scoring import mbr
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
 
@@ -63,7 +66,7 @@ def prepare_translation(
         asked: what is asked of the words of every translation.
         records: whether the lines are JSON records; see `read_record`.
         sampling: how translations are drawn, instead of looking for the best.
-        utility: that by which one of the translations is chosen, see `nmt.inference.mbr.expected_utility_of`: that
+        utility: that by which one of the translations is chosen, see `nmt.scoring.mbr.expected_utility_of`: that
             which agrees most with the others. Draws count alike, hypotheses of a beam by their probability.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
         weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
@@ -168,7 +171,7 @@ class _Job:
             )
             count += len(lines)
             if (utility := self.utility) is not None:
-                found = [[mbr.agreed(each, utility, drawn=self.sampling is not None)] for each in found]
+                found = [_agreed(each, utility, drawn=self.sampling is not None) for each in found]
             if terms_found is not None:
                 report.add(terms_found, [translations[0].text if translations else "" for translations in found])
             yield from map(TranslatedLine, wanted, found)
@@ -182,6 +185,14 @@ class _Job:
     def record(self, line: str, number: int) -> Record:
         """Return what is asked of a line."""
         return read_record(line, self.asked, place=f"line {number}") if self.records else Record(line, self.asked)
+
+
+def _agreed(translations: list[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> list[Translation]:
+    """Return the translation of the highest expected utility alone."""
+    log_probs = np.array([translation.log_prob for translation in translations])
+    weights = None if drawn else np.exp(log_probs - log_probs.max(initial=-np.inf))
+    texts = [translation.text for translation in translations]
+    return [translations[mbr.choose(texts, weights=weights, utility=utility).chosen]] if translations else []
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from nmt.config import Config
 from nmt.config.section import AUTO
 from nmt.data import batches, doubts
-from nmt.inference import evaluation, translation, translator
+from nmt.inference import translation, translator
 from nmt.models.contract import Seq2Seq
+from nmt.scoring import evaluation
 from nmt.text import TextPair, marks
 from nmt.training import batch_size, events, update
 

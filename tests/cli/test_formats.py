@@ -3,7 +3,7 @@
 import json
 
 from nmt.cli.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
-from nmt.inference.controls import Record
+from nmt.control.controls import Record
 from nmt.inference.translator import Translation
 
 BEST = Translation("a\tb", -0.5, -1.25, 4)

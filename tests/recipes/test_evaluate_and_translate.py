@@ -4,10 +4,10 @@ import pytest
 
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.evaluation import evaluate_files
 from nmt.inference.translator import Translator
 from nmt.recipes.train import check_config
 from nmt.recipes.translate import EvaluationSet, prepare_evaluation, prepare_translation, read_test_set, tokenization_of
+from nmt.scoring.evaluation import evaluate_files
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nmt.inference.controls import AutomatonTables, Control, Controls, Kinds
+from nmt.control.controls import AutomatonTables, Control, Controls, Kinds
 from nmt.inference.translator import control_rules
 from nmt.search import beam_search
 from nmt.text import CharacterTokenizer

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.errors import ConfigError, DataError
-from nmt.inference.evaluation import DEFAULT_TOKENIZATION, bleu_metric
-from nmt.inference.translation import Translation
+from nmt.scoring.evaluation import DEFAULT_TOKENIZATION, bleu_metric
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.integer[Any]]
@@ -97,16 +96,6 @@ def choose(
     expected = expected_utility(hypotheses, distinct, weight_of)[which]
     chosen = int(np.argmax(expected >= expected.max() - TIE))
     return Decision(chosen, float(expected[chosen]), expected)
-
-
-def agreed(translations: Sequence[Translation], utility: ExpectedUtility, *, drawn: bool) -> Translation:
-    """Return the translation of the highest expected utility; of no translations an empty one."""
-    if not translations:
-        return Translation("", 0.0, 0.0, 0)
-    log_probs = np.array([translation.log_prob for translation in translations])
-    weights = None if drawn else np.exp(log_probs - log_probs.max())
-    texts = [translation.text for translation in translations]
-    return translations[choose(texts, weights=weights, utility=utility).chosen]
 
 
 def expected_utility_of(

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from nmt.errors import ConfigError, DataError
-from nmt.inference.evaluation import bleu, bleu_metric, evaluate_files, evaluate_lines
+from nmt.scoring.evaluation import bleu, bleu_metric, evaluate_files, evaluate_lines
 
 REFERENCES = ["the cat sat on the mat", "a dog barks"]
 

@@ -10,8 +10,8 @@ from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
+from nmt.control.controls import Control, Controls
 from nmt.errors import ConfigError, DataError
-from nmt.inference.controls import Control, Controls
 from nmt.text.phrases import folded, is_word
 from nmt.text.vocabulary import read_text_file
 from nmt.types import PathLike

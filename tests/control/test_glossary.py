@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from nmt.control.controls import Control, Controls
+from nmt.control.glossary import Glossary, Placed, Report, Term
 from nmt.errors import DataError
-from nmt.inference.controls import Control, Controls
-from nmt.inference.glossary import Glossary, Placed, Report, Term
 from nmt.text import CharacterTokenizer
 from nmt.text.phrases import Phrase, Text, folded, is_word
 from nmt.text.tokenizer import normalized

@@ -5,7 +5,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from nmt.config.training import Tokenization
-from nmt.inference.evaluation import (
+from nmt.scoring.evaluation import (
     bleu,
     choose_tokenization,
     doubt_about,

@@ -9,7 +9,7 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from nmt.errors import ConfigError, DataError
-from nmt.inference.mbr import aggregate_chrf, choose, chrf, expected_utility_of, sentence_bleu
+from nmt.scoring.mbr import aggregate_chrf, choose, chrf, expected_utility_of, sentence_bleu
 
 SCORERS = {"chrf": CHRF(), "chrf++": CHRF(word_order=2), "bleu": BLEU(effective_order=True)}
 ODD = [
