@@ -129,6 +129,41 @@ class SearchSettings(Section):
     length_penalty: float = setting(
         1.0, "Exponent of Wu et al. (2016), eq. 14: 0 prefers short translations, more prefers long ones.", at_least=0
     )
+    length_penalty_offset: float = setting(
+        5.0,
+        "A score is log probability / ((offset + length) / (offset + 1)) ^ length_penalty: 5 as Wu et al., 0 for a "
+        "power of the length, as in Marian and fairseq.",
+        at_least=0,
+    )
+    coverage_penalty: float = setting(
+        0.0,
+        "Beta of Wu et al. (2016), eq. 14: scores fall for source tokens that attention has passed by. Recurrent "
+        "models only.",
+        at_least=0,
+    )
+    stop: Literal["exact", "first"] = setting(
+        "exact",
+        "When a sentence is done. exact: when nothing better can come. first: when beam_size hypotheses have ended, "
+        "which is faster.",
+    )
+    no_repeat_ngram: int = setting(
+        0, "A translation has no run of that many tokens twice (Paulus et al. 2018); 0: it may.", at_least=0
+    )
+    repetition_penalty: float = setting(
+        1.0,
+        "What the log probability of a token is multiplied by if the translation has it already (Keskar et al. 2019); "
+        "1: nothing.",
+        at_least=1,
+    )
+    diverse_groups: int = setting(
+        1,
+        "Groups that the beam is cut into, each of which avoids what those before it write (Vijayakumar et al. 2018); "
+        "beam_size must be a multiple.",
+        at_least=1,
+    )
+    diversity: float = setting(
+        0.5, "What a token costs a group for each hypothesis of an earlier group that writes it then.", at_least=0
+    )
     batch_size: int = setting(64, "Sentences translated at once.", at_least=1)
     max_length_ratio: Annotated[float, Field(ge=0)] | Literal["auto"] = setting(
         AUTO,
@@ -164,7 +199,9 @@ class SearchSettings(Section):
         return max(LEAST_AUTO_LENGTH, self.min_length) if self.max_length == AUTO else self.max_length
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where no length would be allowed."""
+        """Yields a misfit if no length would be allowed, or the groups do not fit into the beam."""
+        if self.beam_size % self.diverse_groups:
+            yield Misfit("diverse_groups", f"must divide beam_size, {self.beam_size}, got {self.diverse_groups}")
         if self.min_length > self.settled_max_length:
             yield Misfit(
                 "min_length",

@@ -180,7 +180,7 @@ class CTranslate2Translator(LineTranslator):
         return self.engine.num_translators
 
     def search_batch(
-        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
         """Translate a batch.
 

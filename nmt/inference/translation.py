@@ -36,12 +36,18 @@ class Translation(NamedTuple):
     score: log probability / length penalty; higher is better.
     log_prob: sum of the log probabilities of its tokens, EOS among them.
     num_tokens: its tokens, EOS counted; 0 for the translation of an empty line.
+    finished: whether it came to an end; if nothing could, because the model excludes it, it is the best beginning.
+    tokens: what it is made of, if the scores of tokens are asked for.
+    token_scores: the log probability of each of them.
     """
 
     text: str
     score: float
     log_prob: float
     num_tokens: int
+    finished: bool = True
+    tokens: tuple[str, ...] = ()
+    token_scores: tuple[float, ...] = ()
 
 
 class Request(NamedTuple):
@@ -75,6 +81,7 @@ class Tally:
     untranslated: without a translation, because the model's outputs were not numbers.
     unsatisfied: without a translation, because none is as asked and as short as allowed.
     cut: translations, of all that were asked for, as long as allowed.
+    unfinished: translations that came to no end, because the model excludes it.
     max_length: tokens of a translation at most.
     reported: the counts that `report_growth` logged last.
     """
@@ -87,6 +94,7 @@ class Tally:
     untranslated: int = 0
     unsatisfied: int = 0
     cut: int = 0
+    unfinished: int = 0
     max_length: int = 0
     reported: tuple[int, ...] = ()
 
@@ -99,10 +107,13 @@ class Tally:
         self.unsatisfied += sum(control != NO_CONTROL for control in left)
         for request, translations in zip(requests, found, strict=True):
             self.cut += sum(translation.num_tokens == request.max_length for translation in translations)
+            self.unfinished += sum(not translation.finished for translation in translations)
 
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
-        counts = (self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut)
+        counts = (
+            self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut, self.unfinished
+        )  # fmt: skip
         before = self.reported or (0,) * len(counts)
         if any(count and count >= 2 * old for count, old in zip(counts, before, strict=True)):
             self.report_unknown()
@@ -124,9 +135,10 @@ class Tally:
             "raise search.max_length, or ask for less"
         )
         counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, unmet: self.unsatisfied}
-        counts[cut] = self.cut
+        unfinished = "without an end, which the model excludes: its training must have gone wrong, or rules take all"
+        counts |= {cut: self.cut, unfinished: self.unfinished}
         for words, count in counts.items():
-            noun = "translation" if words == cut else "line"
+            noun = "translation" if words in (cut, unfinished) else "line"
             plural, verb = ("", "is") if count == 1 else ("s", "are")
             if count:
                 _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
@@ -229,6 +241,7 @@ class LineTranslator(ABC):
         controls: Sequence[Control] | None = None,
         sampling: Sampling | None = None,
         first_line: int = 0,
+        token_scores: bool = False,
         tally: Tally | None = None,
     ) -> list[list[Translation]]:
         """Find the best translations of each line with their scores.
@@ -243,6 +256,7 @@ class LineTranslator(ABC):
             controls: what is asked of the words of each translation, one a line.
             sampling: how translations are drawn; then there are `num_hypotheses` of each line, in the order drawn.
             first_line: the number of the first line in all that is translated; draws depend on the number of a line.
+            token_scores: whether each translation tells its tokens and their log probabilities.
             tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
                 what is new or has doubled since.
 
@@ -282,7 +296,8 @@ class LineTranslator(ABC):
         batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
 
         def search(batch: np.ndarray) -> list[list[Translation]]:
-            return self.search_batch([requests[each] for each in batch], num_hypotheses=wanted, settings=settings)
+            of_batch = [requests[each] for each in batch]
+            return self.search_batch(of_batch, num_hypotheses=wanted, settings=settings, token_scores=token_scores)
 
         found: list[list[Translation]] = [[] for _ in requests]
         done = 0
@@ -310,7 +325,7 @@ class LineTranslator(ABC):
 
     @abstractmethod
     def search_batch(
-        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
         """Translate a batch; the translations of each sentence come best first."""
 
@@ -354,6 +369,11 @@ def changed_search(search: SearchSettings, **changes: Any) -> SearchSettings:
             raise ConfigError(
                 f"{name} must be {least} or more, got {value!r}: give {'a float' if kind is Real else 'an int'}"
             )
+    if settings.beam_size % settings.diverse_groups:
+        raise ConfigError(
+            f"the beam size must be a multiple of search.diverse_groups, {settings.diverse_groups}, got "
+            f"{settings.beam_size}"
+        )
     return settings
 
 

@@ -13,9 +13,9 @@ from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import AutomatonTables, Kinds, Sampling, kinds_of
+from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
-from nmt.errors import CheckpointError
+from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.members import find_members
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
@@ -23,7 +23,8 @@ from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_mode
 from nmt.models.ensemble import Ensemble
 from nmt.search import Rule, SearchResult, beam_search
 from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
-from nmt.search.rules import Sampled, uniform_numbers
+from nmt.search.groups import DiverseGroups, for_each_group, merge_groups
+from nmt.search.rules import NoRepeatedNgrams, RepetitionPenalty, Sampled, uniform_numbers
 from nmt.search.step import Choose
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
 from nmt.text.lifting import NUM_CLASSES
@@ -135,15 +136,22 @@ _UNIFORMS = Spec((None, None), "float32")
 
 
 class CompiledFor(NamedTuple):
-    """The arguments of `beam_search` that are part of its graph; all the rest may differ from batch to batch."""
+    """What is part of the graph of a search; all the rest may differ from batch to batch.
 
-    beam_size: int
+    search: the settings that matter, all others being those of `SearchSettings()`.
+    num_hypotheses: of each group of the beam.
+    """
+
+    search: SearchSettings
     num_hypotheses: int
-    length_penalty: float
+    with_token_scores: bool
     banned_ids: tuple[int, ...]
-    rules: tuple[Rule, ...] = ()
-    controls: Kinds = Kinds()
-    sampling: Sampling | None = None
+    controls: Kinds
+    sampling: Sampling | None
+
+
+_OF_BATCH = {"batch_size", "max_length", "max_length_ratio", "max_length_offset", "min_length", "min_length_ratio"}
+"""Settings of a search that may differ from batch to batch."""
 
 
 class Translator(LineTranslator):
@@ -235,25 +243,30 @@ class Translator(LineTranslator):
         return session.searches_at_once()
 
     def search_batch(
-        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
-        """Translate a batch."""
-        banned = banned_ids(settings, self.text.target)
-        asked = [request.control for request in requests]
-        sampling = requests[0].sampling
-        wanted = CompiledFor(
-            1 if sampling else settings.beam_size,
-            num_hypotheses,
-            settings.length_penalty,
-            banned,
-            self.rules,
-            kinds_of(asked),
-            sampling and sampling._replace(seed=0),
-        )
+        """Translate a batch.
+
+        Raises:
+            ConfigError: the model has no coverage, or the beam is cut into groups for what cannot have them.
+        """
         source_ids, *other_ids = (
             TokenSequences.from_lists(sources).padded(np.arange(len(requests)))[0]
             for sources in zip(*(request.source_ids for request in requests), strict=True)
         )
+        requests = [request for request in requests for _ in range(settings.diverse_groups)]  # each is a sentence
+        asked = [request.control for request in requests]
+        sampling = requests[0].sampling
+        of_group = settings.beam_size if settings.stop == "first" else num_hypotheses
+        wanted = CompiledFor(
+            settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH)),
+            1 if sampling else -(-of_group // settings.diverse_groups),
+            token_scores,
+            banned_ids(settings, self.text.target),
+            kinds_of(asked),
+            sampling and sampling._replace(seed=0),
+        )
+        self._check(wanted)
         least, greatest = (np.array([request[place] for request in requests], np.int32) for place in (1, 2))
         arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
         if any(wanted.controls):
@@ -262,24 +275,44 @@ class Translator(LineTranslator):
             draws = [(request.line, request.sample) for request in requests]
             arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
         result = self._search_function(wanted)(*arguments)
+        fields = [np.asarray(field).tolist() for field in result if field is not None]
+        found = [self._translations(rows)[:num_hypotheses] for rows in zip(*fields, strict=True)]
+        # What came to no end is not as asked.
+        asked = asked[:: settings.diverse_groups]
+        return [
+            each if control == NO_CONTROL else [one for one in each if one.finished]
+            for control, each in zip(asked, found, strict=True)
+        ]
+
+    def _translations(self, rows: Sequence[list[Any]]) -> list[Translation]:
+        """The hypotheses of a sentence, from the fields of `SearchResult`."""
         found = []
-        for rows in zip(*map(np.asarray, result), strict=True):  # token ids (N, T), the rest (N,)
-            hypotheses = zip(*(row.tolist() for row in rows), strict=True)
-            found.append(
-                [
-                    Translation(self.text_of(token_ids[:length]), score, log_prob, length)
-                    for token_ids, score, log_prob, length in hypotheses
-                    if length > 0  # else there is no such hypothesis
-                ]
-            )
+        for token_ids, score, log_prob, length, finished, *token_scores in zip(*rows, strict=True):
+            if length:  # else there is no such hypothesis
+                text = self.text_of(token_ids[:length])
+                tokens = self.text.target.tokens(token_ids[:length]) if token_scores else ()
+                scores = tuple(each for row in token_scores for each in row[:length])
+                found.append(Translation(text, score, log_prob, length, finished, tuple(tokens), scores))
         return found
+
+    def _check(self, wanted: CompiledFor) -> None:
+        """Refuse what the model or the beam cannot do."""
+        if wanted.search.coverage_penalty and not getattr(self.model, "has_coverage", False):
+            raise ConfigError(
+                "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
+            )
+        if wanted.search.diverse_groups > 1 and (wanted.sampling or wanted.controls.require):
+            raise ConfigError(
+                "search.diverse_groups is for a beam without phrases that must appear, and not for samples: set it to 1"
+            )
 
     def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """The compiled search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
-        model, num_others = self.model, len(self.sources) - 1
+        model: Any = self.model
+        num_others = len(self.sources) - 1
         signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
-        fixed = wanted._asdict()
-        kinds, sampling = fixed.pop("controls"), fixed.pop("sampling")
+        kinds, sampling, settings = wanted.controls, wanted.sampling, wanted.search
+        beam_size, groups = 1 if sampling else settings.beam_size // settings.diverse_groups, settings.diverse_groups
         if any(kinds):
             signature += _TABLES
         if sampling:
@@ -295,16 +328,24 @@ class Translator(LineTranslator):
         ) -> SearchResult:
             others, more = more[:num_others], more[num_others:]
             memory = model.encode([source_ids, *others] if isinstance(model, Ensemble) else source_ids)
-            rules, choose = list(wanted.rules), None
+            choose: Choose | None = None
+            rules = [*self.rules, *settled_rules(settings, len(self.text.target.vocabulary))]
+            if groups > 1:
+                memory = for_each_group(memory, groups)
+                diverse = DiverseGroups(groups, settings.diversity, batch_size, EOS_ID)
+                rules.append(diverse)
+                choose = diverse.choose
             if any(kinds):
                 controlling, choose = control_rules(AutomatonTables(*more[: len(_TABLES)]), kinds)
                 rules += controlling
             if sampling:
                 never = {PAD_ID, BOS_ID, *wanted.banned_ids}
-                rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **sampling.cutting))
-            return beam_search(
+                cutting: dict[str, Any] = sampling.cutting
+                rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **cutting))
+            covering: dict[str, Any] = {"with_coverage": True} if settings.coverage_penalty else {}
+            result = beam_search(
                 model.decoder(),
-                model.initial_state(memory, wanted.beam_size, most_steps),
+                model.initial_state(memory, beam_size, most_steps, **covering),
                 memory=memory,
                 batch_size=batch_size,
                 bos_id=BOS_ID,
@@ -312,13 +353,33 @@ class Translator(LineTranslator):
                 pad_id=PAD_ID,
                 min_length=least_lengths,
                 max_length=greatest_lengths,
-                **{**fixed, "rules": rules, "choose": choose},
+                beam_size=beam_size,
+                num_hypotheses=wanted.num_hypotheses,
+                length_penalty=settings.length_penalty,
+                length_penalty_offset=settings.length_penalty_offset,
+                stops_at_first=settings.stop == "first",
+                with_token_scores=wanted.with_token_scores,
+                add_to_score=(lambda state: settings.coverage_penalty * model.coverage(state)) if covering else None,
+                banned_ids=wanted.banned_ids,
+                rules=rules,
+                choose=choose,
             )
+            return result if groups == 1 else merge_groups(result, groups)
 
         with self._lock:
             if wanted not in self._compiled:
                 self._compiled[wanted] = compile_function(search, signature)
             return self._compiled[wanted]
+
+
+def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:
+    """Return the rules that settings ask for."""
+    rules: list[Rule] = []
+    if settings.repetition_penalty > 1:
+        rules.append(RepetitionPenalty(settings.repetition_penalty, vocabulary_size))
+    if settings.no_repeat_ngram:
+        rules.append(NoRepeatedNgrams(settings.no_repeat_ngram))
+    return rules
 
 
 def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:

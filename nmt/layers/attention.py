@@ -202,10 +202,10 @@ class Alignment(keras.layers.Layer):
         keys = ops.cast(self.key(encoded), encoded.dtype)  # (B, S, D)
         return AlignmentMemory(encoded, keys, mask[:, None, :])
 
-    def call(self, queries: Tensor, memory: AlignmentMemory) -> Tensor:
-        """Average the encoder's outputs for queries (B, K, D), to contexts (B, K, D)."""
-        scores = ops.where(memory.mask, self.scores(queries, memory.keys), MASKED_SCORE)  # (B, K, S)
-        return ops.matmul(softmax(scores), memory.values)
+    def call(self, queries: Tensor, memory: AlignmentMemory) -> tuple[Tensor, Tensor]:
+        """Average the encoder's outputs for queries (B, K, D), to contexts (B, K, D) and the weights (B, K, S)."""
+        weights = softmax(ops.where(memory.mask, self.scores(queries, memory.keys), MASKED_SCORE))
+        return ops.matmul(weights, memory.values), weights
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Score keys (B, S, D) for queries (B, K, D), as (B, K, S)."""

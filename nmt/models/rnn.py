@@ -31,10 +31,12 @@ class RNNState(NamedTuple):
 
     cells: the state of each layer, parts of (B, K, D).
     attended: the attentional vector of the step before, (B, K, D); it is fed back if input_feeding is on.
+    coverage: how much attention each source token has had, (B, K, S), 1 for padding; () unless it is wanted.
     """
 
     cells: tuple[tuple[Tensor, ...], ...]
     attended: Tensor
+    coverage: Tensor = ()
 
 
 @keras.saving.register_keras_serializable(package="nmt")
@@ -50,6 +52,7 @@ class RNN(Seq2Seq):
     """
 
     settings_class = RNNArchitecture
+    has_coverage = True
 
     def create_layers(self, settings: RNNArchitecture) -> None:
         """Create the layers of encoder and decoder; ValueError if hidden_size is odd."""
@@ -106,7 +109,9 @@ class RNN(Seq2Seq):
             stream = outputs if index == 0 else stream + outputs
         return RNNMemory(self.alignment.memory(stream, mask), summary)
 
-    def initial_state(self, memory: RNNMemory, beam_size: Tensor, max_length: Tensor) -> RNNState:
+    def initial_state(
+        self, memory: RNNMemory, beam_size: Tensor, max_length: Tensor, *, with_coverage: bool = False
+    ) -> RNNState:
         """Return the state before the first step, made from the encoder's summary, leaves (B, K, D)."""
         batch_size = ops.shape(memory.summary)[0]
         shape = (batch_size, beam_size, self.hidden_size)
@@ -115,7 +120,13 @@ class RNN(Seq2Seq):
             bridged = ops.cast(bridge(memory.summary), memory.summary.dtype)
             parts = ops.split(ops.tanh(bridged), cell.state_parts, axis=-1)
             cells.append(tuple(ops.broadcast_to(part[:, None, :], shape) for part in parts))
-        return RNNState(tuple(cells), ops.zeros(shape))
+        padding = 1.0 - ops.cast(memory.alignment.mask, "float32")  # (B, 1, S)
+        coverage = ops.repeat(padding, beam_size, axis=1) if with_coverage else ()
+        return RNNState(tuple(cells), ops.zeros(shape), coverage)
+
+    def coverage(self, state: RNNState) -> Tensor:
+        """Rate how well hypotheses attended to all of the source, (B, K), at most 0 (Wu et al. 2016, eq. 14)."""
+        return ops.sum(ops.log(ops.clip(state.coverage, 1e-9, 1.0)), axis=-1)
 
     def hidden_step(self, token_ids: Tensor, state: RNNState, memory: RNNMemory) -> tuple[Tensor, RNNState]:
         """Take one step of every hypothesis: token ids (B, K) to (B, K, E) and the next state."""
@@ -142,9 +153,10 @@ class RNN(Seq2Seq):
         for cell, previous, mask in zip(self.decoder_cells[1:], state.cells[1:], masks, strict=True):
             cells.append(cell.step(cell.project(stream * mask), previous))
             stream = stream + cells[-1][0]
-        context = self.alignment(stream, memory)
+        context, weights = self.alignment(stream, memory)
         attended = ops.tanh(self.attend(ops.concatenate([context, stream], axis=-1)))
-        return RNNState(tuple(cells), attended)
+        coverage = state.coverage if isinstance(state.coverage, tuple) else state.coverage + weights
+        return RNNState(tuple(cells), attended, coverage)
 
     def _read_out(self, attended: Tensor) -> Tensor:
         return attended if self.readout is None else ops.cast(self.readout(attended), attended.dtype)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from keras import ops
 
 from nmt.backend.functions import gather_beams
-from nmt.search.beam import IMPOSSIBLE, Candidates, Extensions, Rows, best_candidates
+from nmt.search.beam import IMPOSSIBLE, Candidates, Extensions, Rows, best_candidates, taken
 from nmt.search.step import Rule, Settings, View
 from nmt.types import State, Tensor
 
@@ -186,13 +186,13 @@ class MustAppear(Rule):
         turn = ops.where(lives, rank * (most + 1) + most - met, 2**30)
         _, chosen = ops.top_k(-turn, settings.beam_size)
         log_probs = ops.where(lives, candidates.log_probs, IMPOSSIBLE)
-        live = _taken(candidates._replace(log_probs=log_probs), chosen)
-        live = _taken(live, ops.top_k(live.log_probs, settings.beam_size)[1])
+        live = taken(candidates._replace(log_probs=log_probs), chosen)
+        live = taken(live, ops.top_k(live.log_probs, settings.beam_size)[1])
 
         # Whatever has all its phrases may end; without phrases only what is among the K best of all.
         may_end = ends & (has_phrases[:, None] | (places < settings.beam_size))
         ending = candidates._replace(log_probs=ops.where(may_end, candidates.log_probs, IMPOSSIBLE))
-        return live, _taken(ending, ops.top_k(ending.log_probs, settings.beam_size)[1])
+        return live, taken(ending, ops.top_k(ending.log_probs, settings.beam_size)[1])
 
     def _with_proposals(self, extensions: Extensions, rows: Rows, states: Tensor, length: Tensor) -> Extensions:
         """Adds, for each phrase, the best tokens that bring it nearer, unless they are among the best anyway."""
@@ -217,8 +217,3 @@ def _ranks(keys: Tensor, groups: Tensor, counted: Tensor) -> Tensor:
     """How many of those that count are before each one in its group, by keys; (b, W) each."""
     before = (keys[:, None, :] < keys[:, :, None]) & (groups[:, None, :] == groups[:, :, None])
     return ops.sum(ops.cast(before & counted[:, None, :], "int32"), axis=2)
-
-
-def _taken(candidates: Candidates, places: Tensor) -> Candidates:
-    """The candidates at places (b, C)."""
-    return Candidates(*(gather_beams(part, places) for part in candidates))

@@ -39,6 +39,7 @@ class Rows(NamedTuple):
         done.
     token_ids: (b, R, t) int32, R rows: those of the N finished hypotheses, then those of the K live ones; of a beam of
         one the only one, finished or not.
+    token_scores: (b, R, t) float32: log probabilities of these tokens; () unless they are kept.
     state: The caller's, leaves (b, K, ...), one row a live hypothesis.
     memory: The caller's, leaves (b, ...).
     rule_states: Of each rule its own, leaves (b, K, ...), one row a live hypothesis.
@@ -49,6 +50,7 @@ class Rows(NamedTuple):
     last_ids: Tensor
     log_probs: Tensor
     token_ids: Tensor
+    token_scores: Tensor
     finished: Finished
     state: State
     memory: Memory
@@ -87,28 +89,56 @@ def extend_rows(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     The rows of token ids are those of the N finished hypotheses, then those of the K live ones.
     """
     logits, state = step(rows.last_ids, rows.state, rows.memory)
-    choose = settings.choose or choose_best
-    (log_probs, parents, live_ids), ending = choose(extend_each(rows, logits, length, settings), rows, length, settings)
+    choose, num_hypotheses = settings.choose or choose_best, settings.num_hypotheses
+    live, ending = choose(extend_each(rows, logits, length, settings), rows, length, settings)
+
+    # A sentence that can neither go on nor end, and has nothing finished, keeps what it had, unfinished.
+    any_ending = ops.max(ending.log_probs, axis=1, keepdims=True)
+    nothing = ops.maximum(live.log_probs[:, :1], ops.maximum(any_ending, rows.finished.scores[:, :1])) == IMPOSSIBLE
+    stuck = nothing & (length > 1)  # (b, 1)
+    places = ops.broadcast_to(ops.arange(settings.beam_size, dtype="int32"), ops.shape(live.parents))
+    before = Candidates(rows.log_probs, places, live.token_ids)
+    ending = Candidates(*(ops.where(stuck, old, new) for old, new in zip(before, ending, strict=True)))
 
     # Those that end compete with those that ended before. Each row of token ids goes on from that of its parent.
-    finished, survivors = collect_finished(rows.finished, ending, length, settings)
-    sources = ops.concatenate([survivors, settings.num_hypotheses + parents], axis=1)  # (b, N + K)
+    lengths = length - ops.cast(stuck, "int32")  # (b, 1)
+    added = None if settings.add_to_score is None else gather_beams(settings.add_to_score(state), ending.parents)
+    scores = score(ending.log_probs, lengths, added, settings)
+    finished, survivors = collect_finished(rows.finished, ending, scores, lengths)
+    sources = ops.concatenate([survivors, num_hypotheses + live.parents], axis=1)  # (b, N + K)
     # What was finished before gets PAD, what has just ended gets EOS, the live ones their newest token.
-    just_ended = survivors >= settings.num_hypotheses
-    newest_ids = ops.concatenate([ops.where(just_ended, settings.special.eos, settings.special.pad), live_ids], axis=1)
+    just_ended = survivors >= num_hypotheses
+    ended_ids = ops.where(just_ended & ~stuck, settings.special.eos, settings.special.pad)
+    newest_ids = ops.concatenate([ended_ids, live.token_ids], axis=1)
+    token_scores = rows.token_scores
+    if settings.with_token_scores:
+        parents = gather_beams(rows.log_probs, ops.maximum(sources - num_hypotheses, 0))
+        newest = ops.concatenate([finished.log_probs, live.log_probs], axis=1) - parents
+        newest = ops.where(newest_ids == settings.special.pad, 0.0, newest)
+        token_scores = ops.concatenate([gather_beams(token_scores, sources), newest[:, :, None]], axis=2)
 
-    # A sentence is done when its best live hypothesis can no longer reach the worst of the N finished.
-    if all(rule.only_lowers for rule in settings.rules):
-        bounds = log_probs[:, :1] / penalty(rows.limits.max_length, settings.length_penalty)[:, None]
-        log_probs = ops.where(bounds > finished.scores[:, -1:], log_probs, IMPOSSIBLE)
     return rows._replace(
-        last_ids=live_ids,
-        log_probs=log_probs,
+        last_ids=live.token_ids,
+        log_probs=ops.where(is_done(live.log_probs, finished, rows.limits, settings), IMPOSSIBLE, live.log_probs),
         token_ids=ops.concatenate([gather_beams(rows.token_ids, sources), newest_ids[:, :, None]], axis=2),
+        token_scores=token_scores,
         finished=finished,
-        state=settings.reorder(state, parents),
-        rule_states=follow_rules(settings, reorder_state(rows.rule_states, parents), live_ids),
+        state=settings.reorder(state, live.parents),
+        rule_states=follow_rules(settings, reorder_state(rows.rule_states, live.parents), live.token_ids),
     )
+
+
+def is_done(log_probs: Tensor, finished: Finished, limits: Limits, settings: Settings) -> Tensor:
+    """Which sentences are done though hypotheses live, with these log probabilities (b, K), best first: (b, 1) bool.
+
+    They are if the best live hypothesis can no longer reach the worst of the N finished, or if N have finished.
+    """
+    worst = finished.scores[:, -1:]
+    if settings.stops_at_first:
+        return worst > IMPOSSIBLE
+    if not all(rule.only_lowers for rule in settings.rules):
+        return ops.zeros_like(worst, dtype="bool")
+    return log_probs[:, :1] / penalty(limits.max_length, settings)[:, None] <= worst
 
 
 def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings) -> Rows:
@@ -139,19 +169,30 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     if scores is None:
         token_log_probs = token_log_probs - ops.logsumexp(logits, axis=-1, keepdims=True)
 
-    # What ends now takes its log probability along; what ended before writes PAD.
+    # What ends now takes its log probability along; so does, as it was, what can neither end nor go on.
     live = rows.log_probs > IMPOSSIBLE  # (b, 1)
     log_probs = rows.log_probs + token_log_probs
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
-    ends = live & (next_ids == special.eos)
-    final = ops.where(ends, log_probs, rows.finished.log_probs)
-    lengths = ops.where(ends, length, rows.finished.lengths)
-    written_ids = ops.where(live, next_ids, special.pad)
+    stuck = live & (log_probs == IMPOSSIBLE) & (length > 1)
+    stops = live & (next_ids == special.eos) | stuck
+    final = ops.where(stops, ops.where(stuck, rows.log_probs, log_probs), rows.finished.log_probs)
+    lengths = ops.where(stops, length - ops.cast(stuck, "int32"), rows.finished.lengths)
+    added = None if settings.add_to_score is None else settings.add_to_score(state)
+    scores = ops.where(stops, score(final, lengths, added, settings), rows.finished.scores)
+
+    # What ended before writes PAD.
+    writes = live & ~stuck
+    token_scores = rows.token_scores
+    if settings.with_token_scores:
+        newest = ops.where(writes, token_log_probs, 0.0)
+        token_scores = ops.concatenate([token_scores, newest[:, :, None]], axis=2)
+    written_ids = ops.where(writes, next_ids, special.pad)
     return rows._replace(
         last_ids=next_ids,
-        log_probs=ops.where(ends, IMPOSSIBLE, log_probs),
+        log_probs=ops.where(stops, IMPOSSIBLE, log_probs),
         token_ids=ops.concatenate([rows.token_ids, written_ids[:, :, None]], axis=2),
-        finished=Finished(final / penalty(lengths, settings.length_penalty), final, lengths),
+        token_scores=token_scores,
+        finished=Finished(scores, final, lengths),
         state=state,
         rule_states=follow_rules(settings, rows.rule_states, next_ids),
     )
@@ -210,6 +251,11 @@ def best_candidates(extensions: Extensions, count: int | Tensor) -> Candidates:
     )
 
 
+def taken(candidates: Candidates, places: Tensor) -> Candidates:
+    """The candidates at places (b, C)."""
+    return Candidates(*(gather_beams(part, places) for part in candidates))
+
+
 def choose_best(
     extensions: Extensions, rows: Rows, length: Tensor, settings: Settings
 ) -> tuple[Candidates, Candidates]:
@@ -227,26 +273,23 @@ def choose_best(
 
 
 def collect_finished(
-    finished: Finished, ending: Candidates, length: Tensor, settings: Settings
+    finished: Finished, ending: Candidates, scores: Tensor, lengths: Tensor
 ) -> tuple[Finished, Tensor]:
     """Merges the hypotheses that end with this step into the N best finished ones.
 
     Args:
         finished: Before the step.
         ending: Those that end, −inf for none.
-        length: () int32, of those that end.
-        settings: K, N and the length penalty.
+        scores: (b, K) float32, of those that end.
+        lengths: (b, 1) int32, of those that end, which is the same for all of a sentence.
 
     Returns:
         The N best; and (b, N) int32, the row of token ids that each of them continues.
     """
-    num_hypotheses, log_probs = settings.num_hypotheses, ending.log_probs
-    scores = log_probs / penalty(length, settings.length_penalty)
+    num_hypotheses = finished.scores.shape[1]
     best_scores, picks = ops.top_k(ops.concatenate([finished.scores, scores], axis=1), num_hypotheses)
-    pool_log_probs = ops.concatenate([finished.log_probs, log_probs], axis=1)
-
-    # All that end now have the same length: one column stands for them.
-    pool_lengths = ops.concatenate([finished.lengths, ops.full_like(picks[:, :1], 0) + length], axis=1)
+    pool_log_probs = ops.concatenate([finished.log_probs, ending.log_probs], axis=1)
+    pool_lengths = ops.concatenate([finished.lengths, lengths], axis=1)
     lengths = gather_beams(pool_lengths, ops.minimum(picks, num_hypotheses))
 
     # A hypothesis finished before continues its own row, one that ends now the row of its parent.
@@ -378,16 +421,24 @@ def follow_rules(settings: Settings, states: tuple[State, ...], token_ids: Tenso
     return tuple(rule.follow(state, token_ids) for rule, state in zip(settings.rules, states, strict=True))
 
 
-def penalty(length: Tensor, length_penalty: float) -> Tensor:
-    """What a log probability is divided by: ((5 + length) / 6) ** length_penalty.
+def penalty(length: Tensor, settings: Settings) -> Tensor:
+    """What a log probability is divided by: ((offset + length) / (offset + 1)) ** exponent.
 
-    Wu et al. (2016), "Google's Neural Machine Translation System", eq. 14, without its coverage term.
+    With an offset of 5 it is that of Wu et al. (2016), "Google's Neural Machine Translation System", eq. 14, with an
+    offset of 0 a power of the length, as in Marian and fairseq. An exponent of 0 turns it off.
 
     Args:
         length: Tokens, EOS counted; any shape.
-        length_penalty: The exponent, 0 or more; 0 turns it off.
+        settings: Exponent and offset, 0 or more each.
 
     Returns:
         float32 in the shape of `length`, 1 or more for lengths of 1 or more.
     """
-    return ops.power((5.0 + ops.cast(length, "float32")) / 6.0, length_penalty)
+    offset = settings.length_penalty_offset
+    return ops.power((offset + ops.cast(length, "float32")) / (offset + 1), settings.length_penalty)
+
+
+def score(log_probs: Tensor, lengths: Tensor, added: Tensor | None, settings: Settings) -> Tensor:
+    """What hypotheses of these log probabilities and lengths are ranked by: their score."""
+    scores = log_probs / penalty(lengths, settings)
+    return scores if added is None else scores + added

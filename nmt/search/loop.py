@@ -23,16 +23,35 @@ class SearchResult(NamedTuple):
     A hypothesis that does not exist (a small vocabulary has few continuations, or the logits were not numbers) comes
     after all others, with score and log probability −inf, length 0 and all PAD.
 
-    token_ids: (B, N, T) int32: without BOS, with EOS, then PAD. T is the number of steps that the batch took.
-    scores: (B, N) float32: log probability / length penalty.
+    token_ids: (B, N, T) int32: without BOS, with EOS if it is finished, then PAD. T is the number of steps that the
+        batch took.
+    scores: (B, N) float32: log probability / length penalty, and what else belongs to it.
     log_probs: (B, N) float32: sum of the log probabilities of all tokens, EOS among them.
     lengths: (B, N) int32: tokens, EOS counted.
+    finished: (B, N) bool: whether it ends with EOS. A sentence whose hypotheses could neither end nor go on, because
+        every further token had the probability 0, has those that it came to, unfinished.
+    token_scores: (B, N, T) float32: the log probability of each token, 0 for PAD; None unless asked for.
     """
 
     token_ids: Tensor
     scores: Tensor
     log_probs: Tensor
     lengths: Tensor
+    finished: Tensor
+    token_scores: Tensor
+
+
+class Found(NamedTuple):
+    """What was found for sentences, as `SearchResult` says; hypotheses that do not exist hold anything.
+
+    token_scores: () unless asked for.
+    """
+
+    token_ids: Tensor
+    scores: Tensor
+    log_probs: Tensor
+    lengths: Tensor
+    token_scores: Tensor
 
 
 class Loop(NamedTuple):
@@ -45,7 +64,7 @@ class Loop(NamedTuple):
 
     num_steps: Tensor
     rows: Rows
-    result: SearchResult
+    result: Found
 
 
 def beam_search(
@@ -61,7 +80,11 @@ def beam_search(
     min_length: int | Tensor = 0,
     beam_size: int = 5,
     length_penalty: float = 1.0,
+    length_penalty_offset: float = 5.0,
     num_hypotheses: int | None = None,
+    stops_at_first: bool = False,
+    with_token_scores: bool = False,
+    add_to_score: given.AddToScore | None = None,
     reorder: given.Reorder | None = None,
     memory: Memory | None = None,
     rules: Sequence[given.Rule] = (),
@@ -71,7 +94,8 @@ def beam_search(
 
     A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
     A hypothesis ends when its EOS is among the K best of them; it is then scored,
-    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts), and frozen.
+    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts; its 5 is the
+    offset), and frozen.
     A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
     fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
     one. This holds for every `length_penalty` of 0 or more, and is tight if `max_length` is.
@@ -93,13 +117,19 @@ def beam_search(
         pad_id: Fills a result after EOS; never generated.
         banned_ids: More tokens that are never generated; they keep their share of probability.
         max_length: The greatest length, an int or (B,) int32. EOS counts, BOS does not. At this length only EOS is
-            allowed and costs its real log probability, so every hypothesis returned is a finished one.
+            allowed and costs its real log probability, so every hypothesis returned is a finished one, unless EOS has
+            the probability 0.
         min_length: The least length, likewise. Below it EOS is banned, after normalisation. Where tensors contradict
             each other, `max_length` holds.
         beam_size: K.
         length_penalty: The exponent, 0 or more.
+        length_penalty_offset: 0 or more: 5 for the formula of Wu et al., 0 for a power of the length.
         num_hypotheses: N, how many of the best hypotheses are wanted, K unless given. Fewer take fewer steps to be
             sure of.
+        stops_at_first: Whether a sentence is done with the first N hypotheses that have ended, though a live one might
+            still be better, as in Sutskever et al. (2014).
+        with_token_scores: Whether the log probability of each token is wanted.
+        add_to_score: What a score gets besides, from the state, such as a penalty of coverage.
         reorder: Maps the state and the parents (B, K) int32 to the state whose row k is row `parents[b, k]` of
             before, if a model knows a cheaper way than a gather of each leaf.
         memory: What the step needs to know of each sentence and does not change, a nest of tensors that begin with B.
@@ -119,7 +149,19 @@ def beam_search(
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
     special, limits = given.SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), given.Limits(min_length, max_length)
     reorder = reorder_state if reorder is None else given.checked_reorder(reorder)
-    settings = given.Settings(special, beam_size, num_hypotheses, length_penalty, reorder, tuple(rules), choose)
+    settings = given.Settings(
+        special,
+        beam_size,
+        num_hypotheses,
+        length_penalty,
+        length_penalty_offset,
+        stops_at_first,
+        with_token_scores,
+        add_to_score,
+        reorder,
+        tuple(rules),
+        choose,
+    )
     given.check_search(step, state, memory, batch_size, limits, settings)
     settings = settings._replace(special=special.as_ints)
     decode = given.checked_step(step, settings.special, with_memory=memory is not None)
@@ -128,11 +170,12 @@ def beam_search(
     def advance(loop: Loop) -> Loop:
         length = loop.num_steps + 1
         rows = extend(loop.rows, length, decode, settings)
-        found = SearchResult(rows.token_ids[:, :num_hypotheses], *rows.finished)
+        token_scores = rows.token_scores[:, :num_hypotheses] if with_token_scores else ()
+        found = Found(rows.token_ids[:, :num_hypotheses], *rows.finished, token_scores)
         return Loop(length, *let_leave(rows, found, loop.result, early=memory is not None))
 
-    result = empty_result(batch_size, num_hypotheses)
-    rows = first_rows(state, memory, batch_size, limits, settings, Finished(*result[1:]))
+    result = nothing_found(batch_size, settings)
+    rows = first_rows(state, memory, batch_size, limits, settings, Finished(*result[1:4]))
     start = Loop(ops.convert_to_tensor(0, dtype="int32"), rows, result)
     result = while_loop(lambda loop: ops.any(live_sentences(loop.rows)), advance, start).result
 
@@ -145,6 +188,8 @@ def beam_search(
         scores=result.scores,
         log_probs=ops.where(exists, result.log_probs, IMPOSSIBLE),
         lengths=ops.where(exists, result.lengths, 0),
+        finished=ops.any(real & (result.token_ids == settings.special.eos), axis=2),
+        token_scores=ops.where(real, result.token_scores, 0.0) if with_token_scores else None,
     )
 
 
@@ -175,6 +220,7 @@ def first_rows(
         last_ids=ops.full((batch_size, beam_size), settings.special.bos, dtype="int32"),
         log_probs=ops.broadcast_to(only_first, (batch_size, beam_size)),
         token_ids=ops.zeros((batch_size, token_rows, 0), dtype="int32"),
+        token_scores=ops.zeros((batch_size, token_rows, 0)) if settings.with_token_scores else (),
         finished=finished,
         state=state,
         memory=() if memory is None else memory,
@@ -187,7 +233,7 @@ def live_sentences(rows: Rows) -> Tensor:
     return rows.log_probs[:, 0] > IMPOSSIBLE
 
 
-def let_leave(rows: Rows, found: SearchResult, result: SearchResult, *, early: bool) -> tuple[Rows, SearchResult]:
+def let_leave(rows: Rows, found: Found, result: Found, *, early: bool) -> tuple[Rows, Found]:
     """Take the sentences that are done from the batch, if they are many, or all.
 
     Args:
@@ -204,7 +250,7 @@ def let_leave(rows: Rows, found: SearchResult, result: SearchResult, *, early: b
     size = ops.shape(live)[0]
     most = ops.cast(ops.cast(size, "float32") * (1.0 - LEAVING_SHARE), "int32") if early else 0
 
-    def leave() -> tuple[Rows, SearchResult]:
+    def leave() -> tuple[Rows, Found]:
         (kept,) = ops.nonzero(live)
         stay = keras.tree.map_structure(lambda leaf: ops.take(leaf, kept, axis=0), rows)
         return stay, write_result(result, found, rows.sentences)
@@ -212,14 +258,15 @@ def let_leave(rows: Rows, found: SearchResult, result: SearchResult, *, early: b
     return ops.cond(count <= most, leave, lambda: (rows, result))
 
 
-def empty_result(batch_size: int | Tensor, num_hypotheses: int) -> SearchResult:
+def nothing_found(batch_size: int | Tensor, settings: given.Settings) -> Found:
     """Nothing found yet for B sentences."""
-    shape = (batch_size, num_hypotheses)
+    shape = (batch_size, settings.num_hypotheses)
     nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
-    return SearchResult(ops.zeros((*shape, 0), dtype="int32"), nothing, nothing, ops.zeros(shape, dtype="int32"))
+    token_scores = ops.zeros((*shape, 0)) if settings.with_token_scores else ()
+    return Found(ops.zeros((*shape, 0), dtype="int32"), nothing, nothing, ops.zeros(shape, dtype="int32"), token_scores)
 
 
-def write_result(result: SearchResult, found: SearchResult, sentences: Tensor) -> SearchResult:
+def write_result(result: Found, found: Found, sentences: Tensor) -> Found:
     """Put what was found for some sentences in its place.
 
     Args:
@@ -227,8 +274,12 @@ def write_result(result: SearchResult, found: SearchResult, sentences: Tensor) -
         found: Of b of them, t tokens each.
         sentences: (b,) int32.
     """
-    missing = ops.shape(found.token_ids)[2] - ops.shape(result.token_ids)[2]
-    padding = ops.zeros((*ops.shape(result.token_ids)[:2], missing), dtype="int32")
-    longer = result._replace(token_ids=ops.concatenate([result.token_ids, padding], axis=2))
-    places = sentences[:, None]
-    return SearchResult(*(ops.scatter_update(old, places, new) for old, new in zip(longer, found, strict=True)))
+    num_sentences, num_hypotheses, before = ops.shape(result.token_ids)
+    missing = (num_sentences, num_hypotheses, ops.shape(found.token_ids)[2] - before)
+
+    def written(old: Tensor, new: Tensor) -> Tensor:
+        if len(old.shape) == 3:
+            old = ops.concatenate([old, ops.zeros(missing, dtype=old.dtype)], axis=2)
+        return ops.scatter_update(old, sentences[:, None], new)
+
+    return keras.tree.map_structure(written, result, found)

@@ -24,6 +24,9 @@ MemoryStep: TypeAlias = Callable[[Tensor, State, Memory], tuple[Tensor, State]]
 Reorder: TypeAlias = Callable[[State, Tensor], State]
 """Maps the state and parents (B, K) to the state whose row k is row `parents[b, k]` of before."""
 
+AddToScore: TypeAlias = Callable[[State], Tensor]
+"""Maps the state after a step to what the score of a hypothesis gets besides if it ends with it, (B, K), at most 0."""
+
 Choose: TypeAlias = Callable[..., Any]
 """Maps extensions, rows, length and settings to the candidates (b, K) that live on, best first, and those that end;
 see `nmt.search.beam.choose_best`."""
@@ -118,6 +121,10 @@ class Settings(NamedTuple):
 
     beam_size: K.
     num_hypotheses: N.
+    length_penalty, length_penalty_offset: See `nmt.search.beam.penalty`.
+    stops_at_first: Whether a sentence is done with the first N hypotheses that have ended.
+    with_token_scores: Whether the log probability of each token is kept.
+    add_to_score: What else belongs to a score.
     reorder: How the state follows its beams; that of a single one stays.
     rules: Asked in this order.
     choose: Which extensions of a beam live on, and which end; None for the best.
@@ -127,6 +134,10 @@ class Settings(NamedTuple):
     beam_size: int
     num_hypotheses: int
     length_penalty: float
+    length_penalty_offset: float = 5.0
+    stops_at_first: bool = False
+    with_token_scores: bool = False
+    add_to_score: AddToScore | None = None
     reorder: Reorder = lambda state, _: state
     rules: tuple[Rule, ...] = ()
     choose: Choose | None = None
@@ -145,7 +156,7 @@ def check_search(
     Raises:
         ValueError: saying what must hold.
     """
-    special, beam_size, num_hypotheses, length_penalty = settings[:4]
+    special, beam_size, num_hypotheses, length_penalty, offset = settings[:5]
     if not callable(step):
         raise ValueError(f"the step must be a function of token ids and state, got {type(step).__name__}")
     if not _is_int(beam_size) or beam_size < 1:
@@ -157,6 +168,8 @@ def check_search(
     # With an exponent below 0 a longer hypothesis could not be bounded.
     if not isinstance(length_penalty, Real) or not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty must be 0 or more, got {length_penalty!r}: 0 turns it off")
+    if not isinstance(offset, Real) or not 0 <= offset < float("inf"):
+        raise ValueError(f"length_penalty_offset must be 0 or more, got {offset!r}: 0 for a power of the length")
 
     for rule in settings.rules:
         if not isinstance(rule, Rule):

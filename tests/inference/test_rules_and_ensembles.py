@@ -5,10 +5,12 @@ import pytest
 from keras import ops
 
 from nmt.config import SearchSettings
+from nmt.control.controls import Control
+from nmt.errors import ConfigError
 from nmt.inference.translator import Translator
 from nmt.models.contract import Vocabularies
 from nmt.search import Rule
-from nmt.text import BOS_ID, CharacterTokenizer, TextPair
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, CharacterTokenizer, TextPair
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -99,3 +101,56 @@ def test_a_translator_keeps_rules(text, models, beam_size):
     rule = Without(text.target.encode(letter)[0])
     assert letter in plain
     assert letter not in "".join(Translator(models[0], text, search, rules=[rule]).translate(LINES))
+
+
+def test_coverage_of_the_source_counts_in_scores_of_a_recurrent_model(text, models):
+    """Each score against attention that is taken from the model step by step."""
+    search = SearchSettings(beam_size=3, max_length=6, min_length=3, length_penalty=0.5, coverage_penalty=0.4)
+    recurrent = models[1]
+    translator = Translator(recurrent, text, search)
+    longest = max(map(len, LINES))
+    for line, found in zip(LINES, translator.n_best(LINES, 3, token_scores=True), strict=True):
+        source_ids = np.array([[*text.source.encode(line), EOS_ID] + [PAD_ID] * (longest - len(line))])
+        memory = recurrent.encode(source_ids)
+        for translation in found if line else []:
+            token_ids = [text.target.vocabulary.id(token) for token in translation.tokens]
+            state = recurrent.initial_state(memory, 1, 6, with_coverage=True)
+            for token_id in [BOS_ID, *token_ids[:-1]]:
+                _, state = recurrent.hidden_step(np.array([[token_id]]), state, memory)
+            attended = np.asarray(state.coverage)[0, 0, : len(line) + 1]
+            assert attended.sum() == pytest.approx(len(token_ids), rel=1e-5)
+            expected = translation.log_prob / ((5 + len(token_ids)) / 6) ** 0.5
+            expected += 0.4 * np.log(np.minimum(attended, 1.0)).sum()
+            assert translation.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_a_model_or_a_beam_cannot_do_is_refused(text, models):
+    with pytest.raises(ConfigError, match=r"search\.coverage_penalty is for a single recurrent model"):
+        Translator(models[0], text, SearchSettings(coverage_penalty=0.2)).translate(LINES)
+    groups = Translator(models[0], text, SearchSettings(beam_size=4, diverse_groups=2))
+    with pytest.raises(ConfigError, match=r"multiple of search\.diverse_groups, 2, got 3"):
+        groups.translate(LINES, beam_size=3)
+    with pytest.raises(ConfigError, match="without phrases that must appear"):
+        groups.translate(["a"], controls=[Control(require=("x",))])
+
+
+def test_settings_of_the_search_reach_it(text, models):
+    """Each setting against what it must bring about, on a model that repeats itself."""
+
+    def found(**settings):
+        search = SearchSettings(max_length=8, min_length=7, **settings)
+        return Translator(models[0], text, search).n_best(LINES, search.beam_size)
+
+    def repeats(translations):
+        return any(len(set(each.text[:-1])) < len(each.text[:-1]) for row in translations for each in row)
+
+    assert repeats(found(beam_size=2))
+    blocked = Translator(models[0], text, SearchSettings(beam_size=2, max_length=8, no_repeat_ngram=1)).n_best(LINES, 1)
+    assert not repeats(blocked)
+    power, wu = (found(beam_size=2, length_penalty_offset=offset) for offset in (0.0, 5.0))
+    for one, other in zip(power[0], wu[0], strict=True):
+        assert one.score == pytest.approx(one.log_prob / one.num_tokens, rel=1e-5)
+        assert other.score == pytest.approx(other.log_prob / ((5 + other.num_tokens) / 6), rel=1e-5)
+    groups = found(beam_size=3, diverse_groups=3, diversity=5.0)
+    assert all(len({each.text for each in row}) == 3 for row, line in zip(groups, LINES, strict=True) if line)
+    assert found(beam_size=2, repetition_penalty=3.0) != found(beam_size=2)

@@ -94,16 +94,18 @@ def test_additive_alignment_is_bahdanaus(alignment_inputs):
     left = queries @ np.array(layer.query.kernel) + np.array(layer.query.bias)
     right = encoded @ np.array(layer.key.kernel) + np.array(layer.key.bias)
     scores = np.tanh(left[:, :, None] + right[:, None]) @ np.array(layer.score)
-    actual = layer(queries, layer.memory(encoded, mask))
+    actual, weights = layer(queries, layer.memory(encoded, mask))
     np.testing.assert_allclose(actual, attended(encoded, mask, scores), atol=1e-5)
+    np.testing.assert_allclose(weights @ encoded, actual, atol=1e-5)
 
 
 def test_multiplicative_alignment_is_luongs(alignment_inputs):
     queries, encoded, mask = alignment_inputs
     layer = MultiplicativeAlignment(HIDDEN_SIZE, name="alignment")
     scores = queries @ (encoded @ np.array(layer.key.kernel) + np.array(layer.key.bias)).transpose(0, 2, 1)
-    actual = layer(queries, layer.memory(encoded, mask))
+    actual, weights = layer(queries, layer.memory(encoded, mask))
     np.testing.assert_allclose(actual, attended(encoded, mask, scores), atol=1e-5)
+    np.testing.assert_allclose(weights @ encoded, actual, atol=1e-5)
 
 
 def test_an_odd_size_is_refused():

@@ -118,25 +118,27 @@ def plain_greedy(model, sentence, *, min_length, max_length, length_penalty, ban
 
 
 def numpy_fields(result):
-    """The four fields of a result as arrays."""
-    return [np.asarray(ops.convert_to_numpy(field)) for field in result]
+    """The fields of a result as arrays, the scores of tokens left out."""
+    return [np.asarray(ops.convert_to_numpy(field)) for field in result[:5]]
 
 
 def hypotheses(result, sentence):
-    """The hypotheses of a sentence that exist, as (score, log_prob, token_ids); checks how they are written."""
+    """The finished hypotheses of a sentence, as (score, log_prob, token_ids); checks how all are written."""
     found = []
-    token_ids, scores, log_probs, lengths = (ops.convert_to_numpy(field)[sentence] for field in result)
+    token_ids, scores, log_probs, lengths, finished = (field[sentence] for field in numpy_fields(result))
+    assert finished.tolist() == ((scores > -np.inf) & finished.any()).tolist(), "all are finished, or none"
     assert (np.diff((scores > -np.inf).astype(int)) <= 0).all(), "what is missing comes last"
-    for ids, score, log_prob, length in zip(token_ids, scores, log_probs, lengths, strict=True):
+    for ids, score, log_prob, length, ends in zip(token_ids, scores, log_probs, lengths, finished, strict=True):
         if score == -np.inf:
             assert log_prob == -np.inf
             assert length == 0
             assert (ids == PAD).all()
         else:
-            assert ids[length - 1] == EOS
+            assert (ids[length - 1] == EOS) == ends
             assert (ids[length:] == PAD).all()
             assert not np.isin(ids[: length - 1], [PAD, BOS, EOS]).any()
-            found.append((float(score), float(log_prob), tuple(ids[:length].tolist())))
+            if ends:
+                found.append((float(score), float(log_prob), tuple(ids[:length].tolist())))
     return found
 
 

@@ -54,10 +54,10 @@ def searched(logits, asked, *, beam_size, compiled=False, **arguments):
     return [
         [
             (float(score), TOKENIZER.decode(token_ids[: length - 1].tolist()))
-            for score, token_ids, length in zip(*sentence, strict=True)
-            if length
+            for score, token_ids, length, finished in zip(*sentence, strict=True)
+            if finished
         ]
-        for sentence in zip(result.scores.numpy(), result.token_ids.numpy(), result.lengths.numpy(), strict=True)
+        for sentence in zip(*(result[place].numpy() for place in (1, 0, 3, 4)), strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from nmt.search import beam_search, greedy_search
-from nmt.search.loop import SearchResult, empty_result, write_result
+from nmt.search.loop import Found, write_result
 
 
 def memory_step(toy, sizes):
@@ -77,14 +77,15 @@ def test_few_wait_until_it_is_worth_it(toy):
 def test_nothing_leaves_an_empty_batch(toy):
     for beam_size in (None, 2):
         _, leave, sizes = both_ways(toy, toy.HistoryModel(1, batch_size=0), beam_size, max_length=4)
-        assert [field.shape for field in leave[1:]] == [(0, beam_size or 1)] * 3
+        assert [field.shape for field in leave[1:4]] == [(0, beam_size or 1)] * 3
         assert sizes == []
 
 
 def test_a_result_is_written_where_its_sentence_was():
-    empty = empty_result(3, 2)
-    first = SearchResult(*(np.array(x) for x in ([[[4, 3], [3, 0]]], [[-1.0, -2.0]], [[-1.5, -2.5]], [[2, 1]])))
-    later = SearchResult(*(np.array(x) for x in ([[[5, 6, 3], [7, 8, 3]]], [[-3.0, -4.0]], [[-5.0, -6.0]], [[3, 3]])))
+    nothing = np.full((3, 2), -np.inf)
+    empty = Found(np.zeros((3, 2, 0), np.int32), nothing, nothing, np.zeros((3, 2), np.int32), ())
+    first = Found(*(np.array(x) for x in ([[[4, 3], [3, 0]]], [[-1.0, -2.0]], [[-1.5, -2.5]], [[2, 1]])), ())
+    later = Found(*(np.array(x) for x in ([[[5, 6, 3], [7, 8, 3]]], [[-3.0, -4.0]], [[-5.0, -6.0]], [[3, 3]])), ())
     result = write_result(empty, first._replace(scores=np.float32(first.scores)), np.array([2]))
     result = write_result(result, later, np.array([0]))
     assert np.array(result.token_ids).tolist() == [
