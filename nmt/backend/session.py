@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, NMTError
 from nmt.kinds import import_file
 from nmt.types import PathLike
 
@@ -221,7 +221,7 @@ def _collector_at_rest() -> Iterator[None]:
 def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator[None]:
     """Keep what C++ code writes to file descriptor 2 out of sight: some of it ignores every setting.
 
-    It is shown after all if the block fails.
+    It is shown after all if the block fails, unless its error says all in one sentence.
 
     Args:
         hidden: what of it; the rest is shown when the block ends. All unless given.
@@ -237,6 +237,8 @@ def _held_stderr(hidden: re.Pattern[bytes] = re.compile(rb"(?s).+")) -> Iterator
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except NMTError:
+            raise
         except Exception:
             hidden = re.compile(rb"(?!)")
             raise

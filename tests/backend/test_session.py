@@ -83,6 +83,18 @@ def test_what_was_held_back_is_shown_after_a_failure():
     assert done.stderr.rstrip().endswith("ValueError: the effect")
 
 
+def test_a_file_with_a_mistake_is_reported_without_remarks_of_tensorflow_about_itself(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("import os; os.write(2, b'I0000 5 a.cc:7] on\\nits own words\\n'); 1 / 0")
+    done = run_python(
+        "from nmt.backend.session import import_files; from nmt.errors import ConfigError\n"
+        f"try: import_files([{str(path)!r}])\n"
+        "except ConfigError as error: print(error)"
+    )
+    assert (done.stderr, done.returncode) == ("its own words\n", 0)
+    assert done.stdout == f"--import {path} fails: ZeroDivisionError: division by zero (--debug shows where)\n"
+
+
 def test_a_public_name_starts_it_silently_and_others_decide_nothing():
     done = run_python(
         "import os, nmt; nmt.load_config; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL')); nmt.Translator\n"
