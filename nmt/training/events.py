@@ -125,7 +125,7 @@ class EndEvent:
     trained_seconds: wall time of the whole run, earlier starts included.
     validation_seconds: that of its validations.
     validate_every_updates: as it was set.
-    cut_short: what did not come to its end, in words.
+    cut_short: what it came before, as clauses; see `Schedule.cut_short`.
     """
 
     update: int
@@ -214,10 +214,10 @@ class LogReporter(Reporter):
         logger.info("saving %s (%.2f s)", event.path.name, event.seconds)
 
     def on_end(self, event: EndEvent) -> None:
-        """Log what was cut short, and what share of the time validations took."""
+        """Log what the run ended before, and what share of the time validations took."""
         if event.cut_short:
             logger.warning(
-                "the run was ended by %s, which cut short %s: a longer run, or settings for a short one, may do better",
+                "the run was ended by %s before %s: a longer run, or settings for a short one, may do better",
                 event.reason, " and ".join(event.cut_short),
             )  # fmt: skip
         is_much = event.validation_seconds > _MUCH_VALIDATION * event.trained_seconds

@@ -75,11 +75,11 @@ class EmaWeights:
         return (1.0 + update) / (10.0 + update) < self.decay
 
     def cut_short(self, update: int) -> str | None:
-        """Return how much of its span the average has after `update` updates, in words; None if it can have all."""
+        """Return what the average has not come to after `update` updates, or None; see `Schedule.cut_short`."""
         span = 1.0 / (1.0 - self.decay)
         if update >= span:
             return None
-        return f"the moving average (of about the last {(10 + update) // 9:,} updates in place of {span:,.0f})"
+        return f"the moving average had its span (about {(10 + update) // 9:,} updates so far, of {span:,.0f})"
 
     def update(self, count: Tensor) -> None:
         """Take in the weights after `count` updates, an integer scalar; part of the compiled step."""
@@ -123,13 +123,16 @@ class Schedule:
         raise NotImplementedError
 
     def cut_short(self, update: int) -> str | None:
-        """Return what of the schedule a run does not come to that ends after `update` updates, in words, or None."""
+        """Return what a run has not come to that ends after `update` updates, or None.
+
+        It is a clause that follows "the run was ended by max_updates: 4 before".
+        """
         if update < self.warmup_updates:
-            return f"the warm-up ({update:,} of {self.warmup_updates:,} updates)"
+            return f"the warm-up was over ({update:,} of {self.warmup_updates:,} updates)"
         highest = self.highest_rate()
         share = self.learning_rate(update) / highest if highest > 0 else 0.0
         if self.falls and share > _STILL_HIGH:
-            return f"the schedule (the learning rate is still {share:.0%} of its peak)"
+            return f"the learning rate fell far (it is still {share:.0%} of its peak)"
         return None
 
     def highest_rate(self) -> float:

@@ -108,7 +108,9 @@ def test_a_state_of_other_types_is_refused_by_name(name, value):
 
 def test_a_run_that_ends_near_the_peak_of_its_schedule_says_so():
     schedule = InverseSquareRootSchedule(0.5, warmup_updates=100)
-    assert schedule.cut_short(99) == "the warm-up (99 of 100 updates)"
-    assert schedule.cut_short(156) == "the schedule (the learning rate is still 80% of its peak)"  # 1 / sqrt(1.56)
+    assert schedule.cut_short(99) == "the warm-up was over (99 of 100 updates)"
+    assert schedule.cut_short(156) == "the learning rate fell far (it is still 80% of its peak)"  # 1 / sqrt(1.56)
     assert schedule.cut_short(300) is None
     assert ConstantSchedule(0.5, warmup_updates=100).cut_short(100) is None
+    plateau = PlateauSchedule(0.5, factor=0.5, patience=2, minimum_learning_rate=0.0, warmup_updates=0)
+    assert plateau.cut_short(300) == "the learning rate fell far (it is still 100% of its peak)"  # it may never fall

@@ -315,8 +315,8 @@ def test_the_end_says_what_was_cut_short(start):
     start(AveragingUpdater(0.999), max_updates=4, schedule=schedule)
     (end,) = start.recorder.ends
     assert end.cut_short == (
-        "the warm-up (4 of 100 updates)",
-        "the moving average (of about the last 1 updates in place of 1,000)",
+        "the warm-up was over (4 of 100 updates)",
+        "the moving average had its span (about 1 updates so far, of 1,000)",
     )
 
 

@@ -105,8 +105,8 @@ def test_the_end_says_how_much_of_the_time_validation_took(seconds, validation_s
 
 
 def test_the_end_says_what_was_cut_short_and_by_what(caplog):
-    LogReporter().on_end(EndEvent(4, "max_updates: 4", 9.0, 1.0, 2, ("the warm-up", "the moving average")))
-    said = "the run was ended by max_updates: 4, which cut short the warm-up and the moving average: a longer run"
+    LogReporter().on_end(EndEvent(4, "max_updates: 4", 9.0, 1.0, 2, ("the warm-up was over", "the sea was dry")))
+    said = "the run was ended by max_updates: 4 before the warm-up was over and the sea was dry: a longer run"
     assert caplog.records[0].getMessage().startswith(said)
 
 
