@@ -56,7 +56,7 @@ class RNNArchitecture(Architecture):
     """The settings of a recurrent encoder-decoder.
 
     cell: a kind of `nmt.layers.recurrent.RecurrentCell`.
-    embedding_size: E; where it differs from hidden_size a linear layer stands before the logits.
+    embedding_size: E; if it differs from hidden_size a linear layer stands before the logits.
     hidden_size: D, even.
     num_encoder_layers: bidirectional layers of the encoder.
     num_decoder_layers: layers of the decoder.

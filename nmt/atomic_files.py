@@ -72,7 +72,7 @@ def new_file(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
     finally:
-        with suppress(OSError):  # nothing was written where nothing can be
+        with suppress(OSError):  # nothing was written when nothing can be
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
@@ -85,12 +85,12 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def new_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` at the end, or disappears where something fails.
+    """Yield an empty folder that becomes `path` at the end, or disappears if something fails.
 
     Args:
         path: what is to be written; an empty directory counts as nothing.
         overwrite: whether it may take the place of a directory that is not empty. No rename does that in one step:
-            for a moment there is none, and where the second rename fails, the old one comes back. What a killed process
+            for a moment there is none, and if the second rename fails, the old one comes back. What a killed process
             left behind is put right first, see `recover_directory`.
 
     Raises:
@@ -124,7 +124,7 @@ def copy_entry(path: Path, copy: Path) -> None:
 def recover_directory(path: Path) -> None:
     """Put right what processes left that were killed within `new_directory`: remove what they had not finished.
 
-    Where they had moved the old directory away and not yet put the new one in its place, the old one comes back.
+    If they had moved the old directory away and not yet put the new one in its place, the old one comes back.
     What belongs to a process that lives on this machine is left alone, and so is what cannot be changed.
     """
     with suppress(OSError):
@@ -152,7 +152,7 @@ def _recover(folder: Path, is_left_over: Callable[[re.Match[str]], bool]) -> Non
 
 
 def delete_entry(path: Path) -> None:
-    """Delete a directory with all that it holds, or a file, where there is one; of a link, the link alone.
+    """Delete a directory with all that it holds, or a file, if there is one; of a link, the link alone.
 
     Raises:
         OSError: a file cannot be deleted; what is left of a directory is passed over.

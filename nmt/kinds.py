@@ -84,7 +84,7 @@ def either(choices: Sequence[str]) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the word most like another one, None where none is."""
+    """Return the word most like another one, None if none is."""
     known = {candidate.lower(): candidate for candidate in words}
     found = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
     return known[found[0]] if found else None

@@ -1,6 +1,6 @@
 """Reads YAML with the scalars of YAML 1.2, remembers on which line each setting stands, and writes settings.
 
-PyYAML follows YAML 1.1, where `no` is false, `12:30` is 750 and `1e-3` is a text. Here the core schema of YAML 1.2.2
+PyYAML follows YAML 1.1, in which `no` is false, `12:30` is 750 and `1e-3` is a text. Here the core schema of YAML 1.2.2
 (section 10.3.2) holds: `no` is Norwegian, `12:30` is a text and `1e-3` is a number. A duplicate key is an error.
 """
 

@@ -148,7 +148,7 @@ def gather_beams(values: Tensor, beams: Tensor) -> Tensor:
         beams: (B, M) int32, each in [0, N).
 
     Returns:
-        (B, M, ...), where `[b, m]` is `values[b, beams[b, m]]`.
+        (B, M, ...), in which `[b, m]` is `values[b, beams[b, m]]`.
     """
     return tf.gather(values, beams, axis=1, batch_dims=1)
 

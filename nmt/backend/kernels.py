@@ -196,7 +196,7 @@ def shared_masks(length: Tensor, seed: Tensor) -> Iterator[None]:
 def drop(inputs: Tensor, rate: float, seed: Tensor) -> Tensor:
     """Zero a share of the inputs and scale up the rest (inverted dropout, Srivastava et al. 2014).
 
-    The generator's 32 random bits decide on two inputs, 16 bits each, where Keras spends 32 on each. The rate is so
+    The generator's 32 random bits decide on two inputs, 16 bits each, while Keras spends 32 on each. The rate is so
     rounded to a multiple of 1/65536.
 
     Args:

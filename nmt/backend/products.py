@@ -80,7 +80,7 @@ def linear(
         def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
             if relu:
                 upstream = tf.raw_ops.ReluGrad(gradients=upstream, features=outputs)
-            # The bias's is a product too: its sums are float32, where TensorFlow's own gradient of a bias adds up
+            # The bias's is a product too: its sums are float32, while TensorFlow's own gradient of a bias adds up
             # thousands of rows in bfloat16 and loses small numbers; in float32 it is faster.
             ones = tf.ones((1, tf.shape(rows)[0]), upstream.dtype)
             small = [tf.matmul(rows, upstream, transpose_a=True), tf.matmul(ones, upstream)[0]]

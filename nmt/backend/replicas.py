@@ -36,7 +36,7 @@ _LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
 )
-"""What TensorFlow raises where a peer is gone."""
+"""What TensorFlow raises when a peer is gone."""
 
 
 class Replicas:
@@ -175,7 +175,7 @@ class Replicas:
 
 
 def replica_number() -> int:
-    """Return which of all replicas is asking, from 0; 0 where nothing is distributed."""
+    """Return which of all replicas is asking, from 0; 0 if nothing is distributed."""
     if not tf.distribute.has_strategy():
         return 0
     context = tf.distribute.get_replica_context()

@@ -184,7 +184,7 @@ def has_a_core_each() -> bool:
 def deterministic() -> Iterator[None]:
     """Make every operation give the same bits for the same inputs while the block runs.
 
-    TensorFlow then sums in a fixed order, on one thread where it must, and refuses the few operations that cannot
+    TensorFlow then sums in a fixed order, on one thread if it must, and refuses the few operations that cannot
     promise it. The mode is the whole process's.
     """
     import tensorflow as tf

@@ -252,7 +252,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     - Slots of the optimizer: on splitting copied, on merging added, whatever the rule. The gradient of a merged
       variable is the sum of its roles' gradients, so first moments add up exactly. Second moments are added too, an
       approximation: (a + b)^2 = a^2 + b^2 + 2ab, and the mean of 2ab was never kept. It is near 0 if the roles'
-      gradients have nothing to do with each other. Where the gradients of n roles are equal, the sum is an n-th of
+      gradients have nothing to do with each other. If the gradients of n roles are equal, the sum is an n-th of
       the true moment and updates are larger by sqrt(n) until it has adapted; if they oppose each other, smaller.
       Only the moments of `MOMENTS` are merged: any other slot may mean something else.
     - What belongs to no variable, such as `iterations`, stays.

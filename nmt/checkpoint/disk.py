@@ -179,7 +179,7 @@ def _disk_array(name: str, array: np.ndarray) -> np.ndarray:
     """Return an array as it is stored: float32 or int64 of the same shape, contiguous."""
     for stored in ("<i8", "<f4"):
         if np.can_cast(array.dtype, stored):
-            return np.ascontiguousarray(array, dtype=stored).reshape(array.shape)  # which was () where it is (1,) now
+            return np.ascontiguousarray(array, dtype=stored).reshape(array.shape)  # which was () and is (1,) now
     raise CheckpointError(f"{name}: arrays of type {array.dtype.name} cannot be stored: they must fit float32 or int64")
 
 

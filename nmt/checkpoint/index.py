@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 INDEX = "index.json"
 
 INDEX_VERSION = 2
-"""The newest format of the index. It is written as version 1, which 0.1.0 reads too, where that version would take the
+"""The newest format of the index. It is written as version 1, which 0.1.0 reads too, if that version would take the
 same weights for the best; else that version refuses the directory, and does not translate with others."""
 
 LEAST_TELLING_SCORE = 1.0
@@ -85,7 +85,7 @@ class Index(NamedTuple):
     def kept(self, *, keep_last: int, keep_best: int) -> set[str]:
         """Choose what pruning leaves: the newest and the best, always the newest one and the best one.
 
-        Where one has diverged, the last that was good stays too.
+        If one has diverged, the last that was good stays too.
         """
         good = [name for name, score in self.scores.items() if score is not None and self.diverged]
         return {*list(self.scores)[-max(keep_last, 1) :], *self.ranked[: max(keep_best, 1)], *good[-1:]}

@@ -121,12 +121,12 @@ class Manifest:
 
     @property
     def judged(self) -> Judged | None:
-        """What the validation found besides the score; None without one, and where version 0.1.0 made it."""
+        """What the validation found besides the score; None without one, and if version 0.1.0 made it."""
         return Judged.from_json(self.facts.get(VALIDATION))
 
     @property
     def preferred_weights(self) -> str:
-        """What readers take unless told: the moving average where one is kept, unless the raw weights were better."""
+        """What readers take unless told: the moving average if one is kept, unless the raw weights were better."""
         raw_were_better = self.judged is not None and self.judged.weights == "raw"
         return "ema" if EMA in self.files and not raw_were_better else "raw"
 
@@ -138,7 +138,7 @@ class Manifest:
         """
         files = {name: record._asdict() for name, record in self.files.items()}
         values = {"format_version": FORMAT_VERSION, **asdict(self), "files": files}
-        read_again = json.loads(json_bytes(values))  # which may be in another order, where names were numbers
+        read_again = json.loads(json_bytes(values))  # which may be in another order, if names were numbers
         return json_bytes({**read_again, "sha256": _own_hash(read_again)})
 
 

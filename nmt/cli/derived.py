@@ -41,7 +41,7 @@ def average(
     ),
     output: Path | None = options.value("-o, --output", "OUT", "Model directory to write; RUN-average unless given."),
     weights: options.WeightsKind | None = typer.Option(
-        None, "--weights", help="What to average; the moving averages where each keeps one unless given."
+        None, "--weights", help="What to average; the moving averages if each keeps one unless given."
     ),
     overwrite: bool = options.flag("--overwrite", "Replace any model that OUT holds."),
     imports: options.Imports = None,
@@ -211,12 +211,12 @@ def _choice(
             "give either text, such as --with FILE, or finished vocabularies, such as --tokenizer FILE"
         )
     if replace and any(tokenizers):
-        raise options.usage_error("--replace learns from text: leave it out where a finished vocabulary is given")
+        raise options.usage_error("--replace learns from text: leave it out if a finished vocabulary is given")
     if not replace and not any(tokenizers):
         return partial(extended_text, corpora=text, minimum_count=minimum_count, max_new_tokens=max_new_tokens)
     if (minimum_count, max_new_tokens) != (None, None):
         raise options.usage_error(
-            "--minimum-count and --max-new-tokens bound what is added to a vocabulary: leave them out where it is "
+            "--minimum-count and --max-new-tokens bound what is added to a vocabulary: leave them out if it is "
             "replaced (there, --set data.tokenizer.vocabulary_size=N)"
         )
     return partial(learned_text, corpora=text) if replace else partial(adopted_text, files=tokenizers)

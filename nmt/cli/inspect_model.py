@@ -42,7 +42,7 @@ def run(
     """Show what a checkpoint holds: variables, ties and what they save, scores, hashes, versions.
 
     A WHICH is best, latest or update-N. The exit status is 0 whether or not two models differ; with --verify it is 1
-    where anything is wrong. Nothing is changed, and TensorFlow is not loaded.
+    if anything is wrong. Nothing is changed, and TensorFlow is not loaded.
     """
     from nmt.inference.model_directory import parse_run_reference
     from nmt.recipes import inspect_model as recipe
@@ -92,7 +92,7 @@ class Table(NamedTuple):
     """Rows of text under a title.
 
     title: what they are; may be empty.
-    columns: their heads, all empty where none are needed; one that begins with `>` is aligned to the right.
+    columns: their heads, all empty if none are needed; one that begins with `>` is aligned to the right.
     rows: as many cells each as there are columns.
     """
 
@@ -102,11 +102,11 @@ class Table(NamedTuple):
 
 
 WIDE = 10**6
-"""Columns, so that no cell is broken where a program may read it."""
+"""Columns, so that no cell is broken if a program may read it."""
 
 
 def as_text(table: Table, *, width: int | None = WIDE) -> str:
-    """Return a table as aligned lines; for a terminal, in its width and styles, where none is given."""
+    """Return a table as aligned lines; for a terminal, in its width and styles, if none is given."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the name of the program; those of the process unless given.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 wrong usage, 128 + N after signal N (130 Ctrl-C, 143 SIGTERM, 141 where
+        The exit code: 0 done, 1 failed, 2 wrong usage, 128 + N after signal N (130 Ctrl-C, 143 SIGTERM, 141 if
         whoever read the output went away).
     """
     session = Session()
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _out_of_memory(error: Exception) -> str:
-    """What to say where memory was not enough; any other error is a defect of ours, and keeps its traceback."""
+    """What to say when memory was not enough; any other error is a defect of ours, and keeps its traceback."""
     from nmt.backend.machine import is_out_of_memory, ram_limit
 
     if not is_out_of_memory(error):
@@ -157,7 +157,7 @@ def _report_usage(error: Exception, session: Session) -> int:
 
 
 def _say(message: str, session: Session) -> None:
-    """Report an error on standard error, with its traceback where that is wanted."""
+    """Report an error on standard error, with its traceback if that is wanted."""
     if session.debug and sys.stderr is not None:
         traceback.print_exc(file=sys.stderr)
     typer.echo(message, err=True)

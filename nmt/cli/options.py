@@ -135,7 +135,7 @@ Weights = Annotated[
     WeightsKind | None,
     typer.Option(
         "--weights",
-        help="The moving average or the last weights; unless given the average where kept, or what validated better.",
+        help="The moving average or the last weights; unless given the average if kept, or what validated better.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, with all there is to say.")]
@@ -150,7 +150,7 @@ LengthPenalty = Annotated[
 
 
 def usage_error(message: str, context: Any = None) -> Exception:
-    """What to raise where arguments do not fit each other; `nmt.cli.main` reports it with exit code 2.
+    """What to raise when arguments do not fit each other; `nmt.cli.main` reports it with exit code 2.
 
     Args:
         message: what is wrong.

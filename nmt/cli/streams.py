@@ -41,7 +41,7 @@ _COMPRESSIONS = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2"}
 
 
 class NamedStdout:
-    """Standard output that says its name where it cannot be written to; where there is none, that is said.
+    """Standard output that says its name if it cannot be written to; if there is none, that is said.
 
     Python sets `sys.stdout` to None if the stream is closed, and whoever prints to it meanwhile (help pages too)
     would not notice, or end in a traceback.
@@ -251,8 +251,8 @@ def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
 def text_output(path: Path | None) -> Iterator[Write]:
     """A function that writes text to a file, or to standard output, flushed each time.
 
-    A file gets its name when it is whole, so what stood there before survives a failure; it is compressed where the
-    name ends in `.gz`, `.xz` or `.bz2`. What it replaces hands on its mode and owner, and is not replaced where it may
+    A file gets its name when it is whole, so what stood there before survives a failure; it is compressed if the
+    name ends in `.gz`, `.xz` or `.bz2`. What it replaces hands on its mode and owner, and is not replaced if it may
     not be written to. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
 
     Args:

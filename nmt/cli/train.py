@@ -53,14 +53,14 @@ Example:
 
 def build_vocab(
     configs: options.ConfigFiles,
-    overwrite: bool = options.flag("--overwrite", "Build it anew where there is one."),
+    overwrite: bool = options.flag("--overwrite", "Build it anew if there is one."),
     overrides: options.Overrides = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Build vocabulary and tokenizers from the training corpus, into the model directory.
 
-    `nmt train` does it by itself where they are missing; this shows them first.
+    `nmt train` does it by itself if they are missing; this shows them first.
     """
     from nmt.config import load
     from nmt.recipes.build_vocabulary import build_vocabulary

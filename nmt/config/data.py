@@ -8,7 +8,7 @@ from nmt.config.section import REQUIRED, Choice, FilePath, FilePaths, Misfit, Se
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
-_SIZE_HELP = "Upper bound of the vocabulary a language (of both, where joint), the four special symbols counted."
+_SIZE_HELP = "Upper bound of the vocabulary per language (of both, if joint), the four special symbols counted."
 _COUNT_HELP = "A {unit} that is seen less often in the training corpus is unknown."
 
 
@@ -37,7 +37,7 @@ class SentencePieceSettings(TokenizerSettings):
     type: Literal["sentencepiece"] = setting("sentencepiece", "Subword pieces learned by SentencePiece.")
     model: FilePaths | None = setting(
         None,
-        "A finished SentencePiece model (.model) in place of one that is learned, or where joint is false a list of "
+        "A finished SentencePiece model (.model) in place of one that is learned, or if joint is false a list of "
         "two, for source and target. It is taken as it is, with its own normalisation: data.normalization and the "
         "settings for learning are not used.",
         before=None,
@@ -54,7 +54,7 @@ class SentencePieceSettings(TokenizerSettings):
 
     byte_fallback: bool = setting(
         False,
-        "Spell a character that has no piece by its bytes, in place of <unk>. It takes 256 of vocabulary_size; where "
+        "Spell a character that has no piece by its bytes, in place of <unk>. It takes 256 of vocabulary_size; if "
         "character_coverage is 1.0 no training text holds them, so that their embeddings are never learned.",
     )
 
@@ -64,10 +64,10 @@ class SentencePieceSettings(TokenizerSettings):
         return (self.model,) if isinstance(self.model, str) else self.model or ()
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where there are more or fewer finished models than vocabularies."""
+        """Yields a misfit if there are more or fewer finished models than vocabularies."""
         wanted, found = 1 if self.joint else 2, len(self.model_paths)
         if found not in (0, wanted):
-            kind = "one path where joint is true" if self.joint else "a list of two paths where joint is false"
+            kind = "one path if joint is true" if self.joint else "a list of two paths if joint is false"
             yield Misfit("model", f"must be {kind}, got {found}: set joint {'false' if self.joint else 'true'}?")
 
 
@@ -118,12 +118,12 @@ class CorpusSettings(Section):
 
     @property
     def source_paths(self) -> tuple[str, ...]:
-        """The files of the source, also where there is only one."""
+        """The files of the source, also if there is only one."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
     @property
     def target_paths(self) -> tuple[str, ...]:
-        """The files of the target, also where there is only one."""
+        """The files of the target, also if there is only one."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
     @property
@@ -132,7 +132,7 @@ class CorpusSettings(Section):
         return self.source_paths, self.target_paths
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where source and target differ in their number of files."""
+        """Yields a misfit if source and target differ in their number of files."""
         sources, targets = map(len, self.paths)
         if sources != targets:
             yield Misfit(
@@ -150,7 +150,7 @@ class DataSettings(Section):
     )
     validation: CorpusSettings = setting(
         REQUIRED,
-        "The corpus that picks the best checkpoint; every line counts. Its files may move within a run; where its text "
+        "The corpus that picks the best checkpoint; every line counts. Its files may move within a run; if its text "
         "changes, training.on_validation_change decides.",
         may_change=True,
     )
@@ -199,7 +199,7 @@ class DataSettings(Section):
         if self.segmentation == "sentencepiece" and isinstance(tokenizer, SentencePieceSettings):
             yield Misfit(
                 "segmentation",
-                "must be none where data.tokenizer has type sentencepiece, got sentencepiece: the pieces of another "
+                "must be none if data.tokenizer has type sentencepiece, got sentencepiece: the pieces of another "
                 "model are words of a tokenizer of type whitespace",
             )
         if self.subword_sampling is None:
@@ -208,6 +208,6 @@ class DataSettings(Section):
             given = "model_type bpe" if isinstance(tokenizer, SentencePieceSettings) else f"type {tokenizer.type}"
             yield Misfit(
                 "subword_sampling",
-                f"must be null where data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
+                f"must be null if data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
                 "says how probable a cut is",
             )

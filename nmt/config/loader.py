@@ -72,7 +72,7 @@ def combine(
     Args:
         first: what stands below.
         second: what stands above.
-        section: what both are settings of, where a `type` that changes replaces a section; where None, a `type` is a
+        section: what both are settings of, if a `type` that changes replaces a section; if it is None, a `type` is a
             key like any other.
     """
     merged = dict(first)
@@ -122,12 +122,12 @@ def merge(layers: Sequence[Layer], section: type[Section] | None = Config) -> La
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:
     """Reads, merges and checks the settings of a run.
 
-    The config of a model directory means that directory, also where it was moved or copied; see `_places_now`.
+    The config of a model directory means that directory, also if it was moved or copied; see `_places_now`.
 
     Args:
         paths: a YAML file, or several that are merged from left to right.
         overrides: settings of the form "training.seed=7", which win over the files; values are YAML 1.2.
-        announce: whether the log says where a path means another place than what is written.
+        announce: whether the log says that a path means another place than what is written.
 
     Returns:
         The settings, with `~` and `${NAME}` expanded in paths.
@@ -231,7 +231,7 @@ def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[
     """Returns what paths mean in a config that nmt wrote, if it lies in a model directory, which may have been moved.
 
     The model directory is the one where the config lies. A corpus is where its relative path leads from the current
-    folder; if nowhere, then from the model directory, or from the nearest folder above it where there is such a file.
+    folder; if nowhere, then from the model directory, or from the nearest folder above it that has such a file.
 
     Args:
         settings: nested dicts, as they stand in the file.
@@ -346,12 +346,12 @@ def changed_settings(old: Section | None, new: Section | None, prefix: str = "")
     elsewhere; what the model, the tokens, the order of the data or the update depends on may not.
 
     Args:
-        old: the settings, or a section of them; None where it is off.
+        old: the settings, or a section of them; None if it is off.
         new: the same after the change.
         prefix: the place of the section, "training." for example.
 
     Returns:
-        One line a setting, such as "training.batch_tokens: 4096 before, 2048 now"; empty where the run can continue.
+        One line per setting, such as "training.batch_tokens: 4096 before, 2048 now"; empty if the run can continue.
     """
     if old is not None and new is not None and type(old) is not type(new):  # their settings mean different things
         return [f"{prefix}type: {vars(old)['type']} before, {vars(new)['type']} now"]

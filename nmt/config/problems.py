@@ -54,7 +54,7 @@ def _schema_in_words(schema: Mapping[str, Any]) -> str:
 
 
 def _choices_of(schema: Mapping[str, Any]) -> list[str]:
-    """Returns the words that a setting takes, none where it takes other values."""
+    """Returns the words that a setting takes, none if it takes other values."""
     return [schema["const"]] if "const" in schema else schema.get("enum", [])
 
 
@@ -86,10 +86,10 @@ class _Place(NamedTuple):
 
     Attributes:
         path: as the user wrote it: without the kinds that pydantic puts between its keys.
-        section: the section that holds the last key; where a section itself is named, that section.
-        field: the declaration of the last key, None where there is none (an unknown key).
+        section: the section that holds the last key; if a section itself is named, that section.
+        field: the declaration of the last key, None if there is none (an unknown key).
         kinds: the kinds that could have stood there instead of the section, by type.
-        chosen: the type of the section, where it has several kinds.
+        chosen: the type of the section, if it has several kinds.
     """
 
     path: KeyPath
@@ -166,7 +166,7 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
 
 
 def _remedy(section: type[Section], name: str, value: Any) -> str:
-    """Returns what to write instead of a value of the wrong type, or an empty text where nothing is likely."""
+    """Returns what to write instead of a value of the wrong type, or an empty text if nothing is likely."""
     field, schema = section.model_fields[name], sections.schemas_of(section)[name]
     if sections.section_classes(field):
         if isinstance(value, str) and value in sections.kinds_of(field):

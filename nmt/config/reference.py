@@ -2,7 +2,7 @@
 
     python -m nmt.config.reference [DIRECTORY]
 
-writes `configuration.md` and `config.schema.json` into DIRECTORY (`docs` where none is given).
+writes `configuration.md` and `config.schema.json` into DIRECTORY (`docs` if none is given).
 """
 
 import itertools
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     Attributes:
         path: as a user writes it ("model.num_heads").
-        kind: the `type` of the section it belongs to, where that has several kinds, else None.
+        kind: the `type` of the section it belongs to, if that has several kinds, else None.
         type: what it takes, in words.
         default: as YAML writes it, or "required".
         help: what it does.
@@ -58,7 +58,7 @@ def explain() -> list[Row]:
         default = "required" if field.is_required() else yaml_in_words(field.default)
         purpose = (holder and holder.description) or ""
         if holder and holder.default is None:
-            purpose += " Optional: null where it is not given."
+            purpose += " Optional: null if it is not given."
         if holder and name == "type":
             words, default = f"the word {kind}", default if kind == next(iter(kinds_of(holder))) else "required"
         title = (above or "top level") + (f" (type: {kind})" if kind else "")

@@ -94,7 +94,7 @@ def setting(
     """Declares one setting of a section.
 
     Args:
-        default: the value where the user gives none, or `REQUIRED`.
+        default: the value if the user gives none, or `REQUIRED`.
         help_text: what the setting does, with its unit; shown by `--explain`, in the docs and in editors.
         may_change: whether it may differ when an unfinished run is continued.
         before: what a `config.yaml` in a model directory means that lacks the setting: what was done before there was
@@ -122,7 +122,7 @@ class Setting(NamedTuple):
 
     Attributes:
         path: as a user writes it ("model.num_heads").
-        kind: the `type` of the section it belongs to, where that has several kinds, else None.
+        kind: the `type` of the section it belongs to, if that has several kinds, else None.
         section: the section it belongs to.
         holder: the declaration of that section, None at the top level.
         field: its declaration.
@@ -138,20 +138,20 @@ class Setting(NamedTuple):
 
 
 def section_classes(field: FieldInfo) -> list[type[Section]]:
-    """Returns the sections that a field admits: none for a plain setting, several where a `type` chooses."""
+    """Returns the sections that a field admits: none for a plain setting, several if a `type` chooses."""
     if choice := choice_of(field):
         return list(choice.sections.values())
     return [kind for kind in _types_in(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
-    """Returns the kinds of a section by their `type`, the default first; empty where there is one kind only."""
+    """Returns the kinds of a section by their `type`, the default first; empty if there is one kind only."""
     choice = choice_of(field)
     return choice.sections if choice else {}
 
 
 def choice_of(field: FieldInfo) -> "Choice | None":
-    """Returns the kinds from which a setting chooses, None where it is of one kind."""
+    """Returns the kinds from which a setting chooses, None if it is of one kind."""
     marks = (*field.metadata, *_types_in(field.annotation))  # of a setting that may be null it stands in the annotation
     return next((mark for mark in marks if isinstance(mark, Choice)), None)
 
@@ -162,7 +162,7 @@ def is_nullable(field: FieldInfo) -> bool:
 
 
 def marks_of(field: FieldInfo) -> dict[str, Any]:
-    """Returns what `setting` noted of a field: `MAY_CHANGE`, and `BEFORE` where it was given."""
+    """Returns what `setting` noted of a field: `MAY_CHANGE`, and `BEFORE` if it was given."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
@@ -172,7 +172,7 @@ def settings_of(section: type[Section], within: Setting | None = None, kind: str
     Args:
         section: where to begin; `Config` for all settings.
         within: the setting whose value the section is.
-        kind: its `type`, where it is one of several kinds.
+        kind: its `type`, if it is one of several kinds.
     """
     prefix, holder, may_change = (f"{within.path}.", within.field, within.may_change) if within else ("", None, False)
     for name, field in sorted(section.model_fields.items(), key=lambda item: bool(section_classes(item[1]))):
@@ -204,7 +204,7 @@ class Choice:
         aside: settings that what is built does not take.
 
     Attributes:
-        sections: the settings of each kind by its word, the default first; empty where kinds have none.
+        sections: the settings of each kind by its word, the default first; empty if kinds have none.
     """
 
     def __init__(self, registry: Registry, *, needs: tuple[str, ...] = (), aside: tuple[str, ...] = ()) -> None:

@@ -26,7 +26,7 @@ TieEmbeddings = Literal["auto", "none", "source_target", "target_output", "all"]
 
 _TIE_HELP = (
     "Which of source embedding, target embedding and output projection are one variable; "
-    "auto: all where the tokenizer is joint, else target_output."
+    "auto: all if the tokenizer is joint, else target_output."
 )
 _TRANSFORMER, _RNN = TransformerArchitecture(), RNNArchitecture()
 _SINES = "since half of a position's encoding are sines and half are cosines"
@@ -75,7 +75,7 @@ class TransformerSettings(ModelSettings):
     )
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where the heads do not share the hidden size evenly."""
+        """Yields a misfit if the heads do not share the hidden size evenly."""
         if self.hidden_size % self.num_heads:
             got, step = self.hidden_size, math.lcm(self.num_heads, 2)  # positions need an even size too
             nearest = step * max(1, math.ceil(got / step - 0.5))
@@ -111,7 +111,7 @@ class RNNSettings(ModelSettings):
     )
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where the two directions of the encoder do not share the hidden size evenly."""
+        """Yields a misfit if the two directions of the encoder do not share the hidden size evenly."""
         if self.hidden_size % 2:
             got = self.hidden_size
             yield Misfit("hidden_size", f"must be even, got {got}, since each direction has half of it: try {got + 1}")
@@ -119,7 +119,7 @@ class RNNSettings(ModelSettings):
 
 LEAST_AUTO_RATIO = 1.5
 LEAST_AUTO_LENGTH = 256
-"""What `auto` never goes below, and means where no training corpus was looked at."""
+"""What `auto` never goes below, and means if no training corpus was looked at."""
 
 
 class SearchSettings(Section):
@@ -174,13 +174,13 @@ class SearchSettings(Section):
     max_length_offset: int = setting(10, "Tokens added to that limit.", at_least=0)
     max_length: CountOrAuto = setting(
         AUTO,
-        "Tokens of a translation at most, whatever the source's length. auto: 256, or more where max_length_ratio "
+        "Tokens of a translation at most, whatever the source's length. auto: 256, or more if max_length_ratio "
         "allows more to a source of data.max_length tokens, up to 2049 then; the run keeps it.",
         before=LEAST_AUTO_LENGTH,
     )
     allow_unknown: bool | None = setting(
         None,
-        "Whether a translation may hold <unk>. null: only where the tokenizer is whitespace or character, whose "
+        "Whether a translation may hold <unk>. null: only if the tokenizer is whitespace or character, whose "
         "vocabulary leaves words or letters out; pieces of SentencePiece can say it in another way.",
         before=True,
     )
@@ -189,7 +189,7 @@ class SearchSettings(Section):
 
     @property
     def settled_max_length_ratio(self) -> float:
-        """`max_length_ratio`; what `auto` means where no training corpus was looked at."""
+        """`max_length_ratio`; what `auto` means if no training corpus was looked at."""
         ratio = self.max_length_ratio
         return max(LEAST_AUTO_RATIO, self.min_length_ratio) if ratio == AUTO else ratio
 
@@ -215,7 +215,7 @@ class SearchSettings(Section):
             )
         if self.max_length_ratio == 0 and self.max_length_offset == 0:
             yield Misfit(
-                "max_length_offset", "must be above 0 where max_length_ratio is 0, or no token is allowed: try 256"
+                "max_length_offset", "must be above 0 if max_length_ratio is 0, or no token is allowed: try 256"
             )
 
 
@@ -228,7 +228,7 @@ class Config(Section):
     seed: int = setting(
         42,
         "All chance of a run follows from it: weights, order, dropout, sampled subwords, and which lines a tokenizer "
-        "learns from where there are more than it takes.",
+        "learns from if there are more than it takes.",
         at_least=0,
         at_most=2**32 - 1,
     )
@@ -261,7 +261,7 @@ class Config(Section):
         if tie in ("source_target", "all") and not self.data.tokenizer.joint:
             yield Misfit(
                 "model.tie_embeddings",
-                f"must be none or target_output where data.tokenizer.joint is false, got {tie}: one embedding for both "
+                f"must be none or target_output if data.tokenizer.joint is false, got {tie}: one embedding for both "
                 "languages needs one vocabulary, so try data.tokenizer.joint true, or target_output",
             )
         batch_tokens, max_length = self.training.batch_tokens, self.data.max_length

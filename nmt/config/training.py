@@ -75,7 +75,7 @@ class SGDSettings(OptimizerSettings):
         return 1 if self.momentum else 0
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit where Nesterov's momentum has no momentum."""
+        """Yields a misfit if Nesterov's momentum has no momentum."""
         if self.nesterov and not self.momentum:
             yield Misfit("nesterov", "needs a momentum above 0, got momentum 0.0: try momentum 0.9 or nesterov false")
 
@@ -176,7 +176,7 @@ class TrainingSettings(Section):
     loss: Annotated[str, Choice(kinds.LOSSES)] | None = setting(
         None,
         "What an update makes smaller. blockwise and plain are the cross-entropy with label smoothing, computed a "
-        "block of tokens at a time, or all logits at once. null: plain where compile is xla, else blockwise. "
+        "block of tokens at a time, or all logits at once. null: plain if compile is xla, else blockwise. "
         "Validations report the cross-entropy, whatever is chosen.",
     )
     label_smoothing: float = setting(0.1, "Probability taken from the right token and spread.", at_least=0, below=1)
@@ -189,7 +189,7 @@ class TrainingSettings(Section):
     validate_both_weights: bool = setting(
         True,
         "While a moving average is young, it may be worse than the weights themselves: validate them as well, and use "
-        "the better to translate. It costs their loss, and their translations where that is the lower one.",
+        "the better to translate. It costs their loss, and their translations if that is the lower one.",
         may_change=True,
         before=False,
     )
@@ -200,7 +200,7 @@ class TrainingSettings(Section):
     )
     on_tie_change: Literal["error", "average", "source", "target", "output"] = setting(
         "error",
-        "Where initialize_from has other weight ties: matrices that become one are averaged, or taken from one role; "
+        "If initialize_from has other weight ties: matrices that become one are averaged, or taken from one role; "
         "one that becomes several is copied; error refuses. Without initialize_from it means nothing.",
     )
     optimizer: Annotated[OptimizerSettings, OPTIMIZERS] = setting(AdamSettings(), "How gradients become updates.")
@@ -210,7 +210,7 @@ class TrainingSettings(Section):
     )
     on_validation_change: Literal["error", "new_scores"] = setting(
         "error",
-        "Where the text of data.validation changed since the last checkpoint: error refuses to go on; new_scores goes "
+        "If the text of data.validation changed since the last checkpoint: error refuses to go on; new_scores goes "
         "on, and best score, patience and what the schedule remembers of validations begin anew.",
         may_change=True,
     )
@@ -218,7 +218,7 @@ class TrainingSettings(Section):
     validation_tokenization: Tokenization | None = setting(
         AUTO,
         "How sacreBLEU cuts text for the BLEU of validations, and of `nmt evaluate` unless told. auto: what suits "
-        "data.target_language, or the script of the validation corpus where the code says nothing, found when a run "
+        "data.target_language, or the script of the validation corpus if the code says nothing, found when a run "
         "begins, which keeps it. null: as in runs of version 0.1.0, which cut only zh, ja, th, lo, km and my otherwise "
         "than by 13a.",
         before=None,
@@ -234,13 +234,13 @@ class TrainingSettings(Section):
         "auto",
         "The type in which a training step multiplies matrices. Weights, losses, the time loop of the recurrent model "
         "and everything after training stay float32. bfloat16 needs a processor or GPUs that have it; it was measured "
-        "to be faster on a processor, and has not been tried on a GPU. auto: bfloat16 where the machine has it and "
+        "to be faster on a processor, and has not been tried on a GPU. auto: bfloat16 if the machine has it and "
         "compile is graph, else float32; a run that goes on keeps what it began with.",
     )
     distribution: Literal["none", "mirrored", "multi_worker"] = setting(
         "none",
         "On what to train together: mirrored takes all GPUs of the machine, multi_worker all machines that the "
-        "environment variable TF_CONFIG lists. Each GPU or machine takes whole batches; where effective_batch_tokens "
+        "environment variable TF_CONFIG lists. Each GPU or machine takes whole batches; if effective_batch_tokens "
         "is null, an update takes one batch each.",
         may_change=True,
     )
@@ -253,7 +253,7 @@ class TrainingSettings(Section):
     )
 
     on_short_memory: Literal["refuse", "warn"] = setting(
-        "refuse", "What to do where training will need more memory than there is, by estimate.", may_change=True
+        "refuse", "What to do if training will need more memory than there is, by estimate.", may_change=True
     )
 
     @property
@@ -281,9 +281,9 @@ class TrainingSettings(Section):
                 "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
             )
         if self.precision == "bfloat16" and self.compile == "xla":
-            yield Misfit("precision", "must be float32 or auto where compile is xla, got bfloat16: try compile graph")
+            yield Misfit("precision", "must be float32 or auto if compile is xla, got bfloat16: try compile graph")
         if self.loss == "blockwise" and self.compile == "xla":
-            yield Misfit("loss", "must be plain or null where compile is xla, got blockwise: try null")
+            yield Misfit("loss", "must be plain or null if compile is xla, got blockwise: try null")
         effective = self.effective_batch_tokens
         if effective is not None and self.batch_tokens != AUTO and effective < self.batch_tokens:
             yield Misfit(
@@ -292,7 +292,7 @@ class TrainingSettings(Section):
                 f"try batch_tokens {effective}, or effective_batch_tokens null",
             )
         if self.distribution != "none" and self.compile == "xla":
-            yield Misfit("compile", f"must be graph where distribution is {self.distribution}, got xla: try graph")
+            yield Misfit("compile", f"must be graph if distribution is {self.distribution}, got xla: try graph")
         rate = self.optimizer.learning_rate
         if isinstance(self.schedule, PlateauSettings) and self.schedule.minimum_learning_rate >= rate:
             yield Misfit(

@@ -163,12 +163,12 @@ class Corpus:
         """
         for source, target in zip(*self.paths, strict=False):
             same = source == target
-            with suppress(OSError):  # what is missing is said where it is read
+            with suppress(OSError):  # what is missing is said when it is read
                 same = same or Path(source).samefile(target)
             if same and reader_of(source) is None:
                 raise DataError(
                     f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
-                    f"other, got {source} for both: split it, say with cut -f1 and cut -f2 where tabs separate the "
+                    f"other, got {source} for both: split it, say with cut -f1 and cut -f2 if tabs separate the "
                     "sides, or give a reader of such files with --import FILE"
                 )
 
@@ -204,9 +204,9 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
             for line, path in ((source, source_path), (target, target_path)):
                 if "\t" in line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
                     raise DataError(
-                        f"{path}: must hold one side of a corpus, one sentence a line, got columns between tabs: split "
-                        f"it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt, or give a reader "
-                        "of .tsv files with --import FILE"
+                        f"{path}: must hold one side of a corpus, one sentence per line, got columns between tabs: "
+                        f"split it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt, or give a "
+                        "reader of .tsv files with --import FILE"
                     )
         count += 1
         yield source, target
@@ -293,7 +293,7 @@ class CorpusReport:
         dropped_empty: pairs with a side that holds nothing but white space.
         dropped_nul: pairs with a NUL character.
         dropped_too_long: pairs with a side of more than `max_length` tokens.
-        max_length: the limit of tokens a side, EOS not counted.
+        max_length: the limit of tokens per side, EOS not counted.
     """
 
     pairs_read: int

@@ -145,7 +145,7 @@ class SharedPairs:
         self._seen |= self._all.intersection(map(hash, block))
 
     def report(self) -> None:
-        """Say how many there are, where that is a share that counts."""
+        """Say how many there are, if that is a share that counts."""
         for name, keys in self._hashes.items():
             number = sum(key in self._seen for key in keys)
             if number > _SAID_SHARE * len(keys):
@@ -166,7 +166,7 @@ def report_unknown(what: str, source: Iterable[Sequence[int]], target: Iterable[
         target: likewise.
 
     Returns:
-        The share in the target, 0 to 1; 0 where it has no tokens.
+        The share in the target, 0 to 1; 0 if it has no tokens.
     """
     shares = []
     for side in (source, target):

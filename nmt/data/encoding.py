@@ -63,7 +63,7 @@ class BlockEncoder:
 
     Attributes:
         text: the tokenizers.
-        max_length: tokens a side, EOS not counted; longer pairs are dropped.
+        max_length: tokens per side, EOS not counted; longer pairs are dropped.
     """
 
     text: TextPair
@@ -122,7 +122,7 @@ class EncodingProcess:
 
     Args:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
-        max_length: tokens a side, EOS not counted; longer pairs are dropped.
+        max_length: tokens per side, EOS not counted; longer pairs are dropped.
         imports: the files that hold the tokenizers' classes, if these are not ours.
 
     Raises:
@@ -166,7 +166,7 @@ class EncodingProcess:
         if answer is None:
             code = self._process.wait()
             fate = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            hint = ", as the system does where memory runs out: lower --threads" if code == -signal.SIGKILL else ""
+            hint = ", as the system does when memory runs out: lower --threads" if code == -signal.SIGKILL else ""
             raise DataError(f"a process that encoded the corpus ended before its work was done: {fate}{hint}")
         raise DataError(f"a process that encoded the corpus failed:\n{answer.rstrip()}")
 

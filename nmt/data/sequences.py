@@ -254,7 +254,7 @@ def _uniform(seed: np.uint64, places: np.ndarray) -> np.ndarray:
 
 
 def segmentations_of(text: TextPair, alpha: float | None) -> tuple[Segmentations, Segmentations] | None:
-    """List the cuts of the pieces of source and target; None where the best segmentation is always to be used.
+    """List the cuts of the pieces of source and target; None if the best segmentation is always to be used.
 
     Raises:
         ConfigError: a tokenizer is not a unigram model of SentencePiece.

@@ -50,7 +50,7 @@ def build_store_folder(
         folder: where the files go.
         corpus: what is encoded.
         text: the tokenizers.
-        max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
+        max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
         processes: how many encode; the files are the same for any number.
         report_pairs: told every now and then how many pairs were read and encoded so far.
 
@@ -153,7 +153,7 @@ def open_store(
         source_paths: the source side, a path or several.
         target_paths: the target side.
         text: the tokenizers.
-        max_length: tokens a side, EOS not counted; longer pairs are dropped and counted.
+        max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
             else a new store replaces them.
         processes: how many processes encode, at most; as many as there are cores (at most 8) unless given. A corpus

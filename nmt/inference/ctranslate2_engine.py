@@ -1,7 +1,7 @@
 """Raw text in, raw text out, by CTranslate2 in place of Keras: no TensorFlow is loaded.
 
 Greedy search is the same search. The beam search of CTranslate2 takes the same steps as ours, but it ranks by log
-probability / length ** length_penalty, and stops where a number of hypotheses is finished, whether a better one can
+probability / length ** length_penalty, and stops when a number of hypotheses is finished, whether a better one can
 still come or not. So it is asked for more than the beam holds (`PATIENCE`), and all that it finds are scored and ranked
 here by our formula (Wu et al. 2016, eq. 14): scores mean the same, and hardly a translation differs.
 """
@@ -136,7 +136,7 @@ class CTranslate2Translator(LineTranslator):
         self.engine = engine
         self.num_positions = num_positions
         made = text.target.settings
-        # Where no target ever held UNK, it is as improbable as PAD and BOS are, and leaving it out changes no score.
+        # If no target ever held UNK, it is as improbable as PAD and BOS are, and leaving it out changes no score.
         self._learned_unknown = made.get("character_coverage") != 1.0 and not made.get("byte_fallback")
         self._target_ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
 
@@ -244,7 +244,7 @@ class CTranslate2Translator(LineTranslator):
                 return_scores=True,
                 return_end_token=True,
             )
-            # Where the engine bans a token, it shares out its probability: the scores are not those of the model.
+            # When the engine bans a token, it shares out its probability: the scores are not those of the model.
             exact = minimum <= 1 and not (banned and self._learned_unknown)
             for place, result in zip(places, results, strict=True):
                 greatest = requests[place].max_length

@@ -22,7 +22,7 @@ def plan_batches(
 
     Args:
         lengths: tokens of each sentence.
-        batch_size: sentences a batch, at most; fewer if they are long, or if some of the batches that are
+        batch_size: sentences per batch, at most; fewer if they are long, or if some of the batches that are
             translated side by side would have none.
         at_once: batches side by side.
         batch_tokens: padded tokens of all of these.

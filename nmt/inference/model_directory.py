@@ -75,7 +75,7 @@ def delete_run(directory: Path) -> None:
 
 
 def folder_around(model: Path, run: Path) -> Path | None:
-    """Return the folder of a run, one from which `delete_run` deletes, in which another model lies; None where in none.
+    """Return the folder of a run, one from which `delete_run` deletes, in which another model lies; None if in none.
 
     Links are followed, of the model and of its checkpoints.
     """

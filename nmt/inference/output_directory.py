@@ -90,12 +90,12 @@ def check_not_among_checkpoints(output: Path) -> None:
 def check_output(output: Path, run: Path, refusal: Callable[[Path], str | None]) -> bool:
     """Refuse to write a model directory over the one that it is made of, within or around it, or over something else.
 
-    Where a killed process left the output half replaced, that is put right first.
+    If a killed process left the output half replaced, that is put right first.
 
     Args:
         output: the model directory to write.
         run: the one that it is made of.
-        refusal: says why what lies there must not be replaced; None where it may.
+        refusal: says why what lies there must not be replaced; None if it may.
 
     Returns:
         Whether something lies there, to be replaced.

@@ -54,13 +54,13 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     The matrix belongs to the embedding and is read from it at every call, so both uses are one variable with one
     gradient, the sum of both (Press & Wolf 2017, arXiv:1608.05859, section 3). Nothing is copied, and no
     transposed matrix is kept. What the embedding makes of its matrix is respected: with LoRA enabled, the
-    adapted matrix is used; where `model.quantize` has quantised it, both uses are, and every call of the output
+    adapted matrix is used; if `model.quantize` has quantised it, both uses are, and every call of the output
     expands it; and freezing either layer freezes the one matrix.
 
     The tie survives `model.save`, `load_model`, `save_weights`, `load_weights`, `model.export`, and also
     `from_config`, `model_from_json` and `clone_model`, which keep no shared layers of their own: a copy finds the
     copy of its embedding among the layers that its inputs depend on, by name in Functional and
-    Sequential models, also nested ones, and by place within other layers. Where it is not found, or was not among
+    Sequential models, also nested ones, and by place within other layers. If it is not found, or was not among
     these layers in the original, the call that makes the copy raises; a copy in a wrapper such as
     `TimeDistributed`, which hides the connections, looks when it is first asked for its weights or called. There
     is never a second matrix, and never that of another embedding of the same name; only a copy of a model that was
@@ -69,7 +69,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     In a new process, import this module (or `nmt.layers`) before loading a model.
 
     Args:
-        tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`; it is built here where
+        tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`; it is built here if
             it is not yet.
         activation: function of the logits, by name or itself; None leaves them as they are.
         use_bias: whether to add a bias (V,) of its own to the logits.
@@ -161,7 +161,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def tie_to(self, embedding: keras.Layer) -> None:
-        """Give a copy that was made from a config its embedding, where a model with a `from_config` of its own does so.
+        """Give a copy that was made from a config its embedding, if a model with a `from_config` of its own does so.
 
         Args:
             embedding: the copy of the embedding that the original is tied to.
@@ -248,7 +248,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         if reference is None or (wait and not calls):
             return
 
-        # What the inputs, and the inputs of calls before, depend on; where the original found nothing, a copy must not.
+        # What the inputs, and the inputs of calls before, depend on; if the original found nothing, a copy must not.
         steps, place = reference.config["tied_to_steps"], reference.config["tied_to_place"]
         history = getattr(inputs, "_keras_history", None)
         if history is not None and history.operation is not None:
@@ -275,9 +275,9 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
         layer = keras.saving.serialize_keras_object(self.tied_to)
         came_before = "shared_object_id" in layer
         if get_global_attribute(WRITING) is not None:
-            layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, where it is nested
+            layer["shared_object_id"] = id(self.tied_to)  # Keras gives the first of several none, if it is nested
 
-        # The way to the embedding from the nearest layer that has it; its own name where none has.
+        # The way to the embedding from the nearest layer that has it; its own name if none has.
         calls = self._calls()
         owners = [layer for call in calls for layer in layers_before(call) if layer is not call.operation]
         ways = ([owner.name, *way] for owner in owners for way, each in _within(owner) if each is self.tied_to)

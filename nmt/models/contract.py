@@ -33,7 +33,7 @@ TOKEN_ROWS = {
     "output_projection/embeddings": "target",
     "output_bias": "target",
 }
-"""The role paths of variables with one row a token, and the side whose tokens these are."""
+"""The role paths of variables with one row per token, and the side whose tokens these are."""
 
 
 class Vocabularies(NamedTuple):

@@ -1,1 +1,1 @@
-"""Recipes: one function a verb, the place where all rooms meet. Each imports what it needs when it is called."""
+"""Recipes: one function per verb, the place where all rooms meet. Each imports what it needs when it is called."""

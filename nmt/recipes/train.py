@@ -229,7 +229,7 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
         return Prepared(config, validation)
     judging = {"validation": validation}
     if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
-        with suppress(DataError):  # said where it is needed
+        with suppress(DataError):  # said when it is needed
             judging["test"] = list(Corpus(*data.test.paths).pairs())
     shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]

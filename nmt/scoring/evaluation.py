@@ -1,7 +1,7 @@
 """How good translations are: BLEU (Papineni et al. 2002) and chrF2 (Popović 2015), by sacreBLEU (Post 2018).
 
 How sacreBLEU cuts text for BLEU depends on the language, and if its code says nothing on the script of the
-references. Where there are no spaces between words, 13a finds no words: whole lines are compared, and BLEU is 0.
+references. If there are no spaces between words, 13a finds no words: whole lines are compared, and BLEU is 0.
 sacreBLEU cuts Chinese into characters by its rule `zh`; elsewhere `char` is taken, since what else it has for such
 languages needs MeCab or a download.
 """

@@ -316,7 +316,7 @@ def _f_score(matches: Numbers, hypothesis_totals: Numbers, reference_totals: Num
     """
     both = (hypothesis_totals > 0) & (reference_totals > 0)
     orders = np.maximum(both.sum(axis=0), 1)
-    # Where a side has none, there are no matches either.
+    # If a side has none, there are no matches either.
     precision = (matches / np.maximum(hypothesis_totals, 1)).sum(axis=0) / orders
     recall = np.divide(matches, reference_totals, out=np.zeros(both.shape), where=both).sum(axis=0) / orders
     denominator = RECALL_WEIGHT * precision + recall

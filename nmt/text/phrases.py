@@ -104,7 +104,7 @@ class Text:
         self._steps: dict[tuple[_State, str], _State | None] = {}
 
     def step(self, state: _State, character: str) -> _State | None:
-        """Go on by a character; None where that is not allowed."""
+        """Go on by a character; None if that is not allowed."""
         key = (state, character)
         if key not in self._steps:
             self._steps[key] = self._step(state, character)
@@ -169,7 +169,7 @@ class Beginning:
         self.text, self.start = text, 0
 
     def step(self, state: int, character: str) -> int | None:
-        """Go on by a character; None where that is another than the next one."""
+        """Go on by a character; None if that is another than the next one."""
         if state == len(self.text) or (character == " " and self.text[:state][-1:] in ("", " ")):
             return state
         return state + 1 if self.text[state] == character else None

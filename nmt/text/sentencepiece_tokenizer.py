@@ -315,7 +315,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 CUTS_OF_A_PIECE = 64
-"""As many of its best cuts are known of each piece (l in Kudo 2018, section 3.3, where it is a whole sentence's)."""
+"""As many of its best cuts are known of each piece (l in Kudo 2018, section 3.3; there it is a whole sentence's)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
 logger = logging.getLogger(__name__)
 
 VALIDATION_BATCH_TOKENS = 1024
-"""Small, since validation holds the logits of a whole batch where training does not."""
+"""Small, since validation holds the logits of a whole batch and training does not."""
 
 LEAST_AUTO = 512
 MOST_AUTO = {"processor": 4096, "GPU": 8192}
@@ -95,7 +95,7 @@ class TrainingRam:
         weights = FLOAT_BYTES * numbers + LOGIT_COPIES * products.BLOCK_BYTES * parts
         token_logits = FLOAT_BYTES * LOGIT_COPIES * vocabulary_size
         batch: float = 0 if self.alone else token_logits * VALIDATION_BATCH_TOKENS * parts
-        # A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs, or one more where others are
+        # A batch whose longest sequence has L tokens holds at most batch_tokens / L pairs, or one more when others are
         # a little shorter. The largest is that of the longest L, or of the longest that both sides can have.
         for longest in {max(self.source_length, self.target_length), min(self.source_length, self.target_length)}:
             sentences = min(self.pairs, -(-batch_tokens // longest))

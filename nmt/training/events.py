@@ -32,7 +32,7 @@ class UpdateEvent:
     update: updates made so far.
     epoch: passes over the corpus begun, counted from 1.
     epoch_share: share of this epoch that is done, 0 to 1.
-    loss: mean training loss a real target token, label smoothing included, in nats.
+    loss: mean training loss per real target token, label smoothing included, in nats.
     learning_rate: of the last update.
     gradient_norm: global norm before clipping, of the last update.
     tokens_per_second: real target tokens (EOS counted, padding not).
@@ -68,7 +68,7 @@ class Sample:
 class Validation:
     """How good the model is on the validation corpus.
 
-    loss: unsmoothed cross-entropy a real target token, in nats, EOS counted.
+    loss: unsmoothed cross-entropy per real target token, in nats, EOS counted.
     perplexity: exp(loss).
     accuracy: share of real target tokens that get the highest logit, 0 to 1.
     bleu: corpus BLEU of the translations, 0 to 100.

@@ -57,7 +57,7 @@ class Lockstep:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note signals that ask this worker to stop, while the block runs; see `handling_stops` for where not."""
+        """Note signals that ask this worker to stop, while the block runs; see `handling_stops` for when not."""
         with handling_stops(self._note) as self._heeded:
             yield
 
@@ -73,7 +73,7 @@ class Lockstep:
             self._interruptible = False
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal came; of several workers only where all know of it."""
+        """Raise `Interrupted` if a signal came; of several workers only if all know of it."""
         if self._agreed is not None:
             raise Interrupted(self._agreed)
 
@@ -114,7 +114,7 @@ class Lockstep:
         """Return the state that the chief restored, and give variables the values that they have there.
 
         Args:
-            state: what the chief restored, JSON values; None where there was nothing, and on other workers.
+            state: what the chief restored, JSON values; None if there was nothing, and on other workers.
             parts: variables by name.
         """
         for part in parts:

@@ -19,7 +19,7 @@ from nmt.types import Tensor
 
 @keras.saving.register_keras_serializable(package="nmt")
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam with one pass over memory a variable instead of a dozen; its slots are Keras's."""
+    """Keras's Adam with one pass over memory per variable instead of a dozen; its slots are Keras's."""
 
     update_step = adam_step
 

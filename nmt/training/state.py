@@ -48,7 +48,7 @@ class TrainingState:
     schedule: state of the learning rate schedule; likewise.
     metric: what the scores are, `bleu` or `loss`.
     best_score: of the best validation, higher is better; None before the first with a finite loss.
-    best_loss: its loss; None where version 0.1.0 made it.
+    best_loss: its loss; None if version 0.1.0 made it.
     validations_without_best: validations since then.
     validated_update: the update after which the last validation was made, 0 before the first.
     uniform_was_named: whether the user was told that the model is worse than one that has learned nothing.
@@ -118,8 +118,8 @@ def is_better(score: float, loss: float | None, best: float | None, best_loss: f
     """Return whether a validation stands higher than the best before it; one without a finite score stands lowest.
 
     Args:
-        score: of the validation, higher is better, not finite where its loss is not.
-        loss: found with it; None where it was not recorded, as in `standing`.
+        score: of the validation, higher is better, not finite if its loss is not.
+        loss: found with it; None if it was not recorded, as in `standing`.
         best: score of the best before; None before the first.
         best_loss: its loss.
     """
@@ -157,7 +157,7 @@ class Limits:
         return None
 
     def remaining_seconds(self, state: TrainingState, updates_per_epoch: float) -> float | None:
-        """Estimate the wall time until the first limit but early stopping; None where nothing can be said."""
+        """Estimate the wall time until the first limit but early stopping; None if nothing can be said."""
         estimates = []
         if self.max_minutes is not None:
             estimates.append(60.0 * self.max_minutes - state.closing_seconds - state.trained_seconds)

@@ -274,7 +274,7 @@ def _result(smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, norm: Tenso
 class TokenScores(NamedTuple):
     """How well a model predicts the reference, token by token.
 
-    loss: unsmoothed cross-entropy a real target token, in nats, EOS counted.
+    loss: unsmoothed cross-entropy per real target token, in nats, EOS counted.
     accuracy: share of real target tokens with the highest logit, 0 to 1.
     """
 

@@ -257,7 +257,7 @@ def test_another_mixer_is_not_exported_and_a_word_is_meant(run_nmt, parts, tmp_p
     )
     assert "model.decoder_mixer must be attention or mean, got the text 'meen': did you mean mean?" in refused.err
     refused = run_nmt("check-config", config, "--set", "training.loss=blockwise", "--set", "training.compile=xla")
-    assert "training.loss must be plain or null where compile is xla, got blockwise" in refused.err
+    assert "training.loss must be plain or null if compile is xla, got blockwise" in refused.err
 
 
 def test_the_schedule_of_the_page_works(run_nmt, parts, tmp_path):

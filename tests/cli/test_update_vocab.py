@@ -90,7 +90,7 @@ def test_nothing_new_is_said_and_nothing_written(run_nmt, trained_run, tmp_path)
         (("--with", "a", "--tokenizer", "b"), "give either text, such as --with FILE, or finished vocabularies"),
         (("a", "b"), "got the unexpected argument a: files need --with, after RUN"),
         (("--replace", "--tokenizer", "a"), "--replace learns from text: leave it out"),
-        (("--replace", "--with", "a", "--max-new-tokens", 3), "leave them out where it is replaced"),
+        (("--replace", "--with", "a", "--max-new-tokens", 3), "leave them out if it is replaced"),
         (("--with", "a", "--minimum-count", 0), "Invalid value for '--minimum-count'"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_finished_model_is_taken_as_it_is_whatever_its_special_ids_are(untrain
         assert text.target.decode(text.target.encode(line)) == line.lower()
     two = load(untrained_config, [f"data.tokenizer={{type: sentencepiece, model: [{path}, {path}], joint: false}}"])
     assert not build_text(two).joint
-    with pytest.raises(ConfigError, match=r"data.tokenizer.model must be one path where joint is true, got 2"):
+    with pytest.raises(ConfigError, match=r"data.tokenizer.model must be one path if joint is true, got 2"):
         load(untrained_config, [f"data.tokenizer={{type: sentencepiece, model: [{path}, {path}]}}"])
 
 
