@@ -176,11 +176,7 @@ ROLES = {
 RULES = ("error", "average", *ROLES)
 """What may be said about a change of ties."""
 
-MOMENTS = {
-    "SGD": ("momentums",),
-    "Adam": ("momentums", "velocities"),
-    "AdamW": ("momentums", "velocities"),
-}
+MOMENTS = {"SGD": ("momentums",), "Adam": ("momentums", "velocities"), "AdamW": ("momentums", "velocities")}
 """Slots that are sums or means of gradients or of their squares, by class of the optimizers that a config can choose.
 
 The name of a slot alone decides nothing: `momentums` of ScheduleFreeAdamW are a copy of the weights.
@@ -234,14 +230,7 @@ class TieChange(NamedTuple):
         return "; ".join(parts)
 
 
-class Retied(NamedTuple):
-    """A checkpoint with other ties, and what was changed; None if the ties were the same."""
-
-    contents: Contents
-    change: TieChange | None
-
-
-def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
+def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> tuple[Contents, TieChange | None]:
     """Return what a checkpoint would keep, were its weights tied in another way.
 
     Each role of the checkpoint first gets the array behind it; then the wanted groups are formed.
@@ -263,7 +252,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
         rule: one of `RULES`; `error` admits no change.
 
     Returns:
-        The checkpoint under the names and groups wanted, and a report.
+        The checkpoint under the names and groups wanted, and what was changed; None if the ties were the same.
 
     Raises:
         CheckpointError: there is no such rule; the ties differ and the rule is `error`, or names a role that is not in
@@ -273,7 +262,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     if rule not in RULES:
         raise CheckpointError(f"on_tie_change must be one of {', '.join(RULES)}, got {rule}")
     if _tied_roles(contents.tie_groups) == _tied_roles(groups):
-        return Retied(contents, None)
+        return contents, None
 
     # Where each role's matrix lies before and after: a new variable comes from the old ones of all its roles, each
     # counted once, however many roles it played.
@@ -294,12 +283,10 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
     news = {group["name"]: dict.fromkeys(after[role] for role in group["roles"]) for group in contents.tie_groups}
     split = tuple(Split(name, tuple(paths)) for name, paths in news.items() if len(paths) > 1)
 
-    # Values first: the mean of those that are merged, or the matrix of one role; a split variable shares its array.
-    role = ROLES.get(rule, "")
+    # Values and their moving averages: the mean of those that are merged, or the matrix of one role; a split variable
+    # shares its array, and what has no average, because it is not trained, counts as its own.
+    role, ema = ROLES.get(rule, ""), None
     taken = {after[role]: before[role]} if role in after else {}
-
-    # Moving averages follow the same rule; what has none, because it is not trained, counts as its own.
-    ema = None
     if contents.ema is not None:
         averaged = {path: olds for path, olds in origins.items() if set(olds) & set(contents.ema)}
         ema = _regrouped({**contents.model, **contents.ema}, averaged, np.mean, taken)
@@ -313,7 +300,7 @@ def retie(contents: Contents, groups: Sequence[Tie], rule: str) -> Retied:
         tie_groups=tuple(dict(group) for group in groups),
         variables={path: contents.variables[olds[0]] for path, olds in origins.items()},
     )
-    return Retied(result, TieChange(rule, merged, split))
+    return result, TieChange(rule, merged, split)
 
 
 def canonical_paths(paths: Mapping[str, Any], groups: Sequence[Tie]) -> dict[str, str]:
