@@ -76,8 +76,8 @@ _UNLIMITED = 2**60
 """Control groups of version 1 write a number about this large if there is no limit."""
 
 RESERVED_A_CORE = 384 * MEBIBYTE
-"""Bytes that threads will map a core and not use, which `ulimit` counts and memory does not: the C library gives each
-thread an arena of 64 MiB, and the system a stack. Seen: about 300 MiB a core."""
+"""Bytes that threads will map per core and not use, which `ulimit` counts and memory does not: the C library gives each
+thread an arena of 64 MiB, and the system a stack. Seen: about 300 MiB per core."""
 
 
 _START_BYTES, _THREAD_BYTES = 1760 * MEBIBYTE, 72 * MEBIBYTE

@@ -67,7 +67,7 @@ class Replicas:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Within it variables are created, one copy a replica; those of a seed are moved on by each replica alone."""
+        """Within it variables are created, one copy per replica; those of a seed are moved on by each replica alone."""
         if self._strategy is None:
             yield
             return

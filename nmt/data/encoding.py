@@ -216,7 +216,7 @@ def processes_for(paths: Sequence[str], *, at_most: int | None = None) -> int:
 def encode_blocks(
     blocks: Iterator[TextBlock], encoder: BlockEncoder, *, processes: int, folder: Path | None = None
 ) -> Generator[EncodedBlock, None, None]:
-    """Encode blocks, in order: one thread a process hands it a block and waits for the answer.
+    """Encode blocks, in order: one thread per process hands it a block and waits for the answer.
 
     A generator: close it, and the processes are gone. Tokenizers of a kind that no directory can hold are used here.
 

@@ -76,7 +76,7 @@ class RNN(Seq2Seq):
     def kept_bytes(self, source_length: int, target_length: int, *, precision: str) -> float:
         """Estimate what training keeps of one pair; see `Seq2Seq.kept_bytes`. Loops keep float32."""
         own, size, kind = self.architecture, self.hidden_size, CELLS[self.architecture.cell]
-        # Of a token: 2 D a gate and 10 D a part of the state of each layer, 4 D around it; 8 D of attention.
+        # Of a token: 2 D per gate and 10 D per part of the state of each layer, 4 D around it; 8 D of attention.
         layer = size * (2 * kind.num_gates + 10 * kind.state_parts + 4)
         of_encoder = source_length * (own.num_encoder_layers * layer + 2 * size)
         of_decoder = target_length * (own.num_decoder_layers * layer + 8 * size)

@@ -66,7 +66,7 @@ class Transformer(Seq2Seq):
         if own.decoder_mixer != "attention":
             return None
         encoders, decoders, inner = own.num_encoder_layers, own.num_decoder_layers, 2.2 * own.ffn_size
-        # Of a token: 3 D a sub-layer and 4 D an attention, of which the source has the 2 D of keys and values.
+        # Of a token: 3 D per sub-layer and 4 D per attention, of which the source has the 2 D of keys and values.
         of_encoder = source_length * encoders * (10 * size + inner)
         of_decoder = decoders * (target_length * (15 * size + inner) + source_length * 2 * size)
         embedded = 4 * size * (source_length + 2 * target_length)

@@ -130,7 +130,7 @@ def adopted_text(config: Config, text: TextPair, files: SideFiles) -> TextPair:
     Args:
         config: of the model.
         text: its tokenizers.
-        files: one for the joint vocabulary, or one a side.
+        files: one for the joint vocabulary, or one per side.
 
     Raises:
         ConfigError: files are given for vocabularies that the model does not have.

@@ -2,7 +2,7 @@
 
 - `tokenizer.json`: kind and settings of each side, and the fingerprints of its files; written last
 - `tokenizer.model`: SentencePiece only; `tokenizer.source.model` and `tokenizer.target.model` if there are two
-- `vocabulary.txt`: all tokens, one a line; `vocabulary.source.txt` and `vocabulary.target.txt` if there are two
+- `vocabulary.txt`: all tokens, one per line; `vocabulary.source.txt` and `vocabulary.target.txt` if there are two
 
 A joint pair is one tokenizer, or two with the same vocabulary that normalise text in different ways.
 """

@@ -116,7 +116,7 @@ class Vocabulary:
         return hashlib.sha256(self._text().encode("utf-8")).hexdigest()
 
     def save(self, path: PathLike) -> None:
-        """Write the tokens to a text file, one a line, in one step: readers see the old file or the new one."""
+        """Write the tokens to a text file, one per line, in one step: readers see the old file or the new one."""
         write_file(path, self._text().encode("utf-8"))
 
     @classmethod

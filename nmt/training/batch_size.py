@@ -39,7 +39,7 @@ PROCESS_BYTES = 680 * MEBIBYTE
 """TensorFlow, Keras and this toolkit, before there is a model; 620 MiB, and on another machine 40 MiB more."""
 
 LAYER_BYTES = 32 * MEBIBYTE
-"""The compiled graphs, an encoder or decoder layer."""
+"""The compiled graphs, per encoder or decoder layer."""
 
 RUN_BYTES = 200 * MEBIBYTE
 """Validation, with its graphs and its batches; data that lies ready."""
