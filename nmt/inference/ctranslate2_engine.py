@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from nmt.backend.machine import available_processors
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import NO_CONTROL
+from nmt.control.controls import Control, Sampling
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
@@ -112,6 +112,26 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
         ) from error
 
 
+def refuse_request(control: Control, sampling: Sampling | None, settings: SearchSettings) -> None:
+    """Refuse what CTranslate2 cannot do, since it lets nobody into its steps.
+
+    Raises:
+        ConfigError: naming all of it.
+    """
+    reasons = {
+        "phrases that must or must not appear": bool(control.require or control.avoid),
+        "a beginning with a space at its end": control.prefix.endswith(" "),
+        "--epsilon": sampling is not None and sampling.epsilon > 0,
+        "search.diverse_groups": settings.diverse_groups > 1,
+        "search.coverage_penalty": settings.coverage_penalty > 0,
+    }
+    if asked := [what for what, is_asked in reasons.items() if is_asked]:
+        raise ConfigError(
+            f"CTranslate2 lets nobody into its steps, and cannot have {', '.join(asked)}: leave out --engine "
+            "ctranslate2, and give the model directory"
+        )
+
+
 class CTranslate2Translator(LineTranslator):
     """Translates lines of text with an export of a model.
 
@@ -187,8 +207,8 @@ class CTranslate2Translator(LineTranslator):
         Raises:
             ConfigError: translations may be longer than the export can write, or more is asked than it can do.
         """
-        if any(request.control != NO_CONTROL or request.sampling for request in requests):
-            raise ConfigError("CTranslate2 lets nobody into its steps: phrases, beginnings and samples need our engine")
+        for request in requests:
+            refuse_request(request.control, request.sampling, settings)
         longest = settings.settled_max_length
         if longest > self.num_positions:
             raise ConfigError(
@@ -200,22 +220,33 @@ class CTranslate2Translator(LineTranslator):
         found = self._found(tokens, requests, settings)
 
         # The engine scores what has no log probability yet; if it was cut, EOS at its real cost.
-        unscored = [(place, ids) for place, each in enumerate(found) for ids, known in each.items() if known is None]
+        unscored = [
+            (place, ids)
+            for place, each in enumerate(found)
+            for ids, known in each.items()
+            if known is None or token_scores
+        ]
+        by_token: dict[tuple[int, tuple[int, ...]], tuple[float, ...]] = {}
         if unscored:
             sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
             results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
             for (place, token_ids), result in zip(unscored, results, strict=True):
                 found[place][token_ids] = math.fsum(result.log_probs)
+                if token_scores:
+                    by_token[place, token_ids] = tuple(result.log_probs)
 
         # The best by our formula; those that are no numbers do not exist.
         ranked = []
-        for hypotheses in found:
+        offset = settings.length_penalty_offset
+        for place, hypotheses in enumerate(found):
             translations = []
             for token_ids, log_prob in hypotheses.items():
                 if log_prob is not None and math.isfinite(log_prob):
-                    num_tokens = len(token_ids) + 1
-                    score = log_prob / ((5 + num_tokens) / 6) ** settings.length_penalty  # Wu et al. 2016, eq. 14
-                    translations.append(Translation(self.text_of(token_ids), score, log_prob, num_tokens))
+                    num_tokens, scores = len(token_ids) + 1, by_token.get((place, token_ids), ())
+                    score = log_prob / ((offset + num_tokens) / (offset + 1)) ** settings.length_penalty
+                    written = tuple(self.text.target.tokens([*token_ids, EOS_ID])) if scores else ()
+                    text = self.text_of(token_ids)
+                    translations.append(Translation(text, score, log_prob, num_tokens, True, written, scores))
             translations.sort(key=lambda translation: -translation.score)
             ranked.append(translations[:num_hypotheses])
         return ranked
@@ -225,8 +256,24 @@ class CTranslate2Translator(LineTranslator):
     ) -> list[Hypotheses]:
         """What CTranslate2 finds for each sentence, not beyond its own limit."""
         found: list[Hypotheses] = [{} for _ in tokens]
-        patience = 1 if settings.beam_size == 1 else PATIENCE
-        banned = banned_ids(settings, self.text.target)
+        target, banned = self.text.target, banned_ids(settings, self.text.target)
+        sampling = requests[0].sampling
+        beam_size = 1 if sampling else settings.beam_size
+        patience = 1 if beam_size == 1 or settings.stop == "first" else PATIENCE
+        drawing: dict[str, Any] = {}
+        if sampling:
+            load_package().set_random_seed(sampling.seed % 2**32)
+            drawing = {
+                "sampling_temperature": sampling.temperature,
+                "sampling_topk": sampling.top_k,
+                "sampling_topp": sampling.top_p,
+            }
+        changes_scores = bool(
+            drawing
+            or settings.no_repeat_ngram
+            or settings.repetition_penalty > 1
+            or any(request.control.prefix for request in requests)
+        )
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
         by_least = sorted(range(len(requests)), key=lambda place: requests[place].min_length)
         for minimum, group in groupby(by_least, key=lambda place: requests[place].min_length):
@@ -236,16 +283,20 @@ class CTranslate2Translator(LineTranslator):
                 max_input_length=0,
                 max_decoding_length=max(requests[place].max_length for place in places),
                 min_decoding_length=max(minimum - 1, 0),
-                beam_size=settings.beam_size,
-                num_hypotheses=settings.beam_size * patience,
+                target_prefix=[target.tokens(target.encode(requests[place].control.prefix)) for place in places],
+                beam_size=beam_size,
+                num_hypotheses=beam_size * patience,
                 patience=patience,
                 length_penalty=settings.length_penalty,
-                suppress_sequences=[[token] for token in self.text.target.tokens([PAD_ID, BOS_ID, *banned])],
+                suppress_sequences=[[token] for token in target.tokens([PAD_ID, BOS_ID, *banned])],
+                no_repeat_ngram_size=settings.no_repeat_ngram,
+                repetition_penalty=settings.repetition_penalty,
                 return_scores=True,
                 return_end_token=True,
+                **drawing,
             )
             # When the engine bans a token, it shares out its probability: the scores are not those of the model.
-            exact = minimum <= 1 and not (banned and self._learned_unknown)
+            exact = minimum <= 1 and not (banned and self._learned_unknown) and not changes_scores
             for place, result in zip(places, results, strict=True):
                 greatest = requests[place].max_length
                 for words, score in zip(result.hypotheses, result.scores, strict=True):

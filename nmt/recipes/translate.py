@@ -91,14 +91,11 @@ def prepare_translation(
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
 
-        if glossary is not None or sampling or asked != NO_CONTROL:
-            raise ConfigError(
-                "CTranslate2 lets nobody into its steps: what asks for words, and samples, need our search"
-            )
         if others:
             given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
             raise ConfigError(f"CTranslate2 translates with one model, {given}")
         config = model_directory.read_export_settings(directory, overrides)
+        engine.refuse_request(asked if glossary is None else Control(("a term",)), sampling, config.search)
         engine.load_package()
         used = [(directory, config)]
     else:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.ctranslate2_engine import CTranslate2Translator, open_engine
 from nmt.inference.model_directory import EXPORT_NAME, has_key, read_facts, read_settings
+from nmt.inference.translation import Translation
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
 
@@ -71,7 +73,7 @@ def test_scores_are_ours(engine, opened, length_penalty, min_length):
     other = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
     lines = LINES[1:4]
     found = other.n_best(lines, 3, beam_size=5, length_penalty=length_penalty)
-    assert found[0] == [("", 0.0, 0.0, 0)]
+    assert found[0] == [Translation("", 0.0, 0.0, 0)]
     for line, translations in zip(lines[1:], found[1:], strict=True):
         assert len(translations) == len({translation.text for translation in translations}) == 3
         scores = [translation.score for translation in translations]
@@ -184,3 +186,44 @@ def test_damaged_exports_are_refused(exported_run, tmp_path):
     (out / "export.json").write_text("[")
     with pytest.raises(ExportError, match=r"export\.json: is no description of an export"):
         CTranslate2Translator.load(out)
+
+
+def test_what_the_engine_has_of_its_own_is_asked_of_it(opened, engine):
+    """A beginning, no repeated tokens, draws and scores of tokens; every score is that of the model."""
+    search = opened.config.search.model_copy(update={"beam_size": 2, "max_length": 8, "no_repeat_ngram": 1})
+    ours = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
+    asked = [Control(prefix="two one")] * 2
+    for line, found in zip(LINES[2:4], ours.n_best(LINES[2:4], 1, controls=asked, token_scores=True), strict=True):
+        (best,) = found
+        words = best.text.split()
+        assert words[:2] == ["two", "one"]
+        assert len(set(words)) == len(words)
+        assert len(best.tokens) == len(best.token_scores) == best.num_tokens
+        assert sum(best.token_scores) == pytest.approx(best.log_prob, abs=1e-3)
+        assert best.log_prob == pytest.approx(log_prob(opened, line, best.text), abs=2e-3)
+    drawn = ours.n_best(LINES[2:3], 20, sampling=Sampling(temperature=2.0))[0]
+    assert len(drawn) == 20
+    assert len({each.text for each in drawn}) > 10
+    for each in drawn[:3]:
+        assert each.log_prob == pytest.approx(log_prob(opened, LINES[2], each.text), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("control", "sampling", "settings", "words"),
+    [
+        (Control(avoid=("two",)), None, {}, "phrases that must or must not appear"),
+        (Control(prefix="two "), None, {}, "a beginning with a space at its end"),
+        (NO_CONTROL, Sampling(epsilon=0.1), {}, "--epsilon"),
+        (
+            NO_CONTROL,
+            None,
+            {"beam_size": 5, "diverse_groups": 5, "coverage_penalty": 0.1},
+            r"search\.diverse_groups, search\.coverage",
+        ),
+    ],
+)
+def test_what_needs_a_step_is_refused(opened, engine, control, sampling, settings, words):
+    search = opened.config.search.model_copy(update=settings)
+    ours = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
+    with pytest.raises(ConfigError, match=f"CTranslate2 lets nobody into its steps, and cannot have {words}"):
+        ours.translate(LINES[:1], controls=[control], sampling=sampling)

@@ -54,11 +54,13 @@ def test_terms_of_a_glossary_are_placed_and_counted(trained_run, tmp_path, caplo
     ]
 
 
-def test_a_glossary_is_refused_where_another_search_is_used_or_where_the_output_would_replace_it(trained_run, tmp_path):
+def test_a_glossary_is_refused_by_another_search_and_where_the_output_would_replace_it(
+    trained_run, exported_run, tmp_path
+):
     glossary = tmp_path / "terms"
     glossary.write_text("dos\ttwo\n")
-    with pytest.raises(ConfigError, match="CTranslate2 lets nobody into its steps: what asks for words"):
-        prepare_translation(trained_run.directory, ctranslate2=True, glossary=glossary)
+    with pytest.raises(ConfigError, match="CTranslate2 lets nobody into its steps, and cannot have phrases that must"):
+        prepare_translation(exported_run, ctranslate2=True, glossary=glossary)
     with pytest.raises(ConfigError, match="the file that --glossary names"):
         prepare_translation(trained_run.directory, glossary=glossary, output_path=glossary)
 
