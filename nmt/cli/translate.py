@@ -15,6 +15,7 @@ import typer
 
 from nmt.cli import options
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
+from nmt.inference.flags import Flag
 
 if TYPE_CHECKING:
     from nmt.control.controls import Record
@@ -55,13 +56,25 @@ def as_text(line: Translated) -> str:
 
 
 def as_jsonl(line: Translated) -> str:
-    """One object a source line; nothing in it that any reader takes for the end of a line."""
+    """One object a source line; nothing in it that any reader takes for the end of a line.
+
+    Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
+    their log probabilities if there are any.
+    """
+    translations = [translation._asdict() for translation in line.translations]
+    for translation in translations:
+        del translation["finished"]  # which the flags say
+        for optional in ("constraints", "tokens", "token_scores"):
+            if not translation[optional]:
+                del translation[optional]
     content = {
         "line": line.number,
         **line.record.rest,
         "source": line.record.source,
-        "translations": [translation._asdict() for translation in line.translations],
+        "translations": translations,
     }
+    if not translations:
+        content["flags"] = [Flag.UNSATISFIED if any(line.record.control) else Flag.FAILED]
     text = json.dumps(content, ensure_ascii=False)
     for character in ("\x85", "\u2028", "\u2029"):
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -170,6 +183,7 @@ def translate(
         num_hypotheses=samples or n_best,
         asked=Control(tuple(require or ()), tuple(avoid or ()), prefix),
         records=input_format is Input.JSONL,
+        token_scores=output_format is Format.JSONL,
         sampling=sampling if samples else None,
         utility=utility,
         checkpoint=checkpoint,

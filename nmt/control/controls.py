@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -180,6 +181,7 @@ class Controls:
         self.whole_words, self.ignore_case = whole_words, ignore_case
         self.avoiding = lru_cache(maxsize=64)(self._avoiding)
         self.requiring = lru_cache(maxsize=4096)(self._requiring)
+        self._text = lru_cache(maxsize=4096)(self._automaton)
 
     @cached_property
     def surfaces(self) -> Surfaces:
@@ -198,23 +200,41 @@ class Controls:
             raise ConfigError(f"a phrase must have characters, got {text!r}")
         return Phrase(normalized, self.whole_words, self.ignore_case)
 
+    def _automaton(self, phrases: tuple[str, ...], times: int) -> Text:
+        return Text(map(self._phrase, phrases), times)
+
     def _avoiding(self, phrases: tuple[str, ...]) -> Lifted:
-        return lift(Text(map(self._phrase, phrases)), self.surfaces)
+        return lift(self._automaton(phrases, 0), self.surfaces)
 
     def _requiring(self, alternatives: str, times: int) -> Lifted:
-        texts = [self._phrase(text) for text in alternatives.split(" | ")]
-        lifted = lift(Text(texts, times), self.surfaces)
+        lifted = lift(self._automaton(tuple(alternatives.split(" | ")), times), self.surfaces)
         if lifted.start > DEAD and lifted.distance[lifted.start] >= OUT_OF_REACH:
             raise ConfigError(f"{alternatives!r} cannot be spelled by the tokens of the model")
         return lifted
 
+    def _beginning(self, text: str) -> Beginning:
+        ends = " " if text.endswith(" ") and text.strip() else ""
+        return Beginning(self.tokenizer.normalized(text) + ends)
+
     def beginning(self, text: str) -> Lifted:
         """The automaton of a prefix."""
-        ends = " " if text.endswith(" ") and text.strip() else ""
-        lifted = lift(Beginning(self.tokenizer.normalized(text) + ends), self.surfaces)
+        lifted = lift(self._beginning(text), self.surfaces)
         if lifted.start > DEAD and lifted.distance[lifted.start] >= OUT_OF_REACH:
             raise ConfigError(f"the prefix {text!r} cannot be spelled by the tokens of the model")
         return lifted
+
+    def met(self, control: Control, text: str) -> dict[str, bool]:
+        """Which phrases that must appear stand in a finished text, each as often as it was asked for."""
+        return {
+            phrase: _accepts(self._text(tuple(phrase.split(" | ")), times), self.tokenizer.normalized(text))
+            for phrase, times in Counter(control.require).items()
+        }
+
+    def keeps(self, control: Control, text: str) -> bool:
+        """Whether a finished text begins as it must and has nothing that must not appear."""
+        text = self.tokenizer.normalized(text)
+        begins = not control.prefix or _accepts(self._beginning(control.prefix), text)
+        return begins and (not control.avoid or _accepts(self._text(control.avoid, 0), text))
 
     def tables(self, asked: Sequence[Control]) -> AutomatonTables:
         """Return the tables of a batch."""
@@ -240,6 +260,16 @@ class Controls:
             np.array(starts, np.int32)[np.array(allowed)],
             np.array(starts, np.int32)[[row + [-1] * (width - len(row)) for row in required]],
         )
+
+
+def _accepts(automaton: Text | Beginning, text: str) -> bool:
+    """Whether an automaton goes through a text, which ends as a word does."""
+    state: Any = automaton.start
+    for character in f"{text} ":
+        state = automaton.step(state, character)
+        if state is None:
+            return False
+    return automaton.may_end(state)
 
 
 _NO_KEY = np.iinfo(np.int64).max

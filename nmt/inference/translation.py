@@ -6,8 +6,9 @@ No Keras here: an engine may do without.
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +19,7 @@ from nmt.backend.machine import map_at_once
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.errors import ConfigError
+from nmt.inference.flags import Flag, flags_of
 from nmt.inference.lengths import MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
@@ -39,6 +41,8 @@ class Translation(NamedTuple):
     finished: whether it came to an end; if nothing could, because the model excludes it, it is the best beginning.
     tokens: what it is made of, if the scores of tokens are asked for.
     token_scores: the log probability of each of them.
+    flags: why it deserves a look, see `nmt.inference.flags.Flag`; `n_best` sets them.
+    constraints: of each phrase that must appear, whether it stands in the text, likewise.
     """
 
     text: str
@@ -48,6 +52,8 @@ class Translation(NamedTuple):
     finished: bool = True
     tokens: tuple[str, ...] = ()
     token_scores: tuple[float, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    constraints: Mapping[str, bool] = {}
 
 
 class Request(NamedTuple):
@@ -82,6 +88,8 @@ class Tally:
     unsatisfied: without a translation, because none is as asked and as short as allowed.
     cut: translations, of all that were asked for, as long as allowed.
     unfinished: translations that came to no end, because the model excludes it.
+    translations: all that were asked for.
+    repetitive, copied: of these, those with such a flag.
     max_length: tokens of a translation at most.
     reported: the counts that `report_growth` logged last.
     """
@@ -95,6 +103,9 @@ class Tally:
     unsatisfied: int = 0
     cut: int = 0
     unfinished: int = 0
+    translations: int = 0
+    repetitive: int = 0
+    copied: int = 0
     max_length: int = 0
     reported: tuple[int, ...] = ()
 
@@ -108,11 +119,15 @@ class Tally:
         for request, translations in zip(requests, found, strict=True):
             self.cut += sum(translation.num_tokens == request.max_length for translation in translations)
             self.unfinished += sum(not translation.finished for translation in translations)
+            self.translations += len(translations)
+            self.repetitive += sum(Flag.REPETITION in translation.flags for translation in translations)
+            self.copied += sum(Flag.COPY in translation.flags for translation in translations)
 
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
         counts = (
-            self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut, self.unfinished
+            self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut, self.unfinished,
+            self.repetitive, self.copied,
         )  # fmt: skip
         before = self.reported or (0,) * len(counts)
         if any(count and count >= 2 * old for count, old in zip(counts, before, strict=True)):
@@ -142,6 +157,12 @@ class Tally:
             plural, verb = ("", "is") if count == 1 else ("s", "are")
             if count:
                 _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
+        if self.repetitive + self.copied > MOST_ODD * self.translations:
+            _LOGGER.warning(
+                "of %s translations%s, %s say words again and again, and %s copy the source: the field flags of "
+                "--format jsonl, or of Translation, tells which",
+                f"{self.translations:,}", " so far" if so_far else "", f"{self.repetitive:,}", f"{self.copied:,}",
+            )  # fmt: skip
 
     def report_unknown(self) -> None:
         """Log how much of the source the model could not read, if there is anything."""
@@ -152,6 +173,9 @@ class Tally:
                 f"{self.unknown:,}", f"{self.tokens:,}", 100.0 * self.unknown / self.tokens,
             )  # fmt: skip
 
+
+MOST_ODD = 0.01
+"""Share of translations that may be repetitive or copies without a warning: test sets have none."""
 
 _NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 _NOTHING = Translation("", 0.0, 0.0, 0)
@@ -262,7 +286,7 @@ class LineTranslator(ABC):
 
         Returns:
             The translations of each line, best first; fewer than wanted if the model has no more. That of an empty
-            line is empty, with score 0.
+            line is empty, with score 0. Each has its flags.
 
         Raises:
             ConfigError: a setting is out of range.
@@ -307,8 +331,10 @@ class LineTranslator(ABC):
             done, before = done + len(batch), done
             if progress is not None:
                 progress(done // draws - before // draws)  # lines of which the last sample is drawn
-        for request, each in zip(requests, found, strict=True):
-            translations[request.line - first_line] += each
+        for index, request in enumerate(requests):
+            place = request.line - first_line
+            found[index] = [self._with_flags(each, lines[place], request) for each in found[index]]
+            translations[place] += found[index]
 
         counted.count(requests, found, [place for place, each in zip(asked, translations, strict=True) if not each])
         if tally is None:
@@ -322,6 +348,27 @@ class LineTranslator(ABC):
     def text_of(self, token_ids: Sequence[int]) -> str:
         """Detokenise, on what no reader of lines takes for two: a vocabulary may hold a carriage return, or bytes."""
         return joined(self.text.target.decode(token_ids).translate(_NO_LINE_ENDS), self.segmentation)
+
+    @cached_property
+    def _unknown_text(self) -> str:
+        """What UNK looks like in a text."""
+        return self.text_of([UNK_ID]).strip()
+
+    def _with_flags(self, translation: Translation, line: str, request: Request) -> Translation:
+        """The same, told what is odd about it and which phrases it has."""
+        text, control = translation.text, request.control
+        constraints = self.controls.met(control, text)
+        flags = flags_of(
+            line,
+            text,
+            unknown=any(UNK_ID in ids for ids in request.source_ids)
+            or (bool(self._unknown_text) and self._unknown_text in text),
+            unread=any(len(ids) > MAX_SOURCE_LENGTH for ids in request.source_ids),
+            cut=translation.num_tokens == request.max_length,
+            finished=translation.finished,
+            satisfied=all(constraints.values()) and self.controls.keeps(control, text),
+        )
+        return translation._replace(flags=flags, constraints=constraints)
 
     @abstractmethod
     def search_batch(

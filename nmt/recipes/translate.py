@@ -43,6 +43,7 @@ def prepare_translation(
     num_hypotheses: int = 1,
     asked: Control = NO_CONTROL,
     records: bool = False,
+    token_scores: bool = False,
     sampling: Sampling | None = None,
     utility: str | None = None,
     checkpoint: str | None = None,
@@ -65,6 +66,7 @@ def prepare_translation(
         num_hypotheses: translations wanted a line, or drawn.
         asked: what is asked of the words of every translation.
         records: whether the lines are JSON records; see `read_record`.
+        token_scores: whether translations tell the log probability of each of their tokens.
         sampling: how translations are drawn, instead of looking for the best.
         utility: that by which one of the translations is chosen, see `nmt.scoring.mbr.expected_utility_of`: that
             which agrees most with the others. Draws count alike, hypotheses of a beam by their probability.
@@ -122,7 +124,9 @@ def prepare_translation(
 
         return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
-    job = _Job(num_hypotheses, asked, records, sampling, expected_utility, terms, config.data.source_language)
+    job = _Job(
+        num_hypotheses, asked, records, token_scores, sampling, expected_utility, terms, config.data.source_language
+    )
     return lambda chunks, progress=None: job.translate(chunks, open_translator(), progress)
 
 
@@ -133,6 +137,7 @@ class _Job:
     num_hypotheses: int
     asked: Control
     records: bool
+    token_scores: bool
     sampling: Sampling | None
     utility: mbr.ExpectedUtility | None
     terms: Glossary | None
@@ -163,6 +168,7 @@ class _Job:
                 controls=controls,
                 sampling=self.sampling,
                 first_line=count,
+                token_scores=self.token_scores,
                 progress=progress,
                 tally=tally,
             )
@@ -171,7 +177,8 @@ class _Job:
                 found = [_agreed(each, utility, drawn=self.sampling is not None) for each in found]
             if terms_found is not None:
                 report.add(terms_found, [translations[0].text if translations else "" for translations in found])
-            yield from map(TranslatedLine, wanted, found)
+            for record, control, translations in zip(wanted, controls, found, strict=True):
+                yield TranslatedLine(record._replace(control=control), translations)
         # What is to be said about the lines is said of all together.
         tally.report_unknown()
         tally.report()

@@ -3,10 +3,11 @@
 import json
 
 from nmt.cli.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
-from nmt.control.controls import Record
+from nmt.control.controls import Control, Record
+from nmt.inference.flags import Flag
 from nmt.inference.translator import Translation
 
-BEST = Translation("a\tb", -0.5, -1.25, 4)
+BEST = Translation("a\tb", -0.5, -1.25, 2, True, ("a", "b"), (-1.0, -0.25), (Flag.COPY,), {"b": False})
 SECOND = Translation("c\u2028d\x85", -0.75, -2.0, 5)
 
 
@@ -31,10 +32,19 @@ def test_jsonl_is_one_line_for_every_reader():
         "id": "q-7",
         "source": "quelle\u2028x",
         "translations": [
-            {"text": "a\tb", "score": -0.5, "log_prob": -1.25, "num_tokens": 4},
-            {"text": "c\u2028d\x85", "score": -0.75, "log_prob": -2.0, "num_tokens": 5},
+            {
+                "text": "a\tb", "score": -0.5, "log_prob": -1.25, "num_tokens": 2,
+                "tokens": ["a", "b"], "token_scores": [-1.0, -0.25], "flags": ["copy"], "constraints": {"b": False},
+            },
+            {"text": "c\u2028d\x85", "score": -0.75, "log_prob": -2.0, "num_tokens": 5, "flags": []},
         ],
-    }
+    }  # fmt: skip
+
+
+def test_a_line_without_a_translation_says_why():
+    asked = Translated(1, Record("eins", Control(avoid=("one",))), (), 1)
+    assert json.loads(as_jsonl(asked))["flags"] == ["unsatisfied"]
+    assert json.loads(as_jsonl(asked._replace(record=Record("eins"))))["flags"] == ["failed"]
 
 
 def test_every_format_has_a_writer():

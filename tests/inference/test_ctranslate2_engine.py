@@ -78,7 +78,7 @@ def test_scores_are_ours(engine, opened, length_penalty, min_length):
         assert len(translations) == len({translation.text for translation in translations}) == 3
         scores = [translation.score for translation in translations]
         assert scores == sorted(scores, reverse=True)
-        for text, score, probability, num_tokens in translations:
+        for text, score, probability, num_tokens, *_ in translations:
             assert num_tokens == len(text.split()) + 1
             assert probability == pytest.approx(log_prob(opened, line, text), abs=1e-4)
             assert score == pytest.approx(probability / ((5 + num_tokens) / 6) ** length_penalty)

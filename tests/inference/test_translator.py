@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from nmt.config import SearchSettings
+from nmt.control.controls import NO_CONTROL, Control
 from nmt.errors import ConfigError
 from nmt.inference.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
 from nmt.inference.translation import Tally
@@ -89,6 +90,32 @@ def test_pieces_are_joined_to_words():
 
 LINES = ["five", "", "one two three four", "two two", "   ", "seven six five four three two one", "six", "\t"]
 COPIES = ["five", "", "one two three four", "two two", "", "seven six five four three two one", "six", ""]
+
+
+def test_translations_are_flagged():
+    lines = ["one two three", "one nine", "", "one one one two"]
+    asked = [NO_CONTROL, NO_CONTROL, NO_CONTROL, Control(require=("one", "one"))]
+    found = [translation for (translation,) in copier().n_best(lines, 1, beam_size=4, controls=asked)]
+    assert [translation.flags for translation in found] == [("copy",), ("unknown",), (), ("copy",)]
+    assert [dict(translation.constraints) for translation in found] == [{}, {}, {}, {"one": True}]
+    ((endless,),) = copier(ends=False).n_best(["two three"], 1, beam_size=1)
+    assert endless.flags == ("ratio", "repetition", "cut")
+    changing = copier()
+    changing.text_of = lambda token_ids: "two"  # what comes out is checked, whatever the search wrote
+    ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(("one",), ("six",))])
+    assert (changed.flags, changed.constraints) == (("unsatisfied",), {"one": False})
+    ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(avoid=("two",))])
+    assert changed.flags == ("unsatisfied",)
+
+
+def test_repetition_and_copies_are_reported_in_one_line(caplog):
+    tally = Tally()
+    copier().translate(["one two three", "one"], tally=tally)
+    tally.report()
+    assert "of 2 translations, 0 say words again and again, and 1 copy the source" in caplog.text
+    caplog.clear()
+    Tally(translations=1000, repetitive=9).report()
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
