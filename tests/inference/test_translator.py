@@ -16,6 +16,7 @@ from nmt.models.contract import Vocabularies
 from nmt.text import (
     EOS_ID,
     PAD_ID,
+    UNK_ID,
     CharacterTokenizer,
     SentencePieceTokenizer,
     TextPair,
@@ -100,8 +101,8 @@ def test_translations_are_flagged():
     assert [dict(translation.constraints) for translation in found] == [{}, {}, {}, {"one": True}]
     ((endless,),) = copier(ends=False).n_best(["two three"], 1, beam_size=1)
     assert endless.flags == ("ratio", "repetition", "cut")
-    changing = copier()
-    changing.text_of = lambda token_ids: "two"  # what comes out is checked, whatever the search wrote
+    changing = copier()  # what comes out is checked, whatever the search wrote
+    changing.text_of = lambda token_ids: "<unk>" if token_ids == [UNK_ID] else "two"
     ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(("one",), ("six",))])
     assert (changed.flags, changed.constraints) == (("unsatisfied",), {"one": False})
     ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(avoid=("two",))])
