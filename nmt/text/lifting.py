@@ -1,7 +1,7 @@
 """Automata over characters lifted to the tokens of a vocabulary (Koo et al. 2024, arXiv:2407.08103).
 
 From most states a token leads where it leads from a state that has begun nothing, and from there mostly by the kinds of
-its ends alone: what differs is a list, found by an index of the vocabulary.
+its ends alone: what differs is a list, found by walks through a tree of the vocabulary that end where nothing differs.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from nmt.text.phrases import Beginning, Text, folded, is_word
+from nmt.text.phrases import Beginning, Text, is_word, kind
 
 NOTHING, DEAD = 0, 1
 """The state of every automaton that asks for nothing more, and the one from which no text is allowed."""
@@ -31,57 +30,71 @@ _UNFINISHED = "\ufffd"
 """What bytes become that do not make up a character."""
 
 
+NUM_CLASSES = 10
+
+_OF_EACH_KIND = " .a"
+"""A character of each kind; see `nmt.text.phrases`."""
+
+
 class Surfaces:
-    """What each token of a vocabulary adds to the text, and an index of it.
+    """What each token of a vocabulary adds to the text, and a tree of it.
 
     Args:
         surfaces: by token id: text, a single byte of a character that is spelled by bytes, or None for a token that is
             not written.
+
+    Attributes:
+        classes: (V,) int32: by which a token changes a state if no phrase begins in it: the kinds of both its ends.
+        present: the classes of tokens that are written.
+        children: of each node of the tree, 0 at the root, where each character leads; nodes come after their parents.
+        ends: of each node, the tokens whose text ends there.
+        node_classes: of each node, as `classes` for the text up to it.
     """
 
     def __init__(self, surfaces: Sequence[str | int | None]) -> None:
         self.surfaces = [_SPACES.sub(" ", each) if isinstance(each, str) else each for each in surfaces]
-        self.bytes = [token_id for token_id, each in enumerate(surfaces) if isinstance(each, int)]
+        self.bytes = {token_id: each for token_id, each in enumerate(surfaces) if isinstance(each, int)}
         self.classes = np.array([_token_class(each) for each in self.surfaces], np.int32)
-        self._whole, parts = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+        self.present = np.unique(self.classes[[each is not None for each in surfaces]])
+        self.children: list[dict[str, int]] = [{}]
+        self.ends: list[list[int]] = [[]]
+        self.node_classes = [NUM_CLASSES - 1]
+        # The edges of the tree by character, as (parent, child): all, and those at which a word may begin.
+        self._edges, self._at_words = defaultdict[str, list[_Edge]](list), defaultdict[str, list[_Edge]](list)
         for token_id, each in enumerate(self.surfaces):
-            if isinstance(each, str) and each:
-                text = folded(each)
-                for whole in {text, text.lstrip(" ")}:
-                    self._whole[whole].append(token_id)
-                for place in range(len(text)):
-                    parts[text[place:]].append(token_id)
-        self._parts, self.spaces = dict(parts), self._whole[""]
-        self._sorted_whole, self._sorted_parts = sorted(self._whole), sorted(parts)
+            if isinstance(each, str):
+                self._add(token_id, each)
+
+    def _add(self, token_id: int, text: str) -> None:
+        node = 0
+        for place, character in enumerate(text):
+            if character not in self.children[node]:
+                following = self.children[node][character] = len(self.children)
+                self._edges[character].append((node, following))
+                if node == 0 or not is_word(text[place - 1]):
+                    self._at_words[character].append((node, following))
+                self.children.append({})
+                self.ends.append([])
+                self.node_classes.append(_token_class(text[: place + 1]))
+            node = self.children[node][character]
+        if text:
+            self.ends[node].append(token_id)
 
     def __len__(self) -> int:
         """V."""
         return len(self.surfaces)
 
-    def within(self, rest: str, *, from_start: bool) -> set[int]:
-        """The tokens that agree with a text, from the start of the token or from any place in it, as far as both go."""
-        table, order = (self._whole, self._sorted_whole) if from_start else (self._parts, self._sorted_parts)
-        found = {token_id for size in range(1, len(rest) + 1) for token_id in table.get(rest[:size], ())}
-        for place in range(bisect_left(order, rest), len(order)):
-            if not order[place].startswith(rest):
-                break
-            found.update(table[order[place]])
-        return found
+    def edges(self, anywhere: Iterable[str], at_words: Iterable[str]) -> list[tuple[int, int, str]]:
+        """The edges with some characters, with others where a word may begin, as (child, parent, character), rising."""
+        found = {(*edge[::-1], each) for each in anywhere for edge in self._edges.get(each, ())}
+        return sorted(found | {(*edge[::-1], each) for each in at_words for edge in self._at_words.get(each, ())})
 
 
-_REPRESENTATIVES = (" ", "\ue000", "\u1401")
-"""A character of each kind (see `_State.before`) which no phrase has: a space, one for private use, a syllable."""
-
-NUM_CLASSES = 10
-
-
-def _kind(character: str) -> int:
-    return 0 if character == " " else 1 + is_word(character)
+_Edge: TypeAlias = tuple[int, int]
 
 
 def _token_class(surface: str | int | None) -> int:
-    """By which a token changes a state in which nothing is begun, if nothing begins: the kinds of both its ends."""
-    return 3 * _kind(surface[0]) + _kind(surface[-1]) if isinstance(surface, str) and surface else NUM_CLASSES - 1
+    return 3 * kind(surface[0]) + kind(surface[-1]) if isinstance(surface, str) and surface else NUM_CLASSES - 1
 
 
 class Lifted(NamedTuple):
@@ -96,7 +109,7 @@ class Lifted(NamedTuple):
     met: (S,) int32: whole phrases so far.
     distance: (S,) int32: tokens that are missing at least until it may end; `OUT_OF_REACH` if no tokens do it.
     fallback: (S,) int32: the same after a token that brings nothing nearer.
-    advancing: (S, M) int32: tokens after which fewer are missing, −1 for none.
+    advancing: (S, M) int32: of phrases that must appear, tokens after which fewer are missing, −1 for none.
     """
 
     start: int
@@ -115,6 +128,13 @@ _Place: TypeAlias = tuple[Any, bytes]
 """A state of an automaton over characters, and the bytes of a character that has not ended."""
 
 
+_Step: TypeAlias = Callable[[Any, str], Any]
+
+
+def _no_step(state: Any, character: str) -> None:
+    """Allow nothing."""
+
+
 class _Lifting:
     """The states of an automaton over tokens, made as they are reached, and their moves."""
 
@@ -124,9 +144,9 @@ class _Lifting:
         self.roots, self.class_next = [NOTHING, DEAD], [[NOTHING] * NUM_CLASSES, [DEAD] * NUM_CLASSES]
         self.exceptions: list[dict[int, int]] = [{}, {}]
         self._ids, self._alike = dict[_Place, int](), dict[bytes, bytes]()
-        self._starting = {token_id for rest in text.starts() for token_id in surfaces.within(rest, from_start=False)}
         spelled = (character.encode() for character in text.characters())
         self._begins_character = {code[:size] for code in spelled for size in range(1, len(code))}
+        self._by_class: list[Any] = []
         self.start = self._id((text.start, b""))
         for state in itertools.count(2):
             if state == len(self.places):
@@ -147,43 +167,84 @@ class _Lifting:
             self.exceptions.append({})
         return self._ids[place]
 
+    def _id_of(self, state: Any) -> int:
+        """The number of a state at the end of a character."""
+        return DEAD if state is None else self._id((state, b""))
+
     def _expand(self, state: int) -> None:
         """Find the moves of a state, unless they are known."""
         if self.class_next[state]:
             return
         place = self.places[state]
         text_state, unfinished = place
-        byte_tokens = self.surfaces.bytes
-        if unfinished:
-            # By all but the bytes that go on with the character it moves as if that had been none.
-            root, candidates = self._read(place, ""), set[int]()
-            byte_tokens = [each for each in byte_tokens if self.surfaces.surfaces[each] in _CONTINUATION_BYTES]
+        begun_nothing = self.text.nothing_begun(text_state)
+        # By all but the bytes that go on with a character it moves as if that had been none.
+        self.roots[state] = root = self._id(self._read(place, "") if unfinished else (begun_nothing, b""))
+        if root == state:
+            self.class_next[state] = self._next_by_class(text_state)
         else:
-            begun_nothing = self.text.nothing_begun(text_state)
-            root = (begun_nothing, b"")
-            candidates = {*self.surfaces.spaces}
-            for rest in self.text.rests(text_state):
-                candidates |= self.surfaces.within(rest, from_start=True)
-            if begun_nothing == text_state:
-                candidates |= self._starting
-        self.roots[state] = self._id(root)
-        if self.roots[state] == state:
-            self.class_next[state] = self._next_by_class(place)
+            self._expand(root)
+            self.class_next[state] = self.class_next[root]
+        if root == state:
+            moves = self._moves_of_root(text_state)
         else:
-            self._expand(self.roots[state])
-            self.class_next[state] = self.class_next[self.roots[state]]
-        for token_id in (*candidates, *byte_tokens):
-            surface = self.surfaces.surfaces[token_id]
-            to = self._id(self._read_byte(place, surface) if isinstance(surface, int) else self._read(place, surface))
-            if to != self.move(self.roots[state], token_id):
-                self.exceptions[state][token_id] = to
+            moves = {} if unfinished else self._differences([(0, text_state, begun_nothing)], self.text.step)
+        self.exceptions[state] = {token_id: self._id_of(to) for token_id, to in moves.items()}
+        for token_id, byte in self.surfaces.bytes.items():
+            if not unfinished or byte in _CONTINUATION_BYTES:
+                to = self._id(self._read_byte(place, byte))
+                if to != self.move(root, token_id):
+                    self.exceptions[state][token_id] = to
 
-    def _next_by_class(self, place: _Place) -> list[int]:
+    def _next_by_class(self, state: Any) -> list[int]:
         """Where a state that has begun nothing is led by a token of each class in which nothing begins."""
-        if isinstance(self.text, Beginning):
-            return [DEAD] * (NUM_CLASSES - 1) + [self._id(place)]
-        ends = [_REPRESENTATIVES[first] + _REPRESENTATIVES[last] for first in range(3) for last in range(3)]
-        return [self._id(self._read(place, each)) for each in (*ends, "")]
+        after_two: list[Any] = [None] * (NUM_CLASSES - 1)
+        if isinstance(self.text, Text):
+            plain = self.text.plain
+            after_one = [plain.step(state, first) for first in _OF_EACH_KIND]
+            after_two = [each and plain.step(each, last) for each in after_one for last in _OF_EACH_KIND]
+        self._by_class = [*after_two, state]
+        return [self._id_of(each) for each in self._by_class]
+
+    def _moves_of_root(self, state: Any) -> dict[int, Any]:
+        """The tokens that lead a state that has begun nothing elsewhere than their classes do, and where."""
+        text = self.text
+        if isinstance(text, Beginning):
+            return self._differences([(0, state, None)], _no_step)
+        moves, entered = dict[int, Any](), set[int]()
+        for node, parent, character in self.surfaces.edges(text.anywhere.children, text.at_words.children):
+            before = self._by_class[self.surfaces.node_classes[parent]]
+            if node not in entered and before is not None:
+                own, plain = text.step(before, character), text.plain.step(before, character)
+                if own != plain:
+                    moves |= self._differences([(node, own, plain)], text.plain.step, entered)
+        return moves
+
+    def _differences(
+        self, open_nodes: list[tuple[int, Any, Any]], other_step: _Step, entered: set[int] | None = None
+    ) -> dict[int, Any]:
+        """Walk the tree with two automata at once, as long as they are in different states.
+
+        Args:
+            open_nodes: a node, and the states of both there.
+            other_step: of the second; the first is that of the phrases.
+            entered: is told the nodes where they differ.
+
+        Returns:
+            The tokens at whose end they differ, and the state of the first there.
+        """
+        found, entered = dict[int, Any](), set() if entered is None else entered
+        while open_nodes:
+            node, own, other = open_nodes.pop()
+            entered.add(node)
+            found.update(dict.fromkeys(self.surfaces.ends[node], own))
+            children = self.surfaces.children[node]
+            for character in self.text.telling(own, other, children):
+                own_next = None if own is None else self.text.step(own, character)
+                other_next = None if other is None else other_step(other, character)
+                if own_next != other_next:
+                    open_nodes.append((children[character], own_next, other_next))
+        return found
 
     def _read(self, place: _Place, text: Any) -> _Place | None:
         """Go on by text; bytes that are no character without it become as many signs of that."""
@@ -269,10 +330,7 @@ def lift(text: Text | Beginning, surfaces: Surfaces) -> Lifted:
         may_end[number] = ended is not None and text.may_end(ended)
         met[number] = place.met if isinstance(text, Text) else 0
     roots, class_next = np.array(lifting.roots, np.int32), np.array(lifting.class_next, np.int32)
-    present = np.unique(
-        surfaces.classes[[each for each, surface in enumerate(surfaces.surfaces) if surface is not None]]
-    )
-    distance = _distances(may_end, roots, class_next[:, present], state, to)
+    distance = _distances(may_end, roots, class_next[:, surfaces.present], state, to)
     # The furthest that a text with as many phrases can be.
     within_reach = np.where(distance < OUT_OF_REACH, distance, 0)
     furthest = np.zeros(text.times + 1, np.int32)
@@ -287,7 +345,9 @@ def lift(text: Text | Beginning, surfaces: Surfaces) -> Lifted:
         met,
         distance,
         np.maximum(furthest[met], distance),
-        _advancing(lifting, distance),
+        _advancing(lifting, distance)
+        if text.times and isinstance(text, Text)
+        else np.full((num_states, 1), -1, np.int32),
     )
 
 
@@ -313,15 +373,15 @@ _MOST_ADVANCING = 32
 
 def _advancing(lifting: _Lifting, distance: np.ndarray) -> np.ndarray:
     """The tokens after which a state misses fewer, (S, M) int32, −1 for none."""
-    lists: list[list[int]] = []
+    lists: list[list[int]] = [[]] * len(distance)
     classes = lifting.surfaces.classes
-    for state, root in enumerate(lifting.roots):
-        tokens = {**lifting.exceptions[root], **lifting.exceptions[state]}
+    for state in np.flatnonzero((distance > 0) & (distance < OUT_OF_REACH)).tolist():
+        tokens = {**lifting.exceptions[lifting.roots[state]], **lifting.exceptions[state]}
         nearer = [token_id for token_id, to in tokens.items() if distance[to] < distance[state]]
-        if not nearer and 0 < distance[state] < OUT_OF_REACH:  # a space, or whatever ends a word
+        if not nearer:  # a space, or whatever ends a word
             closer = [each for each, to in enumerate(lifting.class_next[state]) if distance[to] < distance[state]]
             nearer = [int(each) for each in np.flatnonzero(np.isin(classes, closer)) if each not in tokens]
-        lists.append(sorted(nearer)[:_MOST_ADVANCING])
+        lists[state] = sorted(nearer)[:_MOST_ADVANCING]
     width = max(map(len, lists), default=0) or 1
     return np.array([tokens + [-1] * (width - len(tokens)) for tokens in lists], np.int32)
 

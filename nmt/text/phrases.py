@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Collection, Iterable
+from functools import cache, cached_property
 from typing import NamedTuple
 
 
@@ -33,6 +33,11 @@ def is_word(character: str) -> bool:
     return character == "_" or unicodedata.category(character)[0] in "LNM"
 
 
+def kind(character: str) -> int:
+    """0 for a space, 1 for another character that belongs to no word, 2 for one of a word."""
+    return 0 if character == " " else 1 + is_word(character)
+
+
 def folded(text: str) -> str:
     """The text without case, character by character: what matches whatever its case is equal."""
     folded = (character.upper().lower() for character in text)
@@ -48,21 +53,18 @@ class _Node:
     """A place in the phrases of an automaton.
 
     children: by which characters one gets further.
-    rest: what may follow up to the ends of phrases, without case: for an index.
     ends: whether a phrase ends here, whatever follows.
     ends_word: whether one ends here if no word goes on.
     """
 
     def __init__(self) -> None:
         self.children: dict[str, list[_Node]] = {}
-        self.rest: list[str] = []
         self.ends = self.ends_word = False
 
     def add(self, phrase: Phrase) -> None:
         """Add a phrase from here on."""
         node, text = self, phrase.text
-        for place, character in enumerate(text):
-            node.rest.append(folded(text[place:]))
+        for character in text:
             following = _Node()
             for case in _cases(character, phrase.ignore_case):
                 node.children.setdefault(case, []).append(following)
@@ -75,7 +77,7 @@ class _State(NamedTuple):
     """Where a text stands.
 
     met: whole phrases so far.
-    before: the kind of the last character: 0 space, 1 another that belongs to no word, 2 of a word.
+    before: the kind of the last character.
     waits: whether a phrase stands there if no word goes on.
     begun: the places that were reached in phrases.
     """
@@ -113,9 +115,9 @@ class Text:
     def _step(self, state: _State, character: str) -> _State | None:
         if (character == " " and state.before == 0) or (self.times and state.met == self.times):
             return state
-        kind = 0 if character == " " else 1 + is_word(character)
+        own_kind = kind(character)
         met, begun = state.met, state.begun
-        if state.waits and kind < 2:
+        if state.waits and own_kind < 2:
             if not self.times:
                 return None
             met, begun = met + 1, frozenset()
@@ -130,7 +132,7 @@ class Text:
         if self.times and met == self.times:
             return _State(met)
         waits = any(node.ends_word for node in reached)
-        return _State(met, kind, waits, frozenset(node for node in reached if node.children))
+        return _State(met, own_kind, waits, frozenset(node for node in reached if node.children))
 
     def may_end(self, state: _State) -> bool:
         """Whether a text may end there; its end is the end of a word."""
@@ -144,9 +146,17 @@ class Text:
         """Whether nothing is asked any more."""
         return bool(self.times) and state.met == self.times
 
-    def starts(self) -> list[str]:
-        """What may begin anywhere, without case."""
-        return [*self.anywhere.rest, *self.at_words.rest]
+    @cached_property
+    def plain(self) -> Text:
+        """The same without phrases: how a text moves in which none begins."""
+        return Text((), self.times)
+
+    def telling(self, one: _State | None, other: _State | None, characters: Collection[str]) -> Collection[str]:
+        """Which of the characters two states have to read to tell whether they stay apart."""
+        if one is None or other is None or one[:3] != other[:3]:
+            return characters
+        found = {each for node in one.begun | other.begun for each in node.children if each in characters}
+        return found | {" "} if one.before == 0 and " " in characters else found
 
     def characters(self) -> Iterable[str]:
         """The characters that it tells apart."""
@@ -154,10 +164,6 @@ class Text:
         while nodes:
             yield from itertools.chain.from_iterable(node.children for node in nodes)
             nodes = {child for node in nodes for children in node.children.values() for child in children}
-
-    def rests(self, state: _State) -> Iterable[str]:
-        """What would complete what is begun there, without case."""
-        return (rest for node in state.begun for rest in node.rest)
 
 
 class Beginning:
@@ -184,14 +190,10 @@ class Beginning:
         """Return the state: each has moves of its own."""
         return state
 
-    def starts(self) -> list[str]:
-        """Nothing begins but at the start."""
-        return []
+    def telling(self, one: int | None, other: int | None, characters: Collection[str]) -> Collection[str]:
+        """Return all characters: each state has few."""
+        return characters
 
     def characters(self) -> Iterable[str]:
         """The characters that it tells apart."""
         return self.text
-
-    def rests(self, state: int) -> Iterable[str]:
-        """What has to come."""
-        return [folded(self.text[state:]), folded(self.text[state:]).lstrip(" ")]
