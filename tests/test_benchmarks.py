@@ -19,6 +19,7 @@ CALLS = {
     ("corpus_size.py", "training"): "2 updates, the last",
     ("decoding.py", "RUN"): "of the float32 peak",
     ("latency.py", "RUN"): "warm call, import nmt, greedy",
+    ("phrases.py", "RUN"): "bans broken",
     ("memory.py",): "| 300 | 256 |",
     ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
     ("tying.py",): "| 300 | `all` |",

@@ -106,6 +106,8 @@ Require = Annotated[
 ]
 Avoid = Annotated[list[str] | None, options.value("--avoid", "PHRASE", "What must not appear.", default=...)]
 Prefix = Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)]
+PART_WORDS = "Phrases of --require and --avoid may be parts of words: lodg bans lodging."
+IGNORE_CASE = "Letters of these phrases also stand for their other case."
 GLOSSARY = "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
 GlossaryFile = Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)]
 SAMPLES = "Draw N translations a line, without a search."
@@ -117,7 +119,7 @@ Epsilon = Annotated[float, options.value("--epsilon", "P", "Draw from tokens of 
 SamplingSeed = Annotated[int, options.value("--sampling-seed", "N", "Of the draws.", least=0, default=...)]
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
 Utility = Annotated[str | None, options.value("--mbr", "UTILITY", MBR, default=...)]
-RECORDS = "jsonl: an object for each line, with source, and constraints, avoid and prefix of its own."
+RECORDS = "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case."
 InputFormat = Annotated[Input, typer.Option("--input-format", help=RECORDS)]
 
 
@@ -136,6 +138,8 @@ def translate(
     require: Require = None,
     avoid: Avoid = None,
     prefix: Prefix = "",
+    part_words: bool = options.flag("--part-words", PART_WORDS),
+    ignore_case: bool = options.flag("--ignore-case", IGNORE_CASE),
     glossary: GlossaryFile = None,
     samples: Samples = None,
     temperature: Temperature = 1.0,
@@ -181,7 +185,7 @@ def translate(
         *directories,
         ctranslate2=engine is Engine.CTRANSLATE2,
         num_hypotheses=samples or n_best,
-        asked=Control(tuple(require or ()), tuple(avoid or ()), prefix),
+        asked=Control(tuple(require or ()), tuple(avoid or ()), prefix, part_words, ignore_case),
         records=input_format is Input.JSONL,
         token_scores=output_format is Format.JSONL,
         sampling=sampling if samples else None,

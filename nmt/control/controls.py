@@ -14,19 +14,52 @@ from nmt.errors import ConfigError, DataError
 from nmt.text import Tokenizer
 from nmt.text.lifting import DEAD, NOTHING, OUT_OF_REACH, Lifted, Surfaces, join, lift
 from nmt.text.phrases import Beginning, Phrase, Text
+from nmt.text.tokenizer import normalized
+
+
+class Matching(NamedTuple):
+    """What counts as a place of a phrase; see `Control`."""
+
+    part_words: bool = False
+    ignore_case: bool = False
+
+    def phrase(self, text: str) -> Phrase:
+        """A phrase of normalised text."""
+        return Phrase(text, whole_words=not self.part_words, ignore_case=self.ignore_case)
 
 
 class Control(NamedTuple):
     """What is asked of the translation of one line.
 
-    require: phrases that must appear, as whole words; in "a | b" one of several. A phrase n times needs n places.
-    avoid: phrases that must not, as whole words.
+    require: phrases that must appear; in "a | b" one of several. A phrase n times needs n places.
+    avoid: phrases that must not.
     prefix: what the translation begins with, to the letter; a space at its end begins a new word.
+    part_words: whether phrases of `require` and `avoid` may also be parts of words, unlike those of others.
+    ignore_case: whether each letter of them also stands for its upper, lower and title case.
+    terms: as `require`, but always whole words with their case: those of a glossary.
     """
 
     require: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
     prefix: str = ""
+    part_words: bool = False
+    ignore_case: bool = False
+    terms: tuple[str, ...] = ()
+
+    @property
+    def must_appear(self) -> bool:
+        """Whether any phrase must."""
+        return bool(self.require or self.terms)
+
+    @property
+    def without_phrases(self) -> Control:
+        """The same without phrases that must appear."""
+        return self._replace(require=(), terms=())
+
+    @property
+    def matching(self) -> Matching:
+        """What counts as a place of a phrase."""
+        return Matching(self.part_words, self.ignore_case)
 
 
 NO_CONTROL = Control()
@@ -43,11 +76,17 @@ class Record(NamedTuple):
     rest: Mapping[str, Any] = {}
 
 
-_FIELDS = {"source": str, "constraints": list, "avoid": list, "prefix": str}
+_FIELDS = {
+    "source": str, "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool
+}  # fmt: skip
+_WORDS = {str: "text", list: "list of texts", bool: "true or false"}
 
 
 def read_record(line: str, asked: Control, *, place: str) -> Record:
-    """Read a JSON record: `source`, and if the line asks for more than all do, `constraints`, `avoid` and `prefix`.
+    """Read a JSON record: `source`, and what the line asks for besides, or instead of what all do.
+
+    `constraints` and `avoid` are added. `prefix` is replaced, as are `part_words` and `ignore_case`, which hold for all
+    phrases of the line.
 
     Args:
         line: one object.
@@ -65,13 +104,16 @@ def read_record(line: str, asked: Control, *, place: str) -> Record:
         raise DataError(f'{place} must be an object with a text "source"')
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
-        texts = value if isinstance(value, list) else [value]
+        texts = value if isinstance(value, list) else []
         if not isinstance(value, _FIELDS[name]) or not all(isinstance(text, str) for text in texts):
-            raise DataError(f'{place}: "{name}" must be a {"list of texts" if _FIELDS[name] is list else "text"}')
+            article = "" if _FIELDS[name] is bool else "a "
+            raise DataError(f'{place}: "{name}" must be {article}{_WORDS[_FIELDS[name]]}')
     control = Control(
         (*asked.require, *fields.get("constraints", ())),
         (*asked.avoid, *fields.get("avoid", ())),
         fields.get("prefix", asked.prefix),
+        fields.get("part_words", asked.part_words),
+        fields.get("ignore_case", asked.ignore_case),
     )
     return Record(fields["source"], control, given)
 
@@ -89,7 +131,7 @@ def kinds_of(asked: Sequence[Control]) -> Kinds:
     return Kinds(
         any(control.avoid for control in asked),
         any(control.prefix for control in asked),
-        any(control.require for control in asked),
+        any(control.must_appear for control in asked),
     )
 
 
@@ -136,7 +178,7 @@ def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling 
         raise ConfigError(f"there must be one control a line, got {len(asked)} for {num_lines} lines")
     if sampling is not None:
         sampling.check()
-        if any(control.require for control in asked):
+        if any(control.must_appear for control in asked):
             raise ConfigError("phrases that must appear need a beam search: leave out either them or the sampling")
 
 
@@ -170,18 +212,16 @@ class Controls:
     Args:
         tokenizer: of the target.
         segmentation: how words of the text were cut before the model saw it.
-        whole_words: whether phrases are words, and not part of longer ones.
-        ignore_case: whether the case of phrases counts for nothing.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, *, segmentation: str = "none", whole_words: bool = True, ignore_case: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, segmentation: str = "none") -> None:
         self.tokenizer, self.segmentation = tokenizer, segmentation
-        self.whole_words, self.ignore_case = whole_words, ignore_case
         self.avoiding = lru_cache(maxsize=64)(self._avoiding)
         self.requiring = lru_cache(maxsize=4096)(self._requiring)
-        self._text = lru_cache(maxsize=4096)(self._automaton)
+        # Automata over characters grow as they are used, so few are kept.
+        self._text_required = lru_cache(maxsize=256)(self._text_of_required)
+        self._text_avoided = lru_cache(maxsize=4)(self._text_of_avoided)
+        self._left = lru_cache(maxsize=4096)(self._without_banned)
 
     @cached_property
     def surfaces(self) -> Surfaces:
@@ -194,47 +234,108 @@ class Controls:
                 surfaces.append(each[0])
         return Surfaces(surfaces)
 
-    def _phrase(self, text: str) -> Phrase:
-        normalized = self.tokenizer.normalized(text)
-        if not normalized:
+    def _phrase(self, text: str, matching: Matching) -> Phrase:
+        if not (phrase := self._normalized(text)):
             raise ConfigError(f"a phrase must have characters, got {text!r}")
-        return Phrase(normalized, self.whole_words, self.ignore_case)
+        return matching.phrase(phrase)
 
-    def _automaton(self, phrases: tuple[str, ...], times: int) -> Text:
-        return Text(map(self._phrase, phrases), times)
+    def _normalized(self, text: str) -> str:
+        return normalized(self.tokenizer.normalized(text), "none")  # the tokenizer of an earlier version does nothing
 
-    def _avoiding(self, phrases: tuple[str, ...]) -> Lifted:
-        return lift(self._automaton(phrases, 0), self.surfaces)
+    def _alternatives(self, required: str, matching: Matching) -> list[Phrase]:
+        return [self._phrase(text, matching) for text in required.split(" | ")]
 
-    def _requiring(self, alternatives: str, times: int) -> Lifted:
-        lifted = lift(self._automaton(tuple(alternatives.split(" | ")), times), self.surfaces)
+    def _text_of_avoided(self, phrases: tuple[str, ...], matching: Matching) -> Text:
+        return Text(self._phrase(text, matching) for text in phrases)
+
+    def _text_of_required(self, required: str, times: int, matching: Matching) -> Text:
+        return Text(self._alternatives(required, matching), times)
+
+    def _avoiding(self, phrases: tuple[str, ...], matching: Matching) -> Lifted:
+        return lift(self._text_avoided(phrases, matching), self.surfaces)
+
+    def _requiring(self, required: str, times: int, matching: Matching) -> Lifted:
+        lifted = lift(self._text_required(required, times, matching), self.surfaces)
         if lifted.start > DEAD and lifted.distance[lifted.start] >= OUT_OF_REACH:
-            raise ConfigError(f"{alternatives!r} cannot be spelled by the tokens of the model")
+            raise ConfigError(f"{required!r} cannot be spelled by the tokens of the model")
         return lifted
 
-    def _beginning(self, text: str) -> Beginning:
-        ends = " " if text.endswith(" ") and text.strip() else ""
-        return Beginning(self.tokenizer.normalized(text) + ends)
+    def check(self, asked: Control) -> None:
+        """Refuse what no translation can be, before anything is searched.
+
+        Raises:
+            ConfigError: a phrase has no characters, the tokens cannot spell what must be there, or a phrase that must
+                not appear stands in another that must, in each of its alternatives, or in the prefix.
+        """
+        if asked.prefix:
+            self.beginning(asked.prefix)
+        for each in self._wanted(asked):
+            self.requiring(*each)
+        if asked.avoid:
+            self._check_avoided(asked)
+
+    def _without_banned(
+        self, required: str, matching: Matching, avoid: tuple[str, ...], avoid_matching: Matching
+    ) -> str:
+        """The alternatives of a phrase that what must not appear leaves."""
+        avoided = self._text_avoided(avoid, avoid_matching)
+        texts = required.split(" | ")
+        left = [text for text in texts if avoided.lets_in(self._phrase(text, matching))]
+        if not left:
+            phrase = self._phrase(texts[0], matching)
+            banned = next(text for text in avoid if not self._text_of_avoided((text,), avoid_matching).lets_in(phrase))
+            raise ConfigError(
+                f"{required!r} must appear, but {banned!r}, which stands in it, must not: leave out one of the two"
+            )
+        return " | ".join(left)
+
+    def _wanted(self, asked: Control) -> list[tuple[str, int, Matching]]:
+        """What must appear, how often, and what counts as a place of it, without what is banned."""
+        own, terms = Counter(asked.require), Counter(asked.terms)
+        wanted = [
+            *((required, times, asked.matching) for required, times in own.items()),
+            *((required, times, Matching()) for required, times in terms.items()),
+        ]
+        if not asked.avoid:
+            return wanted
+        return [
+            (self._left(required, matching, asked.avoid, asked.matching), times, matching)
+            for required, times, matching in wanted
+        ]
+
+    def _check_avoided(self, asked: Control) -> None:
+        text = self._prefix(asked.prefix)
+        if not self._text_avoided(asked.avoid, asked.matching).lets_begin(text):
+            banned = next(
+                each for each in asked.avoid if not self._text_of_avoided((each,), asked.matching).lets_begin(text)
+            )
+            raise ConfigError(
+                f"the prefix {asked.prefix!r} has {banned!r}, which must not appear: leave out one of them"
+            )
+
+    def _prefix(self, text: str) -> str:
+        return self._normalized(text) + (" " if text.endswith(" ") and text.strip() else "")
 
     def beginning(self, text: str) -> Lifted:
         """The automaton of a prefix."""
-        lifted = lift(self._beginning(text), self.surfaces)
+        lifted = lift(Beginning(self._prefix(text)), self.surfaces)
         if lifted.start > DEAD and lifted.distance[lifted.start] >= OUT_OF_REACH:
             raise ConfigError(f"the prefix {text!r} cannot be spelled by the tokens of the model")
         return lifted
 
-    def met(self, control: Control, text: str) -> dict[str, bool]:
-        """Which phrases that must appear stand in a finished text, each as often as it was asked for."""
-        return {
-            phrase: _accepts(self._text(tuple(phrase.split(" | ")), times), self.tokenizer.normalized(text))
-            for phrase, times in Counter(control.require).items()
-        }
+    def met(self, asked: Control, text: str) -> dict[str, bool]:
+        """Which phrases that must appear stand in a finished text, as the search sees it, each as often as asked."""
+        phrases = [*dict.fromkeys(asked.require), *dict.fromkeys(asked.terms)]
+        wanted, text = self._wanted(asked), self._normalized(text) if phrases else text
+        return {phrase: self._text_required(*each).holds_in(text) for phrase, each in zip(phrases, wanted, strict=True)}
 
-    def keeps(self, control: Control, text: str) -> bool:
+    def keeps(self, asked: Control, text: str) -> bool:
         """Whether a finished text begins as it must and has nothing that must not appear."""
-        text = self.tokenizer.normalized(text)
-        begins = not control.prefix or _accepts(self._beginning(control.prefix), text)
-        return begins and (not control.avoid or _accepts(self._text(control.avoid, 0), text))
+        if not (asked.prefix or asked.avoid):
+            return True
+        text = self._normalized(text)
+        begins = f"{text} ".startswith(self._prefix(asked.prefix))
+        return begins and (not asked.avoid or self._text_avoided(asked.avoid, asked.matching).holds_in(text))
 
     def tables(self, asked: Sequence[Control]) -> AutomatonTables:
         """Return the tables of a batch."""
@@ -246,11 +347,10 @@ class Controls:
 
         allowed, required = list[list[int]](), list[list[int]]()
         for control in asked:
-            avoid = place(self.avoiding(control.avoid)) if control.avoid else -1
+            avoid = place(self.avoiding(control.avoid, control.matching)) if control.avoid else -1
             prefix = place(self.beginning(control.prefix)) if control.prefix else -1
             allowed.append([avoid, prefix])
-            counts = {phrase: control.require.count(phrase) for phrase in control.require}
-            required.append([place(self.requiring(phrase, times)) for phrase, times in counts.items()])
+            required.append([place(self.requiring(*each)) for each in self._wanted(control)])
         joined, starts = join(automata, len(self.surfaces))
         width = max(1, *map(len, required))
         starts.append(NOTHING)  # of what is not asked: at place −1
@@ -260,16 +360,6 @@ class Controls:
             np.array(starts, np.int32)[np.array(allowed)],
             np.array(starts, np.int32)[[row + [-1] * (width - len(row)) for row in required]],
         )
-
-
-def _accepts(automaton: Text | Beginning, text: str) -> bool:
-    """Whether an automaton goes through a text, which ends as a word does."""
-    state: Any = automaton.start
-    for character in f"{text} ":
-        state = automaton.step(state, character)
-        if state is None:
-            return False
-    return automaton.may_end(state)
 
 
 _NO_KEY = np.iinfo(np.int64).max

@@ -44,7 +44,7 @@ class Term(NamedTuple):
 
     @property
     def required(self) -> str:
-        """The alternatives as `Control.require` says them."""
+        """The alternatives as `Control` says them."""
         return " | ".join(self.alternatives)
 
 
@@ -157,12 +157,12 @@ class Glossary:
         """
         terms = [self.found(line) for line in lines]
         asked = [tuple(term.required for term in found if self._spelled(term, vocabulary)) for found in terms]
-        return [Control(require=required) for required in asked], terms
+        return [Control(terms=required) for required in asked], terms
 
     def _spelled(self, term: Term, vocabulary: Controls | None) -> bool:
         if vocabulary is not None and term.required not in self._is_spelled:
             try:
-                vocabulary.requiring(term.required, 1)
+                vocabulary.check(Control(terms=(term.required,)))
                 self._is_spelled[term.required] = True
             except ConfigError as error:
                 logger.warning("the glossary cannot ask for the translation of %r: %s", term.source, error)

@@ -6,8 +6,8 @@ No Keras here: an engine may do without.
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from numbers import Integral, Real
@@ -85,6 +85,7 @@ class Tally:
     unread: longer than `MAX_SOURCE_LENGTH` tokens, so read in part.
     too_long: longer than `max_length`, where translations end, but read.
     untranslated: without a translation, because the model's outputs were not numbers.
+    refused: without a translation, because none can be as asked: not searched.
     unsatisfied: without a translation, because none is as asked and as short as allowed.
     cut: translations, of all that were asked for, as long as allowed.
     unfinished: translations that came to no end, because the model excludes it.
@@ -92,6 +93,8 @@ class Tally:
     repetitive, copied: of these, those with such a flag.
     max_length: tokens of a translation at most.
     reported: the counts that `report_growth` logged last.
+    first_refused: what is wrong with the first of those that were refused.
+    first_unsatisfied: the numbers of the first of those.
     """
 
     lines: int = 0
@@ -100,6 +103,7 @@ class Tally:
     unread: int = 0
     too_long: int = 0
     untranslated: int = 0
+    refused: int = 0
     unsatisfied: int = 0
     cut: int = 0
     unfinished: int = 0
@@ -108,14 +112,18 @@ class Tally:
     copied: int = 0
     max_length: int = 0
     reported: tuple[int, ...] = ()
+    first_refused: list[str] = field(default_factory=list)
+    first_unsatisfied: list[int] = field(default_factory=list)
 
-    def count(
-        self, requests: Sequence[Request], found: Sequence[Sequence[Translation]], left: Sequence[Control]
-    ) -> None:
+    def count(self, requests: Sequence[Request], found: Sequence[Sequence[Translation]]) -> None:
         """Count what was found for requests, and the lines for which nothing was, by what was asked of them."""
         self.lines += len({request.line for request in requests})
-        self.untranslated += sum(control == NO_CONTROL for control in left)
-        self.unsatisfied += sum(control != NO_CONTROL for control in left)
+        with_any = {request.line for request, translations in zip(requests, found, strict=True) if translations}
+        left = {request.line: request.control for request in requests if request.line not in with_any}
+        self.untranslated += sum(control == NO_CONTROL for control in left.values())
+        unsatisfied = [line + 1 for line, control in left.items() if control != NO_CONTROL]
+        self.unsatisfied += len(unsatisfied)
+        self.first_unsatisfied += unsatisfied[: _NAMED_LINES - len(self.first_unsatisfied)]
         for request, translations in zip(requests, found, strict=True):
             self.cut += sum(translation.num_tokens == request.max_length for translation in translations)
             self.unfinished += sum(not translation.finished for translation in translations)
@@ -123,11 +131,18 @@ class Tally:
             self.repetitive += sum(Flag.REPETITION in translation.flags for translation in translations)
             self.copied += sum(Flag.COPY in translation.flags for translation in translations)
 
+    def count_refused(self, reasons: Mapping[int, str]) -> None:
+        """Count lines that are not searched, and why; lines have their numbers from 0."""
+        self.lines += len(reasons)
+        self.refused += len(reasons)
+        named = [f"line {line + 1}: {reason}" for line, reason in reasons.items()]
+        self.first_refused += named[: _NAMED_LINES - len(self.first_refused)]
+
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
         counts = (
-            self.unknown, self.unread, self.too_long, self.untranslated, self.unsatisfied, self.cut, self.unfinished,
-            self.repetitive, self.copied,
+            self.unknown, self.unread, self.too_long, self.untranslated, self.refused, self.unsatisfied, self.cut,
+            self.unfinished, self.repetitive, self.copied,
         )  # fmt: skip
         before = self.reported or (0,) * len(counts)
         if any(count and count >= 2 * old for count, old in zip(counts, before, strict=True)):
@@ -145,13 +160,15 @@ class Tally:
             "as long as allowed and may be cut short: unless the model repeats itself, raise search.max_length_ratio, "
             "search.max_length_offset or search.max_length"
         )
+        refused = f"left untranslated, as nothing can be as asked: {_first(self.first_refused, self.refused, '; ')}"
         unmet = (
             "left untranslated: no translation that is short enough has what must appear and nothing that must not: "
-            "raise search.max_length, or ask for less"
+            "raise search.max_length, or ask for less; by number: "
+            f"{_first(self.first_unsatisfied, self.unsatisfied, ', ')}"
         )
-        counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, unmet: self.unsatisfied}
+        counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, refused: self.refused}
         unfinished = "without an end, which the model excludes: its training must have gone wrong, or rules take all"
-        counts |= {cut: self.cut, unfinished: self.unfinished}
+        counts |= {unmet: self.unsatisfied, cut: self.cut, unfinished: self.unfinished}
         for words, count in counts.items():
             noun = "translation" if words in (cut, unfinished) else "line"
             plural, verb = ("", "is") if count == 1 else ("s", "are")
@@ -176,6 +193,22 @@ class Tally:
 
 MOST_ODD = 0.01
 """Share of translations that may be repetitive or copies without a warning: test sets have none."""
+_NAMED_LINES = 5
+
+
+def _first(named: Sequence[Any], count: int, separator: str) -> str:
+    return separator.join(map(str, named)) + (f"{separator}..." if count > len(named) else "")
+
+
+_Found: TypeAlias = tuple[int, list[Translation]]
+"""The number of a request, and its translations."""
+
+
+def _merged(first: Sequence[Translation], second: Sequence[Translation]) -> list[Translation]:
+    """Those of two searches together, best first."""
+    texts = {each.text for each in first}
+    return sorted([*first, *(each for each in second if each.text not in texts)], key=lambda each: -each.score)
+
 
 _NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 _NOTHING = Translation("", 0.0, 0.0, 0)
@@ -296,19 +329,21 @@ class LineTranslator(ABC):
         settings, lines = changed_search(self.search, **changes), _checked_lines(lines)
         if sampling is None:
             check_num_hypotheses(num_hypotheses, settings)
-        counted, at_once = self._tally if tally is None else tally, self.batches_at_once()
+        counted = self._tally if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling)
         token_ids = _encode(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
+        refused = self._refused({place: asked[place] for place in spoken})
+        counted.count_refused({first_line + place: reason for place, reason in refused.items()})
+        spoken = [place for place in spoken if place not in refused]
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
 
-        # What is asked of the engine about each of the others, and in which batches.
-        lengths = np.array([[len(ids) + 1 for ids in token_ids[place]] for place in spoken], dtype=np.int64)
-        lengths = lengths.reshape(-1, len(self.sources))  # (lines, models)
-        limits = zip(*(limit.tolist() for limit in length_limits(lengths[:, 0], settings)), strict=True)
+        # What is asked of the engine about each of the others.
+        lengths = np.array([len(token_ids[place][0]) + 1 for place in spoken], np.int64)
+        limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
         draws, wanted = (num_hypotheses, 1) if sampling else (1, num_hypotheses)
         requests = [
             Request(source_ids, least, most, asked[place], sampling, first_line + place, draw)
@@ -316,17 +351,11 @@ class LineTranslator(ABC):
             for source_ids in [tuple([*ids, EOS_ID] for ids in token_ids[place])]
             for draw in range(draws)
         ]
-        longest = np.repeat(lengths.max(axis=1), draws)
-        batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
-
-        def search(batch: np.ndarray) -> list[list[Translation]]:
-            of_batch = [requests[each] for each in batch]
-            return self.search_batch(of_batch, num_hypotheses=wanted, settings=settings, token_scores=token_scores)
 
         found: list[list[Translation]] = [[] for _ in requests]
         done = 0
-        for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
-            for index, each in zip(batch, results, strict=True):
+        for batch in self._searched(requests, wanted, settings=settings, token_scores=token_scores):
+            for index, each in batch:
                 found[index] = each
             done, before = done + len(batch), done
             if progress is not None:
@@ -336,10 +365,70 @@ class LineTranslator(ABC):
             found[index] = [self._with_flags(each, lines[place], request) for each in found[index]]
             translations[place] += found[index]
 
-        counted.count(requests, found, [place for place, each in zip(asked, translations, strict=True) if not each])
+        counted.count(requests, found)
         if tally is None:
             counted.report_growth()
         return translations
+
+    def _refused(self, asked: Mapping[int, Control]) -> dict[int, str]:
+        """The lines whose translation cannot be as asked, and why."""
+        reasons = dict[int, str]()
+        for line, control in asked.items():
+            try:
+                self.controls.check(control)
+            except ConfigError as error:
+                reasons[line] = str(error)
+        return reasons
+
+    def _searched(
+        self, requests: Sequence[Request], num_hypotheses: int, *, settings: SearchSettings, token_scores: bool
+    ) -> Iterator[list[_Found]]:
+        """Search batch by batch, first without phrases that must appear, then with them what lacks any.
+
+        A search that makes room for phrases may miss what a plain one finds. So whatever the plain search finds that
+        has the phrases counts too, and what is best is never worse than the plain translation if that has them.
+
+        Yields:
+            What is found with a batch.
+        """
+        plain = [request._replace(control=request.control.without_phrases) for request in requests]
+        having = dict[int, list[Translation]]()
+        for batch in self._in_batches(plain, num_hypotheses, settings=settings, token_scores=token_scores):
+            done = list[_Found]()
+            for index, translations in batch:
+                asked = requests[index].control
+                met = [each for each in translations if all(self.controls.met(asked, each.text).values())]
+                if asked.must_appear and len(met) < num_hypotheses:
+                    having[index] = met
+                else:
+                    done.append((index, met))
+            yield done
+        lacking = sorted(having)
+        again = [requests[index] for index in lacking]
+        for batch in self._in_batches(again, num_hypotheses, settings=settings, token_scores=token_scores):
+            yield [
+                (lacking[place], _merged(having[lacking[place]], translations)[:num_hypotheses])
+                for place, translations in batch
+            ]
+
+    def _in_batches(
+        self, requests: Sequence[Request], num_hypotheses: int, *, settings: SearchSettings, token_scores: bool
+    ) -> Iterator[list[_Found]]:
+        """Search in batches of about equal lengths."""
+        at_once = self.batches_at_once()
+        longest = np.array([max(map(len, request.source_ids)) for request in requests], np.int64)
+        batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
+
+        def search(batch: np.ndarray) -> list[list[Translation]]:
+            return self.search_batch(
+                [requests[each] for each in batch],
+                num_hypotheses=num_hypotheses,
+                settings=settings,
+                token_scores=token_scores,
+            )
+
+        for batch, results in zip(batches, map_at_once(search, batches, at_once=at_once), strict=True):
+            yield list(zip(batch.tolist(), results, strict=True))
 
     def batches_at_once(self) -> int:
         """Return how many batches to search side by side: one, unless an engine gains by more."""

@@ -146,7 +146,8 @@ class _Job:
     def translate(
         self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
     ) -> Iterator[TranslatedLine]:
-        """Translate chunk by chunk."""
+        """Translate chunk by chunk; what no line could be is refused at once."""
+        translator.controls.check(self.asked)
         tally, sample = Tally(), list[str]()
         segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
         placing = self.terms and self.terms.with_normalization(
@@ -161,7 +162,7 @@ class _Job:
             if placing:
                 added, terms_found = placing.controls(lines, translator.controls)
                 both = zip(controls, added, strict=True)
-                controls = [own._replace(require=own.require + more.require) for own, more in both]
+                controls = [own._replace(terms=more.terms) for own, more in both]
             found = translator.n_best(
                 lines,
                 self.num_hypotheses,

@@ -214,6 +214,13 @@ _MANY = 1 << 12
 
 
 def _ranks(keys: Tensor, groups: Tensor, counted: Tensor) -> Tensor:
-    """How many of those that count are before each one in its group, by keys; (b, W) each."""
-    before = (keys[:, None, :] < keys[:, :, None]) & (groups[:, None, :] == groups[:, :, None])
-    return ops.sum(ops.cast(before & counted[:, None, :], "int32"), axis=2)
+    """How many of those that count are before each one in its group, by keys below W * W; (b, W) each."""
+    size, width = ops.shape(keys)
+    keys, groups, base = ops.cast(keys, "int64"), ops.cast(groups, "int64"), ops.cast(width, "int64") ** 2
+    # Sentences one behind the other, in each the groups, and what does not count: all in one sorted list.
+    last = ops.max(groups) + 1
+    row = ops.arange(size, dtype="int64")[:, None] * (last + 1)
+    first = (row + ops.where(counted, groups, last)) * base
+    ordered = ops.reshape(ops.sort(first + keys, axis=1), (-1,))
+    own, begin = (ops.searchsorted(ordered, ops.reshape(each, (-1,))) for each in (first + keys, first))
+    return ops.reshape(ops.cast(own - begin, "int32"), (size, width))

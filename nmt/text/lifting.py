@@ -367,7 +367,7 @@ def _distances(
         distance = closer
 
 
-_MOST_ADVANCING = 32
+_MOST_ADVANCING = 8
 """Tokens that bring a state nearer which are kept."""
 
 

@@ -138,6 +138,31 @@ class Text:
         """Whether a text may end there; its end is the end of a word."""
         return not state.waits if not self.times else state.met + state.waits >= self.times
 
+    def read(self, text: str, state: _State | None) -> _State | None:
+        """Go on by a text."""
+        for character in text:
+            state = state and self.step(state, character)
+        return state
+
+    def holds_in(self, text: str) -> bool:
+        """Whether a whole text is as asked."""
+        state = self.read(text, self.start)
+        return state is not None and self.may_end(state)
+
+    def lets_begin(self, text: str) -> bool:
+        """Whether a text may begin so; its end may be within a word."""
+        return self.read(text, self.start) is not None
+
+    def lets_in(self, phrase: Phrase) -> bool:
+        """Whether a phrase, in one of its cases, may stand in a text somewhere."""
+        within_word = not (phrase.whole_words and is_word(phrase.text[0]))
+        reached = {self.start._replace(before=2 if within_word else 0)}
+        for character in phrase.text:
+            moved = (self.step(state, case) for state in reached for case in _cases(character, phrase.ignore_case))
+            reached = {state for state in moved if state is not None}
+        ends_word = phrase.whole_words and is_word(phrase.text[-1])
+        return any(not (ends_word and state.waits) for state in reached)
+
     def nothing_begun(self, state: _State) -> _State:
         """The same without what was begun."""
         return state._replace(begun=frozenset())

@@ -33,11 +33,13 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
         {"source": "uno dos", "constraints": ["seven"], "id": 4},
         {"source": "uno dos", "avoid": ["one"], "prefix": "nine "},
         {"source": "uno dos", "meta": {"x": [1]}},
+        {"source": "uno dos", "constraints": ["NIN"], "part_words": True, "ignore_case": True},
     ]
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     done = run_nmt("translate", trained_run.directory, "--input-format", "jsonl", "--format", "jsonl", stdin=text)
     assert done.code == 0, done.err
-    first, second, third = map(json.loads, done.lines)
+    first, second, third, fourth = map(json.loads, done.lines)
+    assert "nin" in fourth["translations"][0]["text"]
     assert "seven" in first["translations"][0]["text"].split()
     assert (first["id"], third["meta"]) == (4, {"x": [1]})
     assert second["translations"][0]["text"].startswith("nine")
@@ -53,6 +55,7 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
         ("[1]", 'line 1 must be an object with a text "source"'),
         ('{"source": "uno", "constraints": "seven"}', 'line 1: "constraints" must be a list of texts'),
         ('{"source": "uno", "avoid": [1]}', 'line 1: "avoid" must be a list of texts'),
+        ('{"source": "uno", "part_words": 1}', 'line 1: "part_words" must be true or false'),
         ('{"source": "uno", "prefix": []}', 'line 1: "prefix" must be a text'),
     ],
 )
@@ -60,6 +63,32 @@ def test_records_that_are_none_are_named(run_nmt, trained_run, line, message):
     refused = run_nmt("translate", trained_run.directory, "--input-format", "jsonl", stdin=f"{line}\n".encode())
     assert refused.code == 1
     assert message in refused.err
+
+
+def test_lines_that_ask_for_what_cannot_be_stay_empty_and_are_named(run_nmt, trained_run):
+    records = [
+        {"source": "uno dos"},
+        {"source": "uno dos", "constraints": ["one two"], "avoid": ["two"]},
+        {"source": "uno dos", "constraints": ["dragón"]},
+        {"source": ""},
+    ]
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    done = run_nmt("translate", trained_run.directory, "--input-format", "jsonl", stdin=text)
+    assert done.code == 0, done.err
+    assert [bool(line) for line in done.lines] == [True, False, False, False]
+    assert "2 lines are left untranslated, as nothing can be as asked: line 2: 'one two' must appear" in done.err
+    assert "; line 3: 'dragón' cannot be spelled by the tokens of the model" in done.err
+
+
+def test_phrases_may_be_parts_of_words_in_any_case(run_nmt, trained_run):
+    plain = run_nmt("translate", trained_run.directory, stdin=LINES).out
+    part = plain.split()[0][:2]
+    banned = run_nmt(
+        "translate", trained_run.directory, "--avoid", part.upper(), "--part-words", "--ignore-case", stdin=LINES
+    )
+    assert banned.code == 0, banned.err
+    assert part in plain
+    assert part not in banned.out
 
 
 def test_draws_depend_on_seed_and_line_alone(run_nmt, trained_run):
@@ -95,6 +124,11 @@ def test_one_of_several_is_chosen(run_nmt, trained_run, utility):
         (("--require", "dragón"), "'dragón' cannot be spelled by the tokens of the model"),
         (("--prefix", "Ω"), "the prefix 'Ω' cannot be spelled by the tokens of the model"),
         (("--avoid", " "), "a phrase must have characters"),
+        (
+            ("--require", "one two", "--avoid", "two"),
+            "'one two' must appear, but 'two', which stands in it, must not: leave out one of the two",
+        ),
+        (("--prefix", "one two ", "--avoid", "two"), "the prefix 'one two ' has 'two', which must not appear"),
         (("--mbr", "rouge"), "rouge"),
         (("--samples", 2, "--temperature", 0), "temperature"),
         (("--samples", 2, "--top-p", 1.5), "top-p"),

@@ -75,8 +75,8 @@ def test_each_place_of_a_term_is_asked_for_and_the_longest_comes_first():
     lines = ["Der  große Hund, ein Hund und HUND", "Waren waren da: abc", "", "Hunde, Hu\u0301nd, abcd"]
     controls, found = glossary.controls(lines)
     assert controls == [
-        Control(require=("The Dane", "Dog", "Dog")),
-        Control(require=("Goods", "ABC")),
+        Control(terms=("The Dane", "Dog", "Dog")),
+        Control(terms=("Goods", "ABC")),
         Control(),
         Control(),
     ]
@@ -218,7 +218,7 @@ def test_a_term_that_the_vocabulary_cannot_spell_is_named_once_and_not_asked_for
     vocabulary = Controls(CharacterTokenizer.learn(["dog a"], vocabulary_size=None, minimum_count=1))
     glossary = Glossary([Term("Hund", ("dog",)), Term("Katze", ("cat",)), Term("Igel", ("hedgehog", "god"))])
     controls, found = glossary.controls(["Hund Katze Igel", "Katze"], vocabulary)
-    assert controls == [Control(require=("dog | Dog", "hedgehog | god | Hedgehog | God")), Control()]
+    assert controls == [Control(terms=("dog | Dog", "hedgehog | god | Hedgehog | God")), Control()]
     assert [len(terms) for terms in found] == [3, 1]
     assert [record.message for record in caplog.records] == [
         "the glossary cannot ask for the translation of 'Katze': 'cat | Cat' cannot be spelled by the tokens of the "

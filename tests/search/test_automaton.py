@@ -15,7 +15,7 @@ BOS, EOS = 2, 3
 LENGTH = 6
 TOKENIZER = CharacterTokenizer.learn(["abc"], vocabulary_size=None, minimum_count=1)
 SIZE = len(TOKENIZER.vocabulary)
-CONTROLS = Controls(TOKENIZER, whole_words=False)
+CONTROLS = Controls(TOKENIZER)
 
 
 def tables_of_steps(seed, sentences):
@@ -25,6 +25,7 @@ def tables_of_steps(seed, sentences):
 
 def searched(logits, asked, *, beam_size, compiled=False, **arguments):
     """The hypotheses of each sentence, as (score, text)."""
+    asked = [control._replace(part_words=True) for control in asked]
     kinds = Kinds(*(any(control[place] for control in asked) for place in (1, 2, 0)))
     given = AutomatonTables(*map(tf.constant, CONTROLS.tables(asked)))
 
@@ -130,7 +131,7 @@ def test_phrases_appear_if_they_just_fit():
 
 
 def test_where_nothing_is_allowed_nothing_is_found():
-    asked = [Control(require=("abcabc",)), Control(avoid=("a", "b", "c")), Control(("ab",), ("b",))]
+    asked = [Control(require=("abcabc",)), Control(avoid=("a", "b", "c")), Control(("b",), ("a", "cb", "bb"), "c")]
     found = searched(tables_of_steps(0, len(asked)), asked, beam_size=3)
     assert found[0] == []  # six letters and EOS are more than six tokens
     assert [text for _, text in found[1]] == [""]
