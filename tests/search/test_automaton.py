@@ -1,6 +1,9 @@
 """What must, must not or comes first appears so in what a search finds, and nothing better was passed over."""
 
 import itertools
+import random
+import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,11 +26,12 @@ def tables_of_steps(seed, sentences):
     return 2.0 * np.random.default_rng(seed).normal(size=(sentences, 4, SIZE, SIZE)).astype("float32")
 
 
-def searched(logits, asked, *, beam_size, compiled=False, **arguments):
+def searched(logits, asked, *, beam_size, compiled=False, part_words=True, tokenizer=TOKENIZER, **arguments):
     """The hypotheses of each sentence, as (score, text)."""
-    asked = [control._replace(part_words=True) for control in asked]
+    asked = [control._replace(part_words=part_words) for control in asked]
+    controls = CONTROLS if tokenizer is TOKENIZER else Controls(tokenizer)
     kinds = Kinds(*(any(control[place] for control in asked) for place in (1, 2, 0)))
-    given = AutomatonTables(*map(tf.constant, CONTROLS.tables(asked)))
+    given = AutomatonTables(*map(tf.constant, controls.tables(asked)))
 
     def search():
         rules, choose = control_rules(given, kinds) if any(kinds) else ([], None)
@@ -54,7 +58,7 @@ def searched(logits, asked, *, beam_size, compiled=False, **arguments):
     result = (tf.function(search) if compiled else search)()
     return [
         [
-            (float(score), TOKENIZER.decode(token_ids[: length - 1].tolist()))
+            (float(score), tokenizer.decode(token_ids[: length - 1].tolist()))
             for score, token_ids, length, finished in zip(*sentence, strict=True)
             if finished
         ]
@@ -62,20 +66,20 @@ def searched(logits, asked, *, beam_size, compiled=False, **arguments):
     ]
 
 
-def best_of_all(logits, allowed):
-    """The best text that is allowed, with its score, among all there are."""
+def best_of_all(logits, allowed, tokenizer=TOKENIZER):
+    """The best text that is allowed, with its score, among all there are; None if there is none."""
     letters = [token_id for token_id in range(SIZE) if token_id > EOS]
     found = []
     for size in range(LENGTH):
         for token_ids in itertools.product(letters, repeat=size):
-            if allowed(TOKENIZER.decode(token_ids)):
+            if allowed(tokenizer.decode(token_ids)):
                 before, total = BOS, 0.0
                 for place, token_id in enumerate((*token_ids, EOS)):
                     row = logits[min(place, 3), before]
                     total += row[token_id] - np.log(np.exp(row).sum())
                     before = token_id
-                found.append((total / ((5 + size + 1) / 6), TOKENIZER.decode(token_ids)))
-    return max(found)
+                found.append((total / ((5 + size + 1) / 6), tokenizer.decode(token_ids)))
+    return max(found, default=(-np.inf, None))
 
 
 ASKED = [
@@ -136,3 +140,42 @@ def test_where_nothing_is_allowed_nothing_is_found():
     assert found[0] == []  # six letters and EOS are more than six tokens
     assert [text for _, text in found[1]] == [""]
     assert found[2] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_words_are_searched_as_by_trying_all_texts(seed):
+    """Words end with a space or with the text: EOS completes bans and phrases."""
+    draw, tokenizer = random.Random(seed), CharacterTokenizer.learn(["a b"], vocabulary_size=None, minimum_count=1)
+
+    def has(text, phrase):
+        return re.search(rf"(?<!\w){phrase}(?!\w)", " ".join(text.split()))
+
+    words = ["a", "b", "ab", "ba", "aa", "bb", "a b", "b a"]
+    asked = [
+        Control(tuple(draw.sample(words, draw.randint(0, 1))), tuple(draw.sample(words, draw.choice([2, 5]))))
+        for _ in range(16)
+    ]
+    asked = [
+        control for control in asked if not any(has(each, ban) for each in control.require for ban in control.avoid)
+    ]
+    # Nothing is left: each word that begins so is banned.
+    asked.append(
+        Control(
+            (), tuple("ab" + "".join(end) for size in range(4) for end in itertools.product("ab", repeat=size)), "ab"
+        )
+    )
+    logits = tables_of_steps(seed, len(asked))
+    found = searched(logits, asked, beam_size=300, part_words=False, tokenizer=tokenizer, num_hypotheses=1)
+    for own, control, hypotheses in zip(logits, asked, found, strict=True):
+
+        def allowed(text, control=control):
+            begun = " ".join(text.split()).startswith(control.prefix)
+            return (
+                begun
+                and all(has(text, each) for each in control.require)
+                and not any(map(partial(has, text), control.avoid))
+            )
+
+        score, _ = best_of_all(own, allowed, tokenizer)
+        assert (hypotheses[0][0] if hypotheses else -np.inf) == pytest.approx(score, abs=1e-4), control
+    assert found[-1] == []
