@@ -397,7 +397,9 @@ class LineTranslator(ABC):
             done = list[_Found]()
             for index, translations in batch:
                 asked = requests[index].control
-                met = [each for each in translations if all(self.controls.met(asked, each.text).values())]
+                met = list(translations)
+                if asked.must_appear:
+                    met = [each for each in met if each.finished and all(self.controls.met(asked, each.text).values())]
                 if asked.must_appear and len(met) < num_hypotheses:
                     having[index] = met
                 else:
