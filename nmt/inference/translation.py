@@ -397,9 +397,7 @@ class LineTranslator(ABC):
             done = list[_Found]()
             for index, translations in batch:
                 asked = requests[index].control
-                met = list(translations)
-                if asked.must_appear:
-                    met = [each for each in met if each.finished and all(self.controls.met(asked, each.text).values())]
+                met = [each for each in translations if not asked.must_appear or self._has_phrases(each, asked)]
                 if asked.must_appear and len(met) < num_hypotheses:
                     having[index] = met
                 else:
@@ -412,6 +410,9 @@ class LineTranslator(ABC):
                 (lacking[place], _merged(having[lacking[place]], translations)[:num_hypotheses])
                 for place, translations in batch
             ]
+
+    def _has_phrases(self, translation: Translation, asked: Control) -> bool:
+        return translation.finished and all(self.controls.met(asked, translation.text).values())
 
     def _in_batches(
         self, requests: Sequence[Request], num_hypotheses: int, *, settings: SearchSettings, token_scores: bool

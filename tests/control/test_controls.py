@@ -46,7 +46,7 @@ def test_what_can_be_is_not_refused(control):
 
 def test_glossary_terms_stay_whole_words_with_their_case():
     asked = Control(require=("ROOM",), terms=("x",), part_words=True, ignore_case=True)
-    assert CONTROLS.met_by(asked, "some rooms (x)")
-    assert not CONTROLS.met_by(asked, "some rooms (xx)")
-    assert not CONTROLS.met_by(asked, "some rooms X")
-    assert CONTROLS.met_by(Control(), "anything")
+    assert CONTROLS.met(asked, "some rooms (x)") == {"ROOM": True, "x": True}
+    assert CONTROLS.met(asked, "some rooms (xx)") == {"ROOM": True, "x": False}
+    assert CONTROLS.met(asked, "some rows X") == {"ROOM": False, "x": False}
+    assert CONTROLS.met(Control(), "anything") == {}

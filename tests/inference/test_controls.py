@@ -86,12 +86,14 @@ def test_lines_whose_plain_translation_has_the_phrases_keep_it(translator):
     plain = translator.n_best(LINES, 1)
     asked = [Control((best.text.split()[0],) if best.text.split() else (), part_words=True) for (best,) in plain]
     assert any(control.require for control in asked)
-    assert translator.n_best(LINES, 1, controls=asked) == plain
+    controlled = translator.n_best(LINES, 1, controls=asked)
+    assert [[each._replace(constraints={}) for each in found] for found in controlled] == plain
+    assert all(all(each.constraints.values()) for found in controlled for each in found)
     # Of several, those of the plain search that have the phrases are among them, or have given way to better ones.
     several, with_phrases = translator.n_best(LINES, 4), translator.n_best(LINES, 4, controls=asked)
     for line, control, own, other in zip(LINES, asked, several, with_phrases, strict=True):
         scores = [each.score for each in other]
         assert scores == sorted(scores, reverse=True)
-        assert all(translator.controls.met_by(control, each.text) for each in other)
-        kept = [each for each in own if translator.controls.met_by(control, each.text)]
+        assert all(all(translator.controls.met(control, each.text).values()) for each in other)
+        kept = [each for each in own if all(translator.controls.met(control, each.text).values())]
         assert not line or {each.text for each in kept if each.score > scores[-1]} <= {each.text for each in other}

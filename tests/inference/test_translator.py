@@ -298,7 +298,8 @@ def test_translations_that_reach_their_limit_are_mentioned(caplog):
     lines = ["one", "", "one two three four five six", "  "]
     with caplog.at_level(logging.WARNING):
         copier(search, ends=False).translate(lines, beam_size=1)
-    (record,) = caplog.records
+    record, odd = caplog.records
+    assert odd.getMessage().startswith("of 2 translations, 1 say words again and again")
     assert record.getMessage().startswith("2 translations are as long as allowed and may be cut short")
     assert "search.max_length_ratio, search.max_length_offset or search.max_length" in record.getMessage()
     caplog.clear()
