@@ -13,6 +13,7 @@ PARTS = {"flops.py", "machine.py", "smoke.py"}
 
 CALLS = {
     ("checkpoints.py", "--average"): "saving blocks",
+    ("completion.py", "RUN"): "completions: median",
     ("corpus_size.py", "encoding"): "equal files",
     ("corpus_size.py", "start"): "the first batch",
     ("corpus_size.py", "epoch"): "every pair once",

@@ -30,6 +30,22 @@ def compile_function(
     return tf.function(function, input_signature=signature, autograph=False, jit_compile=xla or None)
 
 
+def output_specs(function: Callable[..., Any]) -> Any:
+    """Return what a compiled function returns, a nest of `Spec`: to compile another that takes it."""
+    outputs = function.get_concrete_function().structured_outputs  # type: ignore[attr-defined]
+    return tf.nest.map_structure(lambda each: Spec(each.shape, each.dtype), outputs)
+
+
+def last_elements(variables: Sequence[keras.Variable]) -> Callable[[], Tensor]:
+    """Return a function of the last element of each variable, (N,) float32: a cheap look at whether any has changed."""
+    values = [variable.value for variable in variables]
+
+    def look() -> Tensor:
+        return tf.stack([tf.cast(tf.reshape(value, [-1])[-1], "float32") for value in values])
+
+    return compile_function(look, [])
+
+
 def value_and_gradients(
     function: Callable[[], tuple[Tensor, Any]], variables: Sequence[keras.Variable]
 ) -> tuple[Tensor, Any, list[Tensor]]:

@@ -326,13 +326,13 @@ class LineTranslator(ABC):
             TypeError: `lines` is one text instead of several, or one of them is no text.
         """
         changes = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
-        settings, lines = changed_search(self.search, **changes), _checked_lines(lines)
+        settings, lines = changed_search(self.search, **changes), checked_lines(lines)
         if sampling is None:
             check_num_hypotheses(num_hypotheses, settings)
         counted = self._tally if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling)
-        token_ids = _encode(lines, self.sources, settings, counted)
+        token_ids = encode_lines(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         refused = self._refused({place: asked[place] for place in spoken})
@@ -469,7 +469,12 @@ class LineTranslator(ABC):
         """Translate a batch; the translations of each sentence come best first."""
 
 
-def _checked_lines(lines: Iterable[str]) -> list[str]:
+def checked_lines(lines: Iterable[str]) -> list[str]:
+    """Return the lines as a list.
+
+    Raises:
+        TypeError: they are one text instead of several, or one of them is no text.
+    """
     if isinstance(lines, str | bytes):
         raise TypeError(f"lines must be a list of lines, got one {type(lines).__name__}: pass [line]")
     lines = list(lines)
@@ -524,7 +529,7 @@ def banned_ids(settings: SearchSettings, tokenizer: Tokenizer) -> tuple[int, ...
     return () if allowed else (UNK_ID,)
 
 
-def _encode(
+def encode_lines(
     lines: Sequence[str], tokenizers: Sequence[Tokenizer], settings: SearchSettings, tally: Tally
 ) -> list[tuple[list[int], ...]]:
     """Token ids of each line by each tokenizer, without EOS, and counted; what is too long to be read is cut."""

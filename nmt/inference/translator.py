@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -10,25 +11,37 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.backend import session
-from nmt.backend.functions import Spec, compile_function
+from nmt.backend.functions import Spec, compile_function, last_elements
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.completion import BEAM_SIZE, Completer
+from nmt.inference.lengths import length_limits
 from nmt.inference.members import find_members
 from nmt.inference.model_directory import FoundModel, find_model
-from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
-from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model
+from nmt.inference.translation import (
+    LineTranslator,
+    Request,
+    Tally,
+    Translation,
+    banned_ids,
+    changed_search,
+    checked_lines,
+    encode_lines,
+)
+from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
 from nmt.models.ensemble import Ensemble
 from nmt.search import Rule, SearchResult, beam_search
 from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
+from nmt.search.continuation import Continuation, Decoding
 from nmt.search.groups import DiverseGroups, for_each_group, merge_groups
 from nmt.search.rules import NoRepeatedNgrams, RepetitionPenalty, Sampled, uniform_numbers
-from nmt.search.step import Choose
+from nmt.search.step import Choose, SpecialIds
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
 from nmt.text.lifting import NUM_CLASSES
-from nmt.types import PathLike, Tensor
+from nmt.types import Memory, PathLike, State, Tensor
 
 
 class OpenedModel(NamedTuple):
@@ -186,6 +199,7 @@ class Translator(LineTranslator):
         self.model = model
         self.rules = tuple(rules)
         self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
+        self._completers: dict[tuple[str, tuple[int, ...]], Completer] = {}
         self._lock = Lock()
 
     @classmethod
@@ -237,6 +251,59 @@ class Translator(LineTranslator):
             sources = [alike[tokenizer.fingerprint] for tokenizer in tokenizers]
         config = opened.config
         return cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
+
+    def complete(self, source: str, prefix: str = "", n: int = 5, *, beam_size: int = BEAM_SIZE) -> list[Translation]:
+        """Complete a translation that somebody has begun in several ways, each with another next word.
+
+        That is the word that the text which is given ends in, if it goes on, else the one after it. What the encoder
+        made of the last sources is kept, as long as the weights stay what they are.
+
+        Args:
+            source: one line.
+            prefix: what each translation begins with, to the letter; a space at its end begins a new word.
+            n: how many.
+            beam_size: hypotheses of each next word that are followed to the end.
+
+        Returns:
+            The best translation with each of the n most probable next words, best first; fewer if there are fewer. One
+            that ends where the given text does counts as another word. An empty line has the given text alone.
+
+        Raises:
+            ConfigError: the vocabulary cannot spell the text that is given, or a number is out of range.
+            TypeError: `source` is no text.
+        """
+        if type(n) is bool or not isinstance(n, Integral) or n < 1:
+            raise ConfigError(f"n must be 1 or more, got {n!r}: give an int")
+        settings, (line,) = changed_search(self.search, beam_size=beam_size), checked_lines([source])
+        (token_ids,) = encode_lines([line], self.sources, settings, Tally())
+        if not any(token_ids):
+            return [Translation(prefix, 0.0, 0.0, 0)]
+        lengths = np.array([len(token_ids[0]) + 1])
+        least, greatest = length_limits(lengths, settings)
+        source_ids = [[*ids, EOS_ID] for ids in token_ids]
+        limits, room = (int(least[0]), int(greatest[0])), settings.max_length_offset + 1
+        return self._completer(settings).complete(source_ids, prefix, n, limits=limits, room=room)
+
+    def _completer(self, settings: SearchSettings) -> Completer:
+        """The compiled search of completions, which remembers sources."""
+        banned = banned_ids(settings, self.text.target)
+        wanted = (settings.model_dump_json(), banned)
+        with self._lock:
+            if wanted not in self._completers:
+                models = self.model.models if isinstance(self.model, Ensemble) else [self.model]
+                variables = [each for model in models for each in getattr(model, "variables", ())]
+                continuation = Continuation(
+                    decoding(self.model),
+                    len(self.sources),
+                    special=SpecialIds(PAD_ID, BOS_ID, EOS_ID, banned),
+                    beam_size=settings.beam_size,
+                    length_penalty=settings.length_penalty,
+                    length_penalty_offset=settings.length_penalty_offset,
+                    rules=(*self.rules, *settled_rules(settings, len(self.text.target.vocabulary))),
+                )
+                look = last_elements(variables) if variables else None
+                self._completers[wanted] = Completer(continuation, look, self.text.target, self.segmentation)
+            return self._completers[wanted]
 
     def batches_at_once(self) -> int:
         """Return one batch a processor core: two searches on a core each are done sooner than two by both cores."""
@@ -380,6 +447,19 @@ def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:
     if settings.no_repeat_ngram:
         rules.append(NoRepeatedNgrams(settings.no_repeat_ngram))
     return rules
+
+
+def decoding(model: DecodingModel | Ensemble) -> Decoding:
+    """Return what a completion needs of a model."""
+    if isinstance(model, Ensemble):
+        return Decoding(lambda *source_ids: model.encode(source_ids), model.output_matrix, model.read, model.decoder)
+    if isinstance(model, Seq2Seq):
+        return Decoding(model.encode, model.output_matrix, model.read, model.decoder)
+
+    def read(token_ids: Tensor, memory: Memory, _: Any) -> tuple[Tensor, State]:
+        return read_in_steps(model.decoder(), token_ids, memory, model.initial_state(memory, 1, 0))
+
+    return Decoding(model.encode, lambda: (), read, lambda _: model.decoder())
 
 
 def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:

@@ -114,8 +114,17 @@ class SelfAttention(MultiHeadAttention):
 
     def call(self, inputs: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """Attend within whole sequences: inputs (B, T, D), mask broadcastable to (B, H, T, T), to (B, T, D)."""
+        return self._attend_within(inputs, mask, training)[0]
+
+    def read(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, KeysValues]:
+        """Attend as `call` does; return (B, T, D), and the past of one hypothesis that has come so far."""
+        output, past = self._attend_within(inputs, mask, False)
+        return output, KeysValues(past.keys[:, None], past.values[:, None])  # (B, 1, H, T, D/H)
+
+    def _attend_within(self, inputs: Tensor, mask: Tensor, training: bool) -> tuple[Tensor, KeysValues]:
         queries, keys, values = self.split_heads(self.query_key_value(inputs), 3)
-        return self.attend(queries, KeysValues(keys, values), mask, training)
+        past = KeysValues(keys, values)
+        return self.attend(queries, past, mask, training), past
 
     def step(self, inputs: Tensor, past: KeysValues) -> tuple[Tensor, KeysValues]:
         """Attend from the newest position to it and its past.

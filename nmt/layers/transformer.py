@@ -1,6 +1,6 @@
 """Blocks of the Transformer (Vaswani et al. 2017, section 3.1)."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import keras
 from keras import ops
@@ -27,6 +27,14 @@ class Mixer(Protocol):
 
     def empty_state(self, batch_size: Tensor, beam_size: Tensor) -> State:
         """Return the past of a hypothesis without any token, a nest of leaves (B, K, ...)."""
+
+
+@runtime_checkable
+class ReadingMixer(Mixer, Protocol):
+    """A mixer that knows what whole targets leave behind, so that a text that is given need not be read in steps."""
+
+    def read(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """Mix as a call does; return (B, T, D), and the past that T steps would have left, leaves (B, 1, ...)."""
 
 
 def self_attention(settings: TransformerArchitecture, seeds: keras.random.SeedGenerator) -> SelfAttention:
@@ -129,6 +137,12 @@ class DecoderBlock(keras.layers.Layer):
         output = self.self_attention(self.self_attention_residual.enter(stream), mask, training=training)
         stream = self.self_attention_residual.leave(stream, output, training=training)
         return self._after_self_attention(stream, source, source_mask, training)
+
+    def read(self, stream: Tensor, mask: Tensor, source: KeysValues, source_mask: Tensor) -> tuple[Tensor, State]:
+        """Decode whole targets as `call` does; return (B, T, D), and the past that the mixer has then."""
+        output, past = self.self_attention.read(self.self_attention_residual.enter(stream), mask)
+        stream = self.self_attention_residual.leave(stream, output)
+        return self._after_self_attention(stream, source, source_mask, False), past
 
     def step(self, stream: Tensor, past: State, source: KeysValues, source_mask: Tensor) -> tuple[Tensor, State]:
         """Decode one position of each hypothesis.

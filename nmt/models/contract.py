@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from nmt.backend.functions import while_loop
 from nmt.backend.products import linear
 from nmt.errors import CheckpointError, ConfigError
 from nmt.kinds import MODELS
@@ -278,24 +279,61 @@ class Seq2Seq(keras.Model):
     def hidden_step(self, token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         """Compute what `logits` projects, one step of every hypothesis: ids (B, K) to (B, K, E) and the next state."""
 
+    def read(self, token_ids: Tensor, memory: Memory, matrix: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read the beginning of a target that is given.
+
+        Args:
+            token_ids: (B, T), from BOS on, without padding.
+            memory: what `encode` returned.
+            matrix: as for `decoder`.
+
+        Returns:
+            Logits (B, T, V), and the state after T steps of one hypothesis, leaves (B, 1, ...).
+        """
+        return read_in_steps(self.decoder(matrix), token_ids, memory, self.initial_state(memory, 1, 0))
+
     def decode_step(self, token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         """Take one step of every hypothesis: token ids (B, K) to logits (B, K, V) and the next state."""
         hidden, state = self.hidden_step(token_ids, state, memory)
         return self.logits(hidden), state
 
-    def decoder(self) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
+    def output_matrix(self) -> Tensor:
+        """Return the transpose of the output matrix, (E, V), for `decoder` and `read`."""
+        return ops.transpose(self.output_projection.embeddings)
+
+    def decoder(self, matrix: Tensor | None = None) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
         """Return `decode_step` for the many steps of a search: what is the same in all of them is computed once, here.
 
         That is the transpose of the output matrix; a product with a matrix that lies transposed takes half as long
         again.
+
+        Args:
+            matrix: what `output_matrix` returned, if it is at hand.
         """
-        matrix = ops.transpose(self.output_projection.embeddings)  # (E, V)
+        matrix = self.output_matrix() if matrix is None else matrix
 
         def step(token_ids: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
             hidden, state = self.hidden_step(token_ids, state, memory)
             return linear(hidden, matrix, self.output_bias), state
 
         return step
+
+
+def read_in_steps(
+    step: Callable[[Tensor, State, Memory], tuple[Tensor, State]], token_ids: Tensor, memory: Memory, state: State
+) -> tuple[Tensor, State]:
+    """Read the beginning of a target step by step, from the state before; see `Seq2Seq.read`."""
+    logits, state = step(token_ids[:, :1], state, memory)
+
+    def go_on(carried: tuple[Tensor, Tensor, State]) -> tuple[Tensor, Tensor, State]:
+        place, logits, state = carried
+        newest = ops.take(token_ids, place, axis=1)[:, None]  # (B, 1)
+        following, state = step(newest, state, memory)
+        return place + 1, ops.concatenate([logits, following], axis=1), state
+
+    first, length = ops.convert_to_tensor(1, dtype="int32"), ops.shape(token_ids)[1]
+    _, logits, state = while_loop(lambda carried: carried[0] < length, go_on, (first, logits, state))
+    return logits, state
 
 
 def token_mask(token_ids: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from keras import ops
 
-from nmt.models.contract import DecodingModel
+from nmt.models.contract import DecodingModel, Seq2Seq, read_in_steps
 from nmt.types import Memory, State, Tensor
 
 
@@ -41,18 +42,41 @@ class Ensemble:
             model.initial_state(own, beam_size, max_length) for model, own in zip(self.models, memory, strict=True)
         )
 
-    def decoder(self) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
-        """Return a step of all models; its logits (B, K, V) are log probabilities, but for a constant."""
-        steps = [model.decoder() for model in self.models]
+    def output_matrix(self) -> tuple[Any, ...]:
+        """Return that of each model, nothing of what is no `Seq2Seq`."""
+        return tuple(model.output_matrix() if isinstance(model, Seq2Seq) else () for model in self.models)
+
+    def read(self, token_ids: Tensor, memory: Memory, matrices: Sequence[Any] | None = None) -> tuple[Tensor, State]:
+        """Read the beginning of a target, each model as it can; see `Seq2Seq.read`."""
+        taken = [
+            model.read(token_ids, own, matrix)
+            if isinstance(model, Seq2Seq)
+            else read_in_steps(model.decoder(), token_ids, own, model.initial_state(own, 1, 0))
+            for model, own, matrix in zip(self.models, memory, matrices or self.output_matrix(), strict=True)
+        ]
+        return self._mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
+
+    def decoder(self, matrices: Sequence[Any] | None = None) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
+        """Return a step of all models; its logits (B, K, V) are log probabilities, but for a constant.
+
+        Args:
+            matrices: what `output_matrix` returned, if it is at hand.
+        """
+        steps = [
+            model.decoder(matrix) if isinstance(model, Seq2Seq) else model.decoder()
+            for model, matrix in zip(self.models, matrices or self.output_matrix(), strict=True)
+        ]
 
         def step(token_ids: Tensor, states: State, memories: Memory) -> tuple[Tensor, State]:
             taken = [one(token_ids, *own) for one, *own in zip(steps, states, memories, strict=True)]
-            log_probs = [ops.log_softmax(ops.cast(logits, "float32")) for logits, _ in taken]
-            if self.log_linear:
-                mean = sum(weight * each for weight, each in zip(self.weights, log_probs, strict=True))
-            else:
-                weighted = [each + math.log(weight) for weight, each in zip(self.weights, log_probs, strict=True)]
-                mean = ops.logsumexp(ops.stack(weighted), axis=0)
-            return mean, tuple(state for _, state in taken)
+            return self._mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
 
         return step
+
+    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
+        """The mean of what the models say, as logits."""
+        log_probs = [ops.log_softmax(ops.cast(each, "float32")) for each in logits]
+        if self.log_linear:
+            return sum(weight * each for weight, each in zip(self.weights, log_probs, strict=True))
+        weighted = [each + math.log(weight) for weight, each in zip(self.weights, log_probs, strict=True)]
+        return ops.logsumexp(ops.stack(weighted), axis=0)

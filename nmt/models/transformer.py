@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from nmt.architectures import TransformerArchitecture
-from nmt.backend.products import BFLOAT16
+from nmt.backend.products import BFLOAT16, linear
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.core import Dropout, LayerNorm, sinusoidal_positions
-from nmt.layers.transformer import DecoderBlock, EncoderBlock
+from nmt.layers.transformer import DecoderBlock, EncoderBlock, ReadingMixer
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.types import State, Tensor
 
@@ -99,6 +99,22 @@ class Transformer(Seq2Seq):
         batch_size = ops.shape(memory.mask)[0]
         mixed = tuple(block.self_attention.empty_state(batch_size, beam_size) for block in self.decoder_blocks)
         return TransformerState(ops.zeros((batch_size, beam_size), dtype="int32"), mixed)
+
+    def read(
+        self, token_ids: Tensor, memory: TransformerMemory, matrix: Tensor | None = None
+    ) -> tuple[Tensor, TransformerState]:
+        """Read the beginning of a target in parallel, if all mixers can; see `Seq2Seq.read`."""
+        if not all(isinstance(block.self_attention, ReadingMixer) for block in self.decoder_blocks):
+            return super().read(token_ids, memory, matrix)
+        batch_size, length = ops.shape(token_ids)[0], ops.shape(token_ids)[1]
+        stream, mask, mixed = self._embed(self.target_embedding(token_ids), 0, length), causal_mask(length), []
+        for block, source in zip(self.decoder_blocks, memory.sources, strict=True):
+            stream, past = block.read(stream, mask, source, memory.mask)
+            mixed.append(past)
+        hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
+        position = ops.zeros((batch_size, 1), dtype="int32") + length
+        matrix = self.output_matrix() if matrix is None else matrix
+        return linear(hidden, matrix, self.output_bias), TransformerState(position, tuple(mixed))
 
     def hidden_step(
         self, token_ids: Tensor, state: TransformerState, memory: TransformerMemory

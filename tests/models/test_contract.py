@@ -35,6 +35,19 @@ def test_stepwise_gives_the_logits_of_the_parallel_pass(build, settings, source_
             np.testing.assert_allclose(np.array(logits)[real, beam], parallel[real, step], atol=2e-5)
 
 
+def test_reading_leaves_the_logits_and_the_state_of_steps(build, settings, source_ids, target_ids):
+    model = build(settings)
+    memory, given = model.encode(source_ids), target_ids[:, :4]
+    state, logits = model.initial_state(memory, 1, 9), []
+    for step in range(4):
+        next_logits, state = model.decode_step(given[:, step : step + 1], state, memory)
+        logits.append(next_logits[:, 0])
+    read_logits, read_state = model.read(given, memory)
+    np.testing.assert_allclose(read_logits, np.stack(logits, axis=1), atol=2e-5)
+    for read, stepped in zip(leaves(read_state), leaves(state), strict=True):
+        np.testing.assert_allclose(read, stepped, atol=2e-5)
+
+
 def test_beams_are_independent_of_each_other(build, settings, source_ids):
     model = build(settings)
     memory = model.encode(source_ids)
