@@ -15,7 +15,7 @@ LEVELS = (
     {"kinds", "yaml_files"},
     {"config", "backend"},
     {"layers", "text", "tying"},
-    {"models", "search", "data"},
+    {"models", "search", "data", "alignment"},
     {"checkpoint"},
     {"control", "scoring"},
     {"training", "inference"},

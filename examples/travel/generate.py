@@ -1,6 +1,6 @@
 """Write the travel corpus from its grammar, or check that the committed files are what the grammar gives.
 
-python examples/travel/generate.py            rewrites {train,validation,test}.{es,en}.gz
+python examples/travel/generate.py            rewrites {train,validation,test}.{es,en}.gz and {validation,test}.links.gz
 python examples/travel/generate.py --check    compares them, exit status 1 where they differ
 """
 
@@ -12,17 +12,22 @@ import random
 import re
 import sys
 from collections import Counter
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
 import grammar
-from grammar import Grammar
+from grammar import Grammar, Phrase
 
 HERE = Path(__file__).resolve().parent
 SEED = 20
 SIZES = {"test": 1000, "validation": 500, "train": 30000}
 """Pairs a split, in the order in which the splits are dealt."""
 LANGUAGES = ("es", "en")
+LINKED = ("validation", "test")
+"""Splits whose links are written: those of training would be larger than its text."""
+WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+"""How text is cut into the words that links count: as `nmt align-corpus --tokenize` cuts it."""
 WEIGHT_EXPONENT = 0.3
 """A sentence rule is drawn in proportion to its number of derivations to this power: rich rules more often."""
 WEIGHT_LIMIT = 100_000
@@ -32,11 +37,12 @@ HELD_OUT_MINIMUM = 20
 
 
 class Pair(NamedTuple):
-    """A sentence, its translation and the index of the sentence rule that gave both."""
+    """A sentence, its translation, the index of the sentence rule that gave both, and the links between their words."""
 
     source: str
     target: str
     rule: int
+    links: str = ""
 
 
 def build(directory: Path = HERE / "rules", *, seed: int = SEED) -> dict[str, list[Pair]]:
@@ -70,7 +76,7 @@ def draw_pairs(rules: Grammar, *, total: int, generator: random.Random) -> list[
     while len(pairs) < total:
         index, rule = grammar.pick(sentences, weights, generator=generator)
         phrase = rules.expand(rule, generator=generator)
-        pair = Pair(capitalize(phrase.source), capitalize(phrase.target), index)
+        pair = Pair(capitalize(phrase.source), capitalize(phrase.target), index, links(phrase))
         known = pairs.setdefault(pair.source, pair)
         if known.target != pair.target:
             raise ValueError(f"{pair.source!r} is both {known.target!r} and {pair.target!r}")
@@ -82,13 +88,41 @@ def capitalize(text: str) -> str:
     return re.sub(r"(?:^|(?<=[.!?] ))[¿¡]?\w", lambda match: match[0].upper(), text)
 
 
+def links(phrase: Phrase) -> str:
+    """Which words translate each other, as far as the rules say it: "0-0" for sure, "1p2" if it is only possible.
+
+    Words that one use of a rule or noun wrote may translate each other. A link is sure if each side has one word to
+    choose from: of the rule, of those before the same slot of it, or of one kind of punctuation mark.
+    """
+    sides = [
+        [(match[0], set(labels[slice(*match.span())])) for match in WORD.finditer(text)]
+        for text, labels in ((phrase.source, phrase.source_labels), (phrase.target, phrase.target_labels))
+    ]
+    # What a word may be linked by: the rule alone, the slot within it, its own spelling if it is a mark.
+    rules, exact = [], []
+    for side in sides:
+        rules.append([{label.use for label in labels} for _, labels in side])
+        marks = [{(word, label.use) for label in labels if not word[0].isalnum()} for word, labels in side]
+        exact.append([labels | of_mark for (_, labels), of_mark in zip(side, marks, strict=True)])
+    singles = [{key for key, count in Counter(chain(*side)).items() if count == 1} for side in exact]
+    found = []
+    for i, j in product(range(len(sides[0])), range(len(sides[1]))):
+        if exact[0][i] & exact[1][j] & singles[0] & singles[1]:
+            found.append(f"{i}-{j}")
+        elif rules[0][i] & rules[1][j]:
+            found.append(f"{i}p{j}")
+    return " ".join(found)
+
+
 def file_texts() -> dict[str, str]:
     """Return the text of every file of the corpus by its name."""
-    return {
-        f"{split}.{language}.gz": "".join(f"{pair[column]}\n" for pair in pairs)
-        for split, pairs in build().items()
-        for column, language in enumerate(LANGUAGES)
-    }
+    texts = {}
+    for split, pairs in build().items():
+        for column, language in enumerate(LANGUAGES):
+            texts[f"{split}.{language}.gz"] = "".join(f"{pair[column]}\n" for pair in pairs)
+        if split in LINKED:
+            texts[f"{split}.links.gz"] = "".join(f"{pair.links}\n" for pair in pairs)
+    return texts
 
 
 def write(directory: Path) -> None:

@@ -26,9 +26,10 @@ another one, always different from the first. The forms of a slot:
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -41,12 +42,23 @@ NAME = r"[A-Z][A-Z_]*"
 SLOT = re.compile(rf"\[(?:([^\[\]]+?)([ /+]))?({NAME}[*~]?\d?)\]")
 NOUN = re.compile(r"(?P<source>[^/]+?)(/(?P<plural>.+?))? (?P<gender>[mf])(?P<only>p?)")
 TARGET_NOUN = re.compile(r"(?P<target>[^/]+?)(/(?P<plural>.+?))?(?P<only> \(p\))?")
+SUPERFLUOUS = re.compile(r"^\s+|\s(?=[\s,.?!:;]|$)")
 MAXIMUM_REDRAWS = 100
 Option = TypeVar("Option")
 
 
+class Label(NamedTuple):
+    """Where a character comes from: which use of a rule or noun, and before which slot it stood there, if it did."""
+
+    use: int
+    slot: str = ""
+
+
 class Phrase(NamedTuple):
-    """A Spanish text and its English translation, with what other words must agree with."""
+    """A Spanish text and its English translation, with what other words must agree with.
+
+    `source_labels` and `target_labels` have a label for each character.
+    """
 
     source: str
     target: str
@@ -55,6 +67,8 @@ class Phrase(NamedTuple):
     target_plural: bool = False
     entry: str = ""
     """Of a noun, its singular: what tells that two phrases are the same word."""
+    source_labels: tuple[Label, ...] = ()
+    target_labels: tuple[Label, ...] = ()
 
 
 class Slot(NamedTuple):
@@ -88,6 +102,7 @@ class Grammar:
     phrases: dict[str, list[Rule]] = field(default_factory=dict)
     sentences: list[Rule] = field(default_factory=list)
     _sizes: dict[str, int] = field(default_factory=dict)
+    _uses: Iterator[int] = field(default_factory=itertools.count)
 
     def expand(self, rule: Rule, *, generator: random.Random) -> Phrase:
         """Draw a phrase for every slot of `rule` and write both sides."""
@@ -95,8 +110,12 @@ class Grammar:
         for variable in rule.variables:
             drawn[variable] = self._draw(variable, drawn, generator)
         head = next((phrase for phrase in drawn.values() if phrase.gender), Phrase("", ""))
-        source, target = _write_source(rule.source, drawn), _write_target(rule.target, drawn)
-        return head._replace(source=_tidy(source), target=_tidy(target), entry="")
+        use = next(self._uses)
+        source, source_labels = _tidy(_fill(segment, drawn, use, _source_pieces) for segment in rule.source)
+        target, target_labels = _tidy(_fill(segment, drawn, use, _target_pieces) for segment in rule.target)
+        return head._replace(
+            source=source, target=target, entry="", source_labels=source_labels, target_labels=target_labels
+        )
 
     def _draw(self, variable: str, drawn: dict[str, Phrase], generator: random.Random) -> Phrase:
         category = _category(variable)
@@ -111,7 +130,8 @@ class Grammar:
         if category in self.nouns:
             singular, plural = pick(self.nouns[category], generator=generator)
             wants_plural = "*" in variable or ("~" in variable and generator.random() < 0.5)
-            return plural if wants_plural else singular
+            noun, label = plural if wants_plural else singular, Label(next(self._uses))
+            return noun._replace(source_labels=(label,) * len(noun.source), target_labels=(label,) * len(noun.target))
         rules = self.phrases[category]
         return self.expand(pick(rules, [rule.weight for rule in rules], generator=generator), generator=generator)
 
@@ -233,33 +253,66 @@ def _category(variable: str) -> str:
     return variable.rstrip("0123456789*~")
 
 
-def _write_source(side: Sequence[str | Slot], drawn: dict[str, Phrase]) -> str:
-    return "".join(segment if isinstance(segment, str) else _fill_source(segment, drawn) for segment in side)
+Piece = tuple[str, Sequence[Label]]
+"""A text and the label of each character."""
 
 
-def _fill_source(slot: Slot, drawn: dict[str, Phrase]) -> str:
+def _fill(
+    segment: str | Slot,
+    drawn: dict[str, Phrase],
+    use: int,
+    write: Callable[[Slot, dict[str, Phrase], Label], list[Piece]],
+) -> list[Piece]:
+    if isinstance(segment, str):
+        return [_labelled(segment, Label(use))]
+    return write(segment, drawn, Label(use, segment.variable))
+
+
+def _labelled(text: str, label: Label) -> Piece:
+    return text, [label] * len(text)
+
+
+def _source_pieces(slot: Slot, drawn: dict[str, Phrase], label: Label) -> list[Piece]:
+    """What a slot becomes on the Spanish side; `label` is for the word before it."""
     phrase = drawn[slot.variable]
+    whole = (phrase.source, phrase.source_labels)
     word = drawn[slot.word].source if slot.word in drawn else slot.word
-    if slot.joint == "+":
-        return morphology.verb(word, phrase.plural)
-    if slot.joint == "/":
-        return morphology.agree(word, phrase.gender, phrase.plural)
     if slot.joint == " ":
-        return f"{morphology.determiner(word, phrase.gender, phrase.plural, following=phrase.source)} {phrase.source}"
-    return phrase.source
+        return [
+            _labelled(morphology.determiner(word, phrase.gender, phrase.plural, following=phrase.source), label),
+            _labelled(" ", label),
+            whole,
+        ]
+    if not slot.joint:
+        return [whole]
+    if slot.joint == "+":
+        inflected = morphology.verb(word, phrase.plural)
+    else:
+        inflected = morphology.agree(word, phrase.gender, phrase.plural)
+    if slot.word not in drawn:
+        return [_labelled(inflected, label)]
+    # Of a phrase only the last word is inflected, at its end.
+    labels = drawn[slot.word].source_labels
+    return [(inflected, (labels + labels[-1:] * len(inflected))[: len(inflected)])]
 
 
-def _write_target(side: Sequence[str | Slot], drawn: dict[str, Phrase]) -> str:
-    return "".join(segment if isinstance(segment, str) else _fill_target(segment, drawn) for segment in side)
-
-
-def _fill_target(slot: Slot, drawn: dict[str, Phrase]) -> str:
+def _target_pieces(slot: Slot, drawn: dict[str, Phrase], label: Label) -> list[Piece]:
+    """What a slot becomes on the English side; `label` is for the word before it."""
     phrase = drawn[slot.variable]
+    whole = (phrase.target, phrase.target_labels)
     if slot.word == "a":
-        return f"{morphology.article(phrase.target, phrase.target_plural)} {phrase.target}"
-    agreed = morphology.agree_target(slot.word, phrase.target_plural)
-    return {"": phrase.target, " ": f"{agreed} {phrase.target}"}.get(slot.joint, agreed)
+        return [_labelled(f"{morphology.article(phrase.target, phrase.target_plural)} ", label), whole]
+    if not slot.joint:
+        return [whole]
+    agreed = _labelled(morphology.agree_target(slot.word, phrase.target_plural), label)
+    return [agreed, _labelled(" ", label), whole] if slot.joint == " " else [agreed]
 
 
-def _tidy(text: str) -> str:
-    return re.sub(r" (?=[,.?!:;])", "", re.sub(r"\s+", " ", text)).strip()
+def _tidy(filled: Iterable[list[Piece]]) -> tuple[str, tuple[Label, ...]]:
+    """Join pieces, with one space between words and none before punctuation."""
+    pieces = [piece for segment in filled for piece in segment]
+    text = "".join(text for text, _ in pieces)
+    labels = [label for _, labels in pieces for label in labels]
+    superfluous = {place for match in SUPERFLUOUS.finditer(text) for place in range(*match.span())}
+    kept = [place for place in range(len(text)) if place not in superfluous]
+    return "".join(text[place] for place in kept), tuple(labels[place] for place in kept)
