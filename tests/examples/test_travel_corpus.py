@@ -66,6 +66,8 @@ def read_file(name):
 def test_committed_files_are_what_the_grammar_gives(built, committed):
     for split, lines in built.items():
         assert committed[split] == [(pair.source, pair.target) for pair in lines]
+        if split in generate.LINKED:
+            assert read_file(f"{split}.links.gz") == [pair.links for pair in lines]
 
 
 def test_written_files_are_found_equal_and_a_changed_one_is_named(tmp_path, monkeypatch):
@@ -353,6 +355,38 @@ def test_numbered_slots_are_different_words_in_either_number(tmp_path):
         ("la ave ve unos gatos.", "the bird sees some cats."),
         ("el gato ve unas aves.", "the cat sees some birds."),
     }
+
+
+def test_links_are_those_of_the_rules(tmp_path):
+    rules = load_rules(
+        tmp_path,
+        "= B nouns\nave de paso f || bird\n= C phrases\nrojo || red\n= A sentences -\n"
+        "¿no ve[C/B] [esta B], [B]? || don't you see [this B], [B], the [C] one?\n",
+    )
+    phrase = rules.expand(rules.sentences[0], generator=generate.random.Random(3))
+    assert phrase[:2] == ("¿no veroja esta ave de paso, ave de paso?", "don't you see this bird, bird, the red one?")
+    # The words of the sentence rule may all translate each other: ¿ no ve esta , ? and don't you see this , , the one ?
+    own = {0, 1, 2, 3, 7, 11}, {0, 1, 2, 3, 5, 7, 8, 10, 11}
+    # Sure: veroja - red by the phrase, esta - this before one slot, ? - ?. The noun has six words against two.
+    sure = {(2, 9), (3, 3), (11, 11)}
+    nouns = {(i, j) for i in (4, 5, 6, 8, 9, 10) for j in (4, 6)}
+    possible = ({(i, j) for i in own[0] for j in own[1]} | nouns) - sure
+    links = [re.fullmatch(r"(\d+)([-p])(\d+)", link) for link in generate.links(phrase).split()]
+    assert {(int(link[1]), int(link[3])) for link in links if link[2] == "-"} == sure
+    assert {(int(link[1]), int(link[3])) for link in links if link[2] == "p"} == possible
+
+
+def test_sure_links_join_what_is_the_same_in_both_languages(built):
+    """Marks and numerals, in the text that is written, capitals and all."""
+    checked = 0
+    for pair in built["test"]:
+        words = [generate.WORD.findall(side) for side in (pair.source, pair.target)]
+        for i, j in re.findall(r"\b(\d+)-(\d+)\b", pair.links):
+            source, target = words[0][int(i)], words[1][int(j)]
+            if not source.isalpha() and not target.isalpha() and "-" not in target and "'" not in target:
+                assert source == target, pair
+                checked += 1
+    assert checked > 1_000
 
 
 def test_openings_and_later_sentences_get_capitals():
