@@ -24,8 +24,8 @@ Array: TypeAlias = NDArray[Any]
 BLOCK_CELLS = 1 << 20
 """Cells of matrices that are in memory at once, for each thread."""
 
-MAX_WORD_PAIRS = 40_000_000
-"""Word pairs that are kept, at most: with their probabilities and counts these take about 2 GB."""
+MAX_WORD_PAIRS = 20_000_000
+"""Word pairs that are kept, at most: finding them takes about 2 GB."""
 
 # Written without spaces, and short words: each character is a word.
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

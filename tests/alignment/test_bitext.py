@@ -1,7 +1,7 @@
 """Words, their numbers, and the word pairs of all cells."""
 
 import tempfile
-from collections import Counter
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -43,22 +43,50 @@ def test_words_are_numbered_without_case_and_bad_pairs_left_out():
     assert encode(PAIRS, max_length=5, keep_case=True).source.words == ["a", "b", "c", "B", "d"]
 
 
-@pytest.mark.parametrize("block_cells", [1, 13, 1000])
-def test_every_cell_has_its_word_pair(monkeypatch, block_cells):
-    monkeypatch.setattr(bitexts, "BLOCK_CELLS", block_cells)
-    bitext = encode(PAIRS, max_length=5)
-    distinct = {pair for place in (0, 1, 3) for pair in product(map(str.lower, PAIRS[place][0]), PAIRS[place][1])}
-    seen = Counter()
-    with tempfile.TemporaryFile() as file:
-        table = Cooccurrences(bitext, file)
-        for number in range(table.num_blocks):
-            block = table.block(number)
+@pytest.fixture
+def cells():
+    """A function that gives a table of `PAIRS`, and of each cell its pair, its two words and its place in the table."""
+
+    def read(file, **bounds):
+        bitext = encode(PAIRS, max_length=5)
+        table = Cooccurrences(bitext, file, **bounds)
+        found = []
+        for block in map(table.block, range(table.num_blocks)):
             for group, places in block.matrices(block.word_pairs[block.cells]):
-                seen.update(group.pairs.tolist())
-                source = bitext.source.rows(group.pairs, group.source_length)[:, :, None]
-                target = bitext.target.rows(group.pairs, group.target_length)[:, None, :]
-                np.testing.assert_array_equal(table.source[places], np.broadcast_to(source, group.shape))
-                np.testing.assert_array_equal(table.target[places], np.broadcast_to(target, group.shape))
-    assert seen == {0: 1, 1: 1, 3: 1}
-    assert table.num_blocks == {1: 3, 13: 2, 1000: 1}[block_cells]
-    assert len(set(zip(table.source.tolist(), table.target.tolist(), strict=True))) == len(table) == len(distinct)
+                source = bitext.source.rows(group.pairs, group.source_length)
+                target = bitext.target.rows(group.pairs, group.target_length)
+                for (b, i, j), place in np.ndenumerate(places):
+                    words = bitext.source.words[source[b, i]], bitext.target.words[target[b, j]]
+                    found.append((int(group.pairs[b]), words, int(place)))
+        return table, found
+
+    with tempfile.TemporaryFile() as file:
+        yield partial(read, file)
+
+
+def words_of(table, place):
+    bitext = table.bitext
+    return bitext.source.words[table.source[place]], bitext.target.words[table.target[place]]
+
+
+EXPECTED = [(n, words) for n in (0, 1, 3) for words in product(map(str.lower, PAIRS[n][0]), PAIRS[n][1])]
+
+
+@pytest.mark.parametrize(("block_cells", "num_blocks"), [(1, 3), (13, 2), (1000, 1)])
+def test_every_cell_has_its_word_pair(monkeypatch, cells, block_cells, num_blocks):
+    monkeypatch.setattr(bitexts, "BLOCK_CELLS", block_cells)
+    table, found = cells()
+    assert table.num_blocks == num_blocks
+    assert sorted(cell[:2] for cell in found) == sorted(EXPECTED)
+    assert [words_of(table, place) for _, _, place in found] == [words for _, words, _ in found]
+    assert len(table) == len({words for _, words in EXPECTED})
+    assert table.dropped == 0
+
+
+def test_cells_of_dropped_word_pairs_are_told_apart(monkeypatch, cells):
+    monkeypatch.setattr(bitexts, "BLOCK_CELLS", 6)
+    table, found = cells(max_word_pairs=10)
+    kept = {words_of(table, place) for place in range(len(table))}
+    assert 0 < len(kept) <= 10
+    for _, words, place in found:
+        assert (words_of(table, place) == words) if words in kept else place == len(table)

@@ -39,12 +39,12 @@ def tables():
 
 
 def made_corpus(num_pairs=60, seed=5):
-    """Sentences whose words are translated one by one, the first two exchanged, with a particle of no meaning."""
+    """Sentences whose words are translated one by one, the first three rotated, with a particle of no meaning."""
     generator = np.random.default_rng(seed)
     for _ in range(num_pairs):
         numbers = generator.integers(0, 12, generator.integers(2, 7)).tolist()
-        exchanged = [numbers[1], numbers[0], *numbers[2:]]
-        yield [f"s{number}" for number in numbers], [*(f"t{number}" for number in exchanged), "ha"]
+        rotated = [*numbers[1:3], numbers[0], *numbers[3:]]
+        yield [f"s{number}" for number in numbers], [*(f"t{number}" for number in rotated), "ha"]
 
 
 def derivative_of_lgamma(value, step=1e-4):
@@ -125,12 +125,14 @@ def test_transitions_depend_on_the_distance_alone():
 def test_a_made_corpus_is_aligned_as_it_was_made():
     pairs = list(made_corpus())
     aligned = align(pairs)
-    right = total = 0
+    right = found = total = 0
     for (source, target), links in zip(pairs, aligned.links("intersection"), strict=True):
         right += sum(target[j] == source[i].replace("s", "t") for i, j in links)
+        found += len(links)
         total += len(source)
         assert "ha" not in {target[j] for _, j in links}
-    assert right > 0.95 * total
+    assert right > 0.95 * found
+    assert right > 0.85 * total
     best = {}
     for entry in aligned.lexical_table():
         best[entry.source] = max(best.get(entry.source, (0.0, "")), (entry.target_given_source, entry.target))

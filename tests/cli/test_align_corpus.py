@@ -29,18 +29,9 @@ def test_travel_is_aligned_as_its_rules_say(run_nmt, tmp_path):
     texts = [TRAVEL / "test.es.gz", TRAVEL / "test.en.gz"]
     links, lexicon = tmp_path / "links.gz", tmp_path / "lexicon.tsv"
     outcome = run_nmt(
-        "align-corpus",
-        *texts,
-        "--tokenize",
-        "--tokens",
-        tmp_path / "cut",
-        "-o",
-        links,
-        "--lexical",
-        lexicon,
-        "--iterations",
-        3,
-    )
+        "align-corpus", *texts, "--tokenize", "--tokens", tmp_path / "cut", "-o", links, "--lexical", lexicon,
+        "--iterations", 3,
+    )  # fmt: skip
     assert (outcome.code, outcome.out) == (0, "")
     gold = map(parse_links, read_lines(TRAVEL / "test.links.gz"))
     found = [parse_links(line) for line in gzip.decompress(links.read_bytes()).decode().split("\n")[:-1]]
