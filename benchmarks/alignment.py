@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import smoke
+
 from nmt.alignment.bitext import cut
 from nmt.alignment.corpus_alignment import ITERATIONS, align
 from nmt.alignment.links import SYMMETRIZATIONS, Gold, alignment_error_rate, parse_links
@@ -62,10 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--multi30k", type=Path, metavar="DIRECTORY")
     parser.add_argument("--threads", type=int, default=available_processors())
+    smoke.add_smoke(parser)
     options = parser.parse_args()
     corpora = {"travel": travel()} | ({"Multi30k": multi30k(options.multi30k)} if options.multi30k else {})
     for name, (pairs, gold) in corpora.items():
+        if options.smoke:
+            pairs = pairs[: len(gold)]
         for model, hmm_iterations in (("Model 1", 0), ("HMM", ITERATIONS)):
+            smoke.say(f"{name}, {model}")
             table = measure(pairs, gold, hmm_iterations=hmm_iterations, threads=options.threads)
             sys.stdout.write(f"{name}, {model}: {table}\n")
 

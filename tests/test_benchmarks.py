@@ -12,6 +12,7 @@ PARTS = {"flops.py", "machine.py", "smoke.py"}
 """What the others share."""
 
 CALLS = {
+    ("alignment.py",): "backward             AER",
     ("checkpoints.py", "--average"): "saving blocks",
     ("completion.py", "RUN"): "completions: median",
     ("corpus_size.py", "encoding"): "equal files",
