@@ -29,6 +29,7 @@ PAGES = sorted(
 LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
+    "align-corpus",
 )  # fmt: skip
 
 TINY = [
