@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.cli import align_corpus, derived, inspect_model, train, translate
+from nmt.cli import align_corpus, derived, inspect_model, score, train, translate
 from nmt.cli.options import Session, usage_error
 from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
@@ -136,6 +136,8 @@ for _name, _verb, _example, _summary in (
     ("train", train.train, train.TRAIN_EXAMPLE, "Train a model; the same command continues a run."),
     ("translate", translate.translate, translate.TRANSLATE_EXAMPLE, "Translate text, line by line."),
     ("evaluate", translate.evaluate, translate.EVALUATE_EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
+    ("score", score.score, score.SCORE_EXAMPLE, "Print how probable given translations are."),
+    ("rerank", score.rerank, score.RERANK_EXAMPLE, "Sort n-best lists by a weighted sum of features."),
     ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
     ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from threading import Lock
@@ -18,11 +19,13 @@ from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, k
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.completion import BEAM_SIZE, Completer
+from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
 from nmt.inference.lengths import length_limits
 from nmt.inference.members import find_members
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import (
     LineTranslator,
+    Progress,
     Request,
     Tally,
     Translation,
@@ -251,6 +254,41 @@ class Translator(LineTranslator):
             sources = [alike[tokenizer.fingerprint] for tokenizer in tokenizers]
         config = opened.config
         return cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
+
+    def score(
+        self,
+        pairs: Iterable[tuple[str, Target]],
+        *,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        tally: ScoreTally | None = None,
+    ) -> list[PairScore]:
+        """Compute how probable given translations are; the same token ids have the score that a search reports.
+
+        An empty translation has the probability of ending at once; that of an empty line has log probability 0.
+
+        Args:
+            pairs: a source line and its translation each, as text or as token ids.
+            batch_size: pairs scored at once; as in `search` unless given.
+            progress: is told of every batch how many pairs it held.
+            tally: counts what was scored, and what is odd about it, for you to `report`; else that is reported at once.
+
+        Returns:
+            One score a pair, in the order of the pairs.
+
+        Raises:
+            ConfigError: a setting is out of range.
+            DataError: a target has ids that no target has.
+        """
+        counted, settings = tally or ScoreTally(), changed_search(self.search, batch_size=batch_size)
+        scores = self._scorer.score(list(pairs), batch_size=settings.batch_size, progress=progress, tally=counted)
+        if tally is None:
+            counted.report()
+        return scores
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.model, self.text.target, self.sources, at_once=self.batches_at_once())
 
     def complete(self, source: str, prefix: str = "", n: int = 5, *, beam_size: int = BEAM_SIZE) -> list[Translation]:
         """Complete a translation that somebody has begun in several ways, each with another next word.

@@ -54,7 +54,7 @@ class Ensemble:
             else read_in_steps(model.decoder(), token_ids, own, model.initial_state(own, 1, 0))
             for model, own, matrix in zip(self.models, memory, matrices or self.output_matrix(), strict=True)
         ]
-        return self._mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
+        return self.mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
 
     def decoder(self, matrices: Sequence[Any] | None = None) -> Callable[[Tensor, State, Memory], tuple[Tensor, State]]:
         """Return a step of all models; its logits (B, K, V) are log probabilities, but for a constant.
@@ -69,12 +69,12 @@ class Ensemble:
 
         def step(token_ids: Tensor, states: State, memories: Memory) -> tuple[Tensor, State]:
             taken = [one(token_ids, *own) for one, *own in zip(steps, states, memories, strict=True)]
-            return self._mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
+            return self.mean([logits for logits, _ in taken]), tuple(state for _, state in taken)
 
         return step
 
-    def _mean(self, logits: Sequence[Tensor]) -> Tensor:
-        """The mean of what the models say, as logits."""
+    def mean(self, logits: Sequence[Tensor]) -> Tensor:
+        """Return the mean of logits (..., V) of each model: log probabilities, but for a constant."""
         log_probs = [ops.log_softmax(ops.cast(each, "float32")) for each in logits]
         if self.log_linear:
             return sum(weight * each for weight, each in zip(self.weights, log_probs, strict=True))

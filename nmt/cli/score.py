@@ -1,0 +1,228 @@
+"""Verbs that say how probable translations are, and sort them: `nmt score` and `nmt rerank`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nmt.cli import options
+from nmt.cli.streams import CHUNK_LINES, file_chunks, line_counter, stdin_chunks, text_output
+from nmt.cli.translate import Format
+
+if TYPE_CHECKING:
+    from nmt.inference.forced import PairScore
+    from nmt.recipes.score import Item, NBestList
+
+Normalization = StrEnum("Normalization", {"NONE": "none", "TOKENS": "tokens", "LENGTH_PENALTY": "length-penalty"})
+ListFormat = StrEnum("ListFormat", ["TEXT", "LIST"])
+
+SCORE_EXAMPLE = """\b
+Examples:
+  nmt score runs/travel --source examples/travel/test.es.gz --target examples/travel/test.en.gz
+  nmt score runs/travel --source hotel.es --target hotel.en --format jsonl --normalize tokens
+  nmt translate runs/travel --n-best 5 --format jsonl < hotel.es | nmt score runs/travel-2 --n-best -
+"""
+
+
+def score(
+    directories: options.ModelDirectories,
+    source: Path | None = options.value("--source", "FILE", "Source lines."),
+    target: Path | None = options.value("--target", "FILE", "Their translations, line for line."),
+    pairs: Path | None = options.value("--pairs", "FILE", "JSON lines of source, and target or target_ids, instead."),
+    n_best: Path | None = options.value("--n-best", "FILE", "JSON lines of nmt translate --n-best, instead."),
+    output_path: Path = options.value("-o, --output", "FILE", "Where to write.", default=options.DASH),
+    output_format: Format | None = typer.Option(
+        None,
+        "--format",
+        help="text: a score a line; tsv: line, rank, score, log probability, tokens and text; jsonl: also of each "
+        "token. jsonl for --n-best unless given, else text.",
+    ),
+    normalization: Normalization = typer.Option(
+        Normalization.NONE, "--normalize", help="What the log probability is divided by."
+    ),
+    name: str = options.value("--name", "NAME", "Of the field that --n-best adds.", default="model"),
+    length_penalty: options.LengthPenalty = None,
+    batch_size: int | None = options.value("--batch-size", "N", "Pairs scored at once.", least=1),
+    checkpoint: options.Checkpoint = None,
+    weights: options.Weights = None,
+    member_weights: options.MemberWeights = None,
+    log_linear: options.LogLinear = False,
+    overrides: options.Overrides = None,
+    threads: options.Threads = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
+) -> None:
+    """Print the log probability of given translations; perplexity is logged at the end.
+
+    The same token ids have the score that nmt translate reports. Text is cut by the tokenizer, which need not give the
+    ids that a search wrote.
+    """
+    from nmt.recipes import score as recipe
+
+    if (source is None) != (target is None) or [source, pairs, n_best].count(None) != 2:
+        raise options.usage_error("give --source and --target, or --pairs, or --n-best")
+    read = pairs or n_best
+    files = {"--source": source, "--target": target, "--pairs": pairs, "--n-best": n_best}
+    inputs = [(flag, None if path == options.DASH else path) for flag, path in files.items() if path]
+    output = None if output_path == options.DASH else output_path
+    prepared = recipe.prepare_model(
+        directories,
+        threads=threads,
+        inputs=inputs,
+        output_path=output,
+        member_weights=options.member_weights(member_weights),
+        log_linear=log_linear,
+        checkpoint=checkpoint,
+        weights=weights,
+        overrides=options.with_search(overrides, beam_size=None, length_penalty=length_penalty, batch_size=batch_size),
+    )
+    if source and target:
+        chunks = recipe.pairs_of(source, target, chunk_lines=CHUNK_LINES)
+    else:
+        chunks = _records(read or options.DASH, n_best=n_best is not None)
+    chosen = output_format or (Format.JSONL if n_best else Format.TEXT)
+
+    def number_of(scored: PairScore) -> float:
+        return scored.normalized(normalization.value, length_penalty=prepared.search.length_penalty)
+
+    with text_output(output) as write, line_counter(hidden=output is None) as count:
+        scored = recipe.score_items(chunks, prepared.open(), progress=count)
+        for number, (item, scores) in enumerate(scored, 1):
+            numbers = [number_of(each) for each in scores]
+            if chosen is Format.TEXT:
+                write("".join(f"{each:.6f}\n" for each in numbers))
+            elif chosen is Format.TSV:
+                write(
+                    "".join(
+                        _tsv(number, *each) for each in enumerate(zip(item.targets, scores, numbers, strict=True), 1)
+                    )
+                )
+            else:
+                write(_jsonl(number, item, scores, numbers, None if n_best is None else name))
+
+
+def _records(path: Path, *, n_best: bool) -> Iterator[list[Item]]:
+    from nmt.recipes.score import read_n_best, read_pair
+
+    read, number = read_n_best if n_best else read_pair, 0
+    for chunk in stdin_chunks() if path == options.DASH else file_chunks(path):
+        yield [read(line, f"line {number + place}") for place, line in enumerate(chunk, 1)]
+        number += len(chunk)
+
+
+def _tsv(number: int, rank: int, scored: tuple[Any, PairScore, float]) -> str:
+    target, result, value = scored
+    text = " ".join(target.split("\t")) if isinstance(target, str) else " ".join(map(str, target))
+    return f"{number}\t{rank}\t{value:.6f}\t{result.log_prob:.6f}\t{result.num_tokens}\t{text}\n"
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can have it."""
+    return value if math.isfinite(value) else None
+
+
+def _jsonl(number: int, item: Item, scores: list[PairScore], numbers: list[float], name: str | None) -> str:
+    """An object a source line: a pair with its score, or an n-best record with a field more for each translation."""
+    content: dict[str, Any] = {"line": number, "source": item.source, **item.record}
+    details = [
+        {"score": _number(value), **each._asdict(), "log_prob": _number(each.log_prob),
+         "token_log_probs": [*map(_number, each.token_log_probs)]}
+        for each, value in zip(scores, numbers, strict=True)
+    ]  # fmt: skip
+    if name is None:
+        content = {"line": number, "source": item.source, "target": item.targets[0], **item.record, **details[0]}
+        if "target_ids" in item.record and "target" not in item.record:
+            del content["target"]
+    else:
+        content["translations"] = [
+            {**each, name: detail["score"], f"{name}_tokens": detail["num_tokens"],
+             f"{name}_token_log_probs": detail["token_log_probs"]}
+            for each, detail in zip(item.record["translations"], details, strict=True)
+        ]  # fmt: skip
+    return _json_line(content)
+
+
+def _json_line(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False)
+    for character in ("\x85", "\u2028", "\u2029"):
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f"{text}\n"
+
+
+RERANK_EXAMPLE = """\b
+Examples:
+  nmt rerank list.jsonl --weights score=1,length=0.2 > best.en
+  nmt rerank validation.jsonl --reverse runs/en-es --tune validation.en -o weights.json
+  nmt rerank test.jsonl --reverse runs/en-es --weights weights.json > test.out.en
+"""
+
+
+def rerank(
+    n_best: Path = typer.Argument(metavar="N_BEST", help="JSON lines of nmt translate --n-best, or a list of Moses."),
+    model: list[Path] | None = options.value("--model", "RUN", "Adds the feature forward; several score together."),
+    reverse: list[Path] | None = options.value("--reverse", "RUN", "Adds reverse: of the source given the target."),
+    weights: str | None = options.value("--weights", "FILE|NAME=X,...", "Of features, at most eight."),
+    features: str | None = options.value("--features", "NAME,...", "To tune; unless given score, length and models."),
+    tune: list[Path] | None = options.value("--tune", "FILE", "Reference to find weights by; may be repeated."),
+    seed: int = options.value("--seed", "N", "Of the starts of the search for weights.", least=0, default=1),
+    source: Path | None = options.value("--source", "FILE", "What was translated, for models and a list of Moses."),
+    tokenization: str | None = options.value("--tokenize", "NAME", "How sacreBLEU cuts text; as suits the script."),
+    output_path: Path = options.value("-o, --output", "FILE", "Where to write.", default=options.DASH),
+    output_format: ListFormat = typer.Option(
+        ListFormat.TEXT, "--format", help="text: the best translation of each line; list: all, sorted, as they came."
+    ),
+    threads: options.Threads = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
+) -> None:
+    """Sort the translations of each line by a weighted sum of features, or find the weights with --tune.
+
+    Features are score (of the search), length (words), forward, reverse, and every number that the list itself has.
+    """
+    from nmt.recipes import score as recipe
+    from nmt.scoring import rerank as sorting
+
+    if tune and weights:
+        raise options.usage_error("--tune finds weights: leave out --weights")
+    if not (tune or weights or model or reverse):
+        raise options.usage_error("give --weights, or a model to sort by, or --tune and a reference to find weights")
+    output = None if output_path == options.DASH else output_path
+    models = {"forward": model or [], "reverse": reverse or []}
+    given = recipe.read_weights(weights) if weights else {name: 1.0 for name, runs in models.items() if runs}
+    names = list(given)
+    if tune:
+        names = features.split(",") if features else ["score", "length", *names]
+    inputs = [("N_BEST", n_best), *(("--source", each) for each in [source] if each)]
+    found = recipe.read_list(n_best, source=source)
+    for name, runs in models.items():
+        if runs and name in names:
+            prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_path=output)
+            found = recipe.add_model(found, name, prepared.open(), reverse=name == "reverse")
+        elif runs:
+            raise options.usage_error(f"the weights have no {name}, for which a model is given")
+    with text_output(output) as write:
+        if tune:
+            write(json.dumps(recipe.tuned(found, names, tune, tokenization=tokenization, seed=seed), indent=2) + "\n")
+        else:
+            matrix = sorting.matrix_of(found.candidates, names)
+            ranks = sorting.order(matrix, [given[name] for name in names])
+            write(_sorted(found, ranks, as_list=output_format is ListFormat.LIST))
+
+
+def _sorted(found: NBestList, ranks: list[list[int]], *, as_list: bool) -> str:
+    """The best translation of each line, or all of them as they came."""
+    lines = [[each[rank] for rank in places] for each, places in zip(found.candidates, ranks, strict=True)]
+    if not as_list:
+        return "".join(f"{each[0].text if each else ''}\n" for each in lines)
+    if found.records is None:
+        return "".join(f"{' ||| '.join(candidate.written)}\n" for each in lines for candidate in each)
+    return "".join(
+        _json_line({**record, "translations": [candidate.written for candidate in each]})
+        for record, each in zip(found.records, lines, strict=True)
+    )
