@@ -27,6 +27,8 @@ from nmt.errors import ExportError as ExportError
 from nmt.errors import NMTError as NMTError
 from nmt.errors import TrainingError as TrainingError
 from nmt.inference.ctranslate2_engine import CTranslate2Translator as CTranslate2Translator
+from nmt.inference.forced import PairScore as PairScore
+from nmt.inference.forced import ScoreTally as ScoreTally
 from nmt.inference.translation import Tally as Tally
 from nmt.inference.translation import Translation as Translation
 from nmt.inference.translator import Translator as Translator

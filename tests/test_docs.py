@@ -29,7 +29,7 @@ PAGES = sorted(
 LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
-    "align-corpus",
+    "align-corpus", "score", "rerank",
 )  # fmt: skip
 
 TINY = [
@@ -259,7 +259,7 @@ def test_every_option_and_verb_on_a_page_exists(options):
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("code", ["nmt train a.yaml --beam-size 5", "nmt score x", "--beamsize 4", "nmt translate -x"])
+@pytest.mark.parametrize("code", ["nmt train a.yaml --beam-size 5", "nmt scores x", "--beamsize 4", "nmt translate -x"])
 def test_an_unknown_option_or_verb_is_found(code, options):
     assert unknown_options(code, options)
 

@@ -89,7 +89,10 @@ def score(
     chosen = output_format or (Format.JSONL if n_best else Format.TEXT)
 
     def number_of(scored: PairScore) -> float:
-        return scored.normalized(normalization.value, length_penalty=prepared.search.length_penalty)
+        search = prepared.search
+        return scored.normalized(
+            normalization.value, length_penalty=search.length_penalty, offset=search.length_penalty_offset
+        )
 
     with text_output(output) as write, line_counter(hidden=output is None) as count:
         scored = recipe.score_items(chunks, prepared.open(), progress=count)

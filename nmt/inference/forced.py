@@ -1,7 +1,6 @@
 """What a model thinks of given translations: one pass over each pair, its target forced upon the decoder.
 
-All positions of a target are computed at once, as in training, and give what a search would have reported for the same
-token ids. Logits of a whole batch never exist: they are made a block of rows at a time.
+The scores are what a search would have reported for the same token ids.
 """
 
 from __future__ import annotations
@@ -13,17 +12,16 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from keras import ops
 
-from nmt.backend.functions import Spec, compile_function, scan, select_rows
+from nmt.backend.functions import Spec, compile_function
 from nmt.backend.machine import map_at_once
-from nmt.backend.products import BLOCK_BYTES, linear
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError, DataError
 from nmt.inference.lengths import MAX_SOURCE_LENGTH, plan_batches
 from nmt.inference.translation import Progress
-from nmt.models.contract import DecodingModel, Seq2Seq, token_mask
+from nmt.models.contract import DecodingModel, Seq2Seq
 from nmt.models.ensemble import Ensemble
+from nmt.models.forced import forced_log_probs
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Tokenizer
 from nmt.text.vocabulary import BOS, EOS, PAD
 from nmt.types import Tensor
@@ -52,12 +50,13 @@ class PairScore(NamedTuple):
     num_tokens: int
     cut: bool = False
 
-    def normalized(self, how: str, *, length_penalty: float) -> float:
+    def normalized(self, how: str, *, length_penalty: float, offset: float = 5.0) -> float:
         """Return the log probability, whole or divided, so that lengths can be compared.
 
         Args:
             how: `none`, `tokens` to divide by their number, or `length-penalty` to divide as the search does.
             length_penalty: its exponent (Wu et al. 2016, eq. 14).
+            offset: of the length there, `search.length_penalty_offset`.
 
         Raises:
             ConfigError: there is no such way.
@@ -66,7 +65,8 @@ class PairScore(NamedTuple):
             raise ConfigError(f"scores are normalised by one of {', '.join(NORMALIZATIONS)}, got {how}")
         if how == "none" or not self.num_tokens:
             return self.log_prob
-        return self.log_prob / (self.num_tokens if how == "tokens" else ((5 + self.num_tokens) / 6) ** length_penalty)
+        penalty = ((offset + self.num_tokens) / (offset + 1)) ** length_penalty
+        return self.log_prob / (self.num_tokens if how == "tokens" else penalty)
 
 
 @dataclass
@@ -155,23 +155,9 @@ class ForcedPass:
             raise ConfigError("translations are scored by a Seq2Seq, or an Ensemble of such, got a model of other kind")
 
         def log_probs(target_ids: Tensor, *source_ids: Tensor) -> Tensor:
-            begin = ops.full_like(target_ids[:, :1], BOS_ID)
-            read = ops.concatenate([begin, target_ids[:, :-1]], axis=1)
-            mask = token_mask(target_ids)
-            hidden = [
-                select_rows(member.hidden(ids, read), mask) for member, ids in zip(members, source_ids, strict=True)
-            ]  # (N, E) each
-            matrices = [ops.transpose(member.output_projection.embeddings) for member in members]  # (E, V) each
-
-            def of_block(token_ids: Tensor, *hidden: Tensor) -> Tensor:
-                factors = zip(hidden, matrices, members, strict=True)
-                logits = [linear(rows, matrix, member.output_bias) for rows, matrix, member in factors]
-                joint = model.mean(logits) if isinstance(model, Ensemble) else ops.cast(logits[0], "float32")
-                return ops.take_along_axis(ops.log_softmax(joint), token_ids[:, None], axis=1)[:, 0]
-
-            vocabulary_size = members[0].output_bias.shape[0]
-            rows = max(BLOCK_BYTES // (4 * vocabulary_size), 1)
-            return in_blocks(of_block, [select_rows(target_ids, mask), *hidden], rows)
+            return forced_log_probs(
+                members, source_ids, target_ids, mean=model.mean if isinstance(model, Ensemble) else None
+            )
 
         self._log_probs: Callable[..., Tensor] = compile_function(
             log_probs, (Spec((None, None), "int32"),) * (1 + len(members))
@@ -188,28 +174,6 @@ class ForcedPass:
         flat = np.asarray(self._log_probs(*rows)).tolist()
         ends = np.cumsum([len(target) for target in targets]).tolist()
         return [flat[end - len(target) : end] for target, end in zip(targets, ends, strict=True)]
-
-
-def in_blocks(function: Callable[..., Tensor], inputs: Sequence[Tensor], rows: int) -> Tensor:
-    """Apply a function of rows to so many at a time, so that what it makes of them fits into a cache.
-
-    Args:
-        function: takes (rows, ...) of each input, and returns a number a row.
-        inputs: (N, ...) each.
-        rows: of a block; the last one is filled up with zeros.
-
-    Returns:
-        (N,) float32.
-    """
-    count = ops.shape(inputs[0])[0]
-    num_blocks = (count + rows - 1) // rows
-
-    def cut(values: Tensor) -> Tensor:
-        filling = ops.zeros((num_blocks * rows - count, *values.shape[1:]), dtype=values.dtype)
-        return ops.reshape(ops.concatenate([values, filling]), (num_blocks, rows, *values.shape[1:]))
-
-    results, _ = scan(lambda _, block: function(*block), ops.zeros((rows,)), [cut(values) for values in inputs])
-    return ops.reshape(results, (-1,))[:count]
 
 
 class Scorer:

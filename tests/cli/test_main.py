@@ -14,6 +14,7 @@ from nmt.version import __version__
 
 VERBS = (
     "train", "translate", "evaluate", "average", "inspect", "update-vocab", "build-vocab", "check-config", "export",
+    "score", "rerank",
 )  # fmt: skip
 
 

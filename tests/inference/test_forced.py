@@ -27,7 +27,7 @@ def test_the_same_ids_have_the_score_of_the_search(members, log_linear, request,
     translator = Translator.load(*runs, member_weights=[0.7, 1.9][: len(runs)], log_linear=log_linear)
     monkeypatch.setattr(translator, "text_of", lambda token_ids: " ".join(map(str, token_ids)))
     # Blocks of a few rows, of which the last is not full.
-    monkeypatch.setattr(forced, "BLOCK_BYTES", 4 * 5 * len(translator.text.target.vocabulary))
+    monkeypatch.setattr("nmt.models.forced.BLOCK_BYTES", 4 * 5 * len(translator.text.target.vocabulary))
     found = translator.n_best(LINES, 3, beam_size=3)
     pairs = [
         (line, [int(word) for word in each.text.split()]) for line, of in zip(LINES, found, strict=True) for each in of

@@ -1,0 +1,70 @@
+"""The log probabilities of given targets, all positions at once as in training.
+
+Logits of a whole batch never exist: they are made of so many rows at a time that they fit into the cache.
+"""
+
+from collections.abc import Callable, Sequence
+
+from keras import ops
+
+from nmt.backend.functions import scan, select_rows
+from nmt.backend.products import BLOCK_BYTES, linear
+from nmt.models.contract import Seq2Seq, token_mask
+from nmt.text import BOS_ID
+from nmt.types import Tensor
+
+
+def forced_log_probs(
+    models: Sequence[Seq2Seq],
+    source_ids: Sequence[Tensor],
+    target_ids: Tensor,
+    *,
+    mean: Callable[[Sequence[Tensor]], Tensor] | None = None,
+) -> Tensor:
+    """Compute the log probability of each token of given targets.
+
+    Args:
+        models: one, or those of an ensemble.
+        source_ids: (B, S) as each model cuts the source.
+        target_ids: (B, T), padded; EOS is a token like others.
+        mean: of logits of several models, see `Ensemble.mean`.
+
+    Returns:
+        (N,) float32, of the N real tokens, row by row.
+    """
+    begin = ops.full_like(target_ids[:, :1], BOS_ID)
+    read = ops.concatenate([begin, target_ids[:, :-1]], axis=1)
+    mask = token_mask(target_ids)
+    hidden = [select_rows(model.hidden(ids, read), mask) for model, ids in zip(models, source_ids, strict=True)]
+    matrices = [model.output_matrix() for model in models]  # (E, V) each
+
+    def of_block(token_ids: Tensor, *hidden: Tensor) -> Tensor:
+        factors = zip(hidden, matrices, models, strict=True)
+        logits = [linear(rows, matrix, model.output_bias) for rows, matrix, model in factors]  # (rows, V) each
+        joint = ops.cast(logits[0], "float32") if mean is None else mean(logits)
+        return ops.take_along_axis(ops.log_softmax(joint), token_ids[:, None], axis=1)[:, 0]
+
+    rows = max(BLOCK_BYTES // (4 * models[0].output_bias.shape[0]), 1)
+    return in_blocks(of_block, [select_rows(target_ids, mask), *hidden], rows)
+
+
+def in_blocks(function: Callable[..., Tensor], inputs: Sequence[Tensor], rows: int) -> Tensor:
+    """Apply a function of rows to so many at a time, so that what it makes of them fits into a cache.
+
+    Args:
+        function: takes (rows, ...) of each input, and returns a number a row.
+        inputs: (N, ...) each.
+        rows: of a block; the last one is filled up with zeros.
+
+    Returns:
+        (N,) float32.
+    """
+    count = ops.shape(inputs[0])[0]
+    num_blocks = (count + rows - 1) // rows
+
+    def cut(values: Tensor) -> Tensor:
+        filling = ops.zeros((num_blocks * rows - count, *values.shape[1:]), dtype=values.dtype)
+        return ops.reshape(ops.concatenate([values, filling]), (num_blocks, rows, *values.shape[1:]))
+
+    results, _ = scan(lambda _, block: function(*block), ops.zeros((rows,)), [cut(values) for values in inputs])
+    return ops.reshape(results, (-1,))[:count]
