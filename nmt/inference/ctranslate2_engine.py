@@ -119,7 +119,7 @@ def refuse_request(control: Control, sampling: Sampling | None, settings: Search
         ConfigError: naming all of it.
     """
     reasons = {
-        "phrases that must or must not appear": bool(control.require or control.avoid),
+        "phrases that must or must not appear": bool(control.must_appear or control.avoid),
         "a beginning with a space at its end": control.prefix.endswith(" "),
         "--epsilon": sampling is not None and sampling.epsilon > 0,
         "search.diverse_groups": settings.diverse_groups > 1,

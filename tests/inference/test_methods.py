@@ -1,0 +1,122 @@
+"""The tables of docs/search.md: which methods go together, and which engine has them. Every cell is tried."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from nmt.config import SearchSettings
+from nmt.control.controls import NO_CONTROL, Control, Sampling
+from nmt.errors import ConfigError
+from nmt.inference.ctranslate2_engine import refuse_request
+from nmt.inference.translator import Translator, vocabularies_of
+from nmt.models.ensemble import Ensemble
+from nmt.recipes.translate import prepare_translation
+from nmt.scoring import mbr
+from nmt.text import CharacterTokenizer, TextPair
+from tests import tiny
+
+pytestmark = [pytest.mark.usefixtures("eagerly"), pytest.mark.slow]
+
+PAGE = Path(__file__).parents[2] / "docs" / "search.md"
+CONTROLS = {
+    "must appear": Control(require=("x",)),
+    "must not": Control(avoid=("yy",)),
+    "beginning": Control(prefix="z"),
+    "glossary": Control(terms=("y",)),
+}
+SETTINGS = {
+    "groups": {"diverse_groups": 2},
+    "n-grams": {"no_repeat_ngram": 2},
+    "coverage": {"coverage_penalty": 0.2},
+}
+METHODS = [*CONTROLS, "samples", "MBR", "several models", *SETTINGS]
+
+
+def table(first_row):
+    """The cells of the table that has this row, by the names of row and column."""
+    lines = PAGE.read_text("utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first_row} |"))
+    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in [lines[start - 2]]]
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    columns = rows[0][1:]
+    return {(row[0], column): cell for row in rows[1:] for column, cell in zip(columns, row[1:], strict=True)}
+
+
+TOGETHER, ENGINES = table("must appear"), table("`keras`")
+
+
+def asked_for(methods):
+    """Control, sampling and settings of several methods together."""
+    fields = {}
+    for method in methods:
+        fields |= {
+            name: value
+            for name, value in CONTROLS.get(method, NO_CONTROL)._asdict().items()
+            if value != getattr(NO_CONTROL, name)
+        }
+    settings = {name: value for method in methods for name, value in SETTINGS.get(method, {}).items()}
+    search = SearchSettings(beam_size=4, max_length=6, length_penalty=0.5, **settings)
+    return Control(**fields), Sampling() if "samples" in methods else None, search
+
+
+@pytest.fixture(scope="module")
+def parts():
+    text = TextPair.learn(CharacterTokenizer, ["abc"], ["xyz xyz"], joint=False, vocabulary_size=None, minimum_count=1)
+    made = {
+        kind: tiny.build(tiny.MODELS[kind], vocabularies=vocabularies_of(text), tie_embeddings="none", seed=3)
+        for kind in ("transformer", "rnn")
+    }
+    return text, made
+
+
+@pytest.mark.parametrize("pair", combinations(METHODS, 2), ids=" and ".join)
+def test_methods_go_together_as_the_page_says(parts, pair):
+    text, models = parts
+    control, sampling, search = asked_for(pair)
+    model = models["rnn" if "coverage" in pair else "transformer"]
+    translator = Translator(Ensemble([model, model]) if "several models" in pair else model, text, search)
+    cell = TOGETHER[pair]
+    assert cell.startswith(("yes", "no")), "each pair has a cell"
+
+    def translate():
+        count = 3 if {"samples", "MBR"} & set(pair) else 1
+        return translator.n_best(["abc", "ca"], count, controls=[control] * 2, sampling=sampling)
+
+    if cell.startswith("no"):
+        with pytest.raises(ConfigError):
+            translate()
+        return
+    for found in translate():
+        if "MBR" in pair and found:
+            found = [found[mbr.choose([each.text for each in found]).chosen]]
+        for each in found:
+            assert "unsatisfied" not in each.flags
+            assert all(each.constraints.values())
+
+
+def test_the_tables_have_all_methods():
+    assert {name for pair in TOGETHER for name in pair} == set(METHODS)
+    assert {column for _, column in ENGINES} == set(METHODS)
+    assert {cell for (engine, _), cell in ENGINES.items() if engine == "keras"} == {"yes"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctranslate2_has_what_the_page_says(method, tmp_path):
+    cell = ENGINES["ctranslate2", method]
+    control, sampling, search = asked_for([method])
+
+    def ask():
+        if method == "several models":
+            prepare_translation(tmp_path, tmp_path, ctranslate2=True)
+        refuse_request(control, sampling, search)
+
+    if cell.startswith("yes"):
+        ask()
+    else:
+        assert cell == "no"
+        with pytest.raises(ConfigError, match="CTranslate2"):
+            ask()
