@@ -130,6 +130,8 @@ def main() -> None:
     count_steps(nmt.Translator)
     translator = nmt.Translator.load(arguments.run)
     measured = methods(translator, lines, references, arguments.mbr_lines)
+    if arguments.smoke:
+        measured = {name: measured[name] for name in ("a beginning of two words", "MBR, chrF, 64 samples")}
     if arguments.ensemble:
         ensemble = nmt.Translator.load(arguments.run, *arguments.ensemble)
         measured[f"an ensemble of {1 + len(arguments.ensemble)}"] = lambda: ensemble.translate(lines)

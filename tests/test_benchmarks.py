@@ -22,6 +22,7 @@ CALLS = {
     ("decoding.py", "RUN"): "of the float32 peak",
     ("latency.py", "RUN"): "warm call, import nmt, greedy",
     ("phrases.py", "RUN"): "bans broken",
+    ("methods.py", "RUN"): "MBR, chrF, 64 samples",
     ("memory.py",): "| 300 | 256 |",
     ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
     ("tying.py",): "| 300 | `all` |",
