@@ -130,8 +130,9 @@ def parts(run: str, *, started: float) -> None:
 
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
+    from nmt.control.controls import Kinds
     from nmt.inference.translation import banned_ids
-    from nmt.inference.translator import CompiledFor, Translator, open_model
+    from nmt.inference.translator import CompiledFor, Translator, graph_settings, open_model
 
     lap("the package")
     opened = open_model(run)
@@ -139,7 +140,7 @@ def parts(run: str, *, started: float) -> None:
     translator = Translator(opened.model, opened.text, opened.config.search)
     search = opened.config.search
     banned = banned_ids(search, opened.text.target)
-    wanted = CompiledFor(search.beam_size, 1, search.length_penalty, banned)
+    wanted = CompiledFor(graph_settings(search), 1, False, banned, Kinds(), None)
     translator._search_function(wanted).get_concrete_function()
     lap("tracing the search")
     line = test_lines(run)[:1]

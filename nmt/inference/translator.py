@@ -364,7 +364,7 @@ class Translator(LineTranslator):
         sampling = requests[0].sampling
         of_group = settings.beam_size if settings.stop == "first" else num_hypotheses
         wanted = CompiledFor(
-            settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH)),
+            graph_settings(settings),
             1 if sampling else -(-of_group // settings.diverse_groups),
             token_scores,
             banned_ids(settings, self.text.target),
@@ -475,6 +475,11 @@ class Translator(LineTranslator):
             if wanted not in self._compiled:
                 self._compiled[wanted] = compile_function(search, signature)
             return self._compiled[wanted]
+
+
+def graph_settings(settings: SearchSettings) -> SearchSettings:
+    """Return the settings with those at their defaults that may differ from batch to batch."""
+    return settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH))
 
 
 def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:

@@ -184,7 +184,7 @@ def test_a_compiled_search_finds_what_an_eager_one_finds(build, one_layer, sourc
 
     max_length = np.array([6, 4], "int32")
     compiled = compile_function(search, [Spec((None, None), "int32"), Spec((None,), "int32")])
-    for one, other in zip(compiled(source_ids, max_length), search(source_ids, max_length), strict=True):
+    for one, other in zip(compiled(source_ids, max_length)[:5], search(source_ids, max_length)[:5], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
