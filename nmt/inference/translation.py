@@ -332,6 +332,10 @@ class LineTranslator(ABC):
         counted = self._tally if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling)
+        if settings.diverse_groups > 1 and (sampling or any(control.must_appear for control in asked)):
+            raise ConfigError(
+                "search.diverse_groups is for a beam without phrases that must appear, and not for samples: set it to 1"
+            )
         token_ids = encode_lines(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something

@@ -353,7 +353,7 @@ class Translator(LineTranslator):
         """Translate a batch.
 
         Raises:
-            ConfigError: the model has no coverage, or the beam is cut into groups for what cannot have them.
+            ConfigError: the model has no coverage.
         """
         source_ids, *other_ids = (
             TokenSequences.from_lists(sources).padded(np.arange(len(requests)))[0]
@@ -401,14 +401,10 @@ class Translator(LineTranslator):
         return found
 
     def _check(self, wanted: CompiledFor) -> None:
-        """Refuse what the model or the beam cannot do."""
+        """Refuse what the model cannot do."""
         if wanted.search.coverage_penalty and not getattr(self.model, "has_coverage", False):
             raise ConfigError(
                 "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
-            )
-        if wanted.search.diverse_groups > 1 and (wanted.sampling or wanted.controls.require):
-            raise ConfigError(
-                "search.diverse_groups is for a beam without phrases that must appear, and not for samples: set it to 1"
             )
 
     def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:

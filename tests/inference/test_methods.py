@@ -59,7 +59,7 @@ def asked_for(methods):
             if value != getattr(NO_CONTROL, name)
         }
     settings = {name: value for method in methods for name, value in SETTINGS.get(method, {}).items()}
-    search = SearchSettings(beam_size=4, max_length=6, length_penalty=0.5, **settings)
+    search = SearchSettings(beam_size=2, max_length=4, length_penalty=0.5, **settings)
     return Control(**fields), Sampling() if "samples" in methods else None, search
 
 
@@ -83,8 +83,8 @@ def test_methods_go_together_as_the_page_says(parts, pair):
     assert cell.startswith(("yes", "no")), "each pair has a cell"
 
     def translate():
-        count = 3 if {"samples", "MBR"} & set(pair) else 1
-        return translator.n_best(["abc", "ca"], count, controls=[control] * 2, sampling=sampling)
+        count = 2 if {"samples", "MBR"} & set(pair) else 1
+        return translator.n_best(["ca"], count, controls=[control], sampling=sampling)
 
     if cell.startswith("no"):
         with pytest.raises(ConfigError):
