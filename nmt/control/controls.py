@@ -326,7 +326,9 @@ class Controls:
     def met(self, asked: Control, text: str) -> dict[str, bool]:
         """Which phrases that must appear stand in a finished text, as the search sees it, each as often as asked."""
         phrases = [*dict.fromkeys(asked.require), *dict.fromkeys(asked.terms)]
-        wanted, text = self._wanted(asked), self._normalized(text) if phrases else text
+        if not phrases:
+            return {}
+        wanted, text = self._wanted(asked), self._normalized(text)
         return {phrase: self._text_required(*each).holds_in(text) for phrase, each in zip(phrases, wanted, strict=True)}
 
     def keeps(self, asked: Control, text: str) -> bool:
