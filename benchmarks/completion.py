@@ -15,7 +15,7 @@ import os
 import time
 from statistics import median
 
-from smoke import add_smoke, say
+from smoke import add_smoke, read_test_set, say
 
 LIMITS = {"median": 0.050, "95 %": 0.100}
 """What is aimed at, in seconds, on two cores."""
@@ -49,16 +49,9 @@ def main() -> None:
 
     session.start(a_core_each=not arguments.library)
     import nmt
-    from nmt.data.corpus import read_lines
 
     logging.getLogger("nmt").setLevel(logging.ERROR)
-    test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
-    if test is None:
-        raise SystemExit("the run has no test set: set data.test")
-    sources, references = (
-        [line for path in paths for line in read_lines(path)][: arguments.lines]
-        for paths in (test.source_paths, test.target_paths)
-    )
+    sources, references = read_test_set(arguments.run, arguments.lines)
     calls = [(source, typed) for pair in zip(sources, references, strict=True) for source, typed in typing(*pair)]
     translator = nmt.Translator.load(arguments.run)
     for number in range(arguments.rounds + 1):

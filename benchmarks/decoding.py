@@ -26,7 +26,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from smoke import add_smoke, say
+from smoke import add_smoke, read_test_set, say
 
 from nmt.backend import session
 from nmt.backend.machine import available_processors
@@ -101,16 +101,9 @@ def main() -> None:
     say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
-    from nmt.data.corpus import read_lines
     from nmt.inference.translator import open_model
 
-    test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
-    if test is None:
-        raise SystemExit("the run has no test set: set data.test")
-    sources, references = (
-        [line for path in paths for line in read_lines(path)][: arguments.lines]
-        for paths in (test.source_paths, test.target_paths)
-    )
+    sources, references = read_test_set(arguments.run, arguments.lines)
     opened = open_model(arguments.run)
     translator = nmt.Translator(opened.model, opened.text, opened.config.search)
     logging.getLogger("nmt").setLevel(logging.ERROR)  # that forced translations are as long as allowed is no news

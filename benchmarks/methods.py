@@ -17,11 +17,10 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from smoke import add_smoke, say
+from smoke import add_smoke, read_test_set, say
 
 from nmt.backend import session
 from nmt.backend.machine import available_processors
@@ -119,14 +118,9 @@ def main() -> None:
     say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
-    from nmt.data.corpus import read_lines
 
     logging.getLogger("nmt").setLevel(logging.ERROR)
-    test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
-    if test is None:
-        raise SystemExit("the run has no test set: set data.test")
-    (sources,), (targets,) = test.paths
-    lines, references = (list(islice(read_lines(path), arguments.lines)) for path in (sources, targets))
+    lines, references = read_test_set(arguments.run, arguments.lines)
     count_steps(nmt.Translator)
     translator = nmt.Translator.load(arguments.run)
     measured = methods(translator, lines, references, arguments.mbr_lines)

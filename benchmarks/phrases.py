@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from smoke import add_smoke, say
+from smoke import add_smoke, read_test_set, say
 
 from nmt.backend import session
 from nmt.backend.machine import available_processors
@@ -53,15 +53,8 @@ def main() -> None:
     say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
-    from nmt.data.corpus import read_lines
 
-    test = nmt.load_config(f"{arguments.run}/config.yaml").data.test
-    if test is None:
-        raise SystemExit("the run has no test set: set data.test")
-    sources, references = (
-        [line for path in paths for line in read_lines(path)][: arguments.lines]
-        for paths in (test.source_paths, test.target_paths)
-    )
+    sources, references = read_test_set(arguments.run, arguments.lines)
     logging.getLogger("nmt").setLevel(logging.ERROR)  # what becomes of lines is counted below
     translator = nmt.Translator.load(arguments.run)
     say("a plain search warms up")

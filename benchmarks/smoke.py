@@ -35,6 +35,18 @@ def add_smoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smoke", action="store_true", help="the smallest size, in seconds: its figures mean nothing")
 
 
+def read_test_set(run: str, count: int) -> tuple[list[str], list[str]]:
+    """The first lines of the test set of a run, and their references."""
+    from nmt.config import load
+    from nmt.data.corpus import read_lines
+
+    test = load(f"{run}/config.yaml").data.test
+    if test is None:
+        raise SystemExit("the run has no test set: set data.test")
+    sources, references = ([line for path in paths for line in read_lines(path)][:count] for paths in test.paths)
+    return sources, references
+
+
 def say(text: str) -> None:
     """Tell how far it has come."""
     print(f"[{time.perf_counter() - _STARTED:6.1f} s] {text}", file=sys.stderr, flush=True)

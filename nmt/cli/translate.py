@@ -15,7 +15,6 @@ import typer
 
 from nmt.cli import options
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
-from nmt.inference.flags import Flag
 
 if TYPE_CHECKING:
     from nmt.control.controls import Record
@@ -74,6 +73,8 @@ def as_jsonl(line: Translated) -> str:
         "translations": translations,
     }
     if not translations:
+        from nmt.inference.flags import Flag
+
         content["flags"] = [Flag.UNSATISFIED if any(line.record.control) else Flag.FAILED]
     text = json.dumps(content, ensure_ascii=False)
     for character in ("\x85", "\u2028", "\u2029"):

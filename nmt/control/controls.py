@@ -82,6 +82,21 @@ _FIELDS = {
 _WORDS = {str: "text", list: "list of texts", bool: "true or false"}
 
 
+def read_object(line: str, place: str) -> dict[str, Any]:
+    """Read a JSON object that has a text `source`; `place` is what an error names.
+
+    Raises:
+        DataError: it is no such object.
+    """
+    try:
+        given = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is no JSON: {error}") from error
+    if not isinstance(given, dict) or not isinstance(given.get("source"), str):
+        raise DataError(f'{place} must be an object with a text "source"')
+    return given
+
+
 def read_record(line: str, asked: Control, *, place: str) -> Record:
     """Read a JSON record: `source`, and what the line asks for besides, or instead of what all do.
 
@@ -96,12 +111,7 @@ def read_record(line: str, asked: Control, *, place: str) -> Record:
     Raises:
         DataError: it is no such object.
     """
-    try:
-        given = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place} is no JSON: {error}") from error
-    if not isinstance(given, dict) or not isinstance(given.get("source"), str):
-        raise DataError(f'{place} must be an object with a text "source"')
+    given = read_object(line, place)
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
         texts = value if isinstance(value, list) else []
@@ -168,11 +178,12 @@ class Sampling(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "seed"}
 
 
-def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling | None) -> None:
+def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling | None, *, diverse_groups: int) -> None:
     """Refuse what cannot be asked of lines.
 
     Raises:
-        ConfigError: there is not one control a line, the sampling means nothing, or draws shall have phrases.
+        ConfigError: there is not one control a line, the sampling means nothing, draws shall have phrases, or groups
+            shall have phrases or be drawn.
     """
     if len(asked) != num_lines:
         raise ConfigError(f"there must be one control a line, got {len(asked)} for {num_lines} lines")
@@ -180,6 +191,10 @@ def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling 
         sampling.check()
         if any(control.must_appear for control in asked):
             raise ConfigError("phrases that must appear need a beam search: leave out either them or the sampling")
+    if diverse_groups > 1 and (sampling or any(control.must_appear for control in asked)):
+        raise ConfigError(
+            "search.diverse_groups is for a beam without phrases that must appear, and not for samples: set it to 1"
+        )
 
 
 class AutomatonTables(NamedTuple):
@@ -218,9 +233,11 @@ class Controls:
         self.tokenizer, self.segmentation = tokenizer, segmentation
         self.avoiding = lru_cache(maxsize=64)(self._avoiding)
         self.requiring = lru_cache(maxsize=4096)(self._requiring)
-        # Automata over characters grow as they are used, so few are kept.
+        self.beginning = lru_cache(maxsize=4096)(self._beginning)
+        # Automata over characters grow as they are used, so few are kept: those of a batch or two, whose lines are
+        # looked at before the search, in it and after it.
         self._text_required = lru_cache(maxsize=256)(self._text_of_required)
-        self._text_avoided = lru_cache(maxsize=4)(self._text_of_avoided)
+        self._text_avoided = lru_cache(maxsize=128)(self._text_of_avoided)
         self._left = lru_cache(maxsize=4096)(self._without_banned)
 
     @cached_property
@@ -316,7 +333,7 @@ class Controls:
     def _prefix(self, text: str) -> str:
         return self._normalized(text) + (" " if text.endswith(" ") and text.strip() else "")
 
-    def beginning(self, text: str) -> Lifted:
+    def _beginning(self, text: str) -> Lifted:
         """The automaton of a prefix."""
         lifted = lift(Beginning(self._prefix(text)), self.surfaces)
         if lifted.start > DEAD and lifted.distance[lifted.start] >= OUT_OF_REACH:

@@ -8,7 +8,6 @@ its end with a beam of its own.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
@@ -20,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.errors import ConfigError
-from nmt.inference.translation import Translation
+from nmt.inference.lengths import length_penalty
+from nmt.inference.translation import NO_LINE_ENDS, Translation
 from nmt.search.continuation import Begun, Continuation, Kept, Seeds
 from nmt.search.step import Limits
 from nmt.text import BOS_ID, EOS_ID, UNK_ID, Tokenizer
-from nmt.text.phrases import is_word
+from nmt.text.phrases import is_unspaced, is_word
 
 BEAM_SIZE = 2
 """Hypotheses of each next word, unless told otherwise."""
@@ -33,13 +33,6 @@ KEPT_SOURCES = 16
 
 _ROW_MULTIPLE = 4
 """Rows of a step are filled up to a multiple, so that they come in few shapes: each has kernels of its own."""
-
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-"""Characters of scripts without spaces between words: each counts as a word."""
-
-_NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 
 
 class Word(NamedTuple):
@@ -61,7 +54,7 @@ class Word(NamedTuple):
 @cache
 def _goes_on(character: str) -> bool:
     """Whether a character may be one of several of a word."""
-    return is_word(character) and not _UNSPACED.match(character)
+    return is_word(character) and not is_unspaced(character)
 
 
 def first_word(continuation: bytes, *, new: bool) -> Word:
@@ -165,7 +158,7 @@ def read_beginning(prefix: str, tokenizer: Tokenizer, spelling: Spelling, *, may
     Raises:
         ConfigError: the vocabulary cannot spell it, or it is no line.
     """
-    if prefix.translate(_NO_LINE_ENDS) != prefix:
+    if prefix.translate(NO_LINE_ENDS) != prefix:
         raise ConfigError(f"a prefix must be one line without line ends, got {prefix!r}")
     text = tokenizer.normalized(prefix)
     new_word = not text or prefix.endswith(" ")
@@ -438,7 +431,7 @@ class Completer:
         beginning = read_beginning(prefix, self.tokenizer, self.spelling, may_force=not settings.rules)
         least, greatest = limits[0], max(limits[1], beginning.size + room)
         offset = settings.length_penalty_offset
-        lengths = Lengths(least, greatest, lambda length: ((offset + length) / (offset + 1)) ** settings.length_penalty)
+        lengths = Lengths(least, greatest, lambda length: length_penalty(length, settings.length_penalty, offset))
         bounds = Limits(np.int32(least), np.int32(greatest))
         kept = self._kept_of(source_ids)
         given = np.array([[BOS_ID, *beginning.forced]], np.int32)
@@ -494,7 +487,7 @@ class Completer:
         added = b"".join(self.spelling.surfaces[token_id] for token_id in token_ids[first:])
         if beginning.starts and not rest.startswith(b" "):
             added = added.removeprefix(b" ")
-        text = added[len(rest) :].decode(errors="replace").translate(_NO_LINE_ENDS).rstrip(" ")
+        text = added[len(rest) :].decode(errors="replace").translate(NO_LINE_ENDS).rstrip(" ")
         return beginning.text + (text.lstrip(" ") if beginning.new_word else text)
 
     def _kept_of(self, source_ids: Sequence[Sequence[int]]) -> Kept:

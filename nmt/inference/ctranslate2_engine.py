@@ -21,6 +21,7 @@ from nmt.config import Config, SearchSettings
 from nmt.control.controls import Control, Sampling
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
+from nmt.inference.lengths import length_penalty
 from nmt.inference.translation import LineTranslator, Request, Translation, banned_ids
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.types import PathLike
@@ -243,7 +244,7 @@ class CTranslate2Translator(LineTranslator):
             for token_ids, log_prob in hypotheses.items():
                 if log_prob is not None and math.isfinite(log_prob):
                     num_tokens, scores = len(token_ids) + 1, by_token.get((place, token_ids), ())
-                    score = log_prob / ((offset + num_tokens) / (offset + 1)) ** settings.length_penalty
+                    score = log_prob / length_penalty(num_tokens, settings.length_penalty, offset)
                     written = tuple(self.text.target.tokens([*token_ids, EOS_ID])) if scores else ()
                     text = self.text_of(token_ids)
                     translations.append(Translation(text, score, log_prob, num_tokens, True, written, scores))

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
 
+from nmt.text.phrases import UNSPACED, is_unspaced
+
 
 class Flag(StrEnum):
     """Why a translation deserves a look.
@@ -47,9 +49,7 @@ COPIED_WORDS = 3
 LONGEST_REPEATED = 30
 """Words, or characters of scripts without spaces, of what may repeat itself."""
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNIT = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
-_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_UNIT = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 _UNSPACED_A_WORD = 3  # characters of a script without spaces that say about as much as a word
 
 
@@ -98,7 +98,7 @@ def is_copy(source: str, text: str) -> bool:
     if source.isupper():
         units = [unit.lower() for unit in units]
     small = [unit for unit in units if unit[0].isalpha() and not unit[0].isupper()]
-    unspaced = sum(map(bool, map(_IS_UNSPACED.match, small)))
+    unspaced = sum(map(is_unspaced, small))
     return len(small) - unspaced + unspaced / _UNSPACED_A_WORD >= COPIED_WORDS
 
 
@@ -121,7 +121,7 @@ def is_repetitive(source: str, text: str) -> bool:
     """
     units = _units(text)
     runs = {size: _times_in_a_row(units, size) for size in range(1, min(LONGEST_REPEATED, len(units) // 2) + 1)}
-    short = 2 * _UNSPACED_A_WORD if _IS_UNSPACED.search(text) else 3
+    short = 2 * _UNSPACED_A_WORD if any(map(is_unspaced, text)) else 3
     suspects = [times for size, times in runs.items() if times > 1 and times >= (2 if size >= short else 3)]
     if not suspects:
         return False

@@ -17,6 +17,7 @@ from nmt.backend.functions import Spec, compile_function
 from nmt.backend.machine import map_at_once
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError, DataError
+from nmt.inference import lengths
 from nmt.inference.lengths import MAX_SOURCE_LENGTH, plan_batches
 from nmt.inference.translation import Progress
 from nmt.models.contract import DecodingModel, Seq2Seq
@@ -65,7 +66,7 @@ class PairScore(NamedTuple):
             raise ConfigError(f"scores are normalised by one of {', '.join(NORMALIZATIONS)}, got {how}")
         if how == "none" or not self.num_tokens:
             return self.log_prob
-        penalty = ((offset + self.num_tokens) / (offset + 1)) ** length_penalty
+        penalty = lengths.length_penalty(self.num_tokens, length_penalty, offset)
         return self.log_prob / (self.num_tokens if how == "tokens" else penalty)
 
 
@@ -205,8 +206,8 @@ class Scorer:
             for place in asked
         ]
         read = [(ids, target[:MAX_SOURCE_LENGTH] if _unread(target) else target) for ids, target in read]
-        lengths = [max(map(len, (target, *ids))) for ids, target in read]
-        batches = plan_batches(lengths, batch_size=batch_size, at_once=self._at_once)
+        longest = [max(map(len, (target, *ids))) for ids, target in read]
+        batches = plan_batches(longest, batch_size=batch_size, at_once=self._at_once)
 
         def compute(batch: np.ndarray) -> list[list[float]]:
             by_pair, forced = zip(*(read[each] for each in batch), strict=True)

@@ -59,6 +59,11 @@ def length_limits(source_lengths: np.ndarray, settings: SearchSettings) -> tuple
     return least.astype(np.int32), greatest.astype(np.int32)
 
 
+def length_penalty(num_tokens: int, exponent: float, offset: float) -> float:
+    """What a log probability is divided by, outside of the search; see `nmt.search.beam.penalty`."""
+    return ((offset + num_tokens) / (offset + 1)) ** exponent
+
+
 def settle_limits(
     settings: SearchSettings, source_lengths: np.ndarray, target_lengths: np.ndarray, *, max_source_length: int
 ) -> SearchSettings:

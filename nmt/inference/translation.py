@@ -210,7 +210,9 @@ def _merged(first: Sequence[Translation], second: Sequence[Translation]) -> list
     return sorted([*first, *(each for each in second if each.text not in texts)], key=lambda each: -each.score)
 
 
-_NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
+NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
+"""What stands in place of characters that some readers take for the end of a line."""
+
 _NOTHING = Translation("", 0.0, 0.0, 0)
 
 
@@ -331,11 +333,7 @@ class LineTranslator(ABC):
             check_num_hypotheses(num_hypotheses, settings)
         counted = self._tally if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
-        check_controls(asked, len(lines), sampling)
-        if settings.diverse_groups > 1 and (sampling or any(control.must_appear for control in asked)):
-            raise ConfigError(
-                "search.diverse_groups is for a beam without phrases that must appear, and not for samples: set it to 1"
-            )
+        check_controls(asked, len(lines), sampling, diverse_groups=settings.diverse_groups)
         token_ids = encode_lines(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
@@ -443,7 +441,7 @@ class LineTranslator(ABC):
 
     def text_of(self, token_ids: Sequence[int]) -> str:
         """Detokenise, on what no reader of lines takes for two: a vocabulary may hold a carriage return, or bytes."""
-        return joined(self.text.target.decode(token_ids).translate(_NO_LINE_ENDS), self.segmentation)
+        return joined(self.text.target.decode(token_ids).translate(NO_LINE_ENDS), self.segmentation)
 
     @cached_property
     def _unknown_text(self) -> str:

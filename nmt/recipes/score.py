@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.config import SearchSettings
+from nmt.control.controls import read_object
 from nmt.data.corpus import read_lines
 from nmt.errors import DataError
 from nmt.inference import output_directory
@@ -49,7 +50,7 @@ def read_pair(line: str, place: str) -> Item:
     Raises:
         DataError: it is no such object.
     """
-    record = _object(line, place)
+    record = read_object(line, place)
     if "target_ids" not in record:
         if not isinstance(record.get("target"), str):
             raise DataError(f'{place} must have a text "target", or "target_ids"')
@@ -65,7 +66,7 @@ def read_n_best(line: str, place: str) -> Item:
     Raises:
         DataError: it is no such object.
     """
-    record = _object(line, place)
+    record = read_object(line, place)
     translations = record.get("translations")
     if not isinstance(translations, list) or not all(
         isinstance(each, dict) and isinstance(each.get("text"), str) for each in translations
@@ -82,16 +83,6 @@ def _token_ids(given: Any, place: str) -> list[int]:
     if not isinstance(given, list) or not all(type(each) is int for each in given):
         raise DataError(f"{place} must be a list of integers, got {given!r}")
     return given
-
-
-def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place} is no JSON: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("source"), str):
-        raise DataError(f'{place} must be an object with a text "source"')
-    return record
 
 
 def prepare_model(

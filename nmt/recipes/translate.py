@@ -90,6 +90,7 @@ def prepare_translation(
             the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
     """
     terms = None if glossary is None else Glossary.read(glossary)
+    of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
 
@@ -97,7 +98,7 @@ def prepare_translation(
             given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
             raise ConfigError(f"CTranslate2 translates with one model, {given}")
         config = model_directory.read_export_settings(directory, overrides)
-        engine.refuse_request(asked if glossary is None else Control(("a term",)), sampling, config.search)
+        engine.refuse_request(of_most, sampling, config.search)
         engine.load_package()
         used = [(directory, config)]
     else:
@@ -106,7 +107,7 @@ def prepare_translation(
         config, used = found[0].config, [(each.directory, each.config) for each in found]
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
-    check_controls([asked._replace(require=("a term",))] if glossary is not None else [asked], 1, sampling)
+    check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     expected_utility = None if utility is None else mbr.expected_utility_of(utility)
     inputs = [("--input", input_path), *([("--glossary", glossary)] if glossary is not None else [])]
     for path, settings in used:

@@ -8,6 +8,7 @@ begins and ends with one. The automata are of the kind of Aho and Corasick (1975
 from __future__ import annotations
 
 import itertools
+import re
 import unicodedata
 from collections.abc import Collection, Iterable
 from functools import cache, cached_property
@@ -31,6 +32,17 @@ class Phrase(NamedTuple):
 def is_word(character: str) -> bool:
     """Whether a character is part of a word. Marks are: an accent belongs to the letter before it."""
     return character == "_" or unicodedata.category(character)[0] in "LNM"
+
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Characters of scripts without spaces between words, as a regular expression has them in brackets."""
+
+_IS_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether a character belongs to a script without spaces between words."""
+    return bool(_IS_UNSPACED.match(character))
 
 
 def kind(character: str) -> int:
