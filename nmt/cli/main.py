@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from nmt.cli import align_corpus, derived, inspect_model, score, train, translate
-from nmt.cli.options import Session, usage_error
+from nmt.cli.options import Session, spread, usage_error
 from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.version import __version__
@@ -146,7 +146,7 @@ for _name, _verb, _example, _summary in (
     ("align-corpus", align_corpus.run, align_corpus.EXAMPLE, "Link the words of a parallel corpus."),
     ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
 ):
-    app.command(_name, cls=_Verb, epilog=_example, short_help=_summary)(_verb)
+    app.command(_name, cls=_Verb, epilog=_example, short_help=_summary)(spread(_verb))
 
 
 def _report_usage(error: Exception, session: Session) -> int:

@@ -1,10 +1,13 @@
 """Options that several verbs share."""
 
+import functools
+import inspect
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -149,6 +152,63 @@ LengthPenalty = Annotated[
 ]
 
 
+class ModelOptions(NamedTuple):
+    """How models are opened; a group of options, see `spread`."""
+
+    checkpoint: Checkpoint = None
+    weights: Weights = None
+    member_weights: MemberWeights = None
+    log_linear: LogLinear = False
+    overrides: Overrides = None
+    threads: Threads = None
+    imports: Imports = None
+    debug: Debug = False
+
+    def arguments(self, **search: float | None) -> dict[str, Any]:
+        """The arguments of a recipe that opens models, `threads` apart.
+
+        Args:
+            search: settings of the search that have an option of their own; None if that is not given.
+        """
+        return {
+            "checkpoint": self.checkpoint,
+            "weights": self.weights,
+            "member_weights": member_weights(self.member_weights),
+            "log_linear": self.log_linear,
+            "overrides": with_search(self.overrides, search),
+        }
+
+
+def spread(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb as typer reads it: each parameter whose type is a group of options becomes those options.
+
+    Args:
+        verb: a function. A group is a NamedTuple of options, each with a default.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if hasattr(hint, "_field_defaults")}
+    parameters = list[inspect.Parameter]()
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if name in groups:
+            fields = get_type_hints(groups[name], include_extras=True)
+            defaults = groups[name]._field_defaults
+            parameters += [
+                parameter.replace(name=field, default=defaults[field], annotation=fields[field]) for field in defaults
+            ]
+        else:
+            parameters.append(parameter.replace(annotation=hints[name]))
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in group._fields})
+        verb(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
 def usage_error(message: str, context: Any = None) -> Exception:
     """What to raise when arguments do not fit each other; `nmt.cli.main` reports it with exit code 2.
 
@@ -168,15 +228,13 @@ def member_weights(text: str | None) -> list[float] | None:
         raise usage_error(f"--member-weights takes a number for each RUN, as in 0.7,0.3, got {text}") from None
 
 
-def with_search(
-    overrides: list[str] | None,
-    *,
-    beam_size: int | None,
-    length_penalty: float | None,
-    batch_size: int | None = None,
-) -> list[str]:
-    """All overrides of settings, with those that have an option of their own, which may not be given both ways."""
-    options = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
+def with_search(overrides: list[str] | None, options: Mapping[str, float | None]) -> list[str]:
+    """All overrides of settings, with those that have an option of their own, which may not be given both ways.
+
+    Args:
+        overrides: of the form "search.beam_size=4".
+        options: settings of the search, None if the option is not given.
+    """
     given = {f"search.{name}": value for name, value in options.items() if value is not None}
     for override in overrides or ():
         if (key := override.partition("=")[0].strip()) in given:

@@ -49,14 +49,8 @@ def score(
     name: str = options.value("--name", "NAME", "Of the field that --n-best adds.", default="model"),
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Pairs scored at once.", least=1),
-    checkpoint: options.Checkpoint = None,
-    weights: options.Weights = None,
-    member_weights: options.MemberWeights = None,
-    log_linear: options.LogLinear = False,
-    overrides: options.Overrides = None,
-    threads: options.Threads = None,
-    imports: options.Imports = None,
-    debug: options.Debug = False,
+    *,
+    model: options.ModelOptions,
 ) -> None:
     """Print the log probability of given translations; perplexity is logged at the end.
 
@@ -73,14 +67,10 @@ def score(
     output = None if output_path == options.DASH else output_path
     prepared = recipe.prepare_model(
         directories,
-        threads=threads,
+        threads=model.threads,
         inputs=inputs,
         output_path=output,
-        member_weights=options.member_weights(member_weights),
-        log_linear=log_linear,
-        checkpoint=checkpoint,
-        weights=weights,
-        overrides=options.with_search(overrides, beam_size=None, length_penalty=length_penalty, batch_size=batch_size),
+        **model.arguments(length_penalty=length_penalty, batch_size=batch_size),
     )
     if source and target:
         chunks = recipe.pairs_of(source, target, chunk_lines=CHUNK_LINES)
@@ -101,11 +91,8 @@ def score(
             if chosen is Format.TEXT:
                 write("".join(f"{each:.6f}\n" for each in numbers))
             elif chosen is Format.TSV:
-                write(
-                    "".join(
-                        _tsv(number, *each) for each in enumerate(zip(item.targets, scores, numbers, strict=True), 1)
-                    )
-                )
+                of_line = zip(item.targets, scores, numbers, strict=True)
+                write("".join(_tsv(number, *each) for each in enumerate(of_line, 1)))
             else:
                 write(_jsonl(number, item, scores, numbers, None if n_best is None else name))
 

@@ -17,7 +17,7 @@ from nmt.cli import options
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
-    from nmt.control.controls import Record
+    from nmt.control.controls import Control, Record, Sampling
     from nmt.inference.translation import Translation
     from nmt.recipes.translate import TranslatedLine
     from nmt.scoring.evaluation import Evaluation
@@ -101,27 +101,63 @@ Examples:
 """
 
 
-Require = Annotated[
-    list[str] | None,
-    options.value("--require", "PHRASE", "What must appear, as whole words; 'a | b': one of them.", default=...),
-]
-Avoid = Annotated[list[str] | None, options.value("--avoid", "PHRASE", "What must not appear.", default=...)]
-Prefix = Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)]
 PART_WORDS = "Phrases of --require and --avoid may be parts of words: lodg bans lodging."
 IGNORE_CASE = "Letters of these phrases also stand for their other case."
 GLOSSARY = "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
-GlossaryFile = Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)]
-SAMPLES = "Draw N translations a line, without a search."
-Samples = Annotated[int | None, options.value("--samples", "N", SAMPLES, least=1, default=...)]
-Temperature = Annotated[float, options.value("--temperature", "T", "Of draws: above 1 more varied.", default=...)]
-TopK = Annotated[int, options.value("--top-k", "K", "Draw from the K best tokens; 0: from all.", default=...)]
-TopP = Annotated[float, options.value("--top-p", "P", "Draw from the best tokens with this probability.", default=...)]
-Epsilon = Annotated[float, options.value("--epsilon", "P", "Draw from tokens of at least this.", default=...)]
-SamplingSeed = Annotated[int, options.value("--sampling-seed", "N", "Of the draws.", least=0, default=...)]
+
+
+class ControlOptions(NamedTuple):
+    """What is asked of the words of every translation."""
+
+    require: Annotated[
+        list[str] | None,
+        options.value("--require", "PHRASE", "What must appear, as whole words; 'a | b': one of them.", default=...),
+    ] = None
+    avoid: Annotated[list[str] | None, options.value("--avoid", "PHRASE", "What must not appear.", default=...)] = None
+    prefix: Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)] = ""
+    part_words: Annotated[bool, typer.Option("--part-words", help=PART_WORDS)] = False
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", help=IGNORE_CASE)] = False
+    glossary: Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)] = None
+
+    @property
+    def control(self) -> Control:
+        """What the search has to do, terms of a glossary apart."""
+        from nmt.control.controls import Control
+
+        must, avoid = tuple(self.require or ()), tuple(self.avoid or ())
+        return Control(must, avoid, self.prefix, self.part_words, self.ignore_case)
+
+
+class SamplingOptions(NamedTuple):
+    """How translations are drawn, if they are."""
+
+    samples: Annotated[
+        int | None,
+        options.value("--samples", "N", "Draw N translations a line, without a search.", least=1, default=...),
+    ] = None
+    temperature: Annotated[
+        float, options.value("--temperature", "T", "Of draws: above 1 more varied.", default=...)
+    ] = 1.0
+    top_k: Annotated[int, options.value("--top-k", "K", "Draw from the K best tokens; 0: from all.", default=...)] = 0
+    top_p: Annotated[
+        float, options.value("--top-p", "P", "Draw from the best tokens with this probability.", default=...)
+    ] = 1.0
+    epsilon: Annotated[float, options.value("--epsilon", "P", "Draw from tokens of at least this.", default=...)] = 0.0
+    sampling_seed: Annotated[int, options.value("--sampling-seed", "N", "Of the draws.", least=0, default=...)] = 0
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How to draw, or None; refuses what draws need if there are none."""
+        from nmt.control.controls import Sampling
+
+        sampling = Sampling(self.sampling_seed, self.temperature, self.top_k, self.top_p, self.epsilon)
+        if self.samples is None and sampling != Sampling():
+            raise options.usage_error("--temperature, --top-k, --top-p, --epsilon and --sampling-seed need --samples N")
+        return None if self.samples is None else sampling
+
+
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
-Utility = Annotated[str | None, options.value("--mbr", "UTILITY", MBR, default=...)]
 RECORDS = "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case."
-InputFormat = Annotated[Input, typer.Option("--input-format", help=RECORDS)]
 
 
 def translate(
@@ -136,20 +172,11 @@ def translate(
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
     n_best: int = options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1, default=1),
-    require: Require = None,
-    avoid: Avoid = None,
-    prefix: Prefix = "",
-    part_words: bool = options.flag("--part-words", PART_WORDS),
-    ignore_case: bool = options.flag("--ignore-case", IGNORE_CASE),
-    glossary: GlossaryFile = None,
-    samples: Samples = None,
-    temperature: Temperature = 1.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    epsilon: Epsilon = 0.0,
-    sampling_seed: SamplingSeed = 0,
-    utility: Utility = None,
-    input_format: InputFormat = Input.TEXT,
+    *,
+    controls: ControlOptions,
+    draws: SamplingOptions,
+    utility: str | None = options.value("--mbr", "UTILITY", MBR),
+    input_format: Input = typer.Option(Input.TEXT, "--input-format", help=RECORDS),
     output_format: Format = typer.Option(
         Format.TEXT,
         "--format",
@@ -159,49 +186,33 @@ def translate(
     engine: Engine = typer.Option(
         Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
     ),
-    checkpoint: options.Checkpoint = None,
-    weights: options.Weights = None,
-    member_weights: options.MemberWeights = None,
-    log_linear: options.LogLinear = False,
-    overrides: options.Overrides = None,
-    threads: options.Threads = None,
-    imports: options.Imports = None,
-    debug: options.Debug = False,
+    model: options.ModelOptions,
 ) -> None:
     """Translate text line by line, from standard input to standard output unless files are given.
 
     One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
     """
-    from nmt.control.controls import Control, Sampling
     from nmt.recipes.translate import prepare_translation
 
-    settings = options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size)
     output = None if output_path == options.DASH else output_path
-    if engine is Engine.CTRANSLATE2 and (checkpoint is not None or weights is not None):
+    if engine is Engine.CTRANSLATE2 and (model.checkpoint is not None or model.weights is not None):
         raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-    sampling = Sampling(sampling_seed, temperature, top_k, top_p, epsilon)
-    if samples is None and sampling != Sampling():
-        raise options.usage_error("--temperature, --top-k, --top-p, --epsilon and --sampling-seed need --samples N")
     translate_lines = prepare_translation(
         *directories,
         ctranslate2=engine is Engine.CTRANSLATE2,
-        num_hypotheses=samples or n_best,
-        asked=Control(tuple(require or ()), tuple(avoid or ()), prefix, part_words, ignore_case),
+        num_hypotheses=draws.samples or n_best,
+        asked=controls.control,
         records=input_format is Input.JSONL,
         token_scores=output_format is Format.JSONL,
-        sampling=sampling if samples else None,
+        sampling=draws.sampling,
         utility=utility,
-        checkpoint=checkpoint,
-        weights=weights,
-        overrides=settings,
-        threads=threads,
+        threads=model.threads,
         input_path=None if input_path == options.DASH else input_path,
         output_path=output,
-        glossary=glossary,
-        member_weights=options.member_weights(member_weights),
-        log_linear=log_linear,
+        glossary=controls.glossary,
+        **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
     )
-    wanted = 1 if utility else samples or n_best
+    wanted = 1 if utility else draws.samples or n_best
     _write(
         translate_lines,
         input_path,
@@ -253,9 +264,7 @@ def evaluate(
         None, metavar="RUN...", help="As in nmt translate, no export; not with --hypotheses."
     ),
     source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
-    references: list[Path] | None = options.value(
-        "--reference", "FILE", "Its translation, line for line; may be repeated."
-    ),
+    references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),
     hypotheses: Path | None = options.value("--hypotheses", "FILE", "Finished translations to score, no model."),
     output_path: Path | None = options.value("-o, --output", "FILE", "Also write the model's translations here."),
     as_json: options.AsJson = False,
@@ -264,14 +273,8 @@ def evaluate(
     join: str | None = options.value("--join", "NAME", JOIN),
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
-    checkpoint: options.Checkpoint = None,
-    weights: options.Weights = None,
-    member_weights: options.MemberWeights = None,
-    log_linear: options.LogLinear = False,
-    overrides: options.Overrides = None,
-    threads: options.Threads = None,
-    imports: options.Imports = None,
-    debug: options.Debug = False,
+    *,
+    model: options.ModelOptions,
 ) -> None:
     """Print BLEU and chrF2 with sacreBLEU's signatures.
 
@@ -283,9 +286,9 @@ def evaluate(
     if hypotheses is not None:
         of_model = {
             "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
-            "--length-penalty": length_penalty, "--checkpoint": checkpoint, "--weights": weights,
-            "--member-weights": member_weights, "--log-linear": log_linear or None, "--set": overrides or None,
-            "--threads": threads,
+            "--length-penalty": length_penalty, "--checkpoint": model.checkpoint, "--weights": model.weights,
+            "--member-weights": model.member_weights, "--log-linear": model.log_linear or None,
+            "--set": model.overrides or None, "--threads": model.threads,
         }  # fmt: skip
         if given := ", ".join(name for name, value in of_model.items() if value is not None):
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
@@ -297,31 +300,29 @@ def evaluate(
         raise options.usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references):
         raise options.usage_error("--source and --reference go together")
+    directory, *others = directories
     prepared = prepare_evaluation(
-        *directories,
+        directory,
+        *others,
         source=source,
         references=references or (),
-        checkpoint=checkpoint,
-        weights=weights,
-        overrides=options.with_search(overrides, beam_size=beam_size, length_penalty=length_penalty),
         join=join,
         output_path=output_path,
-        member_weights=options.member_weights(member_weights),
-        log_linear=log_linear,
         **how,
+        **model.arguments(beam_size=beam_size, length_penalty=length_penalty),
     )
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)
     with output as write, line_counter(total=len(prepared.test_set.source_lines)) as count:
-        result = prepared.run(threads=threads, progress=count)
+        result = prepared.run(threads=model.threads, progress=count)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     facts = result._asdict() | {"members": [member._asdict() for member in result.members]}
     del facts["evaluation"], facts["hypotheses"]
     if len(result.members) == 1:
-        (model,) = facts.pop("members")
-        del model["share"], facts["log_linear"]
-        facts = model | facts
+        (member,) = facts.pop("members")
+        del member["share"], facts["log_linear"]
+        facts = member | facts
     _show(result.evaluation, facts, as_json=as_json)
 
 
