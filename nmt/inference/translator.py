@@ -407,16 +407,41 @@ class Translator(LineTranslator):
                 "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
             )
 
+    def _rules_of(
+        self, wanted: CompiledFor, more: Sequence[Tensor], batch_size: Tensor
+    ) -> tuple[list[Rule], Choose | None]:
+        """The rules of a search, and what chooses among hypotheses.
+
+        Args:
+            wanted: of the search.
+            more: tables of controls, and uniform numbers, if it takes any.
+            batch_size: sentences, each of which counts once a group.
+        """
+        settings, choose = wanted.search, None
+        rules = [*self.rules, *settled_rules(settings, len(self.text.target.vocabulary))]
+        if settings.diverse_groups > 1:
+            diverse = DiverseGroups(settings.diverse_groups, settings.diversity, batch_size, EOS_ID)
+            rules.append(diverse)
+            choose = diverse.choose
+        if any(wanted.controls):
+            controlling, choose = control_rules(AutomatonTables(*more[: len(_TABLES)]), wanted.controls)
+            rules += controlling
+        if wanted.sampling:
+            never = {PAD_ID, BOS_ID, *wanted.banned_ids}
+            cutting: dict[str, Any] = wanted.sampling.cutting
+            rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **cutting))
+        return rules, choose
+
     def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """The compiled search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
         model: Any = self.model
         num_others = len(self.sources) - 1
         signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
-        kinds, sampling, settings = wanted.controls, wanted.sampling, wanted.search
-        beam_size, groups = 1 if sampling else settings.beam_size // settings.diverse_groups, settings.diverse_groups
-        if any(kinds):
+        settings, groups = wanted.search, wanted.search.diverse_groups
+        beam_size = 1 if wanted.sampling else settings.beam_size // groups
+        if any(wanted.controls):
             signature += _TABLES
-        if sampling:
+        if wanted.sampling:
             signature += (_UNIFORMS,)
 
         def search(
@@ -429,20 +454,9 @@ class Translator(LineTranslator):
         ) -> SearchResult:
             others, more = more[:num_others], more[num_others:]
             memory = model.encode([source_ids, *others] if isinstance(model, Ensemble) else source_ids)
-            choose: Choose | None = None
-            rules = [*self.rules, *settled_rules(settings, len(self.text.target.vocabulary))]
             if groups > 1:
                 memory = for_each_group(memory, groups)
-                diverse = DiverseGroups(groups, settings.diversity, batch_size, EOS_ID)
-                rules.append(diverse)
-                choose = diverse.choose
-            if any(kinds):
-                controlling, choose = control_rules(AutomatonTables(*more[: len(_TABLES)]), kinds)
-                rules += controlling
-            if sampling:
-                never = {PAD_ID, BOS_ID, *wanted.banned_ids}
-                cutting: dict[str, Any] = sampling.cutting
-                rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **cutting))
+            rules, choose = self._rules_of(wanted, more, batch_size)
             covering: dict[str, Any] = {"with_coverage": True} if settings.coverage_penalty else {}
             result = beam_search(
                 model.decoder(),

@@ -57,6 +57,15 @@ def next_states(automaton: Automaton, states: Tensor, token_ids: Tensor) -> Tens
     return ops.reshape(moved, shape)
 
 
+def _take_away(automaton: Automaton) -> Tensor:
+    """Which states do not allow every token, and EOS: (S,) bool."""
+    num_tokens = ops.cast(ops.shape(automaton.classes)[0], "int64")
+    begin = ops.arange(ops.shape(automaton.roots)[0], dtype="int64") * num_tokens
+    changed = ops.searchsorted(automaton.changes, begin + num_tokens) > ops.searchsorted(automaton.changes, begin)
+    changed |= ops.take(changed, automaton.roots)
+    return changed | ~ops.cast(automaton.may_end, "bool") | (ops.min(automaton.class_scores, axis=1) < 0)
+
+
 class Allowed(Rule):
     """Takes away every token that leads to a dead state, and EOS in a state in which no hypothesis may end.
 
@@ -68,16 +77,24 @@ class Allowed(Rule):
 
     def __init__(self, automaton: Automaton, starts: Tensor, eos_id: int) -> None:
         self.automaton, self.starts, self.eos_id = automaton, starts, eos_id
+        self.takes_away = _take_away(automaton)
 
     def initial_state(self, batch_size: Tensor, beam_size: int) -> State:
         """(B, K) int32."""
         return ops.repeat(self.starts[:, None], beam_size, axis=1)
 
     def lower(self, scores: Tensor, view: View) -> Tensor:
-        """−inf for what is not allowed."""
-        automaton, num_tokens = self.automaton, scores.shape[-1]
-        states = ops.reshape(view.state, (-1,))  # (b*K,)
-        allowed = ops.take(ops.take(automaton.class_scores, states, axis=0), automaton.classes, axis=1)  # (b*K, V)
+        """−inf for what is not allowed. Most states allow all: only the rows of others are touched."""
+        shape, states = ops.shape(scores), ops.reshape(view.state, (-1,))  # (b*K,)
+        (rows,) = ops.nonzero(ops.take(self.takes_away, states))
+        scores = ops.reshape(scores, (-1, shape[-1]))
+        lowered = ops.take(scores, rows, axis=0) + self._allowed(ops.take(states, rows), shape[-1])
+        return ops.reshape(ops.scatter_update(scores, rows[:, None], lowered), shape)
+
+    def _allowed(self, states: Tensor, num_tokens: int) -> Tensor:
+        """What is added to the score of each token: 0 or −inf, (R, V) for states (R,)."""
+        automaton = self.automaton
+        allowed = ops.take(ops.take(automaton.class_scores, states, axis=0), automaton.classes, axis=1)
         for owners in (ops.take(automaton.roots, states), states):
             # The changes of a state lie side by side: as many rows of indices as all of them have.
             begin = ops.cast(owners, "int64") * num_tokens
@@ -89,9 +106,8 @@ class Allowed(Rule):
             token_ids = ops.cast(ops.take(automaton.changes, places) - ops.take(begin, rows), "int32")
             indices = ops.stack([rows, token_ids], axis=1)
             allowed = ops.scatter_update(allowed, indices, ops.take(automaton.change_scores, places))
-        end = ops.where(ops.take(automaton.may_end, view.state), 0.0, IMPOSSIBLE)[:, :, None]
-        is_end = ops.arange(num_tokens) == self.eos_id
-        return scores + ops.where(is_end, end, ops.reshape(allowed, ops.shape(scores)))
+        end = ops.where(ops.take(automaton.may_end, states), 0.0, IMPOSSIBLE)[:, None]
+        return ops.where(ops.arange(num_tokens) == self.eos_id, end, allowed)
 
     def follow(self, state: State, token_ids: Tensor) -> State:
         """Move by the token of each hypothesis."""

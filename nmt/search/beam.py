@@ -407,7 +407,9 @@ def scores_by_rules(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
     """Return the log probability of each next token as the rules see it, (b, K, V) float32; None without rules."""
     if not settings.rules:
         return None
-    log_normalizers = ops.logsumexp(logits, axis=-1, keepdims=True)  # (b, K, 1)
+    # The normaliser is known from the greatest logit and its probability, which is not small.
+    greatest, probability = (ops.max(each, axis=-1, keepdims=True) for each in (logits, ops.softmax(logits)))
+    log_normalizers = greatest - ops.log(probability)  # (b, K, 1)
     live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
     scores = logits - log_normalizers
     for rule, state in zip(settings.rules, rows.rule_states, strict=True):

@@ -178,19 +178,7 @@ def beam_search(
     rows = first_rows(state, memory, batch_size, limits, settings, Finished(*result[1:4]))
     start = Loop(ops.convert_to_tensor(0, dtype="int32"), rows, result)
     result = while_loop(lambda loop: ops.any(live_sentences(loop.rows)), advance, start).result
-
-    # Blank out the hypotheses that do not exist, and put PAD after the others.
-    exists = result.scores > IMPOSSIBLE
-    places = ops.arange(ops.shape(result.token_ids)[2], dtype="int32")
-    real = exists[:, :, None] & (places < result.lengths[:, :, None])  # (B, N, T)
-    return SearchResult(
-        token_ids=ops.where(real, result.token_ids, settings.special.pad),
-        scores=result.scores,
-        log_probs=ops.where(exists, result.log_probs, IMPOSSIBLE),
-        lengths=ops.where(exists, result.lengths, 0),
-        finished=ops.any(real & (result.token_ids == settings.special.eos), axis=2),
-        token_scores=ops.where(real, result.token_scores, 0.0) if with_token_scores else None,
-    )
+    return _blanked(result, settings)
 
 
 greedy_search = partial(beam_search, beam_size=1)
@@ -231,6 +219,21 @@ def first_rows(
 def live_sentences(rows: Rows) -> Tensor:
     """Which sentences are not done, (b,) bool."""
     return rows.log_probs[:, 0] > IMPOSSIBLE
+
+
+def _blanked(result: Found, settings: given.Settings) -> SearchResult:
+    """Blank out the hypotheses that do not exist, and put PAD after the others."""
+    exists = result.scores > IMPOSSIBLE
+    places = ops.arange(ops.shape(result.token_ids)[2], dtype="int32")
+    real = exists[:, :, None] & (places < result.lengths[:, :, None])  # (B, N, T)
+    return SearchResult(
+        token_ids=ops.where(real, result.token_ids, settings.special.pad),
+        scores=result.scores,
+        log_probs=ops.where(exists, result.log_probs, IMPOSSIBLE),
+        lengths=ops.where(exists, result.lengths, 0),
+        finished=ops.any(real & (result.token_ids == settings.special.eos), axis=2),
+        token_scores=ops.where(real, result.token_scores, 0.0) if settings.with_token_scores else None,
+    )
 
 
 def let_leave(rows: Rows, found: Found, result: Found, *, early: bool) -> tuple[Rows, Found]:
