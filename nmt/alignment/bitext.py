@@ -49,8 +49,18 @@ def cut(text: str) -> list[str]:
     A word is a run of letters, digits, marks and underscores, also over a hyphen or apostrophe between two of them
     (*T-Shirt*, *don't*). Any other character that is no space, and each ideograph and kana, stands alone.
     """
+    return _words(text).findall(text)
+
+
+def cut_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the words of `cut` begin and end in the text, as offsets of characters."""
+    return [match.span() for match in _words(text).finditer(text)]
+
+
+def _words(text: str) -> re.Pattern[str]:
+    """What finds the words of a text."""
     rare, words = _rare_patterns()
-    return words.findall(text) if rare.search(text) else _PLAIN_WORDS.findall(text)
+    return words if rare.search(text) else _PLAIN_WORDS
 
 
 class Side(NamedTuple):

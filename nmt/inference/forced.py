@@ -239,24 +239,12 @@ class Scorer:
         texts = list(dict.fromkeys(target for _, target in pairs if isinstance(target, str)))
         ids_of = dict(zip(texts, self._target.encode_batch(texts), strict=True))
         found = [
-            ids_of[target] if isinstance(target, str) else self._checked(target, number)
+            ids_of[target] if isinstance(target, str) else checked_ids(target, number, len(self._target.vocabulary))
             for number, (_, target) in enumerate(pairs, 1)
         ]
         tally.target_tokens += sum(map(len, found))
         tally.unknown_target += sum(ids.count(UNK_ID) for ids in found)
         return [[*ids, EOS_ID] for ids in found]
-
-    def _checked(self, token_ids: Sequence[int], number: int) -> list[int]:
-        """Return given ids without EOS at their end, if a target can have them."""
-        ids, size = list(token_ids), len(self._target.vocabulary)
-        ids = ids[:-1] if ids[-1:] == [EOS_ID] else ids
-        for token_id in ids:
-            if type(token_id) is not int or not 0 <= token_id < size or token_id in (PAD_ID, BOS_ID, EOS_ID):
-                raise DataError(
-                    f"the ids of target {number} must be 0 to {size - 1}, and none that of {PAD}, {BOS}, or {EOS} "
-                    f"before the end, got {token_id!r}: give those of this model's vocabulary"
-                )
-        return ids
 
     def _result(
         self,
@@ -282,6 +270,28 @@ class Scorer:
             tally.tokens += len(tokens)
             tally.words += len(text.split()) + 1
         return PairScore(total, tuple(log_probs), tokens, len(tokens), unread or cut)
+
+
+def checked_ids(token_ids: Sequence[int], number: int, size: int) -> list[int]:
+    """Return given ids without EOS at their end, if a target can have them.
+
+    Args:
+        token_ids: of a target.
+        number: of the target, for the error.
+        size: of the vocabulary.
+
+    Raises:
+        DataError: naming the number and the first id that no target has.
+    """
+    ids = list(token_ids)
+    ids = ids[:-1] if ids[-1:] == [EOS_ID] else ids
+    for token_id in ids:
+        if type(token_id) is not int or not 0 <= token_id < size or token_id in (PAD_ID, BOS_ID, EOS_ID):
+            raise DataError(
+                f"the ids of target {number} must be 0 to {size - 1}, and none that of {PAD}, {BOS}, or {EOS} "
+                f"before the end, got {token_id!r}: give those of this model's vocabulary"
+            )
+    return ids
 
 
 def _unread(ids: list[int]) -> bool:

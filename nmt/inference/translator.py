@@ -18,6 +18,7 @@ from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
+from nmt.inference.alignment import DEFAULT_READ_OUT, Aligner, Alignment, AlignmentTally
 from nmt.inference.completion import BEAM_SIZE, Completer
 from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
 from nmt.inference.lengths import length_limits
@@ -36,6 +37,7 @@ from nmt.inference.translation import (
 )
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
 from nmt.models.ensemble import Ensemble
+from nmt.models.forced import ReadOut
 from nmt.search import Rule, SearchResult, beam_search
 from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
 from nmt.search.continuation import Continuation, Decoding
@@ -202,6 +204,7 @@ class Translator(LineTranslator):
         self.model = model
         self.rules = tuple(rules)
         self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
+        self._aligners: dict[ReadOut, Aligner] = {}
         self._completers: dict[tuple[str, tuple[int, ...]], Completer] = {}
         self._lock = Lock()
 
@@ -289,6 +292,44 @@ class Translator(LineTranslator):
     @cached_property
     def _scorer(self) -> Scorer:
         return Scorer(self.model, self.text.target, self.sources, at_once=self.batches_at_once())
+
+    def align(
+        self,
+        pairs: Iterable[tuple[str, Target]],
+        *,
+        read_out: ReadOut = DEFAULT_READ_OUT,
+        soft: bool = False,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        tally: AlignmentTally | None = None,
+    ) -> list[Alignment]:
+        """Link the words of translations to those of their sources, by the attention of the model that reads both.
+
+        Args:
+            pairs: a source line and its translation each, as text or as token ids.
+            read_out: which attention; that with the fewest errors unless given.
+            soft: whether to give the attention itself too.
+            batch_size: pairs at once; as in `search` unless given.
+            progress: is told of every batch how many pairs it held.
+            tally: counts what was aligned, and what is odd about it, for you to `report`; else that is told at once.
+
+        Returns:
+            One alignment a pair, in the order of the pairs; of an empty line one without links.
+
+        Raises:
+            ConfigError: the model has no such attention, or its tokenizers do not say where tokens stand.
+            DataError: a target has ids that no target has.
+        """
+        counted, settings = tally or AlignmentTally(), changed_search(self.search, batch_size=batch_size)
+        with self._lock:
+            if read_out not in self._aligners:
+                self._aligners[read_out] = Aligner(self, read_out, at_once=self.batches_at_once())
+        found = self._aligners[read_out].align(
+            list(pairs), soft=soft, batch_size=settings.batch_size, progress=progress, tally=counted
+        )
+        if tally is None:
+            counted.report()
+        return found
 
     def complete(self, source: str, prefix: str = "", n: int = 5, *, beam_size: int = BEAM_SIZE) -> list[Translation]:
         """Complete a translation that somebody has begun in several ways, each with another next word.

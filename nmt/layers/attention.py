@@ -87,16 +87,19 @@ class MultiHeadAttention(keras.layers.Layer):
         shape = (batch_size, self.num_heads, length, self.head_size)
         return [ops.reshape(part, shape) for part in ops.split(vectors, parts, axis=0)]
 
-    def attend(self, queries: Tensor, keys_values: KeysValues, mask: Tensor, training: bool) -> Tensor:
-        """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D).
+    def look(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Compare queries (B, H, T, D/H) with keys (B, H, S, D/H), to weights (B, H, T, S) whose rows add up to 1.
 
         Scores are masked by a choice, not by a sum: TensorFlow's optimiser fuses product, scale and sum into one
         kernel that loses its place inside a while loop and returns nothing at all (seen in 2.21 with oneDNN).
         """
         # Each query against each key, in each head by itself.
-        scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys_values.keys, -1, -2))  # (B, H, T, S)
-        scores = ops.where(mask, scores, MASKED_SCORE)
-        weights = self.weights_dropout(softmax(scores), training=training)
+        scores = ops.matmul(queries * self.head_size**-0.5, ops.swapaxes(keys, -1, -2))
+        return softmax(ops.where(mask, scores, MASKED_SCORE))
+
+    def attend(self, queries: Tensor, keys_values: KeysValues, mask: Tensor, training: bool) -> Tensor:
+        """Average the values: queries (B, H, T, D/H) over (B, H, S, D/H) to (B, T, D)."""
+        weights = self.weights_dropout(self.look(queries, keys_values.keys, mask), training=training)
 
         # The means of the values, the heads side by side again.
         context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
@@ -176,6 +179,11 @@ class CrossAttention(MultiHeadAttention):
         """Attend to the source: inputs (B, T, D), mask (B, 1, 1, S), to (B, T, D)."""
         (queries,) = self.split_heads(self.query(inputs), 1)
         return self.attend(queries, keys_values, mask, training)
+
+    def weights_of(self, inputs: Tensor, keys_values: KeysValues, mask: Tensor) -> Tensor:
+        """Return the weights (B, H, T, S) by which `call` averages the source."""
+        (queries,) = self.split_heads(self.query(inputs), 1)
+        return self.look(queries, keys_values.keys, mask)
 
 
 class AlignmentMemory(NamedTuple):

@@ -144,6 +144,12 @@ class DecoderBlock(keras.layers.Layer):
         stream = self.self_attention_residual.leave(stream, output)
         return self._after_self_attention(stream, source, source_mask, False), past
 
+    def attention(self, stream: Tensor, mask: Tensor, source: KeysValues, source_mask: Tensor) -> Tensor:
+        """Return how each head of each position looks at the source when `call` decodes whole targets, (B, H, T, S)."""
+        output = self.self_attention(self.self_attention_residual.enter(stream), mask)
+        stream = self.self_attention_residual.leave(stream, output)
+        return self.cross_attention.weights_of(self.cross_attention_residual.enter(stream), source, source_mask)
+
     def step(self, stream: Tensor, past: State, source: KeysValues, source_mask: Tensor) -> tuple[Tensor, State]:
         """Decode one position of each hypothesis.
 

@@ -261,6 +261,25 @@ class Seq2Seq(keras.Model):
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Compute what `logits` projects: source ids (B, S) and target ids (B, T) to (B, T, E)."""
 
+    def attention(
+        self, source_ids: Tensor, target_ids: Tensor, *, layer: int | None = None, head: int | None = None
+    ) -> Tensor:
+        """Return how each position of whole targets looks at the source.
+
+        Args:
+            source_ids: (B, S).
+            target_ids: (B, T) from BOS on: position t has read them up to t, and predicts the one after.
+            layer: of the decoder, from 1; a good one unless given.
+            head: of that layer, from 1; the mean of all unless given.
+
+        Returns:
+            (B, T, S); rows add up to 1, and padding of the source has 0.
+
+        Raises:
+            ConfigError: there is no such layer or head, or the model has no attention that can be read.
+        """
+        raise ConfigError(f"the attention of {type(self).__name__} cannot be read: write its method attention")
+
     @abstractmethod
     def encode(self, source_ids: Tensor, training: bool = False) -> Memory:
         """Encode source ids (B, S) once; the memory stays constant during search."""

@@ -1,9 +1,10 @@
-"""The log probabilities of given targets, all positions at once as in training.
+"""The log probabilities of given targets, and how a model looks at the source meanwhile: all positions at once.
 
 Logits of a whole batch never exist: they are made of so many rows at a time that they fit into the cache.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from keras import ops
 
@@ -46,6 +47,46 @@ def forced_log_probs(
 
     rows = max(BLOCK_BYTES // (4 * models[0].output_bias.shape[0]), 1)
     return in_blocks(of_block, [select_rows(target_ids, mask), *hidden], rows)
+
+
+class ReadOut(NamedTuple):
+    """Which attention is taken for an alignment.
+
+    layer: of the decoder, from 1; a good one unless given.
+    head: of that layer, from 1; the mean of all unless given.
+    shift: whether a token is aligned by the step that reads it (SHIFT-ATT, Chen et al. 2020, arXiv:2004.14837), instead
+        of the one that predicts it.
+    """
+
+    layer: int | None = None
+    head: int | None = None
+    shift: bool = False
+
+
+def forced_attention(
+    models: Sequence[Seq2Seq], shares: Sequence[float], source_ids: Tensor, target_ids: Tensor, read_out: ReadOut
+) -> Tensor:
+    """Compute how models look at the source for each token of given targets.
+
+    A target has no EOS here. Nobody trained a model to read one, and none need do so: the step that reads the last
+    token is the one that predicts EOS.
+
+    Args:
+        models: one, or several that cut the source alike.
+        shares: of each in their mean, which add up to 1.
+        source_ids: (B, S), EOS at the end.
+        target_ids: (B, T), padded.
+        read_out: which attention.
+
+    Returns:
+        (B, T, S) float32; the rows of real tokens add up to 1.
+    """
+    read = ops.concatenate([ops.full_like(target_ids[:, :1], BOS_ID), target_ids], axis=1)  # (B, T+1)
+    total: Tensor = 0.0
+    for model, share in zip(models, shares, strict=True):
+        weights = ops.cast(model.attention(source_ids, read, layer=read_out.layer, head=read_out.head), "float32")
+        total = total + share * (weights[:, 1:] if read_out.shift else weights[:, :-1])
+    return total
 
 
 def in_blocks(function: Callable[..., Tensor], inputs: Sequence[Tensor], rows: int) -> Tensor:

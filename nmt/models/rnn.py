@@ -7,6 +7,7 @@ from keras import ops
 
 from nmt.architectures import RNNArchitecture
 from nmt.backend.functions import scan
+from nmt.errors import ConfigError
 from nmt.kinds import CELLS
 from nmt.layers.attention import ALIGNMENTS, AlignmentMemory
 from nmt.layers.core import Dropout, Linear
@@ -86,17 +87,33 @@ class RNN(Seq2Seq):
 
     def hidden(self, source_ids: Tensor, target_ids: Tensor, training: bool = False) -> Tensor:
         """Decode whole targets: source ids (B, S) and target ids (B, T) to (B, T, E)."""
-        memory = self.encode(source_ids, training)
+        states = self._states(self.encode(source_ids, training), target_ids, training)
+        attended = ops.transpose(states.attended[:, :, 0, :], (1, 0, 2))  # (B, T, D)
+        return self._read_out(self.output_dropout(attended, training=training))
+
+    def attention(
+        self, source_ids: Tensor, target_ids: Tensor, *, layer: int | None = None, head: int | None = None
+    ) -> Tensor:
+        """Return how each target position looks at the source; see `Seq2Seq.attention`."""
+        if layer is not None or head is not None:
+            raise ConfigError("a recurrent model has one attention: leave out the layer and the head")
+        memory = self.encode(source_ids)
+        states = self._states(memory, target_ids, training=False)
+        queries = sum(parts[0] for parts in states.cells)  # (T, B, 1, D)
+        nothing = ops.zeros_like(memory.alignment.mask, dtype="float32")
+        weights, _ = scan(lambda _, query: self.alignment(query, memory.alignment)[1], nothing, queries)
+        return ops.transpose(weights[:, :, 0, :], (1, 0, 2))
+
+    def _states(self, memory: RNNMemory, target_ids: Tensor, training: bool) -> RNNState:
+        """Read whole targets (B, T), to the state after each position, leaves (T, B, 1, D)."""
         embedded = self.target_dropout(self.target_embedding(target_ids), training=training)
         projected = ops.transpose(self.decoder_cells[0].project(embedded), (1, 0, 2))[:, :, None, :]  # (T, B, 1, G*D)
-        masks = self._layer_masks(ops.shape(source_ids)[0], training)
+        masks = self._layer_masks(ops.shape(target_ids)[0], training)
 
         def step(state: RNNState, position: Tensor) -> RNNState:
             return self._advance(position, state, memory.alignment, masks)
 
-        states, _ = scan(step, self.initial_state(memory, 1, 0), projected)
-        attended = ops.transpose(states.attended[:, :, 0, :], (1, 0, 2))  # (B, T, D)
-        return self._read_out(self.output_dropout(attended, training=training))
+        return scan(step, self.initial_state(memory, 1, 0), projected)[0]
 
     def encode(self, source_ids: Tensor, training: bool = False) -> RNNMemory:
         """Encode source ids (B, S)."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from nmt.architectures import TransformerArchitecture
 from nmt.backend.products import BFLOAT16, linear
+from nmt.errors import ConfigError
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
 from nmt.layers.core import Dropout, LayerNorm, sinusoidal_positions
 from nmt.layers.transformer import DecoderBlock, EncoderBlock, ReadingMixer
@@ -83,6 +84,32 @@ class Transformer(Seq2Seq):
         for block, source in zip(self.decoder_blocks, memory.sources, strict=True):
             stream = block(stream, mask, source, memory.mask, training=training)
         return stream if self.decoder_norm is None else self.decoder_norm(stream)
+
+    def attention(
+        self, source_ids: Tensor, target_ids: Tensor, *, layer: int | None = None, head: int | None = None
+    ) -> Tensor:
+        """Return how each target position looks at the source; see `Seq2Seq.attention`. Layers above are not computed.
+
+        Unless given, the layer is the one above the middle: of two or three the second, which has the fewest alignment
+        errors (docs/alignment.md).
+        """
+        chosen = len(self.decoder_blocks) // 2 + 1 if layer is None else layer
+        self._check_attention(chosen, head)
+        memory = self.encode(source_ids)
+        stream = self._embed(self.target_embedding(target_ids), 0, ops.shape(target_ids)[1])
+        mask = causal_mask(ops.shape(target_ids)[1])
+        *below, (block, source) = zip(self.decoder_blocks[:chosen], memory.sources, strict=False)
+        for lower, its_source in below:
+            stream = lower(stream, mask, its_source, memory.mask)
+        weights = block.attention(stream, mask, source, memory.mask)
+        return ops.mean(weights, axis=1) if head is None else weights[:, head - 1]
+
+    def _check_attention(self, layer: int, head: int | None) -> None:
+        layers, heads = len(self.decoder_blocks), self.architecture.num_heads
+        if not 1 <= layer <= layers:
+            raise ConfigError(f"the layers of the decoder are 1 to {layers}, got {layer}")
+        if head is not None and not 1 <= head <= heads:
+            raise ConfigError(f"the heads of each layer are 1 to {heads}, got {head}")
 
     def encode(self, source_ids: Tensor, training: bool = False) -> TransformerMemory:
         """Encode source ids (B, S), down to the keys and values that each decoder layer will look at."""

@@ -178,6 +178,15 @@ class SentencePieceTokenizer(Tokenizer):
             raise ConfigError(f"constraints on the text cannot hold on pieces of words that {segmentation} cut before")
         return [self._surface(token_id, piece) for token_id, piece in enumerate(self.vocabulary.tokens)]
 
+    def pieces(self, line: str) -> list[bytes]:
+        """For each token of a line the UTF-8 that it stands for; an unknown one stands for what it was cut from."""
+        content = self._bytes(line)
+        token_ids, pieces = (self._processor.encode(content, out_type=kind) for kind in (int, str))
+        return [
+            models.utf8(piece) if self._processor.is_unknown(token_id) else self._surface(token_id, piece)
+            for token_id, piece in zip(token_ids, pieces, strict=True)
+        ]
+
     def _surface(self, token_id: int, piece: str) -> bytes:
         if not spoken_ids([token_id]) or self._processor.is_control(token_id):
             return b""

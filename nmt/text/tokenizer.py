@@ -20,6 +20,7 @@ from sentencepiece import SentencePieceNormalizer
 
 from nmt.errors import ConfigError, DataError
 from nmt.text.marks import added_by
+from nmt.text.offsets import Span, raw_spans, token_spans
 from nmt.text.vocabulary import BOS_ID, EOS_ID, SPECIAL_TOKENS, Vocabulary, side_name
 from nmt.types import PAD_ID, PathLike
 
@@ -125,6 +126,22 @@ class Tokenizer(ABC):
             f"constraints on the text need to know what each token adds to it, which a tokenizer of type {self.type} "
             "does not say: write its method surfaces"
         )
+
+    def pieces(self, line: str) -> list[bytes]:
+        """For each token of a line the UTF-8 that it stands for in the `normalized` line, but for spaces.
+
+        Raises:
+            ConfigError: the tokenizer does not say.
+        """
+        raise ConfigError(
+            f"alignments need to know what each token stands for, which a tokenizer of type {self.type} does not say: "
+            "write its method pieces"
+        )
+
+    def spans(self, line: str) -> list[Span]:
+        """Where in the raw line each of its tokens stands; see `nmt.text.offsets`."""
+        text = self.normalized(line)
+        return raw_spans(token_spans(self.pieces(line), text), text, line, self.normalized)
 
     @abstractmethod
     def with_normalization(self, normalization: str | None) -> Self:
@@ -335,6 +352,10 @@ class ListTokenizer(Tokenizer):
             raise ConfigError(f"only words can be pieces of {segmentation}, got a tokenizer of type {self.type}")
         texts = [added_by(word, segmentation) for word in self._surfaces] if self.separator else self._surfaces
         return [b"" if token in _SILENT_IDS else text.encode("utf-8", "replace") for token, text in enumerate(texts)]
+
+    def pieces(self, line: str) -> list[bytes]:
+        """For each token of a line the UTF-8 that it stands for, known or not."""
+        return [self.surface(token).encode("utf-8", "replace") for token in self.split(self.normalized(line))]
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same tokens, for text that is normalised in another way."""

@@ -6,9 +6,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nmt.alignment import bitext as bitexts
-from nmt.alignment.bitext import Cooccurrences, cut, encode
+from nmt.alignment.bitext import Cooccurrences, cut, cut_spans, encode
 
 PAIRS = [
     (["a", "b", "c"], ["x", "y"]),
@@ -90,3 +92,8 @@ def test_cells_of_dropped_word_pairs_are_told_apart(monkeypatch, cells):
     assert 0 < len(kept) <= 10
     for _, words, place in found:
         assert (words_of(table, place) == words) if words in kept else place == len(table)
+
+
+@given(st.text(alphabet="ab -'’é\u0301漢。_1,"))
+def test_words_stand_where_they_are_said_to(text):
+    assert [text[start:end] for start, end in cut_spans(text)] == cut(text)
