@@ -53,6 +53,13 @@ def test_each_replica_drops_something_else(report):
     assert state[1] > 0
 
 
+def test_each_replica_multiplies_as_precisely_as_one(report):
+    """Replicas run in threads of their own, in which the precision has to hold too."""
+    float32, one, both = report["bfloat16"]
+    assert both == pytest.approx(one, rel=1e-6)
+    assert both != pytest.approx(float32, rel=1e-5)
+
+
 def test_without_devices_it_says_so():
     with pytest.raises(
         ConfigError, match=r"training.distribution mirrored must have a GPU, and this machine shows none"

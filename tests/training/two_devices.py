@@ -45,12 +45,13 @@ def make_batch(lengths, seed):
 BATCHES = [make_batch([(3, 4), (5, 6)], 1), make_batch([(2, 3), (4, 2), (3, 1)], 2), make_batch([(6, 5)], 3)]
 
 
-def make_updater(replicas, settings, dropout=0.0, build_optimizer=build_adam, **optimizer):
+def make_updater(replicas, settings, dropout=0.0, build_optimizer=build_adam, precision="float32", **optimizer):
     with replicas.scope():
         model = tiny.build(tiny.with_dropout(settings, dropout))
         optimizer = build_optimizer(learning_rate=0.1, beta_1=0.9, beta_2=0.98, epsilon=1e-6, **optimizer)
         average = EmaWeights(model, 0.9)
-    updater = Updater(model, optimizer, label_smoothing=0.1, clip_norm=0.05, ema=average, replicas=replicas)
+    settings = {"label_smoothing": 0.1, "clip_norm": 0.05, "precision": precision}
+    updater = Updater(model, optimizer, ema=average, replicas=replicas, **settings)
     verify_ties(model, model.declared_ties(), optimizer)
     return updater
 
@@ -112,6 +113,9 @@ def main():
     losses = [one.update(BATCHES[:1], 0.0).loss, both.update([BATCHES[0], BATCHES[0]], 0.0).loss]
     same_seeds = random_state(one.model) == random_state(both.model)
     report["dropout"] = {"losses": losses, "same_seeds": same_seeds, "seeds": random_state(both.model)}
+    cases = [(ONE, "float32"), (ONE, "bfloat16"), (BOTH, "bfloat16")]
+    updaters = [make_updater(replicas, tiny.TRANSFORMER, precision=precision) for replicas, precision in cases]
+    report["bfloat16"] = [updater.update(BATCHES[:2], 0.01).loss for updater in updaters]
     json.dump(report, sys.stdout)
 
 
