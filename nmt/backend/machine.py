@@ -70,6 +70,26 @@ def map_at_once(
         executor.shutdown(cancel_futures=True)
 
 
+_processes: dict[str, int] = {}
+"""The process in which each engine first ran, or the one from which this one was forked."""
+
+
+def stay_in_process(engine: str) -> None:
+    """Refuse to go on with an engine whose threads stayed behind when this process was forked: it would wait for ever.
+
+    Args:
+        engine: its name; it counts as running from the first call.
+
+    Raises:
+        RuntimeError: it ran before the fork.
+    """
+    if _processes.setdefault(engine, os.getpid()) != os.getpid():
+        raise RuntimeError(
+            f"this process was forked from one in which {engine} runs, whose threads it lacks: start processes by "
+            'multiprocessing.get_context("spawn"), or load the model after the fork only'
+        )
+
+
 KIBIBYTE, MEBIBYTE, GIBIBYTE = 2**10, 2**20, 2**30
 
 _UNLIMITED = 2**60

@@ -14,9 +14,9 @@ import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-from nmt.backend.machine import available_processors
+from nmt.backend.machine import available_processors, stay_in_process
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import Control, Sampling
 from nmt.errors import ConfigError, ExportError
@@ -142,7 +142,13 @@ class CTranslate2Translator(LineTranslator):
         search: how translations are looked for; what `SearchSettings()` says unless given.
         num_positions: longest translation that the export can write, in tokens.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
+
+    Raises:
+        RuntimeError: this process was forked from one in which CTranslate2 runs.
     """
+
+    engine_name = "CTranslate2"
+    _origin: tuple[Path, Config, int | None] | None = None
 
     def __init__(
         self,
@@ -182,6 +188,7 @@ class CTranslate2Translator(LineTranslator):
     @classmethod
     def open(cls, directory: PathLike, config: Config, *, threads: int | None = None) -> CTranslate2Translator:
         """Do the same with settings that were read before."""
+        stay_in_process(cls.engine_name)
         directory, facts, text = Path(directory), model_directory.read_facts(directory), TextPair.load(directory)
         # The engine would translate with whatever is there.
         if text.fingerprints != facts.tokenizers:
@@ -194,7 +201,32 @@ class CTranslate2Translator(LineTranslator):
             )
         engine = open_engine(directory, facts.quantization, threads=threads)
         segmentation = config.data.segmentation
-        return cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
+        made = cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
+        made._origin = directory.absolute(), config, threads
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how a copy is made, for `pickle`: the export is opened again from its directory.
+
+        Raises:
+            TypeError: it came from none.
+        """
+        if self._origin is None:
+            raise TypeError("only what CTranslate2Translator.load returns can be pickled, as its directory")
+        return _opened_again, (*self._origin, self.search)
+
+    def refuse_other_uses(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what needs the model itself: its steps, or all its numbers.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "an export for CTranslate2 can translate, n_best and stream: score, align and complete with the model "
+            "directory that it was made of"
+        )
+
+    score = align = complete = refuse_other_uses
 
     def batches_at_once(self) -> int:
         """Return one batch a core."""
@@ -307,3 +339,12 @@ class CTranslate2Translator(LineTranslator):
                     log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
                     found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest - 1], log_prob)
         return found
+
+
+def _opened_again(
+    directory: Path, config: Config, threads: int | None, search: SearchSettings
+) -> CTranslate2Translator:
+    """Return a translator like the one that was pickled."""
+    made = CTranslate2Translator.open(directory, config, threads=threads)
+    made.search = search
+    return made

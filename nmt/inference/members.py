@@ -3,16 +3,23 @@
 No Keras here: what does not fit is refused at once.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmt.backend.session import starting_quietly
 from nmt.checkpoint.index import name_of_update
+from nmt.config import SearchSettings
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.text import TextPair
 from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.inference.translator import Translator
 
 
 class Member(NamedTuple):
@@ -100,3 +107,26 @@ def _check_vocabularies(found: Sequence[FoundModel]) -> None:
                 f"models that translate together must have one target vocabulary, but those of {first[0]} "
                 f"({len(first[1])} tokens) and {directory} ({len(vocabulary)} tokens) differ: train both with the same"
             )
+
+
+class Origin(NamedTuple):
+    """Where the models of a translator came from: what a pickle of it holds instead of them.
+
+    found: their directories, with the checkpoints and weights that were read.
+    member_weights, log_linear: how they translate together, see `Ensemble`.
+    """
+
+    found: tuple[FoundModel, ...]
+    member_weights: Sequence[float] | None
+    log_linear: bool
+
+
+def open_again(origin: Origin, search: SearchSettings, rules: Sequence[Any]) -> Translator:
+    """Return a translator like the one that was pickled; TensorFlow starts in silence if it has to."""
+    with starting_quietly():
+        from nmt.inference.translator import Translator, open_members
+    made = Translator.of(
+        *open_members(origin.found), member_weights=origin.member_weights, log_linear=origin.log_linear
+    )
+    made.search, made.rules = search, tuple(rules)
+    return made

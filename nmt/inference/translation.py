@@ -3,19 +3,22 @@
 No Keras here: an engine may do without.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeAlias
+from threading import Lock
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from nmt.backend.machine import map_at_once
+from nmt.backend.machine import map_at_once, stay_in_process
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.errors import ConfigError
@@ -138,6 +141,13 @@ class Tally:
         named = [f"line {line + 1}: {reason}" for line, reason in reasons.items()]
         self.first_refused += named[: _NAMED_LINES - len(self.first_refused)]
 
+    def add(self, other: Tally) -> None:
+        """Add what another tally has counted."""
+        for name in {each.name for each in fields(self)} - {"max_length", "reported"}:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.max_length = other.max_length
+        del self.first_refused[_NAMED_LINES:], self.first_unsatisfied[_NAMED_LINES:]
+
     def report_growth(self) -> None:
         """Report what is new, or twice what was reported last: whoever asks batch by batch hears it a few times."""
         counts = (
@@ -216,15 +226,24 @@ NO_LINE_ENDS = str.maketrans("\n\r\0", "   ")
 _NOTHING = Translation("", 0.0, 0.0, 0)
 
 
+LINES_AHEAD = 1000
+"""Lines of a stream that are read and translated together, unless told otherwise."""
+
+
 class LineTranslator(ABC):
-    """What translates lines of raw text, whatever the engine.
+    """What translates lines of raw text, whatever the engine. Several threads may use one at the same time.
 
     Args:
         text: the tokenizers of the model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         sources: tokenizers of the source, one for each model of an ensemble; that of `text` unless given.
+
+    Raises:
+        RuntimeError: this process was forked from one in which the engine runs.
     """
+
+    engine_name: ClassVar[str]
 
     def __init__(
         self,
@@ -234,12 +253,14 @@ class LineTranslator(ABC):
         segmentation: str = "none",
         sources: Sequence[Tokenizer] = (),
     ) -> None:
+        stay_in_process(self.engine_name)
         self.text = text
         self.sources = tuple(sources) or (text.source,)
         self.search = search or SearchSettings()
         self.segmentation = segmentation
         self.controls = Controls(text.target, segmentation=segmentation)
         self._tally = Tally()
+        self._lock = Lock()
 
     def translate(
         self,
@@ -288,6 +309,56 @@ class LineTranslator(ABC):
         )
         return [translations[0].text if translations else "" for translations in best]
 
+    def stream(
+        self,
+        lines: Iterable[str],
+        *,
+        lines_ahead: int = LINES_AHEAD,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        batch_size: int | None = None,
+        controls: Iterable[Control] | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[str]:
+        """Translate lines as they come, one translation for each, in their order; there may be endlessly many.
+
+        When a translation is asked for and none is at hand, the next `lines_ahead` lines are read, sorted by length and
+        translated together. So memory holds no more lines than these, and nothing is read before it is needed. A large
+        number is faster; 1 answers each line before the next is read.
+
+        Args:
+            lines: raw text, one sentence each.
+            lines_ahead: lines that are read together; there are fewer at the end alone.
+            beam_size: as for `translate`, like what follows.
+            length_penalty: exponent of Wu et al. (2016), eq. 14.
+            batch_size: sentences translated at once.
+            controls: what is asked of the words of each translation, read in step with the lines.
+            sampling: how translations are drawn; they are those that `translate` draws of all lines.
+
+        Returns:
+            An iterator for one thread. What `lines` raises comes when its place is read; what was read with it and not
+            yet translated is lost.
+
+        Raises:
+            ConfigError: a setting is out of range; when it is read, that there is no control for a line.
+            TypeError: `lines` is one text instead of several; when it is read, that a line is no text.
+        """
+        settings = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
+        changed_search(self.search, **settings)
+        refuse_one_text(lines)
+        if type(lines_ahead) is bool or not isinstance(lines_ahead, Integral) or lines_ahead < 1:
+            raise ConfigError(f"lines_ahead must be 1 or more, got {lines_ahead!r}: give an int")
+        rest, asked = iter(lines), None if controls is None else iter(controls)
+
+        def translations() -> Iterator[str]:
+            first = 0
+            while chunk := list(islice(rest, int(lines_ahead))):
+                own = None if asked is None else list(islice(asked, len(chunk)))
+                yield from self.translate(chunk, controls=own, sampling=sampling, first_line=first, **settings)
+                first += len(chunk)
+
+        return translations()
+
     def n_best(
         self,
         lines: Iterable[str],
@@ -328,10 +399,11 @@ class LineTranslator(ABC):
             TypeError: `lines` is one text instead of several, or one of them is no text.
         """
         changes = {"beam_size": beam_size, "length_penalty": length_penalty, "batch_size": batch_size}
-        settings, lines = changed_search(self.search, **changes), checked_lines(lines)
+        settings, lines = changed_search(self.search, **changes), checked_lines(lines, first_line)
         if sampling is None:
             check_num_hypotheses(num_hypotheses, settings)
-        counted = self._tally if tally is None else tally
+        stay_in_process(self.engine_name)
+        counted = Tally() if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling, diverse_groups=settings.diverse_groups)
         token_ids = encode_lines(lines, self.sources, settings, counted)
@@ -369,7 +441,9 @@ class LineTranslator(ABC):
 
         counted.count(requests, found)
         if tally is None:
-            counted.report_growth()
+            with self._lock:
+                self._tally.add(counted)
+                self._tally.report_growth()
         return translations
 
     def _refused(self, asked: Mapping[int, Control]) -> dict[int, str]:
@@ -471,19 +545,44 @@ class LineTranslator(ABC):
         """Translate a batch; the translations of each sentence come best first."""
 
 
-def checked_lines(lines: Iterable[str]) -> list[str]:
+def checked_lines(lines: Iterable[str], first_line: int = 0) -> list[str]:
     """Return the lines as a list.
 
     Raises:
         TypeError: they are one text instead of several, or one of them is no text.
     """
-    if isinstance(lines, str | bytes):
-        raise TypeError(f"lines must be a list of lines, got one {type(lines).__name__}: pass [line]")
+    refuse_one_text(lines)
     lines = list(lines)
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first_line + 1):
         if not isinstance(line, str):
             raise TypeError(f"lines must be a list of str, got {type(line).__name__} as line {number}")
     return lines
+
+
+def refuse_one_text(lines: Iterable[str]) -> None:
+    """Refuse what is one text instead of several.
+
+    Raises:
+        TypeError: saying what to pass.
+    """
+    if isinstance(lines, str | bytes):
+        raise TypeError(f"lines must be a list of lines, got one {type(lines).__name__}: pass [line]")
+
+
+Pair = TypeVar("Pair", bound=tuple[str, Any])
+
+
+def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return pairs of a source and a target as a list.
+
+    Raises:
+        TypeError: they are one pair instead of several, or one of them is no pair with a text as source.
+    """
+    pairs = list(pairs)
+    for number, pair in enumerate(pairs, 1):
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise TypeError(f"pairs must be a list of (source, target), got {pair!r} as pair {number}")
+    return pairs
 
 
 def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from nmt.backend import session
 from nmt.backend.functions import Spec, compile_function, last_elements
+from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
@@ -20,9 +21,10 @@ from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, Aligner, Alignment, AlignmentTally
 from nmt.inference.completion import BEAM_SIZE, Completer
+from nmt.inference.ctranslate2_engine import CTranslate2Translator
 from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
 from nmt.inference.lengths import length_limits
-from nmt.inference.members import find_members
+from nmt.inference.members import Origin, find_members, open_again
 from nmt.inference.model_directory import FoundModel, find_model
 from nmt.inference.translation import (
     LineTranslator,
@@ -33,6 +35,7 @@ from nmt.inference.translation import (
     banned_ids,
     changed_search,
     checked_lines,
+    checked_pairs,
     encode_lines,
 )
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
@@ -57,6 +60,7 @@ class OpenedModel(NamedTuple):
     model: with the weights of the checkpoint.
     checkpoint: name of the checkpoint that was read.
     weights: `ema` or `raw`, which of its weights these are.
+    directory: the model directory; None if the model is of no directory.
     """
 
     config: Config
@@ -64,6 +68,7 @@ class OpenedModel(NamedTuple):
     model: Seq2Seq
     checkpoint: str
     weights: str
+    directory: Path | None = None
 
 
 def open_model(directory: PathLike, *, checkpoint: str | None = None, weights: str | None = None) -> OpenedModel:
@@ -84,11 +89,12 @@ def open_model(directory: PathLike, *, checkpoint: str | None = None, weights: s
 
 def open_found(found: FoundModel) -> OpenedModel:
     """Open what `find_model` found, with all that it was asked; raises what `open_model` raises."""
+    stay_in_process(Translator.engine_name)
     config, text = found.config, TextPair.load(found.directory)
     model = build_model(vocabularies_of(text), seed=config.seed, **config.model.model_dump())
     loaded = load_weights(found.directory, model, checkpoint=found.checkpoint, weights=found.weights)
     check_tokenizers(text, loaded.path, loaded.manifest.facts)
-    return OpenedModel(config, text, model, loaded.name, loaded.weights)
+    return OpenedModel(config, text, model, loaded.name, loaded.weights, Path(found.directory))
 
 
 def open_members(found: Sequence[FoundModel]) -> list[OpenedModel]:
@@ -172,12 +178,16 @@ _OF_BATCH = {"batch_size", "max_length", "max_length_ratio", "max_length_offset"
 """Settings of a search that may differ from batch to batch."""
 
 
+ENGINES = ("keras", "ctranslate2")
+
+
 class Translator(LineTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
     present state. The search is compiled once for each beam size, length penalty, number of hypotheses and ban that is
-    asked for, and then serves batches of every shape.
+    asked for, and then serves batches of every shape. Several threads may use it at the same time, and get what one
+    would. One that was loaded from directories can be pickled: it is opened again from the same checkpoints.
 
     Args:
         model: a `Seq2Seq`, or whatever else decodes as one does; or an `Ensemble` of several.
@@ -186,7 +196,14 @@ class Translator(LineTranslator):
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         rules: what else is asked of the tokens of a translation.
         sources: tokenizers of the source, one for each model of an ensemble; that of `text` for all unless given.
+
+    Raises:
+        RuntimeError: this process was forked from one in which TensorFlow runs.
     """
+
+    engine_name = "TensorFlow"
+    _origin: Origin | None = None
+    _loaded: tuple[float, ...] = ()
 
     def __init__(
         self,
@@ -206,35 +223,87 @@ class Translator(LineTranslator):
         self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
         self._aligners: dict[ReadOut, Aligner] = {}
         self._completers: dict[tuple[str, tuple[int, ...]], Completer] = {}
-        self._lock = Lock()
 
+    @overload
     @classmethod
     def load(
         cls,
-        directory: PathLike,
+        directory: PathLike | Sequence[PathLike],
         *others: PathLike,
+        engine: Literal["keras"] = "keras",
         checkpoint: str | None = None,
         weights: str | None = None,
         member_weights: Sequence[float] | None = None,
         log_linear: bool = False,
-    ) -> Translator:
+        overrides: Sequence[str] = (),
+    ) -> Translator: ...
+
+    @overload
+    @classmethod
+    def load(
+        cls,
+        directory: PathLike | Sequence[PathLike],
+        *,
+        engine: Literal["ctranslate2"],
+        overrides: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> CTranslate2Translator: ...
+
+    @classmethod
+    def load(
+        cls,
+        directory: PathLike | Sequence[PathLike],
+        *others: PathLike,
+        engine: str = "keras",
+        checkpoint: str | None = None,
+        weights: str | None = None,
+        member_weights: Sequence[float] | None = None,
+        log_linear: bool = False,
+        overrides: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> Translator | CTranslate2Translator:
         """Load a trained model from its directory, which is all that is needed, or several that translate together.
 
         Args:
-            directory: the model directory, or a checkpoint in it, RUN@best, RUN@update-N or RUN/checkpoints/update-N.
+            directory: the model directory, or a checkpoint in it, RUN@best, RUN@update-N or RUN/checkpoints/update-N;
+                or several. For CTranslate2 what `nmt export` wrote.
             others: of further models with the same languages and target vocabulary; how to search says the first.
+            engine: what computes, `keras` or `ctranslate2`. `CTranslate2Translator.load` loads no TensorFlow either.
             checkpoint: `best`, `latest` or `update-N`, of each; the best, else the latest unless given.
             weights: `ema` or `raw`, of each; the moving average if it was kept unless given.
             member_weights: of each model in their mean; equal unless given.
             log_linear: whether that is the mean of log probabilities instead of probabilities, see `Ensemble`.
+            overrides: settings of the form "search.beam_size=4".
+            threads: processor cores of CTranslate2, all unless given; Keras takes those that TensorFlow has.
 
         Raises:
             CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
-            ConfigError: settings cannot be read, or the models do not fit each other.
+            ConfigError: settings cannot be read, the models do not fit each other, or the engine cannot do what is
+                asked or is not installed.
             DataError: a vocabulary cannot be read.
+            ExportError: there is no such export, or it is damaged.
+            RuntimeError: this process was forked from one in which the engine runs.
         """
+        directories = [directory] if isinstance(directory, str | os.PathLike) else list(directory)
+        directories += others
+        if engine not in ENGINES:
+            raise ConfigError(f"the engine must be {' or '.join(ENGINES)}, got {engine}")
+        if engine == "ctranslate2":
+            if len(directories) != 1 or checkpoint or weights or member_weights or log_linear:
+                raise ConfigError(
+                    "CTranslate2 translates with one export, which has one checkpoint and one kind of weights: give "
+                    "its directory alone, or model directories without engine"
+                )
+            return CTranslate2Translator.load(directories[0], threads=threads, overrides=overrides)
+        if threads is not None:
+            raise ConfigError(
+                "threads are for CTranslate2: Keras takes the cores that TensorFlow has, see "
+                "tf.config.threading.set_inter_op_parallelism_threads"
+            )
+        if not directories:
+            raise ConfigError("there must be a model directory, got none")
         found = find_members(
-            [directory, *others], checkpoint=checkpoint, weights=weights, member_weights=member_weights
+            directories, checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
         )
         return cls.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
@@ -256,7 +325,42 @@ class Translator(LineTranslator):
             alike = {tokenizer.fingerprint: tokenizer for tokenizer in tokenizers}
             sources = [alike[tokenizer.fingerprint] for tokenizer in tokenizers]
         config = opened.config
-        return cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
+        made = cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
+        found = [
+            FoundModel(each.directory.absolute(), each.checkpoint, each.weights, each.config)
+            for each in (opened, *others)
+            if each.directory is not None
+        ]
+        if len(found) == 1 + len(others):
+            made._origin, made._loaded = Origin(tuple(found), member_weights, log_linear), made._look()
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how a copy is made, for `pickle`: the models are opened again from their directories.
+
+        Raises:
+            TypeError: the models came from no directory, or their weights have changed since.
+        """
+        if self._origin is None:
+            raise TypeError(
+                "a Translator of a model in memory cannot be pickled: save the model in a directory, and take "
+                "Translator.load(DIRECTORY)"
+            )
+        if self._look() != self._loaded:
+            places = ", ".join(str(each.directory) for each in self._origin.found)
+            raise TypeError(
+                f"a Translator is pickled as its directories, but the weights are no longer those of {places}: save "
+                "a checkpoint, and load that"
+            )
+        return open_again, (self._origin, self.search, self.rules)
+
+    def _look(self) -> tuple[float, ...]:
+        """The sum of each variable, which tells whether weights have changed."""
+        return tuple(float(np.sum(each.value)) for each in self._variables())
+
+    def _variables(self) -> list[Any]:
+        models = self.model.models if isinstance(self.model, Ensemble) else [self.model]
+        return [each for model in models for each in getattr(model, "variables", ())]
 
     def score(
         self,
@@ -282,9 +386,13 @@ class Translator(LineTranslator):
         Raises:
             ConfigError: a setting is out of range.
             DataError: a target has ids that no target has.
+            TypeError: `pairs` is one pair instead of several, or one of them is no pair.
         """
+        stay_in_process(self.engine_name)
         counted, settings = tally or ScoreTally(), changed_search(self.search, batch_size=batch_size)
-        scores = self._scorer.score(list(pairs), batch_size=settings.batch_size, progress=progress, tally=counted)
+        with self._lock:
+            scorer = self._scorer  # one for all threads
+        scores = scorer.score(checked_pairs(pairs), batch_size=settings.batch_size, progress=progress, tally=counted)
         if tally is None:
             counted.report()
         return scores
@@ -353,6 +461,7 @@ class Translator(LineTranslator):
         """
         if type(n) is bool or not isinstance(n, Integral) or n < 1:
             raise ConfigError(f"n must be 1 or more, got {n!r}: give an int")
+        stay_in_process(self.engine_name)
         settings, (line,) = changed_search(self.search, beam_size=beam_size), checked_lines([source])
         (token_ids,) = encode_lines([line], self.sources, settings, Tally())
         if not any(token_ids):
@@ -369,8 +478,7 @@ class Translator(LineTranslator):
         wanted = (settings.model_dump_json(), banned)
         with self._lock:
             if wanted not in self._completers:
-                models = self.model.models if isinstance(self.model, Ensemble) else [self.model]
-                variables = [each for model in models for each in getattr(model, "variables", ())]
+                variables = self._variables()
                 continuation = Continuation(
                     decoding(self.model),
                     len(self.sources),

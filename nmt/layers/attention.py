@@ -1,6 +1,6 @@
 """Attention: several heads for the Transformer, one score function for the recurrent decoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -48,11 +48,14 @@ class MultiHeadAttention(keras.layers.Layer):
         hidden_size: D, divisible by num_heads.
         num_heads: H.
         dropout: share of the attention weights to drop while training.
-        seed_generator: source of the dropout seeds.
-        name: name of the layer.
+        seed_generator: source of the dropout seeds; one of its own unless given.
+        name: name of the layer; one that Keras finds unless given.
+
+    Raises:
+        ValueError: hidden_size is not divisible by num_heads.
 
     References:
-        Vaswani et al. 2017, section 3.2.
+        Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.
     """
 
     def __init__(
@@ -60,9 +63,9 @@ class MultiHeadAttention(keras.layers.Layer):
         hidden_size: int,
         num_heads: int,
         *,
-        dropout: float,
-        seed_generator: keras.random.SeedGenerator,
-        name: str,
+        dropout: float = 0.0,
+        seed_generator: keras.random.SeedGenerator | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(name=name, autocast=False)  # keys and values may be bfloat16
         if hidden_size % num_heads:
@@ -70,7 +73,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self.hidden_size = hidden_size
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
-        self.weights_dropout = Dropout(dropout, seed_generator, name="weights_dropout")
+        seeds = seed_generator or keras.random.SeedGenerator(name="seed_generator")
+        self.weights_dropout = Dropout(dropout, seeds, name="weights_dropout")
         self.output_product = Linear(hidden_size, hidden_size, "output_product")
         self.create_input_products()
         self.built = True
@@ -78,6 +82,11 @@ class MultiHeadAttention(keras.layers.Layer):
     def create_input_products(self) -> None:
         """Create the products that queries, keys and values come from."""
         raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes an equal layer; its dropout has seeds of its own."""
+        rate, sizes = self.weights_dropout.rate, {"hidden_size": self.hidden_size, "num_heads": self.num_heads}
+        return {"name": self.name, **sizes, "dropout": rate}
 
     def split_heads(self, vectors: Tensor, parts: int) -> list[Tensor]:
         """Cut (B, T, parts * D), vectors side by side, into `parts` tensors of heads, (B, H, T, D/H)."""
@@ -107,8 +116,13 @@ class MultiHeadAttention(keras.layers.Layer):
         return self.output_product(ops.reshape(context, (shape[0], shape[1], self.hidden_size)))
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class SelfAttention(MultiHeadAttention):
-    """Attention of a sequence to itself, with one product for queries, keys and values."""
+    """Attention of a sequence to itself, with one product for queries, keys and values.
+
+    Calls take inputs (B, T, D) and a mask, True = may be seen, that can be broadcast to (B, H, T, T), as `padding_mask`
+    and `causal_mask` give it. Arguments, errors and source are those of `MultiHeadAttention`.
+    """
 
     def create_input_products(self) -> None:
         """Create one product for queries, keys and values, D to 3D."""
@@ -159,10 +173,12 @@ class SelfAttention(MultiHeadAttention):
         return KeysValues(empty, empty)
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class CrossAttention(MultiHeadAttention):
-    """Attention of a target to its source.
+    """Attention of a target to its source, whose keys and values `keys_values` makes once.
 
-    While decoding, the K hypotheses of a sentence are K query positions over the sentence's one memory.
+    While decoding, the K hypotheses of a sentence are K query positions over the sentence's one memory. Arguments,
+    errors and source are those of `MultiHeadAttention`.
     """
 
     def create_input_products(self) -> None:
@@ -204,15 +220,19 @@ class Alignment(keras.layers.Layer):
 
     Args:
         hidden_size: D, of the queries and of the encoder's outputs.
-        name: name of the layer.
+        name: name of the layer; one that Keras finds unless given.
     """
 
     key: Linear
     """What the encoder's outputs are mapped by."""
 
-    def __init__(self, hidden_size: int, *, name: str) -> None:
+    def __init__(self, hidden_size: int, *, name: str | None = None) -> None:
         super().__init__(name=name)
         self.hidden_size = hidden_size
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes an equal layer."""
+        return {"name": self.name, "hidden_size": self.hidden_size}
 
     def memory(self, encoded: Tensor, mask: Tensor) -> AlignmentMemory:
         """Prepare the encoder's outputs (B, S, D) with their mask (B, S), once a sentence."""
@@ -229,10 +249,14 @@ class Alignment(keras.layers.Layer):
         raise NotImplementedError
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class AdditiveAlignment(Alignment):
-    """score = v . tanh(W query + U key), a small network (Bahdanau et al. 2015, arXiv:1409.0473, A.1.2)."""
+    """score = v . tanh(W query + U key), a small network (Bahdanau et al. 2015, arXiv:1409.0473, A.1.2).
 
-    def __init__(self, hidden_size: int, *, name: str) -> None:
+    `memory` prepares what is attended to, once a sentence; arguments are those of `Alignment`.
+    """
+
+    def __init__(self, hidden_size: int, *, name: str | None = None) -> None:
         super().__init__(hidden_size, name=name)
         self.query = Linear(hidden_size, hidden_size, "query")
         self.key = Linear(hidden_size, hidden_size, "key")
@@ -245,10 +269,14 @@ class AdditiveAlignment(Alignment):
         return ops.sum(joined * self.score, axis=-1)
 
 
+@keras.saving.register_keras_serializable(package="nmt")
 class MultiplicativeAlignment(Alignment):
-    """score = query . W key, the `general` form of Luong et al. 2015 (arXiv:1508.04025, section 3.1)."""
+    """score = query . W key, the `general` form of Luong et al. 2015 (arXiv:1508.04025, section 3.1).
 
-    def __init__(self, hidden_size: int, *, name: str) -> None:
+    `memory` prepares what is attended to, once a sentence; arguments are those of `Alignment`.
+    """
+
+    def __init__(self, hidden_size: int, *, name: str | None = None) -> None:
         super().__init__(hidden_size, name=name)
         self.key = Linear(hidden_size, hidden_size, "key")
         self.built = True

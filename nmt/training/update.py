@@ -56,13 +56,36 @@ def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> 
 
     XLA needs it, since it cannot compile a selection of rows; arguments are those of `loss_sums`.
     """
-    targets = batch.target_output_ids
     logits = model((batch.source_ids, batch.target_input_ids), training=True)  # (B, T, V)
+    return _sums_of_logits(batch.target_output_ids, logits, label_smoothing)
+
+
+def _sums_of_logits(targets: Tensor, logits: Tensor, label_smoothing: float) -> LossSums:
+    """Sum the losses of logits (B, T, V) for target ids (B, T); padding does not count."""
     mask = ops.cast(token_mask(targets), logits.dtype)
     right = ops.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]  # (B, T)
     cross_entropy = ops.sum((ops.logsumexp(logits, axis=-1) - right) * mask)
     smoothed = cross_entropy + label_smoothing * ops.sum((right - ops.mean(logits, axis=-1)) * mask)
     return LossSums(smoothed, cross_entropy, ops.cast(ops.sum(mask), "float32"))
+
+
+@keras.saving.register_keras_serializable(package="nmt")
+def label_smoothed_cross_entropy(target_ids: Tensor, logits: Tensor, label_smoothing: float = 0.1) -> Tensor:
+    """Return the loss that `nmt train` makes smaller, for `compile(loss=...)` of any Keras model, or a loop of yours.
+
+    With label smoothing e the target distribution is (1 - e) one-hot + e / V (Szegedy et al. 2016, arXiv:1512.00567,
+    section 7).
+
+    Args:
+        target_ids: (B, T) integers; padding, id 0, does not count.
+        logits: (B, T, V), not normalised.
+        label_smoothing: e, in [0, 1); 0 gives the cross-entropy, whose exponential is the perplexity.
+
+    Returns:
+        A scalar: the mean over all real tokens, in nats; 0 if there is none.
+    """
+    sums = _sums_of_logits(ops.cast(target_ids, "int32"), logits, label_smoothing)
+    return sums.smoothed / ops.maximum(sums.tokens, 1.0)
 
 
 Loss: TypeAlias = Callable[..., LossSums]
