@@ -4,9 +4,10 @@
     python benchmarks/methods.py runs/seed-42 --ensemble runs/seed-43 runs/seed-44 --lines 1000
 
 Lines of the test set, in batches as `nmt translate` plans them. Phrases that must appear are two words of the reference
-of each line; bans are ten words of other lines; a beginning is the first two words of the reference. Methods take
-turns, and the median of the ratios counts. Steps are those of the decoder over all batches, beside those of plain
-search: what a method costs beyond them is its own.
+of each line; bans are ten words of other lines, which may send a translation another and longer way, or those of them
+that its plain translation lacks; a beginning is the first two words of the reference. Methods take turns, and the
+median of the ratios counts. Steps are those of the decoder over all batches, beside those of plain search: what a
+method costs beyond them is its own.
 """
 
 from __future__ import annotations
@@ -79,11 +80,16 @@ def methods(
     generator = random.Random(1)
     own = [words_of(reference) for reference in references]
     others = [words_of(generator.choice(references)) + words_of(generator.choice(references)) for _ in references]
+    written = [set(words_of(text)) for text in translator.translate(lines)]
+    unwritten = [[word for word in words if word not in own] for words, own in zip(others, written, strict=True)]
     asked = {
         "two phrases that must appear": [
             Control(require=tuple(generator.sample(words, min(2, len(words))))) for words in own
         ],
         "ten phrases that must not": [Control(avoid=tuple((words * 10)[:10])) for words in others],
+        "ten phrases, none of them in the plain text": [
+            Control(avoid=tuple((words * 10)[:10] or ["a"])) for words in unwritten
+        ],
         "ten phrases, the same for all": [Control(avoid=tuple((others[0] * 10)[:10]))] * len(lines),
         "a beginning of two words": [Control(prefix=" ".join(words[:2])) for words in own],
     }
