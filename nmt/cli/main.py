@@ -138,6 +138,7 @@ for _name, _verb, _example, _summary in (
     ("evaluate", translate.evaluate, translate.EVALUATE_EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
     ("score", score.score, score.SCORE_EXAMPLE, "Print how probable given translations are."),
     ("rerank", score.rerank, score.RERANK_EXAMPLE, "Sort n-best lists by a weighted sum of features."),
+    ("tune-search", score.tune_search, score.TUNE_EXAMPLE, "Find the best length penalty of a model."),
     ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
     ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),

@@ -1,4 +1,4 @@
-"""Verbs that say how probable translations are, and sort them: `nmt score` and `nmt rerank`."""
+"""Verbs that say how good translations are, and sort them: `nmt score`, `nmt rerank` and `nmt tune-search`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nmt.cli.translate import Format
 if TYPE_CHECKING:
     from nmt.inference.forced import PairScore
     from nmt.recipes.score import Item, NBestList
+    from nmt.recipes.tune_search import Point, TunedSearch
 
 Normalization = StrEnum("Normalization", {"NONE": "none", "TOKENS": "tokens", "LENGTH_PENALTY": "length-penalty"})
 ListFormat = StrEnum("ListFormat", ["TEXT", "LIST"])
@@ -216,3 +217,73 @@ def _sorted(found: NBestList, ranks: list[list[int]], *, as_list: bool) -> str:
         _json_line({**record, "translations": [candidate.written for candidate in each]})
         for record, each in zip(found.records, lines, strict=True)
     )
+
+
+TUNE_EXAMPLE = """\b
+Examples:
+  nmt tune-search runs/travel
+  nmt tune-search runs/travel --source news.es --reference news.en --write
+"""
+
+
+def tune_search(
+    directories: options.ModelDirectories,
+    source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.validation."),
+    references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),
+    write: bool = options.flag("--write", "Write the penalty into the settings of RUN, if a search with it is better."),
+    as_json: options.AsJson = False,
+    beam_size: options.BeamSize = None,
+    *,
+    model: options.ModelOptions,
+) -> None:
+    """Find the length penalty with which a model translates its validation set best.
+
+    One n-best list is sorted by many penalties, of Wu et al. (2016) and by a power of the length; then the set is
+    searched with the best one.
+    """
+    from nmt.recipes import tune_search as recipe
+
+    directory, *others = directories
+    if write and others:
+        raise options.usage_error("--write is for one RUN, got several")
+    arguments = model.arguments(beam_size=beam_size)
+    prepared = recipe.prepare_tuning(directory, *others, source=source, references=references or (), **arguments)
+    with line_counter(total=prepared.num_lines) as count:
+        found = prepared.run(threads=model.threads, progress=count)
+    writes = write and found.searched > found.searched_before
+    if writes:
+        recipe.write_search(directory, found.best)
+    if as_json:
+        content = {**found._asdict(), "present": found.present._asdict(), "best": found.best._asdict()}
+        content |= {"points": [point._asdict() for point in found.points], "written": writes}
+        typer.echo(json.dumps(content))
+        return
+    typer.echo(_tuned_in_words(found))
+    if write:
+        done = "written into the settings of" if writes else "no better in a search: nothing is written into"
+        typer.echo(f"{done} {directory}")
+
+
+def _tuned_in_words(found: TunedSearch) -> str:
+    """A table of all penalties, and what a search with the best is worth."""
+    by_formula = {(point.offset, point.exponent): point for point in found.points}
+    offsets, exponents = ([*dict.fromkeys(values)] for values in zip(*by_formula, strict=True))
+    lines = [f"BLEU and length ratio of the best of {found.num_translations} translations a line, by penalty:"]
+    lines.append("length_penalty" + "".join(f"  {f'offset {offset:g}':12}" for offset in offsets).rstrip())
+    for exponent in exponents:
+        row = (by_formula[offset, exponent] for offset in offsets)
+        lines.append(f"{exponent:14.1f}" + "".join(f"  {point.bleu:6.2f} {point.ratio:5.3f}" for point in row))
+    best, before = found.best, found.present
+    lines.append(f"now:  {_in_words(before)}: BLEU {found.searched_before:.2f} in a search")
+    if best is before:
+        lines.append("none of the others gains 0.1 BLEU or more on the list: keep it")
+    else:
+        lines.append(f"best: {_in_words(best)}: BLEU {found.searched:.2f} in a search")
+        lines.append(
+            f"      --set search.length_penalty={best.exponent:g} --set search.length_penalty_offset={best.offset:g}"
+        )
+    return "\n".join(lines)
+
+
+def _in_words(point: Point) -> str:
+    return f"search.length_penalty={point.exponent:g} search.length_penalty_offset={point.offset:g}"
