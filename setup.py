@@ -11,6 +11,7 @@ if VERSION is None:
     raise RuntimeError('nmt/version.py has no line of the form __version__ = "X.Y.Z"')
 
 CTRANSLATE2 = "ctranslate2>=4.5"  # the first that works with NumPy 2
+MATPLOTLIB = "matplotlib>=3.9"  # the same
 
 setup(
     name="nmt",
@@ -53,8 +54,10 @@ setup(
     ],
     extras_require={
         "ctranslate2": [CTRANSLATE2],
+        "plot": [MATPLOTLIB],
         "dev": [
             CTRANSLATE2,
+            MATPLOTLIB,
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -34,6 +34,7 @@ HEAVY = {
     "sacrebleu": {"scoring/evaluation"},
     "safetensors": {"checkpoint"},
     "ctranslate2": {"inference", "export"},
+    "matplotlib": {"recipes"},
     "pydantic": {"config", "checkpoint", "training"},
     "pydantic_core": {"config"},
     "yaml": {"yaml_files"},

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.cli import align_corpus, derived, inspect_model, score, train, translate
+from nmt.cli import align, align_corpus, derived, inspect_model, score, train, translate
 from nmt.cli.options import Session, spread, usage_error
 from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
@@ -144,6 +144,8 @@ for _name, _verb, _example, _summary in (
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),
     ("update-vocab", derived.update_vocab, derived.UPDATE_EXAMPLE, "Give a trained model another vocabulary."),
     ("build-vocab", train.build_vocab, train.BUILD_EXAMPLE, "Build vocabulary and tokenizers."),
+    ("align", align.align, align.ALIGN_EXAMPLE, "Link the words of translations by a model."),
+    ("attention", align.attention, align.ATTENTION_EXAMPLE, "Draw what a model looks at."),
     ("align-corpus", align_corpus.run, align_corpus.EXAMPLE, "Link the words of a parallel corpus."),
     ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
 ):

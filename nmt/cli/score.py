@@ -76,7 +76,7 @@ def score(
     if source and target:
         chunks = recipe.pairs_of(source, target, chunk_lines=CHUNK_LINES)
     else:
-        chunks = _records(read or options.DASH, n_best=n_best is not None)
+        chunks = read_records(read or options.DASH, n_best=n_best is not None)
     chosen = output_format or (Format.JSONL if n_best else Format.TEXT)
 
     def number_of(scored: PairScore) -> float:
@@ -98,7 +98,8 @@ def score(
                 write(_jsonl(number, item, scores, numbers, None if n_best is None else name))
 
 
-def _records(path: Path, *, n_best: bool) -> Iterator[list[Item]]:
+def read_records(path: Path, *, n_best: bool) -> Iterator[list[Item]]:
+    """Read JSON lines of pairs, or of n-best lists, as they come."""
     from nmt.recipes.score import read_n_best, read_pair
 
     read, number = read_n_best if n_best else read_pair, 0
@@ -136,10 +137,11 @@ def _jsonl(number: int, item: Item, scores: list[PairScore], numbers: list[float
              f"{name}_token_log_probs": detail["token_log_probs"]}
             for each, detail in zip(item.record["translations"], details, strict=True)
         ]  # fmt: skip
-    return _json_line(content)
+    return json_line(content)
 
 
-def _json_line(content: Any) -> str:
+def json_line(content: Any) -> str:
+    """Write an object as one line, in which nothing is taken for the end of a line by any reader."""
     text = json.dumps(content, ensure_ascii=False)
     for character in ("\x85", "\u2028", "\u2029"):
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -214,7 +216,7 @@ def _sorted(found: NBestList, ranks: list[list[int]], *, as_list: bool) -> str:
     if found.records is None:
         return "".join(f"{' ||| '.join(candidate.written)}\n" for each in lines for candidate in each)
     return "".join(
-        _json_line({**record, "translations": [candidate.written for candidate in each]})
+        json_line({**record, "translations": [candidate.written for candidate in each]})
         for record, each in zip(found.records, lines, strict=True)
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.alignment.bitext import cut_spans
+from nmt.alignment.links import SYMMETRIZATIONS
 from nmt.backend.functions import Spec, compile_function
 from nmt.backend.machine import map_at_once
 from nmt.data.sequences import TokenSequences
@@ -26,7 +27,7 @@ from nmt.inference.translation import LineTranslator, Progress
 from nmt.models.contract import DecodingModel, Seq2Seq
 from nmt.models.ensemble import Ensemble
 from nmt.models.forced import ReadOut, forced_attention
-from nmt.text import EOS_ID, Tokenizer, WhitespaceTokenizer
+from nmt.text import EOS_ID, UNK_ID, Tokenizer, WhitespaceTokenizer
 from nmt.text.offsets import Span, token_spans
 from nmt.text.vocabulary import EOS
 from nmt.types import Tensor
@@ -39,6 +40,8 @@ _LOGGER = logging.getLogger(__name__)
 Weights: TypeAlias = NDArray[np.float32]
 
 DEFAULT_READ_OUT = ReadOut()
+SYMMETRIZATION = "grow-diag-final-and"
+"""How both directions become one unless said: the word that has the fewest errors, see docs/alignment.md."""
 
 
 class Soft(NamedTuple):
@@ -67,6 +70,7 @@ class Alignment(NamedTuple):
     links: places of a source word and of a target word, from 0, sorted.
     soft: the attention, if asked for and if no side is empty.
     cut: whether a line was longer than `MAX_SOURCE_LENGTH` tokens; the words behind have no links.
+    replaced: for each UNK in whose place a word was put, if that was asked for, whether the dictionary had it.
     """
 
     source: str
@@ -76,6 +80,20 @@ class Alignment(NamedTuple):
     links: tuple[tuple[int, int], ...] = ()
     soft: Soft | None = None
     cut: bool = False
+    replaced: tuple[bool, ...] = ()
+
+
+class How(NamedTuple):
+    """What is asked of alignments.
+
+    soft: whether the attention itself is wanted.
+    symmetrization: how both directions become one, of `nmt.alignment.links.SYMMETRIZATIONS`.
+    unknown: what to put in place of UNK, by the source word; words that are missing stay as they are. None leaves UNK.
+    """
+
+    soft: bool = False
+    symmetrization: str = SYMMETRIZATION
+    unknown: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -86,6 +104,8 @@ class AlignmentTally:
     empty: of which a side is empty, so that there are no links.
     cut: with a side longer than `MAX_SOURCE_LENGTH` tokens.
     words, linked: of the targets, and those of them that have a link.
+    unknown: UNK tokens of the targets that were replaced.
+    looked_up: of these, those that a dictionary had a word for.
     """
 
     pairs: int = 0
@@ -93,6 +113,8 @@ class AlignmentTally:
     cut: int = 0
     words: int = 0
     linked: int = 0
+    unknown: int = 0
+    looked_up: int = 0
 
     def count(self, alignment: Alignment) -> None:
         """Count a pair."""
@@ -101,9 +123,12 @@ class AlignmentTally:
         self.cut += alignment.cut
         self.words += len(alignment.target_words)
         self.linked += len({target for _, target in alignment.links})
+        self.unknown += len(alignment.replaced)
+        self.looked_up += sum(alignment.replaced)
 
     def report(self) -> None:
         """Log the sums, and what is worse than one might think."""
+        self.report_replaced()
         _LOGGER.info(
             "%s pairs: %s of %s target words are linked", f"{self.pairs:,}", f"{self.linked:,}", f"{self.words:,}"
         )
@@ -114,6 +139,14 @@ class AlignmentTally:
         for words, count in warnings.items():
             if count:
                 _LOGGER.warning("%s of %s pairs %s", f"{count:,}", f"{self.pairs:,}", words)
+
+    def report_replaced(self) -> None:
+        """Log what stands in place of tokens that the model did not know, if there were any."""
+        if self.unknown:
+            _LOGGER.info(
+                "%s unknown tokens replaced: %s by the dictionary, %s by the source word",
+                f"{self.unknown:,}", f"{self.looked_up:,}", f"{self.unknown - self.looked_up:,}",
+            )  # fmt: skip
 
 
 class _Side(NamedTuple):
@@ -159,12 +192,14 @@ class Aligner:
         self,
         pairs: Sequence[tuple[str, Target]],
         *,
-        soft: bool,
+        how: How,
         batch_size: int,
         progress: Progress | None,
         tally: AlignmentTally,
     ) -> list[Alignment]:
         """Align pairs; see `Translator.align`."""
+        if how.symmetrization not in SYMMETRIZATIONS:
+            raise ConfigError(f"links are made one by {', '.join(SYMMETRIZATIONS)}, got {how.symmetrization}")
         sources = [self._side(source, self._source) for source, _ in pairs]
         targets = [self._target_side(target, number) for number, (_, target) in enumerate(pairs, 1)]
         found = [
@@ -184,7 +219,7 @@ class Aligner:
                 _padded([targets[place].token_ids for place in places]),
             )
             weights = zip(places, np.asarray(rows), strict=True)
-            return [self._linked(found[place], sources[place], targets[place], each, soft) for place, each in weights]
+            return [self._linked(sources[place], targets[place], each, how) for place, each in weights]
 
         for batch, results in zip(batches, map_at_once(compute, batches, at_once=self._at_once), strict=True):
             for each, alignment in zip(batch, results, strict=True):
@@ -205,24 +240,46 @@ class Aligner:
         text = self._lines.text_of(token_ids)
         return _read(text, token_ids, token_spans([surfaces[each] for each in token_ids], text), self._target)
 
-    def _linked(self, alignment: Alignment, source: _Side, target: _Side, padded: Weights, soft: bool) -> Alignment:
-        """The same with its links: `padded` (T, S) has rows and columns of padding at the end."""
+    def _linked(self, source: _Side, target: _Side, padded: Weights, how: How) -> Alignment:
+        """Link the words of a pair: `padded` (T, S) has rows and columns of padding at the end."""
         tokens = padded[: len(target.token_ids), : len(source.token_ids) + 1]
-        words = word_weights(tokens, memberships(source.spans, source.words), memberships(target.spans, target.words))
-        alignment = alignment._replace(links=links_of(words))
-        if not soft:
-            return alignment
-        end = (len(source.text), len(source.text))
-        return alignment._replace(
-            soft=Soft(
-                words,
-                tokens.copy(),
-                (*self._source.tokens(source.token_ids), EOS),
-                tuple(self._target.tokens(target.token_ids)),
-                (*source.spans, end),
-                tuple(target.spans),
-            )
+        of_source = memberships(source.spans, source.words)
+        looked_up: list[bool] = []
+        if how.unknown is not None and UNK_ID in target.token_ids:
+            target, looked_up = self._replaced(source, target, tokens[:, :-1] @ of_source, how.unknown)
+        words = word_weights(tokens, of_source, memberships(target.spans, target.words))
+        end, soft = (len(source.text), len(source.text)), None
+        if how.soft:
+            names = (*self._source.tokens(source.token_ids), EOS), tuple(self._target.tokens(target.token_ids))
+            soft = Soft(words, tokens.copy(), *names, (*source.spans, end), tuple(target.spans))
+        return Alignment(
+            source.text,
+            target.text,
+            tuple(source.words),
+            tuple(target.words),
+            links_of(words, how.symmetrization),
+            soft,
+            source.cut or target.cut,
+            tuple(looked_up),
         )
+
+    def _replaced(
+        self, source: _Side, target: _Side, weights: Weights, unknown: Mapping[str, str]
+    ) -> tuple[_Side, list[bool]]:
+        """Put words in place of UNK: `weights` (T, I) of target tokens to source words; and whether each was known."""
+        text, spans, looked_up, end = "", list[Span](), list[bool](), 0
+        for token_id, (start, stop), row in zip(target.token_ids, target.spans, weights, strict=True):
+            text += target.text[end:start]
+            written = target.text[start:stop]
+            if token_id == UNK_ID:
+                word = source.text[slice(*source.words[int(row.argmax())])]
+                found = unknown.get(word, unknown.get(word.lower()))
+                looked_up.append(found is not None)
+                written = word if found is None else found
+            spans.append((len(text), len(text) + len(written)))
+            text, end = text + written, stop
+        replaced = _read(text + target.text[end:], target.token_ids, spans, self._target)
+        return replaced._replace(cut=target.cut), looked_up
 
 
 def _read(text: str, token_ids: list[int], spans: list[Span], tokenizer: Tokenizer) -> _Side:
@@ -300,7 +357,20 @@ def word_weights(tokens: Weights, source: Weights, target: Weights) -> Weights:
     return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
 
 
-def links_of(weights: Weights) -> tuple[tuple[int, int], ...]:
-    """Link each target word to the source word that it looks at most, if it has any attention: (J, I) to links."""
-    best = weights.argmax(axis=1)
-    return tuple(sorted((int(place), word) for word, place in enumerate(best) if weights[word, place] > 0))
+def links_of(weights: Weights, symmetrization: str = SYMMETRIZATION) -> tuple[tuple[int, int], ...]:
+    """Link words that look at each other.
+
+    Each target word is linked to the source word for which the product of two shares is greatest: that of its own
+    attention, and that of all attention that the source word gets. Each source word is linked likewise, and both
+    directions become one.
+
+    Args:
+        weights: (J, I), of target words to source words.
+        symmetrization: how, of `nmt.alignment.links.SYMMETRIZATIONS`.
+    """
+    received = weights.sum(axis=0, keepdims=True)
+    product = weights * np.divide(weights, received, out=np.zeros_like(weights), where=received > 0)
+    best = product.argmax(axis=1), product.argmax(axis=0)
+    forward = {(int(i), j) for j, i in enumerate(best[0]) if product[j, i] > 0}
+    backward = {(i, int(j)) for i, j in enumerate(best[1]) if product[j, i] > 0}
+    return tuple(sorted(SYMMETRIZATIONS[symmetrization](forward, backward)))

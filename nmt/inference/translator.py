@@ -19,7 +19,7 @@ from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.alignment import DEFAULT_READ_OUT, Aligner, Alignment, AlignmentTally
+from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
 from nmt.inference.completion import BEAM_SIZE, Completer
 from nmt.inference.ctranslate2_engine import CTranslate2Translator
 from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
@@ -407,6 +407,8 @@ class Translator(LineTranslator):
         *,
         read_out: ReadOut = DEFAULT_READ_OUT,
         soft: bool = False,
+        symmetrization: str = SYMMETRIZATION,
+        unknown: Mapping[str, str] | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
         tally: AlignmentTally | None = None,
@@ -417,6 +419,9 @@ class Translator(LineTranslator):
             pairs: a source line and its translation each, as text or as token ids.
             read_out: which attention; that with the fewest errors unless given.
             soft: whether to give the attention itself too.
+            symmetrization: how links of both directions become one, of `nmt.alignment.links.SYMMETRIZATIONS`.
+            unknown: what to put in place of UNK in targets, by the source word that it comes from; that word itself if
+                it is missing. None leaves UNK.
             batch_size: pairs at once; as in `search` unless given.
             progress: is told of every batch how many pairs it held.
             tally: counts what was aligned, and what is odd about it, for you to `report`; else that is told at once.
@@ -432,8 +437,9 @@ class Translator(LineTranslator):
         with self._lock:
             if read_out not in self._aligners:
                 self._aligners[read_out] = Aligner(self, read_out, at_once=self.batches_at_once())
+        how = How(soft, symmetrization, unknown)
         found = self._aligners[read_out].align(
-            list(pairs), soft=soft, batch_size=settings.batch_size, progress=progress, tally=counted
+            list(pairs), how=how, batch_size=settings.batch_size, progress=progress, tally=counted
         )
         if tally is None:
             counted.report()

@@ -269,7 +269,7 @@ class Seq2Seq(keras.Model):
         Args:
             source_ids: (B, S).
             target_ids: (B, T) from BOS on: position t has read them up to t, and predicts the one after.
-            layer: of the decoder, from 1; a good one unless given.
+            layer: of the decoder, from 1, or 0 for the mean of all; a good one unless given.
             head: of that layer, from 1; the mean of all unless given.
 
         Returns:

@@ -52,7 +52,7 @@ def forced_log_probs(
 class ReadOut(NamedTuple):
     """Which attention is taken for an alignment.
 
-    layer: of the decoder, from 1; a good one unless given.
+    layer: of the decoder, from 1, or 0 for the mean of all; a good one unless given.
     head: of that layer, from 1; the mean of all unless given.
     shift: whether a token is aligned by the step that reads it (SHIFT-ATT, Chen et al. 2020, arXiv:2004.14837), instead
         of the one that predicts it.

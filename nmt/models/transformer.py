@@ -93,21 +93,23 @@ class Transformer(Seq2Seq):
         Unless given, the layer is the one above the middle: of two or three the second, which has the fewest alignment
         errors (docs/alignment.md).
         """
-        chosen = len(self.decoder_blocks) // 2 + 1 if layer is None else layer
-        self._check_attention(chosen, head)
-        memory = self.encode(source_ids)
+        last = len(self.decoder_blocks) // 2 + 1 if layer is None else layer or len(self.decoder_blocks)
+        self._check_attention(last, head)
+        memory, mask = self.encode(source_ids), causal_mask(ops.shape(target_ids)[1])
         stream = self._embed(self.target_embedding(target_ids), 0, ops.shape(target_ids)[1])
-        mask = causal_mask(ops.shape(target_ids)[1])
-        *below, (block, source) = zip(self.decoder_blocks[:chosen], memory.sources, strict=False)
-        for lower, its_source in below:
-            stream = lower(stream, mask, its_source, memory.mask)
-        weights = block.attention(stream, mask, source, memory.mask)
-        return ops.mean(weights, axis=1) if head is None else weights[:, head - 1]
+        found = []
+        for number, block, source in zip(range(1, last + 1), self.decoder_blocks, memory.sources, strict=False):
+            if number == last or layer == 0:
+                weights = block.attention(stream, mask, source, memory.mask)  # (B, H, T, S)
+                found.append(ops.mean(weights, axis=1) if head is None else weights[:, head - 1])
+            if number < last:
+                stream = block(stream, mask, source, memory.mask)
+        return sum(found) / len(found)
 
     def _check_attention(self, layer: int, head: int | None) -> None:
         layers, heads = len(self.decoder_blocks), self.architecture.num_heads
         if not 1 <= layer <= layers:
-            raise ConfigError(f"the layers of the decoder are 1 to {layers}, got {layer}")
+            raise ConfigError(f"the layers of the decoder are 1 to {layers}, and 0 is the mean of all, got {layer}")
         if head is not None and not 1 <= head <= heads:
             raise ConfigError(f"the heads of each layer are 1 to {heads}, got {head}")
 
