@@ -18,6 +18,7 @@ from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter
 
 if TYPE_CHECKING:
     from nmt.control.controls import Control, Record, Sampling
+    from nmt.inference.alignment import Alignment
     from nmt.inference.translation import Translation
     from nmt.recipes.translate import TranslatedLine
     from nmt.scoring.evaluation import Evaluation
@@ -35,12 +36,14 @@ class Translated(NamedTuple):
     record: the line, and what else its JSON record has.
     translations: best first, at most `wanted`.
     wanted: how many were asked for.
+    alignments: of each translation, if they were asked for.
     """
 
     number: int
     record: Record
     translations: Sequence[Translation]
     wanted: int
+    alignments: Sequence[Alignment] = ()
 
 
 Writer: TypeAlias = Callable[[Translated], str]
@@ -58,7 +61,7 @@ def as_jsonl(line: Translated) -> str:
     """One object a source line; nothing in it that any reader takes for the end of a line.
 
     Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
-    their log probabilities if there are any.
+    their log probabilities, and words with their links, if there are any.
     """
     translations = [translation._asdict() for translation in line.translations]
     for translation in translations:
@@ -66,6 +69,10 @@ def as_jsonl(line: Translated) -> str:
         for optional in ("constraints", "tokens", "token_scores"):
             if not translation[optional]:
                 del translation[optional]
+    for translation, alignment in zip(translations, line.alignments, strict=False):
+        from nmt.recipes.align import as_record
+
+        translation["alignment"] = as_record(alignment)
     content = {
         "line": line.number,
         **line.record.rest,
@@ -156,6 +163,21 @@ class SamplingOptions(NamedTuple):
         return None if self.samples is None else sampling
 
 
+class FinishOptions(NamedTuple):
+    """What is done with finished translations by one more pass of the model over them."""
+
+    alignments: Annotated[
+        bool, typer.Option("--alignments", help="Link words to those of the source, with offsets; in jsonl.")
+    ] = False
+    replace_unknown: Annotated[
+        bool, typer.Option("--replace-unknown", help="Put the aligned source word in place of <unk>.")
+    ] = False
+    dictionary: Annotated[
+        Path | None,
+        options.value("--dictionary", "FILE", "Or its translation: source word, tab, target word.", default=...),
+    ] = None
+
+
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
 RECORDS = "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case."
 
@@ -186,6 +208,7 @@ def translate(
     engine: Engine = typer.Option(
         Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
     ),
+    finish: FinishOptions,
     model: options.ModelOptions,
 ) -> None:
     """Translate text line by line, from standard input to standard output unless files are given.
@@ -197,6 +220,10 @@ def translate(
     output = None if output_path == options.DASH else output_path
     if engine is Engine.CTRANSLATE2 and (model.checkpoint is not None or model.weights is not None):
         raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
+    if finish.alignments and output_format is not Format.JSONL:
+        raise options.usage_error("--alignments needs --format jsonl; nmt align gives links alone")
+    if finish.dictionary is not None and not finish.replace_unknown:
+        raise options.usage_error("--dictionary is for --replace-unknown: give both")
     translate_lines = prepare_translation(
         *directories,
         ctranslate2=engine is Engine.CTRANSLATE2,
@@ -210,6 +237,9 @@ def translate(
         input_path=None if input_path == options.DASH else input_path,
         output_path=output,
         glossary=controls.glossary,
+        alignments=finish.alignments,
+        replace_unknown=finish.replace_unknown,
+        dictionary=finish.dictionary,
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
     )
     wanted = 1 if utility else draws.samples or n_best
@@ -217,7 +247,9 @@ def translate(
         translate_lines,
         input_path,
         output,
-        lambda number, line: WRITERS[output_format](Translated(number, line.record, line.translations, wanted)),
+        lambda number, line: WRITERS[output_format](
+            Translated(number, line.record, line.translations, wanted, line.alignments)
+        ),
     )
 
 

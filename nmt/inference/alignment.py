@@ -128,7 +128,8 @@ class AlignmentTally:
 
     def report(self) -> None:
         """Log the sums, and what is worse than one might think."""
-        self.report_replaced()
+        if self.unknown:
+            self.report_replaced()
         _LOGGER.info(
             "%s pairs: %s of %s target words are linked", f"{self.pairs:,}", f"{self.linked:,}", f"{self.words:,}"
         )
@@ -141,12 +142,11 @@ class AlignmentTally:
                 _LOGGER.warning("%s of %s pairs %s", f"{count:,}", f"{self.pairs:,}", words)
 
     def report_replaced(self) -> None:
-        """Log what stands in place of tokens that the model did not know, if there were any."""
-        if self.unknown:
-            _LOGGER.info(
-                "%s unknown tokens replaced: %s by the dictionary, %s by the source word",
-                f"{self.unknown:,}", f"{self.looked_up:,}", f"{self.unknown - self.looked_up:,}",
-            )  # fmt: skip
+        """Log what stands in place of tokens that the model did not know."""
+        _LOGGER.info(
+            "%s unknown tokens replaced: %s by the dictionary, %s by the source word",
+            f"{self.unknown:,}", f"{self.looked_up:,}", f"{self.unknown - self.looked_up:,}",
+        )  # fmt: skip
 
 
 class _Side(NamedTuple):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nmt.atomic_files import replace_file
 from nmt.data.corpus import read_lines
 from nmt.errors import ConfigError, DataError
+from nmt.text.vocabulary import UNK_ID
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment, Span
-    from nmt.inference.translation import Progress
+    from nmt.inference.translation import Progress, Translation
     from nmt.inference.translator import Translator
     from nmt.recipes.score import Item
 
@@ -57,6 +58,52 @@ def align_items(
         )
         yield from zip(items, found, strict=True)
     tally.report()
+
+
+class Finisher:
+    """What is done with finished translations by one forced pass: links, and words in place of unknown tokens.
+
+    Args:
+        translator: what made them.
+        links: whether all are to be aligned; else those alone that have unknown tokens.
+        unknown: words to put in place of these, by the source word; None leaves them.
+
+    Raises:
+        ConfigError: the model cannot align.
+    """
+
+    def __init__(self, translator: Translator, *, links: bool, unknown: Mapping[str, str] | None) -> None:
+        from nmt.inference.alignment import AlignmentTally
+
+        self._translator, self._links, self._unknown = translator, links, unknown
+        self._tally = AlignmentTally()
+        translator.align([], tally=self._tally)  # says now what cannot be
+
+    def finish(
+        self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
+    ) -> tuple[list[list[Translation]], list[list[Alignment]]]:
+        """Return the translations of lines, which tell their tokens, and the alignment of each if that is wanted."""
+        vocabulary = self._translator.text.target.vocabulary
+        asked = [
+            (place, rank, [vocabulary.id(token) for token in translation.tokens])
+            for place, translations in enumerate(found)
+            for rank, translation in enumerate(translations)
+        ]
+        if not self._links:
+            asked = [each for each in asked if UNK_ID in each[2]]
+        pairs = [(lines[place], token_ids) for place, _, token_ids in asked]
+        aligned = self._translator.align(pairs, unknown=self._unknown, tally=self._tally)
+        finished = [list(translations) for translations in found]
+        alignments: list[list[Alignment]] = [[] for _ in found]
+        for (place, rank, _), alignment in zip(asked, aligned, strict=True):
+            finished[place][rank] = finished[place][rank]._replace(text=alignment.target)
+            alignments[place].append(alignment)
+        return finished, alignments if self._links else [[] for _ in found]
+
+    def report(self) -> None:
+        """Log how many words stand in place of unknown tokens, if that was asked for."""
+        if self._unknown is not None:
+            self._tally.report_replaced()
 
 
 def attention_to(

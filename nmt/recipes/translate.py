@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,14 @@ from nmt.errors import ConfigError
 from nmt.inference import model_directory, output_directory
 from nmt.inference.members import Member, find_members
 from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
+from nmt.recipes.align import Finisher, read_dictionary
 from nmt.scoring import evaluation as scoring
 from nmt.scoring import mbr
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
+
+if TYPE_CHECKING:
+    from nmt.inference.alignment import Alignment
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +34,14 @@ _SAMPLE_LINES = 1000
 
 
 class TranslatedLine(NamedTuple):
-    """A line of the source and its translations, best first, or in the order in which they were drawn."""
+    """A line of the source and its translations, best first, or in the order in which they were drawn.
+
+    alignments: of each translation, if they are asked for.
+    """
 
     record: Record
     translations: list[Translation]
+    alignments: Sequence[Alignment] = ()
 
 
 def prepare_translation(
@@ -55,6 +63,9 @@ def prepare_translation(
     glossary: PathLike | None = None,
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
+    alignments: bool = False,
+    replace_unknown: bool = False,
+    dictionary: PathLike | None = None,
 ) -> Callable[..., Iterator[TranslatedLine]]:
     """Refuse what can be refused before anything is opened, and return what translates.
 
@@ -79,6 +90,9 @@ def prepare_translation(
         glossary: a file of terms, see `Glossary.read`; what became of them is logged at the end.
         member_weights: of each model in their mean; equal unless given.
         log_linear: whether that is the mean of log probabilities instead of probabilities.
+        alignments: whether the words of each translation are to be linked to those of the source.
+        replace_unknown: whether the source word that it comes from is to stand in place of an unknown token.
+        dictionary: a file of what is to stand there instead, see `nmt.recipes.align.read_dictionary`.
 
     Returns:
         A function of chunks of lines, and of what is told of every batch how many lines it held (or None). It opens the
@@ -90,6 +104,7 @@ def prepare_translation(
             the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
     """
     terms = None if glossary is None else Glossary.read(glossary)
+    unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
     if ctranslate2:
         from nmt.inference import ctranslate2_engine as engine
@@ -97,6 +112,11 @@ def prepare_translation(
         if others:
             given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
             raise ConfigError(f"CTranslate2 translates with one model, {given}")
+        if alignments or replace_unknown:
+            raise ConfigError(
+                "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
+                "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
+            )
         config = model_directory.read_export_settings(directory, overrides)
         engine.refuse_request(of_most, sampling, config.search)
         engine.load_package()
@@ -109,7 +129,8 @@ def prepare_translation(
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     expected_utility = None if utility is None else mbr.expected_utility_of(utility)
-    inputs = [("--input", input_path), *([("--glossary", glossary)] if glossary is not None else [])]
+    files = {"--glossary": glossary, "--dictionary": dictionary}
+    inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
     for path, settings in used:
         output_directory.refuse_output(output_path, inputs=inputs, directory=path, config=settings)
 
@@ -125,9 +146,11 @@ def prepare_translation(
 
         return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
+    finishing = alignments or replace_unknown
     job = _Job(
-        num_hypotheses, asked, records, token_scores, sampling, expected_utility, terms, config.data.source_language
-    )
+        num_hypotheses, asked, records, token_scores or finishing, sampling, expected_utility, terms,
+        config.data.source_language, alignments, unknown,
+    )  # fmt: skip
     return lambda chunks, progress=None: job.translate(chunks, open_translator(), progress)
 
 
@@ -143,13 +166,15 @@ class _Job:
     utility: mbr.ExpectedUtility | None
     terms: Glossary | None
     language: str
+    alignments: bool
+    unknown: Mapping[str, str] | None
 
     def translate(
         self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
     ) -> Iterator[TranslatedLine]:
         """Translate chunk by chunk; what no line could be is refused at once."""
         translator.controls.check(self.asked)
-        tally, sample = Tally(), list[str]()
+        tally, sample, finisher = Tally(), list[str](), self._finisher(translator)
         segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
         placing = self.terms and self.terms.with_normalization(
             lambda line: source.normalized(joined(line, segmentation))
@@ -177,16 +202,27 @@ class _Job:
             count += len(lines)
             if (utility := self.utility) is not None:
                 found = [_agreed(each, utility, drawn=self.sampling is not None) for each in found]
+            alignments: list[list[Alignment]] = [[] for _ in found]
+            if finisher is not None:
+                found, alignments = finisher.finish(lines, found)
             if terms_found is not None:
                 report.add(terms_found, [translations[0].text if translations else "" for translations in found])
-            for record, control, translations in zip(wanted, controls, found, strict=True):
-                yield TranslatedLine(record._replace(control=control), translations)
+            for record, control, translations, links in zip(wanted, controls, found, alignments, strict=True):
+                yield TranslatedLine(record._replace(control=control), translations, links)
         # What is to be said about the lines is said of all together.
         tally.report_unknown()
         tally.report()
         if placing:
             report.log()
+        if finisher is not None:
+            finisher.report()
         warn_of_foreign_text(sample, self.language, segmentation=segmentation)
+
+    def _finisher(self, translator: Any) -> Finisher | None:
+        """What adds to finished translations, if anything is asked for."""
+        if not self.alignments and self.unknown is None:
+            return None
+        return Finisher(translator, links=self.alignments, unknown=self.unknown)
 
     def record(self, line: str, number: int) -> Record:
         """Return what is asked of a line."""
