@@ -14,6 +14,7 @@ PARTS = {"flops.py", "machine.py", "smoke.py"}
 
 CALLS = {
     ("alignment.py",): "backward             AER",
+    ("attention.py", "RUN"): "mean of layers shifted AER",
     ("checkpoints.py", "--average"): "saving blocks",
     ("completion.py", "RUN"): "completions: median",
     ("corpus_size.py", "encoding"): "equal files",
@@ -32,7 +33,7 @@ CALLS = {
 """How each is called, and what it prints at last."""
 
 
-TOGETHER = ("completion.py", "decoding.py", "methods.py", "phrases.py")
+TOGETHER = ("attention.py", "completion.py", "decoding.py", "methods.py", "phrases.py")
 """Those that start TensorFlow alike and in their own process, so that one process may run them all."""
 
 PROGRAM = """
