@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -213,7 +215,7 @@ class CTranslate2Translator(LineTranslator):
         """
         if self._origin is None:
             raise TypeError("only what CTranslate2Translator.load returns can be pickled, as its directory")
-        return _opened_again, (*self._origin, self.search)
+        return _opened_again, (pickle.dumps((*self._origin, self.search)),)
 
     def refuse_other_uses(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse what needs the model itself: its steps, or all its numbers.
@@ -341,10 +343,10 @@ class CTranslate2Translator(LineTranslator):
         return found
 
 
-def _opened_again(
-    directory: Path, config: Config, threads: int | None, search: SearchSettings
-) -> CTranslate2Translator:
-    """Return a translator like the one that was pickled."""
+@lru_cache(maxsize=1)
+def _opened_again(pickled: bytes) -> CTranslate2Translator:
+    """Return a translator like the one that was pickled; the last one is kept, see `nmt.inference.members`."""
+    directory, config, threads, search = pickle.loads(pickled)
     made = CTranslate2Translator.open(directory, config, threads=threads)
     made.search = search
     return made

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.backend.session import starting_quietly
 from nmt.checkpoint.index import name_of_update
-from nmt.config import SearchSettings
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.text import TextPair
@@ -121,12 +122,21 @@ class Origin(NamedTuple):
     log_linear: bool
 
 
-def open_again(origin: Origin, search: SearchSettings, rules: Sequence[Any]) -> Translator:
-    """Return a translator like the one that was pickled; TensorFlow starts in silence if it has to."""
+@lru_cache(maxsize=1)
+def open_again(pickled: bytes) -> Translator:
+    """Return a translator like the one that was pickled; TensorFlow starts in silence if it has to.
+
+    The last one is kept: to a worker process it comes with every task.
+
+    Args:
+        pickled: `Origin`, settings of the search, and rules.
+    """
     with starting_quietly():
         from nmt.inference.translator import Translator, open_members
+
+        origin, search, rules = pickle.loads(pickled)
     made = Translator.of(
         *open_members(origin.found), member_weights=origin.member_weights, log_linear=origin.log_linear
     )
-    made.search, made.rules = search, tuple(rules)
+    made.search, made.rules = search, rules
     return made

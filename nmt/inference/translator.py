@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
@@ -187,7 +188,8 @@ class Translator(LineTranslator):
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
     present state. The search is compiled once for each beam size, length penalty, number of hypotheses and ban that is
     asked for, and then serves batches of every shape. Several threads may use it at the same time, and get what one
-    would. One that was loaded from directories can be pickled: it is opened again from the same checkpoints.
+    would. One that was loaded from directories can be pickled: it is opened again from the same checkpoints, only once
+    for equal pickles in a row.
 
     Args:
         model: a `Seq2Seq`, or whatever else decodes as one does; or an `Ensemble` of several.
@@ -352,7 +354,7 @@ class Translator(LineTranslator):
                 f"a Translator is pickled as its directories, but the weights are no longer those of {places}: save "
                 "a checkpoint, and load that"
             )
-        return open_again, (self._origin, self.search, self.rules)
+        return open_again, (pickle.dumps((self._origin, self.search, self.rules)),)
 
     def _look(self) -> tuple[float, ...]:
         """The sum of each variable, which tells whether weights have changed."""

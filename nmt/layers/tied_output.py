@@ -66,7 +66,7 @@ class TiedEmbeddingsTransposed(keras.layers.Layer):
     is never a second matrix, and never that of another embedding of the same name; only a copy of a model that was
     never built has nothing but the name to go by.
 
-    In a new process, import this module (or `nmt.layers`) before loading a model.
+    In a new process, `import nmt` before loading a model.
 
     Args:
         tied_to: a `keras.layers.Embedding`, `ReversibleEmbedding` or `TokenEmbedding`; it is built here if
