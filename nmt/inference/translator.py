@@ -434,14 +434,16 @@ class Translator(LineTranslator):
         Raises:
             ConfigError: the model has no such attention, or its tokenizers do not say where tokens stand.
             DataError: a target has ids that no target has.
+            TypeError: `pairs` is one pair instead of several, or one of them is no pair.
         """
+        stay_in_process(self.engine_name)
         counted, settings = tally or AlignmentTally(), changed_search(self.search, batch_size=batch_size)
         with self._lock:
             if read_out not in self._aligners:
                 self._aligners[read_out] = Aligner(self, read_out, at_once=self.batches_at_once())
         how = How(soft, symmetrization, unknown)
         found = self._aligners[read_out].align(
-            list(pairs), how=how, batch_size=settings.batch_size, progress=progress, tally=counted
+            checked_pairs(pairs), how=how, batch_size=settings.batch_size, progress=progress, tally=counted
         )
         if tally is None:
             counted.report()

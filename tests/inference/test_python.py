@@ -119,6 +119,8 @@ def test_pairs_that_are_none_are_refused(translator):
     for wrong in (("uno", "one"), [("uno", "one", "1")], [(1, "one")], ["ab"]):
         with pytest.raises(TypeError, match=r"pairs must be a list of \(source, target\), got .* as pair 1"):
             translator.score(wrong)
+        with pytest.raises(TypeError, match=r"pairs must be a list of \(source, target\)"):
+            translator.align(wrong)
 
 
 # Threads
@@ -198,7 +200,8 @@ def test_a_forked_process_is_told_instead_of_waiting_for_ever(engine, exported_r
     copy = pickle.dumps(translator)
     uses = [lambda: translator.translate(LINES), lambda: next(translator.stream(LINES)), lambda: pickle.loads(copy)]
     if engine == "keras":
-        uses += [lambda: translator.score([("uno", "one")]), lambda: translator.complete("uno")]
+        pairs = [("uno", "one")]
+        uses += [lambda: translator.score(pairs), lambda: translator.align(pairs), lambda: translator.complete("uno")]
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
         for use in uses:
