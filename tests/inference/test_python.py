@@ -6,6 +6,7 @@ A copy is sent to another process by docs/python.md, which `tests/test_docs.py` 
 import itertools
 import os
 import pickle
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -204,6 +205,7 @@ def test_a_forked_process_is_told_instead_of_waiting_for_ever(engine, exported_r
         uses += [lambda: translator.score(pairs), lambda: translator.align(pairs), lambda: translator.complete("uno")]
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
+        signal.alarm(60)  # else a call that waits would hold the test
         for use in uses:
             try:
                 use()
