@@ -26,6 +26,8 @@ from nmt.errors import DataError as DataError
 from nmt.errors import ExportError as ExportError
 from nmt.errors import NMTError as NMTError
 from nmt.errors import TrainingError as TrainingError
+from nmt.inference.alignment import Alignment as Alignment
+from nmt.inference.alignment import AlignmentTally as AlignmentTally
 from nmt.inference.ctranslate2_engine import CTranslate2Translator as CTranslate2Translator
 from nmt.inference.forced import PairScore as PairScore
 from nmt.inference.forced import ScoreTally as ScoreTally
@@ -48,6 +50,7 @@ from nmt.layers.core import sinusoidal_positions as sinusoidal_positions
 from nmt.models.contract import Seq2Seq as Seq2Seq
 from nmt.models.contract import Vocabularies as Vocabularies
 from nmt.models.contract import build_model as build_model
+from nmt.models.forced import ReadOut as ReadOut
 from nmt.models.rnn import RNN as RNN
 from nmt.models.transformer import Transformer as Transformer
 from nmt.recipes.train import train as train
