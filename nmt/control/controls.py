@@ -213,7 +213,6 @@ class AutomatonTables(NamedTuple):
     class_scores: np.ndarray
     changes: np.ndarray
     change_scores: np.ndarray
-    met: np.ndarray
     distance: np.ndarray
     fallback: np.ndarray
     advancing: np.ndarray
@@ -345,8 +344,10 @@ class Controls:
         phrases = [*dict.fromkeys(asked.require), *dict.fromkeys(asked.terms)]
         if not phrases:
             return {}
-        wanted, text = self._wanted(asked), self._normalized(text)
-        return {phrase: self._text_required(*each).holds_in(text) for phrase, each in zip(phrases, wanted, strict=True)}
+        wanted, text, met = self._wanted(asked), self._normalized(text), dict.fromkeys(phrases, True)
+        for phrase, each in zip(phrases, wanted, strict=True):  # one may be both required and a term
+            met[phrase] &= self._text_required(*each).holds_in(text)
+        return met
 
     def keeps(self, asked: Control, text: str) -> bool:
         """Whether a finished text begins as it must and has nothing that must not appear."""
@@ -403,7 +404,6 @@ def _tables(joined: Lifted, classes: np.ndarray, allowed: np.ndarray, required: 
         np.where(is_dead, -np.inf, 0.0).astype(np.float32),
         np.append(joined.keys[changed], _NO_KEY),
         np.append(np.where(dead_next[changed], -np.inf, 0.0), 0.0).astype(np.float32),
-        joined.met,
         joined.distance,
         joined.fallback,
         joined.advancing,

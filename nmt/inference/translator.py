@@ -147,7 +147,6 @@ _TABLES = AutomatonTables(
     class_scores=Spec((None, NUM_CLASSES), "float32"),
     changes=Spec((None,), "int64"),
     change_scores=Spec((None,), "float32"),
-    met=Spec((None,), "int32"),
     distance=Spec((None,), "int32"),
     fallback=Spec((None,), "int32"),
     advancing=Spec((None, None), "int32"),
@@ -472,7 +471,9 @@ class Translator(LineTranslator):
         if type(n) is bool or not isinstance(n, Integral) or n < 1:
             raise ConfigError(f"n must be 1 or more, got {n!r}: give an int")
         stay_in_process(self.engine_name)
-        settings, (line,) = changed_search(self.search, beam_size=beam_size), checked_lines([source])
+        # Ways differ by their next words already, so there are no groups.
+        search = self.search.model_copy(update={"diverse_groups": 1})
+        settings, (line,) = changed_search(search, beam_size=beam_size), checked_lines([source])
         (token_ids,) = encode_lines([line], self.sources, settings, Tally())
         if not any(token_ids):
             return [Translation(prefix, 0.0, 0.0, 0)]
@@ -583,8 +584,9 @@ class Translator(LineTranslator):
             rules.append(diverse)
             choose = diverse.choose
         if any(wanted.controls):
-            controlling, choose = control_rules(AutomatonTables(*more[: len(_TABLES)]), wanted.controls)
+            controlling, choose_with_phrases = control_rules(AutomatonTables(*more[: len(_TABLES)]), wanted.controls)
             rules += controlling
+            choose = choose_with_phrases or choose
         if wanted.sampling:
             never = {PAD_ID, BOS_ID, *wanted.banned_ids}
             cutting: dict[str, Any] = wanted.sampling.cutting
@@ -676,7 +678,7 @@ def decoding(model: DecodingModel | Ensemble) -> Decoding:
 
 def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:
     """Return the rules of what is asked in a batch, and what chooses among hypotheses if phrases must appear."""
-    automaton, goals = Automaton(*tables[:9]), Goals(*tables[9:13])
+    automaton, goals = Automaton(*tables[:9]), Goals(*tables[9:12])
     rules: list[Rule] = [
         Allowed(automaton, tables.allowed[:, place], EOS_ID) for place, is_asked in enumerate(kinds[:2]) if is_asked
     ]

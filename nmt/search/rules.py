@@ -9,7 +9,7 @@ from keras import ops
 
 from nmt.search.beam import IMPOSSIBLE
 from nmt.search.step import Rule, View
-from nmt.types import PAD_ID, State, Tensor
+from nmt.types import State, Tensor
 
 
 class Sampled(Rule):
@@ -59,11 +59,11 @@ class Sampled(Rule):
             least = ops.top_k(logits, min(self.top_k, scores.shape[-1]))[0][..., -1:]
             logits = ops.where(logits >= least, logits, IMPOSSIBLE)
         probabilities = ops.softmax(logits)  # (b, K, V)
-        best = ops.max(probabilities, axis=-1, keepdims=True)
         if self.top_p < 1:
             least = _nucleus_threshold(probabilities, self.top_p)
             probabilities = ops.where(probabilities >= least, probabilities, 0.0)
         if self.epsilon:
+            best = ops.max(probabilities, axis=-1, keepdims=True)
             probabilities = ops.where(probabilities >= ops.minimum(best, self.epsilon), probabilities, 0.0)
 
         # The token in whose share of the sum the number falls.
@@ -134,10 +134,12 @@ class NoRepeatedNgrams(Rule):
         for place in range(self.size - 1):
             again &= written[:, :, place : count + place] == written[:, :, count + place, None]
 
-        # Where nothing comes again PAD is banned, which is never written anyway.
+        # The places in all scores, one behind the other, of what comes again.
         num_rows, num_tokens = ops.shape(scores)[0] * ops.shape(scores)[1], scores.shape[-1]
-        banned_ids = ops.reshape(ops.where(again, followers, PAD_ID), (num_rows, count))
-        places = ops.reshape(banned_ids + num_tokens * ops.arange(num_rows, dtype="int32")[:, None], (-1, 1))
+        followers = ops.reshape(followers, (num_rows, count))
+        places = followers + num_tokens * ops.arange(num_rows, dtype="int32")[:, None]
+        (banned,) = ops.nonzero(ops.reshape(again, (-1,)))
+        places = ops.take(ops.reshape(places, (-1,)), banned)[:, None]
         impossible = ops.full_like(places[:, 0], IMPOSSIBLE, dtype="float32")
         return ops.reshape(ops.scatter_update(ops.reshape(scores, (-1,)), places, impossible), ops.shape(scores))
 

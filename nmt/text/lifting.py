@@ -106,7 +106,6 @@ class Lifted(NamedTuple):
     keys: (E,) int64, rising: state * V + token of the exceptions.
     next_states: (E,) int32: where they lead.
     may_end: (S,) bool: whether the text may end.
-    met: (S,) int32: whole phrases so far.
     distance: (S,) int32: tokens that are missing at least until it may end; `OUT_OF_REACH` if no tokens do it.
     fallback: (S,) int32: the same after a token that brings nothing nearer.
     advancing: (S, M) int32: of phrases that must appear, tokens after which fewer are missing, −1 for none.
@@ -118,7 +117,6 @@ class Lifted(NamedTuple):
     keys: np.ndarray
     next_states: np.ndarray
     may_end: np.ndarray
-    met: np.ndarray
     distance: np.ndarray
     fallback: np.ndarray
     advancing: np.ndarray
@@ -323,18 +321,18 @@ def lift(text: Text | Beginning, surfaces: Surfaces) -> Lifted:
     num_states, num_tokens = len(lifting.places), len(surfaces)
     moves = [(state, token_id, to) for state, own in enumerate(lifting.exceptions) for token_id, to in own.items()]
     state, token_id, to = np.array(sorted(moves), np.int64).reshape(-1, 3).T
-    may_end, met = np.ones(num_states, bool), np.zeros(num_states, np.int32)
-    may_end[DEAD], met[NOTHING] = False, text.times
+    may_end, left = np.ones(num_states, bool), np.zeros(num_states, np.int32)
+    may_end[DEAD] = False
     for number, (place, unfinished) in enumerate(lifting.places[2:], start=2):
         ended: Any = text.step(place, _UNFINISHED) if unfinished else place
         may_end[number] = ended is not None and text.may_end(ended)
-        met[number] = place.met if isinstance(text, Text) else 0
+        left[number] = text.times - place.met if isinstance(text, Text) else 0
     roots, class_next = np.array(lifting.roots, np.int32), np.array(lifting.class_next, np.int32)
     distance = _distances(may_end, roots, class_next[:, surfaces.present], state, to)
     # The furthest that a text with as many phrases can be.
     within_reach = np.where(distance < OUT_OF_REACH, distance, 0)
     furthest = np.zeros(text.times + 1, np.int32)
-    np.maximum.at(furthest, met, within_reach)
+    np.maximum.at(furthest, left, within_reach)
     return Lifted(
         lifting.start,
         roots,
@@ -342,9 +340,8 @@ def lift(text: Text | Beginning, surfaces: Surfaces) -> Lifted:
         state * num_tokens + token_id,
         to.astype(np.int32),
         may_end,
-        met,
         distance,
-        np.maximum(furthest[met], distance),
+        np.maximum(furthest[left], distance),
         _advancing(lifting, distance)
         if text.times and isinstance(text, Text)
         else np.full((num_states, 1), -1, np.int32),
@@ -414,7 +411,6 @@ def join(automata: Sequence[Lifted], num_tokens: int) -> tuple[Lifted, list[int]
         np.concatenate([np.zeros(0, np.int64), *(each.keys + by * num_tokens for each, by in both)]),
         np.concatenate([np.zeros(0, np.int32), *(shifted(each.next_states, by) for each, by in both)]),
         stacked("may_end", [True, False]).astype(bool),
-        stacked("met", [0, 0]),
         stacked("distance", [0, OUT_OF_REACH]),
         stacked("fallback", [0, OUT_OF_REACH]),
         np.concatenate(

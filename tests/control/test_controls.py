@@ -50,3 +50,4 @@ def test_glossary_terms_stay_whole_words_with_their_case():
     assert CONTROLS.met(asked, "some rooms (xx)") == {"ROOM": True, "x": False}
     assert CONTROLS.met(asked, "some rows X") == {"ROOM": False, "x": False}
     assert CONTROLS.met(Control(), "anything") == {}
+    assert CONTROLS.met(Control(("x", "x"), terms=("x",)), "one x") == {"x": False}

@@ -117,6 +117,13 @@ def test_rules_hold_for_completions():
     )
 
 
+def test_groups_of_a_beam_change_no_completion():
+    model, groups = build("transformer"), SEARCH.model_copy(update={"diverse_groups": 3, "beam_size": 6})
+    assert Translator(model, TEXT, groups).complete("abca", "x", 2) == Translator(model, TEXT, SEARCH).complete(
+        "abca", "x", 2
+    )
+
+
 @pytest.fixture(scope="module")
 def pieces():
     """A translator whose tokens are pieces, several cuts a word."""

@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+import string
 from functools import partial
 
 import numpy as np
@@ -124,6 +125,23 @@ def test_a_narrow_beam_keeps_to_what_is_asked_and_leaves_others_alone(beam_size,
             assert all(allowed(text) for _, text in hypotheses)
         assert [text for _, text in found[-1]] == [text for _, text in alone]
         np.testing.assert_allclose([score for score, _ in found[-1]], [score for score, _ in alone], atol=1e-5)
+
+
+def test_phrases_that_go_on_alike_give_no_hypothesis_twice():
+    letters = CharacterTokenizer.learn([string.ascii_letters], vocabulary_size=None, minimum_count=1)
+    size = len(letters.vocabulary)
+    for seed in range(3):
+        logits = np.random.default_rng(seed).normal(size=(1, 4, size, size)).astype("float32")
+        (hypotheses,) = searched(logits, [Control(require=("ab", "ac"))], beam_size=4, tokenizer=letters)
+        assert len(hypotheses) == len(set(hypotheses)) > 1
+
+
+def test_whoever_has_all_phrases_lets_others_end():
+    """The best live hypothesis may have its phrases already: a worse one that has them may end all the same."""
+    logits = np.zeros((1, 4, SIZE, SIZE), "float32")
+    logits[0, :, :, EOS] = -9.0  # no end is ever among the K best
+    (hypotheses,) = searched(logits, [Control(require=("a",))], beam_size=2, length_penalty=0.0)
+    assert hypotheses[0][1] == "a"
 
 
 def test_phrases_appear_if_they_just_fit():

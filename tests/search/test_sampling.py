@@ -114,6 +114,15 @@ def test_no_run_of_tokens_comes_twice(beam_size, size):
     assert len({*runs(found)}) == len(runs(found))
 
 
+def test_token_0_may_be_a_word():
+    given = {"batch_size": 1, "bos_id": 1, "eos_id": EOS, "pad_id": 2, "max_length": 3}
+    logits = tf.constant([9.0, 0.0, 0.0, 1.0, 8.0])
+    found = greedy_search(
+        lambda ids, state: (tf.broadcast_to(logits, (*ids.shape, 5)), state), (), rules=[NoRepeatedNgrams(1)], **given
+    )
+    assert found.token_ids.numpy().tolist() == [[[0, 4, EOS]]]
+
+
 def test_a_token_is_less_probable_the_second_time():
     given = {"batch_size": 1, "bos_id": BOS, "eos_id": EOS, "max_length": 12}
     penalised = greedy_search(step, (), rules=[RepetitionPenalty(1.5, SIZE)], **given)
