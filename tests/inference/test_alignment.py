@@ -146,10 +146,12 @@ def test_unknown_tokens_become_the_words_that_they_look_at(translators, caplog):
     words = [source.split()[row.argmax()] for row in plain.soft.tokens[:, :-1]]
     caplog.set_level(logging.INFO)
     known = {words[0].lower(): "a b"}
-    (alignment,) = translator.align([(source, ids)], unknown=known)
+    (alignment,) = translator.align([(source, ids)], unknown=known, soft=True)
     written = [known.get(word, known.get(word.lower(), word)) for word in words]
     assert alignment.target == f"{written[0]} one {written[2]} {written[3]}"
     assert [alignment.target[start:end] for start, end in alignment.target_words] == alignment.target.split()
+    tokens = [alignment.target[start:end] for start, end in alignment.soft.target_spans]
+    assert tokens == [written[0], "one", *written[2:]]
     hits = [word.lower() in known for word in (words[0], *words[2:])]
     assert alignment.replaced == tuple(hits)
     said = f"3 unknown tokens replaced: {sum(hits)} by the dictionary, {3 - sum(hits)} by the source word"
