@@ -51,6 +51,7 @@ class Soft(NamedTuple):
     tokens: (T, S) of target tokens to source tokens, the last of which is EOS; rows add up to 1.
     source_tokens, target_tokens: as the vocabularies write them.
     source_spans, target_spans: where each token stands in its line, that of EOS at its end.
+    token_links: places of a source token and of a target token, as words are linked.
     """
 
     words: Weights
@@ -59,6 +60,7 @@ class Soft(NamedTuple):
     target_tokens: tuple[str, ...]
     source_spans: tuple[Span, ...]
     target_spans: tuple[Span, ...]
+    token_links: tuple[tuple[int, int], ...]
 
 
 class Alignment(NamedTuple):
@@ -251,7 +253,8 @@ class Aligner:
         end, soft = (len(source.text), len(source.text)), None
         if how.soft:
             names = (*self._source.tokens(source.token_ids), EOS), tuple(self._target.tokens(target.token_ids))
-            soft = Soft(words, tokens.copy(), *names, (*source.spans, end), tuple(target.spans))
+            token_links = links_of(tokens[:, :-1], how.symmetrization)
+            soft = Soft(words, tokens.copy(), *names, (*source.spans, end), tuple(target.spans), token_links)
         return Alignment(
             source.text,
             target.text,

@@ -148,6 +148,7 @@ def as_record(alignment: Alignment) -> dict[str, Any]:
             "target_tokens": soft.target_tokens,
             "source_spans": soft.source_spans,
             "target_spans": soft.target_spans,
+            "token_links": soft.token_links,
             "token_weights": soft.tokens.round(6).tolist(),
         }
         # From float32 to the number with six decimals that it stands for.

@@ -37,6 +37,7 @@ def test_links_and_offsets_of_given_pairs(run_nmt, transformer_run, tmp_path):
         for name, expected in (("word_weights", alignment.soft.words), ("token_weights", alignment.soft.tokens)):
             for row, known in zip(record[name], expected, strict=True):
                 assert row == pytest.approx(known, abs=1e-5)
+        assert record["token_links"] == [list(link) for link in alignment.soft.token_links]
         assert len(record["source_tokens"]) == len(record["source_spans"]) == len(record["token_weights"][0])
         assert len(record["target_tokens"]) == len(record["target_spans"]) == len(record["token_weights"])
 

@@ -42,6 +42,7 @@ def test_every_token_looks_at_real_tokens(translators, kind):
         assert soft.source_tokens[-1] == "</s>"
         assert soft.target_tokens[-1] != "</s>"
         assert soft.tokens.sum(axis=1) == pytest.approx(1.0, abs=1e-5)  # nothing is lost on padding
+        assert soft.token_links == links_of(soft.tokens[:, :-1]) == alignment.links  # here each word is a token
         (alone,) = translator.align([pair], soft=True)
         assert alone.soft.tokens == pytest.approx(soft.tokens, abs=1e-5)
         assert alone.links == alignment.links
