@@ -12,6 +12,7 @@ if VERSION is None:
 
 CTRANSLATE2 = "ctranslate2>=4.5"  # the first that works with NumPy 2
 MATPLOTLIB = "matplotlib>=3.9"  # the same
+ZSTANDARD = "zstandard>=0.23"
 
 setup(
     name="nmt",
@@ -55,9 +56,11 @@ setup(
     extras_require={
         "ctranslate2": [CTRANSLATE2],
         "plot": [MATPLOTLIB],
+        "zstd": [ZSTANDARD],
         "dev": [
             CTRANSLATE2,
             MATPLOTLIB,
+            ZSTANDARD,
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -182,6 +182,8 @@ PROGRAMS = {
     "make": look_up_make,
     "pip": look_up_install,
     "echo": lambda arguments, piped, place: (" ".join(arguments) + "\n").encode(),
+    "printf": lambda arguments, piped, place: arguments[0].replace("\\t", "\t").replace("\\n", "\n").encode(),
+    "cat": lambda arguments, piped, place: b"".join(Path(name).read_bytes() for name in arguments),
 }
 
 
@@ -192,6 +194,7 @@ PROGRAMS = {
         ("docs/quickstart.md", 8, {"pip install", "nmt --version", "nmt check-config", "nmt train", "nmt translate",
                                    "nmt evaluate", "python"}),
         ("docs/weight_tying.md", 3, {"nmt train", "nmt inspect", "python"}),
+        ("docs/translation.md", 6, {"nmt train", "nmt translate", "cat runs/travel/part.1.gz"}),
         ("docs/export.md", 2, {"nmt train", "nmt export", "nmt translate", "python"}),
         ("docs/python.md", 9, {"nmt train", "python"}),
     ],

@@ -41,7 +41,7 @@ def run(
         metavar="TARGET", help="Target text: line n translates line n of SOURCE.", show_default=False
     ),
     output: Path = options.value(
-        "-o, --output", "FILE", "Where links go; .gz, .xz and .bz2 are compressed.", default=options.DASH
+        "-o, --output", "FILE", "Where links go; .gz, .xz, .bz2 and .zst are compressed.", default=options.DASH
     ),
     lexical: Path | None = options.value(
         "--lexical", "FILE", "Also write word pairs with their probabilities in both directions."

@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from functools import partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeAlias, cast
 
@@ -36,7 +36,10 @@ Write: TypeAlias = Callable[[str], object]
 _BLOCK_BYTES = 1 << 16
 _STDOUT = Path("/dev/stdout")
 
-_COMPRESSIONS = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2"}
+CHUNK_CHARACTERS = 1 << 24
+"""Characters of such lines, at most, unless the last one has more: memory does not grow with the length of lines."""
+
+_COMPRESSIONS = {".gz": "gzip", ".xz": "lzma", ".bz2": "bz2", ".zst": "zstandard"}
 """The module that compresses an output file, by the end of its name."""
 
 
@@ -192,8 +195,19 @@ def file_chunks(path: Path) -> Iterator[list[str]]:
     """
     from nmt.data.corpus import read_lines
 
-    lines = read_lines(path)
-    while chunk := list(islice(lines, CHUNK_LINES)):
+    return chunked(read_lines(path), CHUNK_LINES)
+
+
+def chunked(lines: Iterator[str], chunk_lines: int) -> Iterator[list[str]]:
+    """Yield lines in chunks of so many, or fewer that have `CHUNK_CHARACTERS` together."""
+    chunk, characters = list[str](), 0
+    for line in lines:
+        chunk.append(line)
+        characters += len(line)
+        if len(chunk) == chunk_lines or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk
 
 
@@ -252,8 +266,8 @@ def text_output(path: Path | None) -> Iterator[Write]:
     """A function that writes text to a file, or to standard output, flushed each time.
 
     A file gets its name when it is whole, so what stood there before survives a failure; it is compressed if the
-    name ends in `.gz`, `.xz` or `.bz2`. What it replaces hands on its mode and owner, and is not replaced if it may
-    not be written to. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
+    name ends in `.gz`, `.xz`, `.bz2` or `.zst`. What it replaces hands on its mode and owner, and is not replaced if it
+    may not be written to. What is no ordinary file (`/dev/null`, a named pipe) is written to as it is.
 
     Args:
         path: the file; None for standard output.
@@ -270,9 +284,7 @@ def text_output(path: Path | None) -> Iterator[Write]:
     in_place = path.exists() and (not path.is_file() or path.is_relative_to("/dev"))
     with naming(path):
         target = path.resolve()  # a symbolic link stays one
-        replaced = target.stat() if target.exists() and not in_place else None
-        if replaced is not None and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        replaced = None if in_place else check_replaceable(target)
         with (
             nullcontext(path) if in_place else new_file(target) as place,
             _open(place, ending=path.suffix, append=in_place) as file,
@@ -284,9 +296,45 @@ def text_output(path: Path | None) -> Iterator[Write]:
             yield lambda text: file.write(text.encode("utf-8"))
 
 
+def check_replaceable(path: Path) -> os.stat_result | None:
+    """Return what a file is that is there already.
+
+    Raises:
+        OSError: it may not be written to.
+    """
+    if not path.exists():
+        return None
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path.stat()
+
+
+def compressor(ending: str) -> Callable[[bytes], bytes]:
+    """Return what compresses a part of a file by itself: parts one behind the other are a file again.
+
+    Raises:
+        ConfigError: it is to be zstd, and the package zstandard is not installed.
+    """
+    if ending == ".zst":
+        from nmt.data.corpus import load_zstandard
+
+        return cast(Callable[[bytes], bytes], load_zstandard().ZstdCompressor(write_checksum=True).compress)
+    if ending not in _COMPRESSIONS:
+        return bytes
+    compress = import_module(_COMPRESSIONS[ending]).compress
+    return partial(compress, mtime=0) if ending == ".gz" else compress
+
+
 def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
+    mode = "ab" if append else "wb"
+    if ending == ".zst":
+        from nmt.data.corpus import load_zstandard
+
+        zstandard = load_zstandard()
+        context = zstandard.ZstdCompressor(write_checksum=True)
+        return cast(BinaryIO, zstandard.open(path, mode, cctx=context))
     module = import_module(_COMPRESSIONS.get(ending, "io"))
-    return cast(BinaryIO, module.open(path, "ab" if append else "wb"))
+    return cast(BinaryIO, module.open(path, mode))
 
 
 def _write_to_stdout(text: str) -> None:
@@ -296,35 +344,83 @@ def _write_to_stdout(text: str) -> None:
         sys.stdout.buffer.flush()
 
 
+_LOG_SECONDS = 60.0
+"""How often progress is logged if there is no terminal to show it on."""
+
+logger = logging.getLogger(__name__)
+
+
 @contextmanager
 def line_counter(
-    *, total: int | None = None, hidden: bool = False, console: Console | None = None
+    *, total: int | None = None, before: int = 0, hidden: bool = False, console: Console | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many more lines were translated, and counts them on a terminal, in one passing line.
+    """A function that is told how many more lines were translated, and says how many there are, how fast, how long yet.
+
+    On a terminal that is one passing line. Elsewhere it is logged once a minute if the number of lines is known.
 
     Args:
         total: how many there will be, if that is known.
+        before: how many of these were translated before.
         hidden: show nothing in any case.
         console: where to draw; standard error unless given.
     """
+    lines = _CountedLines(total, before)
     if hidden or not (is_terminal(sys.stderr) if console is None else console.is_terminal):
-        yield lambda num_lines: None
+
+        def log(num_lines: int) -> None:
+            lines.add(num_lines)
+            if not hidden and total is not None and lines.seconds >= _LOG_SECONDS * (lines.logged + 1):
+                lines.logged = int(lines.seconds / _LOG_SECONDS)
+                logger.info("%s", lines.describe())
+
+        yield log
         return
     # Most calls have no terminal, and need none of these.
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    from nmt.training.events import describe_seconds
-
-    of_total = "" if total is None else f" of {total:,}"
-    count, started = 0, 0.0
-
-    def add(num_lines: int) -> None:
-        nonlocal count, started
-        started = started or time.monotonic()  # opening the model and waiting for input is not translating
-        count += num_lines
-        live.update(Text(f"{count:,}{of_total} lines  {describe_seconds(time.monotonic() - started)}"))
+    def show(num_lines: int) -> None:
+        lines.add(num_lines)
+        live.update(Text(lines.describe()))
 
     with Live(Text("opening the model"), console=console or Console(stderr=True), transient=True) as live:
-        yield add
+        yield show
+
+
+class _CountedLines:
+    """How many lines were translated, since when.
+
+    Args:
+        total: how many there will be, if that is known.
+        before: how many were translated before.
+    """
+
+    def __init__(self, total: int | None, before: int) -> None:
+        self.total, self.count, self.logged = total, before, 0
+        self._began: tuple[float, int] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the first of them were done: opening the model and waiting for input is not translating."""
+        return 0.0 if self._began is None else time.monotonic() - self._began[0]
+
+    def add(self, num_lines: int) -> None:
+        """Count some more."""
+        self.count += num_lines
+        self._began = self._began or (time.monotonic(), self.count)
+
+    def describe(self) -> str:
+        """Return the counts in one line."""
+        from nmt.training.events import describe_seconds
+
+        rate = (self.count - self._began[1]) / self.seconds if self._began and self.seconds else 0.0
+        words = [
+            f"{self.count:,}{'' if self.total is None else f' of {self.total:,}'} lines",
+            describe_seconds(self.seconds),
+        ]
+        if rate:
+            words.append(f"{rate:,.1f} lines/s")
+            if self.total is not None:
+                words.append(f"{describe_seconds(max(0, self.total - self.count) / rate)} left")
+        return "  ".join(words)

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
-from nmt.cli import options
+from nmt.cli import options, streams
 from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
     from nmt.control.controls import Control, Record, Sampling
     from nmt.inference.alignment import Alignment
     from nmt.inference.translation import Translation
-    from nmt.recipes.translate import TranslatedLine
+    from nmt.recipes.translate import PreparedTranslation, TranslatedLine
     from nmt.scoring.evaluation import Evaluation
 
 
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
-Input = StrEnum("Input", ["TEXT", "JSONL"])
+Input = StrEnum("Input", ["TEXT", "JSONL", "TSV"])
 Engine = StrEnum("Engine", ["KERAS", "CTRANSLATE2"])
 
 
@@ -76,13 +76,13 @@ def as_jsonl(line: Translated) -> str:
     content = {
         "line": line.number,
         **line.record.rest,
-        "source": line.record.source,
+        line.record.field: line.record.source,
         "translations": translations,
     }
     if not translations:
-        from nmt.inference.flags import Flag
+        from nmt.inference.translation import flag_of_none
 
-        content["flags"] = [Flag.UNSATISFIED if any(line.record.control) else Flag.FAILED]
+        content["flags"] = [flag_of_none(line.record.control)]
     text = json.dumps(content, ensure_ascii=False)
     for character in ("\x85", "\u2028", "\u2029"):
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -92,9 +92,20 @@ def as_jsonl(line: Translated) -> str:
 def as_tsv(line: Translated) -> str:
     """One line a translation: number of the source line, rank (both from 1), score, translation."""
     return "".join(
-        f"{line.number}\t{rank}\t{translation.score:.6f}\t{' '.join(translation.text.split(chr(9)))}\n"
+        f"{line.number}\t{rank}\t{translation.score:.6f}\t{_without_tabs(translation.text)}\n"
         for rank, translation in enumerate(line.translations, start=1)
     )
+
+
+def as_row(line: Translated) -> str:
+    """The row that was read, and as many columns more as translations were asked for."""
+    texts = [_without_tabs(translation.text) for translation in line.translations]
+    texts += [""] * (line.wanted - len(texts))
+    return "\t".join([*line.record.rest["columns"], *texts]) + "\n"
+
+
+def _without_tabs(text: str) -> str:
+    return " ".join(text.split("\t"))
 
 
 WRITERS: dict[Format, Writer] = {Format.TEXT: as_text, Format.JSONL: as_jsonl, Format.TSV: as_tsv}
@@ -179,16 +190,64 @@ class FinishOptions(NamedTuple):
 
 
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
-RECORDS = "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case."
+RECORDS = (
+    "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case; tsv: columns "
+    "between tabs."
+)
+SHARD = "Translate part I of N alone, from 1; the outputs of all parts, one behind the other, are the whole."
+RESUME = "Go on from what an earlier process left; it must have been told the same."
+SPLIT = "Translate lines that are longer than training reads in parts, split at ends of sentences, and flag them."
+
+
+class JobOptions(NamedTuple):
+    """How much of a file is translated, and in which steps."""
+
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False
+    shard: Annotated[str | None, options.value("--shard", "I/N", SHARD, default=...)] = None
+    chunk_lines: Annotated[
+        int | None,
+        options.value("--chunk-lines", "N", "Lines written at once; 10000 unless given.", least=1, default=...),
+    ] = None
+    split_long: Annotated[bool, typer.Option("--split-long", help=SPLIT)] = False
+    part_tokens: Annotated[
+        int | None,
+        options.value("--part-tokens", "N", "Of --split-long; data.max_length unless given.", least=1, default=...),
+    ] = None
+
+
+class InputOptions(NamedTuple):
+    """Where the text stands in a line of input."""
+
+    input_format: Annotated[Input, typer.Option("--input-format", help=RECORDS)] = Input.TEXT
+    field: Annotated[
+        str | None, options.value("--field", "NAME", "Of jsonl: where the text is; source unless given.", default=...)
+    ] = None
+    column: Annotated[
+        int | None,
+        options.value("--column", "N", "Of tsv: where the text is; 1 unless given.", least=1, default=...),
+    ] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `prepare_translation`; refuses what belongs to another format."""
+        of_format = {Input.JSONL: ("--field", self.field), Input.TSV: ("--column", self.column)}
+        for wanted, (name, value) in of_format.items():
+            if value is not None and self.input_format is not wanted:
+                raise options.usage_error(f"{name} needs --input-format {wanted}")
+        return {
+            "records": self.input_format is Input.JSONL,
+            "source_field": self.field or "source",
+            "column": (self.column or 1) if self.input_format is Input.TSV else None,
+        }
 
 
 def translate(
     directories: options.ModelDirectories,
     input_path: Path = options.value(
-        "-i, --input", "FILE", "Text to translate; gzip, xz and bzip2 are decompressed.", default=options.DASH
+        "-i, --input", "FILE", "Text to translate; gzip, xz, bzip2 and zstd are decompressed.", default=options.DASH
     ),
     output_path: Path = options.value(
-        "-o, --output", "FILE", "Where to write; .gz, .xz and .bz2 are compressed.", default=options.DASH
+        "-o, --output", "FILE", "Where to write; .gz, .xz, .bz2 and .zst are compressed.", default=options.DASH
     ),
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
@@ -198,13 +257,14 @@ def translate(
     controls: ControlOptions,
     draws: SamplingOptions,
     utility: str | None = options.value("--mbr", "UTILITY", MBR),
-    input_format: Input = typer.Option(Input.TEXT, "--input-format", help=RECORDS),
+    text: InputOptions,
     output_format: Format = typer.Option(
         Format.TEXT,
         "--format",
         help="text: N lines for each line; jsonl: an object for each line, with scores; "
-        "tsv: line, rank, score and text of each translation.",
+        "tsv: line, rank, score and text of each translation, or of rows of tsv the row and its translations.",
     ),
+    job: JobOptions,
     engine: Engine = typer.Option(
         Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
     ),
@@ -213,7 +273,8 @@ def translate(
 ) -> None:
     """Translate text line by line, from standard input to standard output unless files are given.
 
-    One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty.
+    One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty. From
+    file to file, work is on the disk every --chunk-lines, and --resume goes on from there.
     """
     from nmt.recipes.translate import prepare_translation
 
@@ -224,17 +285,28 @@ def translate(
         raise options.usage_error("--alignments needs --format jsonl; nmt align gives links alone")
     if finish.dictionary is not None and not finish.replace_unknown:
         raise options.usage_error("--dictionary is for --replace-unknown: give both")
-    translate_lines = prepare_translation(
-        *directories,
+    if job.part_tokens is not None and not job.split_long:
+        raise options.usage_error("--part-tokens needs --split-long")
+    if job.split_long and (finish.alignments or finish.replace_unknown):
+        raise options.usage_error("--split-long joins parts, so leave out --alignments and --replace-unknown")
+    from_file = None if input_path == options.DASH else input_path
+    place = _Place(from_file, output, job)
+    place.check()
+    directory, *others = directories
+    prepared = prepare_translation(
+        directory,
+        *others,
         ctranslate2=engine is Engine.CTRANSLATE2,
         num_hypotheses=draws.samples or n_best,
         asked=controls.control,
-        records=input_format is Input.JSONL,
+        **text.arguments,
+        split_long=job.split_long,
+        part_tokens=job.part_tokens,
         token_scores=output_format is Format.JSONL,
         sampling=draws.sampling,
         utility=utility,
         threads=model.threads,
-        input_path=None if input_path == options.DASH else input_path,
+        input_path=from_file,
         output_path=output,
         glossary=controls.glossary,
         alignments=finish.alignments,
@@ -243,36 +315,90 @@ def translate(
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
     )
     wanted = 1 if utility else draws.samples or n_best
-    _write(
-        translate_lines,
-        input_path,
-        output,
-        lambda number, line: WRITERS[output_format](
-            Translated(number, line.record, line.translations, wanted, line.alignments)
-        ),
+    of_rows = output_format is Format.TSV and text.input_format is Input.TSV
+    writer = as_row if of_rows else WRITERS[output_format]
+    place.write(
+        prepared,
+        lambda number, line: writer(Translated(number, line.record, line.translations, wanted, line.alignments)),
+        output_format,
     )
 
 
-def _write(
-    translate_lines: Callable[..., Iterator[TranslatedLine]],
-    input_path: Path,
-    output: Path | None,
-    as_lines: Callable[[int, TranslatedLine], str],
-) -> None:
-    """Read, translate and write as lines come."""
-    chunks = stdin_chunks() if input_path == options.DASH else _begun(file_chunks(input_path))
-    by_hand = input_path == options.DASH and is_terminal(sys.stdin)
-    to_terminal = output is None and is_terminal(sys.stdout)  # where a live line would be torn by the text
-    with text_output(output) as write, line_counter(hidden=by_hand or to_terminal) as count:
-        lines = translate_lines(chunks, count)
-        if by_hand:
-            typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
-        for number, line in enumerate(lines, start=1):
-            write(as_lines(number, line))
+class _Place(NamedTuple):
+    """Where lines come from and where they go; None for the standard streams."""
+
+    source: Path | None
+    output: Path | None
+    job: JobOptions
+
+    @property
+    def is_between_files(self) -> bool:
+        """Whether both are files that can be read, and written, in several goes."""
+        return (
+            _is_file(self.source)
+            and self.output is not None
+            and (_is_file(self.output) or not (self.output.exists() or _is_device(self.output)))
+        )
+
+    def check(self) -> None:
+        """Refuse what the streams cannot do, before anything is looked for."""
+        from nmt.cli import jobs
+
+        if self.job.shard is not None:
+            jobs.parse_shard(self.job.shard)
+            if not _is_file(self.source) and (self.source is None or self.source.exists()):
+                raise options.usage_error("--shard needs a file with --input, since its lines are counted first")
+        if self.job.resume and not self.is_between_files and (self.source is None or self.source.exists()):
+            raise options.usage_error(
+                "--resume needs files with --input and --output: of a stream nobody knows what was done"
+            )
+
+    def write(
+        self, prepared: PreparedTranslation, as_lines: Callable[[int, TranslatedLine], str], output_format: Format
+    ) -> None:
+        """Read, translate and write as lines come, or chunk by chunk from file to file."""
+        from nmt.cli import jobs
+        from nmt.recipes import translation_job
+
+        job, chunk_lines = self.job, self.job.chunk_lines or streams.CHUNK_LINES
+        lines = None
+        if self.source is not None and (_is_file(self.source) or not self.source.exists()):
+            lines = jobs.Lines.of(self.source, shard=job.shard, chunk_lines=chunk_lines)
+        if lines is not None and self.output is not None and self.is_between_files:
+            depends = {
+                "--format": output_format, "--chunk-lines": chunk_lines, "--shard": job.shard,
+            }  # fmt: skip
+            jobs.run_job(prepared, lines, self.output, as_lines, depends=depends, resume=job.resume)
+            return
+        by_hand = self.source is None and is_terminal(sys.stdin)
+        to_terminal = self.output is None and is_terminal(sys.stdout)  # where a live line would be torn by the text
+        if lines is not None:
+            chunks, first, total = lines.chunks(), lines.first, lines.stop - lines.first
+        else:
+            chunks, first, total = stdin_chunks() if self.source is None else _begun(file_chunks(self.source)), 0, None
+        counter = line_counter(total=total, hidden=by_hand or to_terminal)
+        with text_output(self.output) as write, counter as count:
+            done = translation_job.Done(first, first)
+            translated = prepared(chunks, count, done)
+            if by_hand:
+                typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
+            for number, line in enumerate(translated, start=first + 1):
+                write(as_lines(number, line))
+        if self.source is not None or self.output is not None:
+            done.log()
+
+
+def _is_device(path: Path) -> bool:
+    return path.is_relative_to("/dev")
+
+
+def _is_file(path: Path | None) -> bool:
+    """Whether it is a file whose content stays; an open file of a shell, such as /dev/fd/3, may be half read."""
+    return path is not None and path.is_file() and not _is_device(path)
 
 
 def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The same chunks, the first one read already: a file that cannot be read is refused before a model is opened."""
+    """The same chunks, the first one read already: a pipe that cannot be read is refused before a model is opened."""
     first = next(chunks, [])
     return chain([first], chunks)
 

@@ -65,25 +65,31 @@ class Control(NamedTuple):
 NO_CONTROL = Control()
 
 
+SOURCE = "source"
+"""The field of a JSON record with the text to translate, unless another is named."""
+
+
 class Record(NamedTuple):
     """A line to translate, and what is asked of its translation.
 
-    rest: what else a JSON record has, which is handed through.
+    rest: what else a JSON record has, which is handed through, or the columns of a row.
+    field: the name that the source has in it.
     """
 
     source: str
     control: Control = NO_CONTROL
     rest: Mapping[str, Any] = {}
+    field: str = SOURCE
 
 
 _FIELDS = {
-    "source": str, "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool
+    "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool
 }  # fmt: skip
 _WORDS = {str: "text", list: "list of texts", bool: "true or false"}
 
 
-def read_object(line: str, place: str) -> dict[str, Any]:
-    """Read a JSON object that has a text `source`; `place` is what an error names.
+def read_object(line: str, place: str, field: str = SOURCE) -> dict[str, Any]:
+    """Read a JSON object that has a text under a name; `place` is what an error names.
 
     Raises:
         DataError: it is no such object.
@@ -92,13 +98,13 @@ def read_object(line: str, place: str) -> dict[str, Any]:
         given = json.loads(line)
     except ValueError as error:
         raise DataError(f"{place} is no JSON: {error}") from error
-    if not isinstance(given, dict) or not isinstance(given.get("source"), str):
-        raise DataError(f'{place} must be an object with a text "source"')
+    if not isinstance(given, dict) or not isinstance(given.get(field), str):
+        raise DataError(f'{place} must be an object with a text "{field}"')
     return given
 
 
-def read_record(line: str, asked: Control, *, place: str) -> Record:
-    """Read a JSON record: `source`, and what the line asks for besides, or instead of what all do.
+def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -> Record:
+    """Read a JSON record: the source, and what the line asks for besides, or instead of what all do.
 
     `constraints` and `avoid` are added. `prefix` is replaced, as are `part_words` and `ignore_case`, which hold for all
     phrases of the line.
@@ -107,11 +113,13 @@ def read_record(line: str, asked: Control, *, place: str) -> Record:
         line: one object.
         asked: what is asked of every line.
         place: what an error names.
+        field: the name of the source in it.
 
     Raises:
         DataError: it is no such object.
     """
-    given = read_object(line, place)
+    given = read_object(line, place, field)
+    source = given.pop(field)
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
         texts = value if isinstance(value, list) else []
@@ -125,7 +133,21 @@ def read_record(line: str, asked: Control, *, place: str) -> Record:
         fields.get("part_words", asked.part_words),
         fields.get("ignore_case", asked.ignore_case),
     )
-    return Record(fields["source"], control, given)
+    return Record(source, control, given, field)
+
+
+def read_row(line: str, asked: Control, *, place: str, column: int) -> Record:
+    """Read a row of columns between tabs, of which one, counted from 1, is the source; no sign quotes a tab.
+
+    Raises:
+        DataError: the row is shorter; `place` is what the error names.
+    """
+    columns = line.split("\t")
+    if column > len(columns):
+        raise DataError(
+            f"{place} must have a column {column}, got {len(columns)} between tabs: name another by --column"
+        )
+    return Record(columns[column - 1], asked, {"columns": columns})
 
 
 class Kinds(NamedTuple):

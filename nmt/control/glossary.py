@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nmt.control.controls import Control, Controls
 from nmt.errors import ConfigError, DataError
@@ -257,6 +257,18 @@ class Report:
         exact = min(times, count(lambda window: tuple(window) in alternatives))
         changed = count(lambda window: any(_is_changed(each, window) for each in alternatives))
         return Placed(times, exact, max(0, min(times, changed) - exact))
+
+    def to_json(self) -> list[Any]:
+        """Return the counts as JSON values."""
+        return [self.lines, self.lines_with_terms, [[term, placed] for term, placed in self.by_term.items()]]
+
+    def restore(self, values: list[Any]) -> None:
+        """Take over what `to_json` returned."""
+        self.lines, self.lines_with_terms, by_term = values
+        self.by_term = {
+            Term(source, tuple(targets), match_case): Placed(*placed)
+            for (source, targets, match_case), placed in by_term
+        }
 
     def log(self) -> None:
         """Log a line with the counts, and the terms that are placed least."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from nmt.errors import ConfigError, DataError, looked_for
 from nmt.kinds import Registry
@@ -31,10 +31,46 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _START_BYTES = 512
 _BLOCK_BYTES = 1 << 15
 
+
+class _ZstdDecompressor:
+    """Decompresses one frame of zstd as those of Python's own modules do a stream."""
+
+    def __init__(self) -> None:
+        self._decompressor = load_zstandard().ZstdDecompressor().decompressobj()
+
+    def decompress(self, data: bytes) -> bytes:
+        """Return what some more of the frame holds."""
+        try:
+            return cast(bytes, self._decompressor.decompress(data))
+        except load_zstandard().ZstdError as error:
+            raise EOFError(str(error)) from error
+
+    def __getattr__(self, name: str) -> Any:
+        """Whether the frame ended, and what followed it."""
+        return getattr(self._decompressor, name)
+
+
+def load_zstandard() -> Any:
+    """Import the package `zstandard`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import zstandard
+    except ImportError as error:
+        raise ConfigError(
+            'zstd needs the package zstandard: pip install "nmt[zstd]", or in a checkout pip install -e ".[zstd]"; or '
+            "use zstd -d, or gzip"
+        ) from error
+    return zstandard
+
+
 _COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
     "gzip": (re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
     "xz": (re.compile(rb"\xfd7zXZ\0"), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
     "bzip2": (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
+    "zstd": (re.compile(rb"\x28\xb5\x2f\xfd"), _ZstdDecompressor),
 }
 """How a compressed file begins, whatever its name, and what decompresses one stream of it."""
 
@@ -42,7 +78,6 @@ _CONVERT = "is {0}: convert it, say with iconv -f {0} -t UTF-8"
 
 _FOREIGN = {
     re.compile(rb"PK(\x03\x04|\x05\x06)"): "is a zip archive: unpack it first (unzip)",
-    re.compile(rb"\x28\xb5\x2f\xfd"): "is compressed by zstd: decompress it first (zstd -d)",
     re.compile(rb"\x5d\0\0"): "is compressed by lzma: decompress it first (unlzma)",
     re.compile(rb"7z\xbc\xaf\x27\x1c"): "is a 7z archive: unpack it first",
     re.compile(rb"(?s).{257}ustar"): "is a tar archive: unpack it first (tar -xf)",
@@ -56,13 +91,14 @@ _FOREIGN = {
 
 
 def read_lines(path: PathLike) -> Iterator[str]:
-    r"""The lines of one file, without their ends; gzip, xz and bzip2 are known by the first bytes.
+    r"""The lines of one file, without their ends; gzip, xz, bzip2 and zstd are known by the first bytes.
 
     Text after the last `\n` is a line too. A byte order mark at the start of the file is dropped.
 
     Raises:
         DataError: the file is missing, is a directory, is something else than text, is damaged, or holds invalid
             UTF-8; with file and line.
+        ConfigError: it is compressed by zstd, and the package zstandard is not installed.
     """
     name, number, kind = os.fspath(path), 0, None
     # A directory opens well on some systems and fails at the first read: refuse it here, everywhere.
@@ -180,7 +216,7 @@ def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
 
 def reader_of(path: str) -> Reader | None:
     """What was registered for the ending of a file, that of its compression left out; None for lines of one side."""
-    return READERS.built.get(Path(re.sub(r"\.(gz|xz|bz2)$", "", path)).suffix)
+    return READERS.built.get(Path(re.sub(r"\.(gz|xz|bz2|zst)$", "", path)).suffix)
 
 
 def _lines_of(path: str, side: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ class Flag(StrEnum):
     RATIO: one is far longer than the other.
     REPETITION: words come several times in a row, more often than in the source.
     UNKNOWN: the source, or the translation, has tokens that the model knows only as UNK.
+    SPLIT: the source was long and was translated in parts, cut at ends of sentences, as was asked for.
     UNREAD: the source has as many tokens as are read, or more: its end may be missing.
     CUT: the translation is as long as allowed.
     UNFINISHED: the translation did not end by itself.
@@ -33,6 +34,7 @@ class Flag(StrEnum):
     RATIO = "ratio"
     REPETITION = "repetition"
     UNKNOWN = "unknown"
+    SPLIT = "split"
     UNREAD = "unread"
     CUT = "cut"
     UNFINISHED = "unfinished"

@@ -9,11 +9,15 @@ import math
 import os
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.backend.session import starting_quietly
-from nmt.checkpoint.index import name_of_update
+from nmt.checkpoint.disk import DamagedCheckpointError
+from nmt.checkpoint.folder import checkpoints_folder
+from nmt.checkpoint.index import candidates, name_of_update, read_index
+from nmt.checkpoint.manifest import EMA, MODEL, read_manifest
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.text import TextPair
@@ -78,6 +82,22 @@ def find_members(
         _check_languages(found)
         _check_vocabularies(found)
     return found
+
+
+def identity_of(found: FoundModel) -> str:
+    """Return what says which weights a model has, wherever its directory lies.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or none that is whole.
+    """
+    folder = checkpoints_folder(found.directory)
+    for name in candidates(found.directory, read_index(folder), found.checkpoint):
+        with suppress(DamagedCheckpointError):  # as whoever opens the model passes it by
+            manifest = read_manifest(folder / name)
+            weights = found.weights or manifest.preferred_weights
+            file = EMA if weights == "ema" and EMA in manifest.files else MODEL
+            return f"{name} {weights} {manifest.files[file].sha256[:12]}"
+    raise CheckpointError(f"{found.directory}: no whole checkpoint is left")
 
 
 def _check_member_weights(member_weights: Sequence[float], num_members: int) -> None:

@@ -66,7 +66,8 @@ class Request(NamedTuple):
     min_length, max_length: of the translation in tokens, EOS counted.
     control: what is asked of its words.
     sampling: how it is drawn, None to search for the best.
-    line, sample: which line and which of its samples this is; what is drawn depends on nothing else.
+    line, sample, part: which line, which of its samples and, of a line that is split, which part this is; what is
+        drawn depends on nothing else.
     """
 
     source_ids: tuple[list[int], ...]
@@ -76,6 +77,7 @@ class Request(NamedTuple):
     sampling: Sampling | None = None
     line: int = 0
     sample: int = 0
+    part: int = 0
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Tally:
     cut: translations, of all that were asked for, as long as allowed.
     unfinished: translations that came to no end, because the model excludes it.
     translations: all that were asked for.
+    target_tokens: of all these, EOS counted.
     repetitive, copied: of these, those with such a flag.
     max_length: tokens of a translation at most.
     reported: the counts that `report_growth` logged last.
@@ -111,6 +114,7 @@ class Tally:
     cut: int = 0
     unfinished: int = 0
     translations: int = 0
+    target_tokens: int = 0
     repetitive: int = 0
     copied: int = 0
     max_length: int = 0
@@ -121,8 +125,8 @@ class Tally:
     def count(self, requests: Sequence[Request], found: Sequence[Sequence[Translation]]) -> None:
         """Count what was found for requests, and the lines for which nothing was, by what was asked of them."""
         self.lines += len({request.line for request in requests})
-        with_any = {request.line for request, translations in zip(requests, found, strict=True) if translations}
-        left = {request.line: request.control for request in requests if request.line not in with_any}
+        with_any = {(each.line, each.part) for each, translations in zip(requests, found, strict=True) if translations}
+        left = {each.line: each.control for each in requests if (each.line, each.part) not in with_any}
         self.untranslated += sum(control == NO_CONTROL for control in left.values())
         unsatisfied = [line + 1 for line, control in left.items() if control != NO_CONTROL]
         self.unsatisfied += len(unsatisfied)
@@ -131,6 +135,7 @@ class Tally:
             self.cut += sum(translation.num_tokens == request.max_length for translation in translations)
             self.unfinished += sum(not translation.finished for translation in translations)
             self.translations += len(translations)
+            self.target_tokens += sum(translation.num_tokens for translation in translations)
             self.repetitive += sum(Flag.REPETITION in translation.flags for translation in translations)
             self.copied += sum(Flag.COPY in translation.flags for translation in translations)
 
@@ -371,6 +376,7 @@ class LineTranslator(ABC):
         controls: Sequence[Control] | None = None,
         sampling: Sampling | None = None,
         first_line: int = 0,
+        parts_of: Sequence[int] | None = None,
         token_scores: bool = False,
         tally: Tally | None = None,
     ) -> list[list[Translation]]:
@@ -386,6 +392,7 @@ class LineTranslator(ABC):
             controls: what is asked of the words of each translation, one a line.
             sampling: how translations are drawn; then there are `num_hypotheses` of each line, in the order drawn.
             first_line: the number of the first line in all that is translated; draws depend on the number of a line.
+            parts_of: if `lines` are parts of lines, of which line each is one, from 0; of each line in a row.
             token_scores: whether each translation tells its tokens and their log probabilities.
             tally: counts what became of the lines, for you to `report`; else the translator counts, and warns of
                 what is new or has doubled since.
@@ -409,8 +416,9 @@ class LineTranslator(ABC):
         token_ids = encode_lines(lines, self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
+        numbers = [first_line + place for place in (range(len(lines)) if parts_of is None else parts_of)]
         refused = self._refused({place: asked[place] for place in spoken})
-        counted.count_refused({first_line + place: reason for place, reason in refused.items()})
+        counted.count_refused({numbers[place]: reason for place, reason in refused.items()})
         spoken = [place for place in spoken if place not in refused]
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
@@ -419,8 +427,11 @@ class LineTranslator(ABC):
         lengths = np.array([len(token_ids[place][0]) + 1 for place in spoken], np.int64)
         limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
         draws, wanted = (num_hypotheses, 1) if sampling else (1, num_hypotheses)
+        first_of = {number: place for place, number in reversed([*enumerate(numbers)])}
         requests = [
-            Request(source_ids, least, most, asked[place], sampling, first_line + place, draw)
+            Request(
+                source_ids, least, most, asked[place], sampling, numbers[place], draw, place - first_of[numbers[place]]
+            )
             for place, (least, most) in zip(spoken, limits, strict=True)
             for source_ids in [tuple([*ids, EOS_ID] for ids in token_ids[place])]
             for draw in range(draws)
@@ -435,7 +446,7 @@ class LineTranslator(ABC):
             if progress is not None:
                 progress(done // draws - before // draws)  # lines of which the last sample is drawn
         for index, request in enumerate(requests):
-            place = request.line - first_line
+            place = first_of[request.line] + request.part
             found[index] = [self._with_flags(each, lines[place], request) for each in found[index]]
             translations[place] += found[index]
 
@@ -543,6 +554,11 @@ class LineTranslator(ABC):
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
         """Translate a batch; the translations of each sentence come best first."""
+
+
+def flag_of_none(asked: Control) -> Flag:
+    """Return why a line has no translation."""
+    return Flag.UNSATISFIED if any(asked) else Flag.FAILED
 
 
 def checked_lines(lines: Iterable[str], first_line: int = 0) -> list[str]:

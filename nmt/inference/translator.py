@@ -537,7 +537,7 @@ class Translator(LineTranslator):
         if any(wanted.controls):
             arguments += self.controls.tables(asked)
         if sampling:
-            draws = [(request.line, request.sample) for request in requests]
+            draws = [(request.line, request.sample, request.part) for request in requests]
             arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
         result = self._search_function(wanted)(*arguments)
         fields = [np.asarray(field).tolist() for field in result if field is not None]

@@ -76,8 +76,8 @@ class Finisher:
         from nmt.inference.alignment import AlignmentTally
 
         self._translator, self._links, self._unknown = translator, links, unknown
-        self._tally = AlignmentTally()
-        translator.align([], tally=self._tally)  # says now what cannot be
+        self.tally = AlignmentTally()
+        translator.align([], tally=self.tally)  # says now what cannot be
 
     def finish(
         self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
@@ -92,7 +92,7 @@ class Finisher:
         if not self._links:
             asked = [each for each in asked if UNK_ID in each[2]]
         pairs = [(lines[place], token_ids) for place, _, token_ids in asked]
-        aligned = self._translator.align(pairs, unknown=self._unknown, tally=self._tally)
+        aligned = self._translator.align(pairs, unknown=self._unknown, tally=self.tally)
         finished = [list(translations) for translations in found]
         alignments: list[list[Alignment]] = [[] for _ in found]
         for (place, rank, _), alignment in zip(asked, aligned, strict=True):
@@ -103,7 +103,7 @@ class Finisher:
     def report(self) -> None:
         """Log how many words stand in place of unknown tokens, if that was asked for."""
         if self._unknown is not None:
-            self._tally.report_replaced()
+            self.tally.report_replaced()
 
 
 def attention_to(

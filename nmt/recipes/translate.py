@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nmt.config import Config
-from nmt.control.controls import NO_CONTROL, Control, Record, Sampling, check_controls, read_record
-from nmt.control.glossary import Glossary, Report
+from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
+from nmt.control.glossary import Glossary, Report, Term
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import model_directory, output_directory
-from nmt.inference.members import Member, find_members
-from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses
+from nmt.inference.flags import Flag
+from nmt.inference.lengths import MAX_SOURCE_LENGTH
+from nmt.inference.members import Member, find_members, identity_of
+from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses, flag_of_none
 from nmt.recipes.align import Finisher, read_dictionary
+from nmt.recipes.translation_job import Done, in_lines, joined_parts, parts_of
 from nmt.scoring import evaluation as scoring
 from nmt.scoring import mbr
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
+from nmt.version import __version__
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
 
 logger = logging.getLogger(__name__)
-
-_SAMPLE_LINES = 1000
 
 
 class TranslatedLine(NamedTuple):
@@ -51,6 +55,10 @@ def prepare_translation(
     num_hypotheses: int = 1,
     asked: Control = NO_CONTROL,
     records: bool = False,
+    source_field: str = SOURCE,
+    column: int | None = None,
+    split_long: bool = False,
+    part_tokens: int | None = None,
     token_scores: bool = False,
     sampling: Sampling | None = None,
     utility: str | None = None,
@@ -66,7 +74,7 @@ def prepare_translation(
     alignments: bool = False,
     replace_unknown: bool = False,
     dictionary: PathLike | None = None,
-) -> Callable[..., Iterator[TranslatedLine]]:
+) -> PreparedTranslation:
     """Refuse what can be refused before anything is opened, and return what translates.
 
     Args:
@@ -77,6 +85,11 @@ def prepare_translation(
         num_hypotheses: translations wanted a line, or drawn.
         asked: what is asked of the words of every translation.
         records: whether the lines are JSON records; see `read_record`.
+        source_field: the name of the source in these.
+        column: which one the source is, from 1, if the lines are rows of columns between tabs.
+        split_long: whether lines with more tokens than a part may have are split at ends of sentences; lines that ask
+            for phrases of their own stay whole.
+        part_tokens: of a part at most; what training reads unless given.
         token_scores: whether translations tell the log probability of each of their tokens.
         sampling: how translations are drawn, instead of looking for the best.
         utility: that by which one of the translations is chosen, see `nmt.scoring.mbr.expected_utility_of`: that
@@ -93,11 +106,6 @@ def prepare_translation(
         alignments: whether the words of each translation are to be linked to those of the source.
         replace_unknown: whether the source word that it comes from is to stand in place of an unknown token.
         dictionary: a file of what is to stand there instead, see `nmt.recipes.align.read_dictionary`.
-
-    Returns:
-        A function of chunks of lines, and of what is told of every batch how many lines it held (or None). It opens the
-        model, raising an NMTError if anything is wrong with it, and returns the translations of the lines in order.
-        The lines of a chunk are sorted by length and translated together when the first of them is asked for.
 
     Raises:
         NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
@@ -128,6 +136,7 @@ def prepare_translation(
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
+    part_tokens = min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None
     expected_utility = None if utility is None else mbr.expected_utility_of(utility)
     files = {"--glossary": glossary, "--dictionary": dictionary}
     inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
@@ -146,12 +155,72 @@ def prepare_translation(
 
         return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
-    finishing = alignments or replace_unknown
+    def depends() -> dict[str, Any]:
+        """Look which weights these are, and list all else."""
+        models = [model_directory.read_facts(directory).model_sha256[:12]] if ctranslate2 else map(identity_of, found)
+        return {
+            "nmt": __version__,
+            "engine": "ctranslate2" if ctranslate2 else "keras",
+            **{f"RUN {number}": each for number, each in enumerate(models, 1)},
+            "--member-weights": member_weights and list(member_weights),
+            "--log-linear": log_linear,
+            "data.segmentation": config.data.segmentation,
+            **{f"search.{name}": value for name, value in config.search.model_dump(mode="json").items()},
+            "translations a line": num_hypotheses,
+            **{f"asked: {name}": value for name, value in asked._asdict().items()},
+            "sampling": sampling and sampling._asdict(),
+            "--mbr": utility,
+            "--glossary": terms and [[term.source, term.targets, term.match_case] for term in terms.terms],
+            "--input-format": "jsonl" if records else "tsv" if column else "text",
+            "--field": source_field,
+            "--column": column,
+            "--split-long": part_tokens,
+            "--alignments": alignments,
+            "--replace-unknown": unknown,
+        }
+
     job = _Job(
-        num_hypotheses, asked, records, token_scores or finishing, sampling, expected_utility, terms,
-        config.data.source_language, alignments, unknown,
+        num_hypotheses, asked, records, source_field, column, token_scores or alignments or replace_unknown, sampling,
+        expected_utility, terms, part_tokens, config.data.source_language, alignments, unknown,
     )  # fmt: skip
-    return lambda chunks, progress=None: job.translate(chunks, open_translator(), progress)
+    return PreparedTranslation(job, open_translator, depends)
+
+
+@dataclass(frozen=True)
+class PreparedTranslation:
+    """What translates, and has opened nothing yet.
+
+    depends: tells what its outputs depend on besides the text, in JSON values by names that users know.
+    """
+
+    job: _Job
+    open: Callable[[], LineTranslator]
+    depends: Callable[[], dict[str, Any]]
+
+    def __call__(
+        self,
+        chunks: Iterable[Sequence[str]],
+        progress: Progress | None = None,
+        done: Done | None = None,
+    ) -> Iterator[TranslatedLine]:
+        """Open the model, and return the translations of the lines in order.
+
+        The lines of a chunk are sorted by length and translated together when the first of them is asked for.
+
+        Args:
+            chunks: lines, those that follow what is done.
+            progress: is told of every batch how many lines it held.
+            done: of the same text before; it is kept up to date, and holds what becomes of a chunk before the first
+                translation of it is given out.
+
+        Raises:
+            NMTError: the model cannot be opened; while lines are translated, one of them cannot be read.
+        """
+        return self.job.translate(chunks, self.open(), progress, done or Done())
+
+    def skip(self, line: str, done: Done) -> None:
+        """Take note of a line that was translated before."""
+        done.remember(self.job.record(line, 0).source for _ in range(1))
 
 
 @dataclass(frozen=True)
@@ -161,62 +230,51 @@ class _Job:
     num_hypotheses: int
     asked: Control
     records: bool
+    source_field: str
+    column: int | None
     token_scores: bool
     sampling: Sampling | None
     utility: mbr.ExpectedUtility | None
     terms: Glossary | None
+    part_tokens: int | None
     language: str
     alignments: bool
     unknown: Mapping[str, str] | None
 
     def translate(
-        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None
+        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None, done: Done
     ) -> Iterator[TranslatedLine]:
         """Translate chunk by chunk; what no line could be is refused at once."""
         translator.controls.check(self.asked)
-        tally, sample, finisher = Tally(), list[str](), self._finisher(translator)
+        finisher = self._finisher(translator)
+        if finisher is not None and done.aligned is not None:
+            vars(finisher.tally).update(done.aligned)
         segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
         placing = self.terms and self.terms.with_normalization(
             lambda line: source.normalized(joined(line, segmentation))
         )
-        report, count = Report(target.normalized), 0
+        report = Report(target.normalized)
+        if done.terms is not None:
+            report.restore(done.terms)
         for chunk in chunks:
-            wanted = [self.record(line, number) for number, line in enumerate(chunk, count + 1)]
-            lines, controls = [record.source for record in wanted], [record.control for record in wanted]
-            sample += lines[: _SAMPLE_LINES - len(sample)]
-            terms_found = None
-            if placing:
-                added, terms_found = placing.controls(lines, translator.controls)
-                both = zip(controls, added, strict=True)
-                controls = [own._replace(terms=more.terms) for own, more in both]
-            found = translator.n_best(
-                lines,
-                self.num_hypotheses,
-                controls=controls,
-                sampling=self.sampling,
-                first_line=count,
-                token_scores=self.token_scores,
-                progress=progress,
-                tally=tally,
-            )
-            count += len(lines)
-            if (utility := self.utility) is not None:
-                found = [_agreed(each, utility, drawn=self.sampling is not None) for each in found]
-            alignments: list[list[Alignment]] = [[] for _ in found]
-            if finisher is not None:
-                found, alignments = finisher.finish(lines, found)
-            if terms_found is not None:
-                report.add(terms_found, [translations[0].text if translations else "" for translations in found])
-            for record, control, translations, links in zip(wanted, controls, found, alignments, strict=True):
-                yield TranslatedLine(record._replace(control=control), translations, links)
+            started = time.monotonic()
+            wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
+            done.remember(record.source for record in wanted)
+            found = self._of_chunk(wanted, translator, placing, report, finisher, progress, done)
+            done.lines += len(chunk)
+            done.terms = report.to_json() if placing else None
+            done.aligned = None if finisher is None else vars(finisher.tally).copy()
+            done.add_flags(chain.from_iterable(map(_flags_of_best, found)))
+            done.seconds += time.monotonic() - started
+            yield from found
         # What is to be said about the lines is said of all together.
-        tally.report_unknown()
-        tally.report()
+        done.tally.report_unknown()
+        done.tally.report()
         if placing:
             report.log()
         if finisher is not None:
             finisher.report()
-        warn_of_foreign_text(sample, self.language, segmentation=segmentation)
+        warn_of_foreign_text(done.sample, self.language, segmentation=segmentation)
 
     def _finisher(self, translator: Any) -> Finisher | None:
         """What adds to finished translations, if anything is asked for."""
@@ -226,7 +284,69 @@ class _Job:
 
     def record(self, line: str, number: int) -> Record:
         """Return what is asked of a line."""
-        return read_record(line, self.asked, place=f"line {number}") if self.records else Record(line, self.asked)
+        place = f"line {number}"
+        if self.column is not None:
+            return read_row(line, self.asked, place=place, column=self.column)
+        if self.records:
+            return read_record(line, self.asked, place=place, field=self.source_field)
+        return Record(line, self.asked)
+
+    def _of_chunk(
+        self,
+        wanted: Sequence[Record],
+        translator: LineTranslator,
+        placing: Glossary | None,
+        report: Report,
+        finisher: Finisher | None,
+        progress: Progress | None,
+        done: Done,
+    ) -> list[TranslatedLine]:
+        """Translate the lines of a chunk together."""
+        split = [parts_of(line, record, translator, self.part_tokens) for line, record in enumerate(wanted)]
+        parts = list(chain.from_iterable(split))
+        terms_of = defaultdict[int, list[Term]](list)
+        if placing:
+            added, terms_found = placing.controls([part.text for part in parts], translator.controls)
+            both = zip(parts, added, strict=True)
+            parts = [part._replace(control=part.control._replace(terms=more.terms)) for part, more in both]
+            for part, terms in zip(parts, terms_found, strict=True):
+                terms_of[part.line] += terms
+        found = translator.n_best(
+            [part.text for part in parts],
+            self.num_hypotheses,
+            controls=[part.control for part in parts],
+            sampling=self.sampling,
+            first_line=done.lines,
+            parts_of=[part.line for part in parts],
+            token_scores=self.token_scores,
+            progress=progress and in_lines(progress, len(parts), len(wanted)),
+            tally=done.tally,
+        )
+        lines = list[TranslatedLine]()
+        together = groupby(zip(parts, found, strict=True), key=lambda each: each[0].line)
+        for (_, group), record in zip(together, wanted, strict=True):
+            own, translations = zip(*group, strict=True)
+            best = translations[0]
+            if len(own) > 1:
+                best = joined_parts(translations, self.num_hypotheses, drawn=self.sampling is not None)
+            if (utility := self.utility) is not None:
+                best = _agreed(best, utility, drawn=self.sampling is not None)
+            placed = tuple(chain.from_iterable(part.control.terms for part in own))
+            lines.append(TranslatedLine(record._replace(control=record.control._replace(terms=placed)), best))
+        if finisher is not None:
+            finished = finisher.finish([each.source for each in wanted], [line.translations for line in lines])
+            lines = [
+                TranslatedLine(line.record, translations, links)
+                for line, translations, links in zip(lines, *finished, strict=True)
+            ]
+        if placing:
+            texts = [line.translations[0].text if line.translations else "" for line in lines]
+            report.add([terms_of[place] for place in range(len(lines))], texts)
+        return lines
+
+
+def _flags_of_best(line: TranslatedLine) -> Sequence[Flag]:
+    return line.translations[0].flags if line.translations else [flag_of_none(line.record.control)]
 
 
 def _agreed(translations: list[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> list[Translation]:

@@ -74,12 +74,13 @@ class Sampled(Rule):
         return ops.where(at_limit | (token_ids == drawn), scores, IMPOSSIBLE)
 
 
-def uniform_numbers(seed: int, draws: Sequence[tuple[int, int]], length: int) -> np.ndarray:
-    """Uniform numbers that depend on nothing but seed, line, sample and step.
+def uniform_numbers(seed: int, draws: Sequence[tuple[int, int, int]], length: int) -> np.ndarray:
+    """Uniform numbers that depend on nothing but seed, line, sample, part and step.
 
     Args:
         seed: 0 to 2**64 - 1.
-        draws: B pairs of the number of a line, from 0, and that of its sample, from 0 to 2**20 - 1.
+        draws: B times the number of a line, from 0, that of its sample, from 0 to 2**20 - 1, and that of its part, 0
+            but for a line that is split.
         length: T.
 
     Returns:
@@ -87,8 +88,10 @@ def uniform_numbers(seed: int, draws: Sequence[tuple[int, int]], length: int) ->
     """
     return np.stack(
         [
-            np.random.Generator(np.random.Philox(key=[seed, (line << 20) | sample])).random(length, np.float32)
-            for line, sample in draws
+            np.random.Generator(np.random.Philox(key=[seed, (line << 20) | sample], counter=[0, 0, 0, part])).random(
+                length, np.float32
+            )
+            for line, sample, part in draws
         ]
     )
 

@@ -128,6 +128,21 @@ def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
     assert gzip.decompress(target.read_bytes()) == b"a\n"
 
 
+def test_chunks_of_long_lines_have_fewer(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines_module, "CHUNK_CHARACTERS", 5)
+    (tmp_path / "text").write_text("abc\nde\nf\nghijklm\nn\n")
+    assert list(file_chunks(tmp_path / "text")) == [["abc", "de"], ["f", "ghijklm"], ["n"]]
+
+
+def test_zstd_is_written_with_a_checksum(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "out.zst"
+    with text_output(path) as write:
+        write("neü\n")
+    assert zstandard.get_frame_parameters(path.read_bytes()).has_checksum
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes()) == "neü\n".encode()
+
+
 @pytest.mark.parametrize(("ending", "module"), [("gz", gzip), ("xz", lzma), ("bz2", bz2)])
 def test_the_end_of_a_name_says_how_it_is_compressed(tmp_path, ending, module):
     path = tmp_path / f"out.{ending}"

@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,12 @@ def test_translate_reads_and_writes_files_with_all_hypotheses(run_nmt, trained_r
         "--n-best", 2, "--beam-size", 3, "--length-penalty", 0.5, "--batch-size", 2, "--format", "jsonl",
         "--checkpoint", "latest", "--set", "search.max_length=4",
     )  # fmt: skip
-    assert outcome == (0, "", "")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert re.fullmatch(
+        r"5 lines in \d:\d\d: [\d.]+ lines/s, \d+ target tokens/s\n"
+        r"flagged lines: (\d cut, )?4 unknown(, \d cut)?; 0\.00% of 13 source tokens unknown\n",
+        outcome.err,
+    )
     rows = [json.loads(line) for line in gzip.decompress(output.read_bytes()).decode().split("\n")[:-1]]
     assert [row["source"] for row in rows] == trained_run.source.read_text().splitlines()
     for row in rows:
@@ -160,10 +166,11 @@ def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_pat
     hidden = []
 
     def counter(**settings):
-        hidden.append(settings["hidden"])
+        hidden.append(settings.get("hidden", False))
         return line_counter(**settings)
 
-    monkeypatch.setattr("nmt.cli.translate.line_counter", counter)
+    for module in ("translate", "jobs"):
+        monkeypatch.setattr(f"nmt.cli.{module}.line_counter", counter)
     monkeypatch.setattr("nmt.cli.translate.is_terminal", lambda stream: stream is sys.stdout)
     for arguments in ((), ("-o", tmp_path / "out")):
         run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)

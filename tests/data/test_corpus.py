@@ -4,6 +4,7 @@ import io
 import lzma
 import os
 import re
+import sys
 import tarfile
 import threading
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from nmt.data import Corpus, open_store, register_reader
 from nmt.data import corpus as corpus_module
 from nmt.data.corpus import read_lines, refuse_pipes
-from nmt.errors import DataError
+from nmt.errors import ConfigError, DataError
 
 LINE_BREAKERS = "\r\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
@@ -131,7 +132,11 @@ def tar(content):
     return file.getvalue()
 
 
-WRITERS = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
+def write_zstd(path, mode):
+    return pytest.importorskip("zstandard").open(path, mode)
+
+
+WRITERS = {"gz": gzip.open, "xz": lzma.open, "bz2": bz2.open, "zst": write_zstd}
 
 
 @pytest.mark.parametrize("ending", WRITERS)
@@ -146,9 +151,16 @@ def test_compressed_files_are_known_by_their_first_bytes(tmp_path, ending, name)
     assert list(read_lines(tmp_path / name)) == lines * 2
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:-9])
-    kind = {"gz": "gzip", "xz": "xz", "bz2": "bzip2"}[ending]
+    kind = {"gz": "gzip", "xz": "xz", "bz2": "bzip2", "zst": "zstd"}[ending]
     with pytest.raises(DataError, match=rf"{name}, line \d: the {kind} file is damaged or cut short"):
         list(read_lines(tmp_path / name))
+
+
+def test_zstd_needs_a_package(tmp_path, monkeypatch):
+    (tmp_path / "corpus.en").write_bytes(b"\x28\xb5\x2f\xfd...")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigError, match=r"zstd needs the package zstandard: pip install .nmt\[zstd\]., or"):
+        list(read_lines(tmp_path / "corpus.en"))
 
 
 @pytest.mark.parametrize("kind", ["xz", "bzip2", "gzip"])
@@ -179,7 +191,6 @@ def test_plain_text_may_have_any_name(tmp_path):
     ("content", "message"),
     [
         (b"PK\x03\x04...", "is a zip archive: unpack it first"),
-        (b"\x28\xb5\x2f\xfd...", "is compressed by zstd: decompress it first"),
         ("Grüße\n".encode("utf-16"), "is UTF-16: convert it, say with iconv -f UTF-16 -t UTF-8"),
         ("Hallo Welt\n".encode("utf-16-le"), "is UTF-16"),
         ("Hallo Welt\n".encode("utf-16-be"), "is UTF-16BE: convert it, say with iconv -f UTF-16BE -t UTF-8"),

@@ -42,6 +42,16 @@ def test_slurm_gives_every_task_its_number(run):
     assert set(lines[1::2]) == {"train my config.yaml --set training.distribution=multi_worker"}
 
 
+def test_slurm_gives_every_task_its_part(run):
+    script = FOLDER / "translate.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    task = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "16", "SLURM_CPUS_PER_TASK": "4"}
+    _, call = run("bash", script, "my run", "in.es", "out", "--format", "jsonl", **task)
+    assert call == (
+        "translate my run --input in.es --output out.007.gz --shard 7/16 --resume --threads 4 --format jsonl"
+    )
+
+
 def test_kubernetes_gives_every_pod_its_number_and_the_others_names(run):
     service, job = yaml.safe_load_all((FOLDER / "train.yaml").read_text(encoding="utf-8"))
     spec, pod = job["spec"], job["spec"]["template"]["spec"]

@@ -24,7 +24,7 @@ def probabilities(token_id, banned=(PAD, BOS), temperature=1.0):
 
 def drawn(count, *, seed=7, max_length=5, **cutting):
     rule = Sampled(
-        tf.constant(uniform_numbers(seed, [(line, 0) for line in range(count)], max_length)),
+        tf.constant(uniform_numbers(seed, [(line, 0, 0) for line in range(count)], max_length)),
         never=[PAD, BOS],
         eos_id=EOS,
         **cutting,
@@ -84,8 +84,8 @@ def test_scores_of_draws_are_those_of_the_model():
         assert token_ids[length - 1] == EOS
 
 
-def test_a_draw_depends_on_seed_line_sample_and_step_alone():
-    draws = [(line, sample) for line in range(5) for sample in range(3)]
+def test_a_draw_depends_on_seed_line_sample_part_and_step_alone():
+    draws = [(line, sample, part) for line in range(5) for sample in range(3) for part in range(2)]
     numbers = uniform_numbers(3, draws, 8)
     np.testing.assert_array_equal(uniform_numbers(3, draws[7:9], 5), numbers[7:9, :5])
     assert len({*numbers.flatten()}) == numbers.size
