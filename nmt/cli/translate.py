@@ -60,6 +60,7 @@ def as_text(line: Translated) -> str:
 def as_jsonl(line: Translated) -> str:
     """One object a source line; nothing in it that any reader takes for the end of a line.
 
+    What the record said of an earlier translation gives way to what is said of this one.
     Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
     their log probabilities, and words with their links, if there are any.
     """
@@ -75,7 +76,7 @@ def as_jsonl(line: Translated) -> str:
         translation["alignment"] = as_record(alignment)
     content = {
         "line": line.number,
-        **line.record.rest,
+        **{name: value for name, value in line.record.rest.items() if name not in ("line", "translations", "flags")},
         line.record.field: line.record.source,
         "translations": translations,
     }
@@ -285,6 +286,7 @@ def translate(
         raise options.usage_error("--alignments needs --format jsonl; nmt align gives links alone")
     if finish.dictionary is not None and not finish.replace_unknown:
         raise options.usage_error("--dictionary is for --replace-unknown: give both")
+    _check_counts(draws.samples, n_best, beam_size, utility)
     if job.part_tokens is not None and not job.split_long:
         raise options.usage_error("--part-tokens needs --split-long")
     if job.split_long and (finish.alignments or finish.replace_unknown):
@@ -322,6 +324,14 @@ def translate(
         lambda number, line: writer(Translated(number, line.record, line.translations, wanted, line.alignments)),
         output_format,
     )
+
+
+def _check_counts(samples: int | None, n_best: int, beam_size: int | None, utility: str | None) -> None:
+    """Refuse numbers of which one would be ignored."""
+    if samples is not None and (n_best > 1 or beam_size is not None):
+        raise options.usage_error("--samples draws without a search: leave out --n-best and --beam-size")
+    if utility is not None and max(samples or 1, n_best) < 2:
+        raise options.usage_error("--mbr chooses among several translations a line: give --samples N or --n-best N")
 
 
 class _Place(NamedTuple):

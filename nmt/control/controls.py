@@ -47,6 +47,11 @@ class Control(NamedTuple):
     terms: tuple[str, ...] = ()
 
     @property
+    def asks_nothing(self) -> bool:
+        """Whether a translation may be what it likes."""
+        return not (self.require or self.avoid or self.prefix or self.terms)
+
+    @property
     def must_appear(self) -> bool:
         """Whether any phrase must."""
         return bool(self.require or self.terms)
@@ -95,12 +100,17 @@ def read_object(line: str, place: str, field: str = SOURCE) -> dict[str, Any]:
         DataError: it is no such object.
     """
     try:
-        given = json.loads(line)
-    except ValueError as error:
+        given = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place} is no JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get(field), str):
         raise DataError(f'{place} must be an object with a text "{field}"')
     return given
+
+
+def _refuse_constant(word: str) -> None:
+    """NaN and Infinity, which Python reads, and no other reader of JSON."""
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -> Record:
@@ -186,6 +196,7 @@ class Sampling(NamedTuple):
             ConfigError: naming the option.
         """
         for name, is_right, words in (
+            ("seed", 0 <= self.seed < 2**64, "0 to 2**64 - 1"),
             ("temperature", self.temperature > 0, "above 0"),
             ("top-k", self.top_k >= 0, "0 or more"),
             ("top-p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -342,6 +353,9 @@ class Controls:
         ]
 
     def _check_avoided(self, asked: Control) -> None:
+        for phrase in asked.avoid:
+            if " | " in phrase:
+                raise ConfigError(f"what must not appear has no alternatives, got {phrase!r}: give each by itself")
         text = self._prefix(asked.prefix)
         if not self._text_avoided(asked.avoid, asked.matching).lets_begin(text):
             banned = next(

@@ -178,9 +178,11 @@ def _read_term(line: str, place: str) -> Term:
         raise DataError(f"{place}: must be a term, a tab, its translation, and at most a tab and flags, got {line!r}")
     if unknown := set(flags.split()) - set(_FLAGS):
         raise DataError(f"{place}: a flag must be {' or '.join(_FLAGS)}, got {min(unknown)!r}")
-    targets = tuple(each.strip() for each in target.split("|")) if target else ()
+    targets = tuple(each.strip() for each in f" {target} ".split(" | ")) if target else ()
     if not all(targets):
         raise DataError(f"{place}: there must be text on both sides of |, got {target!r}")
+    if not targets and " | " in source:
+        raise DataError(f"{place}: a term to keep has no alternatives, got {source!r}: write each in a line")
     return Term(source, targets, match_case="case" in flags.split())
 
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from nmt.backend.machine import available_processors, stay_in_process
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import Control, Sampling
+from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import model_directory
 from nmt.inference.lengths import length_penalty
@@ -230,6 +230,13 @@ class CTranslate2Translator(LineTranslator):
 
     score = align = complete = refuse_other_uses
 
+    def refuse_control(self, control: Control, *, place: str) -> None:
+        """Refuse phrases, which need a door to the steps of a search."""
+        try:
+            refuse_request(control, None, self.search.model_copy(update={"diverse_groups": 1, "coverage_penalty": 0.0}))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+
     def batches_at_once(self) -> int:
         """Return one batch a core."""
         return self.engine.num_translators
@@ -242,8 +249,7 @@ class CTranslate2Translator(LineTranslator):
         Raises:
             ConfigError: translations may be longer than the export can write, or more is asked than it can do.
         """
-        for request in requests:
-            refuse_request(request.control, request.sampling, settings)
+        refuse_request(NO_CONTROL, requests[0].sampling, settings)
         longest = settings.settled_max_length
         if longest > self.num_positions:
             raise ConfigError(

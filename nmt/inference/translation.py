@@ -39,7 +39,8 @@ class Translation(NamedTuple):
 
     text: detokenised, one line.
     score: log probability / length penalty; higher is better.
-    log_prob: sum of the log probabilities of its tokens, EOS among them.
+    log_prob: sum of the log probabilities of its tokens, EOS among them; with a `search.repetition_penalty`, of what
+        that leaves of them.
     num_tokens: its tokens, EOS counted; 0 for the translation of an empty line.
     finished: whether it came to an end; if nothing could, because the model excludes it, it is the best beginning.
     tokens: what it is made of, if the scores of tokens are asked for.
@@ -127,8 +128,8 @@ class Tally:
         self.lines += len({request.line for request in requests})
         with_any = {(each.line, each.part) for each, translations in zip(requests, found, strict=True) if translations}
         left = {each.line: each.control for each in requests if (each.line, each.part) not in with_any}
-        self.untranslated += sum(control == NO_CONTROL for control in left.values())
-        unsatisfied = [line + 1 for line, control in left.items() if control != NO_CONTROL]
+        self.untranslated += sum(control.asks_nothing for control in left.values())
+        unsatisfied = [line + 1 for line, control in left.items() if not control.asks_nothing]
         self.unsatisfied += len(unsatisfied)
         self.first_unsatisfied += unsatisfied[: _NAMED_LINES - len(self.first_unsatisfied)]
         for request, translations in zip(requests, found, strict=True):
@@ -417,6 +418,8 @@ class LineTranslator(ABC):
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         numbers = [first_line + place for place in (range(len(lines)) if parts_of is None else parts_of)]
+        for place in spoken:
+            self.refuse_control(asked[place], place=f"line {numbers[place] + 1}")
         refused = self._refused({place: asked[place] for place in spoken})
         counted.count_refused({numbers[place]: reason for place, reason in refused.items()})
         spoken = [place for place in spoken if place not in refused]
@@ -466,6 +469,9 @@ class LineTranslator(ABC):
             except ConfigError as error:
                 reasons[line] = str(error)
         return reasons
+
+    def refuse_control(self, control: Control, *, place: str) -> None:  # noqa: B027, an engine that can do all has none
+        """Refuse what the engine cannot do about the words of a translation; a ConfigError begins with the place."""
 
     def _searched(
         self, requests: Sequence[Request], num_hypotheses: int, *, settings: SearchSettings, token_scores: bool
@@ -558,7 +564,7 @@ class LineTranslator(ABC):
 
 def flag_of_none(asked: Control) -> Flag:
     """Return why a line has no translation."""
-    return Flag.UNSATISFIED if any(asked) else Flag.FAILED
+    return Flag.FAILED if asked.asks_nothing else Flag.UNSATISFIED
 
 
 def checked_lines(lines: Iterable[str], first_line: int = 0) -> list[str]:

@@ -17,7 +17,7 @@ from nmt.backend.functions import Spec, compile_function, last_elements
 from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import NO_CONTROL, AutomatonTables, Kinds, Sampling, kinds_of
+from nmt.control.controls import AutomatonTables, Kinds, Sampling, kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
@@ -545,7 +545,7 @@ class Translator(LineTranslator):
         # What came to no end is not as asked.
         asked = asked[:: settings.diverse_groups]
         return [
-            each if control == NO_CONTROL else [one for one in each if one.finished]
+            each if control.asks_nothing else [one for one in each if one.finished]
             for control, each in zip(asked, found, strict=True)
         ]
 

@@ -86,14 +86,11 @@ def uniform_numbers(seed: int, draws: Sequence[tuple[int, int, int]], length: in
     Returns:
         (B, T) float32 in [0, 1), from the counter-based Philox (Salmon et al. 2011).
     """
-    return np.stack(
-        [
-            np.random.Generator(np.random.Philox(key=[seed, (line << 20) | sample], counter=[0, 0, 0, part])).random(
-                length, np.float32
-            )
-            for line, sample, part in draws
-        ]
+    bits = (
+        np.random.Philox(key=np.array([seed, (line << 20) | sample], np.uint64), counter=[0, 0, 0, part])
+        for line, sample, part in draws
     )
+    return np.stack([np.random.Generator(each).random(length, np.float32) for each in bits])
 
 
 _HALVINGS = 24

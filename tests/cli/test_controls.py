@@ -32,7 +32,7 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
     records = [
         {"source": "uno dos", "constraints": ["seven"], "id": 4},
         {"source": "uno dos", "avoid": ["one"], "prefix": "nine "},
-        {"source": "uno dos", "meta": {"x": [1]}},
+        {"source": "uno dos", "meta": {"x": [1]}, "line": 70, "translations": [], "flags": ["unsatisfied"]},
         {"source": "uno dos", "constraints": ["NIN"], "part_words": True, "ignore_case": True},
     ]
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
@@ -46,12 +46,16 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
     assert "one" not in second["translations"][0]["text"].split()
     plain = run_nmt("translate", trained_run.directory, stdin=b"uno dos\n")
     assert third["translations"][0]["text"] == plain.lines[0]
+    assert third["line"] == 3
+    assert "flags" not in third, "those of an earlier translation"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("uno dos", "line 1 is no JSON"),
+        ('{"source": "uno", "rate": NaN}', "line 1 is no JSON: NaN is no number of JSON"),
+        ("[" * 100_000, "line 1 is no JSON: "),
         ("[1]", 'line 1 must be an object with a text "source"'),
         ('{"source": "uno", "constraints": "seven"}', 'line 1: "constraints" must be a list of texts'),
         ('{"source": "uno", "avoid": [1]}', 'line 1: "avoid" must be a list of texts'),
@@ -129,7 +133,12 @@ def test_one_of_several_is_chosen(run_nmt, trained_run, utility):
             "'one two' must appear, but 'two', which stands in it, must not: leave out one of the two",
         ),
         (("--prefix", "one two ", "--avoid", "two"), "the prefix 'one two ' has 'two', which must not appear"),
-        (("--mbr", "rouge"), "rouge"),
+        (("--mbr", "rouge", "--samples", 2), "rouge"),
+        (("--mbr", "chrf"), "--mbr chooses among several translations a line: give --samples N or --n-best N"),
+        (("--samples", 2, "--n-best", 2), "--samples draws without a search: leave out --n-best and --beam-size"),
+        (("--samples", 2, "--beam-size", 3), "--samples draws without a search"),
+        (("--samples", 2, "--sampling-seed", 2**64), "seed must be 0 to 2**64 - 1, got 18446744073709551616"),
+        (("--avoid", "one | two"), "what must not appear has no alternatives, got 'one | two': give each by itself"),
         (("--samples", 2, "--temperature", 0), "temperature"),
         (("--samples", 2, "--top-p", 1.5), "top-p"),
     ],

@@ -24,7 +24,7 @@ def test_a_file_has_a_term_a_line(tmp_path):
     path = written(
         tmp_path,
         "\ufeff# animals\n\nHund\tdog\r\nKatze \t cat | kitty\nWaren\tgoods\tcase\nWaren\tgoods\tcase\n"
-        "waren\twere\nHaribo\niPhone\t\tcase\n",
+        "waren\twere\nHaribo\niPhone\t\tcase\nUnd|oder\tand|or\n",
     )
     assert Glossary.read(path).terms == (
         Term("Hund", ("dog",)),
@@ -33,6 +33,7 @@ def test_a_file_has_a_term_a_line(tmp_path):
         Term("waren", ("were",)),
         Term("Haribo"),
         Term("iPhone", match_case=True),
+        Term("Und|oder", ("and|or",)),
     )
 
 
@@ -42,6 +43,7 @@ def test_a_file_has_a_term_a_line(tmp_path):
         ("Hund\tdog\n\tcat\n", r"terms.tsv, line 2: must be a term, a tab, its translation, .* got '\\tcat'"),
         ("Hund\tdog\tcase\tdog\n", r"line 1: must be a term, a tab, its translation, and at most a tab and flags"),
         ("Hund\tdog\tcases\n", r"line 1: a flag must be case, got 'cases'"),
+        ("Hut | Kappe\n", r"line 1: a term to keep has no alternatives, got 'Hut \| Kappe': write each in a line"),
         ("\n\nHund\tdog |\n", r"line 3: there must be text on both sides of \|, got 'dog |'"),
         (
             "Hund\tdog\n# -\nHUND\thound\n",

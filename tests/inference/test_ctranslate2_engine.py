@@ -212,6 +212,7 @@ def test_what_the_engine_has_of_its_own_is_asked_of_it(opened, engine):
     ("control", "sampling", "settings", "words"),
     [
         (Control(avoid=("two",)), None, {}, "phrases that must or must not appear"),
+        (Control(("two",)), None, {}, "phrases that must or must not appear"),  # also if the plain translation has it
         (Control(prefix="two "), None, {}, "a beginning with a space at its end"),
         (NO_CONTROL, Sampling(epsilon=0.1), {}, "--epsilon"),
         (
@@ -225,5 +226,6 @@ def test_what_the_engine_has_of_its_own_is_asked_of_it(opened, engine):
 def test_what_needs_a_step_is_refused(opened, engine, control, sampling, settings, words):
     search = opened.config.search.model_copy(update=settings)
     ours = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
-    with pytest.raises(ConfigError, match=f"CTranslate2 lets nobody into its steps, and cannot have {words}"):
+    place = "" if control.asks_nothing else "line 1: "
+    with pytest.raises(ConfigError, match=f"^{place}CTranslate2 lets nobody into its steps, and cannot have {words}"):
         ours.translate(LINES[:1], controls=[control], sampling=sampling)

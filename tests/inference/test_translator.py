@@ -9,8 +9,9 @@ from keras import ops
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control
 from nmt.errors import ConfigError
+from nmt.inference.flags import Flag
 from nmt.inference.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
-from nmt.inference.translation import Tally
+from nmt.inference.translation import Tally, flag_of_none
 from nmt.inference.translator import Translation, Translator
 from nmt.models.contract import Vocabularies
 from nmt.text import (
@@ -107,6 +108,11 @@ def test_translations_are_flagged():
     assert (changed.flags, changed.constraints) == (("unsatisfied",), {"one": False})
     ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(avoid=("two",))])
     assert changed.flags == ("unsatisfied",)
+
+
+def test_how_phrases_match_asks_for_nothing_by_itself():
+    assert flag_of_none(Control(ignore_case=True, part_words=True)) == Flag.FAILED
+    assert flag_of_none(Control(prefix="x")) == Flag.UNSATISFIED
 
 
 def test_repetition_and_copies_are_reported_in_one_line(caplog):

@@ -89,6 +89,8 @@ def test_a_draw_depends_on_seed_line_sample_part_and_step_alone():
     numbers = uniform_numbers(3, draws, 8)
     np.testing.assert_array_equal(uniform_numbers(3, draws[7:9], 5), numbers[7:9, :5])
     assert len({*numbers.flatten()}) == numbers.size
+    greatest = [uniform_numbers(2**64 - distance, draws, 8) for distance in (1, 2)]
+    assert (greatest[0] != greatest[1]).all()
     assert (uniform_numbers(4, draws, 8) != numbers).all()
     assert numbers.min() >= 0
     assert numbers.max() < 1
