@@ -23,6 +23,7 @@ CALLS = {
     ("corpus_size.py", "training"): "2 updates, the last",
     ("decoding.py", "RUN"): "of the float32 peak",
     ("latency.py", "RUN"): "warm call, import nmt, greedy",
+    ("markup.py", "RUN"): "without markup",
     ("phrases.py", "RUN"): "bans broken",
     ("methods.py", "RUN"): "MBR, chrF, 64 samples",
     ("memory.py",): "| 300 | 256 |",
@@ -33,7 +34,7 @@ CALLS = {
 """How each is called, and what it prints at last."""
 
 
-TOGETHER = ("attention.py", "completion.py", "decoding.py", "methods.py", "phrases.py")
+TOGETHER = ("attention.py", "completion.py", "decoding.py", "markup.py", "methods.py", "phrases.py")
 """Those that start TensorFlow alike and in their own process, so that one process may run them all."""
 
 PROGRAM = """

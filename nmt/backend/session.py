@@ -95,6 +95,7 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
     with _held_stderr(), _collector_at_rest():
         import tensorflow as tf
 
+        logging.getLogger("tensorflow").addFilter(_says_more_than_retracing)
         for device in tf.config.list_physical_devices("GPU"):
             with suppress(RuntimeError):  # it has started, so this was decided before
                 tf.config.experimental.set_memory_growth(device, True)  # else it takes all of it at its first operation
@@ -108,6 +109,11 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             cores.set_inter_op_parallelism_threads(threads)
         if list_devices:
             tf.config.list_logical_devices()  # whatever is said about devices is said here
+
+
+def _says_more_than_retracing(record: logging.LogRecord) -> bool:
+    """Whether a remark of TensorFlow is another than that functions are traced often: each of ours is traced once."""
+    return "tf.function retracing" not in str(record.msg)
 
 
 def _prepare_environment() -> None:

@@ -175,8 +175,20 @@ class SamplingOptions(NamedTuple):
         return None if self.samples is None else sampling
 
 
+class MarkupKind(StrEnum):
+    """What lines have besides text; see `nmt.inference.markup.KINDS`."""
+
+    XML = "xml"
+    PLACEHOLDERS = "placeholders"
+
+
+MARKUP = "Keep tags, entities and placeholders ({name}, %s, addresses), or placeholders alone."
+
+
 class FinishOptions(NamedTuple):
     """What is done with finished translations by one more pass of the model over them."""
+
+    markup: Annotated[MarkupKind | None, typer.Option("--markup", help=MARKUP)] = None
 
     alignments: Annotated[
         bool, typer.Option("--alignments", help="Link words to those of the source, with offsets; in jsonl.")
@@ -312,6 +324,7 @@ def translate(
         output_path=output,
         glossary=controls.glossary,
         alignments=finish.alignments,
+        markup=finish.markup and finish.markup.value,
         replace_unknown=finish.replace_unknown,
         dictionary=finish.dictionary,
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),

@@ -27,6 +27,8 @@ class Flag(StrEnum):
     UNFINISHED: the translation did not end by itself.
     UNSATISFIED: the translation is not as asked; or there is none, because none could be as asked.
     FAILED: there is no translation, because the model's outputs were not numbers.
+    PLACEHOLDER: the model did not write a placeholder, so that the alignment told its place, or too often.
+    TAG: a tag stands where no alignment told, or has no partner in the source.
     """
 
     EMPTY = "empty"
@@ -40,6 +42,8 @@ class Flag(StrEnum):
     UNFINISHED = "unfinished"
     UNSATISFIED = "unsatisfied"
     FAILED = "failed"
+    PLACEHOLDER = "placeholder"
+    TAG = "tag"
 
 
 LENGTH_RATIO, LENGTH_OFFSET = 2.5, 20

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from nmt.version import __version__
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
+    from nmt.inference.markup import Markup, TakenOut
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def prepare_translation(
     alignments: bool = False,
     replace_unknown: bool = False,
     dictionary: PathLike | None = None,
+    markup: str | None = None,
 ) -> PreparedTranslation:
     """Refuse what can be refused before anything is opened, and return what translates.
 
@@ -106,6 +108,7 @@ def prepare_translation(
         alignments: whether the words of each translation are to be linked to those of the source.
         replace_unknown: whether the source word that it comes from is to stand in place of an unknown token.
         dictionary: a file of what is to stand there instead, see `nmt.recipes.align.read_dictionary`.
+        markup: what lines have besides text, see `nmt.inference.markup.KINDS`; it is there in the translations again.
 
     Raises:
         NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
@@ -136,6 +139,8 @@ def prepare_translation(
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
+    if markup:
+        _check_markup(config, ctranslate2=ctranslate2, alignments=alignments)
     part_tokens = min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None
     expected_utility = None if utility is None else mbr.expected_utility_of(utility)
     files = {"--glossary": glossary, "--dictionary": dictionary}
@@ -177,13 +182,30 @@ def prepare_translation(
             "--split-long": part_tokens,
             "--alignments": alignments,
             "--replace-unknown": unknown,
+            "--markup": markup,
         }
 
     job = _Job(
         num_hypotheses, asked, records, source_field, column, token_scores or alignments or replace_unknown, sampling,
-        expected_utility, terms, part_tokens, config.data.source_language, alignments, unknown,
+        expected_utility, terms, part_tokens, config.data.source_language, alignments, unknown, markup,
     )  # fmt: skip
     return PreparedTranslation(job, open_translator, depends)
+
+
+def _check_markup(config: Config, *, ctranslate2: bool, alignments: bool) -> None:
+    """Refuse markup if nothing could put it back, or if another wish is against it; raise a ConfigError."""
+    if ctranslate2:
+        raise ConfigError(
+            "CTranslate2 neither aligns words nor lets phrases appear, which markup is put back by: use the model "
+            "directory without --engine ctranslate2"
+        )
+    if config.data.segmentation != "none":
+        raise ConfigError(
+            f"markup needs words as they are, and this model reads those that {config.data.segmentation} cut: take the "
+            "tags out before the text is cut"
+        )
+    if alignments:
+        raise ConfigError("alignments count characters of lines without tags: leave out either them or the markup")
 
 
 @dataclass(frozen=True)
@@ -240,6 +262,7 @@ class _Job:
     language: str
     alignments: bool
     unknown: Mapping[str, str] | None
+    markup: str | None
 
     def translate(
         self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None, done: Done
@@ -249,6 +272,9 @@ class _Job:
         finisher = self._finisher(translator)
         if finisher is not None and done.aligned is not None:
             vars(finisher.tally).update(done.aligned)
+        markup = self._markup(translator)
+        if markup is not None and done.markup is not None:
+            markup.restore(done.markup)
         segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
         placing = self.terms and self.terms.with_normalization(
             lambda line: source.normalized(joined(line, segmentation))
@@ -260,10 +286,11 @@ class _Job:
             started = time.monotonic()
             wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
             done.remember(record.source for record in wanted)
-            found = self._of_chunk(wanted, translator, placing, report, finisher, progress, done)
+            found = self._of_chunk(wanted, translator, placing, report, finisher, markup, progress, done)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
             done.aligned = None if finisher is None else vars(finisher.tally).copy()
+            done.markup = None if markup is None else markup.to_json()
             done.add_flags(chain.from_iterable(map(_flags_of_best, found)))
             done.seconds += time.monotonic() - started
             yield from found
@@ -274,6 +301,8 @@ class _Job:
             report.log()
         if finisher is not None:
             finisher.report()
+        if markup is not None:
+            markup.tally.report()
         warn_of_foreign_text(done.sample, self.language, segmentation=segmentation)
 
     def _finisher(self, translator: Any) -> Finisher | None:
@@ -281,6 +310,14 @@ class _Job:
         if not self.alignments and self.unknown is None:
             return None
         return Finisher(translator, links=self.alignments, unknown=self.unknown)
+
+    def _markup(self, translator: Any) -> Markup | None:
+        """What takes tags out and puts them back, if there are any."""
+        if self.markup is None:
+            return None
+        from nmt.inference.markup import Markup
+
+        return Markup(translator, self.markup, sampling=self.sampling)
 
     def record(self, line: str, number: int) -> Record:
         """Return what is asked of a line."""
@@ -298,17 +335,26 @@ class _Job:
         placing: Glossary | None,
         report: Report,
         finisher: Finisher | None,
+        markup: Markup | None,
         progress: Progress | None,
         done: Done,
     ) -> list[TranslatedLine]:
         """Translate the lines of a chunk together."""
+        given, taken = wanted, cast("list[TakenOut]", [])
+        if markup is not None:
+            taken = markup.take_out([record.source for record in wanted], [record.control for record in wanted])
+            both = zip(wanted, taken, strict=True)
+            wanted = [record._replace(source=out.text, control=out.control) for record, out in both]
         split = [parts_of(line, record, translator, self.part_tokens) for line, record in enumerate(wanted)]
         parts = list(chain.from_iterable(split))
         terms_of = defaultdict[int, list[Term]](list)
         if placing:
-            added, terms_found = placing.controls([part.text for part in parts], translator.controls)
-            both = zip(parts, added, strict=True)
-            parts = [part._replace(control=part.control._replace(terms=more.terms)) for part, more in both]
+            texts = [markup.hidden(part.text, taken[part.line]) if markup else part.text for part in parts]
+            added, terms_found = placing.controls(texts, translator.controls)
+            parts = [
+                part._replace(control=part.control._replace(terms=part.control.terms + more.terms))
+                for part, more in zip(parts, added, strict=True)
+            ]
             for part, terms in zip(parts, terms_found, strict=True):
                 terms_of[part.line] += terms
         found = translator.n_best(
@@ -342,6 +388,12 @@ class _Job:
         if placing:
             texts = [line.translations[0].text if line.translations else "" for line in lines]
             report.add([terms_of[place] for place in range(len(lines))], texts)
+        if markup is not None:
+            restored = markup.put_back(taken, [line.translations for line in lines])
+            lines = [
+                line._replace(record=line.record._replace(source=record.source), translations=translations)
+                for line, record, translations in zip(lines, given, restored, strict=True)
+            ]
         return lines
 
 

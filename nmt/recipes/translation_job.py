@@ -31,6 +31,7 @@ class Done:
     flagged: by flag, the lines whose best translation has it, or that have none for this reason.
     terms: what became of terms of a glossary, see `Report.to_json`.
     aligned: counts of an `AlignmentTally`, if words are linked.
+    markup: what it needs to go on, see `Markup.to_json`.
     sample: the first lines, at most `SAMPLE_LINES`, from which it is told what text this is.
     """
 
@@ -41,6 +42,7 @@ class Done:
     flagged: dict[str, int] = field(default_factory=dict)
     terms: list[Any] | None = None
     aligned: dict[str, int] | None = None
+    markup: dict[str, Any] | None = None
     sample: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def parts_of(line: int, record: Record, translator: LineTranslator, part_tokens:
         translator: whose tokens count.
         part_tokens: of a part at most; None to split no line.
     """
-    if part_tokens is None or record.control.require:
+    if part_tokens is None or record.control.must_appear:
         return [Part(line, record.source, record.control)]
 
     def num_tokens(text: str) -> int:
