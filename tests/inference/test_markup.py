@@ -1,5 +1,6 @@
 """Translations of lines with tags and placeholders."""
 
+import json
 import re
 import shutil
 
@@ -87,6 +88,14 @@ def test_a_placeholder_that_the_model_copies_stays(translators, monkeypatch):
     monkeypatch.setattr(markup, "_greedy", lambda texts: [text and "eight {n} two" for text in texts])
     taken = markup.take_out(["uno {n}", "uno {n} {n}", "uno {n} %d"])
     assert [each.control.terms for each in taken] == [("{n}",), ("seven", "seven"), ("seven", "eight")]
+
+
+def test_a_later_process_goes_on_with_the_same_words(translators):
+    first, later = with_words(translators["rnn"]), Markup(translators["rnn"])
+    taken = first.take_out(["<b>uno</b> {n}"])
+    later.restore(json.loads(json.dumps(first.to_json())))
+    assert later.tally == first.tally
+    assert later.take_out(["<b>uno</b> {n}"]) == taken
 
 
 def test_markup_goes_with_a_glossary_and_records(trained_run, tmp_path, caplog):
