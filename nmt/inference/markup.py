@@ -71,6 +71,12 @@ class TakenOut(NamedTuple):
             text[:place].strip() and text[place:].strip() for each in elements for place in (each.start, each.end)
         )
 
+    def hidden(self, text: str) -> str:
+        """A part of the text, with a sign in place of what stands for placeholders: for a glossary."""
+        for held in self.marked.held:
+            text = whole_word(held.text).sub(_HIDDEN, text)
+        return text
+
 
 @dataclass
 class MarkupTally:
@@ -187,13 +193,6 @@ class Markup:
             [each.text for each in taken], num_hypotheses, controls=[each.control for each in taken], **how
         )
         return self.put_back(taken, found)
-
-    @staticmethod
-    def hidden(text: str, taken: TakenOut) -> str:
-        """A text, or a part of one, with a sign in place of what stands for placeholders: for a glossary."""
-        for held in taken.marked.held:
-            text = whole_word(held.text).sub(_HIDDEN, text)
-        return text
 
     def _pieces(self, line: str) -> list[Piece]:
         return read_pieces(line) if self.kind == "xml" else [Piece(Kind.TEXT, line, line)]

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -286,7 +286,7 @@ class _Job:
             started = time.monotonic()
             wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
             done.remember(record.source for record in wanted)
-            found = self._of_chunk(wanted, translator, placing, report, finisher, markup, progress, done)
+            found = self._of_marked(wanted, markup, translator, placing, report, finisher, progress, done)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
             done.aligned = None if finisher is None else vars(finisher.tally).copy()
@@ -328,28 +328,38 @@ class _Job:
             return read_record(line, self.asked, place=place, field=self.source_field)
         return Record(line, self.asked)
 
+    def _of_marked(self, wanted: Sequence[Record], markup: Markup | None, *how: Any) -> list[TranslatedLine]:
+        """Translate the lines of a chunk, their markup taken out before and put back behind."""
+        if markup is None:
+            return self._of_chunk(wanted, (), *how)
+        taken = markup.take_out([record.source for record in wanted], [record.control for record in wanted])
+        both = zip(wanted, taken, strict=True)
+        lines = self._of_chunk(
+            [record._replace(source=out.text, control=out.control) for record, out in both], taken, *how
+        )
+        restored = markup.put_back(taken, [line.translations for line in lines])
+        return [
+            line._replace(record=line.record._replace(source=record.source), translations=translations)
+            for line, record, translations in zip(lines, wanted, restored, strict=True)
+        ]
+
     def _of_chunk(
         self,
         wanted: Sequence[Record],
+        taken: Sequence[TakenOut],
         translator: LineTranslator,
         placing: Glossary | None,
         report: Report,
         finisher: Finisher | None,
-        markup: Markup | None,
         progress: Progress | None,
         done: Done,
     ) -> list[TranslatedLine]:
         """Translate the lines of a chunk together."""
-        given, taken = wanted, cast("list[TakenOut]", [])
-        if markup is not None:
-            taken = markup.take_out([record.source for record in wanted], [record.control for record in wanted])
-            both = zip(wanted, taken, strict=True)
-            wanted = [record._replace(source=out.text, control=out.control) for record, out in both]
         split = [parts_of(line, record, translator, self.part_tokens) for line, record in enumerate(wanted)]
         parts = list(chain.from_iterable(split))
         terms_of = defaultdict[int, list[Term]](list)
         if placing:
-            texts = [markup.hidden(part.text, taken[part.line]) if markup else part.text for part in parts]
+            texts = [taken[part.line].hidden(part.text) if taken else part.text for part in parts]
             added, terms_found = placing.controls(texts, translator.controls)
             parts = [
                 part._replace(control=part.control._replace(terms=part.control.terms + more.terms))
@@ -388,12 +398,6 @@ class _Job:
         if placing:
             texts = [line.translations[0].text if line.translations else "" for line in lines]
             report.add([terms_of[place] for place in range(len(lines))], texts)
-        if markup is not None:
-            restored = markup.put_back(taken, [line.translations for line in lines])
-            lines = [
-                line._replace(record=line.record._replace(source=record.source), translations=translations)
-                for line, record, translations in zip(lines, given, restored, strict=True)
-            ]
         return lines
 
 
