@@ -33,7 +33,8 @@ from nmt.backend.machine import available_processors
 
 if TYPE_CHECKING:
     from nmt import Translator
-    from nmt.inference.translator import CompiledFor, OpenedModel
+    from nmt.inference.compiled_search import CompiledFor
+    from nmt.inference.translator import OpenedModel
     from nmt.search import SearchResult
 
 LENGTH = 16
@@ -271,7 +272,7 @@ def count_steps(translator: Translator, translate: Callable[[], object]) -> tupl
     What the first is greater by is the price of being sure that nothing better can come.
     """
     batches: list[tuple[int, int]] = []
-    search_function = translator._search_function
+    search_function = translator.compiled
 
     def counted(wanted: CompiledFor) -> Callable[..., SearchResult]:
         search = search_function(wanted)
@@ -283,11 +284,11 @@ def count_steps(translator: Translator, translate: Callable[[], object]) -> tupl
 
         return search_and_count
 
-    translator._search_function = counted  # type: ignore[method-assign]
+    translator.compiled = counted  # type: ignore[assignment]
     try:
         translate()
     finally:
-        translator._search_function = search_function  # type: ignore[method-assign]
+        translator.compiled = search_function
     steps, longest = np.mean(batches, axis=0)
     return float(steps), float(longest)
 

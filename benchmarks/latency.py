@@ -131,8 +131,9 @@ def parts(run: str, *, started: float) -> None:
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
     from nmt.control.controls import Kinds
+    from nmt.inference.compiled_search import CompiledFor, graph_settings
     from nmt.inference.translation import banned_ids
-    from nmt.inference.translator import CompiledFor, Translator, graph_settings, open_model
+    from nmt.inference.translator import Translator, open_model
 
     lap("the package")
     opened = open_model(run)
@@ -141,7 +142,7 @@ def parts(run: str, *, started: float) -> None:
     search = opened.config.search
     banned = banned_ids(search, opened.text.target)
     wanted = CompiledFor(graph_settings(search), 1, False, banned, Kinds(), None)
-    translator._search_function(wanted).get_concrete_function()
+    translator.compiled(wanted).get_concrete_function()
     lap("tracing the search")
     line = test_lines(run)[:1]
     lap("reading the line")

@@ -201,6 +201,13 @@ class FinishOptions(NamedTuple):
         options.value("--dictionary", "FILE", "Or its translation: source word, tab, target word.", default=...),
     ] = None
 
+    def check(self, output_format: Format) -> None:
+        """Refuse what would be ignored."""
+        if self.alignments and output_format is not Format.JSONL:
+            raise options.usage_error("--alignments needs --format jsonl; nmt align gives links alone")
+        if self.dictionary is not None and not self.replace_unknown:
+            raise options.usage_error("--dictionary is for --replace-unknown: give both")
+
 
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
 RECORDS = (
@@ -226,6 +233,13 @@ class JobOptions(NamedTuple):
         int | None,
         options.value("--part-tokens", "N", "Of --split-long; data.max_length unless given.", least=1, default=...),
     ] = None
+
+    def check(self, finish: FinishOptions) -> None:
+        """Refuse what would be ignored, or cannot be."""
+        if self.part_tokens is not None and not self.split_long:
+            raise options.usage_error("--part-tokens needs --split-long")
+        if self.split_long and (finish.alignments or finish.replace_unknown):
+            raise options.usage_error("--split-long joins parts, so leave out --alignments and --replace-unknown")
 
 
 class InputOptions(NamedTuple):
@@ -291,18 +305,12 @@ def translate(
     """
     from nmt.recipes.translate import prepare_translation
 
-    output = None if output_path == options.DASH else output_path
     if engine is Engine.CTRANSLATE2 and (model.checkpoint is not None or model.weights is not None):
         raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
-    if finish.alignments and output_format is not Format.JSONL:
-        raise options.usage_error("--alignments needs --format jsonl; nmt align gives links alone")
-    if finish.dictionary is not None and not finish.replace_unknown:
-        raise options.usage_error("--dictionary is for --replace-unknown: give both")
     _check_counts(draws.samples, n_best, beam_size, utility)
-    if job.part_tokens is not None and not job.split_long:
-        raise options.usage_error("--part-tokens needs --split-long")
-    if job.split_long and (finish.alignments or finish.replace_unknown):
-        raise options.usage_error("--split-long joins parts, so leave out --alignments and --replace-unknown")
+    finish.check(output_format)
+    job.check(finish)
+    output = None if output_path == options.DASH else output_path
     from_file = None if input_path == options.DASH else input_path
     place = _Place(from_file, output, job)
     place.check()
@@ -323,10 +331,7 @@ def translate(
         input_path=from_file,
         output_path=output,
         glossary=controls.glossary,
-        alignments=finish.alignments,
-        markup=finish.markup and finish.markup.value,
-        replace_unknown=finish.replace_unknown,
-        dictionary=finish.dictionary,
+        **finish._asdict(),
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
     )
     wanted = 1 if utility else draws.samples or n_best
@@ -475,7 +480,7 @@ def evaluate(
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
         _score_files(hypotheses, references or [], as_json=as_json, join=join or "none", **how)
         return
-    from nmt.recipes.translate import prepare_evaluation
+    from nmt.recipes.evaluate import prepare_evaluation
 
     if not directories:
         raise options.usage_error("give a model directory, or --hypotheses and --reference")

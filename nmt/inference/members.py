@@ -149,14 +149,14 @@ def open_again(pickled: bytes) -> Translator:
     The last one is kept: to a worker process it comes with every task.
 
     Args:
-        pickled: `Origin`, settings of the search, and rules.
+        pickled: `Origin`, and settings of the search.
     """
     with starting_quietly():
         from nmt.inference.translator import Translator, open_members
 
-        origin, search, rules = pickle.loads(pickled)
+        origin, search = pickle.loads(pickled)
     made = Translator.of(
         *open_members(origin.found), member_weights=origin.member_weights, log_linear=origin.log_linear
     )
-    made.search, made.rules = search, rules
+    made.search = search
     return made

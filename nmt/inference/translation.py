@@ -418,30 +418,20 @@ class LineTranslator(ABC):
         translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         numbers = [first_line + place for place in (range(len(lines)) if parts_of is None else parts_of)]
-        for place in spoken:
-            self.refuse_control(asked[place], place=f"line {numbers[place] + 1}")
-        refused = self._refused({place: asked[place] for place in spoken})
+        refused = self._refused({place: asked[place] for place in spoken}, numbers)
         counted.count_refused({numbers[place]: reason for place, reason in refused.items()})
         spoken = [place for place in spoken if place not in refused]
         if progress is not None and len(spoken) < len(token_ids):
             progress(len(token_ids) - len(spoken))
 
-        # What is asked of the engine about each of the others.
-        lengths = np.array([len(token_ids[place][0]) + 1 for place in spoken], np.int64)
-        limits = zip(*(limit.tolist() for limit in length_limits(lengths, settings)), strict=True)
         draws, wanted = (num_hypotheses, 1) if sampling else (1, num_hypotheses)
         first_of = {number: place for place, number in reversed([*enumerate(numbers)])}
         requests = [
-            Request(
-                source_ids, least, most, asked[place], sampling, numbers[place], draw, place - first_of[numbers[place]]
-            )
-            for place, (least, most) in zip(spoken, limits, strict=True)
-            for source_ids in [tuple([*ids, EOS_ID] for ids in token_ids[place])]
+            Request(ids, least, most, asked[place], sampling, numbers[place], draw, place - first_of[numbers[place]])
+            for place, (ids, least, most) in zip(spoken, _limited(token_ids, spoken, settings), strict=True)
             for draw in range(draws)
         ]
-
-        found: list[list[Translation]] = [[] for _ in requests]
-        done = 0
+        found, done = [list[Translation]() for _ in requests], 0
         for batch in self._searched(requests, wanted, settings=settings, token_scores=token_scores):
             for index, each in batch:
                 found[index] = each
@@ -460,14 +450,15 @@ class LineTranslator(ABC):
                 self._tally.report_growth()
         return translations
 
-    def _refused(self, asked: Mapping[int, Control]) -> dict[int, str]:
-        """The lines whose translation cannot be as asked, and why."""
+    def _refused(self, asked: Mapping[int, Control], numbers: Sequence[int]) -> dict[int, str]:
+        """The places of lines whose translation cannot be as asked, and why."""
         reasons = dict[int, str]()
-        for line, control in asked.items():
+        for place, control in asked.items():
+            self.refuse_control(control, place=f"line {numbers[place] + 1}")
             try:
                 self.controls.check(control)
             except ConfigError as error:
-                reasons[line] = str(error)
+                reasons[place] = str(error)
         return reasons
 
     def refuse_control(self, control: Control, *, place: str) -> None:  # noqa: B027, an engine that can do all has none
@@ -560,6 +551,16 @@ class LineTranslator(ABC):
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
         """Translate a batch; the translations of each sentence come best first."""
+
+
+def _limited(
+    token_ids: Sequence[tuple[list[int], ...]], places: Sequence[int], settings: SearchSettings
+) -> list[tuple[tuple[list[int], ...], int, int]]:
+    """The ids of some lines, each ending with EOS, and the least and greatest length of their translations."""
+    lengths = np.array([len(token_ids[place][0]) + 1 for place in places], np.int64)
+    least, greatest = (limit.tolist() for limit in length_limits(lengths, settings))
+    ended = [tuple([*ids, EOS_ID] for ids in token_ids[place]) for place in places]
+    return list(zip(ended, least, greatest, strict=True))
 
 
 def flag_of_none(asked: Control) -> Flag:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -13,14 +13,15 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 
 from nmt.backend import session
-from nmt.backend.functions import Spec, compile_function, last_elements
+from nmt.backend.functions import last_elements
 from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import AutomatonTables, Kinds, Sampling, kinds_of
+from nmt.control.controls import kinds_of
 from nmt.data.sequences import TokenSequences
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
+from nmt.inference.compiled_search import CompiledFor, CompiledSearches, graph_settings, settled_rules
 from nmt.inference.completion import BEAM_SIZE, Completer
 from nmt.inference.ctranslate2_engine import CTranslate2Translator
 from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
@@ -42,14 +43,11 @@ from nmt.inference.translation import (
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
 from nmt.models.ensemble import Ensemble
 from nmt.models.forced import ReadOut
-from nmt.search import Rule, SearchResult, beam_search
-from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
+from nmt.search import Rule
 from nmt.search.continuation import Continuation, Decoding
-from nmt.search.groups import DiverseGroups, for_each_group, merge_groups
-from nmt.search.rules import NoRepeatedNgrams, RepetitionPenalty, Sampled, uniform_numbers
-from nmt.search.step import Choose, SpecialIds
+from nmt.search.rules import uniform_numbers
+from nmt.search.step import SpecialIds
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
-from nmt.text.lifting import NUM_CLASSES
 from nmt.types import Memory, PathLike, State, Tensor
 
 
@@ -129,55 +127,6 @@ def vocabularies_of(text: TextPair) -> Vocabularies:
     return Vocabularies(len(source), len(target), shared=source.fingerprint == target.fingerprint)
 
 
-_SIGNATURE = (
-    Spec((None, None), "int32"),  # source ids (B, S)
-    Spec((None,), "int32"),  # least lengths (B,)
-    Spec((None,), "int32"),  # greatest lengths (B,)
-    Spec((), "int32"),  # B
-    Spec((), "int32"),  # the greatest of the greatest lengths
-)
-
-_TABLES = AutomatonTables(
-    classes=Spec((None,), "int32"),
-    roots=Spec((None,), "int32"),
-    class_next=Spec((None, NUM_CLASSES), "int32"),
-    exceptions=Spec((None,), "int64"),
-    next_states=Spec((None,), "int32"),
-    may_end=Spec((None,), "bool"),
-    class_scores=Spec((None, NUM_CLASSES), "float32"),
-    changes=Spec((None,), "int64"),
-    change_scores=Spec((None,), "float32"),
-    distance=Spec((None,), "int32"),
-    fallback=Spec((None,), "int32"),
-    advancing=Spec((None, None), "int32"),
-    allowed=Spec((None, 2), "int32"),
-    required=Spec((None, None), "int32"),
-)
-"""What a search with controls takes besides."""
-
-_UNIFORMS = Spec((None, None), "float32")
-"""What sampling takes besides, (B, T)."""
-
-
-class CompiledFor(NamedTuple):
-    """What is part of the graph of a search; all the rest may differ from batch to batch.
-
-    search: the settings that matter, all others being those of `SearchSettings()`.
-    num_hypotheses: of each group of the beam.
-    """
-
-    search: SearchSettings
-    num_hypotheses: int
-    with_token_scores: bool
-    banned_ids: tuple[int, ...]
-    controls: Kinds
-    sampling: Sampling | None
-
-
-_OF_BATCH = {"batch_size", "max_length", "max_length_ratio", "max_length_offset", "min_length", "min_length_ratio"}
-"""Settings of a search that may differ from batch to batch."""
-
-
 ENGINES = ("keras", "ctranslate2")
 
 
@@ -221,7 +170,9 @@ class Translator(LineTranslator):
         super().__init__(text, search, segmentation=segmentation, sources=sources)
         self.model = model
         self.rules = tuple(rules)
-        self._compiled: dict[CompiledFor, Callable[..., SearchResult]] = {}
+        self.compiled = CompiledSearches(
+            model, num_sources=len(self.sources), vocabulary_size=len(text.target.vocabulary), rules=self.rules
+        )
         self._aligners: dict[ReadOut, Aligner] = {}
         self._completers: dict[tuple[str, tuple[int, ...]], Completer] = {}
 
@@ -353,7 +304,7 @@ class Translator(LineTranslator):
                 f"a Translator is pickled as its directories, but the weights are no longer those of {places}: save "
                 "a checkpoint, and load that"
             )
-        return open_again, (pickle.dumps((self._origin, self.search, self.rules)),)
+        return open_again, (pickle.dumps((self._origin, self.search)),)
 
     def _look(self) -> tuple[float, ...]:
         """The sum of each variable, which tells whether weights have changed."""
@@ -532,14 +483,15 @@ class Translator(LineTranslator):
             sampling and sampling._replace(seed=0),
         )
         self._check(wanted)
-        least, greatest = (np.array([request[place] for request in requests], np.int32) for place in (1, 2))
+        least = np.array([request.min_length for request in requests], np.int32)
+        greatest = np.array([request.max_length for request in requests], np.int32)
         arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
         if any(wanted.controls):
             arguments += self.controls.tables(asked)
         if sampling:
             draws = [(request.line, request.sample, request.part) for request in requests]
             arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
-        result = self._search_function(wanted)(*arguments)
+        result = self.compiled(wanted)(*arguments)
         fields = [np.asarray(field).tolist() for field in result if field is not None]
         found = [self._translations(rows)[:num_hypotheses] for rows in zip(*fields, strict=True)]
         # What came to no end is not as asked.
@@ -567,101 +519,6 @@ class Translator(LineTranslator):
                 "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
             )
 
-    def _rules_of(
-        self, wanted: CompiledFor, more: Sequence[Tensor], batch_size: Tensor
-    ) -> tuple[list[Rule], Choose | None]:
-        """The rules of a search, and what chooses among hypotheses.
-
-        Args:
-            wanted: of the search.
-            more: tables of controls, and uniform numbers, if it takes any.
-            batch_size: sentences, each of which counts once a group.
-        """
-        settings, choose = wanted.search, None
-        rules = [*self.rules, *settled_rules(settings, len(self.text.target.vocabulary))]
-        if settings.diverse_groups > 1:
-            diverse = DiverseGroups(settings.diverse_groups, settings.diversity, batch_size, EOS_ID)
-            rules.append(diverse)
-            choose = diverse.choose
-        if any(wanted.controls):
-            controlling, choose_with_phrases = control_rules(AutomatonTables(*more[: len(_TABLES)]), wanted.controls)
-            rules += controlling
-            choose = choose_with_phrases or choose
-        if wanted.sampling:
-            never = {PAD_ID, BOS_ID, *wanted.banned_ids}
-            cutting: dict[str, Any] = wanted.sampling.cutting
-            rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **cutting))
-        return rules, choose
-
-    def _search_function(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
-        """The compiled search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
-        model: Any = self.model
-        num_others = len(self.sources) - 1
-        signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
-        settings, groups = wanted.search, wanted.search.diverse_groups
-        beam_size = 1 if wanted.sampling else settings.beam_size // groups
-        if any(wanted.controls):
-            signature += _TABLES
-        if wanted.sampling:
-            signature += (_UNIFORMS,)
-
-        def search(
-            source_ids: Tensor,
-            least_lengths: Tensor,
-            greatest_lengths: Tensor,
-            batch_size: Tensor,
-            most_steps: Tensor,
-            *more: Tensor,
-        ) -> SearchResult:
-            others, more = more[:num_others], more[num_others:]
-            memory = model.encode([source_ids, *others] if isinstance(model, Ensemble) else source_ids)
-            if groups > 1:
-                memory = for_each_group(memory, groups)
-            rules, choose = self._rules_of(wanted, more, batch_size)
-            covering: dict[str, Any] = {"with_coverage": True} if settings.coverage_penalty else {}
-            result = beam_search(
-                model.decoder(),
-                model.initial_state(memory, beam_size, most_steps, **covering),
-                memory=memory,
-                batch_size=batch_size,
-                bos_id=BOS_ID,
-                eos_id=EOS_ID,
-                pad_id=PAD_ID,
-                min_length=least_lengths,
-                max_length=greatest_lengths,
-                beam_size=beam_size,
-                num_hypotheses=wanted.num_hypotheses,
-                length_penalty=settings.length_penalty,
-                length_penalty_offset=settings.length_penalty_offset,
-                stops_at_first=settings.stop == "first",
-                with_token_scores=wanted.with_token_scores,
-                add_to_score=(lambda state: settings.coverage_penalty * model.coverage(state)) if covering else None,
-                banned_ids=wanted.banned_ids,
-                rules=rules,
-                choose=choose,
-            )
-            return result if groups == 1 else merge_groups(result, groups)
-
-        with self._lock:
-            if wanted not in self._compiled:
-                self._compiled[wanted] = compile_function(search, signature)
-            return self._compiled[wanted]
-
-
-def graph_settings(settings: SearchSettings) -> SearchSettings:
-    """Return the settings with those at their defaults that may differ from batch to batch."""
-    return settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH))
-
-
-def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:
-    """Return the rules that settings ask for."""
-    rules: list[Rule] = []
-    if settings.repetition_penalty > 1:
-        rules.append(RepetitionPenalty(settings.repetition_penalty, vocabulary_size))
-    if settings.no_repeat_ngram:
-        rules.append(NoRepeatedNgrams(settings.no_repeat_ngram))
-    return rules
-
 
 def decoding(model: DecodingModel | Ensemble) -> Decoding:
     """Return what a completion needs of a model."""
@@ -674,15 +531,3 @@ def decoding(model: DecodingModel | Ensemble) -> Decoding:
         return read_in_steps(model.decoder(), token_ids, memory, model.initial_state(memory, 1, 0))
 
     return Decoding(model.encode, lambda: (), read, lambda _: model.decoder())
-
-
-def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:
-    """Return the rules of what is asked in a batch, and what chooses among hypotheses if phrases must appear."""
-    automaton, goals = Automaton(*tables[:9]), Goals(*tables[9:12])
-    rules: list[Rule] = [
-        Allowed(automaton, tables.allowed[:, place], EOS_ID) for place, is_asked in enumerate(kinds[:2]) if is_asked
-    ]
-    if not kinds.require:
-        return rules, None
-    must_appear = MustAppear(automaton, tables.required, goals, EOS_ID)
-    return [*rules, must_appear], must_appear.choose

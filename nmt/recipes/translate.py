@@ -1,9 +1,8 @@
-"""Translating text with a trained model, and scoring what it makes of a test set."""
+"""Translating text with a trained model, or several."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,16 +15,14 @@ import numpy as np
 from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
-from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import model_directory, output_directory
 from nmt.inference.flags import Flag
 from nmt.inference.lengths import MAX_SOURCE_LENGTH
-from nmt.inference.members import Member, find_members, identity_of
-from nmt.inference.translation import LineTranslator, Progress, Tally, Translation, check_num_hypotheses, flag_of_none
+from nmt.inference.members import find_members, identity_of
+from nmt.inference.translation import LineTranslator, Progress, Translation, check_num_hypotheses, flag_of_none
 from nmt.recipes.align import Finisher, read_dictionary
 from nmt.recipes.translation_job import Done, in_lines, joined_parts, parts_of
-from nmt.scoring import evaluation as scoring
 from nmt.scoring import mbr
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
@@ -117,79 +114,121 @@ def prepare_translation(
     terms = None if glossary is None else Glossary.read(glossary)
     unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
+    how: dict[str, Any] = {"member_weights": member_weights, "log_linear": log_linear}
     if ctranslate2:
-        from nmt.inference import ctranslate2_engine as engine
-
-        if others:
-            given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
-            raise ConfigError(f"CTranslate2 translates with one model, {given}")
         if alignments or replace_unknown:
             raise ConfigError(
                 "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
                 "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
             )
-        config = model_directory.read_export_settings(directory, overrides)
-        engine.refuse_request(of_most, sampling, config.search)
-        engine.load_package()
-        used = [(directory, config)]
+        engine = _find_export([directory, *others], overrides, of_most, sampling, threads)
     else:
         which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
-        found = find_members([directory, *others], member_weights=member_weights, **which)
-        config, used = found[0].config, [(each.directory, each.config) for each in found]
+        engine = _find_models([directory, *others], threads, which, how)
+    config = engine.config
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     if markup:
         _check_markup(config, ctranslate2=ctranslate2, alignments=alignments)
-    part_tokens = min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None
-    expected_utility = None if utility is None else mbr.expected_utility_of(utility)
     files = {"--glossary": glossary, "--dictionary": dictionary}
     inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
-    for path, settings in used:
+    for path, settings in engine.used:
         output_directory.refuse_output(output_path, inputs=inputs, directory=path, config=settings)
+    job = _Job(
+        num_hypotheses=num_hypotheses,
+        asked=asked,
+        records=records,
+        source_field=source_field,
+        column=column,
+        token_scores=token_scores or alignments or replace_unknown,
+        sampling=sampling,
+        utility=None if utility is None else mbr.expected_utility_of(utility),
+        terms=terms,
+        part_tokens=min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
+        language=config.data.source_language,
+        alignments=alignments,
+        unknown=unknown,
+        markup=markup,
+    )
+
+    def depends() -> dict[str, Any]:
+        """Look which weights these are, and list all else."""
+        options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
+        return {**engine.depends(), **job.depends(), **options}
+
+    return PreparedTranslation(job, engine.open, depends)
+
+
+class _Engine(NamedTuple):
+    """What computes, before it is started.
+
+    config: how to search, and of which languages.
+    used: the directories that it reads, with their settings.
+    open: starts it, and opens the model.
+    depends: tells by which weights and settings it translates.
+    """
+
+    config: Config
+    used: Sequence[tuple[PathLike, Config]]
+    open: Callable[[], LineTranslator]
+    depends: Callable[[], dict[str, Any]]
+
+
+def _find_export(
+    directories: Sequence[PathLike],
+    overrides: Sequence[str],
+    asked: Control,
+    sampling: Sampling | None,
+    threads: int | None,
+) -> _Engine:
+    """Find an export for CTranslate2; see `prepare_translation`."""
+    from nmt.inference import ctranslate2_engine as engine
+
+    directory, *others = directories
+    if others:
+        given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
+        raise ConfigError(f"CTranslate2 translates with one model, {given}")
+    config = model_directory.read_export_settings(directory, overrides)
+    engine.refuse_request(asked, sampling, config.search)
+    engine.load_package()
+    return _Engine(
+        config,
+        [(directory, config)],
+        lambda: engine.CTranslate2Translator.open(directory, config, threads=threads),
+        lambda: _settings_of(config, "ctranslate2", [model_directory.read_facts(directory).model_sha256[:12]]),
+    )
+
+
+def _find_models(
+    directories: Sequence[PathLike], threads: int | None, which: Mapping[str, Any], how: Mapping[str, Any]
+) -> _Engine:
+    """Find models for Keras; see `prepare_translation`."""
+    found = find_members(directories, member_weights=how["member_weights"], **which)
 
     def open_translator() -> LineTranslator:
-        """Start what computes, and open the model."""
-        if ctranslate2:
-            return engine.CTranslate2Translator.open(directory, config, threads=threads)
         from nmt.backend import session
 
         session.start(threads=threads, a_core_each=True)
 
         from nmt.inference.translator import Translator, open_members
 
-        return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
+        return Translator.of(*open_members(found), **how)
 
-    def depends() -> dict[str, Any]:
-        """Look which weights these are, and list all else."""
-        models = [model_directory.read_facts(directory).model_sha256[:12]] if ctranslate2 else map(identity_of, found)
-        return {
-            "nmt": __version__,
-            "engine": "ctranslate2" if ctranslate2 else "keras",
-            **{f"RUN {number}": each for number, each in enumerate(models, 1)},
-            "--member-weights": member_weights and list(member_weights),
-            "--log-linear": log_linear,
-            "data.segmentation": config.data.segmentation,
-            **{f"search.{name}": value for name, value in config.search.model_dump(mode="json").items()},
-            "translations a line": num_hypotheses,
-            **{f"asked: {name}": value for name, value in asked._asdict().items()},
-            "sampling": sampling and sampling._asdict(),
-            "--mbr": utility,
-            "--glossary": terms and [[term.source, term.targets, term.match_case] for term in terms.terms],
-            "--input-format": "jsonl" if records else "tsv" if column else "text",
-            "--field": source_field,
-            "--column": column,
-            "--split-long": part_tokens,
-            "--alignments": alignments,
-            "--replace-unknown": unknown,
-            "--markup": markup,
-        }
+    config = found[0].config
+    used = [(each.directory, each.config) for each in found]
+    return _Engine(config, used, open_translator, lambda: _settings_of(config, "keras", map(identity_of, found)))
 
-    job = _Job(
-        num_hypotheses, asked, records, source_field, column, token_scores or alignments or replace_unknown, sampling,
-        expected_utility, terms, part_tokens, config.data.source_language, alignments, unknown, markup,
-    )  # fmt: skip
-    return PreparedTranslation(job, open_translator, depends)
+
+def _settings_of(config: Config, engine: str, models: Iterable[str]) -> dict[str, Any]:
+    """What translations depend on that is not asked of them."""
+    return {
+        "nmt": __version__,
+        "engine": engine,
+        **{f"RUN {number}": each for number, each in enumerate(models, 1)},
+        "data.segmentation": config.data.segmentation,
+        **{f"search.{name}": value for name, value in config.search.model_dump(mode="json").items()},
+    }
 
 
 def _check_markup(config: Config, *, ctranslate2: bool, alignments: bool) -> None:
@@ -263,6 +302,22 @@ class _Job:
     alignments: bool
     unknown: Mapping[str, str] | None
     markup: str | None
+
+    def depends(self) -> dict[str, Any]:
+        """What translations depend on, but for their text, engine and MBR, by names that users know."""
+        return {
+            "translations a line": self.num_hypotheses,
+            **{f"asked: {name}": value for name, value in self.asked._asdict().items()},
+            "sampling": self.sampling and self.sampling._asdict(),
+            "--glossary": self.terms and [[term.source, term.targets, term.match_case] for term in self.terms.terms],
+            "--input-format": "jsonl" if self.records else "tsv" if self.column else "text",
+            "--field": self.source_field,
+            "--column": self.column,
+            "--split-long": self.part_tokens,
+            "--alignments": self.alignments,
+            "--replace-unknown": self.unknown,
+            "--markup": self.markup,
+        }
 
     def translate(
         self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None, done: Done
@@ -430,187 +485,3 @@ def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: s
     script = foreign_script(lines, language)
     if script is not None:
         logger.warning("the text is in %s, but the model translates from %s", in_words(script), language)
-
-
-class EvaluationSet(NamedTuple):
-    """Text to translate and its translations by people, line for line.
-
-    source_paths: where the text is from.
-    reference_paths: where the references are from: files of one reference, or a file for each.
-    source_lines: the text.
-    references: all lines of each reference.
-    """
-
-    source_paths: tuple[str, ...]
-    reference_paths: tuple[str, ...]
-    source_lines: list[str]
-    references: list[list[str]]
-
-
-class ModelEvaluation(NamedTuple):
-    """How well a model, or several together, translate a test set.
-
-    evaluation: the scores.
-    hypotheses: the translations, line by line.
-    members: the models.
-    log_linear: whether their mean was that of log probabilities.
-    beam_size: of the search.
-    length_penalty: of the search.
-    source: paths of what was translated.
-    reference: paths of what it was compared with.
-    """
-
-    evaluation: scoring.Evaluation
-    hypotheses: list[str]
-    members: tuple[Member, ...]
-    log_linear: bool
-    beam_size: int
-    length_penalty: float
-    source: tuple[str, ...]
-    reference: tuple[str, ...]
-
-
-class PreparedEvaluation(NamedTuple):
-    """A model and a test set that were found.
-
-    test_set: what is translated.
-    run: translates it and scores the translations, every line of them. It takes `threads`, processor cores to use, or
-        all unless given, and `progress`, which is told of every batch how many lines it held; it raises an NMTError
-        if the model cannot be opened.
-    """
-
-    test_set: EvaluationSet
-    run: Callable[..., ModelEvaluation]
-
-
-def prepare_evaluation(
-    directory: PathLike,
-    *others: PathLike,
-    source: PathLike | None = None,
-    references: Sequence[PathLike] = (),
-    checkpoint: str | None = None,
-    weights: str | None = None,
-    overrides: Sequence[str] = (),
-    tokenization: str | None = None,
-    lowercase: bool = False,
-    join: str | None = None,
-    output_path: PathLike | None = None,
-    member_weights: Sequence[float] | None = None,
-    log_linear: bool = False,
-) -> PreparedEvaluation:
-    """Read a test set, and refuse what can be refused before TensorFlow starts.
-
-    Args:
-        directory: the model directory, or a checkpoint in it, as RUN@best.
-        others: of models that translate together with the first, which says how to search.
-        source: text to translate; with `references` in place of the test set of the model's config.
-        references: its translations, a file each.
-        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
-        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
-        overrides: settings of the form "search.beam_size=4".
-        tokenization: how BLEU cuts text; as in validations of the run unless given.
-        lowercase: whether the scores ignore case.
-        join: how words of both sides were cut, which are joined before they are scored; as in the model's config
-            unless given.
-        output_path: where the translations go, if anywhere.
-        member_weights: of each model in their mean; equal unless given.
-        log_linear: whether that is the mean of log probabilities instead of probabilities.
-
-    Raises:
-        NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
-    """
-    found = find_members(
-        [directory, *others], checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
-    )
-    if output_path is not None:
-        inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
-        for each in found:
-            output_directory.refuse_output(output_path, inputs=inputs, directory=each.directory, config=each.config)
-    config = found[0].config
-    test_set, data = read_test_set(config, source=source, references=references), config.data
-    joined = join or data.segmentation
-    scoring.check_segmentation(joined)
-    cut = tokenization_of(config, test_set, tokenization)
-
-    def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
-        """Translate the test set and score the translations."""
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_members
-
-        opened, lines = open_members(found), test_set.source_lines
-        translator = Translator.of(*opened, member_weights=member_weights, log_linear=log_linear)
-        doubts.report_unknown(
-            "the test set",
-            translator.text.source.encode_batch(lines),
-            translator.text.target.encode_batch(list(chain(*test_set.references))),
-        )
-        warn_of_foreign_text(lines, data.source_language, segmentation=data.segmentation)
-        tally = Tally()
-        hypotheses = translator.translate(lines, progress=progress, tally=tally)
-        tally.report()
-        evaluation = scoring.evaluate_lines(
-            hypotheses, *test_set.references, tokenization=cut, lowercase=lowercase, join=joined
-        )
-        given = member_weights or [1.0] * len(found)
-        members = tuple(
-            Member(os.fspath(one.directory), model.checkpoint, model.weights, weight / sum(given))
-            for one, model, weight in zip(found, opened, given, strict=True)
-        )
-        search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
-        how = log_linear, search.beam_size, search.length_penalty
-        return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
-
-    return PreparedEvaluation(test_set, run)
-
-
-def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str | None = None) -> str:
-    """Return how BLEU cuts text: as told, else as in validations of the run.
-
-    Validations of version 0.1.0 knew few languages. Here the one that suits is taken then, and the difference is said.
-
-    Raises:
-        ConfigError: the tokenisation cannot be used.
-    """
-    language, of_run = config.data.target_language, config.training.validation_tokenization
-    given = tokenization or (None if of_run == "auto" else of_run)
-    settled = scoring.settled_tokenization(given, test_set.references, language=language)
-    if given is None and of_run is None and settled != scoring.earlier_tokenization(language):
-        logger.warning(
-            "BLEU cuts text by %s here; validations of this run did by %s",
-            settled,
-            scoring.earlier_tokenization(language),
-        )
-    return settled
-
-
-def read_test_set(
-    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = ()
-) -> EvaluationSet:
-    """Read a source and its references, or the test set of a config if none are given; no line is left out.
-
-    Args:
-        config: of the model.
-        source: a file.
-        references: as many lines each.
-
-    Raises:
-        ConfigError: one side is missing, or the config has no test set.
-        DataError: the files cannot be read or differ in their number of lines.
-    """
-    if source is not None and references:
-        source_lines, *all_references = scoring.read_together(source, *references)
-        paths = tuple(os.fspath(path) for path in references)
-        return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
-    if source is not None or references:
-        raise ConfigError("a test set has two sides: give both a source and a reference, or neither for data.test")
-    if config.data.test is None:
-        raise ConfigError(
-            "data.test is not set for this model: give a source and a reference (--source, --reference), or set "
-            "data.test.source and data.test.target"
-        )
-    test = config.data.test
-    sources, targets = map(list, zip(*Corpus(*test.paths).pairs(), strict=True))
-    return EvaluationSet(*test.paths, sources, [targets])

@@ -19,7 +19,7 @@ from nmt.errors import ConfigError
 from nmt.inference.members import find_members
 from nmt.inference.model_directory import parse_run_reference
 from nmt.inference.translation import Progress, Tally, Translation
-from nmt.recipes.translate import EvaluationSet, read_test_set, tokenization_of
+from nmt.recipes.evaluate import EvaluationSet, read_test_set, tokenization_of
 from nmt.scoring import evaluation as scoring
 from nmt.scoring.rerank import Candidate, bleu_of, bleu_statistics
 from nmt.text.marks import joined

@@ -70,7 +70,7 @@ def prepared(**changes):
     asked = {
         "num_hypotheses": 1, "asked": Control(), "records": False, "source_field": "source", "column": None,
         "token_scores": False, "sampling": None, "utility": None, "terms": None, "part_tokens": None, "language": "de",
-        "alignments": False, "unknown": None,
+        "alignments": False, "unknown": None, "markup": None,
         **changes,
     }  # fmt: skip
     return PreparedTranslation(

@@ -5,8 +5,9 @@ import pytest
 from nmt.config import load
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference.translator import Translator
+from nmt.recipes.evaluate import EvaluationSet, prepare_evaluation, read_test_set, tokenization_of
 from nmt.recipes.train import check_config
-from nmt.recipes.translate import EvaluationSet, prepare_evaluation, prepare_translation, read_test_set, tokenization_of
+from nmt.recipes.translate import prepare_translation
 from nmt.scoring.evaluation import evaluate_files
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nmt.control.controls import AutomatonTables, Control, Controls, Kinds
-from nmt.inference.translator import control_rules
+from nmt.inference.compiled_search import control_rules
 from nmt.search import beam_search
 from nmt.text import CharacterTokenizer
 
