@@ -28,11 +28,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """What `-n auto` means: a process a core, and no more than fit into memory."""
+    """What `-n auto` means: a process more than cores, since tests wait for others, as far as they fit into memory."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist reads it itself
         return None
     size = min(ram_limit().size, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return max(1, min(available_processors(), int(size // WORKER_BYTES)))
+    return max(1, min(available_processors() + 1, int(size // WORKER_BYTES)))
 
 
 TESTS = Path(__file__).parent

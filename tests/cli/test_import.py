@@ -291,6 +291,7 @@ def test_what_is_registered_wrongly_is_said_at_once(run_nmt, parts, tmp_path):
         register_reader("tsv")
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path, monkeypatch):
     monkeypatch.setattr("nmt.data.corpus.READERS.built", {})
     reader = page_parts()[-2]
@@ -306,6 +307,7 @@ def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path, monkey
     assert "data.train has changed" in refused.err
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "model", [{**tiny.RNN, "cell": "mgu"}, {**tiny.TRANSFORMER, "decoder_mixer": "mean"}], ids=["cell", "mixer"]
 )

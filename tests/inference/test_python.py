@@ -128,10 +128,9 @@ def test_pairs_that_are_none_are_refused(translator):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["transformer_run", "trained_run"])
-def test_eight_threads_get_what_one_gets(run, request):
+def test_eight_threads_get_what_one_gets(transformer_run):
     """From the first call on, which compiles what it needs."""
-    translator = Translator.load(request.getfixturevalue(run).directory)
+    translator = Translator.load(transformer_run.directory)
     pairs = [(line, translation) for line in LINES[:4] for translation in ("one two", "four")]
     uses = [
         lambda: translator.translate(LINES, batch_size=3),
@@ -139,7 +138,7 @@ def test_eight_threads_get_what_one_gets(run, request):
         lambda: translator.n_best(LINES, 1),
         lambda: list(translator.stream(LINES, lines_ahead=3)),
         lambda: translator.complete("uno dos tres", "one", 3),
-    ][: 5 if run == "transformer_run" else 4]  # to compile completions takes longest
+    ]
     barrier = threading.Barrier(8)
 
     def work(number):
@@ -154,6 +153,13 @@ def test_eight_threads_get_what_one_gets(run, request):
     alone = [use() for use in uses]
     assert len(results) == 8 * len(uses)
     assert all(result == alone[place] for place, result in results)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_threads_share_a_recurrent_model(trained_run):
+    translator = Translator.load(trained_run.directory)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(translator.translate, [FEW] * 8)) == [translator.translate(FEW)] * 8
 
 
 # Other processes

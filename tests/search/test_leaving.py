@@ -33,7 +33,7 @@ def both_ways(toy, model, beam_size, **options):
     return toy.numpy_fields(stay), toy.numpy_fields(leave), sizes
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**20),
     beam_size=st.sampled_from([None, 2, 3, 5]),
