@@ -82,7 +82,7 @@ def align(
         directories,
         threads=model.threads,
         inputs=[(flag, None if path == options.DASH else path) for flag, path in files.items() if path],
-        output_path=output,
+        output_paths=[output, *(_words_path(tokens, side) for side in _SIDES if tokens)],
         **model.arguments(batch_size=batch_size),
     )
     if source and target:
@@ -91,7 +91,7 @@ def align(
         chunks = read_records(pairs or options.DASH, n_best=False)
     with ExitStack() as opened:
         write = opened.enter_context(text_output(output))
-        sides = [opened.enter_context(text_output(Path(f"{tokens}.{side}"))) for side in _SIDES if tokens]
+        sides = [opened.enter_context(text_output(_words_path(tokens, side))) for side in _SIDES if tokens]
         count = opened.enter_context(line_counter(hidden=output is None))
         found = recipe.align_items(
             chunks,
@@ -110,6 +110,10 @@ def align(
 _SIDES = ("source", "target")
 
 
+def _words_path(prefix: Path, side: str) -> Path:
+    return Path(f"{prefix}.{side}")
+
+
 def _pharaoh(alignment: Alignment) -> str:
     from nmt.alignment.links import pharaoh
 
@@ -117,10 +121,11 @@ def _pharaoh(alignment: Alignment) -> str:
 
 
 def _jsonl(number: int, item: Item, alignment: Alignment) -> str:
-    from nmt.recipes.align import as_record
+    from nmt.recipes.align import FIELDS, as_record
 
     lines = {"source": alignment.source, "target": alignment.target}
-    return json_line({"line": number, **lines, **item.record, **as_record(alignment)})
+    kept = {name: value for name, value in item.record.items() if name not in FIELDS}
+    return json_line({"line": number, **kept, **lines, **as_record(alignment)})
 
 
 ATTENTION_EXAMPLE = """\b
@@ -153,7 +158,7 @@ def attention(
     recipe.load_matplotlib()
     check_stdout()
     arguments: dict[str, Any] = model.arguments()
-    prepared = scoring.prepare_model([directory], threads=model.threads, output_path=output_path, **arguments)
+    prepared = scoring.prepare_model([directory], threads=model.threads, output_paths=[output_path], **arguments)
     alignment = recipe.attention_to(prepared.open(), sentence, target, read_out=read_out._asdict())
     asked = {
         f"layer {read_out.layer}" if read_out.layer else "mean of layers": read_out.layer is not None,

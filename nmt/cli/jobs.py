@@ -40,7 +40,7 @@ class Lines(NamedTuple):
     path: the file.
     total: all its lines.
     first, stop: the part, lines counted from 0.
-    chunk_lines: that are sorted by length and translated together, at most.
+    chunk_lines: how many of them, at most, are sorted by length and translated together.
     """
 
     path: Path
@@ -172,7 +172,11 @@ class ResumableFile:
                 return
             self._lock()
             recover_directory(self.journal_path)  # what a process that was killed had begun of it
-            found = Journal.read(self.journal_path) or self.journal  # nobody else changes it from now on
+            found = Journal.read(self.journal_path)  # nobody else changes it from now on
+            if found is None or not (found.num_lines or found.finished):
+                self.journal.write(self.journal_path)  # what was to be, with nothing done, does not count
+                found = self.journal
+            self._check(found)
             if os.fstat(self._file).st_size < found.size:
                 raise DataError(
                     f"{self.partial} has less than {self.journal_path.name} says: delete both, and begin again"
@@ -330,9 +334,9 @@ def run_job(
         if file.journal.done is not None:
             done = Done.from_json(file.journal.done)
         content, unread = hashlib.sha256(), lines.read()
-        for line in islice(unread, done.lines - lines.first):
+        for number, line in enumerate(islice(unread, done.lines - lines.first), start=lines.first + 1):
             content.update(f"{line}\n".encode())
-            prepared.skip(line, done)
+            prepared.skip(line, number, done)
         if done.lines > lines.first and content.hexdigest() != file.journal.lines_sha256:
             raise DataError(
                 f"{lines.path} has changed: its lines {lines.first + 1:,} to {done.lines:,} are not those that were "

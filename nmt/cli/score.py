@@ -14,6 +14,7 @@ import typer
 from nmt.cli import options
 from nmt.cli.streams import CHUNK_LINES, file_chunks, line_counter, stdin_chunks, text_output
 from nmt.cli.translate import Format
+from nmt.errors import DataError
 
 if TYPE_CHECKING:
     from nmt.inference.forced import PairScore
@@ -70,7 +71,7 @@ def score(
         directories,
         threads=model.threads,
         inputs=inputs,
-        output_path=output,
+        output_paths=[output],
         **model.arguments(length_penalty=length_penalty, batch_size=batch_size),
     )
     if source and target:
@@ -132,6 +133,9 @@ def _jsonl(number: int, item: Item, scores: list[PairScore], numbers: list[float
         if "target_ids" in item.record and "target" not in item.record:
             del content["target"]
     else:
+        for each in item.record["translations"]:
+            if taken := {name, f"{name}_tokens", f"{name}_token_log_probs"} & each.keys():
+                raise DataError(f"line {number}: translations have {min(taken)} already: give another --name")
         content["translations"] = [
             {**each, name: detail["score"], f"{name}_tokens": detail["num_tokens"],
              f"{name}_token_log_probs": detail["token_log_probs"]}
@@ -178,6 +182,7 @@ def rerank(
 
     Features are score (of the search), length (words), forward, reverse, and every number that the list itself has.
     """
+    from nmt.inference.output_directory import refuse_inputs
     from nmt.recipes import score as recipe
     from nmt.scoring import rerank as sorting
 
@@ -192,10 +197,13 @@ def rerank(
     if tune:
         names = features.split(",") if features else ["score", "length", *names]
     inputs = [("N_BEST", n_best), *(("--source", each) for each in [source] if each)]
+    inputs += [("--tune", each) for each in tune or ()]
+    inputs += [("--weights", Path(weights))] if weights and Path(weights).is_file() else []
+    refuse_inputs(output, inputs)
     found = recipe.read_list(n_best, source=source)
     for name, runs in models.items():
         if runs and name in names:
-            prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_path=output)
+            prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_paths=[output])
             found = recipe.add_model(found, name, prepared.open(), reverse=name == "reverse")
         elif runs:
             raise options.usage_error(f"the weights have no {name}, for which a model is given")

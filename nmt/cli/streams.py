@@ -220,7 +220,7 @@ def stdin_chunks() -> Iterator[list[str]]:
         DataError: standard input is closed; while reading: it cannot be read, or a line is not UTF-8, with its number.
     """
     if sys.stdin is None:
-        raise DataError("standard input is closed: give a file with --input")
+        raise DataError("standard input is closed: give a file")
     return _chunks_of(sys.stdin.buffer)
 
 
@@ -254,9 +254,7 @@ def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
         for start in range(0, len(lines), CHUNK_LINES):
             chunk = lines[start : start + CHUNK_LINES]
             if number == 0 and (kind := compression(chunk[0])) is not None:
-                raise DataError(
-                    f"standard input is compressed by {kind}: decompress it first, or give a file with --input"
-                )
+                raise DataError(f"standard input is compressed by {kind}: decompress it first, or give a file")
             yield [decode_line(line, "standard input", number + place) for place, line in enumerate(chunk, start=1)]
             number += len(chunk)
 

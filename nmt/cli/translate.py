@@ -257,6 +257,8 @@ class InputOptions(NamedTuple):
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments of `prepare_translation`; refuses what belongs to another format."""
+        if self.field in ("line", "translations", "flags"):
+            raise options.usage_error(f"--field {self.field} is a field that translations add: rename it before")
         of_format = {Input.JSONL: ("--field", self.field), Input.TSV: ("--column", self.column)}
         for wanted, (name, value) in of_format.items():
             if value is not None and self.input_format is not wanted:
@@ -376,6 +378,8 @@ class _Place(NamedTuple):
             jobs.parse_shard(self.job.shard)
             if not _is_file(self.source) and (self.source is None or self.source.exists()):
                 raise options.usage_error("--shard needs a file with --input, since its lines are counted first")
+        if self.job.chunk_lines is not None and not _is_file(self.source):
+            raise options.usage_error("--chunk-lines needs a file with --input: a stream is translated as it comes")
         if self.job.resume and not self.is_between_files and (self.source is None or self.source.exists()):
             raise options.usage_error(
                 "--resume needs files with --input and --output: of a stream nobody knows what was done"

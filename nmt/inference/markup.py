@@ -38,7 +38,7 @@ from nmt.errors import ConfigError
 from nmt.inference.alignment import Alignment, AlignmentTally
 from nmt.inference.flags import Flag
 from nmt.inference.forced import ScoreTally
-from nmt.inference.translation import Tally, Translation
+from nmt.inference.translation import NO_LINE_ENDS, Tally, Translation, checked_lines
 from nmt.inference.translator import Translator
 from nmt.text import UNK_ID
 
@@ -108,8 +108,8 @@ class MarkupTally:
     inexact: int = 0
     first_unpaired: list[int] = field(default_factory=list)
 
-    def count_line(self, marked: Marked, *, taken_out: int, malformed: int) -> None:
-        """Count a line of the source."""
+    def count_line(self, marked: Marked, number: int, *, taken_out: int, malformed: int) -> None:
+        """Count a line of the source, with its number from 1."""
         self.lines += 1
         self.marked += bool(marked.elements or marked.held)
         self.elements += len(marked.elements) - taken_out
@@ -119,7 +119,7 @@ class MarkupTally:
         self.malformed += bool(malformed)
         self.unpaired += bool(marked.unpaired)
         if marked.unpaired and len(self.first_unpaired) < _NAMED_LINES:
-            self.first_unpaired.append(self.lines)
+            self.first_unpaired.append(number)
 
     def report(self) -> None:
         """Log the sums, and what is worse than one might think."""
@@ -132,9 +132,9 @@ class MarkupTally:
         named = ", ".join(map(str, self.first_unpaired)) + (", ..." if self.unpaired > _NAMED_LINES else "")
         odd = "a placeholder that the model did not write, put in by the alignment, or one too many: flag placeholder"
         for count, noun, words in (
-            (self.unpaired, "line", f"tags that nothing opens or closes there, kept as they are: {named}"),
+            (self.unpaired, "line", f"tags without a partner, kept as they are (line {named})"),
             (self.malformed, "line", "a < that begins no well-formed tag, and is text"),
-            (self.guessed, "tag", "no aligned words, and a place between the neighbours': flag tag"),
+            (self.guessed, "tag", "no aligned words, and was put between its neighbours: flag tag"),
             (self.inexact, "translation", odd),
         ):
             if count:
@@ -156,18 +156,27 @@ class Markup:
         translator: that translates what is left of the lines, and aligns it.
         kind: "xml" for tags, entities and placeholders, "placeholders" for these alone.
         sampling: how translations are drawn, None if they are searched for.
+        reserved: texts that a translation may need for itself, such as terms of a glossary.
 
     Raises:
         ConfigError: the kind is none, or the model cannot be aligned.
     """
 
-    def __init__(self, translator: Translator, kind: str = "xml", *, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        translator: Translator,
+        kind: str = "xml",
+        *,
+        sampling: Sampling | None = None,
+        reserved: Sequence[str] = (),
+    ) -> None:
         if kind not in KINDS:
             raise ConfigError(f"the markup must be {' or '.join(KINDS)}, got {kind!r}")
         self.translator, self.kind = translator, kind
         translator.align([], tally=AlignmentTally())  # refuses a model that has no attention
         self.must_appear = sampling is None and translator.search.diverse_groups == 1
         self.tally = MarkupTally()
+        self._reserved = "\n".join(reserved).casefold()
         self._is_spelled: dict[str, bool] = {}
         self._words: list[str] | None = None
 
@@ -188,7 +197,7 @@ class Markup:
         self, lines: Iterable[str], num_hypotheses: int, *, controls: Sequence[Control] | None = None, **how: Any
     ) -> list[list[Translation]]:
         """Find the best translations of each line, with its markup; see `LineTranslator.n_best`."""
-        taken = self.take_out(list(lines), controls)
+        taken = self.take_out(checked_lines(lines), controls)
         found = self.translator.n_best(
             [each.text for each in taken], num_hypotheses, controls=[each.control for each in taken], **how
         )
@@ -197,12 +206,15 @@ class Markup:
     def _pieces(self, line: str) -> list[Piece]:
         return read_pieces(line) if self.kind == "xml" else [Piece(Kind.TEXT, line, line)]
 
-    def take_out(self, lines: Sequence[str], controls: Sequence[Control] | None = None) -> list[TakenOut]:
+    def take_out(
+        self, lines: Sequence[str], controls: Sequence[Control] | None = None, *, first_line: int = 0
+    ) -> list[TakenOut]:
         """Take tags out, and see to it that placeholders appear.
 
         Args:
             lines: as they are.
             controls: what else is asked of each translation.
+            first_line: the number of the first line in all that is translated.
         """
         asked = controls or [NO_CONTROL] * len(lines)
         pieces = [self._pieces(line) for line in lines]
@@ -213,14 +225,16 @@ class Markup:
         if left and self._words is None:
             self._words = self._ranked_words(left)
         return [
-            self._taken_out(*each, stays=place in copied)
+            self._taken_out(*each, stays=place in copied, number=first_line + place + 1)
             for place, each in enumerate(zip(lines, pieces, asked, strict=True))
         ]
 
-    def _taken_out(self, line: str, pieces: Sequence[Piece], control: Control, *, stays: bool) -> TakenOut:
+    def _taken_out(self, line: str, pieces: Sequence[Piece], control: Control, *, stays: bool, number: int) -> TakenOut:
         texts = [line, control.prefix, *control.require, *control.avoid, *control.terms]
         taken = "\n".join(texts).casefold()
         free = [word for word in self._words or () if word.casefold() not in taken]
+        if control.avoid and _placeholders(pieces):
+            free = [word for word in free if self._may_appear(word, control)]
         stand_ins = dict[str, str | None]()
 
         def stand_in(placeholder: str) -> str | None:
@@ -238,7 +252,7 @@ class Markup:
         marked = take_out(paired(held), writing)
         taken_out = sum(piece.kind is Kind.LONE and bool(piece.text) for piece in held)
         malformed = count_malformed(pieces) if self.kind == "xml" else 0
-        self.tally.count_line(marked, taken_out=taken_out, malformed=malformed)
+        self.tally.count_line(marked, number, taken_out=taken_out, malformed=malformed)
         terms = (*control.terms, *(each.text for each in marked.held)) if self.must_appear else control.terms
         return TakenOut(line, marked, control._replace(terms=terms))
 
@@ -257,6 +271,14 @@ class Markup:
             is_spelled and not find_held(each.held, text)[1]
             for is_spelled, each, text in zip(spelled, marked, translations, strict=True)
         ]
+
+    def _may_appear(self, word: str, control: Control) -> bool:
+        """Whether no ban stands in a word."""
+        try:
+            self.translator.controls.check(control._replace(terms=(word,)))
+        except ConfigError:
+            return False
+        return True
 
     def _can_spell(self, placeholder: str) -> bool:
         """Whether the model can read a placeholder and write it as it is."""
@@ -277,7 +299,11 @@ class Markup:
         Best are those that the model copies of its own accord in the place of the placeholders of some lines. Tried are
         those that it copies most probably if they are all of the text.
         """
-        words = candidate_words(self.translator.sources, self.translator.text.target)
+        words = [
+            word
+            for word in candidate_words(self.translator.sources, self.translator.text.target)
+            if word.casefold() not in self._reserved
+        ]
         scores = self.translator.score([(f"{word}.", f"{word}.") for word in words], tally=ScoreTally())
         by_score = sorted(zip(scores, words, strict=True), key=lambda each: -each[0].log_prob)
         likely = [word for _, word in by_score[:_MOST_TRIED]]
@@ -308,7 +334,7 @@ class Markup:
     def _with_markup(self, line: TakenOut, translation: Translation, alignment: Alignment | None) -> Translation:
         marked, text = line.marked, translation.text
         if marked.says_nothing:
-            return translation._replace(text=line.line)
+            return translation._replace(text=line.line.translate(NO_LINE_ENDS))
         words = (cut_spans(marked.text), cut_spans(text)) if alignment is None else alignment[2:4]
         restored = put_back(marked, text, words[0], words[1], () if alignment is None else links_both_ways(alignment))
         if marked.elements or marked.held:
@@ -318,7 +344,7 @@ class Markup:
         placeholders = {held.text: held.placeholder for held in marked.held}
         odd = {Flag.PLACEHOLDER: not restored.is_exact, Flag.TAG: restored.guessed or marked.unpaired}
         return translation._replace(
-            text=restored.text,
+            text=restored.text.translate(NO_LINE_ENDS),
             flags=(*translation.flags, *(flag for flag, is_set in odd.items() if is_set)),
             constraints={placeholders.get(phrase, phrase): met for phrase, met in translation.constraints.items()},
         )

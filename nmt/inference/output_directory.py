@@ -39,16 +39,8 @@ def refuse_output(
         CheckpointError: it would lie among checkpoints.
         ConfigError: naming both.
     """
-    read = [(name, STANDARD_INPUT if path is None else Path(path)) for name, path in inputs]
-    read += [(name, Path(path)) for name, paths in config.named_files.items() for path in paths]
-    for name, path in read:
-        what = "standard input" if path == STANDARD_INPUT else f"the file that {name} names, {path}"
-        if output is None:
-            # A shell that was told to write over it has emptied it by now; at least nobody takes that for a result.
-            if same_file(path, STANDARD_OUTPUT):
-                raise ConfigError(f"standard output is {what}: write to another file")
-        elif same_file(Path(output), path):
-            raise ConfigError(f"{output} must not be replaced, it is {what}: write to another file")
+    named = [(name, path) for name, paths in config.named_files.items() for path in paths]
+    refuse_inputs(output, [*inputs, *named])
     if output is None:
         return
     place = Path(output).resolve()
@@ -59,6 +51,23 @@ def refuse_output(
     check_not_among_checkpoints(place)
     if place.suffix in (".yaml", ".yml") and names.has_key(place, "model_directory"):
         raise ConfigError(f"{output} must not be replaced, it holds the settings of a run: write to another file")
+
+
+def refuse_inputs(output: PathLike | None, inputs: Sequence[tuple[str, PathLike | None]]) -> None:
+    """Refuse to write over a file that is read; see `refuse_output`.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    for name, given in inputs:
+        path = STANDARD_INPUT if given is None else Path(given)
+        what = "standard input" if path == STANDARD_INPUT else f"the file that {name} names, {path}"
+        if output is None:
+            # A shell that was told to write over it has emptied it by now; at least nobody takes that for a result.
+            if same_file(path, STANDARD_OUTPUT):
+                raise ConfigError(f"standard output is {what}: write to another file")
+        elif same_file(Path(output), path):
+            raise ConfigError(f"{output} must not be replaced, it is {what}: write to another file")
 
 
 def refuse_to_replace_inputs(paths: Sequence[PathLike], output: PathLike) -> None:

@@ -134,6 +134,13 @@ def words_of(line: str, spans: Sequence[Span]) -> list[str]:
     return [line[start:end] for start, end in spans]
 
 
+FIELDS = {
+    "source_words", "target_words", "links", "word_weights", "source_tokens", "target_tokens", "source_spans",
+    "target_spans", "token_links", "token_weights",
+}  # fmt: skip
+"""What `as_record` gives, or a part of it."""
+
+
 def as_record(alignment: Alignment) -> dict[str, Any]:
     """Return words, links and, if it is there, the attention as JSON values; numbers have six decimals."""
     record: dict[str, Any] = {

@@ -90,7 +90,7 @@ def prepare_model(
     *,
     threads: int | None = None,
     inputs: Sequence[tuple[str, PathLike | None]] = (),
-    output_path: PathLike | None = None,
+    output_paths: Sequence[PathLike | None] = (None,),
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
     **which: Any,
@@ -101,7 +101,7 @@ def prepare_model(
         directories: as for `nmt.recipes.translate.prepare_translation`, like what follows.
         threads: processor cores to use; all unless given.
         inputs: what names the files that are read, and their paths; None is standard input.
-        output_path: where the scores go, None for standard output.
+        output_paths: where results go, None for standard output.
         member_weights: of each model in their mean; equal unless given.
         log_linear: whether that is the mean of log probabilities.
         **which: `checkpoint`, `weights` and `overrides` of `find_members`.
@@ -111,7 +111,8 @@ def prepare_model(
     """
     found = find_members(directories, member_weights=member_weights, **which)
     for each in found:
-        output_directory.refuse_output(output_path, inputs=inputs, directory=each.directory, config=each.config)
+        for output in output_paths:
+            output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 
     def open_model() -> Translator:
         from nmt.backend import session

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections import defaultdict
@@ -22,7 +24,7 @@ from nmt.inference.lengths import MAX_SOURCE_LENGTH
 from nmt.inference.members import find_members, identity_of
 from nmt.inference.translation import LineTranslator, Progress, Translation, check_num_hypotheses, flag_of_none
 from nmt.recipes.align import Finisher, read_dictionary
-from nmt.recipes.translation_job import Done, in_lines, joined_parts, parts_of
+from nmt.recipes.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
 from nmt.scoring import mbr
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.types import PathLike
@@ -279,9 +281,10 @@ class PreparedTranslation:
         """
         return self.job.translate(chunks, self.open(), progress, done or Done())
 
-    def skip(self, line: str, done: Done) -> None:
-        """Take note of a line that was translated before."""
-        done.remember(self.job.record(line, 0).source for _ in range(1))
+    def skip(self, line: str, number: int, done: Done) -> None:
+        """Take note of a line, counted from 1, that was translated before."""
+        if len(done.sample) < SAMPLE_LINES:
+            done.remember([self.job.record(line, number).source])
 
 
 @dataclass(frozen=True)
@@ -309,13 +312,13 @@ class _Job:
             "translations a line": self.num_hypotheses,
             **{f"asked: {name}": value for name, value in self.asked._asdict().items()},
             "sampling": self.sampling and self.sampling._asdict(),
-            "--glossary": self.terms and [[term.source, term.targets, term.match_case] for term in self.terms.terms],
+            "--glossary": self.terms and _fingerprint([list(term) for term in self.terms.terms]),
             "--input-format": "jsonl" if self.records else "tsv" if self.column else "text",
             "--field": self.source_field,
             "--column": self.column,
             "--split-long": self.part_tokens,
             "--alignments": self.alignments,
-            "--replace-unknown": self.unknown,
+            "--replace-unknown": self.unknown and _fingerprint(self.unknown),
             "--markup": self.markup,
         }
 
@@ -341,7 +344,7 @@ class _Job:
             started = time.monotonic()
             wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
             done.remember(record.source for record in wanted)
-            found = self._of_marked(wanted, markup, translator, placing, report, finisher, progress, done)
+            found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
             done.aligned = None if finisher is None else vars(finisher.tally).copy()
@@ -372,7 +375,9 @@ class _Job:
             return None
         from nmt.inference.markup import Markup
 
-        return Markup(translator, self.markup, sampling=self.sampling)
+        terms = self.terms.terms if self.terms else ()
+        reserved = list(chain.from_iterable(term.alternatives for term in terms))
+        return Markup(translator, self.markup, sampling=self.sampling, reserved=reserved)
 
     def record(self, line: str, number: int) -> Record:
         """Return what is asked of a line."""
@@ -383,14 +388,17 @@ class _Job:
             return read_record(line, self.asked, place=place, field=self.source_field)
         return Record(line, self.asked)
 
-    def _of_marked(self, wanted: Sequence[Record], markup: Markup | None, *how: Any) -> list[TranslatedLine]:
+    def _of_marked(
+        self, wanted: Sequence[Record], markup: Markup | None, done: Done, *how: Any
+    ) -> list[TranslatedLine]:
         """Translate the lines of a chunk, their markup taken out before and put back behind."""
         if markup is None:
-            return self._of_chunk(wanted, (), *how)
-        taken = markup.take_out([record.source for record in wanted], [record.control for record in wanted])
+            return self._of_chunk(wanted, (), *how, done=done)
+        sources, controls = [record.source for record in wanted], [record.control for record in wanted]
+        taken = markup.take_out(sources, controls, first_line=done.lines)
         both = zip(wanted, taken, strict=True)
         lines = self._of_chunk(
-            [record._replace(source=out.text, control=out.control) for record, out in both], taken, *how
+            [record._replace(source=out.text, control=out.control) for record, out in both], taken, *how, done=done
         )
         restored = markup.put_back(taken, [line.translations for line in lines])
         return [
@@ -407,6 +415,7 @@ class _Job:
         report: Report,
         finisher: Finisher | None,
         progress: Progress | None,
+        *,
         done: Done,
     ) -> list[TranslatedLine]:
         """Translate the lines of a chunk together."""
@@ -454,6 +463,11 @@ class _Job:
             texts = [line.translations[0].text if line.translations else "" for line in lines]
             report.add([terms_of[place] for place in range(len(lines))], texts)
         return lines
+
+
+def _fingerprint(values: Any) -> str:
+    """Names what may be large, from JSON values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
 
 
 def _flags_of_best(line: TranslatedLine) -> Sequence[Flag]:

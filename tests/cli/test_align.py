@@ -42,6 +42,30 @@ def test_links_and_offsets_of_given_pairs(run_nmt, transformer_run, tmp_path):
         assert len(record["target_tokens"]) == len(record["target_spans"]) == len(record["token_weights"])
 
 
+def test_what_another_alignment_said_gives_way(run_nmt, transformer_run):
+    given = {"source": "uno dos", "target": "one two", "target_ids": [4, 5], "links": [[9, 9]], "word_weights": [[7]]}
+    done = run_nmt(
+        "align", transformer_run.directory, "--pairs", "-", "--format", "jsonl", stdin=json.dumps(given).encode()
+    )
+    (record,) = records(done.out)
+    words = [record["target"][start:end] for start, end in record["target_words"]]
+    assert record["target"] == " ".join(words) != "one two", "the text of the ids"
+    assert "word_weights" not in record
+    assert record["links"] != [[9, 9]]
+
+
+def test_words_that_are_written_replace_no_input(run_nmt, transformer_run, tmp_path):
+    paths = [tmp_path / "t.source", tmp_path / "t.target"]
+    for path in paths:
+        path.write_text("uno\n")
+    refused = run_nmt(
+        "align", transformer_run.directory, "--source", paths[0], "--target", paths[1], "--tokens", tmp_path / "t"
+    )
+    assert refused.code == 1
+    assert "must not be replaced, it is the file that --source names" in refused.err
+    assert paths[0].read_text() == "uno\n"
+
+
 def test_translations_tell_their_links(run_nmt, transformer_run):
     stdin = b"uno dos\n\n"
     short = ("--beam-size", 2, "--set", "search.max_length=4")

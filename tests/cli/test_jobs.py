@@ -212,6 +212,20 @@ def test_a_job_goes_on_with_nothing_else(tmp_path, changes, message):
     assert not (tmp_path / "out.partial").exists()
 
 
+def test_what_was_begun_without_a_chunk_does_not_count(tmp_path):
+    """Else the journal would say of a later job what the first was told."""
+    depends = {"depends": {"--format": "tsv"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.ResumableFile, "commit", lambda *_: 1 / 0)
+        patch.setattr(jobs.ResumableFile, "stop", jobs.ResumableFile.close)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path, **depends)
+    half_done(tmp_path)
+    with pytest.raises(DataError, match=re.escape('--format was null and is "tsv"')):
+        run(tmp_path, **depends)
+    assert run(tmp_path).count(b"\n") == 11
+
+
 def test_what_is_finished_is_not_done_again_and_may_be_replaced(tmp_path, caplog):
     first = run(tmp_path)
     caplog.set_level("INFO", "nmt")
@@ -386,6 +400,8 @@ def translate(run_nmt, trained_run):
         (("-i", "SOURCE", "--shard", "2"), "got 2"),
         (("-i", "SOURCE", "--shard", "²/3"), "got ²/3"),
         (("-i", "SOURCE", "--chunk-lines", "0"), "--chunk-lines"),
+        (("--chunk-lines", "5"), "--chunk-lines needs a file with --input: a stream is translated as it comes"),
+        (("--field", "line", "--input-format", "jsonl"), "--field line is a field that translations add"),
         (("--column", "2"), "--column needs --input-format tsv"),
         (("--field", "de", "--input-format", "tsv"), "--field needs --input-format jsonl"),
         (("--column", "0", "--input-format", "tsv"), "--column"),

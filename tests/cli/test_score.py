@@ -54,6 +54,8 @@ def test_an_n_best_list_gets_a_field_that_sorts_it(run_nmt, transformer_run, tra
     scored = tmp_path / "scored.jsonl"
     outcome = run_nmt("score", trained_run.directory, "--n-best", n_best, "--name", "other", "-o", scored)
     assert outcome.code == 0, outcome.err
+    again = run_nmt("score", trained_run.directory, "--n-best", scored, "--name", "other")
+    assert (again.code, "line 1: translations have other already: give another --name" in again.err) == (1, True)
     before, after = records(n_best.read_text("utf-8")), records(scored.read_text("utf-8"))
     for old, new in zip(before, after, strict=True):
         extra = {"other", "other_tokens", "other_token_log_probs"}
@@ -109,6 +111,11 @@ def test_weights_are_found_and_applied_to_a_list_of_moses(run_nmt, tmp_path):
         (("rerank", "list", "--weights", "a=1", "--tune", "x"), 2, "--tune finds weights: leave out --weights"),
         (("rerank", "list", "--weights", "tm=1"), 1, "has no number as feature tm: there are lm, score, length"),
         (("rerank", "list", "--weights", "lm:1"), 1, "of the form score=0.7,length=0.3, got lm:1"),
+        (
+            ("rerank", "list", "--weights", "lm=1", "-o", "list"),
+            1,
+            "list must not be replaced, it is the file that N_BEST",
+        ),
         (("rerank", "list", "--tune", "list"), 1, "list must have a line for each of 3, got"),
     ],
 )

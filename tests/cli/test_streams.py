@@ -65,7 +65,7 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
 
 @pytest.mark.parametrize(
     ("stream", "message"),
-    [("stdin", "nmt: error: standard input is closed: give a file with --input\n"), ("stdout", CLOSED)],
+    [("stdin", "nmt: error: standard input is closed: give a file\n"), ("stdout", CLOSED)],
 )
 def test_translate_refuses_a_closed_stream_before_it_opens_the_model(trained_run, monkeypatch, capsys, stream, message):
     monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))

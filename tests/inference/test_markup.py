@@ -90,6 +90,28 @@ def test_a_placeholder_that_the_model_copies_stays(translators, monkeypatch):
     assert [each.control.terms for each in taken] == [("{n}",), ("seven", "seven"), ("seven", "eight")]
 
 
+def test_words_that_are_needed_or_banned_stand_for_nothing(translators, monkeypatch):
+    markup = with_words(translators["rnn"])
+    monkeypatch.setattr(markup, "_are_copied", lambda lines: [False] * len(lines))
+    (first,) = markup.take_out(["uno {n}"])
+    (word,) = first.control.terms
+    (second,) = markup.take_out(["uno {n}"], [Control(avoid=(word[1:3],), part_words=True)])
+    assert second.control.terms not in ((), (word,))
+    monkeypatch.setattr("nmt.inference.markup.candidate_words", lambda *_: ["seven", "eight"])
+    reserving = Markup(translators["rnn"], reserved=["a Seven"])
+    monkeypatch.setattr(reserving, "_are_copied", lambda lines: [False] * len(lines))
+    assert reserving.take_out(["uno {n}"])[0].control.terms == ("eight",)
+
+
+def test_a_translation_is_one_line_and_lines_are_several(translators):
+    markup = with_words(translators["rnn"])
+    first, second = markup.translate(['<a\n href="x">uno</a> dos', "<br/>\n{n}"], batch_size=2)
+    assert "\n" not in first + second
+    assert "{n}" in second
+    with pytest.raises(TypeError, match=r"pass \[line\]"):
+        markup.translate("uno dos")
+
+
 def test_a_later_process_goes_on_with_the_same_words(translators):
     first, later = with_words(translators["rnn"]), Markup(translators["rnn"])
     taken = first.take_out(["<b>uno</b> {n}"])
