@@ -209,7 +209,7 @@ class FinishOptions(NamedTuple):
             raise options.usage_error("--dictionary is for --replace-unknown: give both")
 
 
-MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++ or bleu."
+MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++, bleu or MODULE:FUNCTION."
 RECORDS = (
     "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case; tsv: columns "
     "between tabs."

@@ -130,6 +130,8 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
     """
     given = read_object(line, place, field)
     source = given.pop(field)
+    if "require" in given:
+        raise DataError(f'{place}: phrases that must appear are called "constraints" in a record, got "require"')
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
         texts = value if isinstance(value, list) else []
@@ -217,7 +219,12 @@ def check_controls(asked: Sequence[Control], num_lines: int, sampling: Sampling 
     Raises:
         ConfigError: there is not one control a line, the sampling means nothing, draws shall have phrases, or groups
             shall have phrases or be drawn.
+        TypeError: phrases are one text instead of several.
     """
+    for control in asked:
+        for name in ("require", "avoid", "terms"):
+            if isinstance(phrases := getattr(control, name), str):
+                raise TypeError(f"{name} must be several phrases, got one text: give ({phrases!r},)")
     if len(asked) != num_lines:
         raise ConfigError(f"there must be one control a line, got {len(asked)} for {num_lines} lines")
     if sampling is not None:

@@ -276,7 +276,7 @@ class Report:
         """Log a line with the counts, and the terms that are placed least."""
         total = self.total
         if not total.found:
-            logger.info("glossary: none of its terms is in the text")
+            logger.info("glossary: none of its terms is in the text (a tab parts a term and its translation)")
             return
         logger.info(
             "glossary: %s terms found in %s of %s lines: %s placed (%.1f%%), %s inflected, %s not placed",

@@ -178,8 +178,8 @@ class Tally:
         )
         refused = f"left untranslated, as nothing can be as asked: {_first(self.first_refused, self.refused, '; ')}"
         unmet = (
-            "left untranslated: no translation that is short enough has what must appear and nothing that must not: "
-            "raise search.max_length, or ask for less; by number: "
+            "left untranslated: no translation that is short enough is as asked: raise search.max_length_ratio, "
+            "search.max_length_offset or search.max_length, or ask for less; by number: "
             f"{_first(self.first_unsatisfied, self.unsatisfied, ', ')}"
         )
         counts = {unread: self.unread, too_long: self.too_long, failed: self.untranslated, refused: self.refused}
@@ -619,7 +619,7 @@ def check_num_hypotheses(num_hypotheses: int, settings: SearchSettings) -> None:
     if not 1 <= num_hypotheses <= settings.beam_size:
         raise ConfigError(
             f"the number of hypotheses must be 1 to beam_size ({settings.beam_size}), got {num_hypotheses}: "
-            f"set the beam size to {num_hypotheses}"
+            f"set the beam size (--beam-size) to {num_hypotheses}"
         )
 
 

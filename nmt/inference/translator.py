@@ -36,7 +36,6 @@ from nmt.inference.translation import (
     Translation,
     banned_ids,
     changed_search,
-    checked_lines,
     checked_pairs,
     encode_lines,
 )
@@ -422,10 +421,12 @@ class Translator(LineTranslator):
         if type(n) is bool or not isinstance(n, Integral) or n < 1:
             raise ConfigError(f"n must be 1 or more, got {n!r}: give an int")
         stay_in_process(self.engine_name)
+        if not isinstance(source, str):
+            raise TypeError(f"source must be one text, got {type(source).__name__}")
         # Ways differ by their next words already, so there are no groups.
         search = self.search.model_copy(update={"diverse_groups": 1})
-        settings, (line,) = changed_search(search, beam_size=beam_size), checked_lines([source])
-        (token_ids,) = encode_lines([line], self.sources, settings, Tally())
+        settings = changed_search(search, beam_size=beam_size)
+        (token_ids,) = encode_lines([source], self.sources, settings, Tally())
         if not any(token_ids):
             return [Translation(prefix, 0.0, 0.0, 0)]
         lengths = np.array([len(token_ids[0]) + 1])

@@ -213,7 +213,7 @@ class Beginning:
 
     def step(self, state: int, character: str) -> int | None:
         """Go on by a character; None if that is another than the next one."""
-        if state == len(self.text) or (character == " " and self.text[:state][-1:] in ("", " ")):
+        if state == len(self.text) or (character == " " and state == 0):  # a first token begins with a space
             return state
         return state + 1 if self.text[state] == character else None
 

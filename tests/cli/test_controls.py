@@ -58,6 +58,10 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
         ("[" * 100_000, "line 1 is no JSON: "),
         ("[1]", 'line 1 must be an object with a text "source"'),
         ('{"source": "uno", "constraints": "seven"}', 'line 1: "constraints" must be a list of texts'),
+        (
+            '{"source": "uno", "require": ["one"]}',
+            'are called "constraints" in a record, got "require"',
+        ),
         ('{"source": "uno", "avoid": [1]}', 'line 1: "avoid" must be a list of texts'),
         ('{"source": "uno", "part_words": 1}', 'line 1: "part_words" must be true or false'),
         ('{"source": "uno", "prefix": []}', 'line 1: "prefix" must be a text'),
@@ -153,4 +157,4 @@ def test_what_does_not_fit_is_said(run_nmt, trained_run):
     short = ("--set", "search.max_length=2", "--require", "seven", "--require", "nine")
     left = run_nmt("translate", trained_run.directory, *short, stdin=b"uno dos\n")
     assert left.lines == [""]
-    assert "1 line is left untranslated: no translation that is short enough has what must appear" in left.err
+    assert "1 line is left untranslated: no translation that is short enough is as asked" in left.err

@@ -67,7 +67,7 @@ def test_translate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_pa
     monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
     run = trained_run.directory
     for arguments, message in (
-        (("--n-best", 2), "must be 1 to beam_size (1), got 2: set the beam size to 2"),
+        (("--n-best", 2), "must be 1 to beam_size (1), got 2: set the beam size (--beam-size) to 2"),
         (("-i", tmp_path / "nowhere"), "nowhere: cannot be read: No such file"),
         (("--glossary", tmp_path / "nowhere"), "nowhere: cannot be read: No such file"),
         (("-o", tmp_path / "no" / "where"), "where: cannot be written: No such file"),

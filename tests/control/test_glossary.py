@@ -209,7 +209,7 @@ def test_a_report_says_what_is_not_placed(caplog):
     report.add([[dog, dog, name], [cat], []], ["Dogs", "Cat", "x"])
     report.log()
     assert [" ".join(record.message.split()) for record in caplog.records] == [
-        "glossary: none of its terms is in the text",
+        "glossary: none of its terms is in the text (a tab parts a term and its translation)",
         "glossary: 4 terms found in 2 of 3 lines: 1 placed (25.0%), 1 inflected, 2 not placed",
         "Hund → dog | hound: 2 of 2 not placed, 1 of them inflected",
         "Rex → Rex: 1 of 1 not placed, 0 of them inflected",

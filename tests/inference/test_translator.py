@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from nmt.config import SearchSettings
-from nmt.control.controls import NO_CONTROL, Control
+from nmt.control.controls import NO_CONTROL, Control, check_controls
 from nmt.errors import ConfigError
 from nmt.inference.flags import Flag
 from nmt.inference.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
@@ -108,6 +108,12 @@ def test_translations_are_flagged():
     assert (changed.flags, changed.constraints) == (("unsatisfied",), {"one": False})
     ((changed,),) = changing.n_best(["one three"], 1, beam_size=4, controls=[Control(avoid=("two",))])
     assert changed.flags == ("unsatisfied",)
+
+
+@pytest.mark.parametrize("control", [Control(require="ab"), Control(avoid="ab")])
+def test_one_text_is_no_list_of_phrases(control):
+    with pytest.raises(TypeError, match=r"(require|avoid) must be several phrases, got one text: give \('ab',\)"):
+        check_controls([control], 1, None, diverse_groups=1)
 
 
 def test_how_phrases_match_asks_for_nothing_by_itself():

@@ -127,6 +127,15 @@ def test_a_narrow_beam_keeps_to_what_is_asked_and_leaves_others_alone(beam_size,
         np.testing.assert_allclose([score for score, _ in found[-1]], [score for score, _ in alone], atol=1e-5)
 
 
+def test_no_space_is_added_to_a_beginning():
+    letters = CharacterTokenizer.learn(["ab ba"], vocabulary_size=None, minimum_count=1)
+    size = len(letters.vocabulary)
+    logits = np.zeros((1, 4, size, size), "float32")
+    logits[..., letters.encode("a b")[1]] = 5.0  # spaces are what it likes best
+    for _, text in searched(logits, [Control(prefix="a b")], beam_size=3, tokenizer=letters)[0]:
+        assert text.startswith("a b")
+
+
 def test_phrases_that_go_on_alike_give_no_hypothesis_twice():
     letters = CharacterTokenizer.learn([string.ascii_letters], vocabulary_size=None, minimum_count=1)
     size = len(letters.vocabulary)

@@ -131,13 +131,16 @@ def test_missing_tokens_are_the_fewest_that_complete_a_text(alphabet):
 @pytest.mark.parametrize("alphabet", ["ab ", "aB b "])
 def test_a_beginning_is_there_to_the_letter(alphabet, text):
     draw = random.Random(alphabet + text)
-    surfaces = [each for each in some_surfaces(draw, alphabet) if not isinstance(each, int)]
+    # Two spaces within a token count as one; a token that begins with a space may follow one that is a space.
+    surfaces = [
+        each for each in some_surfaces(draw, alphabet) if not isinstance(each, int) and "  " not in (each or "")
+    ]
     index = Surfaces(surfaces)
-    automaton, mark = lift(Beginning(text), index), surfaces.index("b")
+    automaton = lift(Beginning(text), index)
     for _ in range(300):
         token_ids = [draw.randrange(1, len(surfaces)) for _ in range(draw.randint(0, 6))]
         state = reached(automaton, index, token_ids)
-        so_far = assembled(surfaces, [*token_ids, mark])[:-1]  # with a space at its end, if it has one
+        so_far = "".join(surfaces[token_id] or "" for token_id in token_ids).lstrip(" ")
         assert (state != DEAD) == (so_far.startswith(text) or text.startswith(so_far)), so_far
         assert (state != DEAD and bool(automaton.may_end[state])) == so_far.startswith(text), so_far
 
