@@ -11,8 +11,8 @@ import typer
 
 from nmt.cli import options
 from nmt.cli.align_corpus import Symmetrization
-from nmt.cli.score import json_line, read_records
-from nmt.cli.streams import CHUNK_LINES, check_stdout, line_counter, text_output
+from nmt.cli.score import read_records
+from nmt.cli.streams import CHUNK_LINES, check_stdout, json_line, line_counter, text_output
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment

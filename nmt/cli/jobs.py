@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.atomic_files import read_regular_file, recover_directory, replace_file, sync_folder
 from nmt.cli.options import usage_error
-from nmt.cli.streams import check_replaceable, chunked, compressor, line_counter, naming
+from nmt.cli.streams import check_replaceable, chunked, compressor, hand_on_mode, line_counter, naming
 from nmt.errors import DataError
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class ResumableFile:
         else:
             found = None
         with naming(self.output):
-            check_replaceable(self.target)
+            replaced = check_replaceable(self.target)
             if found is None:
                 self.journal.write(self.journal_path)
             elif found.finished and not self.partial.exists():
@@ -174,7 +173,8 @@ class ResumableFile:
             recover_directory(self.journal_path)  # what a process that was killed had begun of it
             found = Journal.read(self.journal_path)  # nobody else changes it from now on
             if found is None or not (found.num_lines or found.finished):
-                self.journal.write(self.journal_path)  # what was to be, with nothing done, does not count
+                if found != self.journal:  # what another was to do, and has done nothing of
+                    self.journal.write(self.journal_path)
                 found = self.journal
             self._check(found)
             if os.fstat(self._file).st_size < found.size:
@@ -184,8 +184,8 @@ class ResumableFile:
             os.ftruncate(self._file, found.size)
             os.lseek(self._file, 0, os.SEEK_END)
             self.journal = found
-            if self.target.exists():  # before any text is in it
-                self._hand_on_mode()
+            if replaced is not None:  # before any text is in it
+                hand_on_mode(self.target, self.partial, replaced)
 
     def _check(self, found: Journal) -> None:
         """Refuse to go on with something else, or not to go on although much is done."""
@@ -223,12 +223,6 @@ class ResumableFile:
             pass
         self.close()
         raise DataError(f"another process writes {self.output}: wait for its end, or stop it")
-
-    def _hand_on_mode(self) -> None:
-        replaced = self.target.stat()
-        with suppress(OSError):  # some file systems have no modes, and only root gives files away
-            shutil.copymode(self.target, self.partial)
-            os.chown(self.partial, replaced.st_uid, replaced.st_gid)
 
     def commit(self, text: str, done: Done, lines_sha256: str) -> None:
         """Write a chunk: first the text, then the journal that counts it, each to the disk.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nmt.cli import options
-from nmt.cli.streams import CHUNK_LINES, file_chunks, line_counter, stdin_chunks, text_output
+from nmt.cli.streams import CHUNK_LINES, file_chunks, json_line, line_counter, stdin_chunks, text_output
 from nmt.cli.translate import Format
 from nmt.errors import DataError
 
@@ -142,14 +142,6 @@ def _jsonl(number: int, item: Item, scores: list[PairScore], numbers: list[float
             for each, detail in zip(item.record["translations"], details, strict=True)
         ]  # fmt: skip
     return json_line(content)
-
-
-def json_line(content: Any) -> str:
-    """Write an object as one line, in which nothing is taken for the end of a line by any reader."""
-    text = json.dumps(content, ensure_ascii=False)
-    for character in ("\x85", "\u2028", "\u2029"):
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f"{text}\n"
 
 
 RERANK_EXAMPLE = """\b

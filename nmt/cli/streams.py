@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import select
@@ -259,6 +260,14 @@ def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
             number += len(chunk)
 
 
+def json_line(content: Any) -> str:
+    """Write an object as one line, in which nothing is taken for the end of a line by any reader."""
+    text = json.dumps(content, ensure_ascii=False)
+    for character in ("\x85", "\u2028", "\u2029"):
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return f"{text}\n"
+
+
 @contextmanager
 def text_output(path: Path | None) -> Iterator[Write]:
     """A function that writes text to a file, or to standard output, flushed each time.
@@ -288,9 +297,7 @@ def text_output(path: Path | None) -> Iterator[Write]:
             _open(place, ending=path.suffix, append=in_place) as file,
         ):
             if replaced is not None:  # before any text is in it
-                with suppress(OSError):  # some file systems have no modes, and only root gives files away
-                    shutil.copymode(target, place)
-                    os.chown(place, replaced.st_uid, replaced.st_gid)
+                hand_on_mode(target, place, replaced)
             yield lambda text: file.write(text.encode("utf-8"))
 
 
@@ -305,6 +312,13 @@ def check_replaceable(path: Path) -> os.stat_result | None:
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return path.stat()
+
+
+def hand_on_mode(target: Path, place: Path, replaced: os.stat_result) -> None:
+    """Give the file that will replace another one its mode and owner, as far as that can be."""
+    with suppress(OSError):  # some file systems have no modes, and only root gives files away
+        shutil.copymode(target, place)
+        os.chown(place, replaced.st_uid, replaced.st_gid)
 
 
 def compressor(ending: str) -> Callable[[bytes], bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import typer
 
 from nmt.cli import options, streams
-from nmt.cli.streams import check_stdout, file_chunks, is_terminal, line_counter, stdin_chunks, text_output
+from nmt.cli.streams import check_stdout, file_chunks, is_terminal, json_line, line_counter, stdin_chunks, text_output
 
 if TYPE_CHECKING:
     from nmt.control.controls import Control, Record, Sampling
@@ -84,10 +84,7 @@ def as_jsonl(line: Translated) -> str:
         from nmt.inference.translation import flag_of_none
 
         content["flags"] = [flag_of_none(line.record.control)]
-    text = json.dumps(content, ensure_ascii=False)
-    for character in ("\x85", "\u2028", "\u2029"):
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f"{text}\n"
+    return json_line(content)
 
 
 def as_tsv(line: Translated) -> str:

@@ -17,10 +17,8 @@ from html.entities import html5
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple, TypeAlias
 
+from nmt.text.offsets import Span
 from nmt.text.phrases import is_word
-
-Span: TypeAlias = tuple[int, int]
-"""Offsets of the first and of the one after the last, of characters or of words."""
 
 Links: TypeAlias = "Iterable[tuple[int, int]]"
 """Places of a source word and of the target word it is linked to, from 0."""

@@ -10,13 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmt.alignment.bitext import cut_spans
-from nmt.alignment.links import SYMMETRIZATIONS
+from nmt.alignment.links import SYMMETRIZATIONS, Links
 from nmt.backend.functions import Spec, compile_function
 from nmt.backend.machine import map_at_once
 from nmt.data.sequences import TokenSequences
@@ -373,7 +373,16 @@ def links_of(weights: Weights, symmetrization: str = SYMMETRIZATION) -> tuple[tu
     """
     received = weights.sum(axis=0, keepdims=True)
     product = weights * np.divide(weights, received, out=np.zeros_like(weights), where=received > 0)
-    best = product.argmax(axis=1), product.argmax(axis=0)
-    forward = {(int(i), j) for j, i in enumerate(best[0]) if product[j, i] > 0}
-    backward = {(i, int(j)) for i, j in enumerate(best[1]) if product[j, i] > 0}
-    return tuple(sorted(SYMMETRIZATIONS[symmetrization](forward, backward)))
+    return tuple(sorted(links_to_closest(product, symmetrization)))
+
+
+def links_to_closest(closeness: NDArray[np.floating[Any]], symmetrization: str = SYMMETRIZATION) -> Links:
+    """Link each word to the closest of the other side, in both directions made one.
+
+    Args:
+        closeness: (J, I), of target words to source words; 0 for what is not linked.
+        symmetrization: how, of `nmt.alignment.links.SYMMETRIZATIONS`.
+    """
+    forward = {(int(i), j) for j, i in enumerate(closeness.argmax(axis=1)) if closeness[j, i] > 0}
+    backward = {(i, int(j)) for i, j in enumerate(closeness.argmax(axis=0)) if closeness[j, i] > 0}
+    return SYMMETRIZATIONS[symmetrization](forward, backward)

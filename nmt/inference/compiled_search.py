@@ -185,7 +185,8 @@ def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:
 
 def control_rules(tables: AutomatonTables, kinds: Kinds) -> tuple[list[Rule], Choose | None]:
     """Return the rules of what is asked in a batch, and what chooses among hypotheses if phrases must appear."""
-    automaton, goals = Automaton(*tables[:9]), Goals(*tables[9:12])
+    automaton = Automaton(*(getattr(tables, name) for name in Automaton._fields))
+    goals = Goals(*(getattr(tables, name) for name in Goals._fields))
     rules: list[Rule] = [
         Allowed(automaton, tables.allowed[:, place], EOS_ID) for place, is_asked in enumerate(kinds[:2]) if is_asked
     ]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nmt.alignment.bitext import cut_spans
-from nmt.alignment.links import Links, grow_diag_final_and
+from nmt.alignment.links import Links
 from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.control.markup import (
     PLAIN,
@@ -35,7 +35,7 @@ from nmt.control.markup import (
 )
 from nmt.control.placeholders import candidate_words, find_placeholders, hold_placeholders, is_numeric
 from nmt.errors import ConfigError
-from nmt.inference.alignment import Alignment, AlignmentTally
+from nmt.inference.alignment import Alignment, AlignmentTally, links_to_closest
 from nmt.inference.flags import Flag
 from nmt.inference.forced import ScoreTally
 from nmt.inference.translation import NO_LINE_ENDS, Tally, Translation, checked_lines
@@ -361,10 +361,7 @@ def links_both_ways(alignment: Alignment) -> Links:
         return set()
     weights = alignment.soft.words.astype(np.float64)  # (J, I)
     of_target, of_source = (weights / np.maximum(weights.sum(axis, keepdims=True), _TINY) for axis in (1, 0))
-    close = of_target**0.2 * of_source**0.8
-    forward = {(int(i), j) for j, i in enumerate(close.argmax(1)) if close[j, i] > 0}
-    backward = {(i, int(j)) for i, j in enumerate(close.argmax(0)) if close[j, i] > 0}
-    return grow_diag_final_and(forward, backward)
+    return links_to_closest(of_target**0.2 * of_source**0.8)
 
 
 _NUM_CONTEXTS, _MOST_TRIED = 3, 40

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmt.backend.session import starting_quietly
+from nmt.backend import session
 from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoints_folder
 from nmt.checkpoint.index import candidates, name_of_update, read_index
@@ -24,7 +24,7 @@ from nmt.text import TextPair
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
-    from nmt.inference.translator import Translator
+    from nmt.inference.translator import OpenedModel, Translator
 
 
 class Member(NamedTuple):
@@ -130,6 +130,32 @@ def _check_vocabularies(found: Sequence[FoundModel]) -> None:
             )
 
 
+def open_translator(
+    found: Sequence[FoundModel],
+    *,
+    threads: int | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
+) -> tuple[Translator, list[OpenedModel]]:
+    """Start TensorFlow for searches, and open models to translate with.
+
+    Args:
+        found: by `find_members`.
+        threads: processor cores to use; all unless given.
+        member_weights: of each model in their mean; equal unless given.
+        log_linear: whether that is the mean of log probabilities.
+
+    Returns:
+        What translates, and its models.
+    """
+    session.start(threads=threads, a_core_each=True)
+
+    from nmt.inference.translator import Translator, open_members
+
+    opened = open_members(found)
+    return Translator.of(*opened, member_weights=member_weights, log_linear=log_linear), opened
+
+
 class Origin(NamedTuple):
     """Where the models of a translator came from: what a pickle of it holds instead of them.
 
@@ -151,7 +177,7 @@ def open_again(pickled: bytes) -> Translator:
     Args:
         pickled: `Origin`, and settings of the search.
     """
-    with starting_quietly():
+    with session.starting_quietly():
         from nmt.inference.translator import Translator, open_members
 
         origin, search = pickle.loads(pickled)

@@ -9,10 +9,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from nmt.config import Config
+from nmt.config.data import CorpusSettings
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import output_directory
-from nmt.inference.members import Member, find_members
+from nmt.inference.members import Member, find_members, open_translator
 from nmt.inference.translation import Progress, Tally
 from nmt.recipes.translate import warn_of_foreign_text
 from nmt.scoring import evaluation as scoring
@@ -123,14 +124,10 @@ def prepare_evaluation(
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
         """Translate the test set and score the translations."""
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_members
-
-        opened, lines = open_members(found), test_set.source_lines
-        translator = Translator.of(*opened, member_weights=member_weights, log_linear=log_linear)
+        translator, opened = open_translator(
+            found, threads=threads, member_weights=member_weights, log_linear=log_linear
+        )
+        lines = test_set.source_lines
         doubts.report_unknown(
             "the test set",
             translator.text.source.encode_batch(lines),
@@ -176,17 +173,18 @@ def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str |
 
 
 def read_test_set(
-    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = ()
+    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = (), part: str = "test"
 ) -> EvaluationSet:
-    """Read a source and its references, or the test set of a config if none are given; no line is left out.
+    """Read a source and its references, or a part of a config's data if none are given; no line is left out.
 
     Args:
         config: of the model.
         source: a file.
         references: as many lines each.
+        part: `test` or `validation`.
 
     Raises:
-        ConfigError: one side is missing, or the config has no test set.
+        ConfigError: one side is missing, or the config has no such part.
         DataError: the files cannot be read or differ in their number of lines.
     """
     if source is not None and references:
@@ -194,12 +192,12 @@ def read_test_set(
         paths = tuple(os.fspath(path) for path in references)
         return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
     if source is not None or references:
-        raise ConfigError("a test set has two sides: give both a source and a reference, or neither for data.test")
-    if config.data.test is None:
+        raise ConfigError(f"a test set has two sides: give both a source and a reference, or neither for data.{part}")
+    corpus: CorpusSettings | None = getattr(config.data, part)
+    if corpus is None:
         raise ConfigError(
-            "data.test is not set for this model: give a source and a reference (--source, --reference), or set "
-            "data.test.source and data.test.target"
+            f"data.{part} is not set for this model: give a source and a reference (--source, --reference), or set "
+            f"data.{part}.source and data.{part}.target"
         )
-    test = config.data.test
-    sources, targets = map(list, zip(*Corpus(*test.paths).pairs(), strict=True))
-    return EvaluationSet(*test.paths, sources, [targets])
+    sources, targets = map(list, zip(*Corpus(*corpus.paths).pairs(), strict=True))
+    return EvaluationSet(*corpus.paths, sources, [targets])

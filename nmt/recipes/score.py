@@ -13,7 +13,7 @@ from nmt.control.controls import read_object
 from nmt.data.corpus import read_lines
 from nmt.errors import DataError
 from nmt.inference import output_directory
-from nmt.inference.members import find_members
+from nmt.inference.members import find_members, open_translator
 from nmt.scoring import evaluation, rerank
 from nmt.scoring.rerank import Candidate
 from nmt.text.marks import found_marks
@@ -115,13 +115,7 @@ def prepare_model(
             output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 
     def open_model() -> Translator:
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_members
-
-        return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
+        return open_translator(found, threads=threads, member_weights=member_weights, log_linear=log_linear)[0]
 
     return PreparedModel(found[0].config.search, open_model)
 

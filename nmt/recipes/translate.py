@@ -21,7 +21,7 @@ from nmt.errors import ConfigError
 from nmt.inference import model_directory, output_directory
 from nmt.inference.flags import Flag
 from nmt.inference.lengths import MAX_SOURCE_LENGTH
-from nmt.inference.members import find_members, identity_of
+from nmt.inference.members import find_members, identity_of, open_translator
 from nmt.inference.translation import LineTranslator, Progress, Translation, check_num_hypotheses, flag_of_none
 from nmt.recipes.align import Finisher, read_dictionary
 from nmt.recipes.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
@@ -208,18 +208,13 @@ def _find_models(
     """Find models for Keras; see `prepare_translation`."""
     found = find_members(directories, member_weights=how["member_weights"], **which)
 
-    def open_translator() -> LineTranslator:
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_members
-
-        return Translator.of(*open_members(found), **how)
-
     config = found[0].config
-    used = [(each.directory, each.config) for each in found]
-    return _Engine(config, used, open_translator, lambda: _settings_of(config, "keras", map(identity_of, found)))
+    return _Engine(
+        config,
+        [(each.directory, each.config) for each in found],
+        lambda: open_translator(found, threads=threads, **how)[0],
+        lambda: _settings_of(config, "keras", map(identity_of, found)),
+    )
 
 
 def _settings_of(config: Config, engine: str, models: Iterable[str]) -> dict[str, Any]:

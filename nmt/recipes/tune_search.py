@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from nmt.config import write
 from nmt.config.loader import load_trained
 from nmt.config.section import CONFIG_NAME
-from nmt.data import Corpus
-from nmt.errors import ConfigError
-from nmt.inference.members import find_members
+from nmt.inference.members import find_members, open_translator
 from nmt.inference.model_directory import parse_run_reference
 from nmt.inference.translation import Progress, Tally, Translation
 from nmt.recipes.evaluate import EvaluationSet, read_test_set, tokenization_of
@@ -114,26 +112,13 @@ def prepare_tuning(
     which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
     found = find_members([directory, *others], member_weights=member_weights, **which)
     config = found[0].config
-    if source is None and not references:
-        validation = config.data.validation
-        if validation is None:
-            raise ConfigError("data.validation is not set for this model: give --source and --reference")
-        sources, targets = map(list, zip(*Corpus(*validation.paths).pairs(), strict=True))
-        chosen = EvaluationSet(*validation.paths, sources, [targets])
-    else:
-        chosen = read_test_set(config, source=source, references=references)
+    chosen = read_test_set(config, source=source, references=references, part="validation")
     cut, segmentation = tokenization_of(config, chosen), config.data.segmentation
     chosen = chosen._replace(references=[[joined(line, segmentation) for line in each] for each in chosen.references])
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> TunedSearch:
         """Translate the set once for the list, once as before and once with what was found."""
-        from nmt.backend import session
-
-        session.start(threads=threads, a_core_each=True)
-
-        from nmt.inference.translator import Translator, open_members
-
-        translator = Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
+        translator, _ = open_translator(found, threads=threads, member_weights=member_weights, log_linear=log_linear)
         search, lines = translator.search, chosen.source_lines
         size = max(LEAST_LIST, search.beam_size)
         size += -size % search.diverse_groups

@@ -1,13 +1,14 @@
 """One step of a search: from the live hypotheses of a batch to their best extensions."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from nmt.backend.functions import gather_beams
-from nmt.search.step import Limits, MemoryStep, Settings, View
+from nmt.search.step import Limits, MemoryStep, Rule, Settings, View
 from nmt.types import Memory, State, Tensor
 
 IMPOSSIBLE = -float("inf")
@@ -407,14 +408,38 @@ def scores_by_rules(rows: Rows, logits: Tensor, length: Tensor, settings: Settin
     """Return the log probability of each next token as the rules see it, (b, K, V) float32; None without rules."""
     if not settings.rules:
         return None
+    live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
+    return lowered(settings.rules, rows.rule_states, logits, length, rows.limits, live_ids)
+
+
+def lowered(
+    rules: Sequence[Rule],
+    states: Sequence[State],
+    logits: Tensor,
+    length: Tensor,
+    limits: Limits,
+    token_ids: Tensor,
+) -> Tensor:
+    """Ask rules one after the other.
+
+    Args:
+        rules: at least one.
+        states: of each.
+        logits: (b, K, V) float32.
+        length: () int32, of a hypothesis with the token to come.
+        limits: (b,) int32 each.
+        token_ids: (b, K, length - 1) int32, the tokens so far.
+
+    Returns:
+        What they leave of the log probability of each next token, (b, K, V) float32.
+    """
     # The normaliser is known from the greatest logit and its probability, which is not small.
     greatest, probability = (ops.max(each, axis=-1, keepdims=True) for each in (logits, ops.softmax(logits)))
     log_normalizers = greatest - ops.log(probability)  # (b, K, 1)
-    live_ids = rows.token_ids[:, -settings.beam_size :]  # the live hypotheses are the last rows, whatever the search
     scores = logits - log_normalizers
-    for rule, state in zip(settings.rules, rows.rule_states, strict=True):
-        token_ids = live_ids if rule.needs_tokens else None
-        scores = rule.lower(scores, View(logits, log_normalizers, length, *rows.limits, state, token_ids))
+    for rule, state in zip(rules, states, strict=True):
+        seen = token_ids if rule.needs_tokens else None
+        scores = rule.lower(scores, View(logits, log_normalizers, length, *limits, state, seen))
     return ops.cast(scores, "float32")
 
 

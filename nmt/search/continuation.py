@@ -11,9 +11,9 @@ import keras
 from keras import ops
 
 from nmt.backend.functions import Spec, compile_function, output_specs, while_loop
-from nmt.search.beam import IMPOSSIBLE, Finished, Rows, extend_rows, follow_rules, penalty, reorder_state
+from nmt.search.beam import IMPOSSIBLE, Finished, Rows, extend_rows, follow_rules, lowered, penalty, reorder_state
 from nmt.search.loop import Found, Loop, let_leave, live_sentences, nothing_found
-from nmt.search.step import Limits, MemoryStep, Rule, Settings, SpecialIds, View
+from nmt.search.step import Limits, MemoryStep, Rule, Settings, SpecialIds
 from nmt.types import Memory, State, Tensor
 
 PATIENCE = 3
@@ -172,14 +172,9 @@ class Continuation:
 
     def _lowered(self, logits: Tensor, token_ids: Tensor, limits: Limits, begun: Begun) -> Tensor:
         """What rules make of the log probabilities (1, R, V) after tokens (1, R, t)."""
-        logits = ops.cast(logits, "float32")
-        log_normalizers = ops.logsumexp(logits, axis=-1, keepdims=True)
-        scores, length = logits - log_normalizers, ops.cast(ops.shape(token_ids)[2] + 1, "int32")
-        least, greatest = (ops.reshape(limit, (1,)) for limit in limits)
-        for rule, state in zip(self.settings.rules, begun.rule_states, strict=True):
-            seen = token_ids if rule.needs_tokens else None
-            scores = rule.lower(scores, View(logits, log_normalizers, length, least, greatest, state, seen))
-        return ops.cast(scores, "float32")
+        length = ops.cast(ops.shape(token_ids)[2] + 1, "int32")
+        each = Limits(*(ops.reshape(limit, (1,)) for limit in limits))
+        return lowered(self.settings.rules, begun.rule_states, ops.cast(logits, "float32"), length, each, token_ids)
 
     def _finish(self, seeds: Seeds, limits: Limits, begun: Begun, kept: Kept) -> Found:
         """Search each of G groups to its end.
