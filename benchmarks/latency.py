@@ -142,7 +142,7 @@ def parts(run: str, *, started: float) -> None:
     search = opened.config.search
     banned = banned_ids(search, opened.text.target)
     wanted = CompiledFor(graph_settings(search), 1, False, banned, Kinds(), None)
-    translator.compiled(wanted).get_concrete_function()
+    translator.compiled(wanted).compiled.get_concrete_function()
     lap("tracing the search")
     line = test_lines(run)[:1]
     lap("reading the line")

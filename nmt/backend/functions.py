@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import wraps
+from threading import RLock
 from typing import Any, TypeAlias
 
 import keras
@@ -12,6 +14,10 @@ from nmt.types import PAD_ID, Tensor
 
 Spec: TypeAlias = tf.TensorSpec
 """Shape and type of an argument; None is a size that differs from call to call."""
+
+
+_tracing = RLock()
+"""Held by whoever traces: TensorFlow 2.21 died of a segmentation fault while threads traced functions side by side."""
 
 
 def compile_function(
@@ -25,14 +31,28 @@ def compile_function(
         xla: compile with XLA too, anew for each shape; on a processor this has been twice as slow.
 
     Returns:
-        The compiled function.
+        The compiled function, which threads may share; one at a time traces.
     """
-    return tf.function(function, input_signature=signature, autograph=False, jit_compile=xla or None)
+    compiled = tf.function(function, input_signature=signature, autograph=False, jit_compile=xla or None)
+    is_traced = False
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        nonlocal is_traced
+        if not is_traced and not tf.config.functions_run_eagerly():
+            with _tracing:
+                compiled.get_concrete_function()
+            is_traced = True
+        return compiled(*arguments)
+
+    call.compiled = compiled  # type: ignore[attr-defined]
+    return call
 
 
 def output_specs(function: Callable[..., Any]) -> Any:
     """Return what a compiled function returns, a nest of `Spec`: to compile another that takes it."""
-    outputs = function.get_concrete_function().structured_outputs  # type: ignore[attr-defined]
+    with _tracing:
+        outputs = function.compiled.get_concrete_function().structured_outputs  # type: ignore[attr-defined]
     return tf.nest.map_structure(lambda each: Spec(each.shape, each.dtype), outputs)
 
 

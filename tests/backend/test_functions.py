@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,6 +19,26 @@ def test_a_signature_is_traced_once_for_all_shapes():
     for shape in ((2, 3), (5, 1), (1, 7)):
         np.testing.assert_array_equal(compiled(np.ones(shape, "float32")), np.full(shape, 2.0))
     assert len(traces) == 1
+
+
+def test_threads_trace_one_after_another():
+    """TensorFlow 2.21 died of a segmentation fault in threads that traced side by side."""
+    inside, seen = [], []
+
+    def function_of(number):
+        def function(values):
+            inside.append(number)
+            time.sleep(0.05)
+            seen.append(list(inside))
+            inside.remove(number)
+            return values + number
+
+        return compile_function(function, [Spec((None,), "int32")])
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda number: function_of(number)(np.arange(2)), range(3)))
+    np.testing.assert_array_equal(results, [[0, 1], [1, 2], [2, 3]])
+    assert sorted(seen) == [[0], [1], [2]]
 
 
 def test_gradients_of_repeated_rows_are_added_up():
