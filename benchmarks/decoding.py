@@ -174,7 +174,7 @@ def their_engine(
 
     from nmt.backend.machine import map_at_once
     from nmt.data.sequences import TokenSequences
-    from nmt.inference.lengths import plan_batches
+    from nmt.translation.lengths import plan_batches
 
     at_once = arguments.threads if side_by_side else 1
     engine = ctranslate2.Translator(

@@ -122,7 +122,7 @@ def parts(run: str, *, started: float) -> None:
 
     lap("Python")
     import nmt.cli.main  # noqa: F401, for the time that it takes
-    from nmt.inference.model_directory import read_settings
+    from nmt.directory.model_directory import read_settings
 
     read_settings(run)
     lap("command line and settings")
@@ -132,8 +132,8 @@ def parts(run: str, *, started: float) -> None:
     lap("TensorFlow and Keras")
     from nmt.control.controls import Kinds
     from nmt.inference.compiled_search import CompiledFor, graph_settings
-    from nmt.inference.translation import banned_ids
     from nmt.inference.translator import Translator, open_model
+    from nmt.translation.line_translator import banned_ids
 
     lap("the package")
     opened = open_model(run)

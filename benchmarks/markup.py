@@ -30,9 +30,9 @@ from nmt.alignment.bitext import cut_spans
 from nmt.alignment.links import Gold, parse_links
 from nmt.backend import session
 from nmt.backend.machine import available_processors
-from nmt.control.markup import Marked, Place, likely_links, paired, place_elements, read_pieces, take_out
-from nmt.control.placeholders import find_placeholders
 from nmt.data.corpus import read_lines
+from nmt.markup.placeholders import find_placeholders
+from nmt.markup.tags import Marked, Place, likely_links, paired, place_elements, read_pieces, take_out
 
 if TYPE_CHECKING:
     from nmt import Translator
@@ -104,7 +104,7 @@ def measure_places(
     translator: Translator, lines: Sequence[str], references: Sequence[str], gold: Sequence[Gold]
 ) -> str:
     """How well the tags of lines are placed in their references."""
-    from nmt.inference.markup import links_both_ways
+    from nmt.markup.translator import links_both_ways
 
     marked = [take_out(paired(read_pieces(line))) for line in lines]
     pairs = [(each.text, reference) for each, reference in zip(marked, references, strict=True)]
@@ -137,7 +137,7 @@ def contents(line: str) -> tuple[Counter[tuple[str, str]], Counter[str]]:
 
 def measure_translations(translator: Translator, lines: Sequence[str]) -> str:
     """Whether translations have the tags and placeholders of their lines."""
-    from nmt.inference.markup import Markup
+    from nmt.markup.translator import Markup
 
     markup, counts = Markup(translator), Counter[str]()
     began = time.process_time()

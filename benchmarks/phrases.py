@@ -27,7 +27,7 @@ from nmt.backend.machine import available_processors
 
 if TYPE_CHECKING:
     from nmt import Control, Translator
-    from nmt.inference.translation import Translation
+    from nmt.translation.line_translator import Translation
 
 
 def parse() -> argparse.Namespace:

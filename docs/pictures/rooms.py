@@ -8,34 +8,40 @@ docs/design.md.
 
 from pathlib import Path
 
-WIDTH, HEIGHT = 960, 620
+WIDTH, HEIGHT = 960, 690
 BATCH, LINE, INK, PAPER = "#b3541e", "#1f6f8b", "#2b2b2b", "#ffffff"
 
 ROOMS = {  # name: (x, y, width, what it does)
-    "cli": (30, 60, 900, "arguments in, exit status out"),
-    "recipes": (30, 130, 900, "one function per verb; the only place where all rooms meet"),
-    "export": (30, 200, 900, "other engines"),
+    "cli, verbs, terminal": (30, 60, 900, "arguments in, exit status out"),
+    "recipes": (30, 130, 420, "make and change models; wire all rooms"),
+    "tasks": (510, 130, 420, "use models; wire all rooms"),
+    "export": (30, 200, 420, "other engines"),
+    "markup": (510, 200, 420, "tags and placeholders"),
     "training": (30, 270, 420, "loop, update, loss, schedules"),
-    "inference": (510, 270, 420, "translator, evaluation"),
-    "checkpoint": (30, 340, 900, "the model directory on disk"),
-    "models": (30, 410, 280, "ids to logits"),
-    "search": (340, 410, 280, "logits to hypotheses"),
-    "data": (650, 410, 280, "corpora, store, batches"),
-    "layers": (30, 480, 280, "embedding, attention, cells"),
-    "tying": (340, 480, 280, "which roles are one variable"),
-    "text": (650, 480, 280, "tokenizers, vocabularies"),
-    "config": (30, 550, 280, "typed settings"),
-    "backend": (340, 550, 280, "the door to TensorFlow"),
-    "files, types, errors": (650, 550, 280, "words that all rooms share"),
+    "inference": (510, 270, 420, "translator, compiled searches, alignment"),
+    "scoring": (30, 340, 420, "BLEU, chrF, forced scores, the best of several"),
+    "translation": (510, 340, 420, "lines to searches and back"),
+    "control": (30, 410, 280, "phrases, prefixes, glossary"),
+    "directory": (340, 410, 280, "what lies in a model directory"),
+    "checkpoint": (650, 410, 280, "weights on disk"),
+    "models": (30, 480, 280, "ids to logits"),
+    "search": (340, 480, 280, "logits to hypotheses"),
+    "data, alignment": (650, 480, 280, "corpora, store, batches; word links"),
+    "layers": (30, 550, 280, "embedding, attention, cells"),
+    "tying": (340, 550, 280, "which roles are one variable"),
+    "text": (650, 550, 280, "tokenizers, vocabularies"),
+    "config, settings": (30, 620, 280, "typed settings"),
+    "backend": (340, 620, 280, "the door to TensorFlow"),
+    "files, types, errors": (650, 620, 280, "words that all rooms share"),
 }
 BOX_HEIGHT = 48
 
 MARKS = [  # (colour, step, room, places from its right edge)
-    (BATCH, "1", "recipes", 1), (BATCH, "2", "data", 2), (BATCH, "3", "text", 1), (BATCH, "4", "data", 1),
+    (BATCH, "1", "recipes", 0), (BATCH, "2", "data, alignment", 1), (BATCH, "3", "text", 1), (BATCH, "4", "data, alignment", 0),
     (BATCH, "5", "training", 1), (BATCH, "6", "models", 1), (BATCH, "7", "backend", 0), (BATCH, "8", "training", 0),
-    (BATCH, "9", "checkpoint", 1), (LINE, "a", "cli", 0), (LINE, "b", "recipes", 0), (LINE, "c", "checkpoint", 0),
-    (LINE, "d", "inference", 1), (LINE, "e", "text", 0), (LINE, "f", "models", 0), (LINE, "g", "search", 0),
-    (LINE, "h", "inference", 0),
+    (BATCH, "9", "checkpoint", 1), (LINE, "a", "cli, verbs, terminal", 0), (LINE, "b", "tasks", 0), (LINE, "c", "checkpoint", 0),
+    (LINE, "d", "translation", 1), (LINE, "e", "text", 0), (LINE, "f", "models", 0), (LINE, "g", "search", 0),
+    (LINE, "h", "translation", 0),
 ]  # fmt: skip
 
 

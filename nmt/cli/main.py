@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.cli import align, align_corpus, derived, inspect_model, score, train, translate
-from nmt.cli.options import Session, spread, usage_error
-from nmt.cli.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
 from nmt.errors import NOT_ON_WINDOWS, NMTError
+from nmt.terminal.options import Session, spread, usage_error
+from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
+from nmt.verbs import align, align_corpus, derived, inspect_model, score, train, translate
 from nmt.version import __version__
 
 EXAMPLE = """\b

@@ -10,7 +10,7 @@ take plain keyword arguments.
 """
 
 from nmt.config.loader import changed_settings, load, to_yaml, with_kept_settings, write
-from nmt.config.settings import Config, SearchSettings, advice
+from nmt.settings.config import Config, SearchSettings, advice
 
 __all__ = [
     "Config",

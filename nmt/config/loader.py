@@ -13,7 +13,10 @@ from pydantic import ValidationError
 
 from nmt.atomic_files import read_regular_file, replace_file
 from nmt.config.problems import problems_of, yaml_in_words
-from nmt.config.section import (
+from nmt.errors import ConfigError
+from nmt.kinds import imported_hashes, nearest
+from nmt.settings.config import FORMAT_VERSION, VERSION_KEY, Config
+from nmt.settings.section import (
     BEFORE,
     CONFIG_NAME,
     EXPORT_NAME,
@@ -25,9 +28,6 @@ from nmt.config.section import (
     marks_of,
     section_classes,
 )
-from nmt.config.settings import FORMAT_VERSION, VERSION_KEY, Config
-from nmt.errors import ConfigError
-from nmt.kinds import imported_hashes, nearest
 from nmt.types import PathLike
 from nmt.version import __version__
 from nmt.yaml_files import KeyPath, dump_yaml, read_yaml

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-import nmt.config.section as sections
-from nmt.config.section import Section
-from nmt.config.settings import Config
+import nmt.settings.section as sections
 from nmt.kinds import either, nearest
+from nmt.settings.config import Config
+from nmt.settings.section import Section
 from nmt.yaml_files import KeyPath
 
 _TYPES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "a text"}

@@ -17,8 +17,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from nmt.config.problems import type_in_words, yaml_in_words
-from nmt.config.section import kinds_of, section_classes, settings_of
-from nmt.config.settings import FORMAT_VERSION, VERSION_KEY, Config
+from nmt.settings.config import FORMAT_VERSION, VERSION_KEY, Config
+from nmt.settings.section import kinds_of, section_classes, settings_of
 
 _HELP_WIDTH = 100
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.control.lifting import DEAD, NOTHING, OUT_OF_REACH, Lifted, Surfaces, join, lift
+from nmt.control.phrases import Beginning, Phrase, Text
 from nmt.errors import ConfigError, DataError
 from nmt.text import Tokenizer
-from nmt.text.lifting import DEAD, NOTHING, OUT_OF_REACH, Lifted, Surfaces, join, lift
-from nmt.text.phrases import Beginning, Phrase, Text
 from nmt.text.tokenizer import normalized
 
 

@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from nmt.control.controls import Control, Controls
+from nmt.control.phrases import folded, is_word
 from nmt.errors import ConfigError, DataError
-from nmt.text.phrases import folded, is_word
 from nmt.text.vocabulary import read_text_file
 from nmt.types import PathLike
 

@@ -22,15 +22,15 @@ from keras import ops
 from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
 from nmt.data.sequences import TokenSequences
+from nmt.directory import model_directory
 from nmt.errors import ExportError
-from nmt.inference import ctranslate2_engine as engines
-from nmt.inference import model_directory
-from nmt.inference.lengths import MAX_SOURCE_LENGTH, plan_batches
-from nmt.inference.translation import banned_ids
 from nmt.inference.translator import OpenedModel
 from nmt.layers.core import LAYER_NORM_EPSILON, sinusoidal_positions
 from nmt.models.contract import Seq2Seq
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
+from nmt.translation import ctranslate2_engine as engines
+from nmt.translation.lengths import MAX_SOURCE_LENGTH, plan_batches
+from nmt.translation.line_translator import banned_ids
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
 

@@ -21,15 +21,15 @@ from nmt.backend.functions import Spec, compile_function
 from nmt.backend.machine import map_at_once
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError
-from nmt.inference.forced import Target, checked_ids
-from nmt.inference.lengths import MAX_SOURCE_LENGTH, plan_batches
-from nmt.inference.translation import LineTranslator, Progress
 from nmt.models.contract import DecodingModel, Seq2Seq
 from nmt.models.ensemble import Ensemble
 from nmt.models.forced import ReadOut, forced_attention
+from nmt.scoring.forced import Target, checked_ids
 from nmt.text import EOS_ID, UNK_ID, Tokenizer, WhitespaceTokenizer
 from nmt.text.offsets import Span, token_spans
 from nmt.text.vocabulary import EOS
+from nmt.translation.lengths import MAX_SOURCE_LENGTH, plan_batches
+from nmt.translation.line_translator import LineTranslator, Progress
 from nmt.types import Tensor
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nmt.backend.functions import Spec, compile_function
 from nmt.config import SearchSettings
 from nmt.control.controls import AutomatonTables, Kinds, Sampling
+from nmt.control.lifting import NUM_CLASSES
 from nmt.models.contract import DecodingModel
 from nmt.models.ensemble import Ensemble
 from nmt.search import Rule, SearchResult, beam_search
@@ -17,7 +18,6 @@ from nmt.search.groups import DiverseGroups, for_each_group, merge_groups
 from nmt.search.rules import NoRepeatedNgrams, RepetitionPenalty, Sampled
 from nmt.search.step import Choose
 from nmt.text import BOS_ID, EOS_ID, PAD_ID
-from nmt.text.lifting import NUM_CLASSES
 from nmt.types import Tensor
 
 _SIGNATURE = (

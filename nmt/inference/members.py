@@ -18,8 +18,8 @@ from nmt.checkpoint.disk import DamagedCheckpointError
 from nmt.checkpoint.folder import checkpoints_folder
 from nmt.checkpoint.index import candidates, name_of_update, read_index
 from nmt.checkpoint.manifest import EMA, MODEL, read_manifest
+from nmt.directory.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.text import TextPair
 from nmt.types import PathLike
 

@@ -9,8 +9,8 @@ from nmt.atomic_files import copy_entry, new_directory, recover_directory, same_
 from nmt.checkpoint.folder import LOCK_NAME, DirectoryLock, checkpoint_names, checkpoints_folder
 from nmt.checkpoint.manifest import Contents
 from nmt.config import Config, write
+from nmt.directory import model_directory as names
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference import model_directory as names
 from nmt.text import TextPair
 from nmt.types import PathLike
 

@@ -19,16 +19,24 @@ from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import kinds_of
 from nmt.data.sequences import TokenSequences
+from nmt.directory.model_directory import FoundModel, find_model
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
 from nmt.inference.compiled_search import CompiledFor, CompiledSearches, graph_settings, settled_rules
-from nmt.inference.completion import BEAM_SIZE, Completer
-from nmt.inference.ctranslate2_engine import CTranslate2Translator
-from nmt.inference.forced import PairScore, Scorer, ScoreTally, Target
-from nmt.inference.lengths import length_limits
 from nmt.inference.members import Origin, find_members, open_again
-from nmt.inference.model_directory import FoundModel, find_model
-from nmt.inference.translation import (
+from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
+from nmt.models.ensemble import Ensemble
+from nmt.models.forced import ReadOut
+from nmt.scoring.forced import PairScore, Scorer, ScoreTally, Target
+from nmt.search import Rule
+from nmt.search.continuation import Continuation, Decoding
+from nmt.search.rules import uniform_numbers
+from nmt.search.step import SpecialIds
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
+from nmt.translation.completion import BEAM_SIZE, Completer
+from nmt.translation.ctranslate2_engine import CTranslate2Translator
+from nmt.translation.lengths import length_limits
+from nmt.translation.line_translator import (
     LineTranslator,
     Progress,
     Request,
@@ -39,14 +47,6 @@ from nmt.inference.translation import (
     checked_pairs,
     encode_lines,
 )
-from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
-from nmt.models.ensemble import Ensemble
-from nmt.models.forced import ReadOut
-from nmt.search import Rule
-from nmt.search.continuation import Continuation, Decoding
-from nmt.search.rules import uniform_numbers
-from nmt.search.step import SpecialIds
-from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
 from nmt.types import Memory, PathLike, State, Tensor
 
 

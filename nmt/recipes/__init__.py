@@ -1,1 +1,1 @@
-"""Recipes: one function per verb, the place where all rooms meet. Each imports what it needs when it is called."""
+"""Recipes: how models are made and changed, one function per verb. Each imports what it needs when it is called."""

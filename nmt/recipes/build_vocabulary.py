@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, write
-from nmt.config.data import SentencePieceSettings
 from nmt.data import corpus, doubts
+from nmt.directory import model_directory as directories
 from nmt.errors import ConfigError, DataError
-from nmt.inference import model_directory as directories
 from nmt.kinds import TOKENIZERS
+from nmt.settings.data import SentencePieceSettings
 from nmt.text import TextPair, Tokenizer
 from nmt.text.pair import FILE_NAME, TextLearner
 from nmt.text.tokenizer import Sample, in_blocks

@@ -17,8 +17,9 @@ from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.config import Config
+from nmt.directory import model_directory
 from nmt.errors import CheckpointError, DataError
-from nmt.inference import model_directory, output_directory
+from nmt.inference import output_directory
 from nmt.text import SPECIAL_TOKENS, TextPair
 from nmt.types import PathLike
 
@@ -189,7 +190,7 @@ def export_for_ctranslate2(
         NMTError: there is no such model, it cannot be exported, or the export is not equal to it; the output is then
             as it was.
     """
-    from nmt.inference.ctranslate2_engine import check_exportable
+    from nmt.translation.ctranslate2_engine import check_exportable
 
     found = model_directory.find_model(directory, checkpoint=checkpoint, weights=weights)
     place = Path(os.path.abspath(output))  # with a name at its end, which `.` and `..` have not

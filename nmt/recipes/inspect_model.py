@@ -9,8 +9,8 @@ from nmt.checkpoint.folder import checkpoints_folder, damaged_names, read_weight
 from nmt.checkpoint.index import candidates, split_checkpoint
 from nmt.checkpoint.manifest import OPTIMIZER, read_manifest
 from nmt.config import Config, load
+from nmt.directory import inspection, model_directory
 from nmt.errors import CheckpointError, ConfigError, NMTError
-from nmt.inference import inspection, model_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
 

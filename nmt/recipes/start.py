@@ -14,8 +14,9 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.manifest import EMA, MODEL, ORIGIN
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
+from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference import model_directory, translator
+from nmt.inference import translator
 from nmt.models.contract import Seq2Seq, build_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair

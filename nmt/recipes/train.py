@@ -14,11 +14,11 @@ from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.config.data import CorpusSettings
 from nmt.data import Corpus, TokenStore, corpus, doubts, find_store
+from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
+from nmt.settings.data import CorpusSettings
 from nmt.text import TextPair
 from nmt.training.events import Reporter
 from nmt.types import PathLike

@@ -15,21 +15,21 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
-from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
+from nmt.directory import model_directory as directories
 from nmt.errors import CheckpointError, DataError
-from nmt.inference import model_directory as directories
 from nmt.inference import translator
-from nmt.inference.lengths import settle_limits
 from nmt.kinds import imported_hashes
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import build_vocabulary, train
 from nmt.recipes import start as starts
 from nmt.recipes.validation import Validator, settle_tokenization
+from nmt.settings.training import OPTIMIZERS, SCHEDULES
 from nmt.text import TextPair
 from nmt.training import batch_size, events, optimization, state
 from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater
+from nmt.translation.lengths import settle_limits
 from nmt.tying import named_variables, tie_groups, verify_ties
 
 logger = logging.getLogger(__name__)

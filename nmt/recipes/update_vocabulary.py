@@ -17,16 +17,17 @@ import numpy as np
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
-from nmt.config.section import AUTO
-from nmt.config.settings import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.data import Corpus, corpus, doubts, encoding
+from nmt.directory import model_directory
 from nmt.errors import ConfigError, DataError
-from nmt.inference import model_directory, output_directory
-from nmt.inference.lengths import settle_limits
+from nmt.inference import output_directory
 from nmt.recipes import build_vocabulary, derived, train
+from nmt.settings.config import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
+from nmt.settings.section import AUTO
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks, pair
 from nmt.text.tokenizer import sample_lines
 from nmt.training.state import Pending, TrainingState
+from nmt.translation.lengths import settle_limits
 from nmt.types import PathLike
 
 MEASURED_PAIRS = 100_000

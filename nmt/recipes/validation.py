@@ -5,13 +5,14 @@ import math
 from collections.abc import Sequence
 
 from nmt.config import Config
-from nmt.config.section import AUTO
 from nmt.data import batches, doubts
-from nmt.inference import translation, translator
+from nmt.inference import translator
 from nmt.models.contract import Seq2Seq
 from nmt.scoring import evaluation
+from nmt.settings.section import AUTO
 from nmt.text import TextPair, marks
 from nmt.training import batch_size, events, update
+from nmt.translation import line_translator as translation
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Automata over tokens inside a search: what may not be written, what must come first, what must appear.
 
-An automaton follows each hypothesis by a state. How it is made of text says `nmt.text.phrases`: what moves otherwise
+An automaton follows each hypothesis by a state. How it is made of text says `nmt.control.phrases`: what moves otherwise
 than most is in a sorted list, so that no table of states times tokens is needed.
 """
 

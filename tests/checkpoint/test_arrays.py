@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 import nmt.checkpoint
 from nmt.checkpoint import disk
 from nmt.checkpoint.disk import DamagedCheckpointError, FileRecord, read_arrays, strict_json, write_arrays
+from nmt.directory import inspection
 from nmt.errors import CheckpointError
-from nmt.inference import inspection
 
 MATRIX = np.arange(15, dtype=np.float32).reshape(3, 5)
 

@@ -8,8 +8,8 @@ import pytest
 from nmt.checkpoint.folder import write_checkpoint
 from nmt.checkpoint.index import Index, candidates, has_checkpoint, read_index, read_index_file, scan_index, write_index
 from nmt.checkpoint.manifest import Contents, Judged
+from nmt.directory.inspection import find_checkpoints
 from nmt.errors import CheckpointError
-from nmt.inference.inspection import find_checkpoints
 
 
 def write(folder, update, score, **facts):
@@ -166,7 +166,7 @@ def test_other_names_are_no_checkpoints(tmp_path):
 @pytest.mark.slow
 def test_nothing_of_it_loads_keras():
     program = (
-        "import sys, nmt.checkpoint.derived, nmt.checkpoint.index, nmt.inference.inspection; "
+        "import sys, nmt.checkpoint.derived, nmt.checkpoint.index, nmt.directory.inspection; "
         "sys.exit('keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

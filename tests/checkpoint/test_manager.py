@@ -13,8 +13,8 @@ from nmt.checkpoint.index import read_index
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import FILES, read_manifest
 from nmt.checkpoint.weights import read_contents
+from nmt.directory.inspection import find_checkpoints
 from nmt.errors import CheckpointError
-from nmt.inference.inspection import find_checkpoints
 from nmt.training.optimization import EmaWeights
 from nmt.tying import named_variables, tie_groups, variable_roles
 

@@ -7,7 +7,7 @@ import pytest
 
 from nmt.errors import DataError
 from nmt.inference.translator import Translator
-from nmt.recipes.align import read_dictionary
+from nmt.tasks.align import read_dictionary
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -81,7 +81,7 @@ def test_a_model_without_its_corpora_is_compared_on_drawn_text(transformer_run, 
     nowhere = {"source": str(tmp_path / "s"), "target": str(tmp_path / "t")}
     corpora = {name: config.data.test.model_copy(update=nowhere) for name in ("validation", "test")}
     moved = config.model_copy(update={"data": config.data.model_copy(update=corpora)})
-    monkeypatch.setattr("nmt.inference.model_directory.read_settings", lambda directory, overrides=(): moved)
+    monkeypatch.setattr("nmt.directory.model_directory.read_settings", lambda directory, overrides=(): moved)
     done = export_for_ctranslate2(transformer_run.directory, tmp_path / "out")
     assert done.agreement.num_pairs == 200
     assert done.agreement.identical_lines >= 198

@@ -2,10 +2,10 @@
 
 import json
 
-from nmt.cli.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
 from nmt.control.controls import Control, Record
-from nmt.inference.flags import Flag
 from nmt.inference.translator import Translation
+from nmt.translation.flags import Flag
+from nmt.verbs.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
 
 BEST = Translation("a\tb", -0.5, -1.25, 2, True, ("a", "b"), (-1.0, -0.25), (Flag.COPY,), {"b": False})
 SECOND = Translation("c\u2028d\x85", -0.75, -2.0, 5)

@@ -13,13 +13,13 @@ import nmt.data.encoding
 from nmt import kinds
 from nmt.checkpoint.index import newest_manifest
 from nmt.config import load
-from nmt.config.data import TOKENIZERS
-from nmt.config.settings import MODELS
-from nmt.config.training import OPTIMIZERS, SCHEDULES
 from nmt.data import register_reader
-from nmt.inference.ctranslate2_engine import check_exportable
 from nmt.recipes.training_run import assemble_schedule
+from nmt.settings.config import MODELS
+from nmt.settings.data import TOKENIZERS
+from nmt.settings.training import OPTIMIZERS, SCHEDULES
 from nmt.training.optimization import Schedule
+from nmt.translation.ctranslate2_engine import check_exportable
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -34,9 +34,9 @@ import keras
 
 import nmt
 from nmt.config import load
-from nmt.config.data import TokenizerSettings
-from nmt.config.settings import RNNSettings
-from nmt.config.training import OptimizerSettings, ScheduleSettings
+from nmt.settings.data import TokenizerSettings
+from nmt.settings.config import RNNSettings
+from nmt.settings.training import OptimizerSettings, ScheduleSettings
 from nmt.layers.recurrent import GRUCell
 from nmt.text.tokenizer import ListTokenizer
 from nmt.training.optimization import Schedule

@@ -13,9 +13,9 @@ import pytest
 from nmt.checkpoint.folder import read_weights
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import read_contents
-from nmt.cli.inspect_model import Table, as_text, describe_bytes, variable_rows
-from nmt.inference.inspection import VariableUse
+from nmt.directory.inspection import VariableUse
 from nmt.inference.translator import open_model
+from nmt.verbs.inspect_model import Table, as_text, describe_bytes, variable_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,7 +185,7 @@ def test_options_that_exclude_each_other(run_nmt, trained_run):
 
 def test_on_a_terminal_the_same_is_drawn(run_nmt, trained_run, monkeypatch):
     plain = run_nmt("inspect", trained_run.directory)
-    monkeypatch.setattr("nmt.cli.inspect_model.is_terminal", lambda stream: True)
+    monkeypatch.setattr("nmt.verbs.inspect_model.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "300")
     drawn = run_nmt("inspect", trained_run.directory)
     assert [line.split() for line in drawn.lines if line.strip()] == [

@@ -21,17 +21,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nmt.cli import jobs
-from nmt.cli.streams import line_counter
-from nmt.cli.translate import Translated, as_jsonl, as_row, as_text
 from nmt.control.controls import Control, Sampling
 from nmt.control.glossary import Glossary
 from nmt.data.corpus import read_lines
 from nmt.errors import DataError
-from nmt.inference.translation import LineTranslator, Translation
-from nmt.recipes.translate import PreparedTranslation, _Job
+from nmt.tasks.translate import PreparedTranslation, _Job
+from nmt.terminal import jobs
+from nmt.terminal.streams import line_counter
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.text.vocabulary import SPECIAL_TOKENS
+from nmt.translation.line_translator import LineTranslator, Translation
+from nmt.verbs.translate import Translated, as_jsonl, as_row, as_text
 
 WORDS = ["eins", "zwei", "drei", "vier", "fünf"]
 ROOT = Path(__file__).parents[2]
@@ -358,7 +358,7 @@ def test_rows_and_records_name_the_place_of_their_text(tmp_path):
 
 def test_progress_has_a_rate_and_the_time_left(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("nmt.cli.streams.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nmt.terminal.streams.time.monotonic", lambda: now[0])
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with line_counter(total=5000, before=1000, console=console) as count:
         count(100)
@@ -369,7 +369,7 @@ def test_progress_has_a_rate_and_the_time_left(monkeypatch):
 
 def test_without_a_terminal_it_is_logged_once_a_minute(monkeypatch, caplog):
     now = [0.0]
-    monkeypatch.setattr("nmt.cli.streams.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nmt.terminal.streams.time.monotonic", lambda: now[0])
     caplog.set_level("INFO", "nmt")
     with line_counter(total=900) as count:
         for _ in range(7):
@@ -457,7 +457,9 @@ def test_the_command_goes_on(translate, trained_run, tmp_path, eagerly, monkeypa
     parts = b"".join((tmp_path / f"{shard}.gz").read_bytes() for shard in (1, 2, 3))
     assert gzip.decompress(parts) == gzip.decompress((tmp_path / "whole.gz").read_bytes())
     with monkeypatch.context() as patch:
-        patch.setattr("nmt.cli.jobs.ResumableFile.finish", lambda file: (_ for _ in ()).throw(DataError("stopped")))
+        patch.setattr(
+            "nmt.terminal.jobs.ResumableFile.finish", lambda file: (_ for _ in ()).throw(DataError("stopped"))
+        )
         stopped = translate(*asked("out.gz"))
     assert "out.gz.partial holds the first 5 lines: the same command with --resume goes on" in stopped.err
     assert "5 lines of a run that did not end: give --resume to go on" in translate(*asked("out.gz")).err

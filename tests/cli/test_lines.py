@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nmt.cli import streams as lines_module
-from nmt.cli.streams import file_chunks, stdin_chunks, text_output
 from nmt.errors import DataError
+from nmt.terminal import streams as lines_module
+from nmt.terminal.streams import file_chunks, stdin_chunks, text_output
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_what_an_open_file_holds_already_stays(tmp_path, name):
     with path.open("ab") as file:
         file.write(b"before\n")
         file.flush()
-        program = "import sys; from pathlib import Path; from nmt.cli.streams import text_output\n"
+        program = "import sys; from pathlib import Path; from nmt.terminal.streams import text_output\n"
         program += "with text_output(Path(sys.argv[1])) as write: write('new\\n')"
         place = "/dev/" + name.format(file.fileno())
         subprocess.run([sys.executable, "-c", program, place], stdout=file, pass_fds=[file.fileno()], check=True)

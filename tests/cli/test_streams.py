@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nmt.cli.main import main
-from nmt.cli.streams import is_terminal
 from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
+from nmt.terminal.streams import is_terminal
 
 ROOT = Path(__file__).parents[2]
 FULL = "nmt: error: standard output: cannot be written: No space left on device\n"
@@ -55,7 +55,7 @@ def test_without_standard_error_the_output_is_the_same(untrained_config):
 
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     program = (
-        "import sys; from nmt.cli.streams import hold_descriptors; hold_descriptors(); "
+        "import sys; from nmt.terminal.streams import hold_descriptors; hold_descriptors(); "
         "sys.exit(40 + open('/dev/null').fileno())"
     )
     for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from sacrebleu.metrics import BLEU
 
-from nmt.inference.lengths import length_penalty
-from nmt.inference.translation import Translation
-from nmt.recipes.tune_search import GRID, points_of
+from nmt.tasks.tune_search import GRID, points_of
+from nmt.translation.lengths import length_penalty
+from nmt.translation.line_translator import Translation
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -41,7 +41,7 @@ def test_each_penalty_is_worth_what_sacrebleu_says_of_its_choice():
 def test_what_is_better_in_a_search_is_written_and_nothing_else(run_nmt, transformer_run, tmp_path, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(transformer_run.directory, run)
-    monkeypatch.setattr("nmt.recipes.tune_search.CLEAR_GAIN", 0.0)
+    monkeypatch.setattr("nmt.tasks.tune_search.CLEAR_GAIN", 0.0)
     before = (run / "config.yaml").read_text("utf-8")
     given = ("--source", transformer_run.source, "--reference", transformer_run.reference, "--json")
     outcome = run_nmt("tune-search", run, "--set", "search.length_penalty=0", *given, "--write")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nmt.cli.streams import line_counter
 from nmt.errors import DataError
 from nmt.recipes.train import TrainedModel
+from nmt.terminal.streams import line_counter
 from nmt.training.lockstep import Interrupted
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -171,7 +171,7 @@ def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_pat
 
     for module in ("translate", "jobs"):
         monkeypatch.setattr(f"nmt.cli.{module}.line_counter", counter)
-    monkeypatch.setattr("nmt.cli.translate.is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr("nmt.verbs.translate.is_terminal", lambda stream: stream is sys.stdout)
     for arguments in ((), ("-o", tmp_path / "out")):
         run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)
     assert hidden == [True, False]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from nmt.config.reference import explain, explain_text, reference_page, schema_text, write_reference
-from nmt.config.section import section_classes, settings_of
-from nmt.config.settings import Config, RNNSettings
+from nmt.settings.config import Config, RNNSettings
+from nmt.settings.section import section_classes, settings_of
 
 PLAIN = [setting for setting in settings_of(Config) if not section_classes(setting.field)]
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from nmt.config import changed_settings, load, with_kept_settings, write
-from nmt.config.data import NormalizationSettings
+from nmt.settings.data import NormalizationSettings
 
 
 def changes(write_config, before, after):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import Config, load, to_yaml, write
-from nmt.config.settings import FORMAT_VERSION
 from nmt.errors import ConfigError
+from nmt.settings.config import FORMAT_VERSION
 from nmt.yaml_files import read_yaml
 
 KINDS = [

@@ -8,9 +8,9 @@ import pytest
 
 from nmt.control.controls import Control, Controls
 from nmt.control.glossary import Glossary, Placed, Report, Term
+from nmt.control.phrases import Phrase, Text, folded, is_word
 from nmt.errors import DataError
 from nmt.text import CharacterTokenizer
-from nmt.text.phrases import Phrase, Text, folded, is_word
 from nmt.text.tokenizer import normalized
 
 

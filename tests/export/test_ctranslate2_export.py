@@ -10,11 +10,11 @@ from nmt.config import Config
 from nmt.errors import ConfigError, ExportError
 from nmt.export import ctranslate2_export
 from nmt.export.ctranslate2_export import SamplePair, build_spec, export_ctranslate2, position_encodings
-from nmt.inference.ctranslate2_engine import TOLERANCES
 from nmt.inference.translator import OpenedModel, vocabularies_of
 from nmt.layers.core import sinusoidal_positions
 from nmt.models.contract import build_model
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
+from nmt.translation.ctranslate2_engine import TOLERANCES
 from nmt.tying import named_variables, variable_roles
 from tests import tiny
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.config import SearchSettings
-from nmt.inference.lengths import MAX_SOURCE_LENGTH, length_limits, settle_limits
+from nmt.translation.lengths import MAX_SOURCE_LENGTH, length_limits, settle_limits
 
 
 def share_allowed(source, target, hundredths, offset):

@@ -8,10 +8,10 @@ import pytest
 from nmt.config import SearchSettings
 from nmt.control.controls import Control
 from nmt.errors import ConfigError
-from nmt.inference.translation import Tally
 from nmt.inference.translator import Translator
 from nmt.models.contract import Vocabularies
 from nmt.text import CharacterTokenizer, TextPair
+from nmt.translation.line_translator import Tally
 from tests import tiny
 
 pytestmark = pytest.mark.slow

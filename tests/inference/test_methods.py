@@ -8,12 +8,12 @@ import pytest
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.errors import ConfigError
-from nmt.inference.ctranslate2_engine import refuse_request
 from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.ensemble import Ensemble
-from nmt.recipes.translate import prepare_translation
 from nmt.scoring import mbr
+from nmt.tasks.translate import prepare_translation
 from nmt.text import CharacterTokenizer, TextPair
+from nmt.translation.ctranslate2_engine import refuse_request
 from tests import tiny
 
 pytestmark = [pytest.mark.usefixtures("eagerly"), pytest.mark.slow]

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from nmt.directory.model_directory import find_model, read_settings
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import find_model, read_settings
 from nmt.inference.translator import Translator, open_found, open_model
 
 pytestmark = pytest.mark.usefixtures("eagerly")

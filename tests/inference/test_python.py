@@ -14,9 +14,9 @@ import pytest
 
 from nmt.control.controls import Control, Sampling
 from nmt.errors import ConfigError
-from nmt.inference.ctranslate2_engine import CTranslate2Translator
-from nmt.inference.translation import LINES_AHEAD
 from nmt.inference.translator import Translator
+from nmt.translation.ctranslate2_engine import CTranslate2Translator
+from nmt.translation.line_translator import LINES_AHEAD
 
 FEW = ["uno dos tres", "", "cuatro", "cinco seis"]
 LINES = ["uno dos tres", "", "cuatro", "siete ocho nueve dos uno dos tres", "  ", "cinco seis", "nueve", "ocho uno"]

@@ -9,9 +9,6 @@ from keras import ops
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, check_controls
 from nmt.errors import ConfigError
-from nmt.inference.flags import Flag
-from nmt.inference.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
-from nmt.inference.translation import Tally, flag_of_none
 from nmt.inference.translator import Translation, Translator
 from nmt.models.contract import Vocabularies
 from nmt.text import (
@@ -24,6 +21,9 @@ from nmt.text import (
     Vocabulary,
     WhitespaceTokenizer,
 )
+from nmt.translation.flags import Flag
+from nmt.translation.lengths import BATCH_TOKENS, MAX_SOURCE_LENGTH, length_limits, plan_batches
+from nmt.translation.line_translator import Tally, flag_of_none
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("eagerly")

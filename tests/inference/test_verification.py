@@ -9,7 +9,7 @@ import pytest
 from nmt.checkpoint.folder import write_checkpoint
 from nmt.checkpoint.index import scan_index, write_index
 from nmt.checkpoint.manifest import Contents
-from nmt.inference.inspection import verify_checkpoint, verify_index
+from nmt.directory.inspection import verify_checkpoint, verify_index
 
 TIE = {"name": "a=b", "roles": ["a/w", "b/w"], "variable": "a/w", "shape": [2, 3]}
 WEIGHTS = {"a/w": np.ones((2, 3), "float32"), "n": np.array(4)}

@@ -6,9 +6,9 @@ import pytest
 from keras import ops
 
 import nmt
-from nmt.config.settings import RNNSettings, TransformerSettings
 from nmt.kinds import MIXERS
 from nmt.models.contract import Vocabularies
+from nmt.settings.config import RNNSettings, TransformerSettings
 from tests import tiny
 
 

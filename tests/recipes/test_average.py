@@ -8,8 +8,8 @@ import pytest
 import nmt.inference.translator
 from nmt.backend import session
 from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
+from nmt.directory.model_directory import sibling_directory
 from nmt.errors import CheckpointError
-from nmt.inference.model_directory import sibling_directory
 from nmt.recipes.derived import average
 
 

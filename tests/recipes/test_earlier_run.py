@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nmt.config import load
+from nmt.directory.model_directory import delete_run, foreign_files
 from nmt.errors import ConfigError
-from nmt.inference.model_directory import delete_run, foreign_files
 from nmt.recipes.train import train
 
 OF_A_RUN = (

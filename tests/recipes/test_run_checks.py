@@ -9,8 +9,8 @@ import pytest
 from nmt.checkpoint.index import newest_manifest
 from nmt.config import load
 from nmt.data import Corpus
+from nmt.directory.inspection import find_checkpoints
 from nmt.errors import ConfigError, DataError
-from nmt.inference.inspection import find_checkpoints
 from nmt.recipes.train import check_corpora, train
 
 pytestmark = pytest.mark.usefixtures("eagerly")

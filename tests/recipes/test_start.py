@@ -11,8 +11,8 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
+from nmt.directory.model_directory import parse_run_reference
 from nmt.errors import CheckpointError, ConfigError
-from nmt.inference.model_directory import parse_run_reference
 from nmt.recipes.start import start_from_other, start_own
 from nmt.recipes.train import check_config, train
 from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer

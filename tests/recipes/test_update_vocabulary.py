@@ -13,8 +13,8 @@ from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
+from nmt.directory.model_directory import REPORT_NAME, sibling_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.model_directory import REPORT_NAME, sibling_directory
 from nmt.inference.translator import Translator
 from nmt.recipes.build_vocabulary import build_text
 from nmt.recipes.derived import average

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nmt.checkpoint.manifest import Contents
-from nmt.inference.inspection import compare
+from nmt.directory.inspection import compare
 
 RANDOM = np.random.default_rng(7)
 EMBEDDING, BIAS, KERNEL = (RANDOM.normal(size=shape).astype("float32") for shape in ((11, 6), (11,), (6, 8)))

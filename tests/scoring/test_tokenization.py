@@ -4,7 +4,6 @@ from typing import get_args
 import pytest
 from sacrebleu.metrics import BLEU
 
-from nmt.config.training import Tokenization
 from nmt.scoring.evaluation import (
     bleu,
     choose_tokenization,
@@ -14,6 +13,7 @@ from nmt.scoring.evaluation import (
     tokenization_of_language,
     writing_of,
 )
+from nmt.settings.training import Tokenization
 
 WITHOUT_SPACES = {
     "zh": "你好，我喜欢车，是吗？",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.config.data import DataSettings
+from nmt.settings.data import DataSettings
 from nmt.text.marks import SEGMENTATIONS, TOKENS, found_marks, joined, joined_side
 
 PIECES = st.lists(st.text("abcé我#@.-", min_size=1, max_size=4), min_size=1, max_size=3)

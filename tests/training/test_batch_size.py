@@ -12,11 +12,11 @@ import tensorflow as tf
 from nmt.backend import session
 from nmt.backend.machine import MEBIBYTE, RamLimit
 from nmt.config import load
-from nmt.config.training import OPTIMIZERS
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
 from nmt.models.transformer import Transformer
 from nmt.recipes.train import check_config, train
+from nmt.settings.training import OPTIMIZERS
 from nmt.training import batch_size
 from nmt.training.batch_size import (
     PROCESS_BYTES,

@@ -1,0 +1,1 @@
+"""Directories: what lies in a model directory, found and described without opening the model."""

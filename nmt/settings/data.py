@@ -1,0 +1,213 @@
+"""Settings of the section `data`: the languages, the corpora and how text becomes tokens."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from nmt import kinds
+from nmt.settings.section import REQUIRED, Choice, FilePath, FilePaths, Misfit, Section, setting
+
+SPECIAL_SYMBOLS = 4
+_JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
+_SIZE_HELP = "Upper bound of the vocabulary per language (of both, if joint), the four special symbols counted."
+_COUNT_HELP = "A {unit} that is seen less often in the training corpus is unknown."
+
+
+class TokenizerSettings(Section):
+    """What the settings of every tokenizer have, whatever its kind."""
+
+    if TYPE_CHECKING:
+        type: str
+        joint: bool
+        vocabulary_size: int | None
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The finished models that are taken in place of one that is learned."""
+        return ()
+
+
+TOKENIZERS = Choice(kinds.TOKENIZERS, needs=("joint", "vocabulary_size"))
+register_tokenizer = TOKENIZERS.register
+
+
+@TOKENIZERS.register("sentencepiece")
+class SentencePieceSettings(TokenizerSettings):
+    """Subword pieces learned from the training corpus by SentencePiece."""
+
+    type: Literal["sentencepiece"] = setting("sentencepiece", "Subword pieces learned by SentencePiece.")
+    model: FilePaths | None = setting(
+        None,
+        "A finished SentencePiece model (.model) in place of one that is learned, or if joint is false a list of "
+        "two, for source and target. It is taken as it is, with its own normalisation: data.normalization and the "
+        "settings for learning are not used.",
+        before=None,
+    )
+    model_type: Literal["unigram", "bpe"] = setting("unigram", "How SentencePiece chooses its pieces.")
+    joint: bool = setting(True, _JOINT_HELP)
+    vocabulary_size: int = setting(8000, _SIZE_HELP + " A narrow corpus gives fewer.", above=SPECIAL_SYMBOLS)
+    character_coverage: float = setting(
+        1.0,
+        "Share of the corpus's characters that get a piece; 0.9995 for Chinese or Japanese.",
+        at_least=0.98,  # SentencePiece takes no less
+        at_most=1,
+    )
+
+    byte_fallback: bool = setting(
+        False,
+        "Spell a character that has no piece by its bytes, in place of <unk>. It takes 256 of vocabulary_size; if "
+        "character_coverage is 1.0 no training text holds them, so that their embeddings are never learned.",
+    )
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The finished models: none, one for both sides, or one for each."""
+        return (self.model,) if isinstance(self.model, str) else self.model or ()
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit if there are more or fewer finished models than vocabularies."""
+        wanted, found = 1 if self.joint else 2, len(self.model_paths)
+        if found not in (0, wanted):
+            kind = "one path if joint is true" if self.joint else "a list of two paths if joint is false"
+            yield Misfit("model", f"must be {kind}, got {found}: set joint {'false' if self.joint else 'true'}?")
+
+
+@TOKENIZERS.register("whitespace")
+class WhitespaceSettings(TokenizerSettings):
+    """Words as the whitespace of the text separates them."""
+
+    type: Literal["whitespace"] = setting("whitespace", "Words as the whitespace separates them; for tokenized text.")
+    joint: bool = setting(False, _JOINT_HELP)
+    vocabulary_size: int | None = setting(
+        30000, _SIZE_HELP + " The most frequent words are kept; null keeps all.", above=SPECIAL_SYMBOLS
+    )
+    minimum_count: int = setting(1, _COUNT_HELP.format(unit="word"), at_least=1)
+
+
+@TOKENIZERS.register("character")
+class CharacterSettings(TokenizerSettings):
+    """Single characters."""
+
+    type: Literal["character"] = setting("character", "Single characters.")
+    joint: bool = setting(False, _JOINT_HELP)
+    vocabulary_size: int | None = setting(
+        None, _SIZE_HELP + " The most frequent characters are kept; null keeps all.", above=SPECIAL_SYMBOLS
+    )
+    minimum_count: int = setting(1, _COUNT_HELP.format(unit="character"), at_least=1)
+
+
+class NormalizationSettings(Section):
+    """How text is normalised before it is cut into tokens; white space is collapsed whatever is chosen."""
+
+    source: Literal["none", "nfc", "nfkc"] = setting(
+        "nfkc",
+        "What the model reads. nfkc folds what looks alike (full-width letters, ligatures, `…`), so that unseen forms "
+        "meet known ones; nfc only composes accents; none changes no character.",
+    )
+    target: Literal["none", "nfc", "nfkc"] = setting(
+        "nfc", "What the model learns to write. nfkc would make it write `?` for `？`, `...` for `…` and 102 for 10²."
+    )
+
+
+class CorpusSettings(Section):
+    """A parallel corpus: line n of the target translates line n of the source."""
+
+    source: FilePaths = setting(
+        REQUIRED, "Text in the source language, a sentence per line, plain or as gzip, xz or bzip2."
+    )
+    target: FilePaths = setting(REQUIRED, "Its translation, line for line.")
+
+    @property
+    def source_paths(self) -> tuple[str, ...]:
+        """The files of the source, also if there is only one."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def target_paths(self) -> tuple[str, ...]:
+        """The files of the target, also if there is only one."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @property
+    def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files of source and target."""
+        return self.source_paths, self.target_paths
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit if source and target differ in their number of files."""
+        sources, targets = map(len, self.paths)
+        if sources != targets:
+            yield Misfit(
+                "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
+            )
+
+
+class DataSettings(Section):
+    """The languages, the corpora and how text becomes tokens."""
+
+    source_language: str = setting(REQUIRED, "The language translated from, as a code such as de.", min_length=1)
+    target_language: str = setting(REQUIRED, "The language translated into, as a code such as en.", min_length=1)
+    train: CorpusSettings = setting(
+        REQUIRED, "The corpus to learn from. Its files may move within a run, its text may not change.", may_change=True
+    )
+    validation: CorpusSettings = setting(
+        REQUIRED,
+        "The corpus that picks the best checkpoint; every line counts. Its files may move within a run; if its text "
+        "changes, training.on_validation_change decides.",
+        may_change=True,
+    )
+    test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
+    tokenizer: Annotated[TokenizerSettings, TOKENIZERS] = setting(
+        SentencePieceSettings(), "How lines of text become tokens."
+    )
+    normalization: NormalizationSettings | None = setting(
+        NormalizationSettings(),
+        "How text is normalised. Null, as in runs of version 0.1.0: SentencePiece folds both sides (nfkc), other "
+        "tokenizers change nothing.",
+        before=None,
+    )
+    segmentation: Literal["none", "bpe", "sentencepiece", "wordpiece", "joiner"] = setting(
+        "none",
+        "How words of the corpora were cut before they came here: bpe (subword-nmt, fastBPE: `fr@@ om`), sentencepiece "
+        "(`▁fr om`), wordpiece (`fr ##om`), joiner (OpenNMT: `fr￭ om`). Translations are joined to words then, and "
+        "BLEU is of words; what is translated has to be cut in the same way.",
+        before="none",
+    )
+    subword_sampling: float | None = setting(
+        None,
+        "Train on cuts of the text that are drawn anew in each epoch, with P(cut)^alpha (Kudo, 2018), against "
+        "overfitting a small corpus: alpha, 0.2 (many small pieces) to 0.5. Null: the best cut alone.",
+        above=0,
+    )
+    max_length: int = setting(
+        100, "Tokens a side, the closing one not counted; longer training pairs are dropped and counted.", at_least=1
+    )
+    store_directory: FilePath | None = setting(
+        None,
+        "Where the encoded corpora are kept; several runs may share it. Null: token_store in the model directory.",
+        may_change=True,
+    )
+
+    @property
+    def normalization_forms(self) -> tuple[str | None, str | None]:
+        """How source and target are normalised; None takes text as it is."""
+        if self.normalization is None:
+            return ("nfkc", "nfkc") if isinstance(self.tokenizer, SentencePieceSettings) else (None, None)
+        return self.normalization.source, self.normalization.target
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields misfits of the tokenizer with cuts that are to be drawn, or that were made before."""
+        tokenizer = self.tokenizer
+        if self.segmentation == "sentencepiece" and isinstance(tokenizer, SentencePieceSettings):
+            yield Misfit(
+                "segmentation",
+                "must be none if data.tokenizer has type sentencepiece, got sentencepiece: the pieces of another "
+                "model are words of a tokenizer of type whitespace",
+            )
+        if self.subword_sampling is None:
+            return
+        if not isinstance(tokenizer, SentencePieceSettings) or tokenizer.model_type != "unigram":
+            given = "model_type bpe" if isinstance(tokenizer, SentencePieceSettings) else f"type {tokenizer.type}"
+            yield Misfit(
+                "subword_sampling",
+                f"must be null if data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
+                "says how probable a cut is",
+            )

@@ -1,0 +1,203 @@
+"""Scoring what a trained model, or several together, make of a test set."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from nmt.config import Config
+from nmt.data import Corpus, doubts
+from nmt.errors import ConfigError
+from nmt.inference import output_directory
+from nmt.inference.members import Member, find_members, open_translator
+from nmt.scoring import evaluation as scoring
+from nmt.settings.data import CorpusSettings
+from nmt.tasks.translate import warn_of_foreign_text
+from nmt.translation.line_translator import Progress, Tally
+from nmt.types import PathLike
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationSet(NamedTuple):
+    """Text to translate and its translations by people, line for line.
+
+    source_paths: where the text is from.
+    reference_paths: where the references are from: files of one reference, or a file for each.
+    source_lines: the text.
+    references: all lines of each reference.
+    """
+
+    source_paths: tuple[str, ...]
+    reference_paths: tuple[str, ...]
+    source_lines: list[str]
+    references: list[list[str]]
+
+
+class ModelEvaluation(NamedTuple):
+    """How well a model, or several together, translate a test set.
+
+    evaluation: the scores.
+    hypotheses: the translations, line by line.
+    members: the models.
+    log_linear: whether their mean was that of log probabilities.
+    beam_size: of the search.
+    length_penalty: of the search.
+    source: paths of what was translated.
+    reference: paths of what it was compared with.
+    """
+
+    evaluation: scoring.Evaluation
+    hypotheses: list[str]
+    members: tuple[Member, ...]
+    log_linear: bool
+    beam_size: int
+    length_penalty: float
+    source: tuple[str, ...]
+    reference: tuple[str, ...]
+
+
+class PreparedEvaluation(NamedTuple):
+    """A model and a test set that were found.
+
+    test_set: what is translated.
+    run: translates it and scores the translations, every line of them. It takes `threads`, processor cores to use, or
+        all unless given, and `progress`, which is told of every batch how many lines it held; it raises an NMTError
+        if the model cannot be opened.
+    """
+
+    test_set: EvaluationSet
+    run: Callable[..., ModelEvaluation]
+
+
+def prepare_evaluation(
+    directory: PathLike,
+    *others: PathLike,
+    source: PathLike | None = None,
+    references: Sequence[PathLike] = (),
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    tokenization: str | None = None,
+    lowercase: bool = False,
+    join: str | None = None,
+    output_path: PathLike | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
+) -> PreparedEvaluation:
+    """Read a test set, and refuse what can be refused before TensorFlow starts.
+
+    Args:
+        directory: the model directory, or a checkpoint in it, as RUN@best.
+        others: of models that translate together with the first, which says how to search.
+        source: text to translate; with `references` in place of the test set of the model's config.
+        references: its translations, a file each.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
+        overrides: settings of the form "search.beam_size=4".
+        tokenization: how BLEU cuts text; as in validations of the run unless given.
+        lowercase: whether the scores ignore case.
+        join: how words of both sides were cut, which are joined before they are scored; as in the model's config
+            unless given.
+        output_path: where the translations go, if anywhere.
+        member_weights: of each model in their mean; equal unless given.
+        log_linear: whether that is the mean of log probabilities instead of probabilities.
+
+    Raises:
+        NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
+    """
+    found = find_members(
+        [directory, *others], checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
+    )
+    if output_path is not None:
+        inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
+        for each in found:
+            output_directory.refuse_output(output_path, inputs=inputs, directory=each.directory, config=each.config)
+    config = found[0].config
+    test_set, data = read_test_set(config, source=source, references=references), config.data
+    joined = join or data.segmentation
+    scoring.check_segmentation(joined)
+    cut = tokenization_of(config, test_set, tokenization)
+
+    def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
+        """Translate the test set and score the translations."""
+        translator, opened = open_translator(
+            found, threads=threads, member_weights=member_weights, log_linear=log_linear
+        )
+        lines = test_set.source_lines
+        doubts.report_unknown(
+            "the test set",
+            translator.text.source.encode_batch(lines),
+            translator.text.target.encode_batch(list(chain(*test_set.references))),
+        )
+        warn_of_foreign_text(lines, data.source_language, segmentation=data.segmentation)
+        tally = Tally()
+        hypotheses = translator.translate(lines, progress=progress, tally=tally)
+        tally.report()
+        evaluation = scoring.evaluate_lines(
+            hypotheses, *test_set.references, tokenization=cut, lowercase=lowercase, join=joined
+        )
+        given = member_weights or [1.0] * len(found)
+        members = tuple(
+            Member(os.fspath(one.directory), model.checkpoint, model.weights, weight / sum(given))
+            for one, model, weight in zip(found, opened, given, strict=True)
+        )
+        search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
+        how = log_linear, search.beam_size, search.length_penalty
+        return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
+
+    return PreparedEvaluation(test_set, run)
+
+
+def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str | None = None) -> str:
+    """Return how BLEU cuts text: as told, else as in validations of the run.
+
+    Validations of version 0.1.0 knew few languages. Here the one that suits is taken then, and the difference is said.
+
+    Raises:
+        ConfigError: the tokenisation cannot be used.
+    """
+    language, of_run = config.data.target_language, config.training.validation_tokenization
+    given = tokenization or (None if of_run == "auto" else of_run)
+    settled = scoring.settled_tokenization(given, test_set.references, language=language)
+    if given is None and of_run is None and settled != scoring.earlier_tokenization(language):
+        logger.warning(
+            "BLEU cuts text by %s here; validations of this run did by %s",
+            settled,
+            scoring.earlier_tokenization(language),
+        )
+    return settled
+
+
+def read_test_set(
+    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = (), part: str = "test"
+) -> EvaluationSet:
+    """Read a source and its references, or a part of a config's data if none are given; no line is left out.
+
+    Args:
+        config: of the model.
+        source: a file.
+        references: as many lines each.
+        part: `test` or `validation`.
+
+    Raises:
+        ConfigError: one side is missing, or the config has no such part.
+        DataError: the files cannot be read or differ in their number of lines.
+    """
+    if source is not None and references:
+        source_lines, *all_references = scoring.read_together(source, *references)
+        paths = tuple(os.fspath(path) for path in references)
+        return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
+    if source is not None or references:
+        raise ConfigError(f"a test set has two sides: give both a source and a reference, or neither for data.{part}")
+    corpus: CorpusSettings | None = getattr(config.data, part)
+    if corpus is None:
+        raise ConfigError(
+            f"data.{part} is not set for this model: give a source and a reference (--source, --reference), or set "
+            f"data.{part}.source and data.{part}.target"
+        )
+    sources, targets = map(list, zip(*Corpus(*corpus.paths).pairs(), strict=True))
+    return EvaluationSet(*corpus.paths, sources, [targets])

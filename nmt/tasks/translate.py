@@ -1,0 +1,497 @@
+"""Translating text with a trained model, or several."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nmt.config import Config
+from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
+from nmt.control.glossary import Glossary, Report, Term
+from nmt.directory import model_directory
+from nmt.errors import ConfigError
+from nmt.inference import output_directory
+from nmt.inference.members import find_members, identity_of, open_translator
+from nmt.scoring import mbr
+from nmt.tasks.align import Finisher, read_dictionary
+from nmt.tasks.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
+from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
+from nmt.translation.flags import Flag
+from nmt.translation.lengths import MAX_SOURCE_LENGTH
+from nmt.translation.line_translator import LineTranslator, Progress, Translation, check_num_hypotheses, flag_of_none
+from nmt.types import PathLike
+from nmt.version import __version__
+
+if TYPE_CHECKING:
+    from nmt.inference.alignment import Alignment
+    from nmt.markup.translator import Markup, TakenOut
+
+logger = logging.getLogger(__name__)
+
+
+class TranslatedLine(NamedTuple):
+    """A line of the source and its translations, best first, or in the order in which they were drawn.
+
+    alignments: of each translation, if they are asked for.
+    """
+
+    record: Record
+    translations: list[Translation]
+    alignments: Sequence[Alignment] = ()
+
+
+def prepare_translation(
+    directory: PathLike,
+    *others: PathLike,
+    ctranslate2: bool = False,
+    num_hypotheses: int = 1,
+    asked: Control = NO_CONTROL,
+    records: bool = False,
+    source_field: str = SOURCE,
+    column: int | None = None,
+    split_long: bool = False,
+    part_tokens: int | None = None,
+    token_scores: bool = False,
+    sampling: Sampling | None = None,
+    utility: str | None = None,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    threads: int | None = None,
+    input_path: PathLike | None = None,
+    output_path: PathLike | None = None,
+    glossary: PathLike | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
+    alignments: bool = False,
+    replace_unknown: bool = False,
+    dictionary: PathLike | None = None,
+    markup: str | None = None,
+) -> PreparedTranslation:
+    """Refuse what can be refused before anything is opened, and return what translates.
+
+    Args:
+        directory: the model directory, or a checkpoint in it, as RUN@best.
+        others: of models that translate together with the first, which says how to search.
+        ctranslate2: whether that engine computes; the directory is then what `nmt export` wrote, and TensorFlow is not
+            loaded at all.
+        num_hypotheses: translations wanted a line, or drawn.
+        asked: what is asked of the words of every translation.
+        records: whether the lines are JSON records; see `read_record`.
+        source_field: the name of the source in these.
+        column: which one the source is, from 1, if the lines are rows of columns between tabs.
+        split_long: whether lines with more tokens than a part may have are split at ends of sentences; lines that ask
+            for phrases of their own stay whole.
+        part_tokens: of a part at most; what training reads unless given.
+        token_scores: whether translations tell the log probability of each of their tokens.
+        sampling: how translations are drawn, instead of looking for the best.
+        utility: that by which one of the translations is chosen, see `nmt.scoring.mbr.expected_utility_of`: that
+            which agrees most with the others. Draws count alike, hypotheses of a beam by their probability.
+        checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
+        weights: `ema` or `raw`; unless given the moving average if it was kept, or what validation found better.
+        overrides: settings of the form "search.beam_size=4".
+        threads: processor cores to use; all unless given.
+        input_path: where the lines come from, None for standard input; named if the output would replace it.
+        output_path: where the translations go, None for standard output.
+        glossary: a file of terms, see `Glossary.read`; what became of them is logged at the end.
+        member_weights: of each model in their mean; equal unless given.
+        log_linear: whether that is the mean of log probabilities instead of probabilities.
+        alignments: whether the words of each translation are to be linked to those of the source.
+        replace_unknown: whether the source word that it comes from is to stand in place of an unknown token.
+        dictionary: a file of what is to stand there instead, see `nmt.tasks.align.read_dictionary`.
+        markup: what lines have besides text, see `nmt.markup.translator.KINDS`; it is there in the translations again.
+
+    Raises:
+        NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
+            the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
+    """
+    terms = None if glossary is None else Glossary.read(glossary)
+    unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
+    of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
+    how: dict[str, Any] = {"member_weights": member_weights, "log_linear": log_linear}
+    if ctranslate2:
+        if alignments or replace_unknown:
+            raise ConfigError(
+                "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
+                "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
+            )
+        engine = _find_export([directory, *others], overrides, of_most, sampling, threads)
+    else:
+        which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
+        engine = _find_models([directory, *others], threads, which, how)
+    config = engine.config
+    if sampling is None:
+        check_num_hypotheses(num_hypotheses, config.search)
+    check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
+    if markup:
+        _check_markup(config, ctranslate2=ctranslate2, alignments=alignments)
+    files = {"--glossary": glossary, "--dictionary": dictionary}
+    inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
+    for path, settings in engine.used:
+        output_directory.refuse_output(output_path, inputs=inputs, directory=path, config=settings)
+    job = _Job(
+        num_hypotheses=num_hypotheses,
+        asked=asked,
+        records=records,
+        source_field=source_field,
+        column=column,
+        token_scores=token_scores or alignments or replace_unknown,
+        sampling=sampling,
+        utility=None if utility is None else mbr.expected_utility_of(utility),
+        terms=terms,
+        part_tokens=min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
+        language=config.data.source_language,
+        alignments=alignments,
+        unknown=unknown,
+        markup=markup,
+    )
+
+    def depends() -> dict[str, Any]:
+        """Look which weights these are, and list all else."""
+        options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
+        return {**engine.depends(), **job.depends(), **options}
+
+    return PreparedTranslation(job, engine.open, depends)
+
+
+class _Engine(NamedTuple):
+    """What computes, before it is started.
+
+    config: how to search, and of which languages.
+    used: the directories that it reads, with their settings.
+    open: starts it, and opens the model.
+    depends: tells by which weights and settings it translates.
+    """
+
+    config: Config
+    used: Sequence[tuple[PathLike, Config]]
+    open: Callable[[], LineTranslator]
+    depends: Callable[[], dict[str, Any]]
+
+
+def _find_export(
+    directories: Sequence[PathLike],
+    overrides: Sequence[str],
+    asked: Control,
+    sampling: Sampling | None,
+    threads: int | None,
+) -> _Engine:
+    """Find an export for CTranslate2; see `prepare_translation`."""
+    from nmt.translation import ctranslate2_engine as engine
+
+    directory, *others = directories
+    if others:
+        given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
+        raise ConfigError(f"CTranslate2 translates with one model, {given}")
+    config = model_directory.read_export_settings(directory, overrides)
+    engine.refuse_request(asked, sampling, config.search)
+    engine.load_package()
+    return _Engine(
+        config,
+        [(directory, config)],
+        lambda: engine.CTranslate2Translator.open(directory, config, threads=threads),
+        lambda: _settings_of(config, "ctranslate2", [model_directory.read_facts(directory).model_sha256[:12]]),
+    )
+
+
+def _find_models(
+    directories: Sequence[PathLike], threads: int | None, which: Mapping[str, Any], how: Mapping[str, Any]
+) -> _Engine:
+    """Find models for Keras; see `prepare_translation`."""
+    found = find_members(directories, member_weights=how["member_weights"], **which)
+
+    config = found[0].config
+    return _Engine(
+        config,
+        [(each.directory, each.config) for each in found],
+        lambda: open_translator(found, threads=threads, **how)[0],
+        lambda: _settings_of(config, "keras", map(identity_of, found)),
+    )
+
+
+def _settings_of(config: Config, engine: str, models: Iterable[str]) -> dict[str, Any]:
+    """What translations depend on that is not asked of them."""
+    return {
+        "nmt": __version__,
+        "engine": engine,
+        **{f"RUN {number}": each for number, each in enumerate(models, 1)},
+        "data.segmentation": config.data.segmentation,
+        **{f"search.{name}": value for name, value in config.search.model_dump(mode="json").items()},
+    }
+
+
+def _check_markup(config: Config, *, ctranslate2: bool, alignments: bool) -> None:
+    """Refuse markup if nothing could put it back, or if another wish is against it; raise a ConfigError."""
+    if ctranslate2:
+        raise ConfigError(
+            "CTranslate2 neither aligns words nor lets phrases appear, which markup is put back by: use the model "
+            "directory without --engine ctranslate2"
+        )
+    if config.data.segmentation != "none":
+        raise ConfigError(
+            f"markup needs words as they are, and this model reads those that {config.data.segmentation} cut: take the "
+            "tags out before the text is cut"
+        )
+    if alignments:
+        raise ConfigError("alignments count characters of lines without tags: leave out either them or the markup")
+
+
+@dataclass(frozen=True)
+class PreparedTranslation:
+    """What translates, and has opened nothing yet.
+
+    depends: tells what its outputs depend on besides the text, in JSON values by names that users know.
+    """
+
+    job: _Job
+    open: Callable[[], LineTranslator]
+    depends: Callable[[], dict[str, Any]]
+
+    def __call__(
+        self,
+        chunks: Iterable[Sequence[str]],
+        progress: Progress | None = None,
+        done: Done | None = None,
+    ) -> Iterator[TranslatedLine]:
+        """Open the model, and return the translations of the lines in order.
+
+        The lines of a chunk are sorted by length and translated together when the first of them is asked for.
+
+        Args:
+            chunks: lines, those that follow what is done.
+            progress: is told of every batch how many lines it held.
+            done: of the same text before; it is kept up to date, and holds what becomes of a chunk before the first
+                translation of it is given out.
+
+        Raises:
+            NMTError: the model cannot be opened; while lines are translated, one of them cannot be read.
+        """
+        return self.job.translate(chunks, self.open(), progress, done or Done())
+
+    def skip(self, line: str, number: int, done: Done) -> None:
+        """Take note of a line, counted from 1, that was translated before."""
+        if len(done.sample) < SAMPLE_LINES:
+            done.remember([self.job.record(line, number).source])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked of all lines; see `prepare_translation`."""
+
+    num_hypotheses: int
+    asked: Control
+    records: bool
+    source_field: str
+    column: int | None
+    token_scores: bool
+    sampling: Sampling | None
+    utility: mbr.ExpectedUtility | None
+    terms: Glossary | None
+    part_tokens: int | None
+    language: str
+    alignments: bool
+    unknown: Mapping[str, str] | None
+    markup: str | None
+
+    def depends(self) -> dict[str, Any]:
+        """What translations depend on, but for their text, engine and MBR, by names that users know."""
+        return {
+            "translations a line": self.num_hypotheses,
+            **{f"asked: {name}": value for name, value in self.asked._asdict().items()},
+            "sampling": self.sampling and self.sampling._asdict(),
+            "--glossary": self.terms and _fingerprint([list(term) for term in self.terms.terms]),
+            "--input-format": "jsonl" if self.records else "tsv" if self.column else "text",
+            "--field": self.source_field,
+            "--column": self.column,
+            "--split-long": self.part_tokens,
+            "--alignments": self.alignments,
+            "--replace-unknown": self.unknown and _fingerprint(self.unknown),
+            "--markup": self.markup,
+        }
+
+    def translate(
+        self, chunks: Iterable[Sequence[str]], translator: LineTranslator, progress: Progress | None, done: Done
+    ) -> Iterator[TranslatedLine]:
+        """Translate chunk by chunk; what no line could be is refused at once."""
+        translator.controls.check(self.asked)
+        finisher = self._finisher(translator)
+        if finisher is not None and done.aligned is not None:
+            vars(finisher.tally).update(done.aligned)
+        markup = self._markup(translator)
+        if markup is not None and done.markup is not None:
+            markup.restore(done.markup)
+        segmentation, source, target = translator.segmentation, translator.text.source, translator.text.target
+        placing = self.terms and self.terms.with_normalization(
+            lambda line: source.normalized(joined(line, segmentation))
+        )
+        report = Report(target.normalized)
+        if done.terms is not None:
+            report.restore(done.terms)
+        for chunk in chunks:
+            started = time.monotonic()
+            wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
+            done.remember(record.source for record in wanted)
+            found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
+            done.lines += len(chunk)
+            done.terms = report.to_json() if placing else None
+            done.aligned = None if finisher is None else vars(finisher.tally).copy()
+            done.markup = None if markup is None else markup.to_json()
+            done.add_flags(chain.from_iterable(map(_flags_of_best, found)))
+            done.seconds += time.monotonic() - started
+            yield from found
+        # What is to be said about the lines is said of all together.
+        done.tally.report_unknown()
+        done.tally.report()
+        if placing:
+            report.log()
+        if finisher is not None:
+            finisher.report()
+        if markup is not None:
+            markup.tally.report()
+        warn_of_foreign_text(done.sample, self.language, segmentation=segmentation)
+
+    def _finisher(self, translator: Any) -> Finisher | None:
+        """What adds to finished translations, if anything is asked for."""
+        if not self.alignments and self.unknown is None:
+            return None
+        return Finisher(translator, links=self.alignments, unknown=self.unknown)
+
+    def _markup(self, translator: Any) -> Markup | None:
+        """What takes tags out and puts them back, if there are any."""
+        if self.markup is None:
+            return None
+        from nmt.markup.translator import Markup
+
+        terms = self.terms.terms if self.terms else ()
+        reserved = list(chain.from_iterable(term.alternatives for term in terms))
+        return Markup(translator, self.markup, sampling=self.sampling, reserved=reserved)
+
+    def record(self, line: str, number: int) -> Record:
+        """Return what is asked of a line."""
+        place = f"line {number}"
+        if self.column is not None:
+            return read_row(line, self.asked, place=place, column=self.column)
+        if self.records:
+            return read_record(line, self.asked, place=place, field=self.source_field)
+        return Record(line, self.asked)
+
+    def _of_marked(
+        self, wanted: Sequence[Record], markup: Markup | None, done: Done, *how: Any
+    ) -> list[TranslatedLine]:
+        """Translate the lines of a chunk, their markup taken out before and put back behind."""
+        if markup is None:
+            return self._of_chunk(wanted, (), *how, done=done)
+        sources, controls = [record.source for record in wanted], [record.control for record in wanted]
+        taken = markup.take_out(sources, controls, first_line=done.lines)
+        both = zip(wanted, taken, strict=True)
+        lines = self._of_chunk(
+            [record._replace(source=out.text, control=out.control) for record, out in both], taken, *how, done=done
+        )
+        restored = markup.put_back(taken, [line.translations for line in lines])
+        return [
+            line._replace(record=line.record._replace(source=record.source), translations=translations)
+            for line, record, translations in zip(lines, wanted, restored, strict=True)
+        ]
+
+    def _of_chunk(
+        self,
+        wanted: Sequence[Record],
+        taken: Sequence[TakenOut],
+        translator: LineTranslator,
+        placing: Glossary | None,
+        report: Report,
+        finisher: Finisher | None,
+        progress: Progress | None,
+        *,
+        done: Done,
+    ) -> list[TranslatedLine]:
+        """Translate the lines of a chunk together."""
+        split = [parts_of(line, record, translator, self.part_tokens) for line, record in enumerate(wanted)]
+        parts = list(chain.from_iterable(split))
+        terms_of = defaultdict[int, list[Term]](list)
+        if placing:
+            texts = [taken[part.line].hidden(part.text) if taken else part.text for part in parts]
+            added, terms_found = placing.controls(texts, translator.controls)
+            parts = [
+                part._replace(control=part.control._replace(terms=part.control.terms + more.terms))
+                for part, more in zip(parts, added, strict=True)
+            ]
+            for part, terms in zip(parts, terms_found, strict=True):
+                terms_of[part.line] += terms
+        found = translator.n_best(
+            [part.text for part in parts],
+            self.num_hypotheses,
+            controls=[part.control for part in parts],
+            sampling=self.sampling,
+            first_line=done.lines,
+            parts_of=[part.line for part in parts],
+            token_scores=self.token_scores,
+            progress=progress and in_lines(progress, len(parts), len(wanted)),
+            tally=done.tally,
+        )
+        lines = list[TranslatedLine]()
+        together = groupby(zip(parts, found, strict=True), key=lambda each: each[0].line)
+        for (_, group), record in zip(together, wanted, strict=True):
+            own, translations = zip(*group, strict=True)
+            best = translations[0]
+            if len(own) > 1:
+                best = joined_parts(translations, self.num_hypotheses, drawn=self.sampling is not None)
+            if (utility := self.utility) is not None:
+                best = _agreed(best, utility, drawn=self.sampling is not None)
+            placed = tuple(chain.from_iterable(part.control.terms for part in own))
+            lines.append(TranslatedLine(record._replace(control=record.control._replace(terms=placed)), best))
+        if finisher is not None:
+            finished = finisher.finish([each.source for each in wanted], [line.translations for line in lines])
+            lines = [
+                TranslatedLine(line.record, translations, links)
+                for line, translations, links in zip(lines, *finished, strict=True)
+            ]
+        if placing:
+            texts = [line.translations[0].text if line.translations else "" for line in lines]
+            report.add([terms_of[place] for place in range(len(lines))], texts)
+        return lines
+
+
+def _fingerprint(values: Any) -> str:
+    """Names what may be large, from JSON values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
+
+
+def _flags_of_best(line: TranslatedLine) -> Sequence[Flag]:
+    return line.translations[0].flags if line.translations else [flag_of_none(line.record.control)]
+
+
+def _agreed(translations: list[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> list[Translation]:
+    """Return the translation of the highest expected utility alone."""
+    log_probs = np.array([translation.log_prob for translation in translations])
+    weights = None if drawn else np.exp(log_probs - log_probs.max(initial=-np.inf))
+    texts = [translation.text for translation in translations]
+    return [translations[mbr.choose(texts, weights=weights, utility=utility).chosen]] if translations else []
+
+
+def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:
+    """Say that text is in a script that the source language of a model does not have, or is cut in another way.
+
+    Args:
+        lines: the text, or its first lines.
+        language: that the model translates from.
+        segmentation: how the text was cut that it learned from.
+    """
+    marks = {kind: words for kind, words in found_marks({"the text": lines}).items() if kind != TOKENS}
+    if segmentation == "none":
+        for words in marks.values():
+            logger.warning("%s, which the model never saw: give it plain text", words)
+    elif lines and segmentation not in marks:
+        logger.warning("the text has no marks of %s, which the model learned from: cut it first", segmentation)
+    script = foreign_script(lines, language)
+    if script is not None:
+        logger.warning("the text is in %s, but the model translates from %s", in_words(script), language)

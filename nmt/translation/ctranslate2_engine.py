@@ -1,0 +1,358 @@
+"""Raw text in, raw text out, by CTranslate2 in place of Keras: no TensorFlow is loaded.
+
+Greedy search is the same search. The beam search of CTranslate2 takes the same steps as ours, but it ranks by log
+probability / length ** length_penalty, and stops when a number of hypotheses is finished, whether a better one can
+still come or not. So it is asked for more than the beam holds (`PATIENCE`), and all that it finds are scored and ranked
+here by our formula (Wu et al. 2016, eq. 14): scores mean the same, and hardly a translation differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from nmt.backend.machine import available_processors, stay_in_process
+from nmt.config import Config, SearchSettings
+from nmt.control.controls import NO_CONTROL, Control, Sampling
+from nmt.directory import model_directory
+from nmt.errors import ConfigError, ExportError
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
+from nmt.translation.lengths import length_penalty
+from nmt.translation.line_translator import LineTranslator, Request, Translation, banned_ids
+from nmt.types import PathLike
+
+PATIENCE = 2
+"""Finished hypotheses to wait for, in beam sizes (Kasai et al. 2022, arXiv:2204.05424); CTranslate2's default is 1."""
+
+_LOGGER = logging.getLogger(__name__)
+
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "int16": 5e-2, "int8": 0.1}
+"""How weights may be stored; how far a pair's tokens may then lie from the model in log probability, on average."""
+
+Hypotheses: TypeAlias = dict[tuple[int, ...], float | None]
+"""What the engine found for a sentence: token ids without EOS, and the log probability of these and EOS; None if the
+engine does not tell."""
+
+
+def load_package() -> Any:
+    """Import the package `ctranslate2`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import ctranslate2
+    except ImportError as error:
+        raise ConfigError(
+            'CTranslate2 is not installed, and this needs it: pip install "nmt[ctranslate2]", or in a checkout '
+            'pip install -e ".[ctranslate2]"'
+        ) from error
+    return ctranslate2
+
+
+def check_exportable(config: Config, output: Path, *, quantization: str, overwrite: bool) -> None:
+    """Refuse what cannot be exported, before a model is opened.
+
+    Raises:
+        ConfigError: the package ctranslate2 is not installed.
+        ExportError: the model is no Transformer, there is no such quantization, or something lies in the way.
+    """
+    if config.model.type != "transformer":
+        raise ExportError(f"only a transformer is exported for CTranslate2, and model.type is {config.model.type}")
+    if (mixer := getattr(config.model, "decoder_mixer", None)) != "attention":
+        raise ExportError(f"CTranslate2 knows no decoder but with attention, and model.decoder_mixer is {mixer}")
+    load_package()
+    if quantization not in TOLERANCES:
+        raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")
+    if output.exists() and not (output.is_dir() and not model_directory.entries(output)):
+        if not model_directory.has_key(output / model_directory.EXPORT_NAME):
+            raise ExportError(f"{output}: must be an empty place or an earlier export, but holds something else")
+        if not overwrite:
+            raise ExportError(
+                f"{output}: holds an export already: give --overwrite to replace it, or another directory"
+            )
+
+
+def open_engine(directory: PathLike, quantization: str, *, threads: int | None = None) -> Any:
+    """Open the files of an export.
+
+    Weights are computed with as they are stored, or in float32 if this processor has no efficient way to do so. Each
+    core searches batches of its own, which takes less time than all cores together on one.
+
+    Args:
+        directory: of the export.
+        quantization: how its weights are stored.
+        threads: processor cores to use; all unless given.
+
+    Returns:
+        A `ctranslate2.Translator`.
+
+    Raises:
+        ConfigError: the package is not installed.
+        ExportError: a file is missing or damaged.
+    """
+    package = load_package()
+    supported = package.get_supported_compute_types("cpu")
+    if quantization not in supported:
+        _LOGGER.info("this processor computes in float32 what is stored as %s", quantization)
+    try:
+        return package.Translator(
+            os.fspath(directory),
+            compute_type=quantization if quantization in supported else "float32",
+            inter_threads=threads or available_processors(),
+            intra_threads=1,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"{Path(directory)}: CTranslate2 cannot read it ({' '.join(str(error).split())}): export the model again"
+        ) from error
+
+
+def refuse_request(control: Control, sampling: Sampling | None, settings: SearchSettings) -> None:
+    """Refuse what CTranslate2 cannot do, since it lets nobody into its steps.
+
+    Raises:
+        ConfigError: naming all of it.
+    """
+    reasons = {
+        "phrases that must or must not appear": bool(control.must_appear or control.avoid),
+        "a beginning with a space at its end": control.prefix.endswith(" "),
+        "--epsilon": sampling is not None and sampling.epsilon > 0,
+        "search.diverse_groups": settings.diverse_groups > 1,
+        "search.coverage_penalty": settings.coverage_penalty > 0,
+    }
+    if asked := [what for what, is_asked in reasons.items() if is_asked]:
+        raise ConfigError(
+            f"CTranslate2 lets nobody into its steps, and cannot have {', '.join(asked)}: leave out --engine "
+            "ctranslate2, and give the model directory"
+        )
+
+
+class CTranslate2Translator(LineTranslator):
+    """Translates lines of text with an export of a model.
+
+    Args:
+        engine: a `ctranslate2.Translator`.
+        text: the tokenizers of the model.
+        search: how translations are looked for; what `SearchSettings()` says unless given.
+        num_positions: longest translation that the export can write, in tokens.
+        segmentation: how words of the text were cut before the model saw it; translations are joined again.
+
+    Raises:
+        RuntimeError: this process was forked from one in which CTranslate2 runs.
+    """
+
+    engine_name = "CTranslate2"
+    _origin: tuple[Path, Config, int | None] | None = None
+
+    def __init__(
+        self,
+        engine: Any,
+        text: TextPair,
+        search: SearchSettings | None = None,
+        *,
+        num_positions: int,
+        segmentation: str = "none",
+    ) -> None:
+        super().__init__(text, search, segmentation=segmentation)
+        self.engine = engine
+        self.num_positions = num_positions
+        made = text.target.settings
+        # If no target ever held UNK, it is as improbable as PAD and BOS are, and leaving it out changes no score.
+        self._learned_unknown = made.get("character_coverage") != 1.0 and not made.get("byte_fallback")
+        self._target_ids = {token: token_id for token_id, token in enumerate(text.target.vocabulary.tokens)}
+
+    @classmethod
+    def load(
+        cls, directory: PathLike, *, threads: int | None = None, overrides: Sequence[str] = ()
+    ) -> CTranslate2Translator:
+        """Load an export from its directory, which is all that is needed.
+
+        Args:
+            directory: what `nmt export` wrote.
+            threads: processor cores to use; all unless given.
+            overrides: settings of the form "search.beam_size=4".
+
+        Raises:
+            ConfigError: the package is not installed, or the settings cannot be read.
+            DataError: its vocabulary cannot be read.
+            ExportError: there is no such export, or it is damaged.
+        """
+        return cls.open(directory, model_directory.read_export_settings(directory, overrides), threads=threads)
+
+    @classmethod
+    def open(cls, directory: PathLike, config: Config, *, threads: int | None = None) -> CTranslate2Translator:
+        """Do the same with settings that were read before."""
+        stay_in_process(cls.engine_name)
+        directory, facts, text = Path(directory), model_directory.read_facts(directory), TextPair.load(directory)
+        # The engine would translate with whatever is there.
+        if text.fingerprints != facts.tokenizers:
+            raise ExportError(
+                f"{directory}: its tokenizers are not those that its model was exported with: export the model again"
+            )
+        if model_directory.hash_of_model(directory) != facts.model_sha256:
+            raise ExportError(
+                f"{directory / model_directory.MODEL_NAME}: is not what was exported: export the model again"
+            )
+        engine = open_engine(directory, facts.quantization, threads=threads)
+        segmentation = config.data.segmentation
+        made = cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
+        made._origin = directory.absolute(), config, threads
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how a copy is made, for `pickle`: the export is opened again from its directory.
+
+        Raises:
+            TypeError: it came from none.
+        """
+        if self._origin is None:
+            raise TypeError("only what CTranslate2Translator.load returns can be pickled, as its directory")
+        return _opened_again, (pickle.dumps((*self._origin, self.search)),)
+
+    def refuse_other_uses(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what needs the model itself: its steps, or all its numbers.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "an export for CTranslate2 can translate, n_best and stream: score, align and complete with the model "
+            "directory that it was made of"
+        )
+
+    score = align = complete = refuse_other_uses
+
+    def refuse_control(self, control: Control, *, place: str) -> None:
+        """Refuse phrases, which need a door to the steps of a search."""
+        try:
+            refuse_request(control, None, self.search.model_copy(update={"diverse_groups": 1, "coverage_penalty": 0.0}))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+
+    def batches_at_once(self) -> int:
+        """Return one batch a core."""
+        return self.engine.num_translators
+
+    def search_batch(
+        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
+    ) -> list[list[Translation]]:
+        """Translate a batch.
+
+        Raises:
+            ConfigError: translations may be longer than the export can write, or more is asked than it can do.
+        """
+        refuse_request(NO_CONTROL, requests[0].sampling, settings)
+        longest = settings.settled_max_length
+        if longest > self.num_positions:
+            raise ConfigError(
+                f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
+                "lower it, or export the model with it"
+            )
+        read = [request.source_ids[0][:-1] for request in requests]  # CTranslate2 appends EOS
+        tokens = [self.text.source.tokens(ids) for ids in read]
+        found = self._found(tokens, requests, settings)
+
+        # The engine scores what has no log probability yet; if it was cut, EOS at its real cost.
+        unscored = [
+            (place, ids)
+            for place, each in enumerate(found)
+            for ids, known in each.items()
+            if known is None or token_scores
+        ]
+        by_token: dict[tuple[int, tuple[int, ...]], tuple[float, ...]] = {}
+        if unscored:
+            sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
+            results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
+            for (place, token_ids), result in zip(unscored, results, strict=True):
+                found[place][token_ids] = math.fsum(result.log_probs)
+                if token_scores:
+                    by_token[place, token_ids] = tuple(result.log_probs)
+
+        # The best by our formula; those that are no numbers do not exist.
+        ranked = []
+        offset = settings.length_penalty_offset
+        for place, hypotheses in enumerate(found):
+            translations = []
+            for token_ids, log_prob in hypotheses.items():
+                if log_prob is not None and math.isfinite(log_prob):
+                    num_tokens, scores = len(token_ids) + 1, by_token.get((place, token_ids), ())
+                    score = log_prob / length_penalty(num_tokens, settings.length_penalty, offset)
+                    written = tuple(self.text.target.tokens([*token_ids, EOS_ID])) if scores else ()
+                    text = self.text_of(token_ids)
+                    translations.append(Translation(text, score, log_prob, num_tokens, True, written, scores))
+            translations.sort(key=lambda translation: -translation.score)
+            ranked.append(translations[:num_hypotheses])
+        return ranked
+
+    def _found(
+        self, tokens: Sequence[list[str]], requests: Sequence[Request], settings: SearchSettings
+    ) -> list[Hypotheses]:
+        """What CTranslate2 finds for each sentence, not beyond its own limit."""
+        found: list[Hypotheses] = [{} for _ in tokens]
+        target, banned = self.text.target, banned_ids(settings, self.text.target)
+        sampling = requests[0].sampling
+        beam_size = 1 if sampling else settings.beam_size
+        patience = 1 if beam_size == 1 or settings.stop == "first" else PATIENCE
+        drawing: dict[str, Any] = {}
+        if sampling:
+            load_package().set_random_seed(sampling.seed % 2**32)
+            drawing = {
+                "sampling_temperature": sampling.temperature,
+                "sampling_topk": sampling.top_k,
+                "sampling_topp": sampling.top_p,
+            }
+        changes_scores = bool(
+            drawing
+            or settings.no_repeat_ngram
+            or settings.repetition_penalty > 1
+            or any(request.control.prefix for request in requests)
+        )
+        # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
+        by_least = sorted(range(len(requests)), key=lambda place: requests[place].min_length)
+        for minimum, group in groupby(by_least, key=lambda place: requests[place].min_length):
+            places = list(group)
+            results = self.engine.translate_batch(
+                [tokens[place] for place in places],
+                max_input_length=0,
+                max_decoding_length=max(requests[place].max_length for place in places),
+                min_decoding_length=max(minimum - 1, 0),
+                target_prefix=[target.tokens(target.encode(requests[place].control.prefix)) for place in places],
+                beam_size=beam_size,
+                num_hypotheses=beam_size * patience,
+                patience=patience,
+                length_penalty=settings.length_penalty,
+                suppress_sequences=[[token] for token in target.tokens([PAD_ID, BOS_ID, *banned])],
+                no_repeat_ngram_size=settings.no_repeat_ngram,
+                repetition_penalty=settings.repetition_penalty,
+                return_scores=True,
+                return_end_token=True,
+                **drawing,
+            )
+            # When the engine bans a token, it shares out its probability: the scores are not those of the model.
+            exact = minimum <= 1 and not (banned and self._learned_unknown) and not changes_scores
+            for place, result in zip(places, results, strict=True):
+                greatest = requests[place].max_length
+                for words, score in zip(result.hypotheses, result.scores, strict=True):
+                    token_ids = tuple(self._target_ids[token] for token in words)
+                    # What is longer than allowed, EOS counted, is cut; each hypothesis counts once.
+                    ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest
+                    log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
+                    found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest - 1], log_prob)
+        return found
+
+
+@lru_cache(maxsize=1)
+def _opened_again(pickled: bytes) -> CTranslate2Translator:
+    """Return a translator like the one that was pickled; the last one is kept, see `nmt.inference.members`."""
+    directory, config, threads, search = pickle.loads(pickled)
+    made = CTranslate2Translator.open(directory, config, threads=threads)
+    made.search = search
+    return made

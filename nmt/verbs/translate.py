@@ -1,0 +1,401 @@
+"""Verbs that translate: `nmt translate`, a filter from source to target language, and `nmt evaluate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import typer
+
+from nmt.terminal import options, streams
+from nmt.terminal.streams import (
+    check_stdout,
+    file_chunks,
+    is_terminal,
+    json_line,
+    line_counter,
+    stdin_chunks,
+    text_output,
+)
+from nmt.terminal.translation_options import (
+    ControlOptions,
+    FinishOptions,
+    Format,
+    Input,
+    InputOptions,
+    JobOptions,
+    SamplingOptions,
+)
+
+if TYPE_CHECKING:
+    from nmt.control.controls import Record
+    from nmt.inference.alignment import Alignment
+    from nmt.scoring.evaluation import Evaluation
+    from nmt.tasks.translate import PreparedTranslation, TranslatedLine
+    from nmt.translation.line_translator import Translation
+
+
+Engine = StrEnum("Engine", ["KERAS", "CTRANSLATE2"])
+
+
+class Translated(NamedTuple):
+    """A line and what became of it.
+
+    number: of the line, from 1.
+    record: the line, and what else its JSON record has.
+    translations: best first, at most `wanted`.
+    wanted: how many were asked for.
+    alignments: of each translation, if they were asked for.
+    """
+
+    number: int
+    record: Record
+    translations: Sequence[Translation]
+    wanted: int
+    alignments: Sequence[Alignment] = ()
+
+
+Writer: TypeAlias = Callable[[Translated], str]
+"""Gives the lines of output, each with its end, for one line of input."""
+
+
+def as_text(line: Translated) -> str:
+    r"""As many lines as were asked for, empty if the model had no more, so that line numbers can be computed."""
+    texts = [translation.text for translation in line.translations]
+    texts += [""] * (line.wanted - len(texts))
+    return "".join(f"{text}\n" for text in texts)
+
+
+def as_jsonl(line: Translated) -> str:
+    """One object a source line; nothing in it that any reader takes for the end of a line.
+
+    What the record said of an earlier translation gives way to what is said of this one.
+    Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
+    their log probabilities, and words with their links, if there are any.
+    """
+    translations = [translation._asdict() for translation in line.translations]
+    for translation in translations:
+        del translation["finished"]  # which the flags say
+        for optional in ("constraints", "tokens", "token_scores"):
+            if not translation[optional]:
+                del translation[optional]
+    for translation, alignment in zip(translations, line.alignments, strict=False):
+        from nmt.tasks.align import as_record
+
+        translation["alignment"] = as_record(alignment)
+    content = {
+        "line": line.number,
+        **{name: value for name, value in line.record.rest.items() if name not in ("line", "translations", "flags")},
+        line.record.field: line.record.source,
+        "translations": translations,
+    }
+    if not translations:
+        from nmt.translation.line_translator import flag_of_none
+
+        content["flags"] = [flag_of_none(line.record.control)]
+    return json_line(content)
+
+
+def as_tsv(line: Translated) -> str:
+    """One line a translation: number of the source line, rank (both from 1), score, translation."""
+    return "".join(
+        f"{line.number}\t{rank}\t{translation.score:.6f}\t{_without_tabs(translation.text)}\n"
+        for rank, translation in enumerate(line.translations, start=1)
+    )
+
+
+def as_row(line: Translated) -> str:
+    """The row that was read, and as many columns more as translations were asked for."""
+    texts = [_without_tabs(translation.text) for translation in line.translations]
+    texts += [""] * (line.wanted - len(texts))
+    return "\t".join([*line.record.rest["columns"], *texts]) + "\n"
+
+
+def _without_tabs(text: str) -> str:
+    return " ".join(text.split("\t"))
+
+
+WRITERS: dict[Format, Writer] = {Format.TEXT: as_text, Format.JSONL: as_jsonl, Format.TSV: as_tsv}
+
+
+TRANSLATE_EXAMPLE = """\b
+Examples:
+  nmt translate runs/travel < hotel.es > hotel.en
+  echo "¿Dónde está la estación?" | nmt translate runs/travel --n-best 3 --format tsv
+  nmt translate runs/travel --require "single room" --avoid lodging < hotel.es > hotel.en
+"""
+
+
+MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++, bleu or MODULE:FUNCTION."
+
+
+def translate(
+    directories: options.ModelDirectories,
+    input_path: Path = options.value(
+        "-i, --input", "FILE", "Text to translate; gzip, xz, bzip2 and zstd are decompressed.", default=options.DASH
+    ),
+    output_path: Path = options.value(
+        "-o, --output", "FILE", "Where to write; .gz, .xz, .bz2 and .zst are compressed.", default=options.DASH
+    ),
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
+    batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
+    n_best: int = options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1, default=1),
+    *,
+    controls: ControlOptions,
+    draws: SamplingOptions,
+    utility: str | None = options.value("--mbr", "UTILITY", MBR),
+    text: InputOptions,
+    output_format: Format = typer.Option(
+        Format.TEXT,
+        "--format",
+        help="text: N lines for each line; jsonl: an object for each line, with scores; "
+        "tsv: line, rank, score and text of each translation, or of rows of tsv the row and its translations.",
+    ),
+    job: JobOptions,
+    engine: Engine = typer.Option(
+        Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
+    ),
+    finish: FinishOptions,
+    model: options.ModelOptions,
+) -> None:
+    """Translate text line by line, from standard input to standard output unless files are given.
+
+    One line of input gives one line of output (N with --n-best), in the same order; an empty line stays empty. From
+    file to file, work is on the disk every --chunk-lines, and --resume goes on from there.
+    """
+    from nmt.tasks.translate import prepare_translation
+
+    if engine is Engine.CTRANSLATE2 and (model.checkpoint is not None or model.weights is not None):
+        raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
+    _check_counts(draws.samples, n_best, beam_size, utility)
+    finish.check(output_format)
+    job.check(finish)
+    output = None if output_path == options.DASH else output_path
+    from_file = None if input_path == options.DASH else input_path
+    place = _Place(from_file, output, job)
+    place.check()
+    directory, *others = directories
+    prepared = prepare_translation(
+        directory,
+        *others,
+        ctranslate2=engine is Engine.CTRANSLATE2,
+        num_hypotheses=draws.samples or n_best,
+        asked=controls.control,
+        **text.arguments,
+        split_long=job.split_long,
+        part_tokens=job.part_tokens,
+        token_scores=output_format is Format.JSONL,
+        sampling=draws.sampling,
+        utility=utility,
+        threads=model.threads,
+        input_path=from_file,
+        output_path=output,
+        glossary=controls.glossary,
+        **finish._asdict(),
+        **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
+    )
+    wanted = 1 if utility else draws.samples or n_best
+    of_rows = output_format is Format.TSV and text.input_format is Input.TSV
+    writer = as_row if of_rows else WRITERS[output_format]
+    place.write(
+        prepared,
+        lambda number, line: writer(Translated(number, line.record, line.translations, wanted, line.alignments)),
+        output_format,
+    )
+
+
+def _check_counts(samples: int | None, n_best: int, beam_size: int | None, utility: str | None) -> None:
+    """Refuse numbers of which one would be ignored."""
+    if samples is not None and (n_best > 1 or beam_size is not None):
+        raise options.usage_error("--samples draws without a search: leave out --n-best and --beam-size")
+    if utility is not None and max(samples or 1, n_best) < 2:
+        raise options.usage_error("--mbr chooses among several translations a line: give --samples N or --n-best N")
+
+
+class _Place(NamedTuple):
+    """Where lines come from and where they go; None for the standard streams."""
+
+    source: Path | None
+    output: Path | None
+    job: JobOptions
+
+    @property
+    def is_between_files(self) -> bool:
+        """Whether both are files that can be read, and written, in several goes."""
+        return (
+            _is_file(self.source)
+            and self.output is not None
+            and (_is_file(self.output) or not (self.output.exists() or _is_device(self.output)))
+        )
+
+    def check(self) -> None:
+        """Refuse what the streams cannot do, before anything is looked for."""
+        from nmt.terminal import jobs
+
+        if self.job.shard is not None:
+            jobs.parse_shard(self.job.shard)
+            if not _is_file(self.source) and (self.source is None or self.source.exists()):
+                raise options.usage_error("--shard needs a file with --input, since its lines are counted first")
+        if self.job.chunk_lines is not None and not _is_file(self.source):
+            raise options.usage_error("--chunk-lines needs a file with --input: a stream is translated as it comes")
+        if self.job.resume and not self.is_between_files and (self.source is None or self.source.exists()):
+            raise options.usage_error(
+                "--resume needs files with --input and --output: of a stream nobody knows what was done"
+            )
+
+    def write(
+        self, prepared: PreparedTranslation, as_lines: Callable[[int, TranslatedLine], str], output_format: Format
+    ) -> None:
+        """Read, translate and write as lines come, or chunk by chunk from file to file."""
+        from nmt.tasks import translation_job
+        from nmt.terminal import jobs
+
+        job, chunk_lines = self.job, self.job.chunk_lines or streams.CHUNK_LINES
+        lines = None
+        if self.source is not None and (_is_file(self.source) or not self.source.exists()):
+            lines = jobs.Lines.of(self.source, shard=job.shard, chunk_lines=chunk_lines)
+        if lines is not None and self.output is not None and self.is_between_files:
+            depends = {
+                "--format": output_format, "--chunk-lines": chunk_lines, "--shard": job.shard,
+            }  # fmt: skip
+            jobs.run_job(prepared, lines, self.output, as_lines, depends=depends, resume=job.resume)
+            return
+        by_hand = self.source is None and is_terminal(sys.stdin)
+        to_terminal = self.output is None and is_terminal(sys.stdout)  # where a live line would be torn by the text
+        if lines is not None:
+            chunks, first, total = lines.chunks(), lines.first, lines.stop - lines.first
+        else:
+            chunks, first, total = stdin_chunks() if self.source is None else _begun(file_chunks(self.source)), 0, None
+        counter = line_counter(total=total, hidden=by_hand or to_terminal)
+        with text_output(self.output) as write, counter as count:
+            done = translation_job.Done(first, first)
+            translated = prepared(chunks, count, done)
+            if by_hand:
+                typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
+            for number, line in enumerate(translated, start=first + 1):
+                write(as_lines(number, line))
+        if self.source is not None or self.output is not None:
+            done.log()
+
+
+def _is_device(path: Path) -> bool:
+    return path.is_relative_to("/dev")
+
+
+def _is_file(path: Path | None) -> bool:
+    """Whether it is a file whose content stays; an open file of a shell, such as /dev/fd/3, may be half read."""
+    return path is not None and path.is_file() and not _is_device(path)
+
+
+def _begun(chunks: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The same chunks, the first one read already: a pipe that cannot be read is refused before a model is opened."""
+    first = next(chunks, [])
+    return chain([first], chunks)
+
+
+EVALUATE_EXAMPLE = """\b
+Examples:
+  nmt evaluate runs/travel
+  nmt evaluate runs/travel --source news.es --reference news.en --json
+  nmt evaluate --hypotheses hotel.out.en --reference hotel.en --reference hotel.other.en
+"""
+
+TOKENIZE = "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script."
+JOIN = (
+    "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
+    "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given."
+)
+
+
+def evaluate(
+    directories: list[Path] | None = typer.Argument(
+        None, metavar="RUN...", help="As in nmt translate, no export; not with --hypotheses."
+    ),
+    source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
+    references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),
+    hypotheses: Path | None = options.value("--hypotheses", "FILE", "Finished translations to score, no model."),
+    output_path: Path | None = options.value("-o, --output", "FILE", "Also write the model's translations here."),
+    as_json: options.AsJson = False,
+    tokenization: str | None = options.value("--tokenize", "NAME", TOKENIZE),
+    lowercase: bool = options.flag("--lowercase", "Ignore case; the signatures say so."),
+    join: str | None = options.value("--join", "NAME", JOIN),
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
+    *,
+    model: options.ModelOptions,
+) -> None:
+    """Print BLEU and chrF2 with sacreBLEU's signatures.
+
+    A model is scored on the test set of its config, or on --source and --reference. With --hypotheses and
+    --reference no model is needed. To score an export, translate with it first, and give the result as --hypotheses.
+    Several references count together: --reference FILE for each.
+    """
+    how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase}
+    if hypotheses is not None:
+        of_model = {
+            "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
+            "--length-penalty": length_penalty, "--checkpoint": model.checkpoint, "--weights": model.weights,
+            "--member-weights": model.member_weights, "--log-linear": model.log_linear or None,
+            "--set": model.overrides or None, "--threads": model.threads,
+        }  # fmt: skip
+        if given := ", ".join(name for name, value in of_model.items() if value is not None):
+            raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
+        _score_files(hypotheses, references or [], as_json=as_json, join=join or "none", **how)
+        return
+    from nmt.tasks.evaluate import prepare_evaluation
+
+    if not directories:
+        raise options.usage_error("give a model directory, or --hypotheses and --reference")
+    if (source is None) != (not references):
+        raise options.usage_error("--source and --reference go together")
+    directory, *others = directories
+    prepared = prepare_evaluation(
+        directory,
+        *others,
+        source=source,
+        references=references or (),
+        join=join,
+        output_path=output_path,
+        **how,
+        **model.arguments(beam_size=beam_size, length_penalty=length_penalty),
+    )
+    check_stdout()
+    output = nullcontext() if output_path is None else text_output(output_path)
+    with output as write, line_counter(total=len(prepared.test_set.source_lines)) as count:
+        result = prepared.run(threads=model.threads, progress=count)
+        if write is not None:
+            write("".join(f"{line}\n" for line in result.hypotheses))
+    facts = result._asdict() | {"members": [member._asdict() for member in result.members]}
+    del facts["evaluation"], facts["hypotheses"]
+    if len(result.members) == 1:
+        (member,) = facts.pop("members")
+        del member["share"], facts["log_linear"]
+        facts = member | facts
+    _show(result.evaluation, facts, as_json=as_json)
+
+
+def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool, **how: Any) -> None:
+    """Print the scores of finished translations."""
+    if not references:
+        raise options.usage_error("--hypotheses needs a --reference to compare with")
+    from nmt.scoring.evaluation import evaluate_files
+
+    scored = evaluate_files(hypotheses, *references, **how)
+    _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
+
+
+def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:
+    scores = {"bleu": evaluation.bleu, "chrf2": evaluation.chrf2}
+    if as_json:
+        content = {key: {"score": score.score, "signature": score.signature} for key, score in scores.items()}
+        typer.echo(json.dumps({**content, "num_lines": evaluation.num_lines, **facts}, ensure_ascii=False))
+        return
+    for score in scores.values():
+        typer.echo(f"{score.name:<5} {score.score:6.2f}  {score.signature}")
