@@ -14,7 +14,7 @@ from nmt.directory.model_directory import EXPORT_NAME, has_key, read_facts, read
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
-from nmt.translation.ctranslate2_engine import CTranslate2Translator, open_engine
+from nmt.translation.ctranslate2_engine import CTranslate2Translator, open_engine, overflows_in_8_bits
 from nmt.translation.line_translator import Translation
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -229,3 +229,19 @@ def test_what_needs_a_step_is_refused(opened, engine, control, sampling, setting
     place = "" if control.asks_nothing else "line 1: "
     with pytest.raises(ConfigError, match=f"^{place}CTranslate2 lets nobody into its steps, and cannot have {words}"):
         ours.translate(LINES[:1], controls=[control], sampling=sampling)
+
+
+@pytest.mark.parametrize(
+    ("processor", "overflows"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : sse4_2 avx2 fma", True),
+        ("vendor_id : AuthenticAMD\nflags : sse4_2 avx2 avx512_vnni", False),
+        ("vendor_id : GenuineIntel\nflags : sse4_2 avx2 fma", False),
+        ("vendor_id : GenuineIntel\nflags : sse4_2 avx2 avx_vnni", False),
+        ("Features : fp asimd", False),
+        ("", False),
+    ],
+)
+def test_what_onednn_cannot_add_in_8_bits_goes_to_mkl(processor, overflows):
+    """`test_quantised_exports_are_near_and_leave_the_model_alone` fails on such processors without it."""
+    assert overflows_in_8_bits(processor) == overflows
