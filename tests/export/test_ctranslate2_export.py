@@ -2,7 +2,6 @@
 
 import json
 
-import ctranslate2
 import numpy as np
 import pytest
 
@@ -14,9 +13,11 @@ from nmt.inference.translator import OpenedModel, vocabularies_of
 from nmt.layers.core import sinusoidal_positions
 from nmt.models.contract import build_model
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
-from nmt.translation.ctranslate2_engine import TOLERANCES
+from nmt.translation.ctranslate2_engine import TOLERANCES, load_package
 from nmt.tying import named_variables, variable_roles
 from tests import tiny
+
+ctranslate2 = load_package()  # which settles what multiplies 8-bit integers here
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 SIZES = {"num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_positions": 5}
