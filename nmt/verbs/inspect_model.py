@@ -44,8 +44,8 @@ def run(
     A WHICH is best, latest or update-N. The exit status is 0 whether or not two models differ; with --verify it is 1
     if anything is wrong. Nothing is changed, and TensorFlow is not loaded.
     """
+    from nmt.directory import inspect_model as recipe
     from nmt.directory.model_directory import parse_run_reference
-    from nmt.recipes import inspect_model as recipe
 
     run_directory, which = parse_run_reference(str(directory))
     if which is not None and checkpoint is not None:
