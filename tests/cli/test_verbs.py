@@ -171,7 +171,7 @@ def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_pat
 
     for module in ("translate", "jobs"):
         monkeypatch.setattr(f"nmt.cli.{module}.line_counter", counter)
-    monkeypatch.setattr("nmt.verbs.translate.is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr("nmt.terminal.place.is_terminal", lambda stream: stream is sys.stdout)
     for arguments in ((), ("-o", tmp_path / "out")):
         run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)
     assert hidden == [True, False]
