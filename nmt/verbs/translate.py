@@ -121,18 +121,19 @@ Examples:
   nmt translate runs/travel --require "single room" --avoid lodging < hotel.es > hotel.en
 """
 
-
+INPUT = "Text to translate; gzip, xz, bzip2 and zstd are decompressed."
+OUTPUT = "Where to write; .gz, .xz, .bz2 and .zst are compressed."
+FORMAT = (
+    "text: N lines for each line; jsonl: an object for each line, with scores; tsv: line, rank, score and text of each "
+    "translation, or of rows of tsv the row and its translations."
+)
 MBR = "Give that of the N translations which agrees most with the others by chrf, chrf++, bleu or MODULE:FUNCTION."
 
 
 def translate(
     directories: options.ModelDirectories,
-    input_path: Path = options.value(
-        "-i, --input", "FILE", "Text to translate; gzip, xz, bzip2 and zstd are decompressed.", default=options.DASH
-    ),
-    output_path: Path = options.value(
-        "-o, --output", "FILE", "Where to write; .gz, .xz, .bz2 and .zst are compressed.", default=options.DASH
-    ),
+    input_path: Path = options.value("-i, --input", "FILE", INPUT, default=options.DASH),
+    output_path: Path = options.value("-o, --output", "FILE", OUTPUT, default=options.DASH),
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
@@ -142,12 +143,7 @@ def translate(
     draws: SamplingOptions,
     utility: str | None = options.value("--mbr", "UTILITY", MBR),
     text: InputOptions,
-    output_format: Format = typer.Option(
-        Format.TEXT,
-        "--format",
-        help="text: N lines for each line; jsonl: an object for each line, with scores; "
-        "tsv: line, rank, score and text of each translation, or of rows of tsv the row and its translations.",
-    ),
+    output_format: Format = typer.Option(Format.TEXT, "--format", help=FORMAT),
     job: JobOptions,
     engine: Engine = typer.Option(
         Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
