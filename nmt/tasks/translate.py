@@ -38,6 +38,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Reading(NamedTuple):
+    """Where the text stands in a line of input.
+
+    records: whether the lines are JSON records; see `read_record`.
+    field: the name of the source in these.
+    column: which one the source is, from 1, if the lines are rows of columns between tabs.
+    """
+
+    records: bool = False
+    field: str = SOURCE
+    column: int | None = None
+
+    def record(self, line: str, number: int, asked: Control) -> Record:
+        """Return a line, counted from 1, and what is asked of it besides what is asked of all."""
+        place = f"line {number}"
+        if self.column is not None:
+            return read_row(line, asked, place=place, column=self.column)
+        if self.records:
+            return read_record(line, asked, place=place, field=self.field)
+        return Record(line, asked)
+
+
+WHOLE_LINE = Reading()
+
+
 class TranslatedLine(NamedTuple):
     """A line of the source and its translations, best first, or in the order in which they were drawn.
 
@@ -55,9 +80,7 @@ def prepare_translation(
     ctranslate2: bool = False,
     num_hypotheses: int = 1,
     asked: Control = NO_CONTROL,
-    records: bool = False,
-    source_field: str = SOURCE,
-    column: int | None = None,
+    reading: Reading = WHOLE_LINE,
     split_long: bool = False,
     part_tokens: int | None = None,
     token_scores: bool = False,
@@ -86,9 +109,7 @@ def prepare_translation(
             loaded at all.
         num_hypotheses: translations wanted a line, or drawn.
         asked: what is asked of the words of every translation.
-        records: whether the lines are JSON records; see `read_record`.
-        source_field: the name of the source in these.
-        column: which one the source is, from 1, if the lines are rows of columns between tabs.
+        reading: where the text stands in a line.
         split_long: whether lines with more tokens than a part may have are split at ends of sentences; lines that ask
             for phrases of their own stay whole.
         part_tokens: of a part at most; what training reads unless given.
@@ -117,33 +138,23 @@ def prepare_translation(
     terms = None if glossary is None else Glossary.read(glossary)
     unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
-    how: dict[str, Any] = {"member_weights": member_weights, "log_linear": log_linear}
     if ctranslate2:
-        if alignments or replace_unknown:
-            raise ConfigError(
-                "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
-                "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
-            )
+        _refuse_what_needs_keras(links=alignments or replace_unknown, markup=markup)
         engine = _find_export([directory, *others], overrides, of_most, sampling, threads)
     else:
         which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
-        engine = _find_models([directory, *others], threads, which, how)
+        engine = _find_models([directory, *others], threads, which, member_weights, log_linear)
     config = engine.config
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     if markup:
-        _check_markup(config, ctranslate2=ctranslate2, alignments=alignments)
-    files = {"--glossary": glossary, "--dictionary": dictionary}
-    inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
-    for path, settings in engine.used:
-        output_directory.refuse_output(output_path, inputs=inputs, directory=path, config=settings)
+        _check_markup(config, alignments=alignments)
+    _check_output(output_path, engine, input_path, {"--glossary": glossary, "--dictionary": dictionary})
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
-        records=records,
-        source_field=source_field,
-        column=column,
+        reading=reading,
         token_scores=token_scores or alignments or replace_unknown,
         sampling=sampling,
         utility=None if utility is None else mbr.expected_utility_of(utility),
@@ -154,13 +165,8 @@ def prepare_translation(
         unknown=unknown,
         markup=markup,
     )
-
-    def depends() -> dict[str, Any]:
-        """Look which weights these are, and list all else."""
-        options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
-        return {**engine.depends(), **job.depends(), **options}
-
-    return PreparedTranslation(job, engine.open, depends)
+    options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
+    return PreparedTranslation(job, engine.open, lambda: {**engine.depends(), **job.depends(), **options})
 
 
 class _Engine(NamedTuple):
@@ -204,16 +210,19 @@ def _find_export(
 
 
 def _find_models(
-    directories: Sequence[PathLike], threads: int | None, which: Mapping[str, Any], how: Mapping[str, Any]
+    directories: Sequence[PathLike],
+    threads: int | None,
+    which: Mapping[str, Any],
+    member_weights: Sequence[float] | None,
+    log_linear: bool,
 ) -> _Engine:
     """Find models for Keras; see `prepare_translation`."""
-    found = find_members(directories, member_weights=how["member_weights"], **which)
-
+    found = find_members(directories, member_weights=member_weights, **which)
     config = found[0].config
     return _Engine(
         config,
         [(each.directory, each.config) for each in found],
-        lambda: open_translator(found, threads=threads, **how)[0],
+        lambda: open_translator(found, member_weights=member_weights, log_linear=log_linear, threads=threads)[0],
         lambda: _settings_of(config, "keras", map(identity_of, found)),
     )
 
@@ -229,13 +238,22 @@ def _settings_of(config: Config, engine: str, models: Iterable[str]) -> dict[str
     }
 
 
-def _check_markup(config: Config, *, ctranslate2: bool, alignments: bool) -> None:
-    """Refuse markup if nothing could put it back, or if another wish is against it; raise a ConfigError."""
-    if ctranslate2:
+def _refuse_what_needs_keras(*, links: bool, markup: str | None) -> None:
+    """Refuse what CTranslate2 cannot do with finished translations; raise a ConfigError."""
+    if links:
+        raise ConfigError(
+            "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
+            "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
+        )
+    if markup:
         raise ConfigError(
             "CTranslate2 neither aligns words nor lets phrases appear, which markup is put back by: use the model "
             "directory without --engine ctranslate2"
         )
+
+
+def _check_markup(config: Config, *, alignments: bool) -> None:
+    """Refuse markup if words were cut, or if another wish is against it; raise a ConfigError."""
     if config.data.segmentation != "none":
         raise ConfigError(
             f"markup needs words as they are, and this model reads those that {config.data.segmentation} cut: take the "
@@ -243,6 +261,15 @@ def _check_markup(config: Config, *, ctranslate2: bool, alignments: bool) -> Non
         )
     if alignments:
         raise ConfigError("alignments count characters of lines without tags: leave out either them or the markup")
+
+
+def _check_output(
+    output: PathLike | None, engine: _Engine, input_path: PathLike | None, files: Mapping[str, PathLike | None]
+) -> None:
+    """Refuse to write over what is read; of the files those that are None are not given."""
+    inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
+    for path, settings in engine.used:
+        output_directory.refuse_output(output, inputs=inputs, directory=path, config=settings)
 
 
 @dataclass(frozen=True)
@@ -280,7 +307,7 @@ class PreparedTranslation:
     def skip(self, line: str, number: int, done: Done) -> None:
         """Take note of a line, counted from 1, that was translated before."""
         if len(done.sample) < SAMPLE_LINES:
-            done.remember([self.job.record(line, number).source])
+            done.remember([self.job.reading.record(line, number, self.job.asked).source])
 
 
 @dataclass(frozen=True)
@@ -289,9 +316,7 @@ class _Job:
 
     num_hypotheses: int
     asked: Control
-    records: bool
-    source_field: str
-    column: int | None
+    reading: Reading
     token_scores: bool
     sampling: Sampling | None
     utility: mbr.ExpectedUtility | None
@@ -309,9 +334,9 @@ class _Job:
             **{f"asked: {name}": value for name, value in self.asked._asdict().items()},
             "sampling": self.sampling and self.sampling._asdict(),
             "--glossary": self.terms and _fingerprint([list(term) for term in self.terms.terms]),
-            "--input-format": "jsonl" if self.records else "tsv" if self.column else "text",
-            "--field": self.source_field,
-            "--column": self.column,
+            "--input-format": "jsonl" if self.reading.records else "tsv" if self.reading.column else "text",
+            "--field": self.reading.field,
+            "--column": self.reading.column,
             "--split-long": self.part_tokens,
             "--alignments": self.alignments,
             "--replace-unknown": self.unknown and _fingerprint(self.unknown),
@@ -338,7 +363,8 @@ class _Job:
             report.restore(done.terms)
         for chunk in chunks:
             started = time.monotonic()
-            wanted = [self.record(line, number) for number, line in enumerate(chunk, done.lines + 1)]
+            numbered = enumerate(chunk, done.lines + 1)
+            wanted = [self.reading.record(line, number, self.asked) for number, line in numbered]
             done.remember(record.source for record in wanted)
             found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
             done.lines += len(chunk)
@@ -374,15 +400,6 @@ class _Job:
         terms = self.terms.terms if self.terms else ()
         reserved = list(chain.from_iterable(term.alternatives for term in terms))
         return Markup(translator, self.markup, sampling=self.sampling, reserved=reserved)
-
-    def record(self, line: str, number: int) -> Record:
-        """Return what is asked of a line."""
-        place = f"line {number}"
-        if self.column is not None:
-            return read_row(line, self.asked, place=place, column=self.column)
-        if self.records:
-            return read_record(line, self.asked, place=place, field=self.source_field)
-        return Record(line, self.asked)
 
     def _of_marked(
         self, wanted: Sequence[Record], markup: Markup | None, done: Done, *how: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +12,7 @@ from nmt.terminal import options
 
 if TYPE_CHECKING:
     from nmt.control.controls import Control, Sampling
+    from nmt.tasks.translate import Reading
 
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
 Input = StrEnum("Input", ["TEXT", "JSONL", "TSV"])
@@ -150,16 +151,18 @@ class InputOptions(NamedTuple):
     ] = None
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of `prepare_translation`; refuses what belongs to another format."""
+    def reading(self) -> Reading:
+        """Where the text stands; refuses what belongs to another format."""
+        from nmt.tasks.translate import Reading
+
         if self.field in ("line", "translations", "flags"):
             raise options.usage_error(f"--field {self.field} is a field that translations add: rename it before")
         of_format = {Input.JSONL: ("--field", self.field), Input.TSV: ("--column", self.column)}
         for wanted, (name, value) in of_format.items():
             if value is not None and self.input_format is not wanted:
                 raise options.usage_error(f"{name} needs --input-format {wanted}")
-        return {
-            "records": self.input_format is Input.JSONL,
-            "source_field": self.field or "source",
-            "column": (self.column or 1) if self.input_format is Input.TSV else None,
-        }
+        return Reading(
+            records=self.input_format is Input.JSONL,
+            field=self.field or "source",
+            column=(self.column or 1) if self.input_format is Input.TSV else None,
+        )

@@ -174,7 +174,7 @@ def translate(
         ctranslate2=engine is Engine.CTRANSLATE2,
         num_hypotheses=draws.samples or n_best,
         asked=controls.control,
-        **text.arguments,
+        reading=text.reading,
         split_long=job.split_long,
         part_tokens=job.part_tokens,
         token_scores=output_format is Format.JSONL,

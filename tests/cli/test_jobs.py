@@ -25,7 +25,7 @@ from nmt.control.controls import Control, Sampling
 from nmt.control.glossary import Glossary
 from nmt.data.corpus import read_lines
 from nmt.errors import DataError
-from nmt.tasks.translate import PreparedTranslation, _Job
+from nmt.tasks.translate import PreparedTranslation, Reading, _Job
 from nmt.terminal import jobs
 from nmt.terminal.streams import line_counter
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
@@ -68,7 +68,7 @@ def prepared(**changes):
     """What translates with the engine above."""
     tokenizer = WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *VOCABULARY]))
     asked = {
-        "num_hypotheses": 1, "asked": Control(), "records": False, "source_field": "source", "column": None,
+        "num_hypotheses": 1, "asked": Control(), "reading": Reading(),
         "token_scores": False, "sampling": None, "utility": None, "terms": None, "part_tokens": None, "language": "de",
         "alignments": False, "unknown": None, "markup": None,
         **changes,
@@ -281,11 +281,11 @@ def test_a_failure_keeps_whole_chunks_or_leaves_nothing(tmp_path, caplog):
     records = [json.dumps({"source": line}) for line in LINES]
     for place, left in ((2, ["in", "out"]), (9, ["in", "out", "out.journal", "out.partial"])):
         with pytest.raises(DataError, match=f"line {place + 1} is no JSON"):
-            run(tmp_path, resume=False, records=True, lines=[*records[:place], "}", *records[place + 1 :]])
+            run(tmp_path, resume=False, reading=Reading(True), lines=[*records[:place], "}", *records[place + 1 :]])
         assert (tmp_path / "out").read_text() == "old"
         assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert "out.partial holds the first 8 lines: the same command with --resume goes on" in caplog.text
-    assert run(tmp_path, records=True, lines=records).count(b"\n") == 11  # the broken line was mended
+    assert run(tmp_path, reading=Reading(True), lines=records).count(b"\n") == 11  # the broken line was mended
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -343,14 +343,15 @@ def test_only_the_first_part_begins_as_asked_and_phrases_keep_a_line_whole(tmp_p
 
 def test_rows_and_records_name_the_place_of_their_text(tmp_path):
     rows = ["7\tvier eins\t", "\tzwei\t-"]
-    assert run(tmp_path, lines=rows, column=2, writer=as_row) == b"7\tvier eins\t\txvier xeins\n\tzwei\t-\txzwei\n"
+    content = run(tmp_path, lines=rows, reading=Reading(column=2), writer=as_row)
+    assert content == b"7\tvier eins\t\txvier xeins\n\tzwei\t-\txzwei\n"
     with pytest.raises(DataError, match="line 2 must have a column 3, got 2 between tabs: name another by --column"):
-        run(tmp_path, lines=[rows[0], "a\tb"], column=3, resume=False)
+        run(tmp_path, lines=[rows[0], "a\tb"], reading=Reading(column=3), resume=False)
     record = {"id": 3, "source": "radio", "de": "vier"}
-    content = run(tmp_path, "r", lines=[json.dumps(record)], records=True, source_field="de", writer=as_jsonl)
+    content = run(tmp_path, "r", lines=[json.dumps(record)], reading=Reading(True, "de"), writer=as_jsonl)
     assert [*json.loads(content).items()][:4] == [("line", 1), *record.items()]
     with pytest.raises(DataError, match='line 1 must be an object with a text "fr"'):
-        run(tmp_path, "s", lines=[json.dumps(record)], records=True, source_field="fr")
+        run(tmp_path, "s", lines=[json.dumps(record)], reading=Reading(True, "fr"))
 
 
 # What is said meanwhile

@@ -10,7 +10,7 @@ from nmt.control.controls import Control, Sampling
 from nmt.errors import ConfigError
 from nmt.inference.translator import Translator
 from nmt.markup.translator import Markup
-from nmt.tasks.translate import prepare_translation
+from nmt.tasks.translate import Reading, prepare_translation
 from nmt.translation.flags import Flag
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -127,7 +127,7 @@ def test_markup_goes_with_a_glossary_and_records(trained_run, tmp_path, caplog):
     lines = ['{"id": 7, "source": "uno <b>dos</b> {n}", "constraints": ["two"]}', '{"source": "uno"}']
     settings = ["search.min_length=5", "search.beam_size=4"]
     first, second = prepare_translation(
-        trained_run.directory, overrides=settings, glossary=glossary, records=True, markup="xml"
+        trained_run.directory, overrides=settings, glossary=glossary, reading=Reading(records=True), markup="xml"
     )([lines])
     assert (first.record.source, first.record.rest) == ("uno <b>dos</b> {n}", {"id": 7})
     text = first.translations[0].text
