@@ -169,8 +169,8 @@ def test_nothing_is_counted_where_the_text_appears(run_nmt, trained_run, tmp_pat
         hidden.append(settings.get("hidden", False))
         return line_counter(**settings)
 
-    for module in ("translate", "jobs"):
-        monkeypatch.setattr(f"nmt.cli.{module}.line_counter", counter)
+    for module in ("place", "jobs"):
+        monkeypatch.setattr(f"nmt.terminal.{module}.line_counter", counter)
     monkeypatch.setattr("nmt.terminal.place.is_terminal", lambda stream: stream is sys.stdout)
     for arguments in ((), ("-o", tmp_path / "out")):
         run_nmt("translate", trained_run.directory, "-i", trained_run.source, *arguments)
