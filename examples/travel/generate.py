@@ -37,12 +37,17 @@ HELD_OUT_MINIMUM = 20
 
 
 class Pair(NamedTuple):
-    """A sentence, its translation, the index of the sentence rule that gave both, and the links between their words."""
+    """A sentence, its translation, the index of the sentence rule that gave both, and how it did."""
 
     source: str
     target: str
     rule: int
-    links: str = ""
+    phrase: Phrase | None = None
+
+    @property
+    def links(self) -> str:
+        """The links between the words."""
+        return "" if self.phrase is None else links(self.phrase)
 
 
 def build(directory: Path = HERE / "rules", *, seed: int = SEED) -> dict[str, list[Pair]]:
@@ -53,9 +58,9 @@ def build(directory: Path = HERE / "rules", *, seed: int = SEED) -> dict[str, li
     per_rule = Counter(pair.rule for pair in pairs)
     held_out = [pair for pair in pairs if per_rule[pair.rule] >= HELD_OUT_MINIMUM]
     held_out = held_out[: SIZES["test"] + SIZES["validation"]]
-    chosen = set(held_out)
+    chosen = {pair.source for pair in held_out}
     return {
-        "train": [pair for pair in pairs if pair not in chosen],
+        "train": [pair for pair in pairs if pair.source not in chosen],
         "validation": held_out[SIZES["test"] :],
         "test": held_out[: SIZES["test"]],
     }
@@ -76,7 +81,7 @@ def draw_pairs(rules: Grammar, *, total: int, generator: random.Random) -> list[
     while len(pairs) < total:
         index, rule = grammar.pick(sentences, weights, generator=generator)
         phrase = rules.expand(rule, generator=generator)
-        pair = Pair(capitalize(phrase.source), capitalize(phrase.target), index, links(phrase))
+        pair = Pair(capitalize(phrase.source), capitalize(phrase.target), index, phrase)
         known = pairs.setdefault(pair.source, pair)
         if known.target != pair.target:
             raise ValueError(f"{pair.source!r} is both {known.target!r} and {pair.target!r}")

@@ -313,6 +313,8 @@ def _tidy(filled: Iterable[list[Piece]]) -> tuple[str, tuple[Label, ...]]:
     pieces = [piece for segment in filled for piece in segment]
     text = "".join(text for text, _ in pieces)
     labels = [label for _, labels in pieces for label in labels]
+    if not SUPERFLUOUS.search(text):
+        return text, tuple(labels)
     superfluous = {place for match in SUPERFLUOUS.finditer(text) for place in range(*match.span())}
     kept = [place for place in range(len(text)) if place not in superfluous]
     return "".join(text[place] for place in kept), tuple(labels[place] for place in kept)

@@ -51,7 +51,7 @@ def test_compiled_loop_equals_its_twin():
         tf.nest.map_structure(np.testing.assert_array_equal, graph, twin)
         assert graph.nest["grows"].shape == (rows, 4, 5)
         assert graph.nest["follows"][1].shape == (5, 2, 5)
-    assert compiled.compiled.experimental_get_tracing_count() == 1
+    assert compiled.experimental_get_tracing_count() == 1
 
 
 def test_only_axes_that_change_lose_their_static_size():
