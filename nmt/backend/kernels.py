@@ -95,6 +95,18 @@ def assign_array(variable: keras.Variable, array: np.ndarray) -> None:
     variable.value.assign(tf.cast(values, variable.dtype))
 
 
+def unflattened(rows: Tensor, like: Tensor) -> Tensor:
+    """Return rows (N, O) with the leading axes of a tensor (..., I) of as many vectors, as (..., O).
+
+    With one unknown axis the new shape is a constant, where a step of a search would else compute it fifty times.
+    """
+    leading, size = like.shape[:-1], rows.shape[-1]
+    if leading.rank is not None and sum(axis is None for axis in leading) <= 1:
+        return tf.reshape(rows, [*(-1 if axis is None else axis for axis in leading), size])
+    shaped = tf.reshape(rows, tf.concat([tf.shape(like)[:-1], [size]], 0))
+    return tf.ensure_shape(shaped, (*leading, size))
+
+
 def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
     """Normalise the last axis to mean 0 and variance 1, then scale and shift (Ba et al. 2016).
 
@@ -112,7 +124,7 @@ def layer_norm(inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> T
     """
     inputs, gamma, beta = (tf.convert_to_tensor(tensor) for tensor in (inputs, gamma, beta))
     rows = _layer_norm(tf.reshape(inputs, (-1, gamma.shape[0])), gamma, beta, tf.constant(epsilon, inputs.dtype))
-    return tf.ensure_shape(tf.reshape(rows, tf.shape(inputs)), inputs.shape)
+    return unflattened(rows, inputs)
 
 
 @tf.custom_gradient

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from nmt.backend.kernels import drop, kept_scale
+from nmt.backend.kernels import drop, kept_scale, unflattened
 from nmt.backend.machine import text_of
 from nmt.errors import ConfigError
 from nmt.types import Tensor
@@ -94,8 +94,7 @@ def linear(
     tensors = [tf.convert_to_tensor(tensor) for tensor in (inputs, kernel, bias)]
     inputs, kernel, bias = (tf.cast(tensor, factor_type(tensors[1])) for tensor in tensors)
     outputs = product(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, bias)
-    outputs = tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], 0))
-    return tf.ensure_shape(outputs, (*inputs.shape[:-1], kernel.shape[1]))
+    return unflattened(outputs, inputs)
 
 
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}

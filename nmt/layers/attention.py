@@ -90,10 +90,10 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def split_heads(self, vectors: Tensor, parts: int) -> list[Tensor]:
         """Cut (B, T, parts * D), vectors side by side, into `parts` tensors of heads, (B, H, T, D/H)."""
-        batch_size, length = ops.shape(vectors)[0], ops.shape(vectors)[1]
-        vectors = ops.reshape(vectors, (batch_size, length, parts, self.num_heads, self.head_size))
+        length = ops.shape(vectors)[1]
+        vectors = ops.reshape(vectors, (-1, length, parts, self.num_heads, self.head_size))
         vectors = ops.transpose(vectors, (2, 0, 3, 1, 4))  # one transposition for all; cutting the first axis is free
-        shape = (batch_size, self.num_heads, length, self.head_size)
+        shape = (-1, self.num_heads, length, self.head_size)
         return [ops.reshape(part, shape) for part in ops.split(vectors, parts, axis=0)]
 
     def look(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
@@ -112,8 +112,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
         # The means of the values, the heads side by side again.
         context = ops.transpose(ops.matmul(weights, keys_values.values), (0, 2, 1, 3))  # (B, T, H, D/H)
-        shape = ops.shape(context)
-        return self.output_product(ops.reshape(context, (shape[0], shape[1], self.hidden_size)))
+        return self.output_product(ops.reshape(context, (-1, ops.shape(context)[1], self.hidden_size)))
 
 
 @keras.saving.register_keras_serializable(package="nmt")
@@ -153,9 +152,9 @@ class SelfAttention(MultiHeadAttention):
         Returns:
             (B, K, D), and the past with this position, (B, K, H, t + 1, D/H).
         """
-        batch_size, beam_size = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        beam_size = ops.shape(inputs)[1]
         # Query, key and value of the newest position: the third axis of (B, K, 3, H, 1, D/H).
-        heads = ops.reshape(self.query_key_value(inputs), (batch_size, beam_size, 3, self.num_heads, 1, self.head_size))
+        heads = ops.reshape(self.query_key_value(inputs), (-1, beam_size, 3, self.num_heads, 1, self.head_size))
 
         # The past grows by it before it is asked, since a position sees itself. Nothing is masked: all is past.
         past = KeysValues(
@@ -165,7 +164,7 @@ class SelfAttention(MultiHeadAttention):
         # One query a hypothesis, over its own past.
         scores = ops.matmul(heads[:, :, 0] * self.head_size**-0.5, ops.swapaxes(past.keys, -1, -2))  # (B, K, H, 1, t+1)
         context = ops.matmul(softmax(scores), past.values)  # (B, K, H, 1, D/H)
-        return self.output_product(ops.reshape(context, (batch_size, beam_size, self.hidden_size))), past
+        return self.output_product(ops.reshape(context, (-1, beam_size, self.hidden_size))), past
 
     def empty_state(self, batch_size: Tensor, beam_size: Tensor) -> KeysValues:
         """Return the past of a hypothesis without any token, two tensors (B, K, H, 0, D/H)."""
