@@ -90,9 +90,9 @@ def while_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], l
     """Repeat `body` as long as `condition` holds.
 
     While TensorFlow traces a graph this is one `tf.while_loop`, and a variable may change its size along any axis
-    from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. These axes
-    are found by tracing `body`, which is therefore traced up to three times and has to be free of side effects.
-    Run eagerly, it is a plain Python loop.
+    from one turn to the next: an axis whose size `body` changes becomes unknown, all others stay static. One that is
+    empty at the start is taken to grow. Others are found by tracing `body`, anew if there are any, so that it has to be
+    free of side effects. Run eagerly, it is a plain Python loop.
 
     Args:
         condition: maps the loop variables to a scalar boolean.
@@ -107,7 +107,7 @@ def while_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], l
             loop_variables = body(loop_variables)
         return loop_variables
     loop_variables = tf.nest.map_structure(tf.convert_to_tensor, loop_variables)
-    shapes = tf.nest.map_structure(lambda tensor: tensor.shape, loop_variables)
+    shapes = tf.nest.map_structure(lambda tensor: _growing(tensor.shape), loop_variables)
 
     def checked_body(variables: Any) -> tuple[Any]:
         nonlocal shapes
@@ -120,13 +120,18 @@ def while_loop(condition: Callable[[Any], Tensor], body: Callable[[Any], Any], l
             raise _ShapesGrewError
         return (outputs,)
 
-    # At first all sizes are taken for constant; when tracing shows otherwise, it begins anew.
+    # At first all other sizes are taken for constant; when tracing shows otherwise, it begins anew.
     while True:
         with suppress(_ShapesGrewError):
             (result,) = tf.while_loop(
                 condition, checked_body, (loop_variables,), shape_invariants=(shapes,), parallel_iterations=1
             )
             return result
+
+
+def _growing(shape: tf.TensorShape) -> tf.TensorShape:
+    """Return a shape with empty axes unknown."""
+    return tf.TensorShape(None if shape.rank is None else [size or None for size in shape])
 
 
 class _ShapesGrewError(Exception):

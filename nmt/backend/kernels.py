@@ -6,6 +6,8 @@ New memory is dear: its pages cost more time than copying.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,22 +30,42 @@ def adam_step(
         learning_rate: a scalar.
     """
     index = optimizer._get_variable_index(variable)
-    beta_1, beta_2, epsilon, step, rate = (
-        tf.cast(number, variable.dtype)
-        for number in (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.iterations + 1, learning_rate)
-    )
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
         v=_handle(optimizer._velocities[index]),
-        beta1_power=tf.pow(beta_1, step),
-        beta2_power=tf.pow(beta_2, step),
-        lr=rate,
-        beta1=beta_1,
-        beta2=beta_2,
-        epsilon=epsilon,
         grad=gradient,
+        **_adam_numbers(optimizer, learning_rate, variable.dtype),
     )
+
+
+class AdamInOnePass:
+    """What makes a Keras Adam one that steps by `adam_step`: to be named before it among the bases of a class."""
+
+    update_step = adam_step
+    _numbers: dict[tf.DType, dict[str, Tensor]] | None = None
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        """Update all variables; what their operations have in common is traced once for them."""
+        self._numbers = None if tf.distribute.has_strategy() else {}
+        try:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)  # type: ignore[misc]
+        finally:
+            self._numbers = None
+
+
+def _adam_numbers(optimizer: keras.optimizers.Adam, learning_rate: Tensor, dtype: tf.DType) -> dict[str, Tensor]:
+    """Return what a step of Adam has in common for all variables of a type."""
+    kept = optimizer._numbers
+    if kept is not None and dtype in kept:
+        return kept[dtype]
+    numbers = (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.iterations + 1, learning_rate)
+    beta_1, beta_2, epsilon, step, rate = (tf.cast(number, dtype) for number in numbers)
+    powers = {"beta1_power": tf.pow(beta_1, step), "beta2_power": tf.pow(beta_2, step)}
+    found = {**powers, "lr": rate, "beta1": beta_1, "beta2": beta_2, "epsilon": epsilon}
+    if kept is not None:
+        kept[dtype] = found
+    return found
 
 
 def move_towards(variable: keras.Variable, target: Tensor, share: Tensor) -> None:
@@ -184,25 +206,33 @@ def shared_masks(length: Tensor, seed: Tensor) -> Iterator[None]:
     length = tf.minimum(tf.cast(length, tf.float32) * (1.0 + _SLACK), _MOST)
     length = (tf.cast(length, tf.int32) // _ALIGNMENT + 1) * _ALIGNMENT
     seed_of_row, rows = tf.cast(seed, tf.int32), dict[tuple[float, str, int], Tensor]()
+    cuts: dict[tuple[float, str], Callable[..., Tensor]] = {}  # each traced once for its many masks
 
     def mask(size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
-        key = (rate, dtype.name, id(tf.compat.v1.get_default_graph()))  # a layer may be traced elsewhere to be built
+        kind = (rate, dtype.name)
+        key = (*kind, id(tf.compat.v1.get_default_graph()))  # a layer may be traced elsewhere to be built
         if key not in rows:
             rows[key] = _draw(length, rate, seed_of_row, dtype)
-        row = rows[key]
-
-        def window() -> Tensor:
-            places = (length - size) // _ALIGNMENT + 1
-            place = tf.random.stateless_uniform([], seed, 0, places, tf.int32)
-            return tf.slice(row, [place * _ALIGNMENT], [size])
-
-        return tf.cond(size <= length, window, lambda: _draw(size, rate, seed, dtype))
+        if kind not in cuts:
+            cuts[kind] = tf.function(partial(_cut, rate=rate, dtype=dtype), autograph=False)
+        return cuts[kind](rows[key], size, seed)
 
     token = _MASK.set(mask)
     try:
         yield
     finally:
         _MASK.reset(token)
+
+
+def _cut(row: Tensor, size: Tensor, seed: Tensor, *, rate: float, dtype: tf.DType) -> Tensor:
+    """Take a mask of `size` elements from a row of random bits at a random place, or draw it if the row is shorter."""
+
+    def window() -> Tensor:
+        places = (tf.size(row) - size) // _ALIGNMENT + 1
+        place = tf.random.stateless_uniform([], seed, 0, places, tf.int32)
+        return tf.slice(row, [place * _ALIGNMENT], [size])
+
+    return tf.cond(size <= tf.size(row), window, lambda: _draw(size, rate, seed, dtype))
 
 
 def drop(inputs: Tensor, rate: float, seed: Tensor) -> Tensor:

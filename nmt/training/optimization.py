@@ -11,24 +11,20 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from nmt.backend.kernels import adam_step, move_towards
+from nmt.backend.kernels import AdamInOnePass, move_towards
 from nmt.training.state import is_better
 from nmt.tying import named_variables
 from nmt.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="nmt")
-class Adam(keras.optimizers.Adam):
+class Adam(AdamInOnePass, keras.optimizers.Adam):
     """Keras's Adam with one pass over memory per variable instead of a dozen; its slots are Keras's."""
-
-    update_step = adam_step
 
 
 @keras.saving.register_keras_serializable(package="nmt")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(AdamInOnePass, keras.optimizers.AdamW):
     """Keras's AdamW, likewise."""
-
-    update_step = adam_step
 
 
 def build_adam(*, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> keras.optimizers.Optimizer:

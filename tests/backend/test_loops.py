@@ -83,3 +83,18 @@ def test_loop_reads_tensors_of_the_graph_around_it():
 
     memory = np.arange(6.0).reshape(2, 3).astype("float32")
     np.testing.assert_array_equal(compiled(memory), np.repeat(2 * memory[:, None], 3, axis=1))
+
+
+def test_a_loop_whose_growing_axes_begin_empty_is_traced_once():
+    traced = []
+
+    @tf.function(autograph=False)
+    def compiled():
+        def body(carried):
+            traced.append(carried[0].shape.as_list())
+            return (ops.concatenate([carried[0], ops.ones((3, 1))], axis=1),)
+
+        return while_loop(lambda carried: ops.shape(carried[0])[1] < 4, body, (ops.zeros((3, 0)),))
+
+    assert compiled()[0].shape == (3, 4)
+    assert traced == [[3, None]]
