@@ -15,7 +15,7 @@ from tests import tiny
 WORKER_BYTES = 1.5 * GIBIBYTE
 
 # No test asserts a time: another job may have the cores.
-settings.register_profile("nmt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nmt", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nmt")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a job that a script began with `&`
