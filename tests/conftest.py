@@ -128,7 +128,7 @@ class Run(NamedTuple):
 CORPORA = {"train": SENTENCES * 3, "validation": SENTENCES[:2], "test": SENTENCES}
 
 
-def write_config(folder, model=tiny.RNN):
+def write_small_run(folder, model=tiny.RNN):
     """Writes small corpora and the config of a small model; returns the path of the config."""
     search = {"beam_size": 1, "min_length": 2, "max_length": 9}
     return tiny.write_config(folder, CORPORA, model=model, search=search)
@@ -154,7 +154,7 @@ def trained_run(tmp_path_factory):
     from nmt.tying import named_variables
 
     folder = tmp_path_factory.mktemp("trained")
-    path = write_config(folder)
+    path = write_small_run(folder)
     model, text = untrained_model(path)
     variables = named_variables(model)
     ends_soon = [9.0 if token_id == EOS_ID else 0.0 for token_id in range(len(text.target.vocabulary))]
@@ -173,7 +173,7 @@ def trained_run(tmp_path_factory):
 @pytest.fixture
 def untrained_config(tmp_path):
     """The path of a config whose model directory does not exist yet."""
-    return write_config(tmp_path)
+    return write_small_run(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -185,7 +185,7 @@ def transformer_run(tmp_path_factory):
     from nmt.text import BOS_ID, EOS_ID, PAD_ID
 
     folder = tmp_path_factory.mktemp("transformer")
-    path = write_config(folder, {**tiny.TRANSFORMER, "num_encoder_layers": 2})
+    path = write_small_run(folder, {**tiny.TRANSFORMER, "num_encoder_layers": 2})
     model, _ = untrained_model(path)
     generator = np.random.default_rng(5)
     for variable in model.trainable_variables:  # no zeros and ones, so that every bias counts; and outputs that vary
@@ -258,3 +258,46 @@ def small_model():
         return keras.Sequential([keras.Input((3,)), dense, norm])
 
     return make
+
+
+# Configs
+
+MINIMAL = """\
+model_directory: runs/toy
+data:
+  source_language: de
+  target_language: en
+  train: {source: train.de, target: train.en}
+  validation: {source: validation.de, target: validation.en}
+"""
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Writes YAML texts to files, the first one behind a minimal config, and returns their paths."""
+
+    def write(*texts: str, minimal: bool = True) -> list[Path]:
+        paths = []
+        for number, text in enumerate(texts or ("",)):
+            path = tmp_path / f"config{number}.yaml"
+            path.write_text((MINIMAL if minimal and number == 0 else "") + text, encoding="utf-8")
+            paths.append(path)
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def refused(write_config):
+    """Returns the lines of the error for a minimal config with an addition and overrides."""
+    from nmt.config import load
+    from nmt.errors import ConfigError
+
+    def lines(*texts: str, overrides=(), minimal: bool = True) -> list[str]:
+        paths = write_config(*texts, minimal=minimal)
+        with pytest.raises(ConfigError) as error:
+            load(paths, overrides)
+        found = str(error.value).replace(str(paths[0].parent) + "/", "").split("\n")
+        return found if len(found) == 1 else [line.strip() for line in found[1:]]
+
+    return lines
