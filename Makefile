@@ -21,6 +21,8 @@ quickstart: $(VENV)/.installed
 	@echo "The whole test set:"
 	$(BIN)/nmt evaluate --hypotheses $(RUN)/test.en --reference $(RUN)/test.reference.en
 	@echo "This text is generated: copying the nearest training sentence would give a BLEU of 64."
+	@$(BIN)/python -c "import ctranslate2" 2>/dev/null || \
+		echo 'To start in a second, by CTranslate2: $(BIN)/python -m pip install -e ".[ctranslate2]", and make quickstart again'
 	@echo 'Try: echo "¿Dónde está la estación?" | $(BIN)/nmt translate $(RUN)'
 
 test: $(VENV)/.installed-dev

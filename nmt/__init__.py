@@ -3,7 +3,7 @@
 Example:
     import nmt
 
-    translator = nmt.Translator.load("runs/travel")
+    translator = nmt.load_translator("runs/travel")
     translator.translate(["¿Dónde está la estación?"])
 
 Importing this package loads neither TensorFlow nor Keras: a public name is imported when it is first used. The stub

@@ -21,6 +21,7 @@ from nmt.errors import NMTError as NMTError
 from nmt.errors import TrainingError as TrainingError
 from nmt.inference.alignment import Alignment as Alignment
 from nmt.inference.alignment import AlignmentTally as AlignmentTally
+from nmt.inference.engines import load_translator as load_translator
 from nmt.inference.translator import Translator as Translator
 from nmt.kinds import register_cell as register_cell
 from nmt.kinds import register_loss as register_loss

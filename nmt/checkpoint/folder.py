@@ -2,10 +2,11 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, count
@@ -17,9 +18,13 @@ from nmt.atomic_files import delete_entry, new_directory, sync_folder, temporary
 from nmt.checkpoint.disk import DamagedCheckpointError, json_bytes, read_arrays, read_object, write_arrays, write_file
 from nmt.checkpoint.manifest import EMA, MANIFEST, MODEL, STATE, Contents, Manifest, read_manifest
 from nmt.errors import CheckpointError
+from nmt.settings.section import EXPORT_NAME
 from nmt.types import PathLike
 
 FOLDER = "checkpoints"
+ENGINES_NAME = "engines"
+"""Where a model directory keeps what other engines read of its checkpoints, see `nmt.directory.engines`."""
+
 DAMAGED_SUFFIX = ".damaged"
 _NAME = re.compile(r"update-(\d{8,})", re.ASCII)
 _THREADS = 2  # reading and hashing release the interpreter's lock
@@ -140,6 +145,14 @@ def remove_checkpoint(path: Path) -> None:
     delete_entry(temporary)
     path.rename(temporary)
     delete_entry(temporary)
+
+
+def remove_engines(directory: Path, *, kept: Collection[str]) -> None:
+    """Delete the engines of a model directory but those of some checkpoints; one that says nothing of itself stays."""
+    for path in (directory / ENGINES_NAME).glob(f"*/{EXPORT_NAME}"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            if json.loads(path.read_bytes())["checkpoint"] not in kept:
+                remove_checkpoint(path.parent)
 
 
 LOCK_NAME = ".lock"

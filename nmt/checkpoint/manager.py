@@ -275,6 +275,7 @@ class CheckpointManager:
             write_index(self.folder, index.only(name for name in index.scores if name in kept))
             for name in set(index.scores) - kept:
                 folder.remove_checkpoint(self.folder / name)
+            folder.remove_engines(self.folder.parent, kept=kept - {path.name})  # what it replaced may have had one
         except OSError as error:
             name = folder.checkpoint_name(contents.update)
             others = set(folder.checkpoint_names(self.folder)) - {name}

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nmt.checkpoint.folder import ENGINES_NAME, LOCK_NAME, remove_checkpoint
 from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
-from nmt.checkpoint.folder import LOCK_NAME, remove_checkpoint
 from nmt.checkpoint.index import INDEX, has_checkpoint, split_checkpoint
 from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config
@@ -39,6 +39,7 @@ _OF_RUN = {
         rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|old|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"
     ),
     EVENTS_NAME: re.compile(r"events\.out\.tfevents.*"),
+    ENGINES_NAME: re.compile(r"\.?[0-9a-f]{16}(\..*(tmp|old))?"),
 }
 """What a run writes into its directory, and into folders there. Others may keep files beside it."""
 
@@ -209,8 +210,8 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
         problem = f"is {what}, it holds no {CONFIG_NAME}: {advice}"
     elif (path / EXPORT_NAME).is_file():
         problem = (
-            "is an export for another engine: translate with --engine ctranslate2; all else needs the model directory "
-            "it was made of"
+            "is an export for another engine, with which nmt translate and nmt evaluate alone work; all else "
+            "needs the model directory it was made of"
         )
     elif not has_checkpoint(path):
         problem = "holds no whole checkpoint: train the model first"
@@ -246,6 +247,11 @@ class ExportFacts(NamedTuple):
     tokenizers: list[str]
     versions: Mapping[str, str]
     check: Mapping[str, Any]
+
+
+def is_export(directory: PathLike) -> bool:
+    """Whether a directory is an export, as `nmt export` writes it."""
+    return (Path(directory) / EXPORT_NAME).is_file()
 
 
 def beside_export(directory: Path) -> list[Path]:

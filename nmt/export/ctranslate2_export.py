@@ -22,6 +22,7 @@ from keras import ops
 from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
 from nmt.data.sequences import TokenSequences
+from nmt.directory import engines as engine_places
 from nmt.directory import model_directory
 from nmt.errors import ExportError
 from nmt.inference.translator import OpenedModel
@@ -29,7 +30,7 @@ from nmt.layers.core import LAYER_NORM_EPSILON, sinusoidal_positions
 from nmt.models.contract import Seq2Seq
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.translation import ctranslate2_engine as engines
-from nmt.translation.lengths import MAX_SOURCE_LENGTH, plan_batches
+from nmt.translation.lengths import plan_batches
 from nmt.translation.line_translator import banned_ids
 from nmt.tying import tie_groups, variable_roles
 from nmt.version import __version__
@@ -325,7 +326,7 @@ def export_ctranslate2(
 
 
 def _write(opened: OpenedModel, folder: Path, sample: Sequence[SamplePair], quantization: str) -> Export:
-    num_positions = max(MAX_SOURCE_LENGTH + 1, opened.config.search.settled_max_length)
+    num_positions = engine_places.num_positions(opened.config)
     spec = build_spec(
         {path: np.asarray(variable.value) for path, variable in variable_roles(opened.model).items()},
         opened.text,

@@ -9,15 +9,11 @@ import math
 import os
 import pickle
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.backend import session
-from nmt.checkpoint.disk import DamagedCheckpointError
-from nmt.checkpoint.folder import checkpoints_folder
-from nmt.checkpoint.index import candidates, name_of_update, read_index
-from nmt.checkpoint.manifest import EMA, MODEL, read_manifest
+from nmt.checkpoint.index import name_of_update
 from nmt.directory.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError
 from nmt.text import TextPair
@@ -84,22 +80,6 @@ def find_members(
     return found
 
 
-def identity_of(found: FoundModel) -> str:
-    """Return what says which weights a model has, wherever its directory lies.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or none that is whole.
-    """
-    folder = checkpoints_folder(found.directory)
-    for name in candidates(found.directory, read_index(folder), found.checkpoint):
-        with suppress(DamagedCheckpointError):  # as whoever opens the model passes it by
-            manifest = read_manifest(folder / name)
-            weights = found.weights or manifest.preferred_weights
-            file = EMA if weights == "ema" and EMA in manifest.files else MODEL
-            return f"{name} {weights} {manifest.files[file].sha256[:12]}"
-    raise CheckpointError(f"{found.directory}: no whole checkpoint is left")
-
-
 def _check_member_weights(member_weights: Sequence[float], num_members: int) -> None:
     if len(member_weights) != num_members or not all(0.0 < weight < math.inf for weight in member_weights):
         given = ", ".join(f"{weight:g}" for weight in member_weights)
@@ -156,6 +136,20 @@ def open_translator(
     return Translator.of(*opened, member_weights=member_weights, log_linear=log_linear), opened
 
 
+def open_in_keras(found: FoundModel, threads: int | None = None) -> Translator:
+    """Open one model as `open_translator` does, for what another engine cannot do."""
+    return open_translator([found], threads=threads)[0]
+
+
+def open_quietly(
+    found: Sequence[FoundModel], member_weights: Sequence[float] | None = None, *, log_linear: bool = False
+) -> Translator:
+    """Open models within somebody else's program: TensorFlow starts in silence if it has to, with all its defaults."""
+    with session.starting_quietly():
+        from nmt.inference.translator import Translator, open_members
+    return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
+
+
 class Origin(NamedTuple):
     """Where the models of a translator came from: what a pickle of it holds instead of them.
 
@@ -177,12 +171,7 @@ def open_again(pickled: bytes) -> Translator:
     Args:
         pickled: `Origin`, and settings of the search.
     """
-    with session.starting_quietly():
-        from nmt.inference.translator import Translator, open_members
-
-        origin, search = pickle.loads(pickled)
-    made = Translator.of(
-        *open_members(origin.found), member_weights=origin.member_weights, log_linear=origin.log_linear
-    )
+    origin, search = pickle.loads(pickled)
+    made = open_quietly(origin.found, origin.member_weights, log_linear=origin.log_linear)
     made.search = search
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -23,7 +22,8 @@ from nmt.directory.model_directory import FoundModel, find_model
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
 from nmt.inference.compiled_search import CompiledFor, CompiledSearches, graph_settings, settled_rules
-from nmt.inference.members import Origin, find_members, open_again
+from nmt.inference.engines import load_translator
+from nmt.inference.members import Origin, open_again
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
 from nmt.models.ensemble import Ensemble
 from nmt.models.forced import ReadOut
@@ -126,9 +126,6 @@ def vocabularies_of(text: TextPair) -> Vocabularies:
     return Vocabularies(len(source), len(target), shared=source.fingerprint == target.fingerprint)
 
 
-ENGINES = ("keras", "ctranslate2")
-
-
 class Translator(LineTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
@@ -181,7 +178,7 @@ class Translator(LineTranslator):
         cls,
         directory: PathLike | Sequence[PathLike],
         *others: PathLike,
-        engine: Literal["keras"] = "keras",
+        engine: Literal["keras"],
         checkpoint: str | None = None,
         weights: str | None = None,
         member_weights: Sequence[float] | None = None,
@@ -196,16 +193,33 @@ class Translator(LineTranslator):
         directory: PathLike | Sequence[PathLike],
         *,
         engine: Literal["ctranslate2"],
+        checkpoint: str | None = None,
+        weights: str | None = None,
         overrides: Sequence[str] = (),
         threads: int | None = None,
     ) -> CTranslate2Translator: ...
+
+    @overload
+    @classmethod
+    def load(
+        cls,
+        directory: PathLike | Sequence[PathLike],
+        *others: PathLike,
+        engine: str | None = None,
+        checkpoint: str | None = None,
+        weights: str | None = None,
+        member_weights: Sequence[float] | None = None,
+        log_linear: bool = False,
+        overrides: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> Translator | CTranslate2Translator: ...
 
     @classmethod
     def load(
         cls,
         directory: PathLike | Sequence[PathLike],
         *others: PathLike,
-        engine: str = "keras",
+        engine: str | None = None,
         checkpoint: str | None = None,
         weights: str | None = None,
         member_weights: Sequence[float] | None = None,
@@ -213,50 +227,18 @@ class Translator(LineTranslator):
         overrides: Sequence[str] = (),
         threads: int | None = None,
     ) -> Translator | CTranslate2Translator:
-        """Load a trained model from its directory, which is all that is needed, or several that translate together.
-
-        Args:
-            directory: the model directory, or a checkpoint in it, RUN@best, RUN@update-N or RUN/checkpoints/update-N;
-                or several. For CTranslate2 what `nmt export` wrote.
-            others: of further models with the same languages and target vocabulary; how to search says the first.
-            engine: what computes, `keras` or `ctranslate2`. `CTranslate2Translator.load` loads no TensorFlow either.
-            checkpoint: `best`, `latest` or `update-N`, of each; the best, else the latest unless given.
-            weights: `ema` or `raw`, of each; the moving average if it was kept unless given.
-            member_weights: of each model in their mean; equal unless given.
-            log_linear: whether that is the mean of log probabilities instead of probabilities, see `Ensemble`.
-            overrides: settings of the form "search.beam_size=4".
-            threads: processor cores of CTranslate2, all unless given; Keras takes those that TensorFlow has.
-
-        Raises:
-            CheckpointError: there is no such model or checkpoint, or it cannot be trusted.
-            ConfigError: settings cannot be read, the models do not fit each other, or the engine cannot do what is
-                asked or is not installed.
-            DataError: a vocabulary cannot be read.
-            ExportError: there is no such export, or it is damaged.
-            RuntimeError: this process was forked from one in which the engine runs.
-        """
-        directories = [directory] if isinstance(directory, str | os.PathLike) else list(directory)
-        directories += others
-        if engine not in ENGINES:
-            raise ConfigError(f"the engine must be {' or '.join(ENGINES)}, got {engine}")
-        if engine == "ctranslate2":
-            if len(directories) != 1 or checkpoint or weights or member_weights or log_linear:
-                raise ConfigError(
-                    "CTranslate2 translates with one export, which has one checkpoint and one kind of weights: give "
-                    "its directory alone, or model directories without engine"
-                )
-            return CTranslate2Translator.load(directories[0], threads=threads, overrides=overrides)
-        if threads is not None:
-            raise ConfigError(
-                "threads are for CTranslate2: Keras takes the cores that TensorFlow has, see "
-                "tf.config.threading.set_inter_op_parallelism_threads"
-            )
-        if not directories:
-            raise ConfigError("there must be a model directory, got none")
-        found = find_members(
-            directories, checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
+        """Load a trained model from its directory, or several; see `nmt.load_translator`, which loads no TensorFlow."""
+        return load_translator(
+            directory,
+            *others,
+            engine=engine,
+            checkpoint=checkpoint,
+            weights=weights,
+            member_weights=member_weights,
+            log_linear=log_linear,
+            overrides=overrides,
+            threads=threads,
         )
-        return cls.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
 
     @classmethod
     def of(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +14,10 @@ from nmt.checkpoint import manifest as manifests
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
 from nmt.checkpoint.index import has_checkpoint, read_index
-from nmt.config import Config
 from nmt.directory import model_directory
-from nmt.errors import CheckpointError, DataError
+from nmt.errors import CheckpointError
 from nmt.inference import output_directory
-from nmt.text import SPECIAL_TOKENS, TextPair
+from nmt.text import TextPair
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
@@ -155,13 +152,6 @@ def _is_average_of(directory: Path, output: Path) -> bool:
     return origins == {directory.resolve()} and not (output / model_directory.REPORT_NAME).exists()
 
 
-SAMPLE_PAIRS = 200
-"""Sentence pairs on which an export is compared with its model."""
-
-SAMPLE_LENGTH = 100
-"""Tokens of a side of such a pair, at most."""
-
-
 def export_for_ctranslate2(
     directory: PathLike,
     output: PathLike,
@@ -203,30 +193,9 @@ def export_for_ctranslate2(
     session.start(threads=threads)
 
     from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
+    from nmt.export.engines import sample_pairs
     from nmt.inference.translator import open_found
 
     opened = open_found(found)
-    sample = [SamplePair(*pair) for pair in _sample(opened.config, opened.text)]
+    sample = [SamplePair(*pair) for pair in sample_pairs(opened.config, opened.text)]
     return export_ctranslate2(opened, place, sample, quantization=quantization, overwrite=overwrite)
-
-
-def _sample(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]:
-    """Token ids of pairs of the first set of the config that lies on this machine, else of pairs of random tokens."""
-    from nmt.data import Corpus
-
-    for corpus in (config.data.validation, config.data.test):
-        try:
-            pairs = [] if corpus is None else list(islice(Corpus(*corpus.paths).pairs(), 1000))
-        except DataError as error:
-            _LOGGER.info("not used to compare export and model: %s", error)
-            continue
-        encoded = ((text.source.encode(source), text.target.encode(target)) for source, target in pairs)
-        if sample := [pair for pair in encoded if all(0 < len(side) <= SAMPLE_LENGTH for side in pair)]:
-            return sample[:SAMPLE_PAIRS]
-    generator = random.Random(config.seed)
-
-    def draw(vocabulary_size: int) -> list[int]:
-        first, last = min(len(SPECIAL_TOKENS), vocabulary_size - 1), vocabulary_size - 1
-        return [generator.randint(first, last) for _ in range(generator.randint(1, 20))]
-
-    return [(draw(len(text.source.vocabulary)), draw(len(text.target.vocabulary))) for _ in range(SAMPLE_PAIRS)]

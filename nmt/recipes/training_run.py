@@ -18,6 +18,7 @@ from nmt.config import Config, write
 from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
 from nmt.directory import model_directory as directories
 from nmt.errors import CheckpointError, DataError
+from nmt.export.engines import make_engine_of_run
 from nmt.inference import translator
 from nmt.kinds import imported_hashes
 from nmt.models.contract import Seq2Seq
@@ -91,7 +92,10 @@ def lead(
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with _log_to_file(directory / directories.LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
             starts.invite(replicas, config, start.facts, given=given)
-            return _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
+            trained = _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
+            checkpoints.wait()
+            make_engine_of_run(config)
+            return trained
 
 
 def follow(config: Config, replicas: Replicas, *, processes: int | None) -> train.TrainedModel:

@@ -165,6 +165,12 @@ class SearchSettings(Section):
         0.5, "What a token costs a group for each hypothesis of an earlier group that writes it then.", at_least=0
     )
     batch_size: int = setting(64, "Sentences translated at once.", at_least=1)
+    engine: Literal["auto", "keras", "ctranslate2"] = setting(
+        AUTO,
+        "What computes. auto: CTranslate2 if it is installed and does the same search, with the engine of the "
+        "checkpoint that training makes at its end, or a call of more than 500 lines; else Keras.",
+        before="keras",
+    )
     max_length_ratio: Annotated[float, Field(ge=0)] | Literal["auto"] = setting(
         AUTO,
         "A translation has at most max_length_ratio * source length + max_length_offset tokens. auto: the smallest "

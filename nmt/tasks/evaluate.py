@@ -12,9 +12,10 @@ from nmt.config import Config
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
 from nmt.inference import output_directory
-from nmt.inference.members import Member, find_members, open_translator
+from nmt.inference.members import Member
 from nmt.scoring import evaluation as scoring
 from nmt.settings.data import CorpusSettings
+from nmt.tasks.engines import Engines
 from nmt.tasks.translate import warn_of_foreign_text
 from nmt.translation.line_translator import Progress, Tally
 from nmt.types import PathLike
@@ -44,6 +45,7 @@ class ModelEvaluation(NamedTuple):
     hypotheses: the translations, line by line.
     members: the models.
     log_linear: whether their mean was that of log probabilities.
+    engine: what computed, `keras` or `ctranslate2`.
     beam_size: of the search.
     length_penalty: of the search.
     source: paths of what was translated.
@@ -54,6 +56,7 @@ class ModelEvaluation(NamedTuple):
     hypotheses: list[str]
     members: tuple[Member, ...]
     log_linear: bool
+    engine: str
     beam_size: int
     length_penalty: float
     source: tuple[str, ...]
@@ -76,6 +79,7 @@ class PreparedEvaluation(NamedTuple):
 def prepare_evaluation(
     directory: PathLike,
     *others: PathLike,
+    engine: str | None = None,
     source: PathLike | None = None,
     references: Sequence[PathLike] = (),
     checkpoint: str | None = None,
@@ -93,6 +97,7 @@ def prepare_evaluation(
     Args:
         directory: the model directory, or a checkpoint in it, as RUN@best.
         others: of models that translate together with the first, which says how to search.
+        engine: what computes, `auto`, `keras` or `ctranslate2`; as `search.engine` says unless given.
         source: text to translate; with `references` in place of the test set of the model's config.
         references: its translations, a file each.
         checkpoint: `best`, `latest` or `update-N`; the best, else the latest unless given.
@@ -109,9 +114,16 @@ def prepare_evaluation(
     Raises:
         NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
     """
-    found = find_members(
-        [directory, *others], checkpoint=checkpoint, weights=weights, overrides=overrides, member_weights=member_weights
+    engines = Engines(
+        [directory, *others],
+        engine,
+        checkpoint=checkpoint,
+        weights=weights,
+        overrides=overrides,
+        member_weights=member_weights,
+        log_linear=log_linear,
     )
+    found = engines.found
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         for each in found:
@@ -124,10 +136,9 @@ def prepare_evaluation(
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> ModelEvaluation:
         """Translate the test set and score the translations."""
-        translator, opened = open_translator(
-            found, threads=threads, member_weights=member_weights, log_linear=log_linear
-        )
-        lines = test_set.source_lines
+        engines.threads, lines = threads, test_set.source_lines
+        chosen = engines.choose(len(lines))
+        translator, opened = engines.open()
         doubts.report_unknown(
             "the test set",
             translator.text.source.encode_batch(lines),
@@ -142,11 +153,11 @@ def prepare_evaluation(
         )
         given = member_weights or [1.0] * len(found)
         members = tuple(
-            Member(os.fspath(one.directory), model.checkpoint, model.weights, weight / sum(given))
-            for one, model, weight in zip(found, opened, given, strict=True)
+            Member(os.fspath(one.directory), *which, weight / sum(given))
+            for one, which, weight in zip(found, opened, given, strict=True)
         )
         search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
-        how = log_linear, search.beam_size, search.length_penalty
+        how = log_linear, chosen.name, search.beam_size, search.length_penalty
         return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
 
     return PreparedEvaluation(test_set, run)

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,19 +17,17 @@ import numpy as np
 from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
-from nmt.directory import model_directory
 from nmt.errors import ConfigError
 from nmt.inference import output_directory
-from nmt.inference.members import find_members, identity_of, open_translator
 from nmt.scoring import mbr
 from nmt.tasks.align import Finisher, read_dictionary
+from nmt.tasks.engines import Engines
 from nmt.tasks.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.translation.flags import Flag
 from nmt.translation.lengths import MAX_SOURCE_LENGTH
 from nmt.translation.line_translator import LineTranslator, Progress, Translation, check_num_hypotheses, flag_of_none
 from nmt.types import PathLike
-from nmt.version import __version__
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
@@ -77,7 +75,7 @@ class TranslatedLine(NamedTuple):
 def prepare_translation(
     directory: PathLike,
     *others: PathLike,
-    ctranslate2: bool = False,
+    engine: str | None = None,
     num_hypotheses: int = 1,
     asked: Control = NO_CONTROL,
     reading: Reading = WHOLE_LINE,
@@ -105,8 +103,8 @@ def prepare_translation(
     Args:
         directory: the model directory, or a checkpoint in it, as RUN@best.
         others: of models that translate together with the first, which says how to search.
-        ctranslate2: whether that engine computes; the directory is then what `nmt export` wrote, and TensorFlow is not
-            loaded at all.
+        engine: what computes, `auto`, `keras` or `ctranslate2`; as `search.engine` says unless given. What `nmt export`
+            wrote has CTranslate2 alone, which loads no TensorFlow.
         num_hypotheses: translations wanted a line, or drawn.
         asked: what is asked of the words of every translation.
         reading: where the text stands in a line.
@@ -138,19 +136,27 @@ def prepare_translation(
     terms = None if glossary is None else Glossary.read(glossary)
     unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
-    if ctranslate2:
-        _refuse_what_needs_keras(links=alignments or replace_unknown, markup=markup)
-        engine = _find_export([directory, *others], overrides, of_most, sampling, threads)
-    else:
-        which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
-        engine = _find_models([directory, *others], threads, which, member_weights, log_linear)
-    config = engine.config
+    asks = {"alignments": alignments, "the replacement of unknown words": replace_unknown, "markup": bool(markup)}
+    found = Engines(
+        [directory, *others],
+        engine,
+        control=of_most,
+        sampling=sampling,
+        others=[what for what, is_asked in asks.items() if is_asked],
+        threads=threads,
+        member_weights=member_weights,
+        log_linear=log_linear,
+        checkpoint=checkpoint,
+        weights=weights,
+        overrides=overrides,
+    )
+    config = found.config
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     if markup:
         _check_markup(config, alignments=alignments)
-    _check_output(output_path, engine, input_path, {"--glossary": glossary, "--dictionary": dictionary})
+    _check_output(output_path, found, input_path, {"--glossary": glossary, "--dictionary": dictionary})
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
@@ -165,95 +171,13 @@ def prepare_translation(
         unknown=unknown,
         markup=markup,
     )
+
     options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
-    return PreparedTranslation(job, engine.open, lambda: {**engine.depends(), **job.depends(), **options})
-
-
-class _Engine(NamedTuple):
-    """What computes, before it is started.
-
-    config: how to search, and of which languages.
-    used: the directories that it reads, with their settings.
-    open: starts it, and opens the model.
-    depends: tells by which weights and settings it translates.
-    """
-
-    config: Config
-    used: Sequence[tuple[PathLike, Config]]
-    open: Callable[[], LineTranslator]
-    depends: Callable[[], dict[str, Any]]
-
-
-def _find_export(
-    directories: Sequence[PathLike],
-    overrides: Sequence[str],
-    asked: Control,
-    sampling: Sampling | None,
-    threads: int | None,
-) -> _Engine:
-    """Find an export for CTranslate2; see `prepare_translation`."""
-    from nmt.translation import ctranslate2_engine as engine
-
-    directory, *others = directories
-    if others:
-        given = f"got {1 + len(others)}: give one export, or their model directories without --engine ctranslate2"
-        raise ConfigError(f"CTranslate2 translates with one model, {given}")
-    config = model_directory.read_export_settings(directory, overrides)
-    engine.refuse_request(asked, sampling, config.search)
-    engine.load_package()
-    return _Engine(
-        config,
-        [(directory, config)],
-        lambda: engine.CTranslate2Translator.open(directory, config, threads=threads),
-        lambda: _settings_of(config, "ctranslate2", [model_directory.read_facts(directory).model_sha256[:12]]),
-    )
-
-
-def _find_models(
-    directories: Sequence[PathLike],
-    threads: int | None,
-    which: Mapping[str, Any],
-    member_weights: Sequence[float] | None,
-    log_linear: bool,
-) -> _Engine:
-    """Find models for Keras; see `prepare_translation`."""
-    found = find_members(directories, member_weights=member_weights, **which)
-    config = found[0].config
-    return _Engine(
-        config,
-        [(each.directory, each.config) for each in found],
-        lambda: open_translator(found, member_weights=member_weights, log_linear=log_linear, threads=threads)[0],
-        lambda: _settings_of(config, "keras", map(identity_of, found)),
-    )
-
-
-def _settings_of(config: Config, engine: str, models: Iterable[str]) -> dict[str, Any]:
-    """What translations depend on that is not asked of them."""
-    return {
-        "nmt": __version__,
-        "engine": engine,
-        **{f"RUN {number}": each for number, each in enumerate(models, 1)},
-        "data.segmentation": config.data.segmentation,
-        **{f"search.{name}": value for name, value in config.search.model_dump(mode="json").items()},
-    }
-
-
-def _refuse_what_needs_keras(*, links: bool, markup: str | None) -> None:
-    """Refuse what CTranslate2 cannot do with finished translations; raise a ConfigError."""
-    if links:
-        raise ConfigError(
-            "CTranslate2 does not tell what its model looks at, which alignments and the replacement of unknown "
-            "words are read from: use the model directory without --engine ctranslate2, or nmt align afterwards"
-        )
-    if markup:
-        raise ConfigError(
-            "CTranslate2 neither aligns words nor lets phrases appear, which markup is put back by: use the model "
-            "directory without --engine ctranslate2"
-        )
+    return PreparedTranslation(job, found, options)
 
 
 def _check_markup(config: Config, *, alignments: bool) -> None:
-    """Refuse markup if words were cut, or if another wish is against it; raise a ConfigError."""
+    """Refuse markup if nothing could put it back, or if another wish is against it; raise a ConfigError."""
     if config.data.segmentation != "none":
         raise ConfigError(
             f"markup needs words as they are, and this model reads those that {config.data.segmentation} cut: take the "
@@ -264,30 +188,37 @@ def _check_markup(config: Config, *, alignments: bool) -> None:
 
 
 def _check_output(
-    output: PathLike | None, engine: _Engine, input_path: PathLike | None, files: Mapping[str, PathLike | None]
+    output: PathLike | None, engines: Engines, input_path: PathLike | None, files: Mapping[str, PathLike | None]
 ) -> None:
     """Refuse to write over what is read; of the files those that are None are not given."""
     inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
-    for path, settings in engine.used:
-        output_directory.refuse_output(output, inputs=inputs, directory=path, config=settings)
+    for each in engines.found:
+        output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 
 
 @dataclass(frozen=True)
 class PreparedTranslation:
     """What translates, and has opened nothing yet.
 
-    depends: tells what its outputs depend on besides the text, in JSON values by names that users know.
+    engines: what it may be done with.
+    options: what else outputs depend on that is not asked of a line.
     """
 
     job: _Job
-    open: Callable[[], LineTranslator]
-    depends: Callable[[], dict[str, Any]]
+    engines: Engines
+    options: Mapping[str, Any]
+
+    def depends(self, num_lines: int) -> dict[str, Any]:
+        """Look which engine and weights these are for so many lines, and list all else that outputs depend on."""
+        return {**self.engines.depends(num_lines), **self.job.depends(), **self.options}
 
     def __call__(
         self,
         chunks: Iterable[Sequence[str]],
         progress: Progress | None = None,
         done: Done | None = None,
+        *,
+        num_lines: int | None = None,
     ) -> Iterator[TranslatedLine]:
         """Open the model, and return the translations of the lines in order.
 
@@ -298,11 +229,17 @@ class PreparedTranslation:
             progress: is told of every batch how many lines it held.
             done: of the same text before; it is kept up to date, and holds what becomes of a chunk before the first
                 translation of it is given out.
+            num_lines: of the whole text, by which the engine is chosen; those of the first chunk if nobody knows.
 
         Raises:
             NMTError: the model cannot be opened; while lines are translated, one of them cannot be read.
         """
-        return self.job.translate(chunks, self.open(), progress, done or Done())
+        if num_lines is None and self.engines.waits_for_lines():
+            rest = iter(chunks)
+            first = next(rest, [])
+            chunks, num_lines = chain([first], rest), len(first)
+        self.engines.choose(num_lines or 0)
+        return self.job.translate(chunks, self.engines.open()[0], progress, done or Done())
 
     def skip(self, line: str, number: int, done: Done) -> None:
         """Take note of a line, counted from 1, that was translated before."""

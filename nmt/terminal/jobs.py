@@ -322,7 +322,7 @@ def run_job(
     """
     from nmt.tasks.translation_job import Done
 
-    depends = {**prepared.depends(), **depends, "lines of the input": lines.total}
+    depends = {**prepared.depends(lines.total), **depends, "lines of the input": lines.total}
     with resumable(output, depends=depends, resume=resume) as file:
         done = Done(lines.first, lines.first)
         if file.journal.done is not None:

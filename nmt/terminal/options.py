@@ -130,6 +130,19 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", callback=_note_debug, is_eager=True, help="Show the traceback of an error, and more logs."),
 ]
+
+
+class Engine(StrEnum):
+    """What computes translations."""
+
+    AUTO = "auto"
+    KERAS = "keras"
+    CTRANSLATE2 = "ctranslate2"
+
+
+EngineChoice = Annotated[
+    Engine | None, typer.Option("--engine", help="What computes, in place of search.engine; one line says which does.")
+]
 Checkpoint = Annotated[
     str | None,
     value("--checkpoint", "WHICH", "best, latest or update-N; the best, else the latest, unless given.", default=...),

@@ -75,7 +75,7 @@ class Place(NamedTuple):
         counter = line_counter(total=total, hidden=by_hand or to_terminal)
         with text_output(self.output) as write, counter as count:
             done = translation_job.Done(first, first)
-            translated = prepared(chunks, count, done)
+            translated = prepared(chunks, count, done, num_lines=1 if by_hand else total)
             if by_hand:
                 typer.echo("type a line to have it translated; Ctrl-D ends", err=True)
             for number, line in enumerate(translated, start=first + 1):

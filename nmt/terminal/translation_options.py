@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Format = StrEnum("Format", ["TEXT", "JSONL", "TSV"])
 Input = StrEnum("Input", ["TEXT", "JSONL", "TSV"])
 
+ADDED_FIELDS = ("line", "translations", "engine", "flags")
+"""Fields of a JSON record that translating sets."""
+
 PART_WORDS = "Phrases of --require and --avoid may be parts of words: lodg bans lodging."
 IGNORE_CASE = "Letters of these phrases also stand for their other case."
 GLOSSARY = "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
@@ -155,7 +158,7 @@ class InputOptions(NamedTuple):
         """Where the text stands; refuses what belongs to another format."""
         from nmt.tasks.translate import Reading
 
-        if self.field in ("line", "translations", "flags"):
+        if self.field in ADDED_FIELDS:
             raise options.usage_error(f"--field {self.field} is a field that translations add: rename it before")
         of_format = {Input.JSONL: ("--field", self.field), Input.TSV: ("--column", self.column)}
         for wanted, (name, value) in of_format.items():

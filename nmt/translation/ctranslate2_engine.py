@@ -12,17 +12,18 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from nmt.backend.machine import available_processors, stay_in_process, text_of
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.directory import model_directory
 from nmt.errors import ConfigError, ExportError
+from nmt.settings.config import ModelSettings
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair
 from nmt.translation.lengths import length_penalty
 from nmt.translation.line_translator import LineTranslator, Request, Translation, banned_ids
@@ -79,10 +80,8 @@ def check_exportable(config: Config, output: Path, *, quantization: str, overwri
         ConfigError: the package ctranslate2 is not installed.
         ExportError: the model is no Transformer, there is no such quantization, or something lies in the way.
     """
-    if config.model.type != "transformer":
-        raise ExportError(f"only a transformer is exported for CTranslate2, and model.type is {config.model.type}")
-    if (mixer := getattr(config.model, "decoder_mixer", None)) != "attention":
-        raise ExportError(f"CTranslate2 knows no decoder but with attention, and model.decoder_mixer is {mixer}")
+    if lacks := lacking_in_model(config.model):
+        raise ExportError(f"CTranslate2 knows no model but a transformer with attention, and cannot have {lacks}")
     load_package()
     if quantization not in TOLERANCES:
         raise ExportError(f"the quantization must be one of {', '.join(TOLERANCES)}, got {quantization}")
@@ -130,12 +129,16 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
         ) from error
 
 
-def refuse_request(control: Control, sampling: Sampling | None, settings: SearchSettings) -> None:
-    """Refuse what CTranslate2 cannot do, since it lets nobody into its steps.
+def lacking_in_model(model: ModelSettings) -> str | None:
+    """Say what CTranslate2 cannot have of a model, None if it can have it."""
+    if model.type != "transformer":
+        return f"model.type {model.type}"
+    mixer = getattr(model, "decoder_mixer", None)
+    return None if mixer == "attention" else f"model.decoder_mixer {mixer}"
 
-    Raises:
-        ConfigError: naming all of it.
-    """
+
+def impossible_for(control: Control, sampling: Sampling | None, settings: SearchSettings) -> list[str]:
+    """List what CTranslate2 cannot do of a request, since it lets nobody into its steps."""
     reasons = {
         "phrases that must or must not appear": bool(control.must_appear or control.avoid),
         "a beginning with a space at its end": control.prefix.endswith(" "),
@@ -143,10 +146,30 @@ def refuse_request(control: Control, sampling: Sampling | None, settings: Search
         "search.diverse_groups": settings.diverse_groups > 1,
         "search.coverage_penalty": settings.coverage_penalty > 0,
     }
-    if asked := [what for what, is_asked in reasons.items() if is_asked]:
+    return [what for what, is_asked in reasons.items() if is_asked]
+
+
+def lacking_for(control: Control | None, sampling: Sampling | None, settings: SearchSettings) -> list[str]:
+    """List what CTranslate2 cannot do of a request, or does in its own way, so that it is not taken unasked."""
+    control = control or NO_CONTROL
+    reasons = {
+        "a beginning to the letter": bool(control.prefix),
+        "draws by line and seed": sampling is not None,
+        "search.repetition_penalty": settings.repetition_penalty > 1,
+    }
+    return [*impossible_for(control, sampling, settings), *(what for what, is_asked in reasons.items() if is_asked)]
+
+
+def refuse_request(control: Control, sampling: Sampling | None, settings: SearchSettings) -> None:
+    """Refuse what CTranslate2 cannot do.
+
+    Raises:
+        ConfigError: naming all of it.
+    """
+    if asked := impossible_for(control, sampling, settings):
         raise ConfigError(
-            f"CTranslate2 lets nobody into its steps, and cannot have {', '.join(asked)}: leave out --engine "
-            "ctranslate2, and give the model directory"
+            f"CTranslate2 lets nobody into its steps, and cannot have {', '.join(asked)}: use --engine keras, with "
+            "the model directory"
         )
 
 
@@ -159,13 +182,16 @@ class CTranslate2Translator(LineTranslator):
         search: how translations are looked for; what `SearchSettings()` says unless given.
         num_positions: longest translation that the export can write, in tokens.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
+        otherwise: opens the same model in Keras, for what CTranslate2 cannot do; without it, that is refused.
 
     Raises:
         RuntimeError: this process was forked from one in which CTranslate2 runs.
     """
 
     engine_name = "CTranslate2"
+    computes_with = "ctranslate2"
     _origin: tuple[Path, Config, int | None] | None = None
+    _keras: Any = None
 
     def __init__(
         self,
@@ -175,9 +201,11 @@ class CTranslate2Translator(LineTranslator):
         *,
         num_positions: int,
         segmentation: str = "none",
+        otherwise: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__(text, search, segmentation=segmentation)
         self.engine = engine
+        self.otherwise = otherwise
         self.num_positions = num_positions
         made = text.target.settings
         # If no target ever held UNK, it is as improbable as PAD and BOS are, and leaving it out changes no score.
@@ -203,8 +231,15 @@ class CTranslate2Translator(LineTranslator):
         return cls.open(directory, model_directory.read_export_settings(directory, overrides), threads=threads)
 
     @classmethod
-    def open(cls, directory: PathLike, config: Config, *, threads: int | None = None) -> CTranslate2Translator:
-        """Do the same with settings that were read before."""
+    def open(
+        cls,
+        directory: PathLike,
+        config: Config,
+        *,
+        threads: int | None = None,
+        otherwise: Callable[[], Any] | None = None,
+    ) -> CTranslate2Translator:
+        """Do the same with settings that were read before, and with what opens the model in Keras."""
         stay_in_process(cls.engine_name)
         directory, facts, text = Path(directory), model_directory.read_facts(directory), TextPair.load(directory)
         # The engine would translate with whatever is there.
@@ -217,8 +252,14 @@ class CTranslate2Translator(LineTranslator):
                 f"{directory / model_directory.MODEL_NAME}: is not what was exported: export the model again"
             )
         engine = open_engine(directory, facts.quantization, threads=threads)
-        segmentation = config.data.segmentation
-        made = cls(engine, text, config.search, num_positions=facts.num_positions, segmentation=segmentation)
+        made = cls(
+            engine,
+            text,
+            config.search,
+            num_positions=facts.num_positions,
+            segmentation=config.data.segmentation,
+            otherwise=otherwise,
+        )
         made._origin = directory.absolute(), config, threads
         return made
 
@@ -230,25 +271,44 @@ class CTranslate2Translator(LineTranslator):
         """
         if self._origin is None:
             raise TypeError("only what CTranslate2Translator.load returns can be pickled, as its directory")
-        return _opened_again, (pickle.dumps((*self._origin, self.search)),)
+        return _opened_again, (pickle.dumps((*self._origin, self.search, self.otherwise)),)
 
-    def refuse_other_uses(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse what needs the model itself: its steps, or all its numbers.
+    def score(self, *pairs: Any, **how: Any) -> Any:
+        """Compute how probable given translations are, by Keras; see `Translator.score`."""
+        return self._in_keras("scores").score(*pairs, **how)
+
+    def align(self, *pairs: Any, **how: Any) -> Any:
+        """Link the words of translations to those of their sources, by Keras; see `Translator.align`."""
+        return self._in_keras("alignments").align(*pairs, **how)
+
+    def complete(self, *begun: Any, **how: Any) -> Any:
+        """Complete a translation that somebody has begun, by Keras; see `Translator.complete`."""
+        return self._in_keras("completions").complete(*begun, **how)
+
+    def _in_keras(self, what: str) -> Any:
+        """The same model in Keras, opened when it is first needed.
 
         Raises:
-            ConfigError: always.
+            ConfigError: this is an export, which has no model directory.
         """
-        raise ConfigError(
-            "an export for CTranslate2 can translate, n_best and stream: score, align and complete with the model "
-            "directory that it was made of"
-        )
-
-    score = align = complete = refuse_other_uses
+        if self.otherwise is None:
+            raise ConfigError(
+                "an export for CTranslate2 can translate, n_best and stream: score, align and complete with the model "
+                "directory that it was made of"
+            )
+        with self._lock:
+            if self._keras is None:
+                _LOGGER.info("engine: keras also, as CTranslate2 cannot have %s", what)
+                self._keras = self.otherwise()
+            return self._keras
 
     def refuse_control(self, control: Control, *, place: str) -> None:
-        """Refuse phrases, which need a door to the steps of a search."""
+        """Refuse phrases, which need a door to the steps of a search, if no Keras stands by."""
+        settings = self.search.model_copy(update={"diverse_groups": 1, "coverage_penalty": 0.0})
+        if self.otherwise is not None:
+            return
         try:
-            refuse_request(control, None, self.search.model_copy(update={"diverse_groups": 1, "coverage_penalty": 0.0}))
+            refuse_request(control, None, settings)
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from None
 
@@ -264,6 +324,10 @@ class CTranslate2Translator(LineTranslator):
         Raises:
             ConfigError: translations may be longer than the export can write, or more is asked than it can do.
         """
+        if self.otherwise is not None and (lacks := self._lacking(requests, settings)):
+            return self._in_keras(", ".join(lacks)).search_batch(
+                requests, num_hypotheses=num_hypotheses, settings=settings, token_scores=token_scores
+            )
         refuse_request(NO_CONTROL, requests[0].sampling, settings)
         longest = settings.settled_max_length
         if longest > self.num_positions:
@@ -273,7 +337,7 @@ class CTranslate2Translator(LineTranslator):
             )
         read = [request.source_ids[0][:-1] for request in requests]  # CTranslate2 appends EOS
         tokens = [self.text.source.tokens(ids) for ids in read]
-        found = self._found(tokens, requests, settings)
+        found = self._found(tokens, requests, num_hypotheses, settings)
 
         # The engine scores what has no log probability yet; if it was cut, EOS at its real cost.
         unscored = [
@@ -293,22 +357,36 @@ class CTranslate2Translator(LineTranslator):
 
         # The best by our formula; those that are no numbers do not exist.
         ranked = []
-        offset = settings.length_penalty_offset
         for place, hypotheses in enumerate(found):
+            scored = [
+                (log_prob / length_penalty(len(ids) + 1, settings.length_penalty, settings.length_penalty_offset), ids)
+                for ids, log_prob in hypotheses.items()
+                if log_prob is not None and math.isfinite(log_prob)
+            ]
+            scored.sort(key=lambda each: -each[0])
             translations = []
-            for token_ids, log_prob in hypotheses.items():
-                if log_prob is not None and math.isfinite(log_prob):
-                    num_tokens, scores = len(token_ids) + 1, by_token.get((place, token_ids), ())
-                    score = log_prob / length_penalty(num_tokens, settings.length_penalty, offset)
-                    written = tuple(self.text.target.tokens([*token_ids, EOS_ID])) if scores else ()
-                    text = self.text_of(token_ids)
-                    translations.append(Translation(text, score, log_prob, num_tokens, True, written, scores))
-            translations.sort(key=lambda translation: -translation.score)
-            ranked.append(translations[:num_hypotheses])
+            for score, ids in scored[:num_hypotheses]:
+                of_tokens = by_token.get((place, ids), ())
+                written = tuple(self.text.target.tokens([*ids, EOS_ID])) if of_tokens else ()
+                log_prob = hypotheses[ids] or 0.0
+                made = Translation(self.text_of(ids), score, log_prob, len(ids) + 1, True, written, of_tokens)
+                translations.append(made._replace(engine=self.computes_with))
+            ranked.append(translations)
         return ranked
 
+    @staticmethod
+    def _lacking(requests: Sequence[Request], settings: SearchSettings) -> list[str]:
+        """What the engine cannot have, or has in its own way, of any request."""
+        asked = dict.fromkeys(request.control for request in requests)
+        lacks = [what for control in asked for what in lacking_for(control, requests[0].sampling, settings)]
+        return list(dict.fromkeys(lacks))
+
     def _found(
-        self, tokens: Sequence[list[str]], requests: Sequence[Request], settings: SearchSettings
+        self,
+        tokens: Sequence[list[str]],
+        requests: Sequence[Request],
+        num_hypotheses: int,
+        settings: SearchSettings,
     ) -> list[Hypotheses]:
         """What CTranslate2 finds for each sentence, not beyond its own limit."""
         found: list[Hypotheses] = [{} for _ in tokens]
@@ -341,7 +419,7 @@ class CTranslate2Translator(LineTranslator):
                 min_decoding_length=max(minimum - 1, 0),
                 target_prefix=[target.tokens(target.encode(requests[place].control.prefix)) for place in places],
                 beam_size=beam_size,
-                num_hypotheses=beam_size * patience,
+                num_hypotheses=round(beam_size * patience),
                 patience=patience,
                 length_penalty=settings.length_penalty,
                 suppress_sequences=[[token] for token in target.tokens([PAD_ID, BOS_ID, *banned])],
@@ -367,7 +445,7 @@ class CTranslate2Translator(LineTranslator):
 @lru_cache(maxsize=1)
 def _opened_again(pickled: bytes) -> CTranslate2Translator:
     """Return a translator like the one that was pickled; the last one is kept, see `nmt.inference.members`."""
-    directory, config, threads, search = pickle.loads(pickled)
-    made = CTranslate2Translator.open(directory, config, threads=threads)
+    directory, config, threads, search, otherwise = pickle.loads(pickled)
+    made = CTranslate2Translator.open(directory, config, threads=threads, otherwise=otherwise)
     made.search = search
     return made

@@ -47,6 +47,7 @@ class Translation(NamedTuple):
     token_scores: the log probability of each of them.
     flags: why it deserves a look, see `nmt.translation.flags.Flag`; `n_best` sets them.
     constraints: of each phrase that must appear, whether it stands in the text, likewise.
+    engine: what searched, `keras` or `ctranslate2`.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Translation(NamedTuple):
     token_scores: tuple[float, ...] = ()
     flags: tuple[Flag, ...] = ()
     constraints: Mapping[str, bool] = {}
+    engine: str = "keras"
 
 
 class Request(NamedTuple):
@@ -250,6 +252,10 @@ class LineTranslator(ABC):
     """
 
     engine_name: ClassVar[str]
+    """The library, as people call it."""
+
+    computes_with: ClassVar[str] = "keras"
+    """What `search.engine` calls it."""
 
     def __init__(
         self,
@@ -415,7 +421,7 @@ class LineTranslator(ABC):
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling, diverse_groups=settings.diverse_groups)
         token_ids = encode_lines(lines, self.sources, settings, counted)
-        translations = [[] if any(ids) else [_NOTHING] for ids in token_ids]
+        translations = [[] if any(ids) else [_NOTHING._replace(engine=self.computes_with)] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         numbers = [first_line + place for place in (range(len(lines)) if parts_of is None else parts_of)]
         refused = self._refused({place: asked[place] for place in spoken}, numbers)

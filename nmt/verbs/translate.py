@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -15,6 +14,7 @@ from nmt.terminal import options
 from nmt.terminal.place import Place
 from nmt.terminal.streams import check_stdout, json_line, line_counter, text_output
 from nmt.terminal.translation_options import (
+    ADDED_FIELDS,
     ControlOptions,
     FinishOptions,
     Format,
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
     from nmt.scoring.evaluation import Evaluation
     from nmt.translation.line_translator import Translation
-
-
-Engine = StrEnum("Engine", ["KERAS", "CTRANSLATE2"])
 
 
 class Translated(NamedTuple):
@@ -70,6 +67,7 @@ def as_jsonl(line: Translated) -> str:
     their log probabilities, and words with their links, if there are any.
     """
     translations = [translation._asdict() for translation in line.translations]
+    engines = {translation.pop("engine") for translation in translations}
     for translation in translations:
         del translation["finished"]  # which the flags say
         for optional in ("constraints", "tokens", "token_scores"):
@@ -81,9 +79,10 @@ def as_jsonl(line: Translated) -> str:
         translation["alignment"] = as_record(alignment)
     content = {
         "line": line.number,
-        **{name: value for name, value in line.record.rest.items() if name not in ("line", "translations", "flags")},
+        **{name: value for name, value in line.record.rest.items() if name not in ADDED_FIELDS},
         line.record.field: line.record.source,
         "translations": translations,
+        **({"engine": engines.pop()} if engines else {}),
     }
     if not translations:
         from nmt.translation.line_translator import flag_of_none
@@ -145,9 +144,7 @@ def translate(
     text: InputOptions,
     output_format: Format = typer.Option(Format.TEXT, "--format", help=FORMAT),
     job: JobOptions,
-    engine: Engine = typer.Option(
-        Engine.KERAS, "--engine", help="What computes. For ctranslate2, RUN is what nmt export wrote."
-    ),
+    engine: options.EngineChoice = None,
     finish: FinishOptions,
     model: options.ModelOptions,
 ) -> None:
@@ -158,8 +155,6 @@ def translate(
     """
     from nmt.tasks.translate import prepare_translation
 
-    if engine is Engine.CTRANSLATE2 and (model.checkpoint is not None or model.weights is not None):
-        raise options.usage_error("an export holds one checkpoint: give --checkpoint and --weights to nmt export")
     _check_counts(draws.samples, n_best, beam_size, utility)
     finish.check(output_format)
     job.check(finish)
@@ -171,7 +166,7 @@ def translate(
     prepared = prepare_translation(
         directory,
         *others,
-        ctranslate2=engine is Engine.CTRANSLATE2,
+        engine=engine,
         num_hypotheses=draws.samples or n_best,
         asked=controls.control,
         reading=text.reading,
@@ -233,6 +228,7 @@ def evaluate(
     join: str | None = options.value("--join", "NAME", JOIN),
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
+    engine: options.EngineChoice = None,
     *,
     model: options.ModelOptions,
 ) -> None:
@@ -248,7 +244,7 @@ def evaluate(
             "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
             "--length-penalty": length_penalty, "--checkpoint": model.checkpoint, "--weights": model.weights,
             "--member-weights": model.member_weights, "--log-linear": model.log_linear or None,
-            "--set": model.overrides or None, "--threads": model.threads,
+            "--set": model.overrides or None, "--threads": model.threads, "--engine": engine,
         }  # fmt: skip
         if given := ", ".join(name for name, value in of_model.items() if value is not None):
             raise options.usage_error(f"--hypotheses scores finished translations, without a model: leave out {given}")
@@ -268,6 +264,7 @@ def evaluate(
         references=references or (),
         join=join,
         output_path=output_path,
+        engine=engine,
         **how,
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty),
     )

@@ -160,7 +160,7 @@ def test_what_does_not_go_together_is_refused(run_nmt, transformer_run, argument
 
 
 @pytest.mark.parametrize("asked", [("--alignments", "--format", "jsonl"), ("--replace-unknown",)])
-def test_an_engine_that_shows_no_attention_is_refused(run_nmt, tmp_path, asked):
-    outcome = run_nmt("translate", tmp_path, "--engine", "ctranslate2", *asked)
+def test_an_engine_that_shows_no_attention_is_refused(run_nmt, transformer_run, asked):
+    outcome = run_nmt("translate", transformer_run.directory, "--engine", "ctranslate2", *asked)
     assert outcome.code == 1
     assert "CTranslate2 does not tell what its model looks at" in outcome.err

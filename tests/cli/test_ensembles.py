@@ -15,10 +15,14 @@ TEXT = "".join(f"{line}\n" for line in LINES).encode()
 def test_two_kinds_of_model_translate_together(run_nmt, trained_run, transformer_run):
     runs = trained_run.directory, transformer_run.directory
     outcome = run_nmt("translate", *runs, "--format", "jsonl", stdin=TEXT)
-    assert (outcome.code, outcome.err) == (0, "")
-    found = [json.loads(line)["translations"][0] for line in outcome.lines]
+    says = "engine: keras, as CTranslate2 cannot have several models, model.type rnn\n"
+    assert (outcome.code, outcome.err) == (0, says)
+    records = [json.loads(line) for line in outcome.lines]
+    assert {record["engine"] for record in records} == {"keras"}
+    found = [record["translations"][0] for record in records]
     for record, (best,) in zip(found, Translator.load(*runs).n_best(LINES, 1, token_scores=True), strict=True):
         given = {name: value for name, value in best._asdict().items() if value not in (True, (), {})}
+        assert given.pop("engine") == "keras"  # a record says it once for all its translations
         assert record == json.loads(json.dumps({**given, "flags": best.flags}))
     weighted = run_nmt("translate", *runs, "--member-weights", "1e-9,1", "--log-linear", stdin=TEXT)
     # The settings of the first say how to search.
@@ -57,7 +61,7 @@ def test_ensembles_that_cannot_be_are_refused_before_anything_is_opened(
     runs = trained_run.directory, transformer_run.directory
     for arguments, message in (
         (("--member-weights", "0.5"), "must be one weight above 0 for each of the 2 models, got 0.5: leave them out"),
-        (("--engine", "ctranslate2"), "CTranslate2 translates with one model, got 2: give one export, or their"),
+        (("--engine", "ctranslate2"), "CTranslate2 translates with one model, got 2: use --engine keras"),
         (("-o", runs[1] / "config.yaml"), f"must not be replaced, the model in {runs[1]} needs it"),
     ):
         outcome = run_nmt("translate", *runs, *arguments, stdin=TEXT)

@@ -38,6 +38,7 @@ def test_jsonl_is_one_line_for_every_reader():
             },
             {"text": "c\u2028d\x85", "score": -0.75, "log_prob": -2.0, "num_tokens": 5, "flags": []},
         ],
+        "engine": "keras",
     }  # fmt: skip
 
 

@@ -247,7 +247,7 @@ def test_another_mixer_is_not_exported_and_a_word_is_meant(run_nmt, parts, tmp_p
     parts.write_text("\n".join(page_parts()[3:5]), encoding="utf-8")
     config = tiny.write_config(tmp_path, CORPORA, model={**tiny.TRANSFORMER, "decoder_mixer": "mean"})
     kinds.import_file(parts)
-    with pytest.raises(nmt.ExportError, match=r"no decoder but with attention, and model\.decoder_mixer is mean"):
+    with pytest.raises(nmt.ExportError, match=r"transformer with attention, and cannot have model\.decoder_mixer mean"):
         check_exportable(load(config), tmp_path / "out", quantization="int8", overwrite=False)
     wrong = ("--set", "training.loss=focall", "--set", "model.decoder_mixer=meen")
     refused = run_nmt("check-config", config, "--import", parts, *wrong)

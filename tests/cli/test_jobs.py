@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from rich.console import Console
@@ -64,6 +65,24 @@ class Marking(LineTranslator):
         return found
 
 
+class Engines(NamedTuple):
+    """Stands for `nmt.tasks.engines.Engines`: the engine above is chosen for any number of lines."""
+
+    translator: Marking
+
+    def depends(self, num_lines):
+        return {"RUN 1": "update-7"}
+
+    def waits_for_lines(self):
+        return False
+
+    def choose(self, num_lines):
+        pass
+
+    def open(self):
+        return self.translator, []
+
+
 def prepared(**changes):
     """What translates with the engine above."""
     tokenizer = WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *VOCABULARY]))
@@ -73,9 +92,7 @@ def prepared(**changes):
         "alignments": False, "unknown": None, "markup": None,
         **changes,
     }  # fmt: skip
-    return PreparedTranslation(
-        _Job(**asked), lambda: Marking(TextPair(tokenizer, tokenizer, joint=True)), lambda: {"RUN 1": "update-7"}
-    )
+    return PreparedTranslation(_Job(**asked), Engines(Marking(TextPair(tokenizer, tokenizer, joint=True))), {})
 
 
 def run(folder, name="out", *, resume=True, shard=None, writer=as_text, depends=(), lines=LINES, **changes):

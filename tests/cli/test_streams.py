@@ -86,7 +86,7 @@ def test_translations_that_cannot_be_written(trained_run, monkeypatch, capsys):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(["translate", str(trained_run.directory), "-i", str(trained_run.source)]) == 1
-        assert capsys.readouterr().err == FULL
+        assert capsys.readouterr().err == f"engine: keras, as CTranslate2 cannot have model.type rnn\n{FULL}"
         full.write("and nothing fails when it is closed")
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from nmt.config import SearchSettings
+from nmt.config import SearchSettings, load
 from nmt.control.controls import NO_CONTROL, Control, Sampling
+from nmt.directory.model_directory import FoundModel
 from nmt.errors import ConfigError
+from nmt.inference.engines import lacking
 from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.ensemble import Ensemble
 from nmt.scoring import mbr
@@ -113,13 +115,27 @@ def test_the_tables_have_all_methods():
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_auto_takes_what_the_page_says(method, tmp_path):
+    control, sampling, search = asked_for([method])
+    drawn = Sampling() if method == "samples" else sampling
+    config = load(
+        tiny.write_config(
+            tmp_path, {role: [("uno", "one")] for role in ("train", "validation")}, model=tiny.TRANSFORMER
+        )
+    )
+    found = [FoundModel(tmp_path, None, None, config.model_copy(update={"search": search}))]
+    lacks = lacking(found * (2 if method == "several models" else 1), control=control, sampling=drawn)
+    assert ENGINES["auto` takes", method] == ("Keras" if lacks else "CTranslate2")
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_ctranslate2_has_what_the_page_says(method, tmp_path):
     cell = ENGINES["ctranslate2", method]
     control, sampling, search = asked_for([method])
 
     def ask():
         if method == "several models":
-            prepare_translation(tmp_path, tmp_path, ctranslate2=True)
+            prepare_translation(tmp_path, tmp_path, engine="ctranslate2")
         refuse_request(control, sampling, search)
 
     if cell.startswith("yes"):

@@ -50,15 +50,15 @@ def test_both_engines_are_behind_one_door(exported_run, transformer_run):
     for use in (engine.score, engine.complete, engine.align):
         with pytest.raises(ConfigError, match="score, align and complete with the model directory"):
             use([("uno", "one")])
-    with pytest.raises(ConfigError, match="give its directory alone"):
+    with pytest.raises(ConfigError, match="give its directory alone, or model"):
         Translator.load(exported_run, engine="ctranslate2", checkpoint="best")
 
 
 def test_what_no_engine_can_do_is_refused(trained_run):
-    with pytest.raises(ConfigError, match="the engine must be keras or ctranslate2, got marian"):
+    with pytest.raises(ConfigError, match="the engine must be auto, keras or ctranslate2, got marian"):
         Translator.load(trained_run.directory, engine="marian")
     with pytest.raises(ConfigError, match="threads are for CTranslate2"):
-        Translator.load(trained_run.directory, threads=2)
+        Translator.load(trained_run.directory, engine="keras", threads=2)
     with pytest.raises(ConfigError, match="there must be a model directory, got none"):
         Translator.load([])
 

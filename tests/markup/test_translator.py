@@ -144,8 +144,8 @@ def test_markup_goes_with_a_glossary_and_records(trained_run, tmp_path, caplog):
 def test_what_cannot_be_is_refused(trained_run, exported_run, translators, tmp_path):
     with pytest.raises(ConfigError, match="the markup must be xml or placeholders, got 'html'"):
         Markup(translators["rnn"], "html")
-    with pytest.raises(ConfigError, match="CTranslate2 neither aligns words nor lets phrases appear"):
-        prepare_translation(exported_run, ctranslate2=True, markup="xml")
+    with pytest.raises(ConfigError, match="CTranslate2 does not tell what its model looks at, and cannot have markup"):
+        prepare_translation(exported_run, engine="ctranslate2", markup="xml")
     with pytest.raises(ConfigError, match="alignments count characters of lines without tags"):
         prepare_translation(trained_run.directory, markup="xml", alignments=True)
     cut = shutil.copytree(trained_run.directory, tmp_path / "run")

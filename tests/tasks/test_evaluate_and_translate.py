@@ -48,7 +48,7 @@ def test_terms_of_a_glossary_are_placed_and_counted(trained_run, tmp_path, caplo
     assert [text.count("nine eight") + text.count("eight four") for text in texts] == [1, 0, 0, 2]
     for place in (1, 2):
         assert texts[place] == plain[place].translations[0].text
-    assert said_by_us(caplog)[0].startswith("the glossary cannot ask for the translation of 'uno': 'xyz | Xyz' cannot")
+    assert said_by_us(caplog)[1].startswith("the glossary cannot ask for the translation of 'uno': 'xyz | Xyz' cannot")
     assert said_by_us(caplog)[-2:] == [
         "glossary: 5 terms found in 2 of 4 lines: 3 placed (60.0%), 0 inflected, 2 not placed",
         "    uno → xyz: 2 of 2 not placed, 0 of them inflected",
@@ -61,7 +61,7 @@ def test_a_glossary_is_refused_by_another_search_and_where_the_output_would_repl
     glossary = tmp_path / "terms"
     glossary.write_text("dos\ttwo\n")
     with pytest.raises(ConfigError, match="CTranslate2 lets nobody into its steps, and cannot have phrases that must"):
-        prepare_translation(exported_run, ctranslate2=True, glossary=glossary)
+        prepare_translation(exported_run, engine="ctranslate2", glossary=glossary)
     with pytest.raises(ConfigError, match="the file that --glossary names"):
         prepare_translation(trained_run.directory, glossary=glossary, output_path=glossary)
 

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from nmt.checkpoint.folder import ENGINES_NAME
+from nmt.config import load
 from nmt.control.controls import NO_CONTROL, Control, Sampling
-from nmt.directory.model_directory import EXPORT_NAME, has_key, read_facts, read_settings
+from nmt.directory.engines import engine_name
+from nmt.directory.model_directory import EXPORT_NAME, FoundModel, has_key, read_facts, read_settings
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
@@ -73,7 +76,7 @@ def test_scores_are_ours(engine, opened, length_penalty, min_length):
     other = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
     lines = LINES[1:4]
     found = other.n_best(lines, 3, beam_size=5, length_penalty=length_penalty)
-    assert found[0] == [Translation("", 0.0, 0.0, 0)]
+    assert found[0] == [Translation("", 0.0, 0.0, 0, engine="ctranslate2")]
     for line, translations in zip(lines[1:], found[1:], strict=True):
         assert len(translations) == len({translation.text for translation in translations}) == 3
         scores = [translation.score for translation in translations]
@@ -118,13 +121,50 @@ def test_limits_follow_each_source(engine):
         assert max(lengths) <= min(source_length + 2, 9)
 
 
-def test_no_tensorflow_is_loaded(exported_run):
+def test_no_tensorflow_is_loaded(exported_run, transformer_run, tmp_path):
+    """Neither with an export nor with the engine of a model directory, which is an export in its place."""
+    run = shutil.copytree(transformer_run.directory, tmp_path / "run")
+    found = FoundModel(run, None, None, load(run / "config.yaml"))
+    shutil.copytree(exported_run, run / ENGINES_NAME / engine_name(found))
     program = (
-        "import sys, nmt; t = nmt.CTranslate2Translator.load(sys.argv[1], threads=1);"
-        "print(t.translate(['uno dos'])); print({'tensorflow', 'keras'} & set(sys.modules))"
+        "import sys, nmt; a, b = [nmt.load_translator(each, threads=1) for each in sys.argv[1:]];"
+        "print(a.translate(['uno dos']) == b.translate(['uno dos'])); print({'tensorflow', 'keras'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program, exported_run], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1] == "set()"
+    arguments = [sys.executable, "-c", program, exported_run, run]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", "set()"]
+
+
+class Keras:
+    """Stands for the same model in Keras, and notes what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def search_batch(self, requests, **_):
+        self.asked += [request.control for request in requests]
+        return [[Translation("one", 0.0, 0.0, 2, engine="keras")] for _ in requests]
+
+    def score(self, pairs):
+        return len(pairs)
+
+
+def test_keras_does_what_the_engine_cannot(engine):
+    keras, opened = Keras(), []
+    search = engine.search.model_copy(update={"batch_size": 1})
+    other = CTranslate2Translator(
+        engine.engine,
+        engine.text,
+        search,
+        num_positions=engine.num_positions,
+        otherwise=lambda: opened.append(1) or keras,
+    )
+    asked = [NO_CONTROL, Control(prefix="one")]
+    first, second = other.n_best(["uno", "dos"], 1, controls=asked)
+    assert [first[0].engine, second[0].engine] == ["ctranslate2", "keras"]
+    assert keras.asked == asked[1:]
+    assert other.score([("uno", "one")]) == 1
+    assert len(opened) == 1
 
 
 def test_what_cannot_be_is_refused(engine):
@@ -155,7 +195,7 @@ def test_model_directories_and_exports_are_told_apart(exported_run, transformer_
         CTranslate2Translator.load(tmp_path / "nowhere")
     with pytest.raises(ExportError, match=r"is no export, it holds no export\.json"):
         CTranslate2Translator.load(tmp_path)
-    with pytest.raises(CheckpointError, match="out: is an export for another engine: translate with --engine"):
+    with pytest.raises(CheckpointError, match="out: is an export for another engine, with which nmt translate and"):
         read_settings(exported_run)
 
 
