@@ -26,6 +26,7 @@ CALLS = {
     ("markup.py", "RUN"): "without markup",
     ("phrases.py", "RUN"): "bans broken",
     ("methods.py", "RUN"): "MBR, chrF, 64 samples",
+    ("shortlist.py", "RUN"): "all tokens:",
     ("memory.py",): "| 300 | 256 |",
     ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
     ("tying.py",): "| 300 | `all` |",
@@ -34,7 +35,7 @@ CALLS = {
 """How each is called, and what it prints at last."""
 
 
-TOGETHER = ("attention.py", "completion.py", "decoding.py", "markup.py", "methods.py", "phrases.py")
+TOGETHER = ("attention.py", "completion.py", "decoding.py", "markup.py", "methods.py", "phrases.py", "shortlist.py")
 """Those that start TensorFlow alike and in their own process, so that one process may run them all."""
 
 PROGRAM = """

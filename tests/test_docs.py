@@ -29,7 +29,7 @@ PAGES = sorted(
 LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
-    "align", "align-corpus", "attention", "score", "rerank", "tune-search",
+    "align", "align-corpus", "attention", "score", "rerank", "tune-search", "build-shortlist",
 )  # fmt: skip
 
 TINY = [

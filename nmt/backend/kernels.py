@@ -123,9 +123,10 @@ def unflattened(rows: Tensor, like: Tensor) -> Tensor:
     With one unknown axis the new shape is a constant, where a step of a search would else compute it fifty times.
     """
     leading, size = like.shape[:-1], rows.shape[-1]
+    columns = tf.shape(rows)[-1] if size is None else size
     if leading.rank is not None and sum(axis is None for axis in leading) <= 1:
-        return tf.reshape(rows, [*(-1 if axis is None else axis for axis in leading), size])
-    shaped = tf.reshape(rows, tf.concat([tf.shape(like)[:-1], [size]], 0))
+        return tf.reshape(rows, [*(-1 if axis is None else axis for axis in leading), columns])
+    shaped = tf.reshape(rows, tf.concat([tf.shape(like)[:-1], [columns]], 0))
     return tf.ensure_shape(shaped, (*leading, size))
 
 

@@ -140,6 +140,7 @@ for _name, _verb, _example, _summary in (
     ("rerank", score.rerank, score.RERANK_EXAMPLE, "Sort n-best lists by a weighted sum of features."),
     ("tune-search", score.tune_search, score.TUNE_EXAMPLE, "Find the best length penalty of a model."),
     ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
+    ("build-shortlist", derived.build_shortlist, derived.SHORTLIST_EXAMPLE, "Learn which target tokens are likely."),
     ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),
     ("update-vocab", derived.update_vocab, derived.UPDATE_EXAMPLE, "Give a trained model another vocabulary."),

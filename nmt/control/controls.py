@@ -400,6 +400,14 @@ class Controls:
         begins = f"{text} ".startswith(self._prefix(asked.prefix))
         return begins and (not asked.avoid or self._text_avoided(asked.avoid, asked.matching).holds_in(text))
 
+    def needs(self, asked: Control) -> set[int]:
+        """The tokens that a beginning may be made of, and those that bring phrases that must appear nearer."""
+        found = [self.requiring(*each).advancing for each in self._wanted(asked)]
+        if asked.prefix:
+            beginning = self.beginning(asked.prefix)
+            found.append(beginning.keys[beginning.next_states != DEAD] % len(self.surfaces))
+        return {token_id for each in found for token_id in each.ravel().tolist() if token_id >= 0}
+
     def tables(self, asked: Sequence[Control]) -> AutomatonTables:
         """Return the tables of a batch."""
         automata = list[Lifted]()

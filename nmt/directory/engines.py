@@ -19,7 +19,7 @@ from nmt.checkpoint.folder import ENGINES_NAME, checkpoints_folder
 from nmt.checkpoint.index import candidates, read_index
 from nmt.checkpoint.manifest import EMA, MODEL, read_manifest
 from nmt.config import Config
-from nmt.directory.model_directory import EXPORT_NAME, FoundModel
+from nmt.directory.model_directory import EXPORT_NAME, MAP_NAME, SHORTLIST_NAME, FoundModel
 from nmt.errors import CheckpointError
 
 QUANTIZATION = "float32"
@@ -72,6 +72,7 @@ def engine_name(found: FoundModel) -> str:
     """
     content = {
         "format": FORMAT,
+        "shortlist": shortlist_hash(found.directory),  # of which the vocabulary map is made
         "weights": identity_of(found).files,
         "model": found.config.model.model_dump(mode="json"),
         "num_positions": num_positions(found.config),
@@ -79,6 +80,14 @@ def engine_name(found: FoundModel) -> str:
         "ctranslate2": metadata.version("ctranslate2"),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shortlist_hash(directory: Path) -> str | None:
+    """Return the beginning of the SHA-256 of the shortlist of a model or of an export; None if it has none."""
+    for name in (SHORTLIST_NAME, MAP_NAME):
+        if (directory / name).is_file():
+            return hashlib.sha256((directory / name).read_bytes()).hexdigest()[:12]
+    return None
 
 
 def num_positions(config: Config) -> int:

@@ -19,12 +19,16 @@ from nmt.checkpoint.manifest import is_checkpoint
 from nmt.config import Config
 from nmt.config.loader import load_trained
 from nmt.errors import CheckpointError, ExportError
+from nmt.settings.config import SHORTLIST_NAME as SHORTLIST_NAME
 from nmt.settings.config import STORE_NAME
 from nmt.settings.section import CONFIG_NAME as CONFIG_NAME
 from nmt.settings.section import EXPORT_NAME as EXPORT_NAME
 from nmt.types import PathLike
 
 METRICS_NAME, LOG_NAME, EVENTS_NAME, MODEL_NAME = "metrics.jsonl", "train.log", "logs", "model.bin"
+
+MAP_NAME = "vmap.txt"
+"""The shortlist of an export."""
 
 REPORT_NAME = "vocabulary_update.json"
 """What a change of the vocabulary wrote about itself, in the directory of the changed model."""
@@ -33,7 +37,7 @@ TEXT_FILES = re.compile(r"tokenizer(\..*)?\.model|vocabulary(\..*)?\.txt")
 """What tokenizers consist of besides `tokenizer.json`, in a model directory as in an export."""
 
 _OF_RUN = {
-    "": re.compile("|".join(map(re.escape, (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME)))),
+    "": re.compile("|".join(map(re.escape, (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME, SHORTLIST_NAME)))),
     # Checkpoints, those that were set aside, and what a killed process was writing, replacing or deleting.
     CHECKPOINTS_NAME: re.compile(
         rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|old|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"
@@ -47,7 +51,8 @@ _KEPT = re.compile(rf"{re.escape(LOCK_NAME)}|{STORE_NAME}|tokenizer(\..*)?\.json
 """What else lies in a model directory: what a new run replaces itself, or goes on using."""
 
 _OF_EXPORT = re.compile(
-    rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|config\.json"
+    rf"{re.escape(EXPORT_NAME)}|{re.escape(CONFIG_NAME)}|{re.escape(MODEL_NAME)}|{re.escape(MAP_NAME)}"
+    r"|config\.json"
     rf"|(shared|source|target)_vocabulary\.json|tokenizer(\..*)?\.json|{TEXT_FILES.pattern}"
 )
 """The files of an export. Others may keep something beside them."""

@@ -9,6 +9,7 @@ likes equally well, up to the rounding that is allowed, are a tie, and parting t
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from keras import ops
 
 from nmt.atomic_files import copy_entry, new_directory
 from nmt.config import write
+from nmt.control.shortlist import Shortlist
 from nmt.data.sequences import TokenSequences
 from nmt.directory import engines as engine_places
 from nmt.directory import model_directory
@@ -37,6 +39,8 @@ from nmt.version import __version__
 
 if TYPE_CHECKING:
     from ctranslate2.specs.transformer_spec import TransformerSpec
+
+_LOGGER = logging.getLogger(__name__)
 
 LEAST_IDENTICAL_SHARE = 0.99
 """Of the sample lines whose greedy translation must be that of the model, ties aside."""
@@ -344,6 +348,15 @@ def _write(opened: OpenedModel, folder: Path, sample: Sequence[SamplePair], quan
     banned = banned_ids(opened.config.search, opened.text.target)
     agreement = measure_agreement(opened.model, engine, opened.text, sample, tolerance=tolerance, banned=banned)
     check_agreement(agreement, tolerance=tolerance)
+
+    # The shortlist of the model, if it has one that fits.
+    directory = opened.directory
+    if directory is not None and (directory / model_directory.SHORTLIST_NAME).exists():
+        candidates = Shortlist.load(directory, opened.text).vocabulary_map(opened.text)
+        if candidates is None:
+            _LOGGER.warning("without its shortlist: tokens with spaces have no place in that of CTranslate2")
+        else:
+            (folder / model_directory.MAP_NAME).write_text(candidates, encoding="utf-8")
 
     # All that its text needs, and what it says of itself.
     opened.text.save(folder)

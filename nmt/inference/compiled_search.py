@@ -12,6 +12,7 @@ from nmt.control.controls import AutomatonTables, Kinds, Sampling
 from nmt.control.lifting import NUM_CLASSES
 from nmt.models.contract import DecodingModel
 from nmt.models.ensemble import Ensemble
+from nmt.models.narrowed import Part
 from nmt.search import Rule, SearchResult, beam_search
 from nmt.search.automaton import Allowed, Automaton, Goals, MustAppear
 from nmt.search.groups import DiverseGroups, for_each_group, merge_groups
@@ -45,6 +46,9 @@ _TABLES = AutomatonTables(
     required=Spec((None, None), "int32"),
 )
 """What a search with controls takes besides."""
+
+_COLUMNS = (Spec((None,), "int32"), Spec((None, None), "bool"))
+"""What a search with a shortlist takes besides: (C,) and (B, C) of `nmt.control.shortlist.Columns`."""
 
 _UNIFORMS = Spec((None, None), "float32")
 """What sampling takes besides, (B, T)."""
@@ -88,7 +92,7 @@ class CompiledSearches:
         self._lock = Lock()
 
     def _rules_of(
-        self, wanted: CompiledFor, more: Sequence[Tensor], batch_size: Tensor
+        self, wanted: CompiledFor, more: Sequence[Tensor], batch_size: Tensor, vocabulary_size: int | Tensor
     ) -> tuple[list[Rule], Choose | None]:
         """The rules of a search, and what chooses among hypotheses.
 
@@ -96,9 +100,10 @@ class CompiledSearches:
             wanted: of the search.
             more: tables of controls, and uniform numbers, if it takes any.
             batch_size: sentences, each of which counts once a group.
+            vocabulary_size: tokens that are looked at.
         """
         settings, choose = wanted.search, None
-        rules = [*self._rules, *settled_rules(settings, self._vocabulary_size)]
+        rules = [*self._rules, *settled_rules(settings, vocabulary_size)]
         if settings.diverse_groups > 1:
             diverse = DiverseGroups(settings.diverse_groups, settings.diversity, batch_size, EOS_ID)
             rules.append(diverse)
@@ -115,11 +120,12 @@ class CompiledSearches:
 
     def __call__(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """Return the search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
-        model: Any = self._model
         num_others = self._num_sources - 1
         signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
         settings, groups = wanted.search, wanted.search.diverse_groups
         beam_size = 1 if wanted.sampling else settings.beam_size // groups
+        if settings.shortlist:
+            signature += _COLUMNS
         if any(wanted.controls):
             signature += _TABLES
         if wanted.sampling:
@@ -134,10 +140,15 @@ class CompiledSearches:
             *more: Tensor,
         ) -> SearchResult:
             others, more = more[:num_others], more[num_others:]
+            model: Any = self._model
+            part = Part(*more[:2]) if settings.shortlist else None
+            if part is not None:
+                model, more = part.of(model), more[2:]
             memory = model.encode([source_ids, *others] if isinstance(model, Ensemble) else source_ids)
             if groups > 1:
                 memory = for_each_group(memory, groups)
-            rules, choose = self._rules_of(wanted, more, batch_size)
+            vocabulary_size = self._vocabulary_size if part is None else part.size
+            rules, choose = self._rules_of(wanted, more, batch_size, vocabulary_size)
             covering: dict[str, Any] = {"with_coverage": True} if settings.coverage_penalty else {}
             result = beam_search(
                 model.decoder(),
@@ -160,6 +171,8 @@ class CompiledSearches:
                 rules=rules,
                 choose=choose,
             )
+            if part is not None:
+                result = result._replace(token_ids=part.tokens(result.token_ids))
             return result if groups == 1 else merge_groups(result, groups)
 
         with self._lock:
@@ -173,7 +186,7 @@ def graph_settings(settings: SearchSettings) -> SearchSettings:
     return settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH))
 
 
-def settled_rules(settings: SearchSettings, vocabulary_size: int) -> list[Rule]:
+def settled_rules(settings: SearchSettings, vocabulary_size: int | Tensor) -> list[Rule]:
     """Return the rules that settings ask for."""
     rules: list[Rule] = []
     if settings.repetition_penalty > 1:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nmt.backend import session
 from nmt.checkpoint.index import name_of_update
+from nmt.control.shortlist import Shortlist
 from nmt.directory.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError
 from nmt.text import TextPair
@@ -127,7 +128,12 @@ def open_translator(
 
     Returns:
         What translates, and its models.
+
+    Raises:
+        NMTError: they cannot be opened, or there is no shortlist that fits.
     """
+    if found[0].config.search.shortlist:  # one that is missing or does not fit is refused before TensorFlow starts
+        Shortlist.load(found[0].directory, TextPair.load(found[0].directory))
     session.start(threads=threads, a_core_each=True)
 
     from nmt.inference.translator import Translator, open_members

@@ -17,6 +17,7 @@ from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import kinds_of
+from nmt.control.shortlist import Columns, Shortlist
 from nmt.data.sequences import TokenSequences
 from nmt.directory.model_directory import FoundModel, find_model
 from nmt.errors import CheckpointError, ConfigError
@@ -32,7 +33,7 @@ from nmt.search import Rule
 from nmt.search.continuation import Continuation, Decoding
 from nmt.search.rules import uniform_numbers
 from nmt.search.step import SpecialIds
-from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, TextPair, Tokenizer
 from nmt.translation.completion import BEAM_SIZE, Completer
 from nmt.translation.ctranslate2_engine import CTranslate2Translator
 from nmt.translation.lengths import length_limits
@@ -142,6 +143,7 @@ class Translator(LineTranslator):
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         rules: what else is asked of the tokens of a translation.
         sources: tokenizers of the source, one for each model of an ensemble; that of `text` for all unless given.
+        shortlist: target tokens by source tokens, for searches with `search.shortlist`.
 
     Raises:
         RuntimeError: this process was forked from one in which TensorFlow runs.
@@ -160,11 +162,13 @@ class Translator(LineTranslator):
         segmentation: str = "none",
         rules: Sequence[Rule] = (),
         sources: Sequence[Tokenizer] = (),
+        shortlist: Shortlist | None = None,
     ) -> None:
         if isinstance(model, Ensemble):
             sources = sources or [text.source] * len(model.models)
         super().__init__(text, search, segmentation=segmentation, sources=sources)
         self.model = model
+        self.shortlist = shortlist
         self.rules = tuple(rules)
         self.compiled = CompiledSearches(
             model, num_sources=len(self.sources), vocabulary_size=len(text.target.vocabulary), rules=self.rules
@@ -258,7 +262,11 @@ class Translator(LineTranslator):
             alike = {tokenizer.fingerprint: tokenizer for tokenizer in tokenizers}
             sources = [alike[tokenizer.fingerprint] for tokenizer in tokenizers]
         config = opened.config
-        made = cls(model, opened.text, config.search, segmentation=config.data.segmentation, sources=sources)
+        shortlist = None
+        if config.search.shortlist and opened.directory is not None:
+            shortlist = Shortlist.load(opened.directory, opened.text)
+        segmentation = config.data.segmentation
+        made = cls(model, opened.text, config.search, segmentation=segmentation, sources=sources, shortlist=shortlist)
         found = [
             FoundModel(each.directory.absolute(), each.checkpoint, each.weights, each.config)
             for each in (opened, *others)
@@ -453,6 +461,7 @@ class Translator(LineTranslator):
             TokenSequences.from_lists(sources).padded(np.arange(len(requests)))[0]
             for sources in zip(*(request.source_ids for request in requests), strict=True)
         )
+        lines = requests
         requests = [request for request in requests for _ in range(settings.diverse_groups)]  # each is a sentence
         asked = [request.control for request in requests]
         sampling = requests[0].sampling
@@ -469,14 +478,18 @@ class Translator(LineTranslator):
         least = np.array([request.min_length for request in requests], np.int32)
         greatest = np.array([request.max_length for request in requests], np.int32)
         arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
-        if any(wanted.controls):
-            arguments += self.controls.tables(asked)
+        tables = self.controls.tables(asked) if any(wanted.controls) else ()
+        if settings.shortlist:
+            columns = self._columns(lines, settings)
+            arguments += [columns.token_ids, columns.allowed]
+            tables = columns.tables(tables) if tables else ()
+        arguments += tables
         if sampling:
             draws = [(request.line, request.sample, request.part) for request in requests]
             arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
         result = self.compiled(wanted)(*arguments)
         fields = [np.asarray(field).tolist() for field in result if field is not None]
-        found = [self._translations(rows)[:num_hypotheses] for rows in zip(*fields, strict=True)]
+        found = [self._translations(rows, settings)[:num_hypotheses] for rows in zip(*fields, strict=True)]
         # What came to no end is not as asked.
         asked = asked[:: settings.diverse_groups]
         return [
@@ -484,7 +497,19 @@ class Translator(LineTranslator):
             for control, each in zip(asked, found, strict=True)
         ]
 
-    def _translations(self, rows: Sequence[list[Any]]) -> list[Translation]:
+    def _columns(self, requests: Sequence[Request], settings: SearchSettings) -> Columns:
+        """The tokens in which a batch is searched."""
+        if self.shortlist is None:
+            raise ConfigError(
+                "search.shortlist needs a shortlist: build one with nmt build-shortlist RUN, and load the translator "
+                'with overrides=["search.shortlist=true"]'
+            )
+        needed = [() if each.control.asks_nothing else self.controls.needs(each.control) for each in requests]
+        listed = self.shortlist.listed([request.source_ids[0] for request in requests], needed)
+        # The search looks at so many extensions of a hypothesis, banned ones among them.
+        return Columns(listed, least=settings.beam_size + len(SPECIAL_TOKENS))
+
+    def _translations(self, rows: Sequence[list[Any]], settings: SearchSettings) -> list[Translation]:
         """The hypotheses of a sentence, from the fields of `SearchResult`."""
         found = []
         for token_ids, score, log_prob, length, finished, *token_scores in zip(*rows, strict=True):
@@ -492,7 +517,9 @@ class Translator(LineTranslator):
                 text = self.text_of(token_ids[:length])
                 tokens = self.text.target.tokens(token_ids[:length]) if token_scores else ()
                 scores = tuple(each for row in token_scores for each in row[:length])
-                found.append(Translation(text, score, log_prob, length, finished, tuple(tokens), scores))
+                of_tokens = tuple(tokens), scores
+                made = Translation(text, score, log_prob, length, finished, *of_tokens, shortlist=settings.shortlist)
+                found.append(made)
         return found
 
     def _check(self, wanted: CompiledFor) -> None:
@@ -500,6 +527,12 @@ class Translator(LineTranslator):
         if wanted.search.coverage_penalty and not getattr(self.model, "has_coverage", False):
             raise ConfigError(
                 "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
+            )
+        models = self.model.models if isinstance(self.model, Ensemble) else [self.model]
+        if wanted.search.shortlist and (self.rules or not all(isinstance(each, Seq2Seq) for each in models)):
+            raise ConfigError(
+                "search.shortlist is for models that are a Seq2Seq and without rules of your own, which would see "
+                "other ids: set it to false"
             )
 
 

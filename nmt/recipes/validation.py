@@ -75,7 +75,8 @@ class Validator:
         sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
         self._unknown = doubts.report_unknown("the validation corpus", *sides)
         self._scorer = update.TokenScorer(model)
-        self._translator = translator.Translator(model, text, config.search, segmentation=segmentation)
+        search = config.search.model_copy(update={"shortlist": False})  # which is made of a finished model's tokens
+        self._translator = translator.Translator(model, text, search, segmentation=segmentation)
         self._training = config.training
 
     def __call__(self) -> events.Validation:

@@ -91,15 +91,15 @@ class Allowed(Rule):
         lowered = ops.take(scores, rows, axis=0) + self._allowed(ops.take(states, rows), shape[-1])
         return ops.reshape(ops.scatter_update(scores, rows[:, None], lowered), shape)
 
-    def _allowed(self, states: Tensor, num_tokens: int) -> Tensor:
+    def _allowed(self, states: Tensor, num_tokens: int | Tensor) -> Tensor:
         """What is added to the score of each token: 0 or −inf, (R, V) for states (R,)."""
         automaton = self.automaton
         allowed = ops.take(ops.take(automaton.class_scores, states, axis=0), automaton.classes, axis=1)
         for owners in (ops.take(automaton.roots, states), states):
             # The changes of a state lie side by side: as many rows of indices as all of them have.
-            begin = ops.cast(owners, "int64") * num_tokens
+            begin = ops.cast(owners, "int64") * ops.cast(num_tokens, "int64")
             first = ops.searchsorted(automaton.changes, begin)
-            counts = ops.searchsorted(automaton.changes, begin + num_tokens) - first
+            counts = ops.searchsorted(automaton.changes, begin + ops.cast(num_tokens, "int64")) - first
             rows = ops.repeat(ops.arange(ops.shape(states)[0], dtype="int32"), counts)
             offsets = ops.cast(first - ops.cumsum(counts) + counts, "int32")
             places = ops.arange(ops.shape(rows)[0], dtype="int32") + ops.take(offsets, rows)
@@ -107,7 +107,7 @@ class Allowed(Rule):
             indices = ops.stack([rows, token_ids], axis=1)
             allowed = ops.scatter_update(allowed, indices, ops.take(automaton.change_scores, places))
         end = ops.where(ops.take(automaton.may_end, states), 0.0, IMPOSSIBLE)[:, None]
-        return ops.where(ops.arange(num_tokens) == self.eos_id, end, allowed)
+        return ops.where(ops.arange(num_tokens, dtype="int32") == self.eos_id, end, allowed)
 
     def follow(self, state: State, token_ids: Tensor) -> State:
         """Move by the token of each hypothesis."""
@@ -156,7 +156,7 @@ class MustAppear(Rule):
     def lower(self, scores: Tensor, view: View) -> Tensor:
         """−inf for EOS, unless all phrases are there."""
         may_end = ops.all(ops.take(self.automaton.may_end, view.state), axis=2)  # (b, K)
-        is_end = ops.arange(scores.shape[-1]) == self.eos_id
+        is_end = ops.arange(ops.shape(scores)[-1], dtype="int32") == self.eos_id
         return ops.where(is_end & ~may_end[:, :, None], IMPOSSIBLE, scores)
 
     def follow(self, state: State, token_ids: Tensor) -> State:

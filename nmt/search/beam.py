@@ -1,7 +1,8 @@
 """One step of a search: from the live hypotheses of a batch to their best extensions."""
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import keras
@@ -153,10 +154,8 @@ def follow_best(rows: Rows, length: Tensor, step: MemoryStep, settings: Settings
     logits = (logits if scores is None else scores)[:, 0]  # of the only beam, (b, V)
 
     # The best of what neither ends a hypothesis nor is banned.
-    special, vocabulary_size = settings.special, logits.shape[-1]
-    no_others = special.never | {special.eos}
-    never = [IMPOSSIBLE if token_id in no_others else 0.0 for token_id in range(vocabulary_size)]
-    others = logits + ops.convert_to_tensor(never, dtype="float32")
+    special = settings.special
+    others = logits + impossible_at(special.never | {special.eos}, ops.shape(logits)[-1])
     other_ids = ops.cast(ops.argmax(others, axis=-1, keepdims=True), "int32")
     other = gather_beams(others, other_ids)  # (b, 1)
 
@@ -211,13 +210,13 @@ def extend_each(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) 
         length: () int32, of a hypothesis after the step.
         settings: K and the bans.
     """
-    special, beam_size, vocabulary_size = settings.special, settings.beam_size, logits.shape[-1]
+    special, beam_size, vocabulary_size = settings.special, settings.beam_size, ops.shape(logits)[-1]
     logits = ops.cast(logits, "float32")
     scores = scores_by_rules(rows, logits, length, settings)
     logits = logits if scores is None else scores
 
     # The best tokens of each live hypothesis by itself, as many as there are whatever is banned.
-    count = min(beam_size + 1 + len(special.never), vocabulary_size)
+    count = min(beam_size + 1 + len(special.never), logits.shape[-1] or sys.maxsize)
     tokens = top_tokens(ops.reshape(logits, (-1, vocabulary_size)), count, normalized=scores is not None)  # of (b*K, V)
     token_ids = ops.reshape(tokens.token_ids, (-1, beam_size, count))
 
@@ -238,6 +237,12 @@ def extend_each(rows: Rows, logits: Tensor, length: Tensor, settings: Settings) 
     log_probs = ops.where(ops.isnan(log_probs), IMPOSSIBLE, log_probs)
     token_ids = ops.concatenate([token_ids, ops.full_like(token_ids[:, :, :1], special.eos)], axis=2)
     return Extensions(log_probs, token_ids, scores)
+
+
+def impossible_at(token_ids: Collection[int], vocabulary_size: int | Tensor) -> Tensor:
+    """What is added to logits so that some tokens are never the best: −inf at their places, else 0, (V,) float32."""
+    first = [IMPOSSIBLE if token_id in token_ids else 0.0 for token_id in range(1 + max(token_ids, default=-1))]
+    return ops.concatenate([ops.convert_to_tensor(first, dtype="float32"), ops.zeros((vocabulary_size - len(first),))])
 
 
 def best_candidates(extensions: Extensions, count: int | Tensor) -> Candidates:
@@ -316,6 +321,9 @@ def reorder_state(state: State, parents: Tensor) -> State:
 _SMALLEST_BLOCKED_VOCABULARY = 512
 """Below this size a plain top-k is as fast."""
 
+_BLOCK_OF_UNKNOWN = 16
+"""Tokens a block if a graph does not know how many tokens there are: near the best size for one to three thousand."""
+
 
 class TopTokens(NamedTuple):
     """The best tokens of every row, best first; of equal ones, the lower id first.
@@ -338,14 +346,14 @@ def top_tokens(logits: Tensor, count: int, *, normalized: bool = False) -> TopTo
     two short top-k (1.3 ms). The maxima also serve the normaliser, which is subtracted from the few tokens found.
 
     Args:
-        logits: (R, V) float32, V static.
+        logits: (R, V) float32.
         count: C, tokens a row; at most V.
         normalized: Whether the logits are log probabilities already, or what rules make of them.
 
     Returns:
         The tokens, C a row.
     """
-    size = block_size(logits.shape[-1], count)
+    size = _BLOCK_OF_UNKNOWN if logits.shape[-1] is None else block_size(logits.shape[-1], count)
     if size is None:
         best, token_ids = ops.top_k(logits, count)
     else:
@@ -381,24 +389,27 @@ def _top_k_in_blocks(logits: Tensor, count: int, size: int) -> tuple[Tensor, Ten
         Values and ids, (R, C) each, in the order of `ops.top_k`.
     """
     # The rows as blocks side by side, the last one filled up.
-    num_rows, vocabulary_size = ops.shape(logits)[0], logits.shape[-1]
+    num_rows, vocabulary_size = ops.shape(logits)
     num_blocks = -(-vocabulary_size // size)
-    if num_blocks * size > vocabulary_size:
+    most = count
+    if logits.shape[-1] is None:
+        most = ops.minimum(count, num_blocks)
+    if logits.shape[-1] is None or num_blocks * size > vocabulary_size:
         padding = ops.full((num_rows, num_blocks * size - vocabulary_size), -float("inf"), dtype=logits.dtype)
         logits = ops.concatenate([logits, padding], axis=-1)
     blocks = ops.reshape(logits, (num_rows * num_blocks, size))
 
     # The blocks with the greatest maxima, in which all of the best lie.
     maxima = ops.reshape(ops.max(blocks, axis=-1), (num_rows, num_blocks))
-    _, chosen = ops.top_k(maxima, count, sorted=False)
+    _, chosen = ops.top_k(maxima, most, sorted=False)
     # In rising order, so that of equal logits the lower id wins, as in a top-k over the row.
-    chosen = ops.sort(chosen, axis=-1)  # (R, C)
+    chosen = ops.sort(chosen, axis=-1)  # (R, C), or all blocks if they are fewer
 
     # The best of these blocks, and their ids by the block and the place in it.
     rows = ops.arange(num_rows, dtype="int32")[:, None]  # (R, 1)
     survivors = ops.take(blocks, chosen + rows * num_blocks, axis=0)  # (R, C, size)
-    best, places = ops.top_k(ops.reshape(survivors, (num_rows, count * size)), count)
-    block_of_best = ops.take(ops.reshape(chosen, (-1,)), places // size + rows * count, axis=0)
+    best, places = ops.top_k(ops.reshape(survivors, (num_rows, most * size)), count)
+    block_of_best = ops.take(ops.reshape(chosen, (-1,)), places // size + rows * most, axis=0)
     token_ids = block_of_best * size + places % size
     # A row that is no number has no order: keep padding out of what a model will look up.
     return best, ops.minimum(token_ids, vocabulary_size - 1)

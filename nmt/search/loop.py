@@ -106,9 +106,10 @@ def beam_search(
     cannot be checked: then see to it that state, memory and logits have as many rows as `batch_size` says.
 
     Args:
-        step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state. V is static.
-            Called first with BOS everywhere. It should be free of side effects. What does not change from step to
-            step (the memory of the source) is never copied for the beams: see `memory`.
+        step: Maps the newest token ids (B, K) int32 and the state to logits (B, K, V) and the next state; a V that a
+            graph does not know must be at least K + 3 and the number of banned ids. Called first with BOS everywhere.
+            It should be free of side effects. What does not change from step to step (the memory of the source) is
+            never copied for the beams: see `memory`.
         state: A nest (tuples, named tuples, lists, dictionaries) of tensors whose leaves begin with (B, K). A leaf
             may grow along any later axis. Without state: `()`.
         batch_size: B.
@@ -144,7 +145,7 @@ def beam_search(
 
     Raises:
         ValueError: an argument is out of range or of a wrong type or shape, a special id lies outside the vocabulary,
-            or the step returns something else than logits (B, K, V), V static, and a state as it was.
+            or the step returns something else than logits (B, K, V) and a state as it was.
     """
     num_hypotheses = beam_size if num_hypotheses is None else num_hypotheses
     special, limits = given.SpecialIds(pad_id, bos_id, eos_id, tuple(banned_ids)), given.Limits(min_length, max_length)

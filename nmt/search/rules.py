@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from keras import ops
 
-from nmt.search.beam import IMPOSSIBLE
+from nmt.search.beam import IMPOSSIBLE, impossible_at
 from nmt.search.step import Rule, View
 from nmt.types import State, Tensor
 
@@ -50,13 +50,13 @@ class Sampled(Rule):
 
     def lower(self, scores: Tensor, view: View) -> Tensor:
         """−inf for all but the token that was drawn."""
-        token_ids = ops.arange(scores.shape[-1])
-        never = np.isin(np.arange(scores.shape[-1]), [*self.never])
+        size = ops.shape(scores)[-1]
+        token_ids = ops.arange(size, dtype="int32")
         too_short = (view.length < view.min_length)[:, None, None]
-        drawable = ~(ops.convert_to_tensor(never) | (too_short & (token_ids == self.eos_id)))
-        logits = ops.where(drawable, scores / self.temperature, IMPOSSIBLE)
+        logits = scores / self.temperature + impossible_at(self.never, size)
+        logits = ops.where(too_short & (token_ids == self.eos_id), IMPOSSIBLE, logits)
         if self.top_k:
-            least = ops.top_k(logits, min(self.top_k, scores.shape[-1]))[0][..., -1:]
+            least = ops.top_k(logits, ops.minimum(self.top_k, size))[0][..., -1:]
             logits = ops.where(logits >= least, logits, IMPOSSIBLE)
         probabilities = ops.softmax(logits)  # (b, K, V)
         if self.top_p < 1:
@@ -135,7 +135,7 @@ class NoRepeatedNgrams(Rule):
             again &= written[:, :, place : count + place] == written[:, :, count + place, None]
 
         # The places in all scores, one behind the other, of what comes again.
-        num_rows, num_tokens = ops.shape(scores)[0] * ops.shape(scores)[1], scores.shape[-1]
+        num_rows, num_tokens = ops.shape(scores)[0] * ops.shape(scores)[1], ops.shape(scores)[2]
         followers = ops.reshape(followers, (num_rows, count))
         places = followers + num_tokens * ops.arange(num_rows, dtype="int32")[:, None]
         (banned,) = ops.nonzero(ops.reshape(again, (-1,)))
@@ -152,7 +152,7 @@ class RepetitionPenalty(Rule):
         vocabulary_size: V.
     """
 
-    def __init__(self, penalty: float, vocabulary_size: int) -> None:
+    def __init__(self, penalty: float, vocabulary_size: int | Tensor) -> None:
         self.penalty, self.vocabulary_size = penalty, vocabulary_size
 
     def initial_state(self, batch_size: Tensor, beam_size: int) -> State:
@@ -165,4 +165,4 @@ class RepetitionPenalty(Rule):
 
     def follow(self, state: State, token_ids: Tensor) -> State:
         """Add the newest token."""
-        return state | (ops.arange(self.vocabulary_size) == token_ids[:, :, None])
+        return state | (ops.arange(self.vocabulary_size, dtype="int32") == token_ids[:, :, None])

@@ -258,10 +258,8 @@ def _check_logits(logits: Tensor, token_ids: Tensor, special: SpecialIds) -> Non
         raise ValueError(f"the logits must be floats, got {dtype}")
     if sizes is None or not _fits(sizes, (*rows, None)):
         raise ValueError(f"the logits must be (B, K, V) with (B, K) = {rows}, got {sizes}: reshape them")
-    if sizes[-1] is None:
-        raise ValueError("the last dimension of the logits must be static: reshape them to (..., vocabulary_size)")
     for name, token_id in special.named:
-        if token_id >= sizes[-1]:
+        if sizes[-1] is not None and token_id >= sizes[-1]:
             raise ValueError(f"{name} must be one of the {sizes[-1]} tokens of the logits, got {token_id}")
 
 

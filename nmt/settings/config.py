@@ -20,6 +20,9 @@ FORMAT_VERSION = 1
 
 VERSION_KEY = "format_version"
 
+SHORTLIST_NAME = "shortlist.npz"
+"""The file of a model directory with the target tokens that a source makes likely, see `nmt.control.shortlist`."""
+
 STORE_NAME = "token_store"
 
 TieEmbeddings = Literal["auto", "none", "source_target", "target_output", "all"]
@@ -183,6 +186,11 @@ class SearchSettings(Section):
         "Tokens of a translation at most, whatever the source's length. auto: 256, or more if max_length_ratio "
         "allows more to a source of data.max_length tokens, up to 2049 then; the run keeps it.",
         before=LEAST_AUTO_LENGTH,
+    )
+    shortlist: bool = setting(
+        False,
+        "Whether only those target tokens are looked at that the source makes likely, which is faster (Jean et al. "
+        "2015); scores count them alone. Needs what nmt build-shortlist writes.",
     )
     allow_unknown: bool | None = setting(
         None,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.control.controls import NO_CONTROL, Control, Sampling
-from nmt.directory.engines import find_engine, identity_of
+from nmt.directory.engines import find_engine, identity_of, shortlist_hash
 from nmt.directory.model_directory import FoundModel, is_export, read_export_settings, read_facts
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import engines
@@ -142,6 +142,7 @@ class Engines:
         return {
             "nmt": __version__,
             "engine": name,
+            "shortlist": shortlist_hash(self.found[0].directory) if self.config.search.shortlist else None,
             **{f"RUN {number}": each for number, each in enumerate(models, 1)},
             "data.segmentation": self.config.data.segmentation,
             **{f"search.{key}": value for key, value in search.items()},

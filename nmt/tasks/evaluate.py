@@ -48,6 +48,7 @@ class ModelEvaluation(NamedTuple):
     engine: what computed, `keras` or `ctranslate2`.
     beam_size: of the search.
     length_penalty: of the search.
+    shortlist: whether it looked at the tokens of a shortlist alone.
     source: paths of what was translated.
     reference: paths of what it was compared with.
     """
@@ -59,6 +60,7 @@ class ModelEvaluation(NamedTuple):
     engine: str
     beam_size: int
     length_penalty: float
+    shortlist: bool
     source: tuple[str, ...]
     reference: tuple[str, ...]
 
@@ -157,7 +159,7 @@ def prepare_evaluation(
             for one, which, weight in zip(found, opened, given, strict=True)
         )
         search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
-        how = log_linear, chosen.name, search.beam_size, search.length_penalty
+        how = log_linear, chosen.name, search.beam_size, search.length_penalty, search.shortlist
         return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
 
     return PreparedEvaluation(test_set, run)

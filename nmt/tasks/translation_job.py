@@ -153,4 +153,6 @@ def _joined(parts: Sequence[Translation]) -> Translation:
         tuple(chain.from_iterable(part.token_scores for part in parts)),
         tuple(flag for flag in Flag if flag in flags),
         {phrase: all(is_met for each, is_met in met if each == phrase) for phrase, _ in met},
+        engine=parts[0].engine,
+        shortlist=any(part.shortlist for part in parts),
     )

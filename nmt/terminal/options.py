@@ -163,6 +163,14 @@ LengthPenalty = Annotated[
     float | None,
     value("--length-penalty", "X", "More gives longer text; as configured unless given.", least=0, default=...),
 ]
+Shortlist = Annotated[
+    bool | None,
+    typer.Option(
+        "--shortlist/--no-shortlist",
+        help="Look only at target tokens that the source makes likely; see nmt build-shortlist.",
+        show_default=False,
+    ),
+]
 
 
 class ModelOptions(NamedTuple):

@@ -156,6 +156,7 @@ def lacking_for(control: Control | None, sampling: Sampling | None, settings: Se
         "a beginning to the letter": bool(control.prefix),
         "draws by line and seed": sampling is not None,
         "search.repetition_penalty": settings.repetition_penalty > 1,
+        "a shortlist of each line": settings.shortlist,
     }
     return [*impossible_for(control, sampling, settings), *(what for what, is_asked in reasons.items() if is_asked)]
 
@@ -183,6 +184,7 @@ class CTranslate2Translator(LineTranslator):
         num_positions: longest translation that the export can write, in tokens.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         otherwise: opens the same model in Keras, for what CTranslate2 cannot do; without it, that is refused.
+        has_shortlist: whether the export has a vocabulary map.
 
     Raises:
         RuntimeError: this process was forked from one in which CTranslate2 runs.
@@ -202,8 +204,10 @@ class CTranslate2Translator(LineTranslator):
         num_positions: int,
         segmentation: str = "none",
         otherwise: Callable[[], Any] | None = None,
+        has_shortlist: bool = False,
     ) -> None:
         super().__init__(text, search, segmentation=segmentation)
+        self.has_shortlist = has_shortlist
         self.engine = engine
         self.otherwise = otherwise
         self.num_positions = num_positions
@@ -252,6 +256,7 @@ class CTranslate2Translator(LineTranslator):
                 f"{directory / model_directory.MODEL_NAME}: is not what was exported: export the model again"
             )
         engine = open_engine(directory, facts.quantization, threads=threads)
+        has_shortlist = (directory / model_directory.MAP_NAME).is_file()
         made = cls(
             engine,
             text,
@@ -259,6 +264,7 @@ class CTranslate2Translator(LineTranslator):
             num_positions=facts.num_positions,
             segmentation=config.data.segmentation,
             otherwise=otherwise,
+            has_shortlist=has_shortlist,
         )
         made._origin = directory.absolute(), config, threads
         return made
@@ -329,6 +335,11 @@ class CTranslate2Translator(LineTranslator):
                 requests, num_hypotheses=num_hypotheses, settings=settings, token_scores=token_scores
             )
         refuse_request(NO_CONTROL, requests[0].sampling, settings)
+        if settings.shortlist and not self.has_shortlist:
+            raise ConfigError(
+                "search.shortlist is true, but the export has no shortlist: run nmt build-shortlist RUN, and export "
+                "RUN again"
+            )
         longest = settings.settled_max_length
         if longest > self.num_positions:
             raise ConfigError(
@@ -346,7 +357,7 @@ class CTranslate2Translator(LineTranslator):
             for ids, known in each.items()
             if known is None or token_scores
         ]
-        by_token: dict[tuple[int, tuple[int, ...]], tuple[float, ...]] = {}
+        of_all, by_token = set(unscored), dict[tuple[int, tuple[int, ...]], tuple[float, ...]]()
         if unscored:
             sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
             results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
@@ -370,7 +381,8 @@ class CTranslate2Translator(LineTranslator):
                 written = tuple(self.text.target.tokens([*ids, EOS_ID])) if of_tokens else ()
                 log_prob = hypotheses[ids] or 0.0
                 made = Translation(self.text_of(ids), score, log_prob, len(ids) + 1, True, written, of_tokens)
-                translations.append(made._replace(engine=self.computes_with))
+                of_shortlist = settings.shortlist and (place, ids) not in of_all
+                translations.append(made._replace(engine=self.computes_with, shortlist=of_shortlist))
             ranked.append(translations)
         return ranked
 
@@ -425,6 +437,7 @@ class CTranslate2Translator(LineTranslator):
                 suppress_sequences=[[token] for token in target.tokens([PAD_ID, BOS_ID, *banned])],
                 no_repeat_ngram_size=settings.no_repeat_ngram,
                 repetition_penalty=settings.repetition_penalty,
+                use_vmap=settings.shortlist,
                 return_scores=True,
                 return_end_token=True,
                 **drawing,

@@ -48,6 +48,7 @@ class Translation(NamedTuple):
     flags: why it deserves a look, see `nmt.translation.flags.Flag`; `n_best` sets them.
     constraints: of each phrase that must appear, whether it stands in the text, likewise.
     engine: what searched, `keras` or `ctranslate2`.
+    shortlist: whether probabilities are those among the tokens of a shortlist, see `nmt.control.shortlist`.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Translation(NamedTuple):
     flags: tuple[Flag, ...] = ()
     constraints: Mapping[str, bool] = {}
     engine: str = "keras"
+    shortlist: bool = False
 
 
 class Request(NamedTuple):

@@ -1,4 +1,4 @@
-"""Verbs that make something else of a trained model: `nmt average`, `nmt export` and `nmt update-vocab`."""
+"""Verbs that make something of a trained model: `nmt average`, `export`, `build-shortlist` and `update-vocab`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,47 @@ def average(
     done = recipe.average(directory, **which, output=output, weights=weights, overwrite=overwrite)
     averaged = ", ".join(done.averaged)
     typer.echo(f"{done.directory}: {done.checkpoint}, the mean of the {_WEIGHTS[done.weights]} of {averaged}")
+
+
+SHORTLIST_EXAMPLE = """\b
+Examples:
+  nmt build-shortlist runs/travel
+  nmt translate runs/travel --shortlist < hotel.es > hotel.en
+"""
+
+
+def build_shortlist(
+    directory: options.ModelDirectory,
+    best: int = options.value("--best", "N", "Target tokens of each source token.", least=1, default=100),
+    frequent: int = options.value("--frequent", "M", "The most frequent ones, of every line.", least=0, default=100),
+    as_json: options.AsJson = False,
+    threads: options.Threads = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
+) -> None:
+    """Learn which target tokens a source makes likely, so that the search needs to look at no others.
+
+    The training corpus is aligned token by token (IBM Model 1), and the table is written into the model directory. It
+    counts with --shortlist or search.shortlist: true, and goes into exports. Write it anew at any time.
+    """
+    from nmt.backend.machine import available_processors
+    from nmt.tasks.build_shortlist import build_shortlist
+
+    built = build_shortlist(directory, best=best, frequent=frequent, threads=threads or available_processors())
+    shortlist, size = built.shortlist, built.shortlist.num_tokens
+    if as_json:
+        facts = built._asdict() | {"path": str(built.path), "best": best, "frequent": frequent, "num_tokens": size}
+        typer.echo(json.dumps({name: value for name, value in facts.items() if name != "shortlist"}))
+        return
+    typer.echo(
+        f"{built.path}: the {best} best target tokens of {len(shortlist.best):,} source tokens, and the "
+        f"{len(shortlist.frequent)} most frequent, from {built.num_pairs:,} pairs"
+    )
+    if built.covered is not None:
+        typer.echo(
+            f"validation: a line has {built.of_line:,.0f} of {size:,} tokens, a batch of {built.batch_size} "
+            f"{built.of_batch:,.0f} ({built.of_batch / size:.0%}); {built.covered:.2%} of the reference is among them"
+        )
 
 
 EXPORT_EXAMPLE = """\b

@@ -64,13 +64,13 @@ def as_jsonl(line: Translated) -> str:
 
     What the record said of an earlier translation gives way to what is said of this one.
     Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
-    their log probabilities, and words with their links, if there are any.
+    their log probabilities, words with their links, and whether probabilities are those of a shortlist, if there are.
     """
     translations = [translation._asdict() for translation in line.translations]
     engines = {translation.pop("engine") for translation in translations}
     for translation in translations:
         del translation["finished"]  # which the flags say
-        for optional in ("constraints", "tokens", "token_scores"):
+        for optional in ("constraints", "tokens", "token_scores", "shortlist"):
             if not translation[optional]:
                 del translation[optional]
     for translation, alignment in zip(translations, line.alignments, strict=False):
@@ -136,6 +136,7 @@ def translate(
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Sentences translated at once.", least=1),
+    shortlist: options.Shortlist = None,
     n_best: int = options.value("--n-best", "N", "Translations a line; at most the beam size.", least=1, default=1),
     *,
     controls: ControlOptions,
@@ -180,7 +181,9 @@ def translate(
         output_path=output,
         glossary=controls.glossary,
         **finish._asdict(),
-        **model.arguments(beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size),
+        **model.arguments(
+            beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, shortlist=shortlist
+        ),
     )
     wanted = 1 if utility else draws.samples or n_best
     of_rows = output_format is Format.TSV and text.input_format is Input.TSV
@@ -229,6 +232,7 @@ def evaluate(
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     engine: options.EngineChoice = None,
+    shortlist: options.Shortlist = None,
     *,
     model: options.ModelOptions,
 ) -> None:
@@ -242,7 +246,8 @@ def evaluate(
     if hypotheses is not None:
         of_model = {
             "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
-            "--length-penalty": length_penalty, "--checkpoint": model.checkpoint, "--weights": model.weights,
+            "--length-penalty": length_penalty, "--shortlist": shortlist,
+            "--checkpoint": model.checkpoint, "--weights": model.weights,
             "--member-weights": model.member_weights, "--log-linear": model.log_linear or None,
             "--set": model.overrides or None, "--threads": model.threads, "--engine": engine,
         }  # fmt: skip
@@ -266,7 +271,7 @@ def evaluate(
         output_path=output_path,
         engine=engine,
         **how,
-        **model.arguments(beam_size=beam_size, length_penalty=length_penalty),
+        **model.arguments(beam_size=beam_size, length_penalty=length_penalty, shortlist=shortlist),
     )
     check_stdout()
     output = nullcontext() if output_path is None else text_output(output_path)

@@ -3,10 +3,12 @@
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nmt.config import SearchSettings, load
 from nmt.control.controls import NO_CONTROL, Control, Sampling
+from nmt.control.shortlist import Shortlist
 from nmt.directory.model_directory import FoundModel
 from nmt.errors import ConfigError
 from nmt.inference.engines import lacking
@@ -14,7 +16,7 @@ from nmt.inference.translator import Translator, vocabularies_of
 from nmt.models.ensemble import Ensemble
 from nmt.scoring import mbr
 from nmt.tasks.translate import prepare_translation
-from nmt.text import CharacterTokenizer, TextPair
+from nmt.text import EOS_ID, CharacterTokenizer, TextPair
 from nmt.translation.ctranslate2_engine import refuse_request
 from tests import tiny
 
@@ -31,6 +33,7 @@ SETTINGS = {
     "groups": {"diverse_groups": 2},
     "n-grams": {"no_repeat_ngram": 2},
     "coverage": {"coverage_penalty": 0.2},
+    "shortlist": {"shortlist": True},
 }
 METHODS = [*CONTROLS, "samples", "MBR", "several models", *SETTINGS]
 
@@ -80,7 +83,11 @@ def test_methods_go_together_as_the_page_says(parts, pair):
     text, models = parts
     control, sampling, search = asked_for(pair)
     model = models["rnn" if "coverage" in pair else "transformer"]
-    translator = Translator(Ensemble([model, model]) if "several models" in pair else model, text, search)
+    shortlist = Shortlist(
+        np.full((len(text.source.vocabulary), 1), EOS_ID), np.array([4]), len(text.target.vocabulary), ()
+    )
+    models = Ensemble([model, model]) if "several models" in pair else model
+    translator = Translator(models, text, search, shortlist=shortlist)
     cell = TOGETHER[pair]
     assert cell.startswith(("yes", "no")), "each pair has a cell"
 

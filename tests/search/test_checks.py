@@ -203,12 +203,3 @@ def test_what_is_unknown_while_a_graph_is_traced_is_no_fault(name):
         return search(name, state=state, batch_size=batch_size, max_length=max_length)
 
     assert compiled(np.zeros((B, k), "float32"), B, [3, 4]).token_ids.shape[:2] == (B, k)
-
-
-def test_an_unknown_vocabulary_is_refused(name):
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None), "float32")], autograph=False)
-    def compiled(logits):
-        return search(name, lambda token_ids, state: (logits, state))
-
-    with pytest.raises(ValueError, match="the last dimension of the logits must be static"):
-        compiled(np.zeros((B, beams(name), V), "float32"))

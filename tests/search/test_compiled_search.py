@@ -125,20 +125,21 @@ def test_limits_may_be_ints_when_compiled(toy):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 
-def test_a_vocabulary_of_unknown_size_is_refused(toy):
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, toy.NUM_CODES, None))])
-    def compiled(table):
-        return beam_search(
-            lambda token_ids, state: (table[:, :BEAM_SIZE], state),
-            (),
-            batch_size=tf.shape(table)[0],
-            beam_size=BEAM_SIZE,
-            max_length=4,
-            **toy.IDS,
-        )
+@pytest.mark.parametrize(("beam_size", "vocabulary_size"), [(1, 6), (2, 6), (2, 600)])
+def test_a_vocabulary_of_unknown_size_is_searched_alike(toy, beam_size, vocabulary_size):
+    model = toy.HistoryModel(9, batch_size=1, vocabulary_size=vocabulary_size)
 
-    with pytest.raises(ValueError, match="the last dimension of the logits must be static"):
-        compiled.get_concrete_function()
+    def search_of(table):
+        def step(token_ids, state):
+            code = toy.advance(state, token_ids)
+            return ops.take(table, code, axis=0), code
+
+        start = ops.zeros((1, beam_size), dtype="int32")
+        return beam_search(step, start, batch_size=1, beam_size=beam_size, max_length=5, **toy.IDS)
+
+    compiled = tf.function(search_of, autograph=False, input_signature=[tf.TensorSpec((toy.NUM_CODES, None))])
+    for mine, theirs in zip(*map(toy.numpy_fields, (compiled(model.table[0]), search_of(model.table[0]))), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 
 def test_without_the_tensorflow_paths_it_finds_the_same(toy, monkeypatch):

@@ -1,0 +1,65 @@
+"""`nmt build-shortlist`, and what takes what it wrote."""
+
+import json
+import shutil
+
+import pytest
+
+from nmt.recipes.derived import export_for_ctranslate2
+from nmt.translation.ctranslate2_engine import CTranslate2Translator
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+
+@pytest.fixture
+def run(transformer_run, tmp_path):
+    shutil.copytree(transformer_run.directory, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_it_is_built_and_searched_by(run_nmt, run):
+    missing = run_nmt("translate", run, "--shortlist", stdin=b"dos tres\n")
+    assert missing.code == 1
+    assert f"there is no {run}/shortlist.npz: build it with nmt build-shortlist {run}" in missing.err
+    built = run_nmt("build-shortlist", run, "--best", 1, "--frequent", 1)
+    assert built.code == 0, built.err
+    assert built.lines[0].startswith(
+        f"{run}/shortlist.npz: the 1 best target tokens of 13 source tokens, and the 1 most"
+    )
+    facts = json.loads(run_nmt("build-shortlist", run, "--best", 1, "--frequent", 0, "--json").out)
+    assert (facts["best"], facts["frequent"], facts["num_pairs"]) == (1, 0, 15)
+    assert 0 < facts["covered"] <= 1
+    assert facts["of_line"] <= facts["of_batch"] == 64
+
+    lines = b"cuatro\nsiete ocho nueve\n"
+    known = ("--set", "search.allow_unknown=false", "--format", "jsonl")
+    with_list = run_nmt("translate", run, "--shortlist", *known, stdin=lines)
+    assert with_list.code == 0, with_list.err
+    records = [json.loads(line) for line in with_list.lines]
+    assert all(each["shortlist"] is True for record in records for each in record["translations"])
+    assert set(" ".join(each["text"] for each in records[0]["translations"]).split()) <= {"four"}
+    plain = run_nmt("translate", run, *known, stdin=lines)
+    assert "shortlist" not in plain.out
+    assert set(json.loads(plain.lines[0])["translations"][0]["text"].split()) - {"four"}
+    as_configured = run_nmt("evaluate", run, "--json", "--set", "search.shortlist=true")
+    assert json.loads(as_configured.out)["shortlist"] is True
+    twice = run_nmt("translate", run, "--no-shortlist", "--set", "search.shortlist=true", stdin=b"")
+    assert twice.code == 2
+    assert "--shortlist and --set search.shortlist give one setting two values" in twice.err
+
+
+@pytest.mark.slow
+def test_an_export_takes_it_along(run_nmt, run, tmp_path):
+    export_for_ctranslate2(run, tmp_path / "without")
+    refused = run_nmt("translate", tmp_path / "without", "--engine", "ctranslate2", "--shortlist", stdin=b"dos\n")
+    assert refused.code == 1
+    assert "the export has no shortlist: run nmt build-shortlist RUN, and export RUN again" in refused.err
+    run_nmt("build-shortlist", run, "--best", 1, "--frequent", 0)
+    export_for_ctranslate2(run, tmp_path / "with")
+    assert (tmp_path / "with" / "vmap.txt").read_text("utf-8").startswith("\t\n")
+    for is_on in (True, False):
+        settings = ["search.min_length=0", f"search.shortlist={is_on}"]
+        translator = CTranslate2Translator.load(tmp_path / "with", overrides=settings)
+        (found,) = translator.n_best(["cuatro"], 4, beam_size=4)
+        assert (set(" ".join(each.text for each in found).split()) <= {"four", "<unk>"}) is is_on
+        assert any(each.shortlist for each in found) is is_on
