@@ -17,7 +17,7 @@ from nmt.alignment.bitext import cut
 from nmt.alignment.corpus_alignment import ITERATIONS, align
 from nmt.alignment.links import SYMMETRIZATIONS, Gold, alignment_error_rate, parse_links
 from nmt.backend.machine import available_processors
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAVEL = ROOT / "examples" / "travel"

@@ -17,7 +17,7 @@ from alignment import TRAVEL, multi30k, travel
 from smoke import add_smoke, say
 
 from nmt.alignment.links import Gold, Links, alignment_error_rate
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 
 SYMMETRIZED = ("grow-diag-final-and", "intersection")
 

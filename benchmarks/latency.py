@@ -178,7 +178,7 @@ def warm_calls(run: str, count: int, *, as_command: bool) -> None:
 def test_lines(run: str) -> list[str]:
     """The different lines of the test set, in their order."""
     from nmt.config import load
-    from nmt.data.corpus import read_lines
+    from nmt.data.lines import read_lines
 
     test = load(f"{run}/config.yaml").data.test
     if test is None:

@@ -30,7 +30,7 @@ from nmt.alignment.bitext import cut_spans
 from nmt.alignment.links import Gold, parse_links
 from nmt.backend import session
 from nmt.backend.machine import available_processors
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.markup.placeholders import find_placeholders
 from nmt.markup.tags import Marked, Place, likely_links, paired, place_elements, read_pieces, take_out
 

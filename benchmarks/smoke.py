@@ -38,7 +38,7 @@ def add_smoke(parser: argparse.ArgumentParser) -> None:
 def read_test_set(run: str, count: int) -> tuple[list[str], list[str]]:
     """The first lines of the test set of a run, and their references."""
     from nmt.config import load
-    from nmt.data.corpus import read_lines
+    from nmt.data.lines import read_lines
 
     test = load(f"{run}/config.yaml").data.test
     if test is None:

@@ -129,6 +129,15 @@ LOSSES = Registry(
 )
 """What an update makes smaller, see `nmt.training.update.Loss`."""
 
+READERS = Registry(
+    "the format of a corpus",
+    tsv="nmt.corpora.formats:read_tsv",
+    jsonl="nmt.corpora.formats:read_jsonl",
+    tmx="nmt.corpora.tmx:read_tmx",
+    zip="nmt.corpora.formats:read_zip",
+)
+"""What reads files that hold both sides of a corpus, by the endings of their names; see `nmt.data.corpus.Reader`."""
+
 register_cell, register_mixer, register_loss = CELLS.register, MIXERS.register, LOSSES.register
 
 

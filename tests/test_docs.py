@@ -29,7 +29,7 @@ PAGES = sorted(
 LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
-    "align", "align-corpus", "attention", "score", "rerank", "tune-search", "build-shortlist",
+    "align", "align-corpus", "attention", "score", "rerank", "tune-search", "build-shortlist", "convert", "split",
 )  # fmt: skip
 
 TINY = [
@@ -196,6 +196,7 @@ PROGRAMS = {
         ("docs/weight_tying.md", 3, {"nmt train", "nmt inspect", "python"}),
         ("docs/translation.md", 6, {"nmt train", "nmt translate", "cat runs/travel/part.1.gz"}),
         ("docs/export.md", 2, {"nmt train", "nmt export", "nmt translate", "python"}),
+        ("docs/data.md", 4, {"nmt convert", "nmt split", "nmt check-config"}),
         ("docs/python.md", 9, {"nmt train", "python"}),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ LEVELS = (
     {"settings", "backend"},
     {"config", "layers", "text", "tying"},
     {"models", "search", "data", "alignment"},
-    {"checkpoint"},
+    {"checkpoint", "corpora"},
     {"control", "directory"},
     {"translation"},
     {"scoring"},

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.terminal.options import Session, spread, usage_error
 from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
-from nmt.verbs import align, align_corpus, derived, inspect_model, score, train, translate
+from nmt.verbs import align, align_corpus, corpora, derived, inspect_model, score, train, translate
 from nmt.version import __version__
 
 EXAMPLE = """\b
@@ -148,6 +148,8 @@ for _name, _verb, _example, _summary in (
     ("align", align.align, align.ALIGN_EXAMPLE, "Link the words of translations by a model."),
     ("attention", align.attention, align.ATTENTION_EXAMPLE, "Draw what a model looks at."),
     ("align-corpus", align_corpus.run, align_corpus.EXAMPLE, "Link the words of a parallel corpus."),
+    ("convert", corpora.convert, corpora.CONVERT_EXAMPLE, "Write a corpus in another format."),
+    ("split", corpora.split, corpora.SPLIT_EXAMPLE, "Take validation and test out of a corpus."),
     ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
 ):
     app.command(_name, cls=_Verb, epilog=_example, short_help=_summary)(spread(_verb))

@@ -16,6 +16,7 @@ from nmt.config.problems import problems_of, yaml_in_words
 from nmt.errors import ConfigError
 from nmt.kinds import imported_hashes, nearest
 from nmt.settings.config import FORMAT_VERSION, VERSION_KEY, Config
+from nmt.settings.data import files_of_pairs
 from nmt.settings.section import (
     BEFORE,
     CONFIG_NAME,
@@ -256,6 +257,8 @@ def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[
     for name in ("train", "validation", "test"):
         corpus = data.get(name) if isinstance(data, Mapping) else None
         for side, value in corpus.items() if isinstance(corpus, Mapping) else ():
+            if side not in ("source", "target", "pairs") or value is None:
+                continue
             written_paths = value if isinstance(value, list) else [value]
             found = [_found(path, folders) for path in written_paths]
             if found != written_paths:
@@ -266,9 +269,13 @@ def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[
 
 def _found(path: Any, folders: list[Path]) -> Any:
     """Returns a path from the first folder where it leads to something, or as it is if it does so from here."""
-    if not isinstance(path, str) or os.path.exists(path):
+    if not isinstance(path, str) or _leads_somewhere(path):
         return path
-    return next(filter(os.path.exists, (os.path.join(folder, path) for folder in folders)), path)
+    return next(filter(_leads_somewhere, (os.path.join(folder, path) for folder in folders)), path)
+
+
+def _leads_somewhere(path: str) -> bool:
+    return os.path.exists(files_of_pairs(path)[0][0])
 
 
 def _decoded(path: Path) -> str:

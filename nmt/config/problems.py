@@ -159,7 +159,8 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
     words = type_in_words(section, path[-1])
     if kind == "missing":
         for inner in sections.section_classes(field):
-            words += f" with {', '.join(name for name, field in inner.model_fields.items() if field.is_required())}"
+            required = [name for name, field in inner.model_fields.items() if field.is_required()]
+            words += f" with {', '.join(required)}" if required else ""
         meaning = (field.description or "").rstrip(".")
         return f"is missing: {words} ({meaning[:1].lower()}{meaning[1:]})"
     return f"must be {words}, got {_value_in_words(value)}{_remedy(section, path[-1], value)}"

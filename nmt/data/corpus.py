@@ -1,153 +1,74 @@
-r"""Parallel text: `Corpus`, what reads the files of one, and what is counted and hashed while that is done.
-
-A line ends at `\n` and nowhere else (a `\r` right before it is dropped), or pairs shift: Python's text mode and
-`splitlines` also break at a lone `\r`, U+2028 and U+0085. Every reader of the toolkit goes through `read_lines`.
-"""
+"""Parallel text: `Corpus`, what reads the files of one, and what is counted and hashed while that is done."""
 
 from __future__ import annotations
 
-import bz2
 import hashlib
-import lzma
+import logging
 import os
 import re
-import stat
-import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from nmt.errors import ConfigError, DataError, looked_for
-from nmt.kinds import Registry
+from nmt.atomic_files import temporary_path
+from nmt.data.lines import read_lines
+from nmt.errors import ConfigError, DataError
+from nmt.kinds import READERS
 from nmt.text.tokenizer import in_blocks
 from nmt.types import PathLike
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_START_BYTES = 512
-_BLOCK_BYTES = 1 << 15
+if TYPE_CHECKING:
+    from nmt.settings.data import DataSettings
+
+_LOGGER = logging.getLogger(__name__)
 
 
-class _ZstdDecompressor:
-    """Decompresses one frame of zstd as those of Python's own modules do a stream."""
+class Layout(NamedTuple):
+    """How a file holds both sides of a corpus.
 
-    def __init__(self) -> None:
-        self._decompressor = load_zstandard().ZstdDecompressor().decompressobj()
-
-    def decompress(self, data: bytes) -> bytes:
-        """Return what some more of the frame holds."""
-        try:
-            return cast(bytes, self._decompressor.decompress(data))
-        except load_zstandard().ZstdError as error:
-            raise EOFError(str(error)) from error
-
-    def __getattr__(self, name: str) -> Any:
-        """Whether the frame ended, and what followed it."""
-        return getattr(self._decompressor, name)
-
-
-def load_zstandard() -> Any:
-    """Import the package `zstandard`.
-
-    Raises:
-        ConfigError: it is not installed.
+    Attributes:
+        format: the word of its reader; None is the ending of its name.
+        columns: where source and target stand: a column by its number, from 1, or by its name in the first line; a
+            field of JSON lines; a language. None is where the format has them.
+        languages: of source and target, as codes; empty if they are not known.
     """
-    try:
-        import zstandard
-    except ImportError as error:
-        raise ConfigError(
-            'zstd needs the package zstandard: pip install "nmt[zstd]", or in a checkout pip install -e ".[zstd]"; or '
-            "use zstd -d, or gzip"
-        ) from error
-    return zstandard
+
+    format: str | None = None
+    columns: tuple[int | str | None, int | str | None] = (None, None)
+    languages: tuple[str, str] = ("", "")
+
+    def columns_or(self, source: int | str, target: int | str) -> tuple[int | str, int | str]:
+        """Where source and target stand, for a format that has them there unless something else is said."""
+        given_source, given_target = self.columns
+        return source if given_source is None else given_source, target if given_target is None else given_target
 
 
-_COMPRESSIONS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
-    "gzip": (re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
-    "xz": (re.compile(rb"\xfd7zXZ\0"), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
-    "bzip2": (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
-    "zstd": (re.compile(rb"\x28\xb5\x2f\xfd"), _ZstdDecompressor),
-}
-"""How a compressed file begins, whatever its name, and what decompresses one stream of it."""
+BY_ENDING = Layout()
+"""The ending of a file's name says all."""
 
-_CONVERT = "is {0}: convert it, say with iconv -f {0} -t UTF-8"
+Unit: TypeAlias = tuple[str, str] | str
+"""A pair of lines, or why a part of a file gives none, as a phrase such as "without es or en"."""
 
-_FOREIGN = {
-    re.compile(rb"PK(\x03\x04|\x05\x06)"): "is a zip archive: unpack it first (unzip)",
-    re.compile(rb"\x5d\0\0"): "is compressed by lzma: decompress it first (unlzma)",
-    re.compile(rb"7z\xbc\xaf\x27\x1c"): "is a 7z archive: unpack it first",
-    re.compile(rb"(?s).{257}ustar"): "is a tar archive: unpack it first (tar -xf)",
-    # With a byte order mark, or two characters in a row of which the high bytes are NUL, as those of Latin text are.
-    re.compile(rb"\xff\xfe|\xfe\xff"): _CONVERT.format("UTF-16"),
-    re.compile(rb"(?s)(..)*?([^\0]\0){2}"): _CONVERT.format("UTF-16LE"),
-    re.compile(rb"(?s)(..)*?(\0[^\0]){2}"): _CONVERT.format("UTF-16BE"),
-    **{pattern: f"is compressed by {name} twice: decompress it once" for name, (pattern, _) in _COMPRESSIONS.items()},
-}
-"""How text begins, decompressed if that can be done, that is something else, and what to do with it."""
-
-
-def read_lines(path: PathLike) -> Iterator[str]:
-    r"""The lines of one file, without their ends; gzip, xz, bzip2 and zstd are known by the first bytes.
-
-    Text after the last `\n` is a line too. A byte order mark at the start of the file is dropped.
-
-    Raises:
-        DataError: the file is missing, is a directory, is something else than text, is damaged, or holds invalid
-            UTF-8; with file and line.
-        ConfigError: it is compressed by zstd, and the package zstandard is not installed.
-    """
-    name, number, kind = os.fspath(path), 0, None
-    # A directory opens well on some systems and fails at the first read: refuse it here, everywhere.
-    if Path(path).is_dir():
-        raise DataError(f"{name}: must be a file, got a directory")
-    try:
-        with open(path, "rb") as file:
-            kind = compression(file.peek(_START_BYTES))
-            for number, line in enumerate(file if kind is None else _decompressed_lines(file, kind), start=1):
-                yield decode_line(line, name, number)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        if not isinstance(error, OSError) or error.strerror is None:  # raised by what decompresses
-            raise DataError(f"{name}, line {number + 1}: the {kind} file is damaged or cut short ({error})") from error
-        raise DataError(f"{name}: cannot be read: {error.strerror}{looked_for(path, error)}") from error
-
-
-def text_lines(paths: Sequence[PathLike]) -> Iterator[str]:
-    """Yield the lines of files that hold text.
-
-    Raises:
-        DataError: a file cannot be read, or all its lines are empty.
-    """
-    for path in paths:
-        has_text = False
-        for line in read_lines(path):
-            has_text = has_text or bool(line.strip())
-            yield line
-        if not has_text:
-            raise DataError(f"{path}: must have text to learn tokens from, got only empty lines")
-
-
-Reader: TypeAlias = Callable[[PathLike, int], Iterator[str]]
-"""Yields the lines of one side, 0 for the source and 1 for the target, of which a file holds one or both."""
-
-READERS = Registry("data.train.source")
-"""The readers of files by the ending of their names; a file of any other name holds the lines of one side."""
+Reader: TypeAlias = Callable[[PathLike, Layout], Iterator[Unit]]
+"""Yields what a file holds that has both sides. No text of a pair holds a line feed."""
 
 
 def register_reader(ending: str) -> Callable[[Reader], Reader]:
-    """Let the decorated function read the files of corpora whose names have an ending, say `.tsv`, compressed or not.
+    """Let the decorated function read the corpora in files whose names have an ending, say `.po`, compressed or not.
 
-    It may read by `read_lines`, which decompresses. Source and target of a corpus may then be the same file.
+    It may read by `read_lines` or `read_blocks`, which decompress.
 
     Raises:
-        ConfigError: this is no ending.
+        ConfigError: this is no ending, or one of ours.
     """
     if not ending.startswith("."):
-        raise ConfigError(f"a reader is registered for an ending such as .tsv, got {ending!r}")
-    return READERS.register(ending)
+        raise ConfigError(f"a reader is registered for an ending such as .po, got {ending!r}")
+    return READERS.register(ending[1:])
 
 
 SIDES = ("source", "target")
@@ -158,27 +79,70 @@ class Corpus:
 
     Args:
         source: a path, or the paths of several files.
-        target: the same number of paths; the n-th file belongs to the n-th of the other side.
+        target: the same number of paths; the n-th file belongs to the n-th of the other side. If it is the same file,
+            that has both sides.
+        layout: how files hold both sides.
     """
 
-    def __init__(self, source: PathLike | Sequence[PathLike], target: PathLike | Sequence[PathLike]) -> None:
-        self.paths = (_as_paths(source), _as_paths(target))
+    def __init__(
+        self,
+        source: PathLike | Sequence[PathLike],
+        target: PathLike | Sequence[PathLike],
+        *,
+        layout: Layout = BY_ENDING,
+    ) -> None:
+        self.paths, self.layout = (_as_paths(source), _as_paths(target)), layout
+
+    @classmethod
+    def of(cls, data: DataSettings, name: str) -> Corpus:
+        """Return a corpus of the settings: `train`, `validation` or `test`."""
+        settings = getattr(data, name)
+        columns = settings.source_column, settings.target_column
+        layout = Layout(settings.format, columns, (data.source_language, data.target_language))
+        return cls(*settings.paths, layout=layout)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """All pairs of lines, in order, none left out.
+        """All pairs of lines, in order, none left out; what a file has besides them is counted in the log.
 
         Raises:
-            DataError: what `read_lines` raises; the two sides differ in their number of files or lines; a file is
-                empty.
+            DataError: what `read_lines` raises, or the reader of a file; the two sides differ in their number of files
+                or lines; a file is empty.
         """
+        for paths in self._files():
+            kept, dropped = 0, Counter[str]()
+            for unit in self._units_of(*paths):
+                if isinstance(unit, str):
+                    dropped[unit] += 1
+                else:
+                    kept += 1
+                    yield unit
+            if dropped:
+                say_once(f"{paths[0]}: {describe_counts(kept, dropped)}")
+
+    def units(self) -> Iterator[Unit]:
+        """The same, with the reason in the place of each part that gives no pair; raises what `pairs` raises."""
+        return chain.from_iterable(self._units_of(*paths) for paths in self._files())
+
+    def _files(self) -> Iterator[tuple[str, str]]:
         sources, targets = self.paths
         if len(sources) != len(targets):
             raise DataError(
                 f"both sides of a corpus must have the same number of files, got {len(sources)} source files "
                 f"({', '.join(sources)}) and {len(targets)} target files ({', '.join(targets)})"
             )
-        for paths in zip(sources, targets, strict=True):
-            yield from _pairs_of(*paths)
+        return zip(sources, targets, strict=True)
+
+    def _units_of(self, source: str, target: str) -> Iterator[Unit]:
+        reader = reader_of(source, self.layout) if source == target else None
+        if reader is None:
+            yield from _pairs_of(source, target)
+            return
+        num_pairs = 0
+        for unit in reader(source, self.layout):
+            num_pairs += not isinstance(unit, str)
+            yield unit
+        if not num_pairs:
+            raise DataError(f"a corpus must hold at least one pair of lines, got none in {source}")
 
     def content_hash(self) -> str:
         """The SHA-256 of its text, both sides, which `TokenStore.content_hash` is too; reads it from end to end.
@@ -189,7 +153,7 @@ class Corpus:
         return hash_pairs(self.pairs())
 
     def refuse_one_file(self, name: str) -> None:
-        """Refuse one file for both sides, also by another name: a model would learn to copy.
+        """Refuse one file of lines for both sides, also by another name: a model would learn to copy.
 
         Args:
             name: of the corpus in the settings, `data.train`.
@@ -201,12 +165,25 @@ class Corpus:
             same = source == target
             with suppress(OSError):  # what is missing is said when it is read
                 same = same or Path(source).samefile(target)
-            if same and reader_of(source) is None:
+            if same and reader_of(source, self.layout) is None:
                 raise DataError(
                     f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
-                    f"other, got {source} for both: split it, say with cut -f1 and cut -f2 if tabs separate the "
-                    "sides, or give a reader of such files with --import FILE"
+                    f"other, got {source} for both: if it has both sides, give it as {name}.pairs, with {name}.format "
+                    "if its name does not end in that, say tsv for columns between tabs"
                 )
+
+
+def describe_counts(kept: int, dropped: Counter[str]) -> str:
+    """Say how many pairs were read, kept and dropped, and why."""
+    count = sum(dropped.values())
+    line = f"{kept + count:,} pairs read, {kept:,} kept, {count:,} dropped"
+    return f"{line}: {', '.join(f'{number:,} {reason}' for reason, number in dropped.most_common())}" if count else line
+
+
+@cache
+def say_once(sentence: str, level: int = logging.INFO) -> None:
+    """Log what is true of a file once, however often that is read."""
+    _LOGGER.log(level, "%s", sentence)
 
 
 def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
@@ -214,18 +191,25 @@ def _as_paths(paths: PathLike | Sequence[PathLike]) -> list[str]:
     return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
 
 
-def reader_of(path: str) -> Reader | None:
-    """What was registered for the ending of a file, that of its compression left out; None for lines of one side."""
-    return READERS.built.get(Path(re.sub(r"\.(gz|xz|bz2|zst)$", "", path)).suffix)
+def reader_of(path: PathLike, layout: Layout = BY_ENDING) -> Reader | None:
+    """What reads a file that has both sides, by the ending of its name without that of its compression.
+
+    None if there are lines of one side in such files.
+
+    Raises:
+        ConfigError: the layout names no format.
+    """
+    word = layout.format or kind_of(path)
+    return READERS[word] if layout.format or word in READERS.built else None
 
 
-def _lines_of(path: str, side: int) -> Iterator[str]:
-    reader = reader_of(path)
-    return read_lines(path) if reader is None else reader(path, side)
+def kind_of(path: PathLike) -> str:
+    """The ending of the name of a file, in lower case, without its dot and without that of its compression."""
+    return Path(re.sub(r"\.(gz|xz|bz2|zst)$", "", os.fspath(path))).suffix[1:].lower()
 
 
 def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
-    source_lines, target_lines = _lines_of(source_path, 0), _lines_of(target_path, 1)
+    source_lines, target_lines = read_lines(source_path), read_lines(target_path)
     count = 0
     for source, target in zip_longest(source_lines, target_lines):
         if source is None or target is None:
@@ -238,11 +222,11 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
             )
         if count == 0:
             for line, path in ((source, source_path), (target, target_path)):
-                if "\t" in line and path.removesuffix(".gz").endswith(".tsv") and reader_of(path) is None:
+                kind = kind_of(path)
+                if kind in READERS.built and (kind != "tsv" or "\t" in line):
                     raise DataError(
-                        f"{path}: must hold one side of a corpus, one sentence per line, got columns between tabs: "
-                        f"split it, say with cut -f1 {path} > source.txt and cut -f2 {path} > target.txt, or give a "
-                        "reader of .tsv files with --import FILE"
+                        f"{path}: must hold one side of a corpus, one sentence per line, got a file with both "
+                        f"(.{kind}): give it as pairs, in a config as in train: {{pairs: {path}}}"
                     )
         count += 1
         yield source, target
@@ -250,73 +234,32 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
         raise DataError(f"a corpus must hold at least one pair of lines, got empty files: {source_path}, {target_path}")
 
 
-def compression(start: bytes) -> str | None:
-    """How a file is compressed that begins with such bytes."""
-    return next((name for name, (pattern, _) in _COMPRESSIONS.items() if pattern.match(start)), None)
-
-
-def refuse_pipes(name: str, paths: Iterable[PathLike]) -> None:
-    """Refuse what can be read only once, before the first time.
+def copy_stream(path: PathLike, directory: PathLike, word: str | None = None) -> str:
+    """Copy what can be read only once into a directory, under a name that its content gives; return the copy's path.
 
     Args:
-        name: what the paths are for, such as the setting that has them.
-        paths: what is to be read.
+        path: the stream.
+        directory: is made if there is none.
+        word: of the reader; that of the path's ending unless given.
 
     Raises:
-        DataError: naming the path.
+        DataError: the stream cannot be read, or the disk refuses.
     """
-    for path in paths:
-        if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
-            raise DataError(f"{name}: {path}: must be a file, got a pipe, and it is read more than once")
-
-
-def decode_line(line: bytes, name: str, number: int) -> str:
-    r"""Return the text of a line, without its end.
-
-    Args:
-        line: its bytes; a `\n` at the end may be left out.
-        name: of the file or stream.
-        number: which line of it this is; the first one shows what the file is.
-
-    Raises:
-        DataError: it is not UTF-8.
-    """
-    if number == 1:
-        start = line[:_START_BYTES]
-        if (reason := next((reason for pattern, reason in _FOREIGN.items() if pattern.match(start)), None)) is not None:
-            raise DataError(f"{name}: {reason}")
-        line = line.removeprefix(_BYTE_ORDER_MARK)
+    kind, content = word or kind_of(path), hashlib.sha256()
+    temporary = temporary_path(Path(directory) / "stream")
     try:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x} at position {error.start + 1}"
-        raise DataError(
-            f"{name}, line {number}: must be valid UTF-8, got {found}: convert it, say with iconv"
-        ) from error
-
-
-def _decompressed_lines(file: BinaryIO, kind: str) -> Iterator[bytes]:
-    """Yield the lines of all streams of a compressed file, without their ends.
-
-    Python's own readers of xz and bzip2 take what is damaged behind the first stream for the end of the file.
-    """
-    begin, decompressor, pending = _COMPRESSIONS[kind][1], None, b""
-    while block := file.read(_BLOCK_BYTES):
-        while block:
-            if decompressor is None:
-                block = block.lstrip(b"\0")  # which pads streams
-                if not block:
-                    break
-                decompressor = begin()
-            *lines, pending = (pending + decompressor.decompress(block)).split(b"\n")
-            yield from lines
-            block = b""
-            if decompressor.eof:
-                block, decompressor = decompressor.unused_data, None
-    if decompressor is not None:
-        raise EOFError("it ends within a stream")
-    if pending:
-        yield pending
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "rb") as stream, temporary.open("wb") as file:
+            while block := stream.read(1 << 20):
+                content.update(block)
+                file.write(block)
+        ending = f".{kind}" if kind in READERS.built else ""
+        return os.fspath(temporary.replace(temporary.with_name(f"stream-{content.hexdigest()[:16]}{ending}")))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be copied to {directory}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nmt.backend import machine, session
-from nmt.data.corpus import CorpusReport, TextBlock, compression
+from nmt.data.corpus import CorpusReport, TextBlock
+from nmt.data.lines import compression
 from nmt.data.sequences import record_of
 from nmt.errors import DataError
 from nmt.text.pair import TextPair

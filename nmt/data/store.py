@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from nmt.atomic_files import new_directory
-from nmt.data.corpus import SIDES, ContentHash, Corpus, CorpusReport, Reader, reader_of
+from nmt.data.corpus import BY_ENDING, SIDES, ContentHash, Corpus, CorpusReport, Layout, Reader, reader_of
 from nmt.data.encoding import BlockEncoder, encode_blocks, length_dtype, processes_for, token_dtype
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
@@ -138,6 +138,7 @@ def open_store(
     *,
     text: TextPair,
     max_length: int,
+    layout: Layout = BY_ENDING,
     keep_others: bool = False,
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
@@ -154,6 +155,7 @@ def open_store(
         target_paths: the target side.
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
+        layout: how files hold both sides, see `Corpus`.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
             else a new store replaces them.
         processes: how many processes encode, at most; as many as there are cores (at most 8) unless given. A corpus
@@ -164,14 +166,14 @@ def open_store(
         DataError: the corpus cannot be used (see `Corpus.pairs`), nothing of it remains, the disk refuses, or a process
             that encodes was killed.
     """
-    corpus = Corpus(source_paths, target_paths)
+    corpus = Corpus(source_paths, target_paths, layout=layout)
     settings = _settings(corpus, text, max_length)
     path = _place(directory, settings)
 
     def build(folder: Path) -> None:
         content = _link_equal(path, settings, corpus, folder)
         if content is None:
-            number = processes_for([*chain(*corpus.paths)], at_most=processes)
+            number = processes_for([*dict.fromkeys(chain(*corpus.paths))], at_most=processes)
             content = build_store_folder(
                 folder, corpus, text=text, max_length=max_length, processes=number, report_pairs=report_pairs
             )
@@ -203,21 +205,23 @@ def find_store(
     *,
     text: TextPair,
     max_length: int,
+    layout: Layout = BY_ENDING,
 ) -> TokenStore | None:
     """Open the token store of a corpus if it was built already, writing nothing; the arguments are `open_store`'s.
 
     Raises:
         DataError: a file of the corpus is missing.
     """
-    return _open_folder(_place(directory, _settings(Corpus(source_paths, target_paths), text, max_length)))
+    corpus = Corpus(source_paths, target_paths, layout=layout)
+    return _open_folder(_place(directory, _settings(corpus, text, max_length)))
 
 
 def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]:
     """All that decides the content of a store."""
     return {
         "format_version": _FORMAT_VERSION,
-        "source_files": [_describe_file(path) for path in corpus.paths[0]],
-        "target_files": [_describe_file(path) for path in corpus.paths[1]],
+        "source_files": [_describe_file(path, corpus.layout) for path in corpus.paths[0]],
+        "target_files": [_describe_file(path, corpus.layout) for path in corpus.paths[1]],
         "source_tokenizer": text.source.fingerprint,
         "target_tokenizer": text.target.fingerprint,
         "max_length": max_length,
@@ -273,13 +277,13 @@ def _open_folder(path: Path) -> TokenStore | None:
         return None
 
 
-def _describe_file(path: str) -> list[Any]:
+def _describe_file(path: str, layout: Layout) -> list[Any]:
     try:
         status = os.stat(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    reader = reader_of(path)
-    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}", *_hash_of(reader)]
+    reader = reader_of(path, layout)
+    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}", *_hash_of(reader), *layout]
     return [os.path.abspath(path), status.st_size, status.st_mtime_ns, *own]
 
 

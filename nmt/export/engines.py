@@ -97,9 +97,11 @@ def make_engine_of_run(config: Config) -> None:
 
 def sample_pairs(config: Config, text: TextPair) -> list[tuple[list[int], list[int]]]:
     """Return token ids of pairs of the first set of the config that is on this machine, else of random tokens."""
-    for corpus in (config.data.validation, config.data.test):
+    for name in ("validation", "test"):
+        if getattr(config.data, name) is None:
+            continue
         try:
-            pairs = [] if corpus is None else list(islice(Corpus(*corpus.paths).pairs(), 1000))
+            pairs = list(islice(Corpus.of(config.data, name).pairs(), 1000))
         except DataError as error:
             _LOGGER.info("not used to compare export and model: %s", error)
             continue

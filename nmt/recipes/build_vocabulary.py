@@ -12,6 +12,7 @@ from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, write
 from nmt.data import corpus, doubts
+from nmt.data.lines import is_stream
 from nmt.directory import model_directory as directories
 from nmt.errors import ConfigError, DataError
 from nmt.kinds import TOKENIZERS
@@ -56,9 +57,8 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     refuse_foreign_text(directory)
-    for name in ("data.train.source", "data.train.target"):
-        corpus.refuse_pipes(name, config.named_files[name])
-    corpus.Corpus(*config.data.train.paths).refuse_one_file("data.train")
+    corpus.Corpus.of(config.data, "train").refuse_one_file("data.train")
+    config = streams_on_disk(config, ["train"])
     gathered, measured = GatheredText(config), Sample[tuple[str, str]](doubts.MEASURED_LINES, seed=0)
     read_training_corpus(config, [gathered.update, measured.update])
     text = build_text(config, gathered)
@@ -71,6 +71,36 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
     finally:
         lock.release()
     return VocabularyResult(text, built=True)
+
+
+def streams_on_disk(config: Config, names: Sequence[str]) -> Config:
+    """Copy corpora that can be read only once to where the encoded ones are kept, since training reads them again.
+
+    Args:
+        config: the run.
+        names: of its corpora.
+
+    Returns:
+        The settings, in which the copies are named.
+
+    Raises:
+        DataError: a stream or the disk fails, or several workers would each want one.
+    """
+    data, changes = config.data, dict[str, Any]()
+    for name in names:
+        settings, copies = getattr(data, name), dict[str, str]()
+        for path in dict.fromkeys(chain(*settings.paths)):
+            if is_stream(path):
+                if config.training.distribution == "multi_worker":
+                    raise DataError(f"data.{name}: {path}: must be a file that all workers can read, got a stream")
+                logger.info("data.%s: %s can be read only once: copying it to disk first", name, path)
+                copies[path] = corpus.copy_stream(path, config.token_store_directory, settings.format)
+        if copies:
+            logger.info("data.%s is read from %s, as a run that goes on does", name, ", ".join(copies.values()))
+            sources, targets = (tuple(copies.get(path, path) for path in side) for side in settings.paths)
+            both = {"pairs": sources} if sources == targets else {"source": sources, "target": targets, "pairs": None}
+            changes[name] = settings.model_copy(update=both)
+    return config.model_copy(update={"data": data.model_copy(update=changes)}) if changes else config
 
 
 def read_training_corpus(
@@ -93,7 +123,7 @@ def read_training_corpus(
         DataError: it cannot be used.
     """
     data, count = config.data, 0
-    pairs = corpus.Corpus(*data.train.paths).pairs()
+    pairs = corpus.Corpus.of(data, "train").pairs()
     first_pairs = list(islice(pairs, CHECKED_PAIRS))
     doubts.report_doubts(
         {"train": first_pairs} | ({} if validation is None else {"validation": validation}),
@@ -149,7 +179,10 @@ def find_text(config: Config) -> TextPair | None:
         return None
     if (directory / directories.CONFIG_NAME).is_file() and not has_checkpoint(directory):
         settings = (load(directory / directories.CONFIG_NAME), config)
-        before, now = ((s.data.tokenizer, s.data.normalization_forms, s.data.train.paths, s.seed) for s in settings)
+        before, now = (
+            (s.data.tokenizer, s.data.normalization_forms, vars(corpus.Corpus.of(s.data, "train")), s.seed)
+            for s in settings
+        )
         if before != now:
             return None
     return TextPair.load(directory)
@@ -213,7 +246,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
     """
     if gathered is None:
         gathered = GatheredText(config)
-        for block in in_blocks(corpus.Corpus(*config.data.train.paths).pairs()):
+        for block in in_blocks(corpus.Corpus.of(config.data, "train").pairs()):
             gathered.update(block)
     settings = config.data.tokenizer
     if gathered.learner is None:

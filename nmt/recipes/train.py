@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +18,14 @@ from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kep
 from nmt.data import Corpus, TokenStore, corpus, doubts, find_store
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.recipes.build_vocabulary import GatheredText, find_text, read_training_corpus, refuse_foreign_text
-from nmt.settings.data import CorpusSettings
+from nmt.recipes.build_vocabulary import (
+    GatheredText,
+    find_text,
+    read_training_corpus,
+    refuse_foreign_text,
+    streams_on_disk,
+)
+from nmt.settings.data import DataSettings
 from nmt.text import TextPair
 from nmt.training.events import Reporter
 from nmt.types import PathLike
@@ -110,10 +117,6 @@ def train(
         return lead(config, prepared, replicas, overwrite=overwrite, reporters=reporters, processes=processes)
 
 
-CORPORA_READ = ("data.train.source", "data.train.target", "data.validation.source", "data.validation.target")
-"""The settings whose files a training reads."""
-
-
 LEAST_PART_TOKENS = 512
 """Of `training.batch_tokens`, a part; measured with two parts."""
 
@@ -185,7 +188,8 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
                 f"training.initialize_from must not lie in {folder}, where --overwrite deletes files, got {source}: "
                 "choose another model_directory"
             )
-    named = [(name, path) for name in CORPORA_READ for path in config.named_files[name]]
+    read = {name: paths for name, paths in config.named_files.items() if re.match(r"data\.(train|validation)", name)}
+    named = [(name, path) for name, paths in read.items() for path in paths]
     if missing := [(name, path) for name, path in named if not Path(path).exists()]:
         options = dict.fromkeys(f"--set {name}=PATH" for name, _ in missing)
         raise DataError(
@@ -195,6 +199,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         )
     for sentence in advice(config):
         logger.warning("%s", sentence)
+    config = streams_on_disk(config, ["train", "validation"])
     text = None if overwrite else find_text(config)
     fresh = before is None and (text is None or find_training_store(config, text) is None)
     builds_text = text is None and config.training.initialize_from is None
@@ -219,18 +224,16 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
         DataError: with file and line.
     """
     data = config.data
-    for name in CORPORA_READ:
-        corpus.refuse_pipes(name, config.named_files[name])
     if fresh:
         _refuse_one_file(config)
-    validation = list(Corpus(*data.validation.paths).pairs())
+    validation = list(Corpus.of(data, "validation").pairs())
     if not fresh:
         doubts.report_marks({"validation": validation}, data.segmentation)
         return Prepared(config, validation)
     judging = {"validation": validation}
     if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
         with suppress(DataError):  # said when it is needed
-            judging["test"] = list(Corpus(*data.test.paths).pairs())
+            judging["test"] = list(Corpus.of(data, "test").pairs())
     shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
@@ -239,8 +242,8 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
 
 
 def _refuse_one_file(config: Config) -> None:
-    for name, settings in (("data.train", config.data.train), ("data.validation", config.data.validation)):
-        Corpus(*settings.paths).refuse_one_file(name)
+    for name in ("train", "validation"):
+        Corpus.of(config.data, name).refuse_one_file(f"data.{name}")
 
 
 def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
@@ -249,8 +252,8 @@ def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
     Raises:
         DataError: a file of the corpus is missing.
     """
-    data = config.data
-    return find_store(config.token_store_directory, *data.train.paths, text=text, max_length=data.max_length)
+    place, train, max_length = config.token_store_directory, Corpus.of(config.data, "train"), config.data.max_length
+    return find_store(place, *train.paths, text=text, max_length=max_length, layout=train.layout)
 
 
 def refuse_other_settings(before: Config, config: Config) -> None:
@@ -302,8 +305,8 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
         changed = "tokenizers have"
     else:
         store = find_training_store(config, text)  # if one was built from these files, they are not read
-        train_hash = Corpus(*data.train.paths).content_hash() if store is None else store.content_hash
-        if not _holds_same_text("train", before.data.train, data.train, facts.get("data_hash"), train_hash):
+        train_hash = Corpus.of(data, "train").content_hash() if store is None else store.content_hash
+        if not _holds_same_text("train", before.data, data, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"
     if changed is not None:
         raise ConfigError(
@@ -312,9 +315,7 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             "with the weights learned here"
         )
     kept = {fact: facts[fact] for fact in (ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
-    if not _holds_same_text(
-        "validation", before.data.validation, data.validation, facts.get("validation_hash"), content_hash
-    ):
+    if not _holds_same_text("validation", before.data, data, facts.get("validation_hash"), content_hash):
         if config.training.on_validation_change == "error":
             raise ConfigError(
                 f"{directory} holds a run that was judged by other text: that in data.validation has changed since "
@@ -332,16 +333,16 @@ def judged_by(config: Config) -> str:
 
 
 def _holds_same_text(
-    name: str, before: CorpusSettings, now: CorpusSettings, recorded: str | None, content_hash: str
+    name: str, before: DataSettings, now: DataSettings, recorded: str | None, content_hash: str
 ) -> bool:
     """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
-    same = recorded == content_hash
+    same, was, read = recorded == content_hash, Corpus.of(before, name), Corpus.of(now, name)
     if recorded is None:
-        same = before.paths == now.paths
+        same = was.paths == read.paths
         with suppress(DataError):
-            same = same or Corpus(*before.paths).content_hash() == content_hash
-    if same and before.paths != now.paths:
-        files = " and ".join(map(", ".join, now.paths))
+            same = same or was.content_hash() == content_hash
+    if same and was.paths != read.paths:
+        files = " and ".join(dict.fromkeys(map(", ".join, read.paths)))
         logger.info("data.%s holds the same text as before, now in %s", name, files)
     return same
 

@@ -15,7 +15,7 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
-from nmt.data import BatchStream, TokenStore, doubts, open_store, sequences
+from nmt.data import BatchStream, Corpus, TokenStore, doubts, open_store, sequences
 from nmt.directory import model_directory as directories
 from nmt.errors import CheckpointError, DataError
 from nmt.export.engines import make_engine_of_run
@@ -149,9 +149,11 @@ def open_training_store(
         for reporter in reporters:
             reporter.on_encoding(event)
 
+    corpus = Corpus.of(config.data, "train")
     return open_store(
         config.token_store_directory,
-        *config.data.train.paths,
+        *corpus.paths,
+        layout=corpus.layout,
         text=text,
         max_length=config.data.max_length,
         keep_others=keep_others or config.data.store_directory is not None,

@@ -17,7 +17,8 @@ import numpy as np
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
-from nmt.data import Corpus, corpus, doubts, encoding
+from nmt.data import Corpus, doubts, encoding
+from nmt.data.lines import read_lines, text_lines
 from nmt.directory import model_directory
 from nmt.errors import ConfigError, DataError
 from nmt.inference import output_directory
@@ -103,7 +104,7 @@ def extended_text(
         settings = build_vocabulary.settings_of(config, tokenizer.extend) | {"max_new_tokens": max_new_tokens}
         if minimum_count is not None:
             settings["minimum_count"] = minimum_count
-        return tokenizer.extend(text.lines_to_learn(corpus.text_lines(paths)), **settings)
+        return tokenizer.extend(text.lines_to_learn(text_lines(paths)), **settings)
 
     return _changed(config, text, corpora, extend)
 
@@ -119,7 +120,7 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
         kind, form = type(tokenizer), tokenizer.normalization
         if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
             form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
-        lines = map(tokenizer.normalized, text.lines_to_learn(corpus.text_lines(paths)))
+        lines = map(tokenizer.normalized, text.lines_to_learn(text_lines(paths)))
         return kind.learn(lines, **build_vocabulary.settings_of(config, kind.learn)).with_normalization(form)
 
     return _changed(config, text, corpora, learn)
@@ -240,14 +241,14 @@ def plan_update(
         raise ConfigError(f"the new model directory is set with -o, got model_directory={settings.model_directory}")
     output_directory.check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
-    beginnings = {str(path): list(islice(corpus.read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
+    beginnings = {str(path): list(islice(read_lines(path), doubts.MEASURED_LINES)) for path in chain(*corpora)}
     for kind, words in marks.found_marks(beginnings).items():
         if kind not in (marks.TOKENS, settings.data.segmentation):
             _LOGGER.warning("%s, which the model never saw: give plain text", words)
     new = choose(settings, old)
     settings = _settled(settings, new, before.search).model_copy(update={"model_directory": str(output)})
     texts = {
-        name: sample_lines(corpus.text_lines(paths), doubts.MEASURED_LINES, seed=0)
+        name: sample_lines(text_lines(paths), doubts.MEASURED_LINES, seed=0)
         for name, paths in files_by_vocabulary(old, corpora).items()
     }
     differences = {
@@ -335,10 +336,10 @@ def report(planned: VocabularyUpdate) -> dict[str, Any]:
 
 def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config:
     """Return settings that describe tokenizers, with the limits that pairs of the corpus need as these cut them."""
-    train, max_length = settings.data.train, settings.data.max_length
+    max_length = settings.data.max_length
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
-        pairs = sample_lines(Corpus(*train.paths).pairs(), MEASURED_PAIRS, seed=settings.seed)
+        pairs = sample_lines(Corpus.of(settings.data, "train").pairs(), MEASURED_PAIRS, seed=settings.seed)
         block = encoding.BlockEncoder(text, max_length).encode(pairs)
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)

@@ -16,7 +16,7 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.text.marks import PIECES, SEGMENTATIONS, TOKENS, found_marks, joined_side, scripts_in
 from nmt.types import PathLike

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -261,8 +262,10 @@ class Config(Section):
         """The files that are read for the run, by the setting that names them."""
         data, files = self.data, dict[str, tuple[str, ...]]()
         for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-            if corpus is not None:
+            if corpus is not None and corpus.pairs is None:
                 files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
+            elif corpus is not None:
+                files[f"data.{name}.pairs"] = tuple(dict.fromkeys(chain(*corpus.paths)))
         return files | ({"data.tokenizer.model": models} if (models := data.tokenizer.model_paths) else {})
 
     def with_training(self, **changes: Any) -> Config:
@@ -303,7 +306,8 @@ def advice(config: Config) -> Iterator[str]:
         yield f"data.source_language and data.target_language are both {data.source_language}"
     for name, corpus in (("validation", data.validation), ("test", data.test)):
         if corpus is not None and set(corpus.source_paths) & set(data.train.source_paths):
-            yield f"data.{name}.source is also read for training: its scores say nothing about new text"
+            key = "source" if corpus.pairs is None else "pairs"
+            yield f"data.{name}.{key} is also read for training: its scores say nothing about new text"
     if longest != AUTO and longest < data.max_length:
         yield (
             f"search.max_length {longest} is below data.max_length {data.max_length}: "

@@ -1,7 +1,12 @@
 """Settings of the section `data`: the languages, the corpora and how text becomes tokens."""
 
+import os
+import re
 from collections.abc import Iterator
+from glob import glob, has_magic
 from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from nmt import kinds
 from nmt.settings.section import REQUIRED, Choice, FilePath, FilePaths, Misfit, Section, setting
@@ -108,36 +113,118 @@ class NormalizationSettings(Section):
     )
 
 
-class CorpusSettings(Section):
-    """A parallel corpus: line n of the target translates line n of the source."""
+FORMATS = Choice(kinds.READERS)
 
-    source: FilePaths = setting(
-        REQUIRED, "Text in the source language, a sentence per line, plain or as gzip, xz or bzip2."
+Column = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
+"""A column by its number, or by its name."""
+
+_BRACES = re.compile(r"\{([^{},/]+),([^{},/]+)\}")
+
+
+def matching_files(pattern: str) -> tuple[str, ...]:
+    """Returns the files that a pattern with `*`, `?` or `[...]` matches, sorted; itself if it matches none."""
+    if os.path.lexists(pattern) or not has_magic(pattern):
+        return (pattern,)
+    return tuple(sorted(glob(pattern, recursive=True))) or (pattern,)
+
+
+def languages_in(pattern: str) -> tuple[str, str] | None:
+    """Returns what stands between the braces of `corpus.{es,en}`, which names a file for each side."""
+    found = _BRACES.search(pattern)
+    return None if found is None or os.path.lexists(pattern) else (found[1], found[2])
+
+
+def files_of_pairs(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the files of source and target that a pattern names: the same ones if they hold both sides.
+
+    Of `data/*.{es,en}`, each file has its other side by its name, whether that is there or not.
+    """
+    found = _BRACES.search(pattern)
+    if found is None or os.path.lexists(pattern):
+        files = matching_files(pattern)
+        return files, files
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    starts, ends = ([before + side for side in found.groups()], [side + after for side in found.groups()])
+    if not has_magic(after):
+        rests = {path[: -len(end)] for end in ends for path in matching_files(before + end)}
+        source, target = (tuple(rest + end for rest in sorted(rests)) for end in ends)
+    elif not has_magic(before):
+        rests = {path[len(start) :] for start in starts for path in matching_files(start + after)}
+        source, target = (tuple(start + rest for rest in sorted(rests)) for start in starts)
+    else:
+        source, target = (matching_files(start + after) for start in starts)
+    return source, target
+
+
+class CorpusSettings(Section):
+    """A parallel corpus: files of lines for each side (`source`, `target`), or files with both (`pairs`)."""
+
+    source: FilePaths | None = setting(
+        None,
+        "Text in the source language, a sentence per line, plain or as gzip, xz, bzip2 or zstd. A path may have the "
+        "wildcards *, ? and [...], which stand for all files that match, sorted.",
     )
-    target: FilePaths = setting(REQUIRED, "Its translation, line for line.")
+    target: FilePaths | None = setting(None, "Its translation: line n translates line n of the source.")
+    pairs: FilePaths | None = setting(
+        None,
+        "In place of both, files that hold both sides, known by their endings (docs/data.md), or corpus.{es,en} for "
+        "the files corpus.es and corpus.en.",
+    )
+    format: Annotated[str, FORMATS] | None = setting(
+        None, "How files of pairs hold both sides, if the endings of their names do not say it."
+    )
+    source_column: Column | None = setting(
+        None,
+        "Where the source stands in files of pairs. tsv: a column by its number, from 1, or by its name in the first "
+        "line (null: 1); jsonl: a field (null: source); tmx, zip: a language (null: that of the run).",
+    )
+    target_column: Column | None = setting(None, "Where the target stands: likewise (null: column 2, field target).")
+
+    @property
+    def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files of source and target as they are there now; of a file with both sides, it is both."""
+        if self.pairs is None:
+            sources, targets = ([*map(matching_files, _as_tuple(side))] for side in (self.source, self.target))
+        else:
+            sources, targets = map(list, zip(*map(files_of_pairs, _as_tuple(self.pairs)), strict=True))
+        return sum(sources, ()), sum(targets, ())
 
     @property
     def source_paths(self) -> tuple[str, ...]:
         """The files of the source, also if there is only one."""
-        return (self.source,) if isinstance(self.source, str) else self.source
+        return self.paths[0]
 
     @property
     def target_paths(self) -> tuple[str, ...]:
         """The files of the target, also if there is only one."""
-        return (self.target,) if isinstance(self.target, str) else self.target
-
-    @property
-    def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The files of source and target."""
-        return self.source_paths, self.target_paths
+        return self.paths[1]
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields a misfit if source and target differ in their number of files."""
-        sources, targets = map(len, self.paths)
+        """Yields misfits of the two ways to name files; which there are is not looked at."""
+        sides = {"source": self.source, "target": self.target}
+        of_pairs = ("format", "source_column", "target_column")
+        if self.pairs is not None:
+            if given := [name for name, paths in sides.items() if paths is not None]:
+                yield Misfit(
+                    "pairs", f"stands in place of source and target, got {' and '.join(given)} too: set null there"
+                )
+            return
+        if missing := [name for name, paths in sides.items() if paths is None]:
+            for name in missing:
+                yield Misfit(name, "is missing: a path or a list of paths (or pairs, for a file with both sides)")
+            return
+        sources, targets = (len(_as_tuple(paths)) for paths in sides.values())
         if sources != targets:
             yield Misfit(
                 "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
             )
+        for name in of_pairs:
+            if getattr(self, name) is not None and not {*_as_tuple(self.source)} & {*_as_tuple(self.target)}:
+                yield Misfit(name, "is for pairs, files that hold both sides, and source and target are given")
+
+
+def _as_tuple(paths: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (paths,) if isinstance(paths, str) else paths or ()
 
 
 class DataSettings(Section):
@@ -194,8 +281,13 @@ class DataSettings(Section):
         return self.normalization.source, self.normalization.target
 
     def misfits(self) -> Iterator[Misfit]:
-        """Yields misfits of the tokenizer with cuts that are to be drawn, or that were made before."""
-        tokenizer = self.tokenizer
+        """Yields misfits of languages and names, and of the tokenizer with cuts to be drawn, or made before."""
+        tokenizer, languages = self.tokenizer, (self.source_language, self.target_language)
+        for name, corpus in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            for pattern in _as_tuple(None if corpus is None else corpus.pairs):
+                if languages_in(pattern) == languages[::-1] != languages:
+                    right = "{" + ",".join(languages) + "}"
+                    yield Misfit(f"{name}.pairs", f"must name the source first, got {pattern}: write {right}")
         if self.segmentation == "sentencepiece" and isinstance(tokenizer, SentencePieceSettings):
             yield Misfit(
                 "segmentation",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.atomic_files import replace_file
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.text.vocabulary import UNK_ID
 from nmt.types import PathLike

@@ -212,5 +212,5 @@ def read_test_set(
             f"data.{part} is not set for this model: give a source and a reference (--source, --reference), or set "
             f"data.{part}.source and data.{part}.target"
         )
-    sources, targets = map(list, zip(*Corpus(*corpus.paths).pairs(), strict=True))
+    sources, targets = map(list, zip(*Corpus.of(config.data, part).pairs(), strict=True))
     return EvaluationSet(*corpus.paths, sources, [targets])

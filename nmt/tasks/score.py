@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.config import SearchSettings
 from nmt.control.controls import read_object
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.inference import output_directory
 from nmt.inference.members import find_members, open_translator

@@ -55,7 +55,7 @@ class Lines(NamedTuple):
         Raises:
             DataError: the file cannot be read.
         """
-        from nmt.data.corpus import read_lines
+        from nmt.data.lines import read_lines
 
         number, count = (1, 1) if shard is None else parse_shard(shard)
         total = sum(1 for _ in read_lines(path))
@@ -63,7 +63,7 @@ class Lines(NamedTuple):
 
     def read(self, start: int | None = None) -> Iterator[str]:
         """Yield the lines of the part, from one of them on."""
-        from nmt.data.corpus import read_lines
+        from nmt.data.lines import read_lines
 
         return islice(read_lines(self.path), self.first if start is None else start, self.stop)
 

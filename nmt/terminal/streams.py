@@ -194,7 +194,7 @@ def file_chunks(path: Path) -> Iterator[list[str]]:
     Raises:
         DataError: the file cannot be read or is not UTF-8, with its line.
     """
-    from nmt.data.corpus import read_lines
+    from nmt.data.lines import read_lines
 
     return chunked(read_lines(path), CHUNK_LINES)
 
@@ -226,7 +226,7 @@ def stdin_chunks() -> Iterator[list[str]]:
 
 
 def _chunks_of(stream: BinaryIO) -> Iterator[list[str]]:
-    from nmt.data.corpus import compression, decode_line
+    from nmt.data.lines import compression, decode_line
 
     descriptor: int | None = None
     with suppress(OSError):  # a stream in memory has none
@@ -328,7 +328,7 @@ def compressor(ending: str) -> Callable[[bytes], bytes]:
         ConfigError: it is to be zstd, and the package zstandard is not installed.
     """
     if ending == ".zst":
-        from nmt.data.corpus import load_zstandard
+        from nmt.data.lines import load_zstandard
 
         return cast(Callable[[bytes], bytes], load_zstandard().ZstdCompressor(write_checksum=True).compress)
     if ending not in _COMPRESSIONS:
@@ -340,7 +340,7 @@ def compressor(ending: str) -> Callable[[bytes], bytes]:
 def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
     mode = "ab" if append else "wb"
     if ending == ".zst":
-        from nmt.data.corpus import load_zstandard
+        from nmt.data.lines import load_zstandard
 
         zstandard = load_zstandard()
         context = zstandard.ZstdCompressor(write_checksum=True)
@@ -364,7 +364,12 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def line_counter(
-    *, total: int | None = None, before: int = 0, hidden: bool = False, console: Console | None = None
+    *,
+    total: int | None = None,
+    before: int = 0,
+    hidden: bool = False,
+    console: Console | None = None,
+    waiting: str = "opening the model",
 ) -> Iterator[Callable[[int], None]]:
     """A function that is told how many more lines were translated, and says how many there are, how fast, how long yet.
 
@@ -375,6 +380,7 @@ def line_counter(
         before: how many of these were translated before.
         hidden: show nothing in any case.
         console: where to draw; standard error unless given.
+        waiting: what is done before the first.
     """
     lines = _CountedLines(total, before)
     if hidden or not (is_terminal(sys.stderr) if console is None else console.is_terminal):
@@ -396,7 +402,7 @@ def line_counter(
         lines.add(num_lines)
         live.update(Text(lines.describe()))
 
-    with Live(Text("opening the model"), console=console or Console(stderr=True), transient=True) as live:
+    with Live(Text(waiting), console=console or Console(stderr=True), transient=True) as live:
         yield show
 
 

@@ -212,7 +212,7 @@ def update_vocab(
     Tokens that remain keep all that was learned about them, the state of the optimizer too; a new one begins as the
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
-    from nmt.data.corpus import refuse_pipes
+    from nmt.data.lines import refuse_pipes
     from nmt.directory.model_directory import sibling_directory
     from nmt.inference.output_directory import refuse_to_replace_inputs
     from nmt.recipes.update_vocabulary import SideFiles, plan_update, report, update_vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nmt.alignment.links import alignment_error_rate, parse_links
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 
 ROOT = Path(__file__).parents[2]
 TRAVEL = ROOT / "examples" / "travel"

@@ -25,7 +25,7 @@ from tests import tiny
 pytestmark = pytest.mark.slow
 
 CHOICES = (SCHEDULES, OPTIMIZERS, TOKENIZERS, MODELS)
-WORDS = (kinds.CELLS, kinds.MIXERS, kinds.LOSSES)
+WORDS = (kinds.CELLS, kinds.MIXERS, kinds.LOSSES, kinds.READERS)
 PARTS = '''
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
@@ -136,7 +136,7 @@ def forget():
             choice.registry.built.pop(word, None)
         choice._renew()
     for registry in WORDS:
-        for word in ("my_gru", "mgu", "mean", "focal"):
+        for word in ("my_gru", "mgu", "mean", "focal", "bitext"):
             registry.built.pop(word, None)
         for renew in registry.watchers:
             renew()
@@ -287,21 +287,22 @@ def test_what_is_registered_wrongly_is_said_at_once(run_nmt, parts, tmp_path):
     parts.write_text(page_parts()[0].replace('"half_cosine", HalfCosine)', '"half_cosine")'), encoding="utf-8")
     refused = run_nmt("check-config", config, "--import", parts)
     assert "training.schedule.type half_cosine: say what is built of its settings" in refused.err
-    with pytest.raises(nmt.ConfigError, match=r"for an ending such as \.tsv, got 'tsv'"):
-        register_reader("tsv")
+    with pytest.raises(nmt.ConfigError, match=r"for an ending such as \.po, got 'po'"):
+        register_reader("po")
+    with pytest.raises(nmt.ConfigError, match="the format of a corpus tsv is there already"):
+        register_reader(".tsv")(print)
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path, monkeypatch):
-    monkeypatch.setattr("nmt.data.corpus.READERS.built", {})
+def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path):
     reader = page_parts()[-2]
     parts.write_text(reader, encoding="utf-8")
     for name, pairs in CORPORA.items():
-        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
-    data = {name: dict.fromkeys(("source", "target"), f"{tmp_path}/{name}.tsv") for name in CORPORA}
+        (tmp_path / f"{name}.bitext").write_text("".join(f"{source} ||| {target}\n" for source, target in pairs))
+    data = {name: {"pairs": f"{tmp_path}/{name}.bitext"} for name in CORPORA}
     config = tiny.write_config(tmp_path, CORPORA, data=data, training=TRAINING)
     assert run_nmt("train", config, "--import", parts).code == 0
-    parts.write_text(reader.replace("columns[side]", "columns[side].upper()"), encoding="utf-8")
+    parts.write_text(reader.replace("yield source,", "yield source.upper(),"), encoding="utf-8")
     refused = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
     assert refused.code != 0
     assert "data.train has changed" in refused.err
@@ -311,15 +312,14 @@ def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path, monkey
 @pytest.mark.parametrize(
     "model", [{**tiny.RNN, "cell": "mgu"}, {**tiny.TRANSFORMER, "decoder_mixer": "mean"}], ids=["cell", "mixer"]
 )
-def test_the_other_parts_of_the_page_train_and_translate(run_nmt, parts, tmp_path, monkeypatch, model):
+def test_the_other_parts_of_the_page_train_and_translate(run_nmt, parts, tmp_path, model):
     """Tokenizer, cell or mixer, loss and reader through the command line, from columns of one file; and a rule."""
-    monkeypatch.setattr("nmt.data.corpus.READERS.built", {})
     *ours, rule = page_parts()[1:]
     parts.write_text("\n".join(ours), encoding="utf-8")
     for name, pairs in CORPORA.items():
-        (tmp_path / f"{name}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+        (tmp_path / f"{name}.bitext").write_text("".join(f"{source} ||| {target}\n" for source, target in pairs))
     data = {"tokenizer": {"type": "syllables"}}
-    data |= {name: dict.fromkeys(("source", "target"), f"{tmp_path}/{name}.tsv") for name in CORPORA}
+    data |= {name: {"pairs": f"{tmp_path}/{name}.bitext"} for name in CORPORA}
     training = {**TRAINING, "loss": "focal", "label_smoothing": 0.0}
     config = tiny.write_config(tmp_path, CORPORA, model=model, data=data, training=training)
     trained = run_nmt("train", config, "--import", parts)

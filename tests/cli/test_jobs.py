@@ -24,7 +24,7 @@ from rich.console import Console
 
 from nmt.control.controls import Control, Sampling
 from nmt.control.glossary import Glossary
-from nmt.data.corpus import read_lines
+from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.tasks.translate import PreparedTranslation, Reading, _Job
 from nmt.terminal import jobs

@@ -70,9 +70,9 @@ def test_missing_settings_are_named_with_what_they_take(refused):
         ("training.optimizer.clip_norm=off", "training.optimizer.clip_norm must be a number above 0, or null, got the text "
          "'off': write null"),
         ("data.source_language=5", "data.source_language must be a text that is not empty, got 5: put it in quotes, \"5\""),
-        ("data.train.source=[1]", "data.train.source must be a path or a list of paths, got the list [1]"),
+        ("data.train.source=[1]", "data.train.source must be a path or a list of paths, or null, got the list [1]"),
         ("data.tokenizer.model=[]", "data.tokenizer.model must be a path or a list of paths, or null, got the list []"),
-        ("data.train.source=[]", "data.train.source must be a path or a list of paths, got the list []"),
+        ("data.train.source=[]", "data.train.source must be a path or a list of paths, or null, got the list []"),
     ],
 )  # fmt: skip
 def test_each_problem_is_one_line_that_says_what_to_do(refused, override, line):

@@ -35,7 +35,7 @@ def test_rows_say_type_default_and_whether_a_setting_may_change():
     assert rows["model.type", "transformer"].default == "transformer"
     assert rows["model.type", "rnn"].default == "required"
     assert rows["training.schedule.type", "inverse_sqrt"].default == "inverse_sqrt"
-    assert rows["data.train.source", None][2:4] == ("a path or a list of paths", "required")
+    assert rows["data.train.source", None][2:4] == ("a path or a list of paths, or null", "null")
     assert rows["data.test.source", None].may_change
     assert rows["data.train.source", None].may_change  # the place of the files; their text is compared elsewhere
     assert not rows["data.max_length", None].may_change

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.data import Corpus, open_store, register_reader
-from nmt.data import corpus as corpus_module
-from nmt.data.corpus import read_lines, refuse_pipes
+from nmt.data.lines import read_lines, refuse_pipes
 from nmt.errors import ConfigError, DataError
+from nmt.kinds import READERS
 
 LINE_BREAKERS = "\r\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
@@ -239,24 +239,32 @@ def test_columns_between_tabs_get_the_sentence_that_helps(tmp_path):
         (tmp_path / "train.en").write_text("one\ntwo\n")
         pairs = Corpus(tmp_path / name, tmp_path / "train.en").pairs()
         if refused:
-            with pytest.raises(DataError, match=r"both\.tsv: must hold one side .* cut -f1 .*both\.tsv > source\.txt"):
+            with pytest.raises(
+                DataError, match=r"both\.tsv: must hold one side .* as in train: \{pairs: .*both\.tsv\}"
+            ):
                 list(pairs)
         else:
             assert len(list(pairs)) == 2
 
 
-def test_a_reader_of_ones_own_finds_both_sides_in_one_file(tmp_path, corpus, paths, store, text, monkeypatch):
-    monkeypatch.setattr(corpus_module.READERS, "built", {})
+def test_a_reader_of_ones_own_finds_both_sides_in_one_file(tmp_path, corpus, paths, store, text, monkeypatch, caplog):
+    monkeypatch.setattr(READERS, "built", {**READERS.built})
+    monkeypatch.setattr(READERS, "watchers", [])
 
-    @register_reader(".tsv")
-    def read_columns(path, side):
-        return (line.split("\t")[side] for line in read_lines(path))
+    @register_reader(".bitext")
+    def read_columns(path, layout):
+        yield from (tuple(line.split(" || ")) if "||" in line else "that are remarks" for line in read_lines(path))
 
-    lines = ["\t".join(pair) for pair in zip(*corpus, strict=True)]
-    both = tmp_path / "both.tsv.gz"
+    lines = ["# a remark", *(" || ".join(pair) for pair in zip(*corpus, strict=True))]
+    both = tmp_path / "both.bitext.gz"
     both.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
     Corpus(both, both).refuse_one_file("data.train")
-    assert list(Corpus(both, both).pairs()) == list(zip(*corpus, strict=True))
+    with caplog.at_level("INFO"):
+        assert list(Corpus(both, both).pairs()) == list(zip(*corpus, strict=True))
+        list(Corpus(both, both).pairs())
+    count = len(lines) - 1
+    told = f"{both}: {count + 1:,} pairs read, {count:,} kept, 1 dropped: 1 that are remarks"
+    assert caplog.messages == [told]  # once
     found = open_store(tmp_path / "columns", both, both, text=text, max_length=20)
     assert (found.content_hash, found.report) == (store.content_hash, store.report)
     assert list(Corpus([both, paths[0]], [both, paths[1]]).pairs()) == list(zip(*corpus, strict=True)) * 2
