@@ -11,7 +11,7 @@ from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.directory.engines import find_engine, identity_of, shortlist_hash
 from nmt.directory.model_directory import FoundModel, is_export, read_export_settings, read_facts
 from nmt.errors import ConfigError, ExportError
-from nmt.inference import engines
+from nmt.inference import engines, output_directory
 from nmt.inference.members import find_members, open_in_keras, open_translator
 from nmt.settings.section import AUTO
 from nmt.translation.ctranslate2_engine import CTranslate2Translator, load_package, refuse_request
@@ -86,6 +86,11 @@ class Engines:
     def wanted(self) -> str:
         """The engine that is asked for, or `auto`."""
         return self.asked_for or self.config.search.engine
+
+    def refuse_output(self, output: PathLike | None, inputs: Sequence[tuple[str, PathLike | None]]) -> None:
+        """Refuse to write over what is read, see `output_directory.refuse_output`."""
+        for each in self.found:
+            output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 
     def waits_for_lines(self) -> bool:
         """Whether the number of lines decides."""

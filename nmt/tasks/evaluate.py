@@ -6,12 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nmt.config import Config
 from nmt.data import Corpus, doubts
 from nmt.errors import ConfigError
-from nmt.inference import output_directory
 from nmt.inference.members import Member
 from nmt.scoring import evaluation as scoring
 from nmt.settings.data import CorpusSettings
@@ -116,20 +115,12 @@ def prepare_evaluation(
     Raises:
         NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
     """
-    engines = Engines(
-        [directory, *others],
-        engine,
-        checkpoint=checkpoint,
-        weights=weights,
-        overrides=overrides,
-        member_weights=member_weights,
-        log_linear=log_linear,
-    )
+    which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
+    engines = Engines([directory, *others], engine, member_weights=member_weights, log_linear=log_linear, **which)
     found = engines.found
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
-        for each in found:
-            output_directory.refuse_output(output_path, inputs=inputs, directory=each.directory, config=each.config)
+        engines.refuse_output(output_path, inputs)
     config = found[0].config
     test_set, data = read_test_set(config, source=source, references=references), config.data
     joined = join or data.segmentation

@@ -18,7 +18,6 @@ from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
 from nmt.errors import ConfigError
-from nmt.inference import output_directory
 from nmt.scoring import mbr
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
@@ -133,30 +132,23 @@ def prepare_translation(
         NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
             the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
     """
-    terms = None if glossary is None else Glossary.read(glossary)
     unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
     asks = {"alignments": alignments, "the replacement of unknown words": replace_unknown, "markup": bool(markup)}
-    found = Engines(
-        [directory, *others],
-        engine,
-        control=of_most,
-        sampling=sampling,
-        others=[what for what, is_asked in asks.items() if is_asked],
-        threads=threads,
-        member_weights=member_weights,
-        log_linear=log_linear,
-        checkpoint=checkpoint,
-        weights=weights,
-        overrides=overrides,
-    )
+    wishes = [wish for wish, is_asked in asks.items() if is_asked]
+    which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
+    how: dict[str, Any] = {"threads": threads, "member_weights": member_weights, "log_linear": log_linear}
+    how |= {"control": of_most, "sampling": sampling, "others": wishes}
+    found = Engines([directory, *others], engine, **how, **which)
     config = found.config
     if sampling is None:
         check_num_hypotheses(num_hypotheses, config.search)
     check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
     if markup:
         _check_markup(config, alignments=alignments)
-    _check_output(output_path, found, input_path, {"--glossary": glossary, "--dictionary": dictionary})
+    files = {"--glossary": glossary, "--dictionary": dictionary}
+    inputs = [("--input", input_path), *((name, path) for name, path in files.items() if path is not None)]
+    found.refuse_output(output_path, inputs)
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
@@ -164,7 +156,7 @@ def prepare_translation(
         token_scores=token_scores or alignments or replace_unknown,
         sampling=sampling,
         utility=None if utility is None else mbr.expected_utility_of(utility),
-        terms=terms,
+        terms=None if glossary is None else Glossary.read(glossary),
         part_tokens=min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
         language=config.data.source_language,
         alignments=alignments,
@@ -185,15 +177,6 @@ def _check_markup(config: Config, *, alignments: bool) -> None:
         )
     if alignments:
         raise ConfigError("alignments count characters of lines without tags: leave out either them or the markup")
-
-
-def _check_output(
-    output: PathLike | None, engines: Engines, input_path: PathLike | None, files: Mapping[str, PathLike | None]
-) -> None:
-    """Refuse to write over what is read; of the files those that are None are not given."""
-    inputs = [("--input", input_path), *((flag, path) for flag, path in files.items() if path is not None)]
-    for each in engines.found:
-        output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 
 
 @dataclass(frozen=True)

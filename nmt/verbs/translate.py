@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nmt.terminal import options
+from nmt.terminal.formats import WRITERS, as_row
 from nmt.terminal.place import Place
-from nmt.terminal.streams import check_stdout, json_line, line_counter, text_output
+from nmt.terminal.streams import check_stdout, line_counter, text_output
 from nmt.terminal.translation_options import (
-    ADDED_FIELDS,
     ControlOptions,
     FinishOptions,
     Format,
@@ -25,92 +25,8 @@ from nmt.terminal.translation_options import (
 )
 
 if TYPE_CHECKING:
-    from nmt.control.controls import Record
-    from nmt.inference.alignment import Alignment
     from nmt.scoring.evaluation import Evaluation
-    from nmt.translation.line_translator import Translation
-
-
-class Translated(NamedTuple):
-    """A line and what became of it.
-
-    number: of the line, from 1.
-    record: the line, and what else its JSON record has.
-    translations: best first, at most `wanted`.
-    wanted: how many were asked for.
-    alignments: of each translation, if they were asked for.
-    """
-
-    number: int
-    record: Record
-    translations: Sequence[Translation]
-    wanted: int
-    alignments: Sequence[Alignment] = ()
-
-
-Writer: TypeAlias = Callable[[Translated], str]
-"""Gives the lines of output, each with its end, for one line of input."""
-
-
-def as_text(line: Translated) -> str:
-    r"""As many lines as were asked for, empty if the model had no more, so that line numbers can be computed."""
-    texts = [translation.text for translation in line.translations]
-    texts += [""] * (line.wanted - len(texts))
-    return "".join(f"{text}\n" for text in texts)
-
-
-def as_jsonl(line: Translated) -> str:
-    """One object a source line; nothing in it that any reader takes for the end of a line.
-
-    What the record said of an earlier translation gives way to what is said of this one.
-    Flags stand with each translation, with the line if it has none; constraints if phrases must appear; tokens with
-    their log probabilities, words with their links, and whether probabilities are those of a shortlist, if there are.
-    """
-    translations = [translation._asdict() for translation in line.translations]
-    engines = {translation.pop("engine") for translation in translations}
-    for translation in translations:
-        del translation["finished"]  # which the flags say
-        for optional in ("constraints", "tokens", "token_scores", "shortlist"):
-            if not translation[optional]:
-                del translation[optional]
-    for translation, alignment in zip(translations, line.alignments, strict=False):
-        from nmt.tasks.align import as_record
-
-        translation["alignment"] = as_record(alignment)
-    content = {
-        "line": line.number,
-        **{name: value for name, value in line.record.rest.items() if name not in ADDED_FIELDS},
-        line.record.field: line.record.source,
-        "translations": translations,
-        **({"engine": engines.pop()} if engines else {}),
-    }
-    if not translations:
-        from nmt.translation.line_translator import flag_of_none
-
-        content["flags"] = [flag_of_none(line.record.control)]
-    return json_line(content)
-
-
-def as_tsv(line: Translated) -> str:
-    """One line a translation: number of the source line, rank (both from 1), score, translation."""
-    return "".join(
-        f"{line.number}\t{rank}\t{translation.score:.6f}\t{_without_tabs(translation.text)}\n"
-        for rank, translation in enumerate(line.translations, start=1)
-    )
-
-
-def as_row(line: Translated) -> str:
-    """The row that was read, and as many columns more as translations were asked for."""
-    texts = [_without_tabs(translation.text) for translation in line.translations]
-    texts += [""] * (line.wanted - len(texts))
-    return "\t".join([*line.record.rest["columns"], *texts]) + "\n"
-
-
-def _without_tabs(text: str) -> str:
-    return " ".join(text.split("\t"))
-
-
-WRITERS: dict[Format, Writer] = {Format.TEXT: as_text, Format.JSONL: as_jsonl, Format.TSV: as_tsv}
+    from nmt.tasks.evaluate import ModelEvaluation
 
 
 TRANSLATE_EXAMPLE = """\b
@@ -188,11 +104,7 @@ def translate(
     wanted = 1 if utility else draws.samples or n_best
     of_rows = output_format is Format.TSV and text.input_format is Input.TSV
     writer = as_row if of_rows else WRITERS[output_format]
-    place.write(
-        prepared,
-        lambda number, line: writer(Translated(number, line.record, line.translations, wanted, line.alignments)),
-        output_format,
-    )
+    place.write(prepared, lambda number, line: writer(number, line, wanted), output_format)
 
 
 def _check_counts(samples: int | None, n_best: int, beam_size: int | None, utility: str | None) -> None:
@@ -279,13 +191,18 @@ def evaluate(
         result = prepared.run(threads=model.threads, progress=count)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
+    _show(result.evaluation, _facts(result), as_json=as_json)
+
+
+def _facts(result: ModelEvaluation) -> dict[str, Any]:
+    """What is said of an evaluation besides its scores; a single model stands for itself."""
     facts = result._asdict() | {"members": [member._asdict() for member in result.members]}
     del facts["evaluation"], facts["hypotheses"]
-    if len(result.members) == 1:
-        (member,) = facts.pop("members")
-        del member["share"], facts["log_linear"]
-        facts = member | facts
-    _show(result.evaluation, facts, as_json=as_json)
+    if len(result.members) > 1:
+        return facts
+    (member,) = facts.pop("members")
+    del member["share"], facts["log_linear"]
+    return member | facts
 
 
 def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool, **how: Any) -> None:

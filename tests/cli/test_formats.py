@@ -4,28 +4,30 @@ import json
 
 from nmt.control.controls import Control, Record
 from nmt.inference.translator import Translation
+from nmt.tasks.translate import TranslatedLine
+from nmt.terminal.formats import WRITERS, as_jsonl, as_text, as_tsv
+from nmt.terminal.translation_options import Format
 from nmt.translation.flags import Flag
-from nmt.verbs.translate import WRITERS, Format, Translated, as_jsonl, as_text, as_tsv
 
 BEST = Translation("a\tb", -0.5, -1.25, 2, True, ("a", "b"), (-1.0, -0.25), (Flag.COPY,), {"b": False})
 SECOND = Translation("c\u2028d\x85", -0.75, -2.0, 5)
 
 
 def line(*translations, wanted=3):
-    return Translated(7, Record("quelle\u2028x", rest={"id": "q-7"}), translations, wanted)
+    return 7, TranslatedLine(Record("quelle\u2028x", rest={"id": "q-7"}), translations), wanted
 
 
 def test_text_has_as_many_lines_as_were_asked_for():
-    assert as_text(line(BEST, SECOND)) == "a\tb\nc\u2028d\x85\n\n"
-    assert as_text(line(BEST, wanted=1)) == "a\tb\n"
+    assert as_text(*line(BEST, SECOND)) == "a\tb\nc\u2028d\x85\n\n"
+    assert as_text(*line(BEST, wanted=1)) == "a\tb\n"
 
 
 def test_tsv_has_a_row_a_translation():
-    assert as_tsv(line(BEST, SECOND)) == "7\t1\t-0.500000\ta b\n7\t2\t-0.750000\tc\u2028d\x85\n"
+    assert as_tsv(*line(BEST, SECOND)) == "7\t1\t-0.500000\ta b\n7\t2\t-0.750000\tc\u2028d\x85\n"
 
 
 def test_jsonl_is_one_line_for_every_reader():
-    text = as_jsonl(line(BEST, SECOND))
+    text = as_jsonl(*line(BEST, SECOND))
     assert len(text.splitlines()) == 1
     assert json.loads(text) == {
         "line": 7,
@@ -43,9 +45,8 @@ def test_jsonl_is_one_line_for_every_reader():
 
 
 def test_a_line_without_a_translation_says_why():
-    asked = Translated(1, Record("eins", Control(avoid=("one",))), (), 1)
-    assert json.loads(as_jsonl(asked))["flags"] == ["unsatisfied"]
-    assert json.loads(as_jsonl(asked._replace(record=Record("eins"))))["flags"] == ["failed"]
+    for control, flag in ((Control(avoid=("one",)), "unsatisfied"), (Control(), "failed")):
+        assert json.loads(as_jsonl(1, TranslatedLine(Record("eins", control), []), 1))["flags"] == [flag]
 
 
 def test_every_format_has_a_writer():

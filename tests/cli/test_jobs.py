@@ -28,11 +28,11 @@ from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.tasks.translate import PreparedTranslation, Reading, _Job
 from nmt.terminal import jobs
+from nmt.terminal.formats import as_jsonl, as_row, as_text
 from nmt.terminal.streams import line_counter
 from nmt.text import TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.text.vocabulary import SPECIAL_TOKENS
 from nmt.translation.line_translator import LineTranslator, Translation
-from nmt.verbs.translate import Translated, as_jsonl, as_row, as_text
 
 WORDS = ["eins", "zwei", "drei", "vier", "fünf"]
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def run(folder, name="out", *, resume=True, shard=None, writer=as_text, depends=
     wanted = changes.get("num_hypotheses", 1)
 
     def as_lines(number, line):
-        return writer(Translated(number, line.record, line.translations, wanted))
+        return writer(number, line, wanted)
 
     jobs.run_job(prepared(**changes), part, folder / name, as_lines, depends=dict(depends), resume=resume)
     return (folder / name).read_bytes()
