@@ -39,7 +39,7 @@ def one_layer(request):
     return {**ARCHITECTURES[request.param], "num_encoder_layers": 1, "num_decoder_layers": 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     def build(settings, tie_embeddings="all", vocabularies=None, seed=3):
         model = tiny.build(settings, vocabularies=vocabularies, tie_embeddings=tie_embeddings, seed=seed)
@@ -49,6 +49,12 @@ def build():
         return model
 
     return build
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, build):
+    """A model that the tests of a file share and do not change."""
+    return build(ARCHITECTURES[request.param])
 
 
 @pytest.fixture

@@ -28,14 +28,14 @@ def search(toy, model, *, beam_size, step=None, state=None, **options):
     )
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     seed=SEEDS,
     length_penalty=PENALTIES,
-    limits=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4)), min_size=2, max_size=2),
+    limits=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4)), min_size=4, max_size=4),
 )
 def test_wide_beam_finds_every_hypothesis_in_the_order_of_brute_force(toy, seed, length_penalty, limits):
-    model = toy.HistoryModel(seed, batch_size=2)
+    model = toy.HistoryModel(seed, batch_size=4)
     limits = [(min(pair), max(pair)) for pair in limits]
     min_length, max_length = (np.array(column, "int32") for column in zip(*limits, strict=True))
     result = search(
@@ -48,7 +48,7 @@ def test_wide_beam_finds_every_hypothesis_in_the_order_of_brute_force(toy, seed,
         toy.assert_same(toy.hypotheses(result, sentence), expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     seed=SEEDS,
     beam_size=st.integers(2, 5),
@@ -59,9 +59,9 @@ def test_wide_beam_finds_every_hypothesis_in_the_order_of_brute_force(toy, seed,
 )
 def test_stopping_early_changes_nothing(toy, seed, beam_size, length_penalty, min_length, scale, data):
     """The stop test is exact: a search that goes on to `max_length` in any case finds the same."""
-    max_lengths = data.draw(st.lists(st.integers(max(min_length, 1), 9), min_size=3, max_size=3))
+    max_lengths = data.draw(st.lists(st.integers(max(min_length, 1), 9), min_size=6, max_size=6))
     num_hypotheses = data.draw(st.integers(1, beam_size))
-    model = toy.HistoryModel(seed, batch_size=3, scale=scale)
+    model = toy.HistoryModel(seed, batch_size=6, scale=scale)
     result = search(
         toy,
         model,
@@ -71,7 +71,7 @@ def test_stopping_early_changes_nothing(toy, seed, beam_size, length_penalty, mi
         max_length=np.array(max_lengths, "int32"),
         length_penalty=length_penalty,
     )
-    assert result.scores.shape == (3, num_hypotheses)
+    assert result.scores.shape == (6, num_hypotheses)
     for sentence, max_length in enumerate(max_lengths):
         expected = toy.patient_search(
             model,
@@ -95,7 +95,7 @@ def test_a_wide_beam_finds_every_hypothesis_without_banned_tokens(toy, seed, len
         toy.assert_same(toy.hypotheses(result, sentence), expected)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     seed=SEEDS,
     beam_size=st.integers(2, 4),
@@ -105,13 +105,13 @@ def test_a_wide_beam_finds_every_hypothesis_without_banned_tokens(toy, seed, len
 )
 def test_banned_tokens_take_no_candidate_from_the_beam(toy, seed, beam_size, length_penalty, banned, vocabulary_size):
     """All that may not be written is what the model likes best, so that K others lie behind it in every row."""
-    model = toy.HistoryModel(seed, batch_size=2, vocabulary_size=vocabulary_size)
+    model = toy.HistoryModel(seed, batch_size=4, vocabulary_size=vocabulary_size)
     model.table[..., [toy.PAD, toy.BOS, toy.EOS, *banned]] += 7.0
     model.table[..., 12:] -= 20.0
     limits = {"min_length": 3, "max_length": 6, "length_penalty": length_penalty}
     result = search(toy, model, beam_size=beam_size, banned_ids=banned, **limits)
     content = [token_id for token_id in range(3, 12) if token_id not in banned]
-    for sentence in range(2):
+    for sentence in range(4):
         expected = toy.patient_search(model, sentence, beam_size=beam_size, content=content, **limits)
         toy.assert_same(toy.hypotheses(result, sentence), expected[:beam_size])
 
@@ -128,14 +128,14 @@ def test_a_hypothesis_that_could_only_go_on_with_a_banned_token_does_not_exist(t
     assert (ids, log_prob) == ((toy.EOS,), pytest.approx(-50.0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=SEEDS, length_penalty=PENALTIES, beam_size=st.integers(2, 4))
 def test_scores_are_those_of_the_returned_ids_and_no_hypothesis_comes_twice(toy, seed, length_penalty, beam_size):
-    model = toy.HistoryModel(seed, batch_size=3)
+    model = toy.HistoryModel(seed, batch_size=6)
     result = search(toy, model, beam_size=beam_size, max_length=11, length_penalty=length_penalty)
     scores = toy.numpy_fields(result)[1]
     assert (np.diff(scores, axis=1) <= 0).all()
-    for sentence in range(3):
+    for sentence in range(6):
         found = toy.hypotheses(result, sentence)
         assert len({ids for _, _, ids in found}) == beam_size
         for score, log_prob, ids in found:

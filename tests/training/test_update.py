@@ -9,6 +9,7 @@ from nmt.kinds import LOSSES
 from nmt.training.optimization import EmaWeights
 from nmt.training.update import Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
+from tests import tiny
 
 TIES = ("none", "source_target", "target_output", "all")
 
@@ -45,10 +46,11 @@ def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settin
     np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 10], rtol=1e-5)
 
 
-@pytest.mark.parametrize("tie", TIES)
+@pytest.mark.parametrize(("kind", "tie"), [*(("transformer", tie) for tie in TIES), ("rnn", "none"), ("rnn", "all")])
 @pytest.mark.usefixtures("eagerly")
-def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, settings, make_batch, tie):
+def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, make_batch, kind, tie):
     """Finite differences in each tied and untied embedding matrix, ids repeated; then clip and step in NumPy."""
+    settings = tiny.MODELS[kind]
     batch, rate, clip = make_batch((4, 6), (5, 7)), 0.5, 0.05
     model = build(settings, tie)
     updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=clip)
@@ -86,17 +88,17 @@ def before_of(variable, before, model):
     return before[path]
 
 
-@pytest.mark.parametrize("average", [None, 0.9])
 @pytest.mark.usefixtures("eagerly")
-def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, make_batch, average):
+def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, make_batch):
+    """With a moving average; without one, micro-batches in parts do the same."""
     batch = make_batch((3, 5, 4), (4, 6, 2))
     results = []
     for parts in ([batch], [part(batch, slice(0, 2)), part(batch, slice(2, 3))]):
         model = build(settings)
-        kept = None if average is None else EmaWeights(model, average)
+        kept = EmaWeights(model, 0.9)
         updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, ema=kept)
-        outcomes = [updater.update(parts, 0.01) for _ in range(3)]
-        averages = {} if kept is None else {path: array_of(v) for path, v in kept.variables.items()}
+        outcomes = [updater.update(parts, 0.01) for _ in range(2)]
+        averages = {path: array_of(v) for path, v in kept.variables.items()}
         results.append((outcomes, weights_of(model), averages))
     (whole, whole_weights, whole_average), (cut, cut_weights, cut_average) = results
     for one, other in zip(whole, cut, strict=True):
@@ -107,10 +109,14 @@ def test_micro_batches_of_unequal_size_equal_one_large_batch(build, settings, ma
         np.testing.assert_allclose(cut_average[path], value, atol=2e-5, err_msg=path)
 
 
-@pytest.mark.parametrize(("sentences", "parts"), [(1, 3), (2, 2), (5, 3)])
+@pytest.mark.parametrize(
+    ("kind", "sentences", "parts"),
+    [("transformer", 1, 3), ("transformer", 2, 2), ("transformer", 5, 3), ("rnn", 1, 3)],
+)
 @pytest.mark.usefixtures("eagerly")
-def test_parts_of_a_batch_equal_the_whole_batch(build, settings, make_batch, parts, sentences):
+def test_parts_of_a_batch_equal_the_whole_batch(build, make_batch, kind, sentences, parts):
     """Also where there are fewer sentences than parts, so that some parts have nothing but padding."""
+    settings = tiny.MODELS[kind]
     batch = make_batch((3, 5, 4, 2, 6)[:sentences], (4, 6, 2, 3, 5)[:sentences])
     results = []
     for number in (1, parts):
