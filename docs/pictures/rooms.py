@@ -23,7 +23,7 @@ ROOMS = {  # name: (x, y, width, what it does)
     "translation": (510, 340, 420, "lines to searches and back"),
     "control": (30, 410, 280, "phrases, prefixes, glossary"),
     "directory": (340, 410, 280, "what lies in a model directory"),
-    "checkpoint": (650, 410, 280, "weights on disk"),
+    "checkpoint, corpora": (650, 410, 280, "weights on disk; files of corpora"),
     "models": (30, 480, 280, "ids to logits"),
     "search": (340, 480, 280, "logits to hypotheses"),
     "data, alignment": (650, 480, 280, "corpora, store, batches; word links"),
@@ -39,8 +39,8 @@ BOX_HEIGHT = 48
 MARKS = [  # (colour, step, room, places from its right edge)
     (BATCH, "1", "recipes", 0), (BATCH, "2", "data, alignment", 1), (BATCH, "3", "text", 1),
     (BATCH, "4", "data, alignment", 0), (BATCH, "5", "training", 1), (BATCH, "6", "models", 1),
-    (BATCH, "7", "backend", 0), (BATCH, "8", "training", 0), (BATCH, "9", "checkpoint", 1),
-    (LINE, "a", "cli, verbs, terminal", 0), (LINE, "b", "tasks", 0), (LINE, "c", "checkpoint", 0),
+    (BATCH, "7", "backend", 0), (BATCH, "8", "training", 0), (BATCH, "9", "checkpoint, corpora", 1),
+    (LINE, "a", "cli, verbs, terminal", 0), (LINE, "b", "tasks", 0), (LINE, "c", "checkpoint, corpora", 0),
     (LINE, "d", "translation", 1), (LINE, "e", "text", 0), (LINE, "f", "models", 0), (LINE, "g", "search", 0),
     (LINE, "h", "translation", 0),
 ]  # fmt: skip

@@ -74,12 +74,19 @@ def engine_name(found: FoundModel) -> str:
         "format": FORMAT,
         "shortlist": shortlist_hash(found.directory),  # of which the vocabulary map is made
         "weights": identity_of(found).files,
+        "text": _text_hashes(found.directory),
         "model": found.config.model.model_dump(mode="json"),
         "num_positions": num_positions(found.config),
         "quantization": QUANTIZATION,
         "ctranslate2": metadata.version("ctranslate2"),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _text_hashes(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of the tokenizers: with those of another model, a model is refused."""
+    paths = [path for pattern in ("tokenizer.*", "vocabulary.*") for path in sorted(directory.glob(pattern))]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def shortlist_hash(directory: Path) -> str | None:

@@ -62,6 +62,7 @@ def test_one_file_is_refused_also_under_another_name(tmp_path):
     Corpus([a], [f"{tmp_path}/missing"]).refuse_one_file("data.train")
     for other in (a, f"{tmp_path}/link", f"{tmp_path}/../{tmp_path.name}/a"):
         with pytest.raises(
-            DataError, match=r"data\.train\.source and data\.train\.target must be two files, .*cut -f1"
+            DataError,
+            match=r"data\.train\.source and data\.train\.target must be two files, .*give it as data\.train\.pairs",
         ):
             Corpus([b, a], [a, other]).refuse_one_file("data.train")

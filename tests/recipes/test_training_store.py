@@ -8,6 +8,7 @@ import pytest
 
 from nmt.config import load
 from nmt.data import corpus as corpus_module
+from nmt.data import lines as lines_module
 from nmt.recipes.build_vocabulary import build_vocabulary, find_text
 from nmt.recipes.train import check_corpora, find_training_store, train
 from nmt.recipes.training_run import open_training_store
@@ -50,7 +51,7 @@ def test_a_training_corpus_is_read_twice_and_once_for_a_vocabulary(untrained_con
         opened[str(path).rpartition("/")[2]] += 1
         return builtins.open(path, *arguments, **options)
 
-    monkeypatch.setattr(corpus_module, "open", watched, raising=False)
+    monkeypatch.setattr(lines_module, "open", watched, raising=False)
     settings = [f"data.tokenizer={{{tokenizer}}}", "training.max_updates=1", "training.tensorboard=false"]
     build_vocabulary(load([untrained_config], [*settings, f"model_directory={tmp_path}/vocabulary"]))
     assert opened == {"train.es": 1, "train.en": 1}

@@ -20,7 +20,9 @@ def config(tmp_path_factory):
         "sample_translations": 0, "precision": "float32", "schedule": {"type": "constant"},
         "optimizer": {"type": "sgd", "learning_rate": 0.5, "clip_norm": 0.5},  # Adam makes much of what is nothing
     }  # fmt: skip
-    return tiny.write_config(folder, corpora, model=model, training=training, search={"max_length": 5})
+    return tiny.write_config(
+        folder, corpora, model=model, training=training, search={"max_length": 5, "engine": "keras"}
+    )
 
 
 @pytest.fixture

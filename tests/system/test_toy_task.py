@@ -78,7 +78,7 @@ def test_a_score_is_what_teacher_forcing_gives_the_same_tokens(run):
 
     import nmt
 
-    translator = nmt.Translator.load(run)
+    translator = nmt.Translator.load(run, engine="keras")
     line = "perro azul dos gato"
     best = translator.n_best([line], 2, beam_size=4, length_penalty=0.7)[0]
     source_ids = np.array([[*translator.text.source.encode(line), 3]], "int32")
