@@ -67,7 +67,7 @@ def build_shortlist(directory: PathLike, *, best: int, frequent: int, threads: i
     covered, of_line, of_batch = None, 0.0, 0.0
     if config.data.validation is not None:
         try:
-            pairs = list(islice(Corpus(*config.data.validation.paths).pairs(), _MEASURED_LINES))
+            pairs = list(islice(Corpus.of(config.data, "validation").pairs(), _MEASURED_LINES))
             covered, of_line, of_batch = _measured(shortlist, text, pairs, size)
         except DataError as error:
             _LOGGER.info("not used to measure the shortlist: %s", error)
@@ -83,7 +83,7 @@ def learn_from_corpus(
         DataError: the corpus cannot be read.
     """
     sample = Sample[tuple[str, str]](MOST_PAIRS, seed=0)
-    for block in in_blocks(Corpus(*config.data.train.paths).pairs()):
+    for block in in_blocks(Corpus.of(config.data, "train").pairs()):
         sample.update(block)
 
     def tokens(lines: list[str], side: int) -> list[list[str]]:

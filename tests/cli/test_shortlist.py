@@ -2,10 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
+from nmt.control.shortlist import Shortlist
 from nmt.recipes.derived import export_for_ctranslate2
+from nmt.text import TextPair
 from nmt.translation.ctranslate2_engine import CTranslate2Translator
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -46,6 +51,21 @@ def test_it_is_built_and_searched_by(run_nmt, run):
     twice = run_nmt("translate", run, "--no-shortlist", "--set", "search.shortlist=true", stdin=b"")
     assert twice.code == 2
     assert "--shortlist and --set search.shortlist give one setting two values" in twice.err
+
+
+def test_it_is_learned_from_the_columns_that_the_settings_name(run_nmt, run, tmp_path):
+    """Of a file with both sides, in the other order than one without columns is read in."""
+    config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    sides = [Path(config["data"]["train"][side]).read_text("utf-8").splitlines() for side in ("target", "source")]
+    table = tmp_path / "train.tsv"
+    table.write_text("".join(f"{target}\t{source}\n" for target, source in zip(*sides, strict=True)), "utf-8")
+    run_nmt("build-shortlist", run, "--best", 2, "--frequent", 0)
+    expected = Shortlist.load(run, TextPair.load(run)).best
+    config["data"]["train"] = {"pairs": str(table), "source_column": 2, "target_column": 1}
+    (run / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    built = run_nmt("build-shortlist", run, "--best", 2, "--frequent", 0)
+    assert built.code == 0, built.err
+    np.testing.assert_array_equal(Shortlist.load(run, TextPair.load(run)).best, expected)
 
 
 @pytest.mark.slow
