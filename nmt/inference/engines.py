@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, overload
 
 from nmt.control.controls import Control, Sampling
 from nmt.directory.engines import find_engine
@@ -131,6 +131,45 @@ def choose_engine(
     return Choice(CTRANSLATE2, f"from {directory}", directory)
 
 
+@overload
+def load_translator(
+    directory: PathLike | Sequence[PathLike],
+    *others: PathLike,
+    engine: Literal["keras"],
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
+    overrides: Sequence[str] = (),
+) -> Translator: ...
+
+
+@overload
+def load_translator(
+    directory: PathLike | Sequence[PathLike],
+    *,
+    engine: Literal["ctranslate2"],
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    overrides: Sequence[str] = (),
+    threads: int | None = None,
+) -> CTranslate2Translator: ...
+
+
+@overload
+def load_translator(
+    directory: PathLike | Sequence[PathLike],
+    *others: PathLike,
+    engine: str | None = None,
+    checkpoint: str | None = None,
+    weights: str | None = None,
+    member_weights: Sequence[float] | None = None,
+    log_linear: bool = False,
+    overrides: Sequence[str] = (),
+    threads: int | None = None,
+) -> Translator | CTranslate2Translator: ...
+
+
 def load_translator(
     directory: PathLike | Sequence[PathLike],
     *others: PathLike,
@@ -146,6 +185,7 @@ def load_translator(
 
     With CTranslate2 neither TensorFlow nor Keras is imported. If `auto` chose that, Keras does what it cannot, such as
     phrases that must appear or scores, and is imported when that is asked for. No engine is made here.
+    `Translator.load` is this function; its class imports both.
 
     Args:
         directory: the model directory, or a checkpoint in it, RUN@best, RUN@update-N or RUN/checkpoints/update-N;

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,6 @@ from nmt.search.rules import uniform_numbers
 from nmt.search.step import SpecialIds
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, TextPair, Tokenizer
 from nmt.translation.completion import BEAM_SIZE, Completer
-from nmt.translation.ctranslate2_engine import CTranslate2Translator
 from nmt.translation.lengths import length_limits
 from nmt.translation.line_translator import (
     LineTranslator,
@@ -176,73 +175,7 @@ class Translator(LineTranslator):
         self._aligners: dict[ReadOut, Aligner] = {}
         self._completers: dict[tuple[str, tuple[int, ...]], Completer] = {}
 
-    @overload
-    @classmethod
-    def load(
-        cls,
-        directory: PathLike | Sequence[PathLike],
-        *others: PathLike,
-        engine: Literal["keras"],
-        checkpoint: str | None = None,
-        weights: str | None = None,
-        member_weights: Sequence[float] | None = None,
-        log_linear: bool = False,
-        overrides: Sequence[str] = (),
-    ) -> Translator: ...
-
-    @overload
-    @classmethod
-    def load(
-        cls,
-        directory: PathLike | Sequence[PathLike],
-        *,
-        engine: Literal["ctranslate2"],
-        checkpoint: str | None = None,
-        weights: str | None = None,
-        overrides: Sequence[str] = (),
-        threads: int | None = None,
-    ) -> CTranslate2Translator: ...
-
-    @overload
-    @classmethod
-    def load(
-        cls,
-        directory: PathLike | Sequence[PathLike],
-        *others: PathLike,
-        engine: str | None = None,
-        checkpoint: str | None = None,
-        weights: str | None = None,
-        member_weights: Sequence[float] | None = None,
-        log_linear: bool = False,
-        overrides: Sequence[str] = (),
-        threads: int | None = None,
-    ) -> Translator | CTranslate2Translator: ...
-
-    @classmethod
-    def load(
-        cls,
-        directory: PathLike | Sequence[PathLike],
-        *others: PathLike,
-        engine: str | None = None,
-        checkpoint: str | None = None,
-        weights: str | None = None,
-        member_weights: Sequence[float] | None = None,
-        log_linear: bool = False,
-        overrides: Sequence[str] = (),
-        threads: int | None = None,
-    ) -> Translator | CTranslate2Translator:
-        """Load a trained model from its directory, or several; see `nmt.load_translator`, which loads no TensorFlow."""
-        return load_translator(
-            directory,
-            *others,
-            engine=engine,
-            checkpoint=checkpoint,
-            weights=weights,
-            member_weights=member_weights,
-            log_linear=log_linear,
-            overrides=overrides,
-            threads=threads,
-        )
+    load = staticmethod(load_translator)
 
     @classmethod
     def of(
