@@ -133,17 +133,14 @@ def _optimize_less() -> None:
     """Leave out of the optimisation of graphs, on a processor, what costs time and brings nothing.
 
     What is to save memory takes a fourth of all of it. It lets sums of several tensors be added up in the order in
-    which these are there, so that a recurrent model had other weights each time. What changes layouts is for
-    convolutions.
+    which these are there, so that a recurrent model had other weights each time.
     """
-    import tensorflow as tf
     from tensorflow.core.protobuf.config_pb2 import ConfigProto
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
     from tensorflow.python.eager import context  # what says so for functions has no public name
 
     if has_gpu() or context.context()._config is not None:
         return
-    tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
     settings = ConfigProto()
     settings.graph_options.rewrite_options.memory_optimization = RewriterConfig.NO_MEM_OPT
     context.context()._config = settings
