@@ -22,7 +22,7 @@ ROOMS = {  # name: (x, y, width, what it does)
     "scoring": (30, 340, 420, "BLEU, chrF, forced scores, the best of several"),
     "translation": (510, 340, 420, "lines to searches and back"),
     "control": (30, 410, 280, "phrases, prefixes, glossary"),
-    "directory": (340, 410, 280, "what lies in a model directory"),
+    "directory, doctor": (340, 410, 280, "what lies in a model directory; doubts"),
     "checkpoint, corpora": (650, 410, 280, "weights on disk; files of corpora"),
     "models": (30, 480, 280, "ids to logits"),
     "search": (340, 480, 280, "logits to hypotheses"),

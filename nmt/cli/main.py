@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from nmt.corpus_verbs import align_corpus, corpora
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.terminal.options import Session, spread, usage_error
 from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
-from nmt.verbs import align, align_corpus, corpora, derived, inspect_model, score, train, translate
+from nmt.verbs import align, derived, inspect_model, score, train, translate
 from nmt.version import __version__
 
 EXAMPLE = """\b

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from nmt.checkpoint.folder import DirectoryLock
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, write
-from nmt.data import corpus, doubts
+from nmt.data import corpus
 from nmt.data.lines import is_stream
 from nmt.directory import model_directory as directories
+from nmt.doctor import doubts
 from nmt.errors import ConfigError, DataError
 from nmt.kinds import TOKENIZERS
 from nmt.settings.data import SentencePieceSettings

@@ -15,8 +15,9 @@ from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.data import Corpus, TokenStore, corpus, doubts, find_store
+from nmt.data import Corpus, TokenStore, corpus, find_store
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
+from nmt.doctor import doubts
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.recipes.build_vocabulary import (
     GatheredText,

@@ -15,8 +15,9 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
-from nmt.data import BatchStream, Corpus, TokenStore, doubts, open_store, sequences
+from nmt.data import BatchStream, Corpus, TokenStore, open_store, sequences
 from nmt.directory import model_directory as directories
+from nmt.doctor import doubts
 from nmt.errors import CheckpointError, DataError
 from nmt.export.engines import make_engine_of_run
 from nmt.inference import translator

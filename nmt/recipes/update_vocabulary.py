@@ -17,9 +17,10 @@ import numpy as np
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
-from nmt.data import Corpus, doubts, encoding
+from nmt.data import Corpus, encoding
 from nmt.data.lines import read_lines, text_lines
 from nmt.directory import model_directory
+from nmt.doctor import doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import output_directory
 from nmt.recipes import build_vocabulary, derived, train

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 
 from nmt.config import Config
-from nmt.data import batches, doubts
+from nmt.data import batches
+from nmt.doctor import doubts
 from nmt.inference import translator
 from nmt.models.contract import Seq2Seq
 from nmt.scoring import evaluation

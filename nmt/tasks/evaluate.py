@@ -9,7 +9,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from nmt.config import Config
-from nmt.data import Corpus, doubts
+from nmt.data import Corpus
+from nmt.doctor import doubts
 from nmt.errors import ConfigError
 from nmt.inference.members import Member
 from nmt.scoring import evaluation as scoring

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from nmt.corpus_verbs.align_corpus import Symmetrization
 from nmt.terminal import options
 from nmt.terminal.streams import CHUNK_LINES, check_stdout, json_line, line_counter, text_output
-from nmt.verbs.align_corpus import Symmetrization
 from nmt.verbs.score import read_records
 
 if TYPE_CHECKING:

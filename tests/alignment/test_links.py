@@ -3,8 +3,8 @@
 import pytest
 
 from nmt.alignment.links import SYMMETRIZATIONS, ErrorRate, Gold, alignment_error_rate, parse_links, pharaoh
+from nmt.corpus_verbs.align_corpus import Symmetrization
 from nmt.errors import DataError
-from nmt.verbs.align_corpus import Symmetrization
 
 # The intersection is (0, 0), (3, 3). Grown: (1, 0) and (1, 1) beside and diagonal to (0, 0), then (2, 2); not (3, 0),
 # whose words have links. (5, 5) touches nothing; its words are free, so "final" takes it, and then not (5, 6), whose

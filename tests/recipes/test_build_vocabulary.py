@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
 from nmt.data import Corpus
-from nmt.data.doubts import report_changed_targets, report_marks, report_unknown_in_store
+from nmt.doctor.doubts import report_changed_targets, report_marks, report_unknown_in_store
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
 from nmt.recipes.train import check_config, check_corpora, train

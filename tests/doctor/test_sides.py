@@ -3,7 +3,7 @@
 import pytest
 
 from nmt.data import Corpus
-from nmt.data.doubts import doubts_about_sides, looks_swapped
+from nmt.doctor.doubts import doubts_about_sides, looks_swapped
 from nmt.errors import DataError
 
 ENGLISH = [f"We would like to eat at {hour} o'clock." for hour in range(1, 11)]

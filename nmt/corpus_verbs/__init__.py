@@ -1,0 +1,1 @@
+"""The commands that work on corpora, with their options."""

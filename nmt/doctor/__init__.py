@@ -1,0 +1,1 @@
+"""What is wrong with corpora: found and said before anything is trained on them."""
