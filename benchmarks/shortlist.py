@@ -52,7 +52,7 @@ def main() -> None:
 
     logging.getLogger("nmt").setLevel(logging.ERROR)
     sources, references = read_test_set(arguments.run, arguments.lines)
-    translator = nmt.Translator.load(arguments.run)
+    translator = nmt.Translator.load(arguments.run, overrides=["search.engine=keras"])
     say("learning the table")
     sizes = {"best": max(arguments.best), "frequent": max(arguments.frequent)}
     full, _ = learn_from_corpus(read_settings(arguments.run), translator.text, **sizes, threads=1)

@@ -51,12 +51,12 @@ class PairScore(NamedTuple):
     num_tokens: int
     cut: bool = False
 
-    def normalized(self, how: str, *, length_penalty: float, offset: float = 5.0) -> float:
+    def normalized(self, how: str, *, length_penalty: float, offset: float = 0.0) -> float:
         """Return the log probability, whole or divided, so that lengths can be compared.
 
         Args:
             how: `none`, `tokens` to divide by their number, or `length-penalty` to divide as the search does.
-            length_penalty: its exponent (Wu et al. 2016, eq. 14).
+            length_penalty: its exponent, `search.length_penalty`.
             offset: of the length there, `search.length_penalty_offset`.
 
         Raises:

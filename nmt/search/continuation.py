@@ -98,7 +98,7 @@ class Continuation:
         special: SpecialIds,
         beam_size: int,
         length_penalty: float,
-        length_penalty_offset: float = 5.0,
+        length_penalty_offset: float = 0.0,
         rules: Sequence[Rule] = (),
     ) -> None:
         self.model = model

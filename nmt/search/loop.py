@@ -80,7 +80,7 @@ def beam_search(
     min_length: int | Tensor = 0,
     beam_size: int = 5,
     length_penalty: float = 1.0,
-    length_penalty_offset: float = 5.0,
+    length_penalty_offset: float = 0.0,
     num_hypotheses: int | None = None,
     stops_at_first: bool = False,
     with_token_scores: bool = False,
@@ -94,8 +94,8 @@ def beam_search(
 
     A step looks at the 2K best extensions of the K live hypotheses, so that K live ones remain when K end together.
     A hypothesis ends when its EOS is among the K best of them; it is then scored,
-    score = log probability / ((5 + length) / 6) ** length_penalty (Wu et al. 2016, eq. 14; EOS counts; its 5 is the
-    offset), and frozen.
+    score = log probability / ((offset + length) / (offset + 1)) ** length_penalty (Wu et al. 2016, eq. 14, with an
+    offset of 5; EOS counts), and frozen.
     A sentence is done when no live hypothesis can reach the N best finished ones any more: log probabilities only
     fall and the penalty only grows, so log probability / penalty(max_length) bounds whatever can come of a live
     one. This holds for every `length_penalty` of 0 or more, and is tight if `max_length` is.

@@ -134,7 +134,7 @@ class Settings(NamedTuple):
     beam_size: int
     num_hypotheses: int
     length_penalty: float
-    length_penalty_offset: float = 5.0
+    length_penalty_offset: float = 0.0
     stops_at_first: bool = False
     with_token_scores: bool = False
     add_to_score: AddToScore | None = None

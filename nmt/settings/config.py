@@ -131,12 +131,13 @@ class SearchSettings(Section):
 
     beam_size: int = setting(5, "Hypotheses kept a sentence; 1 is greedy search.", at_least=1)
     length_penalty: float = setting(
-        1.0, "Exponent of Wu et al. (2016), eq. 14: 0 prefers short translations, more prefers long ones.", at_least=0
+        1.0, "Exponent of the length: 0 prefers short translations, more prefers long ones.", at_least=0
     )
     length_penalty_offset: float = setting(
-        5.0,
-        "A score is log probability / ((offset + length) / (offset + 1)) ^ length_penalty: 5 as Wu et al., 0 for a "
-        "power of the length, as in Marian and fairseq.",
+        0.0,
+        "A score is log probability / ((offset + length) / (offset + 1)) ^ length_penalty: 0 for a power of the "
+        "length, as in Marian and fairseq, 5 as Wu et al. (2016), eq. 14.",
+        before=5.0,
         at_least=0,
     )
     coverage_penalty: float = setting(

@@ -30,6 +30,10 @@ EXPONENTS = tuple(step / 10 for step in range(21))
 
 GRID = tuple(product(OFFSETS, EXPONENTS))
 
+COMMON = (0.0, 1.0)
+"""The default of new runs, which is searched with in any case: a list promises more of strong penalties than a search
+keeps, since it holds no translation that only they would have gone on with."""
+
 LEAST_LIST = 10
 """Translations of each line that are compared, at least: those of a narrow beam differ little in length."""
 
@@ -50,22 +54,27 @@ class Point(NamedTuple):
     ratio: float
 
 
+class Searched(NamedTuple):
+    """A length penalty, and BLEU of a search with it."""
+
+    point: Point
+    bleu: float
+
+
 class TunedSearch(NamedTuple):
     """What was found for a model.
 
     present: with the settings of the run.
-    best: of `points`; `present` if none gains `CLEAR_GAIN`.
+    others: the best of each formula by the list, and the default, if they are not the present one.
+    best: of these; `present` if none gains `CLEAR_GAIN`.
     points: of all penalties, from the list.
-    searched: BLEU of a search with the best one; that of a search with the present one if it is the best.
-    searched_before: of a search with the settings of the run.
     num_translations: of each line in the list, at most.
     """
 
-    present: Point
-    best: Point
+    present: Searched
+    others: list[Searched]
+    best: Searched
     points: list[Point]
-    searched: float
-    searched_before: float
     num_translations: int
 
 
@@ -117,7 +126,7 @@ def prepare_tuning(
     chosen = chosen._replace(references=[[joined(line, segmentation) for line in each] for each in chosen.references])
 
     def run(*, threads: int | None = None, progress: Progress | None = None) -> TunedSearch:
-        """Translate the set once for the list, once as before and once with what was found."""
+        """Translate the set once for the list, once as before and once with each penalty that promises most."""
         translator, _ = open_translator(found, threads=threads, member_weights=member_weights, log_linear=log_linear)
         search, lines = translator.search, chosen.source_lines
         size = max(LEAST_LIST, search.beam_size)
@@ -125,22 +134,28 @@ def prepare_tuning(
         lists, grid = translator.n_best(lines, size, beam_size=size, progress=progress, tally=Tally()), list(GRID)
         grid.append((search.length_penalty_offset, search.length_penalty))
         *points, present = points_of(lists, chosen.references, grid, tokenization=cut)
-        best = max(points, key=lambda point: point.bleu)
-        best = best if best.bleu >= present.bleu + CLEAR_GAIN else present
+        of_formulas = [max((each for each in points if each.offset == offset), key=_bleu) for offset in OFFSETS]
+        promising = {each[:2]: each for each in (*of_formulas, points[GRID.index(COMMON)])}
+        promising.pop(present[:2], None)
 
-        def searched(point: Point, tally: Tally) -> float:
+        def searched(point: Point, tally: Tally) -> Searched:
             changes = {"length_penalty_offset": point.offset, "length_penalty": point.exponent}
             translator.search = search.model_copy(update=changes)
             hypotheses = translator.translate(lines, progress=progress, tally=tally)
-            return scoring.evaluate_lines(hypotheses, *chosen.references, tokenization=cut).bleu.score
+            return Searched(point, scoring.evaluate_lines(hypotheses, *chosen.references, tokenization=cut).bleu.score)
 
         of_search = Tally()  # what is odd about translations is said once
         before = searched(present, of_search)
         of_search.report()
-        after = before if best is present else searched(best, Tally())
-        return TunedSearch(present, best, points, after, before, size)
+        others = [searched(point, Tally()) for point in promising.values()]
+        best = max(others, key=_bleu)
+        return TunedSearch(before, others, best if best.bleu >= before.bleu + CLEAR_GAIN else before, points, size)
 
-    return PreparedTuning(chosen, 3 * len(chosen.source_lines), run)
+    return PreparedTuning(chosen, (2 + len(OFFSETS) + 1) * len(chosen.source_lines), run)
+
+
+def _bleu(found: Point | Searched) -> float:
+    return found.bleu
 
 
 def points_of(

@@ -3,7 +3,7 @@
 Greedy search is the same search. The beam search of CTranslate2 takes the same steps as ours, but it ranks by log
 probability / length ** length_penalty, and stops when a number of hypotheses is finished, whether a better one can
 still come or not. So it is asked for more than the beam holds (`PATIENCE`), and all that it finds are scored and ranked
-here by our formula (Wu et al. 2016, eq. 14): scores mean the same, and hardly a translation differs.
+here by the formula of the settings: scores mean the same, and hardly a translation differs.
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ class LineTranslator(ABC):
         Args:
             lines: raw text, one sentence each.
             beam_size: hypotheses kept a sentence, 1 is greedy search; as in `search` unless given.
-            length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
+            length_penalty: exponent of the length; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
             controls: as for `n_best`, like what follows.
@@ -344,7 +344,7 @@ class LineTranslator(ABC):
             lines: raw text, one sentence each.
             lines_ahead: lines that are read together; there are fewer at the end alone.
             beam_size: as for `translate`, like what follows.
-            length_penalty: exponent of Wu et al. (2016), eq. 14.
+            length_penalty: exponent of the length.
             batch_size: sentences translated at once.
             controls: what is asked of the words of each translation, read in step with the lines.
             sampling: how translations are drawn; they are those that `translate` draws of all lines.
@@ -395,7 +395,7 @@ class LineTranslator(ABC):
             lines: raw text, one sentence each.
             num_hypotheses: translations wanted a line, at most `beam_size`.
             beam_size: hypotheses kept a sentence; as in `search` unless given.
-            length_penalty: exponent of Wu et al. (2016), eq. 14; as in `search` unless given.
+            length_penalty: exponent of the length; as in `search` unless given.
             batch_size: sentences translated at once; as in `search` unless given.
             progress: is told of every batch how many lines it held.
             controls: what is asked of the words of each translation, one a line.

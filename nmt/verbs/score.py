@@ -19,7 +19,7 @@ from nmt.verbs.translate import Format
 if TYPE_CHECKING:
     from nmt.scoring.forced import PairScore
     from nmt.tasks.score import Item, NBestList
-    from nmt.tasks.tune_search import Point, TunedSearch
+    from nmt.tasks.tune_search import Point, Searched, TunedSearch
 
 Normalization = StrEnum("Normalization", {"NONE": "none", "TOKENS": "tokens", "LENGTH_PENALTY": "length-penalty"})
 ListFormat = StrEnum("ListFormat", ["TEXT", "LIST"])
@@ -241,7 +241,7 @@ def tune_search(
     """Find the length penalty with which a model translates its validation set best.
 
     One n-best list is sorted by many penalties, of Wu et al. (2016) and by a power of the length; then the set is
-    searched with the best one.
+    searched with the best of each formula, and with the default.
     """
     from nmt.tasks import tune_search as recipe
 
@@ -252,13 +252,13 @@ def tune_search(
     prepared = recipe.prepare_tuning(directory, *others, source=source, references=references or (), **arguments)
     with line_counter(total=prepared.num_lines) as count:
         found = prepared.run(threads=model.threads, progress=count)
-    writes = write and found.searched > found.searched_before
+    writes = write and found.best is not found.present
     if writes:
-        recipe.write_search(directory, found.best)
+        recipe.write_search(directory, found.best.point)
     if as_json:
-        content = {**found._asdict(), "present": found.present._asdict(), "best": found.best._asdict()}
-        content |= {"points": [point._asdict() for point in found.points], "written": writes}
-        typer.echo(json.dumps(content))
+        searched = {"present": _as_json(found.present), "others": [*map(_as_json, found.others)]}
+        content = {**searched, "best": _as_json(found.best), "points": [point._asdict() for point in found.points]}
+        typer.echo(json.dumps({**content, "num_translations": found.num_translations, "written": writes}))
         return
     typer.echo(_tuned_in_words(found))
     if write:
@@ -275,16 +275,21 @@ def _tuned_in_words(found: TunedSearch) -> str:
     for exponent in exponents:
         row = (by_formula[offset, exponent] for offset in offsets)
         lines.append(f"{exponent:14.1f}" + "".join(f"  {point.bleu:6.2f} {point.ratio:5.3f}" for point in row))
-    best, before = found.best, found.present
-    lines.append(f"now:  {_in_words(before)}: BLEU {found.searched_before:.2f} in a search")
-    if best is before:
-        lines.append("none of the others gains 0.1 BLEU or more on the list: keep it")
+    for name, each in (("now: ", found.present), *(("then:", each) for each in found.others)):
+        lines.append(f"{name} {_in_words(each.point)}: BLEU {each.bleu:.2f} in a search")
+    if found.best is found.present:
+        lines.append("none of the others gains 0.1 BLEU or more in a search: keep it")
     else:
-        lines.append(f"best: {_in_words(best)}: BLEU {found.searched:.2f} in a search")
+        point = found.best.point
         lines.append(
-            f"      --set search.length_penalty={best.exponent:g} --set search.length_penalty_offset={best.offset:g}"
+            f"best: --set search.length_penalty={point.exponent:g} --set search.length_penalty_offset={point.offset:g}"
         )
     return "\n".join(lines)
+
+
+def _as_json(found: Searched) -> dict[str, float]:
+    """A penalty with BLEU of the list and of the search."""
+    return {**found.point._asdict(), "searched": found.bleu}
 
 
 def _in_words(point: Point) -> str:

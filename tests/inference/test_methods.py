@@ -110,7 +110,7 @@ def test_methods_go_together_as_the_page_says(parts, pair):
 @pytest.mark.parametrize("control", [Control(), Control(avoid=("yy",)), Control(prefix="z")])
 def test_groups_write_different_texts_whatever_else_is_asked(parts, control):
     text, models = parts
-    search = SearchSettings(beam_size=3, max_length=4, diverse_groups=3, diversity=30.0)
+    search = SearchSettings(beam_size=3, max_length=4, diverse_groups=3, diversity=30.0, length_penalty=0.0)
     (found,) = Translator(models["transformer"], text, search).n_best(["ca"], 3, controls=[control])
     assert len({each.text for each in found}) == 3
 

@@ -137,7 +137,7 @@ def test_it_finds_the_best_of_all_sequences_of_allowed_tokens():
                 for before, token in itertools.pairwise((BOS_ID, *body, EOS_ID)):
                     logits = np.where(own, table[row, before] + bias, -np.inf)
                     log_prob += logits[token] - np.log(np.exp(logits).sum())
-                scored.append((log_prob / ((5 + length) / 6), [*map(int, body), EOS_ID]))
+                scored.append((log_prob / length, [*map(int, body), EOS_ID]))
         scored.sort(reverse=True)
         for rank in range(5):
             found = part.tokens(result.token_ids)[row, rank, : result.lengths[row, rank]]

@@ -55,7 +55,7 @@ class HistoryModel:
     def score(self, sentence, token_ids, length_penalty):
         """Log probability and score of a whole hypothesis, EOS included."""
         log_prob = sum(self.log_probs(sentence, token_ids[:t])[token_ids[t]] for t in range(len(token_ids)))
-        return log_prob, log_prob / ((5 + len(token_ids)) / 6) ** length_penalty
+        return log_prob, log_prob / len(token_ids) ** length_penalty
 
 
 def look_up(table, code):
@@ -95,7 +95,7 @@ def patient_search(model, sentence, *, beam_size, min_length, max_length, length
                 candidates += [(log_prob + step_log_probs[token_id], (*prefix, token_id)) for token_id in content]
         candidates = sorted((pair for pair in candidates if pair[0] > -np.inf), reverse=True)[: 2 * beam_size]
         ended = [(log_prob, ids) for log_prob, ids in candidates[:beam_size] if ids[-1] == EOS]
-        finished += [(log_prob / ((5 + length) / 6) ** length_penalty, log_prob, ids) for log_prob, ids in ended]
+        finished += [(log_prob / length**length_penalty, log_prob, ids) for log_prob, ids in ended]
         live = [(log_prob, ids) for log_prob, ids in candidates if ids[-1] != EOS][:beam_size]
     return sorted(finished, reverse=True)
 
@@ -114,7 +114,7 @@ def plain_greedy(model, sentence, *, min_length, max_length, length_penalty, ban
         token_ids = (*token_ids, EOS if ends else other)
         if ends or log_prob == -np.inf:
             break
-    return [(log_prob / ((5 + length) / 6) ** length_penalty, log_prob, token_ids)] if log_prob > -np.inf else []
+    return [(log_prob / length**length_penalty, log_prob, token_ids)] if log_prob > -np.inf else []
 
 
 def numpy_fields(result):

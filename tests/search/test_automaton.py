@@ -79,7 +79,7 @@ def best_of_all(logits, allowed, tokenizer=TOKENIZER):
                     row = logits[min(place, 3), before]
                     total += row[token_id] - np.log(np.exp(row).sum())
                     before = token_id
-                found.append((total / ((5 + size + 1) / 6), tokenizer.decode(token_ids)))
+                found.append((total / (size + 1), tokenizer.decode(token_ids)))
     return max(found, default=(-np.inf, None))
 
 

@@ -170,7 +170,7 @@ def test_a_small_markov_chain_whose_best_paths_are_known(toy):
     assert [path for _, path in found] == [path for _, path in best]
     np.testing.assert_allclose([p for p, _ in found], [p for p, _ in best], rtol=1e-5)
     # log .4 / (7/6)^2 = -.673, log .33 / (8/6)^2 = -.624, log .27 / (8/6)^2 = -.737
-    found = markov_search(toy, chain, max_length=5, beam_size=3, length_penalty=2.0)
+    found = markov_search(toy, chain, max_length=5, beam_size=3, length_penalty=2.0, length_penalty_offset=5.0)
     assert [path for _, path in found] == ["ac", "b", "ad"]
     # The most probable first token is the wrong one: a beam of one cannot know.
     found = markov_search(toy, chain, max_length=5, beam_size=1, length_penalty=0.0)
@@ -186,7 +186,7 @@ def test_a_later_longer_hypothesis_beats_a_full_set_of_finished_ones(toy):
         "c": {"d": 1.0},
         "d": {"d": 0.97, "</s>": 0.03},
     }
-    found = markov_search(toy, chain, max_length=30, beam_size=2, length_penalty=1.0)
+    found = markov_search(toy, chain, max_length=30, beam_size=2, length_penalty=1.0, length_penalty_offset=5.0)
     # log(.25·.97^27) / (35/6) = -.378; "a" has log .25 / (7/6) = -1.19; the empty one log .3 = -1.20.
     assert found[0][1] == "ac" + "d" * 27
     np.testing.assert_allclose(found[0][0], 0.25 * 0.97**26 * 0.03, rtol=1e-4)
@@ -204,7 +204,8 @@ def test_a_sentence_stops_as_soon_as_nothing_live_can_win(toy, max_length):
     # Beside it a sentence with a loose limit that is done at once: each has its own bound.
     other = {"<s>": {"a": 0.9, "b": 0.1}, "a": {"</s>": 1.0}, "b": {"</s>": 1.0}}
     limits = np.array([max_length, 500], "int32")
-    result = beam_search(markov_step(toy, chain, other), (), batch_size=2, max_length=limits, beam_size=2, **toy.IDS)
+    options = {"batch_size": 2, "max_length": limits, "beam_size": 2, "length_penalty_offset": 5.0}
+    result = beam_search(markov_step(toy, chain, other), (), **options, **toy.IDS)
     # Found are "a", and "ac" with log .108 / (8/6) = -1.669; what lives after t steps, "acc…", has log .18·.4^(t-2).
     worst = np.log(0.9 * 0.2 * 0.6) / (8 / 6)
     steps = 2

@@ -112,7 +112,7 @@ def test_a_rule_that_raises_scores_turns_the_exact_stop_off(toy, length_penalty)
     result = beam_search(model.step, model.state(WIDE), rules=[Bonus()], **options)
     for sentence in range(2):
         raised = [
-            ((log_prob + len(ids)) / ((5 + len(ids)) / 6) ** length_penalty, log_prob + len(ids), ids)
+            ((log_prob + len(ids)) / len(ids) ** length_penalty, log_prob + len(ids), ids)
             for _, log_prob, ids in toy.brute_force(model, sentence, **limits)
         ]
         toy.assert_same(toy.hypotheses(result, sentence), [max(raised)])
