@@ -58,7 +58,8 @@ def main() -> None:
             try:
                 trainings[name].append(train(name, tasks[name]))
             except subprocess.CalledProcessError as error:
-                say(f"left out: {name} ended with status {error.returncode}, see {tasks[name].folder / 'train.log'}")
+                ended = f"ended with status {error.returncode}" if error.returncode else "logged no update"
+                say(f"left out: {name} {ended}, see {tasks[name].folder / 'train.log'}")
                 del trainings[name], tasks[name]
     show_trainings(trainings)
     translations = translate_in_turns(arguments, tasks)
@@ -157,7 +158,7 @@ def train(name: str, task: Task) -> dict[str, float]:
             if match := toolkit.logged.search(line):
                 found.append((time.perf_counter() - started, float(match["rate"].replace(",", ""))))
     if process.returncode or not found:
-        raise subprocess.CalledProcessError(process.returncode or 1, name)
+        raise subprocess.CalledProcessError(process.returncode, name)
     rates = [rate for _, rate in found[len(found) // 2 :]]
     return {"first": found[0][0], "whole": time.perf_counter() - started, "rate": median(rates)}
 
@@ -208,6 +209,8 @@ def show_trainings(trainings: dict[str, list[dict[str, float]]]) -> None:
 
 def show_translations(count: int, rows: dict[str, list[tuple[float, int]]]) -> None:
     """Print the table of translations, each beside the first."""
+    if not rows:
+        return
     print(f"| {count} lines, whole process | s | times | words or pieces written |\n|---|--:|--:|--:|")
     base = median([seconds for seconds, _ in next(iter(rows.values()))])
     for name, rounds in rows.items():

@@ -261,12 +261,12 @@ TOOLKITS = {
     "OpenNMT-tf": Toolkit(
         ("OpenNMT-tf[tensorflow]==2.32.0", "setuptools<80"), opennmt_tf_prepare,
         lambda task: [*_opennmt_tf(task), "train"],
-        re.compile(r"Step = [\d,]+ .*target words/s = (?P<rate>[\d,.]+)"),
+        re.compile(r"Step = [\d,]+ .*tokens/s = .* source, (?P<rate>\d+) target\)"),
         lambda task, source, output: [*_opennmt_tf(task), "infer", "--features_file", str(source),
                                       "--predictions_file", str(output)],
     ),
     "eole": Toolkit(
-        ("eole==0.6.4", "setuptools<80"), eole_prepare,
+        ("eole==0.6.4", "aiohttp", "setuptools<80"), eole_prepare,
         lambda task: [str(task.bin / "eole"), "train", "--config", str(task.folder / "config.yaml")],
         re.compile(r"Step [\d,]+/.*?\d+/\s*(?P<rate>\d+) tok/s"), eole_translate,
     ),
