@@ -12,6 +12,7 @@ if VERSION is None:
 
 CTRANSLATE2 = "ctranslate2>=4.5"  # the first that works with NumPy 2
 MATPLOTLIB = "matplotlib>=3.9"  # the same
+PY3LANGID = "py3langid>=0.4"  # its model ships in the package
 ZSTANDARD = "zstandard>=0.23"
 
 setup(
@@ -57,9 +58,11 @@ setup(
         "ctranslate2": [CTRANSLATE2],
         "plot": [MATPLOTLIB],
         "zstd": [ZSTANDARD],
+        "langid": [PY3LANGID],
         "dev": [
             CTRANSLATE2,
             MATPLOTLIB,
+            PY3LANGID,
             ZSTANDARD,
             "pytest>=8.0",
             "pytest-xdist>=3.6",

@@ -29,15 +29,17 @@ _LARGEST_VOWEL_CLASS = 9
 """Of the canonical combining classes of Unicode: those above are accents, tones and points, not vowels or voicing."""
 
 
+def is_part_of_letter(character: str) -> bool:
+    """Whether a character, of text in the form NFKD, counts when near lines are looked for."""
+    category = unicodedata.category(character)[0]
+    return category == "L" or (category == "M" and unicodedata.combining(character) <= _LARGEST_VOWEL_CLASS)
+
+
 class _Letters(dict[int, str | None]):
     """What `str.translate` puts in place of each character: nothing unless it is part of a letter."""
 
     def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        is_letter = unicodedata.category(character)[0] == "L" or (
-            unicodedata.category(character)[0] == "M" and unicodedata.combining(character) <= _LARGEST_VOWEL_CLASS
-        )
-        self[code] = character if is_letter else None
+        self[code] = chr(code) if is_part_of_letter(chr(code)) else None
         return self[code]
 
 

@@ -63,12 +63,13 @@ class CorpusOptions(NamedTuple):
         if not inputs:
             raise options.usage_error(f"give INPUT and OUTPUT, got {output} alone")
         languages = convert.languages_of(self.languages, *inputs, output)
-        columns = (_column(self.source_column), _column(self.target_column))
+        columns = (column_of(self.source_column), column_of(self.target_column))
         place = convert.Output.parse(output, kind=self.to_format, languages=languages)
         return convert.open_corpus(inputs, Layout(self.from_format, columns, languages)), place
 
 
-def _column(given: str | None) -> int | str | None:
+def column_of(given: str | None) -> int | str | None:
+    """A column as the command line has it: a number, or a name."""
     return int(given) if given and given.isdecimal() and int(given) else given
 
 

@@ -25,10 +25,10 @@ MEASURED_LINES = 20_000
 _MOST_EQUAL = 0.5
 _CLEARLY = 1.5
 
-_SAID_SHARE, _DOUBTFUL_SHARE = 0.05, 0.5
+SAID_SHARE, DOUBTFUL_SHARE = 0.05, 0.5
 """Share of the validation or test pairs above which it is said, or a warning, that they are also trained on."""
 
-_CHANGED_SHARE = 0.001
+CHANGED_SHARE = 0.001
 """Share of the targets above which it is a warning that they cannot come back as they are."""
 
 _EXAMPLES = 3
@@ -48,11 +48,11 @@ def report_doubts(
         for doubt in doubts_about_sides(f"data.{name}", pairs, languages=languages):
             logger.warning("%s", doubt)
     if "validation" in corpora and looks_swapped(corpora["validation"], like=corpora["train"]):
-        logger.warning(
-            "data.validation: source and target look swapped: each shares more words with the other side of "
-            "data.train than with its own"
-        )
+        logger.warning("data.validation: %s", SWAPPED)
     report_marks(corpora, segmentation)
+
+
+SWAPPED = "source and target look swapped: each shares more words with the other side of data.train than with its own"
 
 
 def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages: tuple[str, str]) -> Iterator[str]:
@@ -98,7 +98,13 @@ def looks_swapped(pairs: Iterable[tuple[str, str]], like: Iterable[tuple[str, st
 
 
 def report_marks(corpora: Mapping[str, Sequence[tuple[str, str]]], segmentation: str) -> None:
-    """Say which corpora look cut into pieces in a way that no setting names, or tokenised.
+    """Say which corpora look cut into pieces in a way that no setting names, or tokenised; see `doubts_about_marks`."""
+    for sentence in doubts_about_marks(corpora, segmentation):
+        logger.warning("%s", sentence)
+
+
+def doubts_about_marks(corpora: Mapping[str, Sequence[tuple[str, str]]], segmentation: str) -> Iterator[str]:
+    """Yield which corpora look cut into pieces in a way that no setting names, or tokenised.
 
     Args:
         corpora: pairs of lines by the name of their corpus, `train` or `validation`.
@@ -109,11 +115,10 @@ def report_marks(corpora: Mapping[str, Sequence[tuple[str, str]]], segmentation:
         for side, lines in zip(SIDES, map(list, zip(*pairs, strict=True)), strict=True):
             texts[f"data.{name}.{side}"] = words = marks.joined_side(lines, segmentation)
             if segmentation != "none" and words is lines:
-                logger.warning(
-                    "data.%s.%s has no marks of data.segmentation %s: cut all text in the same way, or set none if "
-                    "nothing is cut",
-                    name, side, segmentation,
-                )  # fmt: skip
+                yield (
+                    f"data.{name}.{side} has no marks of data.segmentation {segmentation}: cut all text in the same "
+                    "way, or set none if nothing is cut"
+                )
     as_pieces = "translations will be pieces, what is translated has to be, and BLEU of pieces is not that of words: "
     consequences = {
         marks.TOKENS: "translations will look so too, what is translated has to, and BLEU cannot be compared with "
@@ -125,7 +130,10 @@ def report_marks(corpora: Mapping[str, Sequence[tuple[str, str]]], segmentation:
             f"{as_pieces}set data.segmentation {kind} in a new run to have words; nmt evaluate --join {kind} scores "
             "this one"
         )
-        logger.warning("%s: %s", words, consequences.get(kind, joins))
+        yield f"{words}: {consequences.get(kind, joins)}"
+
+
+SHARED, COST_OF_SHARED = "stand in data.train too, word for word", "its scores say little of new text"
 
 
 class SharedPairs:
@@ -148,12 +156,11 @@ class SharedPairs:
         """Say how many there are, if that is a share that counts."""
         for name, keys in self._hashes.items():
             number = sum(key in self._seen for key in keys)
-            if number > _SAID_SHARE * len(keys):
+            if number > SAID_SHARE * len(keys):
                 logger.log(
-                    logging.WARNING if number > _DOUBTFUL_SHARE * len(keys) else logging.INFO,
-                    "%s of %s pairs of data.%s stand in data.train too, word for word: its scores say little of new "
-                    "text",
-                    f"{number:,}", f"{len(keys):,}", name,
+                    logging.WARNING if number > DOUBTFUL_SHARE * len(keys) else logging.INFO,
+                    "%s of %s pairs of data.%s %s: %s",
+                    f"{number:,}", f"{len(keys):,}", name, SHARED, COST_OF_SHARED,
                 )  # fmt: skip
 
 
@@ -168,21 +175,27 @@ def report_unknown(what: str, source: Iterable[Sequence[int]], target: Iterable[
     Returns:
         The share in the target, 0 to 1; 0 if it has no tokens.
     """
-    shares = []
-    for side in (source, target):
-        token_ids = np.fromiter(chain.from_iterable(side), np.int64)
-        tokens = int(((token_ids != PAD_ID) & (token_ids != EOS_ID)).sum())
-        shares.append(int((token_ids == UNK_ID).sum()) / max(1, tokens))
+    shares = [unknown_share(side) for side in (source, target)]
     sentence = f"unknown tokens in {what}: {shares[0]:.2%} of the source, {shares[1]:.2%} of the target"
     if max(shares) <= MOST_UNKNOWN:
         logger.info("%s", sentence)
     else:
-        logger.warning(
-            "%s: the model can neither read nor write what they stand for; a larger data.tokenizer.vocabulary_size or "
-            "character_coverage, a lower minimum_count or type sentencepiece leaves fewer",
-            sentence,
-        )
+        logger.warning("%s: %s; %s", sentence, COST_OF_UNKNOWN, FEWER_UNKNOWN)
     return shares[1]
+
+
+COST_OF_UNKNOWN = "the model can neither read nor write what they stand for"
+FEWER_UNKNOWN = (
+    "a larger data.tokenizer.vocabulary_size or character_coverage, a lower minimum_count or type sentencepiece leaves "
+    "fewer"
+)
+
+
+def unknown_share(sequences: Iterable[Sequence[int]]) -> float:
+    """The share of tokens that are `<unk>`, 0 to 1, PAD and EOS not counted."""
+    token_ids = np.fromiter(chain.from_iterable(sequences), np.int64)
+    tokens = int(((token_ids != PAD_ID) & (token_ids != EOS_ID)).sum())
+    return int((token_ids == UNK_ID).sum()) / max(1, tokens)
 
 
 def report_unknown_in_store(store: TokenStore) -> None:
@@ -193,14 +206,17 @@ def report_unknown_in_store(store: TokenStore) -> None:
     report_unknown("the training corpus", *sides)
 
 
-def report_changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> None:
-    """Say how many targets a model could never write as they are, and why: they come back from their tokens changed.
+def changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Find targets that a model could never write as they are: they come back from their tokens changed.
 
     A word that is not in a vocabulary of words is no surprise, and not counted.
 
     Args:
         tokenizer: of the target.
         lines: of the target, or a sample of them.
+
+    Returns:
+        By the cause in words, each line as it is wanted and as it comes back.
     """
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for line, ids in zip(lines, tokenizer.encode_batch(lines), strict=True):
@@ -214,14 +230,25 @@ def report_changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> None:
         else:
             cause = "with signs that the tokenizer uses itself, such as ▁"
         found[cause].append((wanted, given))
+    return found
+
+
+def report_changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> None:
+    """Say how many of the lines are `changed_targets`, and why."""
+    found = changed_targets(tokenizer, lines)
     count = sum(map(len, found.values()))
     if not count:
         return
-    level = logging.WARNING if count > _CHANGED_SHARE * len(lines) else logging.INFO
+    level = logging.WARNING if count > CHANGED_SHARE * len(lines) else logging.INFO
     logger.log(level, "%s of %s targets cannot be written by the model as they are:", f"{count:,}", f"{len(lines):,}")
     for cause, pairs in found.items():
         logger.log(level, "  %s %s, for example:", f"{len(pairs):,}", cause)
-        for wanted, given in pairs[:_EXAMPLES]:
-            equal = takewhile(lambda signs: signs[0] == signs[1], zip(wanted, given, strict=False))
-            begin = max(0, len(list(equal)) - 10)  # a little before the place where they differ
-            logger.log(level, "    %r becomes %r", wanted[begin : begin + 30], given[begin : begin + 30])
+        for pair in pairs[:_EXAMPLES]:
+            logger.log(level, "    %s", difference(*pair))
+
+
+def difference(wanted: str, given: str) -> str:
+    """Say what a text becomes, from a little before the place where that begins."""
+    equal = takewhile(lambda signs: signs[0] == signs[1], zip(wanted, given, strict=False))
+    begin = max(0, len(list(equal)) - 10)
+    return f"{wanted[begin : begin + 30]!r} becomes {given[begin : begin + 30]!r}"

@@ -156,10 +156,25 @@ def scripts_in(lines: Iterable[str]) -> Counter[str]:
     """Count the letters of text, and the signs that stand with them, by script: `LATIN`, `HAN`, `THAI` and so on."""
     found = Counter[str]()
     for character, count in Counter("".join(lines)).items():
-        name = unicodedata.name(character, "UNKNOWN").split()[0]
+        name = _first_of_name(character)
         if unicodedata.category(character)[0] in "LM" and name != "COMBINING":
-            found[_SAME.get(name, name)] += count
+            found[name] += count
     return found
+
+
+def _first_of_name(character: str) -> str:
+    name = unicodedata.name(character, "UNKNOWN").split()[0]
+    return _SAME.get(name, name)
+
+
+SCRIPT_NAMES = ("OTHER", *dict.fromkeys(name for names in _SCRIPTS for name in names.split()))
+"""Scripts that languages are known by, and one word for all others."""
+
+
+def script_of(character: str) -> str:
+    """Return the script of a letter, of `SCRIPT_NAMES`."""
+    name = _first_of_name(character)
+    return name if name in SCRIPT_NAMES else SCRIPT_NAMES[0]
 
 
 def foreign_script(lines: Iterable[str], language: str) -> str | None:

@@ -1,0 +1,198 @@
+"""`nmt doctor`: what is wrong with corpora, found before hours are spent on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from nmt.terminal import options
+from nmt.terminal.streams import json_line, line_counter, text_output
+
+if TYPE_CHECKING:
+    from nmt.config import Config
+    from nmt.data import Corpus
+    from nmt.doctor.findings import Examination
+
+EXAMPLE = """\b
+Examples:
+  nmt doctor configs/quickstart.yaml --html doctor.html
+  nmt doctor "news.{de,en}.gz" --clean "clean/news.{de,en}.gz" --check LengthRatioFilter=2.5
+  zcat news.tsv.gz | nmt doctor - --from tsv --languages de,en --json
+"""
+
+
+class Cleaning(NamedTuple):
+    """What is written, and what decides about it; a group of options."""
+
+    clean: str | None = options.value("--clean", "OUT", "Write what no check drops, named as for nmt convert.")
+    to_format: str | None = options.value("--to", "FORMAT", "Of OUT, if no ending says it.")
+    dual: tuple[Path, Path] | None = typer.Option(
+        None, "--dual", metavar="FORWARD REVERSE", help="nmt score of the targets, and by another model of the sources."
+    )
+    domain: tuple[Path, Path] | None = typer.Option(
+        None, "--domain", metavar="IN GENERAL", help="nmt score by a model of the domain, and by a general one."
+    )
+    keep: float = typer.Option(
+        0.7, "--keep", metavar="SHARE", min=0, max=1, help="Of the pairs left, the share with the best scores."
+    )
+
+
+class Sources(NamedTuple):
+    """What is looked at."""
+
+    config: Config | None
+    corpora: dict[str, Corpus]
+    languages: tuple[str, str]
+    segmentation: str
+
+
+def run(
+    inputs: list[str] = typer.Argument(
+        metavar="CONFIG|INPUT...", help="Configs (.yaml), or files with pairs as nmt convert reads them.",
+        show_default=False,
+    ),
+    check: list[str] | None = typer.Option(
+        None, "--check", metavar="NAME=VALUE", help="Threshold of a check, or drop, tell or off; may be repeated."
+    ),
+    as_json: options.AsJson = False,
+    html: Path | None = options.value("--html", "FILE", "Also write a page with histograms and examples."),
+    measure: bool = options.flag("--measure", "Also train for 30 updates in a temporary directory, and say how fast."),
+    from_format: str | None = options.value("--from", "FORMAT", "How INPUT has both sides, if no ending says it."),
+    source_column: str | None = options.value("--source-column", "WHICH", "As for nmt convert."),
+    target_column: str | None = options.value("--target-column", "WHICH", "As for nmt convert."),
+    languages: str | None = options.value("--languages", "S,T", "As es,en; unless names or a config have them."),
+    overrides: options.Overrides = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
+    *,
+    cleaning: Cleaning,
+) -> None:  # fmt: skip
+    """Look at the corpora of a run, or at any other, and say what is wrong with them, what it costs, and what helps.
+
+    The exit status is 1 if a training would be wasted. docs/data.md has the checks and their thresholds.
+    """
+    from nmt.corpora.convert import on_disk
+    from nmt.doctor import report
+    from nmt.doctor.examination import examine
+    from nmt.filters import checks
+
+    settled = checks.settled_checks(check or ())
+    sources = _sources(inputs, from_format, (source_column, target_column), languages, overrides)
+    if (cleaning.dual or cleaning.domain) and not cleaning.clean:
+        raise options.usage_error("--dual and --domain decide what --clean OUT writes: give it too")
+    if measure and sources.config is None:
+        raise options.usage_error("--measure trains by a config, and files were given")
+    with ExitStack() as stack:
+        if cleaning.clean or "WordAlignFilter" in settled:  # which read it again
+            main = next(iter(sources.corpora))
+            sources.corpora[main] = stack.enter_context(on_disk(sources.corpora[main]))
+        with line_counter(waiting="reading") as count:
+            results = examine(
+                sources.corpora, settled, languages=sources.languages, segmentation=sources.segmentation, count=count
+            )
+        remarks = _look_ahead(sources.config, results, measure=measure)
+        cleaner = _prepared(cleaning, sources, results) if cleaning.clean else None
+        if html is not None:
+            with text_output(html) as write:
+                write(report.as_html(results, remarks, title=f"nmt doctor {' '.join(inputs)}"))
+        if as_json:
+            typer.echo(json_line(report.as_json(results, remarks)), nl=False)
+        else:
+            for line in report.text_lines(results, remarks):
+                typer.echo(line)
+        if cleaner is not None:
+            typer.echo(cleaner(), err=True)
+    if report.is_fatal(results):
+        raise typer.Exit(1)
+
+
+def _sources(
+    inputs: Sequence[str],
+    from_format: str | None,
+    columns: tuple[str | None, str | None],
+    languages: str | None,
+    overrides: list[str] | None,
+) -> Sources:
+    """The corpora that the command line names."""
+    from nmt.config import load
+    from nmt.corpora import convert
+    from nmt.corpus_verbs.corpora import column_of
+    from nmt.data.corpus import Corpus, Layout
+
+    if all(name.lower().endswith((".yaml", ".yml")) for name in inputs):
+        config = load([Path(name) for name in inputs], overrides or (), announce=True)
+        data = config.data
+        roles = ["train", "validation", *(["test"] if data.test is not None else [])]
+        corpora = {role: Corpus.of(data, role) for role in roles}
+        return Sources(config, corpora, (data.source_language, data.target_language), data.segmentation)
+    if overrides:
+        raise options.usage_error("--set changes a config, and files were given")
+    codes = convert.languages_of(languages, *inputs)
+    layout = Layout(from_format, (column_of(columns[0]), column_of(columns[1])), codes)
+    return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, codes, "none")
+
+
+def _look_ahead(config: Config | None, results: dict[str, Examination], *, measure: bool) -> list[str]:
+    """What the run of a config will make of its corpora: tokens, memory and speed."""
+    from nmt.doctor import whole
+
+    result = next(iter(results.values()))
+    if config is None or not result.pairs:
+        return []
+    from nmt.recipes.build_vocabulary import find_text
+    from nmt.recipes.train import start_session
+
+    text, longest, remarks = find_text(config), (config.data.max_length + 1,) * 2, list[str]()
+    if text is None:
+        remarks.append(
+            f"tokens: {config.model_directory} has no vocabulary of these settings yet: after nmt build-vocab the "
+            f"doctor "
+            "also says what is unknown, does not come back, or is longer than data.max_length"
+        )
+    else:
+        for each in results.values():
+            each.findings += whole.token_findings(each, text, max_length=config.data.max_length)
+    start_session(config)
+
+    from nmt.recipes import forecast
+
+    remarks.append(forecast.memory_needed(config, text, longest, result.pairs))
+    if measure:
+        remarks.append(forecast.measured_speed(config, [pair for _, pair in sorted(result.sample)], text))
+    return remarks
+
+
+def _prepared(cleaning: Cleaning, sources: Sources, results: dict[str, Examination]) -> Callable[[], str]:
+    """What writes the first corpus, the training corpus of a config, without what checks or scores drop."""
+    import numpy as np
+
+    from nmt.corpora.convert import STANDARD_STREAM, Output
+    from nmt.doctor import cleaning as cleaner
+    from nmt.errors import ConfigError
+
+    name, corpus = next(iter(sources.corpora.items()))
+    result = results[name]
+    output = Output.parse(str(cleaning.clean), kind=cleaning.to_format, languages=sources.languages)
+    if output.name == STANDARD_STREAM:
+        raise ConfigError("--clean writes two files, got standard output: name a file")
+    if broken := [finding.sentence for finding in result.findings if finding.check == "Unreadable"]:
+        return lambda: f"{cleaning.clean}: not written: {broken[0]}"
+    scores = []
+    if cleaning.dual:
+        scores.append(cleaner.dual_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.dual)))
+    if cleaning.domain:
+        scores.append(cleaner.domain_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.domain)))
+    if scores:
+        cleaner.drop_low_scores(result, np.prod(scores, axis=0), cleaning.keep)
+    reasons = cleaner.reasons_path(output)
+
+    def write() -> str:
+        with line_counter(total=result.pairs, waiting="cleaning") as count:
+            told = cleaner.clean(corpus, result, output, reasons, open_text=text_output, count=count)
+        return f"{cleaning.clean}: {told}; reasons: {reasons}"
+
+    return write

@@ -1,0 +1,224 @@
+"""One reading of the corpora of a run, and what is found wrong with them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nmt.data.corpus import Corpus
+from nmt.doctor import whole
+from nmt.doctor.aligned import alignment_scores
+from nmt.doctor.findings import EXAMPLES, Examination, Example, Finding, Places, blocks_of, files_of, finding_of
+from nmt.errors import DataError
+from nmt.filters.checks import DROP, Block, Check, found_by
+from nmt.filters.features import Array, Lines
+from nmt.filters.repeated import Overlap, Repeats, pair_keys
+from nmt.text.tokenizer import Sample
+
+SAMPLED_PAIRS = 20_000
+"""Pairs of each corpus, or all if they are fewer, on which languages, tokens and marks are looked at."""
+
+_MOST_LISTED = 512
+_FATAL_SHARE = 0.5
+
+
+class Examiner:
+    """Reads a corpus once.
+
+    Args:
+        name: of the corpus.
+        checks: the table as settled.
+        languages: codes of both sides; empty if unknown.
+        folder: for files of hashes.
+        overlap: what of validation and test is looked for; None for these themselves.
+        identifier: of languages, if there is one.
+    """
+
+    def __init__(
+        self, name: str, checks: Mapping[str, Check], languages: tuple[str, str], *, folder: Path,
+        overlap: Overlap | None = None, identifier: whole.Languages | None = None,
+    ) -> None:  # fmt: skip
+        self.result = Examination(name, names=tuple(checks))
+        self.places = Places()
+        self.traits = whole.Traits()
+        self._checks, self._languages, self._overlap = checks, languages, overlap
+        self._exact, self._near = (Repeats(folder, f"{name}.{kind}") for kind in ("exact", "near"))
+        self._sample = Sample[tuple[int, tuple[str, str]]](SAMPLED_PAIRS, seed=0)
+        self._counts, self._examples = Counter[str](), dict[str, list[Example]]()
+        self._reasons, self._longest = list[Array](), list[tuple[int, Example]]()
+        check = checks.get("LanguageIDFilter")
+        self._identifier = identifier if check is not None and all(languages) else None
+        self._identifies_all = check is not None and check.action == DROP
+
+    def read(self, corpus: Corpus, count: Callable[[int], object]) -> Examination:
+        """Read all of it; what ends the reading is a finding, and the rest stays unread."""
+        try:
+            for file in files_of(corpus):
+                self.places.begin(self.result.pairs, file)
+                for pairs in blocks_of(file, self.result.left_out):
+                    self._take_in(pairs)
+                    count(len(pairs))
+        except DataError as error:
+            self.result.findings.append(
+                Finding(
+                    "Unreadable", "fatal", self.result.name, str(error),
+                    "a training would refuse it too; what comes behind was not looked at",
+                )
+            )  # fmt: skip
+        self._conclude()
+        return self.result
+
+    def _take_in(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Look at the next pairs."""
+        result, before = self.result, self.result.pairs
+        source, target = (Lines(side) for side in zip(*pairs, strict=True))
+        if before == 0:
+            result.ratio = float(np.median((target.lengths + 1) / (source.lengths + 1)))
+        block = Block((source, target), self._languages, result.ratio)
+        found = found_by(self._checks, block)
+        exact = pair_keys(source.hashes, target.hashes)
+        near = pair_keys(source.near_hashes, target.near_hashes)
+        self._exact.add(exact, before)
+        self._near.add(near, before)
+        if self._overlap is not None:
+            shared = self._overlap.update(block.sides, exact, near)
+            if "TestOverlap" in self._checks:
+                found["TestOverlap"] = shared
+        if self._identifier is not None and self._identifies_all:
+            check = self._checks["LanguageIDFilter"]
+            found[check.name] = self._identifier.others(pairs, check.threshold or 0.0)
+        reasons, warned = np.zeros(len(pairs), np.uint8), np.zeros(len(pairs), bool)
+        for place, (name, check) in enumerate(self._checks.items(), start=1):
+            if name not in found:
+                continue
+            rows = found[name]
+            self._counts[name] += int(rows.sum())
+            examples = self._examples.setdefault(name, [])
+            for row in np.flatnonzero(rows)[: EXAMPLES - len(examples)].tolist():
+                examples.append(self.places.example(before + row, pairs[row]))
+            if check.severity == "warning":
+                warned |= rows
+            if check.action == DROP:
+                reasons[(reasons == 0) & rows] = place
+        self._reasons.append(reasons)
+        result.lines_in_warnings += int(warned.sum())
+        result.pairs += len(pairs)
+        self._measure(block, before, pairs)
+
+    def _measure(self, block: Block, before: int, pairs: Sequence[tuple[str, str]]) -> None:
+        """Count lengths and ratios, and keep the longest pairs and a sample."""
+        result = self.result
+        for side, lengths in zip(block.sides, result.lengths, strict=True):
+            lengths += np.bincount(np.minimum(side.num_words, _MOST_LISTED - 1), minlength=_MOST_LISTED)
+        source, target = (side.lengths for side in block.sides)
+        both = (source > 0) & (target > 0)
+        steps = (np.log2(target[both] / source[both]) + 4) * 8
+        result.ratios += np.bincount(np.clip(steps, 0, 63).astype(int), minlength=64)
+        sizes = source + target
+        for row in np.argsort(-sizes)[:EXAMPLES].tolist():
+            self._longest.append((int(sizes[row]), self.places.example(before + row, pairs[row])))
+        self._longest = sorted(self._longest, key=lambda each: -each[0])[:EXAMPLES]
+        self._sample.update(list(enumerate(pairs, start=before)))
+        self.traits.update(block, before)
+
+    def _conclude(self) -> None:
+        """What can be said once all was read."""
+        result, checks = self.result, self._checks
+        result.longest = tuple(example for _, example in self._longest)
+        result.sample = self._sample.lines
+        result.reasons = np.concatenate([np.zeros(0, np.uint8), *self._reasons])
+        exact = self._exact.found()
+        near = self._near.found() & ~exact
+        self.mark("Duplicates", exact)
+        self.mark("NearDuplicates", near)
+        total = result.pairs
+        for name, check in checks.items():
+            if check.find or name in ("TestOverlap", "LanguageIDFilter"):
+                self._say(name)
+        wasted = sum(result.dropped().values())
+        if wasted > _FATAL_SHARE * total:
+            result.findings.append(
+                Finding(
+                    "MostlyWrong", "fatal", result.name, "the checks that drop pairs find something in most of them",
+                    "a training would learn what is wrong", "look at the findings below: a setting of a language, or a "
+                    "file, may be another one than was meant", wasted, total,
+                )
+            )  # fmt: skip
+        result.findings += self.traits.findings(result, self.places)
+        if self._identifier is not None and not self._identifies_all:
+            check = checks["LanguageIDFilter"]
+            result.findings += whole.language_finding(result, check, self._identifier, self.places)
+
+    def mark(self, name: str, found: Array) -> None:
+        """Say which pairs a check found that looks at all of them together.
+
+        Args:
+            name: of the check, which may be off.
+            found: (N,) whether it found something in each pair.
+        """
+        result, check = self.result, self._checks.get(name)
+        if check is None:
+            return
+        self._counts[name] = int(found.sum())
+        sampled = [each for each in sorted(self._sample.lines) if found[each[0]]][:EXAMPLES]
+        placed = sampled or [(number, ("", "")) for number in np.flatnonzero(found)[:EXAMPLES].tolist()]
+        self._examples[name] = [self.places.example(*each) for each in placed]
+        if check.action == DROP:
+            result.reasons[(result.reasons == 0) & found] = 1 + result.names.index(name)
+        self._say(name)
+
+    def _say(self, name: str) -> None:
+        """Add what a check found to the findings."""
+        if count := self._counts[name]:
+            result, examples = self.result, self._examples[name]
+            result.findings.append(finding_of(self._checks[name], result.name, count, result.pairs, examples))
+
+
+def examine(
+    corpora: Mapping[str, Corpus],
+    checks: Mapping[str, Check],
+    *,
+    languages: tuple[str, str],
+    segmentation: str = "none",
+    count: Callable[[int], object],
+) -> dict[str, Examination]:
+    """Read corpora once each, and find what is wrong with them.
+
+    Args:
+        corpora: by name; those that judge, `validation` and `test`, are held in memory, and looked for in the others.
+        checks: as `settled_checks` gives them.
+        languages: codes of source and target; empty if unknown.
+        segmentation: of `data.segmentation`.
+        count: told how many more pairs were read.
+    """
+    judging = {name: corpus for name, corpus in corpora.items() if name in ("validation", "test")}
+    results, texts = dict[str, Examination](), dict[str, Sequence[tuple[str, str]]]()
+    identifier = whole.identifier_for(checks, languages)
+    with tempfile.TemporaryDirectory(prefix="nmt-doctor-") as name:
+        folder = Path(name)
+        for role, corpus in judging.items():
+            examiner = Examiner(role, checks, languages, folder=folder, identifier=identifier)
+            results[role] = examiner.read(corpus, count)
+            texts[role] = [pair for _, pair in sorted(results[role].sample)]
+        for role, corpus in corpora.items():
+            if role not in judging:
+                overlap = Overlap(texts)
+                examiner = Examiner(role, checks, languages, folder=folder, overlap=overlap, identifier=identifier)
+                results[role] = examiner.read(corpus, count)
+                check = checks.get("WordAlignFilter")
+                if check is not None and not any(each.check == "Unreadable" for each in results[role].findings):
+                    scores = alignment_scores(corpus, count)
+                    examiner.mark(check.name, scores < (check.threshold or 0.0))
+                for finding in whole.overlap_findings(overlap, texts):
+                    results[finding.corpus].findings.append(finding)
+                results[role].findings += whole.few_pairs(results[role])
+    main = next(role for role in corpora if role not in judging)
+    samples = {role: [pair for _, pair in sorted(result.sample)] for role, result in results.items() if result.pairs}
+    if main in samples:
+        for finding in whole.sample_findings(samples, main, languages=languages, segmentation=segmentation):
+            results[finding.corpus].findings.append(finding)
+    return {role: results[role] for role in corpora}
