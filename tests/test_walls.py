@@ -16,7 +16,7 @@ LEVELS = (
     {"settings", "backend"},
     {"config", "layers", "text", "tying"},
     {"models", "search", "data", "alignment"},
-    {"checkpoint", "corpora"},
+    {"checkpoint", "corpora", "mixtures"},
     {"control", "directory", "filters"},
     {"translation", "doctor"},
     {"scoring"},

@@ -24,6 +24,7 @@ from nmt.settings.section import (
     MAY_CHANGE,
     AnySection,
     Section,
+    element_class,
     is_nullable,
     kinds_of,
     marks_of,
@@ -82,6 +83,15 @@ def combine(
         kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
         if value is None and field and classes and not is_nullable(field):  # `training:` and nothing below
             value = {}
+        if isinstance(value, Mapping) and isinstance(below, list) and (element := field and element_class(field)):
+            # Keys that are names of the list mean its elements, and leave the list as it is else.
+            named = {each["name"]: each for each in below if isinstance(each, Mapping) and "name" in each}
+            if value and value.keys() <= named.keys():
+                changes = {id(named[name]): change or {} for name, change in value.items()}
+                merged[key] = [
+                    combine(each, changes[id(each)], element) if id(each) in changes else each for each in below
+                ]
+                continue
         if isinstance(value, Mapping):
             below = below if isinstance(below, Mapping) else {}
             kind = below.get("type", next(iter(kinds), None))
@@ -209,7 +219,7 @@ def _read_file(path: Path) -> Layer:
     lacks = _not_imported(settings.pop(_IMPORTS_KEY), path) if isinstance(settings.get(_IMPORTS_KEY), dict) else ""
     settings, remarks = completed(settings, Config), {}
     for key_path, (value, remarks[key_path]) in _places_now(settings, path).items():
-        settings = combine(settings, nest(key_path, value))
+        settings = combine(settings, nest(key_path, value), Config)
     return Layer(settings, origins, remarks, lacks)
 
 
@@ -253,17 +263,23 @@ def _places_now(settings: Mapping[str, Any], file: Path) -> dict[KeyPath, tuple[
         sentence = f"{file}: model_directory is {meant}, where this config lies, not {written} as it says"
         places["model_directory",] = meant, sentence
     folders = [*Path(os.path.abspath(file)).parents[:-1], *file.resolve().parents[:-1]]
-    data = settings.get("data")
-    for name in ("train", "validation", "test"):
-        corpus = data.get(name) if isinstance(data, Mapping) else None
-        for side, value in corpus.items() if isinstance(corpus, Mapping) else ():
+    data: Any = settings.get("data")
+    corpora = dict[tuple[str, ...], Mapping[str, Any]]()
+    for part in ("train", "validation", "test") if isinstance(data, Mapping) else ():
+        for corpus in data[part] if isinstance(data.get(part), list) else [data.get(part)]:
+            if isinstance(corpus, Mapping):
+                corpora[(part, corpus["name"]) if "name" in corpus else (part,)] = corpus
+    for name, corpus in corpora.items():
+        for side, value in corpus.items():
             if side not in ("source", "target", "pairs") or value is None:
                 continue
             written_paths = value if isinstance(value, list) else [value]
             found = [_found(path, folders) for path in written_paths]
             if found != written_paths:
-                sentence = f"{file}: data.{name}.{side} is read from {', '.join(map(str, found))}, as it is not here"
-                places["data", name, side] = found if isinstance(value, list) else found[0], sentence
+                sentence = (
+                    f"{file}: data.{'.'.join(name)}.{side} is read from {', '.join(map(str, found))}, as it is not here"
+                )
+                places["data", *name, side] = found if isinstance(value, list) else found[0], sentence
     return places
 
 
@@ -367,12 +383,29 @@ def changed_settings(old: Section | None, new: Section | None, prefix: str = "")
     for name, field in fields.items():
         was, now = getattr(old, name, None), getattr(new, name, None)
         if marks_of(field)[MAY_CHANGE]:
+            if isinstance(was, tuple) or isinstance(now, tuple):  # of corpora, whose files may move
+                lines += _changed_mixture(was, now, prefix + name)
             continue
         if isinstance(was or now, Section):
             lines += changed_settings(was, now, f"{prefix}{name}.")
         elif _alone(was) != _alone(now):
             lines.append(f"{prefix}{name}: {yaml_in_words(was)} before, {yaml_in_words(now)} now")
     return lines
+
+
+def _changed_mixture(old: Any, new: Any, path: str) -> list[str]:
+    """Lists what differs between lists of corpora, or a list and one corpus, but for the places of their files."""
+    if path != "data.train":
+        return []
+    was, now = ({each.name: each for each in corpora} if isinstance(corpora, tuple) else {} for corpora in (old, new))
+    if [*was] != [*now]:
+        names = [", ".join(each) or "one corpus" for each in (was, now)]
+        return [f"{path}: {names[0]} before, {names[1]} now"]
+    fields = type(next(iter(now.values()))).model_fields
+    own = [key for key, field in fields.items() if not marks_of(field)[MAY_CHANGE]]
+    values = {f"{path}.{name}.{key}": [getattr(each[name], key) for each in (was, now)] for name in now for key in own}
+    differ = {key: [*map(yaml_in_words, both)] for key, both in values.items() if both[0] != both[1]}
+    return [f"{key}: {before} before, {after} now" for key, (before, after) in differ.items()]
 
 
 def _alone(value: Any) -> Any:

@@ -32,6 +32,8 @@ _MOST_PLACES = 3
 def type_in_words(section: type[Section], name: str) -> str:
     """Returns what a setting takes: "a whole number of at least 1, or null"."""
     field = section.model_fields[name]
+    if sections.element_class(field) and not sections.section_classes(field):
+        return "a list of sections of settings" + (", or null" if sections.is_nullable(field) else "")
     if sections.section_classes(field):
         kinds = list(sections.kinds_of(field))
         words = "a section of settings" + (f" of type {either(kinds)}" if kinds else "")
@@ -134,6 +136,13 @@ def _locate(location: Sequence[str | int]) -> _Place:
     place = _Place((), Config, None, {}, "")
     for step in map(str, location):
         path, section, field, kinds, chosen = place
+        if field is not None and (element := sections.element_class(field)) and step != sections.OneOrMany.one_key:
+            if step == sections.OneOrMany.many_key or not sections.section_classes(field):  # within a list
+                at = () if step == sections.OneOrMany.many_key else (step,)
+                place = _Place((*path, *at), element, None, {}, "")
+                continue
+        elif field is not None and sections.element_class(field):
+            continue
         if field is not None:
             if not (classes := sections.section_classes(field)):
                 break  # inside a setting that takes one of several types

@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 
 from nmt.config.problems import type_in_words, yaml_in_words
 from nmt.settings.config import FORMAT_VERSION, VERSION_KEY, Config
-from nmt.settings.section import kinds_of, section_classes, settings_of
+from nmt.settings.section import OneOrMany, kinds_of, section_classes, settings_of
 
 _HELP_WIDTH = 100
 
@@ -98,6 +98,8 @@ One YAML file describes a run; `configs/` holds examples, and `nmt check-config 
 
 - **Several files** are merged from left to right: `nmt train base.yaml large.yaml`. Sections are merged key by key,
   lists and single values are replaced. A file that changes the `type` of a section replaces the whole section.
+- **A list of corpora** is replaced by a list, as by a single corpus. A section whose keys are names of the list changes
+  these alone: `--set data.train.clean.weight=2`, or `train: {clean: {weight: 2}}` in a later file.
 - **Overrides** win over files: `--set model.num_heads=8` or `--set training.early_stopping='{patience: 5}'`.
 - **Scalars** are those of YAML 1.2: `no` is a text (Norwegian), `1e-3` a number, `12:30` a text; booleans are `true`
   and `false`. A key that is given twice is an error.
@@ -143,6 +145,8 @@ class _FileSchema(GenerateJsonSchema):
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> dict[str, Any]:
         """Picks the kind by `type`, so that an editor's messages speak of that kind alone."""
         kinds = {kind: self.generate_inner(inner) for kind, inner in schema["choices"].items()}
+        if OneOrMany.many_key in kinds:
+            return {"anyOf": list(kinds.values())}
         (default, chosen), *others = kinds.items()
         for kind, inner in reversed(others):
             condition = {"required": ["type"], "properties": {"type": {"const": kind}}}

@@ -37,6 +37,7 @@ class Control(NamedTuple):
     part_words: whether phrases of `require` and `avoid` may also be parts of words, unlike those of others.
     ignore_case: whether each letter of them also stands for its upper, lower and title case.
     terms: as `require`, but always whole words with their case: those of a glossary.
+    tag: the symbol that the model reads before the line, such as `<2de>`; it asks nothing of the words.
     """
 
     require: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Control(NamedTuple):
     part_words: bool = False
     ignore_case: bool = False
     terms: tuple[str, ...] = ()
+    tag: str | None = None
 
     @property
     def asks_nothing(self) -> bool:
@@ -88,7 +90,7 @@ class Record(NamedTuple):
 
 
 _FIELDS = {
-    "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool
+    "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool, "tag": str
 }  # fmt: skip
 _WORDS = {str: "text", list: "list of texts", bool: "true or false"}
 
@@ -116,8 +118,8 @@ def _refuse_constant(word: str) -> None:
 def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -> Record:
     """Read a JSON record: the source, and what the line asks for besides, or instead of what all do.
 
-    `constraints` and `avoid` are added. `prefix` is replaced, as are `part_words` and `ignore_case`, which hold for all
-    phrases of the line.
+    `constraints` and `avoid` are added. `prefix` and `tag` are replaced, as are `part_words` and `ignore_case`, which
+    hold for all phrases of the line.
 
     Args:
         line: one object.
@@ -144,6 +146,7 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
         fields.get("prefix", asked.prefix),
         fields.get("part_words", asked.part_words),
         fields.get("ignore_case", asked.ignore_case),
+        tag=fields.get("tag", asked.tag),
     )
     return Record(source, control, given, field)
 

@@ -1,10 +1,11 @@
 """Batches of token ids: an endless stream with a cursor for training, and a list in length order for validation."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -54,7 +55,14 @@ def plan_epoch(
         seed: of the run.
         epoch: which epoch, from 0.
     """
-    generator = np.random.default_rng([seed, epoch])
+    lengths = source_lengths, target_lengths
+    return plan_batches(*lengths, batch_tokens=batch_tokens, generator=np.random.default_rng([seed, epoch]))
+
+
+def plan_batches(
+    source_lengths: np.ndarray, target_lengths: np.ndarray, *, batch_tokens: int, generator: np.random.Generator
+) -> BatchPlan:
+    """Plan batches of similar lengths in random order, each pair once; the lengths are those of `plan_epoch`."""
     # Neighbours of the order have similar lengths, so that batches cut from it hold little padding.
     pairs = _random_order(source_lengths, target_lengths, batch_tokens=batch_tokens, generator=generator)
     # A first batch of another size moves all cuts, so that no pairs share their batch in every epoch.
@@ -186,11 +194,11 @@ _BATCHES_AHEAD = 5
 """As many batches are prepared in the background, in the hand of the thread or ready."""
 
 
-class BatchStream:
-    """Batches of a training corpus, epoch after epoch, without end.
+AnyCursor = TypeVar("AnyCursor")
 
-    Each epoch holds every pair once, in other batches and in another order than the last; seed and epoch decide both.
-    So a stream that is sent to a cursor goes on exactly as the one that reported it.
+
+class Stream(ABC, Generic[AnyCursor]):
+    """Batches of training data without end, of which a cursor says which is next.
 
     The replicas of a run take the batches of an update in turn, round after round. A stream hands out those of its own
     replicas and builds no others; its cursor is that of the whole stream, and within an update it says what is passed.
@@ -200,50 +208,45 @@ class BatchStream:
     have been drawn.
 
     Args:
-        store: the N pairs.
-        batch_tokens: no batch holds more padded tokens of its longer side: B * max(S, T) <= batch_tokens.
-        seed: 0 or more.
-        segmentations: of the pieces of source and target, to cut words in another way in each epoch; None leaves them
-            as they are in the store.
+        start: the first place.
         batches_per_update: M, of all replicas.
         replicas: R, of all workers.
         own_numbers: which of them draw from this stream.
-
-    Raises:
-        ConfigError: a pair alone is longer than `batch_tokens`.
     """
 
     def __init__(
-        self,
-        store: TokenStore,
-        *,
-        batch_tokens: int,
-        seed: int,
-        segmentations: tuple[Segmentations, Segmentations] | None = None,
-        batches_per_update: int = 1,
-        replicas: int = 1,
-        own_numbers: range = range(1),
+        self, start: AnyCursor, *, batches_per_update: int = 1, replicas: int = 1, own_numbers: range = range(1)
     ) -> None:
-        self._store = store
-        self._batch_tokens = batch_tokens
-        self._seed = seed
-        self._sampled: list[SampledSequences] | None = None
-        longest = int(max(store.source_lengths.max(), store.target_lengths.max()))
-        if longest > batch_tokens:
-            raise ConfigError(
-                f"batch_tokens must hold the longest pair, {longest} tokens with EOS, got {batch_tokens}: "
-                "raise batch_tokens or lower max_length"
-            )
-        if segmentations is not None:
-            sides = zip((store.source, store.target), segmentations, strict=True)
-            self._sampled = [SampledSequences(*side, seed=(seed, number)) for number, side in enumerate(sides)]
-        self._plans: dict[int, BatchPlan] = {}
         self._batches_per_update = batches_per_update
         self._own = [turn + number for turn in range(0, batches_per_update, replicas) for number in own_numbers]
-        self._update, self._drawn = Cursor(0, 0), 0  # where the update began, and how many of its own were built
+        self._update, self._drawn = start, 0  # where the update began, and how many of its own were built
         self._cursor = self._update
         self._thread: ThreadPoolExecutor | None = None
-        self._ready: deque[Future[tuple[Batch, Cursor]]] = deque()
+        self._ready: deque[Future[tuple[Batch, AnyCursor]]] = deque()
+
+    @abstractmethod
+    def seek(self, cursor: AnyCursor) -> None:
+        """Go to a place of the stream, the beginning of an update.
+
+        Raises:
+            DataError: there is no such batch; the corpus or the batch size is not that of the cursor.
+        """
+
+    @abstractmethod
+    def batches_in_epoch(self, epoch: int) -> int:
+        """Number of batches of an epoch; epochs differ by a few."""
+
+    @abstractmethod
+    def batch_at(self, place: AnyCursor) -> Batch:
+        """The batch at a place of the whole stream; the cursor stays."""
+
+    @abstractmethod
+    def behind(self, place: AnyCursor, batches: int, *, updates: int = 0) -> AnyCursor:
+        """The place that is so many batches behind another, and the end of so many updates."""
+
+    def described(self, place: AnyCursor) -> dict[str, Any]:
+        """What is to be reported of a place besides epoch and batch, by the names that `UpdateEvent` has for it."""
+        return {}
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -270,7 +273,7 @@ class BatchStream:
             self._thread = None
 
     @property
-    def cursor(self) -> Cursor:
+    def cursor(self) -> AnyCursor:
         """The next batch to be drawn."""
         return self._cursor
 
@@ -278,6 +281,67 @@ class BatchStream:
     def draws_per_update(self) -> int:
         """Batches of this stream's replicas in an update, empty ones counted."""
         return len(self._own)
+
+    def _draw(self) -> tuple[Batch, AnyCursor]:
+        """The next batch of the own replicas and the cursor behind it; what fails is tried again by the next call."""
+        number, size = self._own[self._drawn], self._batches_per_update
+        batch = self.batch_at(self.behind(self._update, number)) if number < size else EMPTY_BATCH
+        if self._drawn + 1 < len(self._own):
+            self._drawn += 1
+            return batch, self.behind(self._update, min(number + 1, size))
+        self._update, self._drawn = self.behind(self._update, size, updates=1), 0
+        return batch, self._update
+
+    def _go_to(self, cursor: AnyCursor) -> None:
+        """Begin an update at a place, once the thread has let go; what lay ready is dropped."""
+        for future in self._ready:
+            future.cancel()
+        wait(self._ready)
+        self._ready.clear()
+        self._update, self._drawn, self._cursor = cursor, 0, cursor
+
+
+class BatchStream(Stream[Cursor]):
+    """Batches of a training corpus, epoch after epoch, without end.
+
+    Each epoch holds every pair once, in other batches and in another order than the last; seed and epoch decide both.
+    So a stream that is sent to a cursor goes on exactly as the one that reported it.
+
+    Args:
+        store: the N pairs.
+        batch_tokens: no batch holds more padded tokens of its longer side: B * max(S, T) <= batch_tokens.
+        seed: 0 or more.
+        segmentations: of the pieces of source and target, to cut words in another way in each epoch; None leaves them
+            as they are in the store.
+        batches_per_update, replicas, own_numbers: see `Stream`.
+
+    Raises:
+        ConfigError: a pair alone is longer than `batch_tokens`.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        *,
+        batch_tokens: int,
+        seed: int,
+        segmentations: tuple[Segmentations, Segmentations] | None = None,
+        batches_per_update: int = 1,
+        replicas: int = 1,
+        own_numbers: range = range(1),
+    ) -> None:
+        super().__init__(
+            Cursor(0, 0), batches_per_update=batches_per_update, replicas=replicas, own_numbers=own_numbers
+        )
+        self._store = store
+        self._batch_tokens = batch_tokens
+        self._seed = seed
+        self._sampled: list[SampledSequences] | None = None
+        refuse_long_pairs(store.longest, batch_tokens)
+        if segmentations is not None:
+            sides = zip((store.source, store.target), segmentations, strict=True)
+            self._sampled = [SampledSequences(*side, seed=(seed, number)) for number, side in enumerate(sides)]
+        self._plans: dict[int, BatchPlan] = {}
 
     def seek(self, cursor: Cursor) -> None:
         """Go to a place of the stream, the beginning of an update.
@@ -306,30 +370,12 @@ class BatchStream:
         source, target = (side.draw(indices, epoch=place.epoch) for side in self._sampled)
         return assemble(source, target, np.arange(len(indices)))
 
-    def _draw(self) -> tuple[Batch, Cursor]:
-        """The next batch of the own replicas and the cursor behind it; what fails is tried again by the next call."""
-        number, size = self._own[self._drawn], self._batches_per_update
-        batch = self.batch_at(self._behind(self._update, number)) if number < size else EMPTY_BATCH
-        if self._drawn + 1 < len(self._own):
-            self._drawn += 1
-            return batch, self._behind(self._update, min(number + 1, size))
-        self._update, self._drawn = self._behind(self._update, size), 0
-        return batch, self._update
-
-    def _behind(self, place: Cursor, batches: int) -> Cursor:
+    def behind(self, place: Cursor, batches: int, *, updates: int = 0) -> Cursor:
         """The place that is so many batches behind another; an epoch is not planned before a batch of it is needed."""
         epoch, batch = place.epoch, place.batch + batches
         while batch and batch >= (size := self.batches_in_epoch(epoch)):
             epoch, batch = epoch + 1, batch - size
         return Cursor(epoch, batch)
-
-    def _go_to(self, cursor: Cursor) -> None:
-        """Begin an update at a place, once the thread has let go; what lay ready is dropped."""
-        for future in self._ready:
-            future.cancel()
-        wait(self._ready)
-        self._ready.clear()
-        self._update, self._drawn, self._cursor = cursor, 0, cursor
 
     def _plan_of(self, epoch: int) -> BatchPlan:
         """The plan of an epoch; the last two are kept, because the thread runs ahead into the next epoch."""
@@ -346,7 +392,22 @@ class BatchStream:
         return plans[epoch]
 
 
-def evaluation_batches(pairs: Sequence[tuple[str, str]], *, text: TextPair, batch_tokens: int) -> list[Batch]:
+def refuse_long_pairs(longest: int, batch_tokens: int) -> None:
+    """Refuse batches that would not hold the longest pair, whose tokens are counted with EOS.
+
+    Raises:
+        ConfigError: saying how long it is.
+    """
+    if longest > batch_tokens:
+        raise ConfigError(
+            f"batch_tokens must hold the longest pair, {longest} tokens with EOS, got {batch_tokens}: "
+            "raise batch_tokens or lower max_length"
+        )
+
+
+def evaluation_batches(
+    pairs: Sequence[tuple[str, str]], *, text: TextPair, batch_tokens: int, tag: str | None = None
+) -> list[Batch]:
     """All pairs of a validation or test corpus as batches, none dropped, short ones first.
 
     An empty line is a sequence of EOS alone. A pair longer than `batch_tokens` is a batch of its own.
@@ -355,10 +416,12 @@ def evaluation_batches(pairs: Sequence[tuple[str, str]], *, text: TextPair, batc
         pairs: lines of both sides, at least one pair.
         text: the tokenizers.
         batch_tokens: padded tokens of the longer side in one batch.
+        tag: of `text`, to be put before each source.
     """
+    begins: tuple[list[int], list[int]] = ([] if tag is None else [text.source.tags[tag]], [])
     source, target = (
-        TokenSequences.from_lists([[*ids, EOS_ID] for ids in tokenizer.encode_batch(lines)])
-        for tokenizer, lines in zip((text.source, text.target), zip(*pairs, strict=True), strict=True)
+        TokenSequences.from_lists([[*begin, *ids, EOS_ID] for ids in tokenizer.encode_batch(lines)])
+        for tokenizer, lines, begin in zip((text.source, text.target), zip(*pairs, strict=True), begins, strict=True)
     )
     plan = plan_in_length_order(source.lengths, target.lengths, batch_tokens=batch_tokens)
     return [assemble(source, target, plan[i]) for i in range(len(plan))]
@@ -372,8 +435,11 @@ def assemble(source: Sequences, target: Sequences, indices: np.ndarray) -> Batch
         target: sequences closed by EOS.
         indices: (B,) which pairs.
     """
-    source_ids, _ = source.padded(indices)
-    target_output_ids, target_mask = target.padded(indices)
+    return teacher_forced(source.padded(indices)[0], *target.padded(indices))
+
+
+def teacher_forced(source_ids: np.ndarray, target_output_ids: np.ndarray, target_mask: np.ndarray) -> Batch:
+    """The batch of source ids (B, S), and of target ids (B, T) with their mask."""
     target_input_ids = np.empty_like(target_output_ids)
     target_input_ids[:, 0] = BOS_ID
     target_input_ids[:, 1:] = target_output_ids[:, :-1]

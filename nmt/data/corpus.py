@@ -7,9 +7,9 @@ import logging
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -95,8 +95,8 @@ class Corpus:
 
     @classmethod
     def of(cls, data: DataSettings, name: str) -> Corpus:
-        """Return a corpus of the settings: `train`, `validation` or `test`."""
-        settings = getattr(data, name)
+        """Return a corpus of the settings by its name there, one of `DataSettings.corpora`."""
+        settings = data.corpora[name]
         columns = settings.source_column, settings.target_column
         layout = Layout(settings.format, columns, (data.source_language, data.target_language))
         return cls(*settings.paths, layout=layout)
@@ -171,6 +171,15 @@ class Corpus:
                     f"other, got {source} for both: if it has both sides, give it as {name}.pairs, with {name}.format "
                     "if its name does not end in that, say tsv for columns between tabs"
                 )
+
+
+def pairs_of(data: DataSettings, part: str) -> Iterator[tuple[str, str]]:
+    """All pairs of a part of the settings, `train` for instance: of its only corpus, or of one after the other.
+
+    Raises:
+        DataError: what `Corpus.pairs` raises.
+    """
+    return chain.from_iterable(Corpus.of(data, name).pairs() for name in data.names(part))
 
 
 def describe_counts(kept: int, dropped: Counter[str]) -> str:
@@ -273,6 +282,7 @@ class CorpusReport:
         dropped_nul: pairs with a NUL character.
         dropped_too_long: pairs with a side of more than `max_length` tokens.
         max_length: the limit of tokens per side, EOS not counted.
+        filtered: pairs that filters of the corpus dropped, by the reason, as a phrase.
     """
 
     pairs_read: int
@@ -281,16 +291,18 @@ class CorpusReport:
     dropped_nul: int
     dropped_too_long: int
     max_length: int
+    filtered: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: CorpusReport) -> CorpusReport:
         """Return the counts of two parts of a corpus together."""
-        counts = {name: count + getattr(other, name) for name, count in vars(self).items()}
-        return CorpusReport(**counts | {"max_length": self.max_length})
+        filtered = dict(Counter(self.filtered) + Counter(other.filtered))
+        counts = {name: count + getattr(other, name) for name, count in vars(self).items() if name != "filtered"}
+        return CorpusReport(**counts | {"max_length": self.max_length, "filtered": filtered})
 
     @property
     def dropped(self) -> int:
         """All pairs that training does not see."""
-        return self.dropped_empty + self.dropped_nul + self.dropped_too_long
+        return self.dropped_empty + self.dropped_nul + self.dropped_too_long + sum(self.filtered.values())
 
     def describe(self) -> str:
         """One line for logs."""
@@ -303,6 +315,7 @@ class CorpusReport:
             f"longer than {self.max_length} tokens": self.dropped_too_long,
             "with an empty side": self.dropped_empty,
             "with a NUL character": self.dropped_nul,
+            **self.filtered,
         }
         return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
 

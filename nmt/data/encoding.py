@@ -9,14 +9,14 @@ import sys
 import tempfile
 import traceback
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,41 @@ class EncodedBlock(NamedTuple):
     sides: tuple[EncodedSide, ...]
 
 
+class PairFilters(NamedTuple):
+    """What pairs of a corpus are left out, besides those that no training can use.
+
+    Attributes:
+        min_length: tokens of a side at least, EOS not counted.
+        max_length: tokens of a side at most; None for no bound of its own.
+        max_ratio: tokens of the longer side to those of the shorter, at most; None for any.
+        drop_copies: whether pairs are dropped whose source is their target.
+    """
+
+    min_length: int = 1
+    max_length: int | None = None
+    max_ratio: float | None = None
+    drop_copies: bool = False
+
+    def reason(self, lines: Sequence[str], token_ids: Sequence[Sequence[int]]) -> str | None:
+        """Why a pair is left out, as a phrase; None if it is kept.
+
+        Args:
+            lines: of source and target.
+            token_ids: of both, at least one of each.
+        """
+        shorter, longer = sorted(map(len, token_ids))
+        if shorter < self.min_length:
+            return f"shorter than {self.min_length} tokens"
+        if self.max_length is not None and longer > self.max_length:
+            return f"longer than the {self.max_length} tokens of its filter"
+        if self.max_ratio is not None and longer > self.max_ratio * shorter:
+            return f"with more than {self.max_ratio:g} times the tokens on one side"
+        return "that are copies" if self.drop_copies and lines[0] == lines[1] else None
+
+
+NO_FILTERS = PairFilters()
+
+
 @dataclass(frozen=True)
 class BlockEncoder:
     """Turns raw pairs into records; the same pairs give the same bytes wherever it runs.
@@ -65,10 +100,12 @@ class BlockEncoder:
     Attributes:
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped.
+        filters: what else is dropped.
     """
 
     text: TextPair
     max_length: int
+    filters: PairFilters = NO_FILTERS
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedBlock:
         """Encode pairs of lines, in order."""
@@ -77,15 +114,21 @@ class BlockEncoder:
         usable = [pair for pair in clean if pair[0].strip() and pair[1].strip()]
         sides = [each.encode_batch([pair[side] for pair in usable]) for side, each in enumerate(tokenizers)]
         # What is white space to the tokenizer alone, such as a lone U+200B, leaves an empty side too.
-        full = [pair for pair in zip(*sides, strict=True) if pair[0] and pair[1]]
-        kept = [pair for pair in full if len(pair[0]) <= self.max_length and len(pair[1]) <= self.max_length]
+        encoded = zip(zip(*sides, strict=True), usable, strict=True)
+        full = [(ids, pair) for ids, pair in encoded if ids[0] and ids[1]]
+        short = [(ids, pair) for ids, pair in full if max(map(len, ids)) <= self.max_length]
+        reasons: list[str | None] = [None] * len(short)
+        if self.filters != NO_FILTERS:
+            reasons = [self.filters.reason(pair, ids) for ids, pair in short]
+        kept = [ids for (ids, _), reason in zip(short, reasons, strict=True) if reason is None]
         report = CorpusReport(
             pairs_read=len(pairs),
             kept=len(kept),
             dropped_empty=len(clean) - len(full),
             dropped_nul=len(pairs) - len(clean),
-            dropped_too_long=len(full) - len(kept),
+            dropped_too_long=len(full) - len(short),
             max_length=self.max_length,
+            filtered=dict(Counter(reason for reason in reasons if reason is not None)),
         )
         laid = (self._lay(each, [pair[side] for pair in kept]) for side, each in enumerate(tokenizers))
         return EncodedBlock(report, tuple(laid))
@@ -112,7 +155,8 @@ _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding import serve
-serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]), imports=sys.argv[5:])
+filters = json.loads(sys.argv[5])
+serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]), filters=filters, imports=sys.argv[6:])
 """
 
 
@@ -124,20 +168,24 @@ class EncodingProcess:
     Args:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped.
+        filters: what else is dropped.
         imports: the files that hold the tokenizers' classes, if these are not ours.
 
     Raises:
         OSError: the system starts no process.
     """
 
-    def __init__(self, tokenizers: Path, *, max_length: int, imports: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizers: Path, *, max_length: int, filters: PairFilters = NO_FILTERS, imports: Sequence[str] = ()
+    ) -> None:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         # Many processes share the cores, so none shall start threads of its own.
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         # Ctrl-C reaches all of a terminal, and this process says what becomes of those that it started.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._connection, theirs = Pipe()
-        words = (path, os.fspath(tokenizers), str(max_length), str(theirs.fileno()), *imports)
+        numbers = (str(max_length), str(theirs.fileno()), json.dumps(filters))
+        words = (path, os.fspath(tokenizers), *numbers, *imports)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, *words],
@@ -177,12 +225,14 @@ class EncodingProcess:
         self._process.wait()
 
 
-def serve(tokenizers: str, *, max_length: int, connection: int, imports: Sequence[str] = ()) -> None:
+def serve(
+    tokenizers: str, *, max_length: int, connection: int, filters: Sequence[Any], imports: Sequence[str] = ()
+) -> None:
     """Encode what comes through a connection until it ends: the life of an encoding process."""
     with Connection(connection) as parent:
         try:
             session.import_files(imports)
-            encoder = BlockEncoder(TextPair.load(tokenizers), max_length)
+            encoder = BlockEncoder(TextPair.load(tokenizers), max_length, PairFilters(*filters))
             while True:
                 sides = (text.decode("utf-8").split("\n")[:-1] for text in parent.recv())
                 parent.send(encoder.encode(list(zip(*sides, strict=True))))
@@ -242,7 +292,9 @@ def encode_blocks(
         stack.callback(threads.shutdown, cancel_futures=True)
         idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
         for _ in range(processes):
-            process = EncodingProcess(tokenizers, max_length=encoder.max_length, imports=imports)
+            process = EncodingProcess(
+                tokenizers, max_length=encoder.max_length, filters=encoder.filters, imports=imports
+            )
             stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
             idle.put(process)
 

@@ -202,10 +202,14 @@ class SampledSequences:
 
     def lengths(self, epoch: int) -> np.ndarray:
         """Tokens of each sequence in an epoch, (N,); a pass over the whole corpus."""
-        lengths = np.empty_like(self._sequences.lengths)
+        return self.lengths_of(np.arange(len(self._sequences.lengths), dtype=np.uint32), epoch=epoch)
+
+    def lengths_of(self, indices: np.ndarray, *, epoch: int) -> np.ndarray:
+        """Tokens of some of the sequences, (n,) of them, in an epoch."""
+        lengths = np.empty(len(indices), self._sequences.lengths.dtype)
         for start in range(0, len(lengths), _SEQUENCES_AT_A_TIME):
-            indices = np.arange(start, min(start + _SEQUENCES_AT_A_TIME, len(lengths)))
-            lengths[indices] = self._lengths_of(*self._cuts(indices, epoch))
+            block = slice(start, start + _SEQUENCES_AT_A_TIME)
+            lengths[block] = self._lengths_of(*self._cuts(indices[block], epoch))
         return lengths
 
     def draw(self, indices: np.ndarray, *, epoch: int) -> TokenSequences:
@@ -247,10 +251,18 @@ class SampledSequences:
 
 def _uniform(seed: np.uint64, places: np.ndarray) -> np.ndarray:
     """Return numbers in [0, 1), (n,): of the generator SplitMix64 those at n places (Steele, Lea and Flood 2014)."""
-    state = seed + places * np.uint64(0x9E3779B97F4A7C15)  # modulo 2^64
+    return (mixed(seed + places * GOLDEN) >> np.uint64(11)) * 2.0**-53  # modulo 2^64
+
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""The step of SplitMix64 from one state to the next."""
+
+
+def mixed(state: np.ndarray) -> np.ndarray:
+    """Return what SplitMix64 makes of states, (n,) uint64: the same for the same state, and of no visible pattern."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((state ^ (state >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return state ^ (state >> np.uint64(31))
 
 
 def segmentations_of(text: TextPair, alpha: float | None) -> tuple[Segmentations, Segmentations] | None:

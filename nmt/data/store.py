@@ -25,7 +25,15 @@ import numpy as np
 
 from nmt.atomic_files import new_directory
 from nmt.data.corpus import BY_ENDING, SIDES, ContentHash, Corpus, CorpusReport, Layout, Reader, reader_of
-from nmt.data.encoding import BlockEncoder, encode_blocks, length_dtype, processes_for, token_dtype
+from nmt.data.encoding import (
+    NO_FILTERS,
+    BlockEncoder,
+    PairFilters,
+    encode_blocks,
+    length_dtype,
+    processes_for,
+    token_dtype,
+)
 from nmt.data.sequences import Sequences, StoredSequences
 from nmt.errors import DataError
 from nmt.kinds import imported_files
@@ -41,6 +49,7 @@ def build_store_folder(
     *,
     text: TextPair,
     max_length: int,
+    filters: PairFilters = NO_FILTERS,
     processes: int = 1,
     report_pairs: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -51,6 +60,7 @@ def build_store_folder(
         corpus: what is encoded.
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
+        filters: what else is dropped and counted.
         processes: how many encode; the files are the same for any number.
         report_pairs: told every now and then how many pairs were read and encoded so far.
 
@@ -65,7 +75,9 @@ def build_store_folder(
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
     text_blocks = content_hash.blocks(corpus.pairs())
-    encoded_blocks = encode_blocks(text_blocks, BlockEncoder(text, max_length), processes=processes, folder=folder)
+    encoded_blocks = encode_blocks(
+        text_blocks, BlockEncoder(text, max_length, filters), processes=processes, folder=folder
+    )
     with ExitStack() as stack:
         stack.enter_context(closing(encoded_blocks))
         files = [
@@ -121,6 +133,16 @@ class TokenStore:
         return len(self.source)
 
     @property
+    def sides(self) -> tuple[Sequences, Sequences]:
+        """Source and target."""
+        return self.source, self.target
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest side of a pair, EOS counted."""
+        return int(max(self.source_lengths.max(), self.target_lengths.max()))
+
+    @property
     def source_lengths(self) -> np.ndarray:
         """Tokens of each source, EOS counted, (N,) uint16 or int32."""
         return self.source.lengths
@@ -138,6 +160,7 @@ def open_store(
     *,
     text: TextPair,
     max_length: int,
+    filters: PairFilters = NO_FILTERS,
     layout: Layout = BY_ENDING,
     keep_others: bool = False,
     processes: int | None = None,
@@ -155,6 +178,7 @@ def open_store(
         target_paths: the target side.
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
+        filters: what else is dropped and counted.
         layout: how files hold both sides, see `Corpus`.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
             else a new store replaces them.
@@ -167,7 +191,7 @@ def open_store(
             that encodes was killed.
     """
     corpus = Corpus(source_paths, target_paths, layout=layout)
-    settings = _settings(corpus, text, max_length)
+    settings = _settings(corpus, text, max_length, filters)
     path = _place(directory, settings)
 
     def build(folder: Path) -> None:
@@ -175,7 +199,13 @@ def open_store(
         if content is None:
             number = processes_for([*dict.fromkeys(chain(*corpus.paths))], at_most=processes)
             content = build_store_folder(
-                folder, corpus, text=text, max_length=max_length, processes=number, report_pairs=report_pairs
+                folder,
+                corpus,
+                text=text,
+                max_length=max_length,
+                filters=filters,
+                processes=number,
+                report_pairs=report_pairs,
             )
         manifest = json.dumps({"settings": settings, **content}, indent=2)
         (folder / MANIFEST).write_text(manifest, encoding="utf-8")
@@ -188,14 +218,20 @@ def open_store(
                         shutil.rmtree(leftover)
                     with new_directory(path, overwrite=True) as folder:
                         build(folder)
-                    for stale in set(path.parent.glob(_STORES)) - {path} if not keep_others else ():
-                        shutil.rmtree(stale, ignore_errors=True)
+                    if not keep_others:
+                        delete_stores(path.parent, keep=[path])
                     store = _open_folder(path)
     except OSError as error:
         raise DataError(f"{path}: the token store cannot be written or read: {error.strerror or error}") from error
     if store is None:
         raise DataError(f"{path}: the token store was written but is not whole: is the disk full or failing?")
     return store
+
+
+def delete_stores(directory: PathLike, *, keep: Sequence[Path]) -> None:
+    """Delete the stores of a directory but some."""
+    for stale in set(Path(directory).glob(_STORES)) - {*keep}:
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def find_store(
@@ -205,6 +241,7 @@ def find_store(
     *,
     text: TextPair,
     max_length: int,
+    filters: PairFilters = NO_FILTERS,
     layout: Layout = BY_ENDING,
 ) -> TokenStore | None:
     """Open the token store of a corpus if it was built already, writing nothing; the arguments are `open_store`'s.
@@ -213,10 +250,10 @@ def find_store(
         DataError: a file of the corpus is missing.
     """
     corpus = Corpus(source_paths, target_paths, layout=layout)
-    return _open_folder(_place(directory, _settings(corpus, text, max_length)))
+    return _open_folder(_place(directory, _settings(corpus, text, max_length, filters)))
 
 
-def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]:
+def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilters) -> dict[str, Any]:
     """All that decides the content of a store."""
     return {
         "format_version": _FORMAT_VERSION,
@@ -225,6 +262,7 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int) -> dict[str, Any]
         "source_tokenizer": text.source.fingerprint,
         "target_tokenizer": text.target.fingerprint,
         "max_length": max_length,
+        **({} if filters == NO_FILTERS else {"filters": filters._asdict()}),
     }
 
 
@@ -238,7 +276,9 @@ def _link_equal(path: Path, settings: dict[str, Any], corpus: Corpus, folder: Pa
     for store in set(path.parent.glob(_STORES)) - {path}:
         with suppress(OSError, KeyError, TypeError, ValueError):  # what is damaged is passed over
             manifest: dict[str, Any] = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
-            alike = all(manifest["settings"][name] == settings[name] for name in settings if "_files" not in name)
+            both = manifest["settings"], settings
+            one, other = ({key: each[key] for key in each if "_files" not in key} for each in both)
+            alike = one == other
             if alike and _open_folder(store) is not None:
                 content_hash = content_hash or corpus.content_hash()
                 if manifest["content_hash"] == content_hash:

@@ -47,8 +47,9 @@ def report_doubts(
     for name, pairs in corpora.items():
         for doubt in doubts_about_sides(f"data.{name}", pairs, languages=languages):
             logger.warning("%s", doubt)
-    if "validation" in corpora and looks_swapped(corpora["validation"], like=corpora["train"]):
-        logger.warning("data.validation: %s", SWAPPED)
+    for name, pairs in corpora.items():
+        if name != "train" and looks_swapped(pairs, like=corpora["train"]):
+            logger.warning("data.%s: %s", name, SWAPPED)
     report_marks(corpora, segmentation)
 
 
@@ -198,12 +199,12 @@ def unknown_share(sequences: Iterable[Sequence[int]]) -> float:
     return int((token_ids == UNK_ID).sum()) / max(1, tokens)
 
 
-def report_unknown_in_store(store: TokenStore) -> None:
+def report_unknown_in_store(store: TokenStore, what: str = "the training corpus") -> None:
     """Log the share of unknown tokens in an encoded training corpus, or in pairs spread evenly over it."""
     indices = np.arange(0, len(store), max(1, len(store) // MEASURED_LINES))
     blocks = np.array_split(indices, 1 + len(indices) // 1000)
     sides = ((row for block in blocks for row in side.padded(block)[0]) for side in (store.source, store.target))
-    report_unknown("the training corpus", *sides)
+    report_unknown(what, *sides)
 
 
 def changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:

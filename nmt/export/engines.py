@@ -13,7 +13,7 @@ from threading import Lock
 
 from nmt.backend import session
 from nmt.config import Config
-from nmt.data import Corpus
+from nmt.data.corpus import pairs_of
 from nmt.directory.engines import QUANTIZATION, engine_folders, engine_name, find_engine
 from nmt.directory.model_directory import FoundModel, find_model
 from nmt.errors import DataError, ExportError, NMTError
@@ -101,7 +101,7 @@ def sample_pairs(config: Config, text: TextPair) -> list[tuple[list[int], list[i
         if getattr(config.data, name) is None:
             continue
         try:
-            pairs = list(islice(Corpus.of(config.data, name).pairs(), 1000))
+            pairs = list(islice(pairs_of(config.data, name), 1000))
         except DataError as error:
             _LOGGER.info("not used to compare export and model: %s", error)
             continue

@@ -1,11 +1,12 @@
 """Building the tokenizers of a run from its training corpus."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import signature
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.checkpoint.folder import DirectoryLock
@@ -58,8 +59,9 @@ def build_vocabulary(config: Config, *, overwrite: bool = False) -> VocabularyRe
             f"{directory} holds a trained model, which needs the vocabulary it has: choose another model_directory"
         )
     refuse_foreign_text(directory)
-    corpus.Corpus.of(config.data, "train").refuse_one_file("data.train")
-    config = streams_on_disk(config, ["train"])
+    for name in config.data.names("train"):
+        corpus.Corpus.of(config.data, name).refuse_one_file(f"data.{name}")
+    config = streams_on_disk(config, config.data.names("train"))
     gathered, measured = GatheredText(config), Sample[tuple[str, str]](doubts.MEASURED_LINES, seed=0)
     read_training_corpus(config, [gathered.update, measured.update])
     text = build_text(config, gathered)
@@ -89,7 +91,7 @@ def streams_on_disk(config: Config, names: Sequence[str]) -> Config:
     """
     data, changes = config.data, dict[str, Any]()
     for name in names:
-        settings, copies = getattr(data, name), dict[str, str]()
+        settings, copies = data.corpora[name], dict[str, str]()
         for path in dict.fromkeys(chain(*settings.paths)):
             if is_stream(path):
                 if config.training.distribution == "multi_worker":
@@ -101,21 +103,21 @@ def streams_on_disk(config: Config, names: Sequence[str]) -> Config:
             sources, targets = (tuple(copies.get(path, path) for path in side) for side in settings.paths)
             both = {"pairs": sources} if sources == targets else {"source": sources, "target": targets, "pairs": None}
             changes[name] = settings.model_copy(update=both)
-    return config.model_copy(update={"data": data.model_copy(update=changes)}) if changes else config
+    return config.model_copy(update={"data": data.with_corpora(changes)}) if changes else config
 
 
 def read_training_corpus(
     config: Config,
     readers: Sequence[Callable[[Sequence[tuple[str, str]]], None]],
     *,
-    validation: Sequence[tuple[str, str]] | None = None,
+    validation: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType({}),
 ) -> int:
     """Read the training corpus once, from end to end, and say what is doubtful about it.
 
     Args:
         config: the run.
         readers: are shown all of it, pair after pair.
-        validation: pairs of the validation corpus, to be judged with it.
+        validation: pairs of the validation corpora by their names, to be judged with it.
 
     Returns:
         How many pairs it has.
@@ -124,13 +126,17 @@ def read_training_corpus(
         DataError: it cannot be used.
     """
     data, count = config.data, 0
-    pairs = corpus.Corpus.of(data, "train").pairs()
+    # What is tagged may be text of other languages, or made by a model.
+    plain = [name for name in data.names("train") if data.tag_of(name) is None]
+    names = [*plain, *(name for name in data.names("train") if name not in plain)]
+    pairs = chain.from_iterable(corpus.Corpus.of(data, name).pairs() for name in names)
     first_pairs = list(islice(pairs, CHECKED_PAIRS))
-    doubts.report_doubts(
-        {"train": first_pairs} | ({} if validation is None else {"validation": validation}),
-        languages=(data.source_language, data.target_language),
-        segmentation=data.segmentation,
-    )
+    judging = {name: each for name, each in validation.items() if data.tag_of(name) is None}
+    if plain:
+        languages = (data.source_language, data.target_language)
+        doubts.report_doubts({"train": first_pairs, **judging}, languages=languages, segmentation=data.segmentation)
+    else:
+        doubts.report_marks({"train": first_pairs, **validation}, data.segmentation)
     for block in in_blocks(chain(first_pairs, pairs)):
         count += len(block)
         for reader in readers:
@@ -181,7 +187,12 @@ def find_text(config: Config) -> TextPair | None:
     if (directory / directories.CONFIG_NAME).is_file() and not has_checkpoint(directory):
         settings = (load(directory / directories.CONFIG_NAME), config)
         before, now = (
-            (s.data.tokenizer, s.data.normalization_forms, vars(corpus.Corpus.of(s.data, "train")), s.seed)
+            (
+                s.data.tokenizer,
+                s.data.normalization_forms,
+                [vars(corpus.Corpus.of(s.data, name)) for name in s.data.names("train")],
+                (s.data.tags, s.seed),
+            )
             for s in settings
         )
         if before != now:
@@ -247,7 +258,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
     """
     if gathered is None:
         gathered = GatheredText(config)
-        for block in in_blocks(corpus.Corpus.of(config.data, "train").pairs()):
+        for block in in_blocks(corpus.pairs_of(config.data, "train")):
             gathered.update(block)
     settings = config.data.tokenizer
     if gathered.learner is None:
@@ -265,7 +276,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
             )  # fmt: skip
     doubts.report_changed_targets(text.target, gathered.targets.lines)
     gathered.targets.lines.clear()
-    return text
+    return text.with_tags(config.data.tags)
 
 
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
-from nmt.data import Corpus, TokenStore, corpus, find_store
+from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.doctor import doubts
 from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.mixtures.corpora import find_stores, hash_of_corpora
 from nmt.recipes.build_vocabulary import (
     GatheredText,
     find_text,
@@ -54,7 +55,7 @@ class Prepared(NamedTuple):
     """A training of which everything was refused that can be before TensorFlow starts.
 
     config: the settings; of a run that goes on, with what it keeps.
-    validation: the pairs of the validation corpus.
+    validation: the pairs of each validation corpus by its name in the settings, of the one that decides first.
     train_pairs: how many pairs of lines the training corpus has; None if it was not read.
     gathered: what tokenizers are to be made of; None if the run has some.
     text: the tokenizers of the run; None if it has none yet.
@@ -63,7 +64,7 @@ class Prepared(NamedTuple):
     """
 
     config: Config
-    validation: list[tuple[str, str]]
+    validation: dict[str, list[tuple[str, str]]]
     train_pairs: int | None = None
     gathered: GatheredText | None = None
     text: TextPair | None = None
@@ -200,9 +201,9 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
         )
     for sentence in advice(config):
         logger.warning("%s", sentence)
-    config = streams_on_disk(config, ["train", "validation"])
+    config = streams_on_disk(config, config.data.names("train", "validation"))
     text = None if overwrite else find_text(config)
-    fresh = before is None and (text is None or find_training_store(config, text) is None)
+    fresh = before is None and (text is None or find_stores(config, text) is None)
     builds_text = text is None and config.training.initialize_from is None
     prepared = check_corpora(config, fresh=fresh, builds_text=builds_text)._replace(text=text, before=before)
     return prepared._replace(facts=settle_facts(prepared))
@@ -227,14 +228,15 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
     data = config.data
     if fresh:
         _refuse_one_file(config)
-    validation = list(Corpus.of(data, "validation").pairs())
+    validation = {name: list(Corpus.of(data, name).pairs()) for name in validation_names(config)}
     if not fresh:
-        doubts.report_marks({"validation": validation}, data.segmentation)
+        doubts.report_marks(validation, data.segmentation)
         return Prepared(config, validation)
-    judging = {"validation": validation}
-    if data.test is not None and all(Path(path).is_file() for path in chain(*data.test.paths)):
-        with suppress(DataError):  # said when it is needed
-            judging["test"] = list(Corpus.of(data, "test").pairs())
+    judging = dict(validation)
+    for name in data.names("test"):
+        if all(Path(path).is_file() for path in chain(*data.corpora[name].paths)):
+            with suppress(DataError):  # said when it is needed
+                judging[name] = list(Corpus.of(data, name).pairs())
     shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
@@ -243,18 +245,14 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
 
 
 def _refuse_one_file(config: Config) -> None:
-    for name in ("train", "validation"):
+    for name in config.data.names("train", "validation"):
         Corpus.of(config.data, name).refuse_one_file(f"data.{name}")
 
 
-def find_training_store(config: Config, text: TextPair) -> TokenStore | None:
-    """Return the training corpus if it lies encoded by the tokenizers of the run, so that none of it is wrong.
-
-    Raises:
-        DataError: a file of the corpus is missing.
-    """
-    place, train, max_length = config.token_store_directory, Corpus.of(config.data, "train"), config.data.max_length
-    return find_store(place, *train.paths, text=text, max_length=max_length, layout=train.layout)
+def validation_names(config: Config) -> list[str]:
+    """Return the names of the validation corpora in the settings, that of the one that decides first."""
+    names, deciding = config.data.names("validation"), config.training.deciding_validation
+    return sorted(names, key=lambda name: deciding is not None and name != f"validation.{deciding}")
 
 
 def refuse_other_settings(before: Config, config: Config) -> None:
@@ -291,7 +289,8 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             by another validation corpus, and `training.on_validation_change` is `error`.
         DataError: the corpus cannot be read.
     """
-    config, before, content_hash = prepared.config, prepared.before, corpus.hash_pairs(prepared.validation)
+    config, before, (judging, *_) = prepared.config, prepared.before, prepared.validation
+    content_hash = corpus.hash_pairs(prepared.validation[judging])
     directory, data, text = config.model_directory, config.data, prepared.text
     newest = None if before is None else newest_manifest(directory)
     if before is None or newest is None:
@@ -305,9 +304,14 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
     if text is None or facts.get("tokenizers") not in (None, text.fingerprints):
         changed = "tokenizers have"
     else:
-        store = find_training_store(config, text)  # if one was built from these files, they are not read
-        train_hash = Corpus.of(data, "train").content_hash() if store is None else store.content_hash
-        if not _holds_same_text("train", before.data, data, facts.get("data_hash"), train_hash):
+        stores = find_stores(config, text)  # if they were built from these files, those are not read
+        train_hash = hash_of_corpora(
+            {
+                name: Corpus.of(data, name).content_hash() if stores is None else stores[name].content_hash
+                for name in data.names("train")
+            }
+        )
+        if not _holds_same_text(data.names("train"), before.data, data, facts.get("data_hash"), train_hash):
             changed = "text in data.train has"
     if changed is not None:
         raise ConfigError(
@@ -316,7 +320,7 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             "with the weights learned here"
         )
     kept = {fact: facts[fact] for fact in (ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
-    if not _holds_same_text("validation", before.data, data, facts.get("validation_hash"), content_hash):
+    if not _holds_same_text([judging], before.data, data, facts.get("validation_hash"), content_hash):
         if config.training.on_validation_change == "error":
             raise ConfigError(
                 f"{directory} holds a run that was judged by other text: that in data.validation has changed since "
@@ -327,6 +331,19 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
     return kept | {"validation_hash": content_hash}
 
 
+def refuse_unknown_tags(config: Config, text: TextPair) -> None:
+    """Refuse tags that are no symbols of the vocabulary of a run, such as of one that was there before.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if missing := [tag for tag in config.data.tags if tag not in text.source.tags]:
+        raise ConfigError(
+            f"each tag must be a symbol of the vocabulary, and that of this run has none for {', '.join(missing)}: "
+            "build one anew, in another model_directory or with --overwrite"
+        )
+
+
 def judged_by(config: Config) -> str:
     """Return the metric by which checkpoints of a run are ranked."""
     stopping = config.training.early_stopping
@@ -334,17 +351,19 @@ def judged_by(config: Config) -> str:
 
 
 def _holds_same_text(
-    name: str, before: DataSettings, now: DataSettings, recorded: str | None, content_hash: str
+    names: Sequence[str], before: DataSettings, now: DataSettings, recorded: str | None, content_hash: str
 ) -> bool:
-    """Whether a corpus holds what it held: by the hash that was recorded, else by the files it was read from."""
-    same, was, read = recorded == content_hash, Corpus.of(before, name), Corpus.of(now, name)
-    if recorded is None:
-        same = was.paths == read.paths
-        with suppress(DataError):
-            same = same or was.content_hash() == content_hash
-    if same and was.paths != read.paths:
-        files = " and ".join(dict.fromkeys(map(", ".join, read.paths)))
-        logger.info("data.%s holds the same text as before, now in %s", name, files)
+    """Whether corpora hold what they held: by the hash that was recorded, else by the files they were read from."""
+    same = recorded == content_hash
+    for name in names:
+        read, was = Corpus.of(now, name), Corpus.of(before, name) if name in before.corpora else None
+        if recorded is None and was is not None:
+            same = was.paths == read.paths
+            with suppress(DataError):
+                same = same or was.content_hash() == content_hash
+        if same and was is not None and was.paths != read.paths:
+            files = " and ".join(dict.fromkeys(map(", ".join, read.paths)))
+            logger.info("data.%s holds the same text as before, now in %s", name, files)
     return same
 
 

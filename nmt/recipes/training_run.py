@@ -3,12 +3,15 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from nmt.backend import products, session
 from nmt.backend.replicas import Replicas
@@ -16,12 +19,15 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
 from nmt.data import BatchStream, Corpus, TokenStore, open_store, sequences
+from nmt.data.store import delete_stores
 from nmt.directory import model_directory as directories
 from nmt.doctor import doubts
 from nmt.errors import CheckpointError, DataError
 from nmt.export.engines import make_engine_of_run
 from nmt.inference import translator
 from nmt.kinds import imported_hashes
+from nmt.mixtures import MixtureStream
+from nmt.mixtures.corpora import filters_of, hash_of_corpora, mixture_of
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import build_vocabulary, train
 from nmt.recipes import start as starts
@@ -57,27 +63,29 @@ def lead(
     given, resumed, validation = train.config_hash(config), prepared.before is not None, prepared.validation
     training = prepared.config.training
     precision = products.settle_precision(training.precision, compile=training.compile, resumed=resumed)
-    config = settle_tokenization(prepared.config.with_training(precision=precision), validation)
+    config = settle_tokenization(prepared.config.with_training(precision=precision), next(iter(validation.values())))
     directory, training = Path(config.model_directory), config.training
     other = None if resumed or training.initialize_from is None else starts.start_from_other(config)
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
         start = other or starts.start_own(config, prepared.text, gathered=prepared.gathered)
+        train.refuse_unknown_tags(config, start.text)
         told, total = [events.LogReporter(), *reporters], prepared.train_pairs
-        store = open_training_store(config, start.text, processes=processes, reporters=told, total=total)
-        lengths, longest = (store.source_lengths, store.target_lengths), config.data.max_length + 1
+        stores = open_training_stores(config, start.text, processes=processes, reporters=told, total=total)
+        sides = ([getattr(store, side) for store in stores.values()] for side in ("source_lengths", "target_lengths"))
+        lengths, longest = list(map(np.concatenate, sides)), config.data.max_length + 1
         # Limits that are `auto` become numbers.
         search = settle_limits(config.search, *lengths, max_source_length=longest)
         config = config.model_copy(update={"search": search})
         count = len(replicas.own_numbers)
         parts_of = partial(train.batch_parts, config, replicas=count)
         config, parts, remarks = batch_size.settle_batch_size(
-            config, start.model, store, parts_of=parts_of, resumed=resumed, replicas=count
+            config, start.model, *stores.values(), parts_of=parts_of, resumed=resumed, replicas=count
         )
         recorded: dict[str, Any] = {
             "config_hash": train.config_hash(config),
-            "data_hash": store.content_hash,
+            "data_hash": _hash_of(stores),
             "tokenizers": start.text.fingerprints,
         }
         if hashes := imported_hashes():
@@ -93,7 +101,9 @@ def lead(
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with _log_to_file(directory / directories.LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
             starts.invite(replicas, config, start.facts, given=given)
-            trained = _train(config, start, store, checkpoints, replicas, reporters, validation=validation, parts=parts)
+            trained = _train(
+                config, start, stores, checkpoints, replicas, reporters, validation=validation, parts=parts
+            )
             checkpoints.wait()
             make_engine_of_run(config)
             return trained
@@ -110,18 +120,18 @@ def follow(config: Config, replicas: Replicas, *, processes: int | None) -> trai
     products.settle_precision(config.training.precision)
     text = starts.find_shared_text(Path(config.model_directory), tokenizers=facts["tokenizers"])
     start = starts.start_own(config, text)  # the chief's weights follow
-    store = open_training_store(config, start.text, processes=processes, keep_others=True)
-    if store.content_hash != facts["data_hash"]:
+    stores = open_training_stores(config, start.text, processes=processes, keep_others=True)
+    if _hash_of(stores) != facts["data_hash"]:
         raise DataError(
             "all workers must train on the same corpus, but the text in data.train is not the chief's on this worker: "
             "copy it anew, or put it on a file system that all machines share"
         )
     parts = train.batch_parts(config, config.training.settled_batch_tokens, replicas=len(replicas.own_numbers))
     with session.deterministic() if config.training.deterministic else nullcontext():
-        return _train(config, start, store, None, replicas, [], parts=parts)
+        return _train(config, start, stores, None, replicas, [], parts=parts)
 
 
-def open_training_store(
+def open_training_stores(
     config: Config,
     text: TextPair,
     *,
@@ -129,10 +139,10 @@ def open_training_store(
     reporters: Sequence[events.Reporter] = (),
     total: int | None = None,
     keep_others: bool = False,
-) -> TokenStore:
-    """Open the token store of the training corpus; it is encoded if that was not done yet.
+) -> dict[str, TokenStore]:
+    """Open the token stores of the training corpora; each is encoded if that was not done yet.
 
-    In the model directory a new store replaces the old; a directory of the user's own may serve other runs too.
+    In the model directory new stores replace the old; a directory of the user's own may serve other runs too.
 
     Args:
         config: the run.
@@ -141,26 +151,39 @@ def open_training_store(
         reporters: are told how many pairs are encoded.
         total: pairs that there are, if that is known.
         keep_others: whether the old one stays in the model directory too; another worker may be reading it.
+
+    Returns:
+        The stores by the names of their corpora in the settings.
     """
-    started = time.monotonic()
+    started, stores = time.monotonic(), dict[str, TokenStore]()
 
     def report_pairs(pairs: int) -> None:
         """Tell all reporters."""
-        event = events.EncodingEvent(pairs, total, time.monotonic() - started)
+        before = sum(store.report.pairs_read for store in stores.values())
+        event = events.EncodingEvent(before + pairs, total, time.monotonic() - started)
         for reporter in reporters:
             reporter.on_encoding(event)
 
-    corpus = Corpus.of(config.data, "train")
-    return open_store(
-        config.token_store_directory,
-        *corpus.paths,
-        layout=corpus.layout,
-        text=text,
-        max_length=config.data.max_length,
-        keep_others=keep_others or config.data.store_directory is not None,
-        processes=processes,
-        report_pairs=report_pairs,
-    )
+    for name in config.data.names("train"):
+        corpus = Corpus.of(config.data, name)
+        stores[name] = open_store(
+            config.token_store_directory,
+            *corpus.paths,
+            layout=corpus.layout,
+            text=text,
+            max_length=config.data.max_length,
+            filters=filters_of(config.data, name),
+            keep_others=True,
+            processes=processes,
+            report_pairs=report_pairs,
+        )
+    if not keep_others and config.data.store_directory is None:
+        delete_stores(config.token_store_directory, keep=[store.path for store in stores.values()])
+    return stores
+
+
+def _hash_of(stores: Mapping[str, TokenStore]) -> str:
+    return hash_of_corpora({name: store.content_hash for name, store in stores.items()})
 
 
 @contextmanager
@@ -183,18 +206,18 @@ def _log_to_file(path: Path) -> Iterator[None]:
 def _train(
     config: Config,
     start: starts.Start,
-    store: TokenStore,
+    stores: Mapping[str, TokenStore],
     checkpoints: CheckpointManager | None,
     replicas: Replicas,
     reporters: Sequence[events.Reporter],
     *,
-    validation: Sequence[tuple[str, str]] = (),
+    validation: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType({}),
     parts: int,
 ) -> train.TrainedModel:
     """Train, once text, first weights and store are there; without `checkpoints` as a worker that does not write."""
     start = starts.mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
-    _describe(config, start, store)
+    _describe(config, start, stores)
     updater = assemble_updater(config, model, replicas, parts=parts)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     # An update takes a batch of the stream for each replica, unless settings say its size.
@@ -202,21 +225,14 @@ def _train(
     if replicas.count > 1:
         counts = (training.distribution, replicas.count, replicas.workers, micro_batches)
         logger.info("distribution: %s, replicas: %d, workers: %d, batches an update: %d", *counts)
-    stream = BatchStream(
-        store,
-        batch_tokens=training.settled_batch_tokens,
-        seed=config.seed,
-        segmentations=sequences.segmentations_of(start.text, config.data.subword_sampling),
-        batches_per_update=micro_batches,
-        replicas=replicas.count,
-        own_numbers=replicas.own_numbers,
-    )
+    stream = open_stream(config, start.text, stores, replicas, micro_batches=micro_batches)
     all_reporters, validator = [*reporters], None
     if replicas.is_chief:
         board = [events.TensorBoardReporter(directory / directories.EVENTS_NAME)] if training.tensorboard else []
         metrics = events.MetricsFile(directory / directories.METRICS_NAME)
         all_reporters = [events.LogReporter(), metrics, *board, *reporters]
-        validator = Validator(config, model, start.text, validation, at_once=parts)
+        (name, pairs), *others = validation.items()
+        validator = Validator(config, model, start.text, pairs, name=name, others=dict(others), at_once=parts)
     with stream, ExitStack() as stack:
         for reporter in reversed(all_reporters):
             stack.callback(reporter.close)
@@ -239,6 +255,23 @@ def _train(
         )
         result = trainer.run()
     return train.TrainedModel(directory, result.update, result.reason, result.best_score)
+
+
+def open_stream(
+    config: Config, text: TextPair, stores: Mapping[str, TokenStore], replicas: Replicas, *, micro_batches: int
+) -> BatchStream | MixtureStream:
+    """Return the batches of the training corpus, or of the mixture of several, by their names in the settings."""
+    how: dict[str, Any] = {
+        "batch_tokens": config.training.settled_batch_tokens,
+        "seed": config.seed,
+        "segmentations": sequences.segmentations_of(text, config.data.subword_sampling),
+        "batches_per_update": micro_batches,
+        "replicas": replicas.count,
+        "own_numbers": replicas.own_numbers,
+    }
+    if [*stores] == ["train"]:
+        return BatchStream(stores["train"], **how)
+    return MixtureStream(*mixture_of(config.data, text, stores), **how)
 
 
 def assemble_schedule(config: Config) -> optimization.Schedule:
@@ -278,17 +311,19 @@ def _left_to_the_chief() -> events.Validation:
     raise RuntimeError("only the chief validates")
 
 
-def _describe(config: Config, start: starts.Start, store: TokenStore) -> None:
+def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenStore]) -> None:
     """Log what is trained on what, and what settings mean whose effect is not seen elsewhere."""
     parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
-    report = store.report
-    if report.dropped > MUCH_DROPPED * report.pairs_read:
-        logger.warning("training corpus: %s: put one sentence on a line, or raise data.max_length", report.describe())
-    else:
-        logger.info("training corpus: %s", report.describe())
+    for name, store in stores.items():
+        report, what = store.report, "training corpus" + name[len("train") :].replace(".", " ")
+        if report.dropped > MUCH_DROPPED * report.pairs_read:
+            logger.warning("%s: %s: put one sentence on a line, or raise data.max_length", what, report.describe())
+        else:
+            logger.info("%s: %s", what, report.describe())
     logger.info("vocabulary: %d source and %d target tokens", *translator.vocabularies_of(start.text)[:2])
-    doubts.report_unknown_in_store(store)
+    for name, store in stores.items():
+        doubts.report_unknown_in_store(store, "the training corpus" + name[len("train") :].replace(".", " "))
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     for remark in start.remarks:
         logger.info("%s", remark)

@@ -17,7 +17,8 @@ import numpy as np
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
-from nmt.data import Corpus, encoding
+from nmt.data import encoding
+from nmt.data.corpus import pairs_of
 from nmt.data.lines import read_lines, text_lines
 from nmt.directory import model_directory
 from nmt.doctor import doubts
@@ -122,7 +123,8 @@ def learned_text(config: Config, text: TextPair, corpora: SideFiles) -> TextPair
         if form is None and isinstance(tokenizer, SentencePieceTokenizer):  # what its file says is in no settings
             form = config.data.normalization_forms[0 if tokenizer is text.source else 1]
         lines = map(tokenizer.normalized, text.lines_to_learn(text_lines(paths)))
-        return kind.learn(lines, **build_vocabulary.settings_of(config, kind.learn)).with_normalization(form)
+        learned = kind.learn(lines, **build_vocabulary.settings_of(config, kind.learn)).with_normalization(form)
+        return learned.with_tags(tokenizer.tags)
 
     return _changed(config, text, corpora, learn)
 
@@ -340,7 +342,7 @@ def _settled(settings: Config, text: TextPair, before: SearchSettings) -> Config
     max_length = settings.data.max_length
     search, known = settings.search, {"max_length_ratio": before.max_length_ratio, "max_length": before.max_length}
     try:
-        pairs = sample_lines(Corpus.of(settings.data, "train").pairs(), MEASURED_PAIRS, seed=settings.seed)
+        pairs = sample_lines(pairs_of(settings.data, "train"), MEASURED_PAIRS, seed=settings.seed)
         block = encoding.BlockEncoder(text, max_length).encode(pairs)
     except DataError as error:
         _LOGGER.info("limits of translations are kept, since the training corpus cannot be read here: %s", error)

@@ -2,9 +2,11 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from nmt.config import Config
+from nmt.control.controls import Control
 from nmt.data import batches
 from nmt.doctor import doubts
 from nmt.inference import translator
@@ -53,51 +55,90 @@ def validation_tokenization(config: Config, references: Sequence[str]) -> str:
     return evaluation.settled_tokenization(None if name == AUTO else name, [references], language=language)
 
 
+class _Judging:
+    """A validation corpus, ready to be translated and scored."""
+
+    def __init__(self, config: Config, text: TextPair, name: str, pairs: Sequence[tuple[str, str]]) -> None:
+        tag = config.data.tag_of(name)
+        self.sources = [source for source, _ in pairs]
+        self.references = marks.joined_side([target for _, target in pairs], config.data.segmentation)
+        self.batches = batches.evaluation_batches(
+            pairs, text=text, batch_tokens=batch_size.VALIDATION_BATCH_TOKENS, tag=tag
+        )
+        self.controls = None if tag is None else [Control(tag=tag)] * len(pairs)
+        self.tokenization = validation_tokenization(config, self.references)
+        sides = [[row for batch in self.batches for row in batch[side]] for side in (0, 2)]
+        what = "the validation corpus" + name[len("validation") :].replace(".", " ")
+        self.unknown = doubts.report_unknown(what, *sides)
+
+    def bleu(self, hypotheses: Sequence[str]) -> float:
+        """Return the BLEU of translations."""
+        return evaluation.bleu(hypotheses, self.references, tokenization=self.tokenization).score
+
+
 class Validator:
-    """Judges the model, with the weights that it has when it is called, on every line of the validation corpus.
+    """Judges the model, with the weights that it has when it is called, on every line of the validation corpora.
 
     Args:
         config: the run.
         model: what is judged.
         text: tokenizers of both sides.
-        pairs: of the validation corpus.
+        pairs: of the validation corpus that decides.
+        name: of that corpus in the settings.
+        others: pairs of the other ones by their names there.
         at_once: batches whose loss is computed side by side.
     """
 
     def __init__(
-        self, config: Config, model: Seq2Seq, text: TextPair, pairs: Sequence[tuple[str, str]], *, at_once: int = 1
+        self,
+        config: Config,
+        model: Seq2Seq,
+        text: TextPair,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        name: str = "validation",
+        others: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType({}),
+        at_once: int = 1,
     ) -> None:
-        segmentation = config.data.segmentation
-        self._sources = [source for source, _ in pairs]
-        self._references = marks.joined_side([target for _, target in pairs], segmentation)
-        self._batches = batches.evaluation_batches(pairs, text=text, batch_tokens=batch_size.VALIDATION_BATCH_TOKENS)
-        self._at_once = at_once
-        self._tokenization = validation_tokenization(config, self._references)
-        sides = [[row for batch in self._batches for row in batch[side]] for side in (0, 2)]
-        self._unknown = doubts.report_unknown("the validation corpus", *sides)
+        self._decides = _Judging(config, text, name, pairs)
+        self._others = {key.partition(".")[2]: _Judging(config, text, key, each) for key, each in others.items()}
+        self._name, self._at_once = name.partition(".")[2], at_once
         self._scorer = update.TokenScorer(model)
         search = config.search.model_copy(update={"shortlist": False})  # which is made of a finished model's tokens
-        self._translator = translator.Translator(model, text, search, segmentation=segmentation)
+        self._translator = translator.Translator(model, text, search, segmentation=config.data.segmentation)
         self._training = config.training
 
     def __call__(self) -> events.Validation:
         """Return loss and BLEU."""
-        scores = self._scorer.score(self._batches, at_once=self._at_once)
+        decides = self._decides
+        scores = self._scorer.score(decides.batches, at_once=self._at_once)
         tally = translation.Tally()  # in place of warnings: a model that has just begun to learn repeats itself
-        beam_size = self._training.validation_beam_size
-        hypotheses = self._translator.translate(self._sources, beam_size=beam_size, tally=tally)
-        rows = list(zip(self._sources, self._references, hypotheses, strict=True))
+        hypotheses = self._translated(decides, tally)
+        rows = list(zip(decides.sources, decides.references, hypotheses, strict=True))
         shown = min(len(rows), self._training.sample_translations)  # spread evenly, the same every time
         return events.Validation(
             loss=scores.loss,
             perplexity=math.exp(min(scores.loss, 700.0)),  # of a larger loss it is beyond a float
             accuracy=scores.accuracy,
-            bleu=evaluation.bleu(hypotheses, self._references, tokenization=self._tokenization).score,
+            bleu=decides.bleu(hypotheses),
             cut_lines=tally.cut,
-            unknown_share=self._unknown,
+            unknown_share=decides.unknown,
+            sets=self._scores_of_sets(scores.loss, decides.bleu(hypotheses)),
             samples=tuple(events.Sample(*rows[i * len(rows) // shown]) for i in range(shown)),
         )
 
     def measure_loss(self) -> float:
         """Return the loss alone, which is the quick part."""
-        return self._scorer.score(self._batches, at_once=self._at_once).loss
+        return self._scorer.score(self._decides.batches, at_once=self._at_once).loss
+
+    def _translated(self, corpus: _Judging, tally: translation.Tally) -> list[str]:
+        beam_size = self._training.validation_beam_size
+        return self._translator.translate(corpus.sources, beam_size=beam_size, tally=tally, controls=corpus.controls)
+
+    def _scores_of_sets(self, loss: float, bleu: float) -> dict[str, events.SetScores]:
+        """Return loss and BLEU of each set by its name, that which decides first; empty if it has no name."""
+        sets = {self._name: events.SetScores(loss, bleu)} if self._name else {}
+        for name, corpus in self._others.items():
+            found = self._scorer.score(corpus.batches, at_once=self._at_once).loss
+            sets[name] = events.SetScores(found, corpus.bleu(self._translated(corpus, translation.Tally())))
+        return sets

@@ -262,10 +262,10 @@ class Config(Section):
     def named_files(self) -> dict[str, tuple[str, ...]]:
         """The files that are read for the run, by the setting that names them."""
         data, files = self.data, dict[str, tuple[str, ...]]()
-        for name, corpus in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-            if corpus is not None and corpus.pairs is None:
+        for name, corpus in data.corpora.items():
+            if corpus.pairs is None:
                 files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
-            elif corpus is not None:
+            else:
                 files[f"data.{name}.pairs"] = tuple(dict.fromkeys(chain(*corpus.paths)))
         return files | ({"data.tokenizer.model": models} if (models := data.tokenizer.model_paths) else {})
 
@@ -275,6 +275,17 @@ class Config(Section):
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits between sections."""
+        deciding, judging = self.training.deciding_validation, self.data.names("validation")
+        if deciding is not None and f"validation.{deciding}" not in judging:
+            names = [name.partition(".")[2] for name in judging if "." in name]
+            known = f"one of data.validation, {kinds.either(names)}" if names else "null: data.validation has no names"
+            yield Misfit("training.deciding_validation", f"must be {known}, got {deciding}")
+        if isinstance(self.data.train, tuple) and self.training.max_epochs is not None:
+            yield Misfit(
+                "training.max_epochs",
+                "must be null if data.train is a list, since each corpus ends an epoch elsewhere, got "
+                f"{self.training.max_epochs}: set max_updates, or max_minutes",
+            )
         tie = self.model.tie_embeddings
         if tie in ("source_target", "all") and not self.data.tokenizer.joint:
             yield Misfit(
@@ -305,8 +316,10 @@ def advice(config: Config) -> Iterator[str]:
     data, training, longest = config.data, config.training, config.search.max_length
     if data.source_language == data.target_language:
         yield f"data.source_language and data.target_language are both {data.source_language}"
-    for name, corpus in (("validation", data.validation), ("test", data.test)):
-        if corpus is not None and set(corpus.source_paths) & set(data.train.source_paths):
+    trained = {path for name in data.names("train") for path in data.corpora[name].source_paths}
+    for name in data.names("validation", "test"):
+        corpus = data.corpora[name]
+        if trained & {*corpus.source_paths}:
             key = "source" if corpus.pairs is None else "pairs"
             yield f"data.{name}.{key} is also read for training: its scores say nothing about new text"
     if longest != AUTO and longest < data.max_length:

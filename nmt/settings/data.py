@@ -2,14 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from glob import glob, has_magic
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from nmt import kinds
-from nmt.settings.section import REQUIRED, Choice, FilePath, FilePaths, Misfit, Section, setting
+from nmt.kinds import either
+from nmt.settings.section import REQUIRED, WORDS, Choice, FilePath, FilePaths, Misfit, OneOrMany, Section, setting
 
 SPECIAL_SYMBOLS = 4
 _JOINT_HELP = "One vocabulary for both languages; tying the source embedding to the target side needs it."
@@ -163,22 +164,29 @@ class CorpusSettings(Section):
         None,
         "Text in the source language, a sentence per line, plain or as gzip, xz, bzip2 or zstd. A path may have the "
         "wildcards *, ? and [...], which stand for all files that match, sorted.",
+        may_change=True,
     )
-    target: FilePaths | None = setting(None, "Its translation: line n translates line n of the source.")
+    target: FilePaths | None = setting(
+        None, "Its translation: line n translates line n of the source.", may_change=True
+    )
     pairs: FilePaths | None = setting(
         None,
         "In place of both, files that hold both sides, known by their endings (docs/data.md), or corpus.{es,en} for "
         "the files corpus.es and corpus.en.",
+        may_change=True,
     )
     format: Annotated[str, FORMATS] | None = setting(
-        None, "How files of pairs hold both sides, if the endings of their names do not say it."
+        None, "How files of pairs hold both sides, if the endings of their names do not say it.", may_change=True
     )
     source_column: Column | None = setting(
         None,
         "Where the source stands in files of pairs. tsv: a column by its number, from 1, or by its name in the first "
         "line (null: 1); jsonl: a field (null: source); tmx, zip: a language (null: that of the run).",
+        may_change=True,
     )
-    target_column: Column | None = setting(None, "Where the target stands: likewise (null: column 2, field target).")
+    target_column: Column | None = setting(
+        None, "Where the target stands: likewise (null: column 2, field target).", may_change=True
+    )
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -223,6 +231,90 @@ class CorpusSettings(Section):
                 yield Misfit(name, "is for pairs, files that hold both sides, and source and target are given")
 
 
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class NamedCorpusSettings(CorpusSettings):
+    """A corpus in a list of several."""
+
+    name: str = setting(REQUIRED, "How the corpus is called in logs and other settings: letters, digits, _ and -.")
+    tag: str | None = setting(
+        None,
+        "A text such as <bt> or <2de>: one symbol of the vocabulary that is put before each source, and never read "
+        "from text. A new one needs a new vocabulary.",
+        min_length=1,
+    )
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields misfits of the name, and those of every corpus."""
+        yield from super().misfits()
+        if not _NAME.fullmatch(self.name) or self.name in MixedCorpusSettings.model_fields:
+            yield Misfit("name", f"must be of letters, digits, _ and -, and none of the settings, got {self.name!r}")
+        if self.tag is not None and not (
+            self.tag.isprintable() and self.tag == self.tag.strip() and " " not in self.tag
+        ):
+            yield Misfit("tag", f"must be one word, got {self.tag!r}: try <{''.join(self.tag.split()).strip('<>')}>")
+
+
+class FilterSettings(Section):
+    """What pairs of a corpus are left out, and counted by their reasons."""
+
+    min_length: int = setting(1, "Tokens of each side at least, the closing one not counted.", at_least=1)
+    max_length: int | None = setting(None, "Tokens of each side at most, if fewer than data.max_length.", at_least=1)
+    max_ratio: float | None = setting(None, "Tokens of the longer side to those of the shorter, at most.", at_least=1)
+    drop_copies: bool = setting(False, "Leave out pairs whose source is their target.")
+
+
+class MixedCorpusSettings(NamedCorpusSettings):
+    """A corpus of a mixture."""
+
+    weight: float | None = setting(
+        None,
+        "Its share of the pairs, in relation to the weights of the others. Null, for all of a list or for none: by "
+        "its size, see data.temperature.",
+        at_least=0,
+    )
+    filters: FilterSettings | None = setting(None, "What pairs are left out.")
+
+
+class UntilSettings(Section):
+    """What ends a stage: so many updates, or so many passes through one of its corpora."""
+
+    updates: int | None = setting(None, "Updates within the stage.", at_least=1)
+    epochs: float | None = setting(None, "Passes through the corpus that `of` names, within the stage.", above=0)
+    of: str | None = setting(None, "The name of that corpus; null if there is one.")
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit unless it is one of both."""
+        if (self.updates is None) == (self.epochs is None):
+            yield Misfit("updates", "or epochs must be given, and one of them alone: say {updates: 20000}")
+        elif self.of is not None and self.epochs is None:
+            yield Misfit("of", "is for epochs: an update is one of the whole mixture")
+
+
+Weights = Annotated[
+    dict[str, Annotated[float, Field(ge=0)]],
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number"}, WORDS: "a weight for each name"}),
+]
+
+
+class StageSettings(Section):
+    """A part of a run with weights of its own."""
+
+    name: str | None = setting(None, "How the log calls it; null: its number, from 1.", min_length=1)
+    weights: Weights | None = setting(
+        None, "The weight of each corpus, by name; one that is not named takes no part. Null: as in data.train."
+    )
+    until: UntilSettings | None = setting(
+        None, "When the next stage begins: after the batch that fulfils it. All stages but the last have it."
+    )
+
+
+Stages = Annotated[
+    tuple[StageSettings, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
+
+
 def _as_tuple(paths: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (paths,) if isinstance(paths, str) else paths or ()
 
@@ -232,16 +324,37 @@ class DataSettings(Section):
 
     source_language: str = setting(REQUIRED, "The language translated from, as a code such as de.", min_length=1)
     target_language: str = setting(REQUIRED, "The language translated into, as a code such as en.", min_length=1)
-    train: CorpusSettings = setting(
-        REQUIRED, "The corpus to learn from. Its files may move within a run, its text may not change.", may_change=True
-    )
-    validation: CorpusSettings = setting(
+    train: Annotated[
+        CorpusSettings | tuple[MixedCorpusSettings, ...], OneOrMany(CorpusSettings, MixedCorpusSettings)
+    ] = setting(
         REQUIRED,
-        "The corpus that picks the best checkpoint; every line counts. Its files may move within a run; if its text "
-        "changes, training.on_validation_change decides.",
+        "The corpus to learn from, or a list of named ones that are mixed. Its files may move within a run, its text "
+        "may not change.",
         may_change=True,
     )
-    test: CorpusSettings | None = setting(None, "The corpus that `nmt evaluate` translates.", may_change=True)
+    validation: Annotated[
+        CorpusSettings | tuple[NamedCorpusSettings, ...], OneOrMany(CorpusSettings, NamedCorpusSettings)
+    ] = setting(
+        REQUIRED,
+        "The corpus that picks the best checkpoint, or a list of named ones, of which training.deciding_validation "
+        "picks it; every line counts. Its files may move within a run; if its text changes, "
+        "training.on_validation_change decides.",
+        may_change=True,
+    )
+    test: (
+        Annotated[CorpusSettings | tuple[NamedCorpusSettings, ...], OneOrMany(CorpusSettings, NamedCorpusSettings)]
+        | None
+    ) = setting(None, "The corpus that `nmt evaluate` translates, or a list of named ones.", may_change=True)
+    temperature: float = setting(
+        1.0,
+        "If data.train is a list without weights, each corpus has a share in proportion to its pairs ^ (1 / "
+        "temperature): 1 is by size, 5 gives small ones much more (Arivazhagan et al., 2019).",
+        before=1.0,
+        above=0,
+    )
+    stages: Stages | None = setting(
+        None, "Parts of the run that mix the corpora of data.train in other ways, one after the other.", before=None
+    )
     tokenizer: Annotated[TokenizerSettings, TOKENIZERS] = setting(
         SentencePieceSettings(), "How lines of text become tokens."
     )
@@ -274,6 +387,43 @@ class DataSettings(Section):
     )
 
     @property
+    def corpora(self) -> dict[str, CorpusSettings]:
+        """All corpora by the settings that describe them: `train`, or of a list `train.NAME` for each; and so on."""
+        found = dict[str, CorpusSettings]()
+        for part, corpora in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if isinstance(corpora, tuple):
+                found |= {f"{part}.{corpus.name}": corpus for corpus in corpora}
+            elif corpora is not None:
+                found[part] = corpora
+        return found
+
+    def names(self, *parts: str) -> list[str]:
+        """The keys of `corpora` that are of some parts: of `train`, `validation` or `test`."""
+        return [name for name in self.corpora if name.partition(".")[0] in parts]
+
+    def with_corpora(self, changed: Mapping[str, CorpusSettings]) -> Self:
+        """Returns the settings with others for some of `corpora`."""
+        parts = dict[str, Any]()
+        for part in {name.partition(".")[0] for name in changed}:
+            listed = getattr(self, part)
+            if isinstance(listed, tuple):
+                parts[part] = tuple(changed.get(f"{part}.{corpus.name}", corpus) for corpus in listed)
+            else:
+                parts[part] = changed[part]
+        return self.model_copy(update=parts)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of all corpora, each once, in the order of the config."""
+        tags = map(self.tag_of, self.corpora)
+        return tuple(dict.fromkeys(tag for tag in tags if tag is not None))
+
+    def tag_of(self, name: str) -> str | None:
+        """The tag of one of `corpora`."""
+        corpus = self.corpora[name]
+        return corpus.tag if isinstance(corpus, NamedCorpusSettings) else None
+
+    @property
     def normalization_forms(self) -> tuple[str | None, str | None]:
         """How source and target are normalised; None takes text as it is."""
         if self.normalization is None:
@@ -283,8 +433,9 @@ class DataSettings(Section):
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of languages and names, and of the tokenizer with cuts to be drawn, or made before."""
         tokenizer, languages = self.tokenizer, (self.source_language, self.target_language)
-        for name, corpus in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            for pattern in _as_tuple(None if corpus is None else corpus.pairs):
+        yield from self._misfits_of_mixture()
+        for name, corpus in self.corpora.items():
+            for pattern in _as_tuple(corpus.pairs):
                 if languages_in(pattern) == languages[::-1] != languages:
                     right = "{" + ",".join(languages) + "}"
                     yield Misfit(f"{name}.pairs", f"must name the source first, got {pattern}: write {right}")
@@ -303,3 +454,49 @@ class DataSettings(Section):
                 f"must be null if data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
                 "says how probable a cut is",
             )
+
+    def _misfits_of_mixture(self) -> Iterator[Misfit]:
+        """Yields misfits of lists of corpora, their weights and stages."""
+        for part in ("train", "validation", "test"):
+            listed = getattr(self, part)
+            names = [corpus.name for corpus in listed] if isinstance(listed, tuple) else []
+            if listed == ():
+                yield Misfit(part, "must have a corpus at least, got an empty list")
+            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                yield Misfit(part, f"must give each corpus a name of its own, got {twice[0]} twice")
+        if self.train == ():
+            return
+        if not isinstance(self.train, tuple):
+            if self.stages is not None or self.temperature != 1.0:
+                key = "temperature" if self.stages is None else "stages"
+                yield Misfit(key, "is for a list of corpora in data.train, each with a name, and there is one without")
+            return
+        weights = {corpus.name: corpus.weight for corpus in self.train}
+        if None in weights.values() and {*weights.values()} != {None}:
+            without = next(name for name, weight in weights.items() if weight is None)
+            yield Misfit("train", f"must give all corpora a weight or none, got none for {without}")
+        elif None not in weights.values() and self.temperature != 1.0:
+            yield Misfit("temperature", "is for corpora without weights, which are mixed by their sizes")
+        elif not self.stages and not any(weight is None or weight for weight in weights.values()):
+            yield Misfit("train", "must give a corpus a weight above 0, got 0 for all")
+        for number, stage in enumerate(self.stages or ()):
+            yield from self._misfits_of_stage(number, stage, stage.weights if stage.weights is not None else weights)
+
+    def _misfits_of_stage(
+        self, number: int, stage: StageSettings, weights: Mapping[str, float | None]
+    ) -> Iterator[Misfit]:
+        known = [corpus.name for corpus in self.train] if isinstance(self.train, tuple) else []
+        mixed = [name for name, weight in weights.items() if weight is None or weight > 0]
+        key, last = f"stages.{number}", number == len(self.stages or ()) - 1
+        if unknown := [name for name in weights if name not in known]:
+            yield Misfit(f"{key}.weights", f"must name corpora of data.train, got {unknown[0]}: try {either(known)}")
+        elif not mixed:
+            yield Misfit(f"{key}.weights", "must give a corpus a weight above 0, got none")
+        if last == (stage.until is not None):
+            wrong = "is set, but the last stage lasts until the run ends" if last else "is missing: what ends the stage"
+            yield Misfit(f"{key}.until", wrong + (": remove it, or add a stage" if last else ", say {updates: 20000}"))
+        elif stage.until is not None and stage.until.epochs is not None:
+            if stage.until.of is None and len(mixed) > 1:
+                yield Misfit(f"{key}.until.of", f"is missing: epochs of which corpus, {either(mixed)}?")
+            elif stage.until.of is not None and stage.until.of not in mixed:
+                yield Misfit(f"{key}.until.of", f"must be a corpus of the stage, got {stage.until.of}")

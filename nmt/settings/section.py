@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import signature
 from types import NoneType
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
@@ -138,10 +138,17 @@ class Setting(NamedTuple):
 
 
 def section_classes(field: FieldInfo) -> list[type[Section]]:
-    """Returns the sections that a field admits: none for a plain setting, several if a `type` chooses."""
+    """Returns the sections that a field admits: none for a plain setting or a list, several if a `type` chooses."""
     if choice := choice_of(field):
         return list(choice.sections.values())
-    return [kind for kind in _types_in(field.annotation) if isinstance(kind, type) and issubclass(kind, Section)]
+    kinds = [kind for kind in _parts_of(field.annotation) if get_origin(kind) is not tuple]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+
+
+def element_class(field: FieldInfo) -> "type[Section] | None":
+    """Returns the section that each element of a list is, None if a setting takes no list of sections."""
+    found = (each for kind in _parts_of(field.annotation) if get_origin(kind) is tuple for each in get_args(kind))
+    return next((each for each in found if isinstance(each, type) and issubclass(each, Section)), None)
 
 
 def kinds_of(field: FieldInfo) -> dict[str, type[Section]]:
@@ -181,6 +188,8 @@ def settings_of(section: type[Section], within: Setting | None = None, kind: str
         yield found
         for inner_kind, inner in kinds_of(field).items() or ((None, inner) for inner in section_classes(field)):
             yield from settings_of(inner, found, inner_kind)
+        if (element := element_class(field)) is not None:
+            yield from settings_of(element, found._replace(path=f"{found.path}[]", may_change=False))
 
 
 @cache
@@ -272,6 +281,38 @@ class Choice:
             choices,
             lambda value: str(value.get("type", default)) if isinstance(value, dict) else getattr(value, "type", None),
         )
+
+
+class OneOrMany:
+    """The mark of a setting that is one section, or a list of sections that have names and more settings.
+
+    It stands in the annotation, `Annotated[CorpusSettings | tuple[NamedCorpusSettings, ...], OneOrMany(...)]`, so that
+    what is wrong with one of them is said of that one alone.
+
+    Args:
+        one: the section that stands alone.
+        element: each section of a list.
+    """
+
+    one_key, many_key = "one", "many"
+
+    def __init__(self, one: type[Section], element: type[Section]) -> None:
+        self._one, self._element = one, element
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        one, element = (handler.generate_schema(section) for section in (self._one, self._element))
+        many = core_schema.tuple_schema([element], variadic_item_index=0, strict=False)
+        return core_schema.tagged_union_schema(
+            {self.one_key: one, self.many_key: many},
+            lambda value: self.many_key if isinstance(value, list | tuple) else self.one_key,
+        )
+
+
+def _parts_of(annotation: Any) -> list[Any]:
+    """Returns the types that an annotation joins, tuples whole, without what `Annotated` adds to them."""
+    if get_origin(annotation) is tuple or not (arguments := get_args(annotation)):
+        return [annotation]
+    return [kind for argument in arguments for kind in _parts_of(argument)]
 
 
 def _types_in(annotation: Any) -> list[Any]:

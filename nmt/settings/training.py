@@ -214,6 +214,12 @@ class TrainingSettings(Section):
         "on, and best score, patience and what the schedule remembers of validations begin anew.",
         may_change=True,
     )
+    deciding_validation: str | None = setting(
+        None,
+        "The name of the corpus in data.validation whose scores pick the best checkpoint, end the run early and lower "
+        "the learning rate; null: the first. All are measured.",
+        before=None,
+    )
     validation_beam_size: int = setting(1, "Beam of the validation's translations; 1 is greedy search.", at_least=1)
     validation_tokenization: Tokenization | None = setting(
         AUTO,

@@ -12,7 +12,7 @@ import numpy as np
 
 from nmt.config import Config
 from nmt.control.shortlist import Columns, Shortlist, learn
-from nmt.data.corpus import Corpus
+from nmt.data.corpus import pairs_of
 from nmt.directory.model_directory import parse_run_reference, read_settings
 from nmt.errors import DataError
 from nmt.text import TextPair
@@ -67,7 +67,7 @@ def build_shortlist(directory: PathLike, *, best: int, frequent: int, threads: i
     covered, of_line, of_batch = None, 0.0, 0.0
     if config.data.validation is not None:
         try:
-            pairs = list(islice(Corpus.of(config.data, "validation").pairs(), _MEASURED_LINES))
+            pairs = list(islice(pairs_of(config.data, "validation"), _MEASURED_LINES))
             covered, of_line, of_batch = _measured(shortlist, text, pairs, size)
         except DataError as error:
             _LOGGER.info("not used to measure the shortlist: %s", error)
@@ -83,7 +83,7 @@ def learn_from_corpus(
         DataError: the corpus cannot be read.
     """
     sample = Sample[tuple[str, str]](MOST_PAIRS, seed=0)
-    for block in in_blocks(Corpus.of(config.data, "train").pairs()):
+    for block in in_blocks(pairs_of(config.data, "train")):
         sample.update(block)
 
     def tokens(lines: list[str], side: int) -> list[list[str]]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.config import Config
+from nmt.control.controls import NO_CONTROL, Control
 from nmt.data import Corpus
 from nmt.doctor import doubts
 from nmt.errors import ConfigError
 from nmt.inference.members import Member
 from nmt.scoring import evaluation as scoring
-from nmt.settings.data import CorpusSettings
 from nmt.tasks.engines import Engines
 from nmt.tasks.translate import warn_of_foreign_text
 from nmt.translation.line_translator import Progress, Tally
@@ -30,12 +32,16 @@ class EvaluationSet(NamedTuple):
     reference_paths: where the references are from: files of one reference, or a file for each.
     source_lines: the text.
     references: all lines of each reference.
+    sets: of several named sets, one behind the other, the lines of each.
+    controls: the tag of each line, if any has one.
     """
 
     source_paths: tuple[str, ...]
     reference_paths: tuple[str, ...]
     source_lines: list[str]
     references: list[list[str]]
+    sets: Mapping[str, range] = MappingProxyType({})
+    controls: list[Control] | None = None
 
 
 class ModelEvaluation(NamedTuple):
@@ -51,6 +57,7 @@ class ModelEvaluation(NamedTuple):
     shortlist: whether it looked at the tokens of a shortlist alone.
     source: paths of what was translated.
     reference: paths of what it was compared with.
+    sets: the scores of each of several named sets; `evaluation` is of all their lines then.
     """
 
     evaluation: scoring.Evaluation
@@ -63,6 +70,7 @@ class ModelEvaluation(NamedTuple):
     shortlist: bool
     source: tuple[str, ...]
     reference: tuple[str, ...]
+    sets: Mapping[str, scoring.Evaluation] = MappingProxyType({})
 
 
 class PreparedEvaluation(NamedTuple):
@@ -140,10 +148,12 @@ def prepare_evaluation(
         )
         warn_of_foreign_text(lines, data.source_language, segmentation=data.segmentation)
         tally = Tally()
-        hypotheses = translator.translate(lines, progress=progress, tally=tally)
+        hypotheses = translator.translate(lines, progress=progress, tally=tally, controls=test_set.controls)
         tally.report()
-        evaluation = scoring.evaluate_lines(
-            hypotheses, *test_set.references, tokenization=cut, lowercase=lowercase, join=joined
+        every, score = range(len(lines)), partial(scoring.evaluate_lines, tokenization=cut, lowercase=lowercase)
+        evaluation, *named = (
+            score(*([side[at] for at in of_set] for side in (hypotheses, *test_set.references)), join=joined)
+            for of_set in (every, *test_set.sets.values())
         )
         given = member_weights or [1.0] * len(found)
         members = tuple(
@@ -152,7 +162,8 @@ def prepare_evaluation(
         )
         search, paths = translator.search, (test_set.source_paths, test_set.reference_paths)
         how = log_linear, chosen.name, search.beam_size, search.length_penalty, search.shortlist
-        return ModelEvaluation(evaluation, hypotheses, members, *how, *paths)
+        sets = dict(zip(test_set.sets, named, strict=True))
+        return ModelEvaluation(evaluation, hypotheses, members, *how, *paths, sets)
 
     return PreparedEvaluation(test_set, run)
 
@@ -198,11 +209,23 @@ def read_test_set(
         return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
     if source is not None or references:
         raise ConfigError(f"a test set has two sides: give both a source and a reference, or neither for data.{part}")
-    corpus: CorpusSettings | None = getattr(config.data, part)
-    if corpus is None:
+    names = config.data.names(part)
+    if not names:
         raise ConfigError(
             f"data.{part} is not set for this model: give a source and a reference (--source, --reference), or set "
             f"data.{part}.source and data.{part}.target"
         )
-    sources, targets = map(list, zip(*Corpus.of(config.data, part).pairs(), strict=True))
-    return EvaluationSet(*corpus.paths, sources, [targets])
+    pairs, sets, controls = list[tuple[str, str]](), dict[str, range](), list[Control]()
+    source_paths, reference_paths = (
+        tuple(chain.from_iterable(config.data.corpora[name].paths[side] for name in names)) for side in (0, 1)
+    )
+    for name in names:
+        begin = len(pairs)
+        pairs += Corpus.of(config.data, name).pairs()
+        tag = config.data.tag_of(name)
+        controls += [NO_CONTROL if tag is None else Control(tag=tag)] * (len(pairs) - begin)
+        if "." in name:
+            sets[name.partition(".")[2]] = range(begin, len(pairs))
+    sources, targets = map(list, zip(*pairs, strict=True))
+    tagged = any(control.tag for control in controls)
+    return EvaluationSet(source_paths, reference_paths, sources, [targets], sets, controls if tagged else None)

@@ -131,7 +131,10 @@ def prepare_tuning(
         search, lines = translator.search, chosen.source_lines
         size = max(LEAST_LIST, search.beam_size)
         size += -size % search.diverse_groups
-        lists, grid = translator.n_best(lines, size, beam_size=size, progress=progress, tally=Tally()), list(GRID)
+        lists = translator.n_best(
+            lines, size, beam_size=size, progress=progress, tally=Tally(), controls=chosen.controls
+        )
+        grid = list(GRID)
         grid.append((search.length_penalty_offset, search.length_penalty))
         *points, present = points_of(lists, chosen.references, grid, tokenization=cut)
         of_formulas = [max((each for each in points if each.offset == offset), key=_bleu) for offset in OFFSETS]
@@ -141,7 +144,7 @@ def prepare_tuning(
         def searched(point: Point, tally: Tally) -> Searched:
             changes = {"length_penalty_offset": point.offset, "length_penalty": point.exponent}
             translator.search = search.model_copy(update=changes)
-            hypotheses = translator.translate(lines, progress=progress, tally=tally)
+            hypotheses = translator.translate(lines, progress=progress, tally=tally, controls=chosen.controls)
             return Searched(point, scoring.evaluate_lines(hypotheses, *chosen.references, tokenization=cut).bleu.score)
 
         of_search = Tally()  # what is odd about translations is said once

@@ -36,6 +36,10 @@ class ControlOptions(NamedTuple):
     prefix: Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)] = ""
     part_words: Annotated[bool, typer.Option("--part-words", help=PART_WORDS)] = False
     ignore_case: Annotated[bool, typer.Option("--ignore-case", help=IGNORE_CASE)] = False
+    tag: Annotated[
+        str | None,
+        options.value("--tag", "TAG", "The tag of data.train that the model reads before each line.", default=...),
+    ] = None
     glossary: Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)] = None
 
     @property
@@ -44,7 +48,7 @@ class ControlOptions(NamedTuple):
         from nmt.control.controls import Control
 
         must, avoid = tuple(self.require or ()), tuple(self.avoid or ())
-        return Control(must, avoid, self.prefix, self.part_words, self.ignore_case)
+        return Control(must, avoid, self.prefix, self.part_words, self.ignore_case, tag=self.tag)
 
 
 class SamplingOptions(NamedTuple):
@@ -110,8 +114,8 @@ class FinishOptions(NamedTuple):
 
 
 RECORDS = (
-    "jsonl: an object for each line: source, its own constraints, avoid, prefix, part_words, ignore_case; tsv: columns "
-    "between tabs."
+    "jsonl: an object for each line: source, its own constraints, avoid, prefix, tag, part_words, ignore_case; tsv: "
+    "columns between tabs."
 )
 SHARD = "Translate part I of N alone, from 1; the outputs of all parts, one behind the other, are the whole."
 RESUME = "Go on from what an earlier process left; it must have been told the same."

@@ -105,6 +105,17 @@ class TextPair:
         same = self.source.normalization == self.target.normalization
         return self.of_one(target, target.normalization if same else self.source.normalization)
 
+    def with_tags(self, tags: Sequence[str]) -> TextPair:
+        """The pair with symbols for tags in the vocabulary of the source; itself if it has them all.
+
+        Raises:
+            ConfigError: its tokenizers cannot have tags.
+        """
+        if {*tags} <= self.source.tags.keys():
+            return self
+        name = "joint" if self.joint else "source"
+        return self.with_vocabularies({name: self.vocabularies[name].with_tags(tags)})
+
     def lines_to_learn(self, lines: Iterable[str]) -> Iterator[str]:
         """Raw lines for a vocabulary; for a joint one, what the source reads in another way than the target too."""
         for line in lines:

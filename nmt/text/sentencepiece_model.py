@@ -92,7 +92,7 @@ def utf8(line: str) -> bytes:
     return line.encode("utf-8", "replace")
 
 
-_NORMAL, _BYTE = ModelProto.SentencePiece.NORMAL, ModelProto.SentencePiece.BYTE
+_NORMAL, _BYTE, _CONTROL = (getattr(ModelProto.SentencePiece, kind) for kind in ("NORMAL", "BYTE", "CONTROL"))
 _UNKNOWN_PENALTY = 10.0  # the library's kUnkPenalty: what an unknown character costs more than the worst piece
 
 
@@ -181,11 +181,17 @@ def with_rule(model: bytes, rule: str) -> bytes:
     return content.SerializeToString()
 
 
-def with_pieces(model: bytes, pieces: Iterable[tuple[str, float]]) -> bytes:
-    """Append ordinary pieces with their scores; those that are there keep their ids and scores."""
+def with_pieces(model: bytes, pieces: Iterable[tuple[str, float]], *, control: bool = False) -> bytes:
+    """Append pieces with their scores; those that are there keep their ids and scores.
+
+    Args:
+        model: the content of a `.model` file.
+        pieces: ordinary ones, and their scores.
+        control: whether no text gives them instead, and they decode to nothing.
+    """
     content = _parse(model)
     for piece, score in pieces:
-        content.pieces.add(piece=piece, score=score, type=_NORMAL)
+        content.pieces.add(piece=piece, score=score, type=_CONTROL if control else _NORMAL)
     content.trainer_spec.vocab_size = len(content.pieces)
     return content.SerializeToString()
 

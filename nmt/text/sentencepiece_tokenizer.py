@@ -19,7 +19,16 @@ from sentencepiece import SentencePieceNormalizer
 
 import nmt.text.sentencepiece_model as models
 from nmt.errors import ConfigError, DataError
-from nmt.text.tokenizer import NORMALIZER_RULES, SPACE_SYMBOL, Tokenizer, normalized, sample_lines, spoken_ids
+from nmt.text.tokenizer import (
+    NORMALIZER_RULES,
+    SPACE_SYMBOL,
+    TAG_MARK,
+    Tokenizer,
+    normalized,
+    sample_lines,
+    spoken_ids,
+    tags_of,
+)
 from nmt.text.vocabulary import SPECIAL_TOKENS, Vocabulary, read_file, side_name, write_file
 from nmt.types import PathLike
 
@@ -204,6 +213,18 @@ class SentencePieceTokenizer(Tokenizer):
         if self._normalizes_here:
             return normalized(line, str(self.normalization))
         return normalized(self._normalizer.Normalize(models.utf8(line).decode("utf-8")), "none")
+
+    def with_tags(self, tags: Iterable[str]) -> Self:
+        """The same pieces and control symbols for tags behind them."""
+        missing = [(TAG_MARK + tag, 0.0) for tag in tags if tag not in self.tags]
+        if not missing:
+            return self
+        return type(self)(models.with_pieces(self.model, missing, control=True), settings=self.settings)
+
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """The id of the symbol of each tag."""
+        return tags_of(self.vocabulary)
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same pieces, for text that is normalised in another way; None leaves it to the model as it is."""

@@ -151,6 +151,21 @@ class Tokenizer(ABC):
         """A line as it is before it is cut: what `decode` gives back if every token is known."""
         return line if self.normalization is None else normalized(line, self.normalization)
 
+    def with_tags(self, tags: Iterable[str]) -> Self:
+        """The same tokenizer with symbols for tags behind its tokens; those that it has stay where they are.
+
+        Raises:
+            ConfigError: tokenizers of this kind have none.
+        """
+        if {*tags} <= self.tags.keys():
+            return self
+        raise ConfigError(f"a tokenizer of type {self.type} cannot have tags: write its method with_tags")
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The id of the symbol of each tag. No text gives it, and it decodes to nothing."""
+        return {}
+
     @property
     def settings(self) -> dict[str, Any]:
         """How the tokenizer was built, for `tokenizer.json`."""
@@ -194,6 +209,16 @@ def _folding() -> SentencePieceNormalizer:
     return SentencePieceNormalizer(
         rule_name=rule, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
     )
+
+
+TAG_MARK = " "
+"""What begins the token of a tag: no token of a text holds a space, whichever of our tokenizers made it."""
+
+
+def tags_of(vocabulary: Vocabulary) -> dict[str, int]:
+    """The id of the symbol of each tag in a vocabulary of which no other token begins with a space."""
+    marked = ((token, token_id) for token_id, token in enumerate(vocabulary.tokens) if token[:1] == TAG_MARK)
+    return {token[len(TAG_MARK) :]: token_id for token, token_id in marked}
 
 
 def spoken_ids(token_ids: Iterable[int]) -> list[int]:
@@ -273,6 +298,8 @@ class ListTokenizer(Tokenizer):
     def __init__(self, vocabulary: Vocabulary, *, normalization: str | None = None) -> None:
         self.vocabulary, self.normalization = vocabulary, normalization
         self._surfaces = [*SPECIAL_TOKENS, *map(self.surface, vocabulary.tokens[len(SPECIAL_TOKENS) :])]
+        self._tags = tags_of(vocabulary)
+        self._silent = _SILENT_IDS | {*self._tags.values()}
 
     @staticmethod
     @abstractmethod
@@ -344,18 +371,30 @@ class ListTokenizer(Tokenizer):
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The tokens as they are in text."""
-        return self.separator.join(self._surfaces[token_id] for token_id in spoken_ids(token_ids))
+        spoken = (token_id for token_id in map(int, token_ids) if token_id not in self._silent)
+        return self.separator.join(self._surfaces[token_id] for token_id in spoken)
 
     def surfaces(self, segmentation: str = "none") -> list[bytes]:
         """For each token id the UTF-8 that it adds to the decoded text."""
         if segmentation != "none" and self.separator != " ":
             raise ConfigError(f"only words can be pieces of {segmentation}, got a tokenizer of type {self.type}")
         texts = [added_by(word, segmentation) for word in self._surfaces] if self.separator else self._surfaces
-        return [b"" if token in _SILENT_IDS else text.encode("utf-8", "replace") for token, text in enumerate(texts)]
+        return [b"" if token in self._silent else text.encode("utf-8", "replace") for token, text in enumerate(texts)]
 
     def pieces(self, line: str) -> list[bytes]:
         """For each token of a line the UTF-8 that it stands for, known or not."""
         return [self.surface(token).encode("utf-8", "replace") for token in self.split(self.normalized(line))]
+
+    def with_tags(self, tags: Iterable[str]) -> Self:
+        """The same tokenizer with symbols for tags behind its tokens."""
+        missing = [TAG_MARK + tag for tag in tags if tag not in self._tags]
+        vocabulary = Vocabulary([*self.vocabulary.tokens, *missing])
+        return type(self)(vocabulary, normalization=self.normalization) if missing else self
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The id of the symbol of each tag."""
+        return dict(self._tags)
 
     def with_normalization(self, normalization: str | None) -> Self:
         """The same tokens, for text that is normalised in another way."""

@@ -165,8 +165,7 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit:
 def settle_batch_size(
     config: Config,
     model: Seq2Seq,
-    store: TokenStore,
-    *,
+    *stores: TokenStore,
     parts_of: Callable[[int], int],
     resumed: bool,
     replicas: int = 1,
@@ -180,7 +179,7 @@ def settle_batch_size(
     Args:
         config: the run.
         model: what is trained.
-        store: its training corpus, whose longest pairs count.
+        stores: its training corpora, whose longest pairs count.
         parts_of: maps the size of a batch to the parts into which it may be cut.
         resumed: whether a run goes on, so that its batches cannot change.
         replicas: copies of the model that this process trains.
@@ -193,9 +192,9 @@ def settle_batch_size(
         config,
         model,
         limit or find_limit(),
-        pairs=len(store),
-        source_length=int(store.source_lengths.max()),
-        target_length=int(store.target_lengths.max()),
+        pairs=sum(map(len, stores)),
+        source_length=int(max(store.source_lengths.max() for store in stores)) + bool(config.data.tags),
+        target_length=int(max(store.target_lengths.max() for store in stores)),
         replicas=replicas,
     )
     known = model.kept_bytes(1, 1, precision=config.training.precision) is not None

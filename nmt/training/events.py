@@ -3,15 +3,16 @@
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from nmt.atomic_files import replace_file
 from nmt.backend import session
 from nmt.errors import TrainingError
+from nmt.mixtures import Seen
 from nmt.text.vocabulary import MOST_UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class UpdateEvent:
     skipped: updates skipped so far because their loss was not finite.
     trained_seconds: wall time of the whole run so far, earlier starts included.
     remaining_seconds: estimate until the first limit is reached; None without one.
+    stage: of a mixture, the name of the stage; `epoch` is then the round within it.
+    seen: of a mixture, what of each corpus was drawn so far.
     """
 
     update: int
@@ -53,6 +56,8 @@ class UpdateEvent:
     skipped: int
     trained_seconds: float
     remaining_seconds: float | None
+    stage: str | None = None
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class SetScores:
+    """Loss and BLEU of one of several validation sets, as those of `Validation`."""
+
+    loss: float
+    bleu: float
+
+
+@dataclass(frozen=True)
 class Validation:
-    """How good the model is on the validation corpus.
+    """How good the model is on the validation corpus, or of several on the one that decides.
 
     loss: unsmoothed cross-entropy per real target token, in nats, EOS counted.
     perplexity: exp(loss).
@@ -75,6 +88,7 @@ class Validation:
     cut_lines: lines whose translation is as long as allowed, so that it was cut or the model repeats itself.
     unknown_share: share of the reference tokens that are `<unk>`, 0 to 1, which the first three count like others.
     samples: a few translations.
+    sets: of several named validation sets each, that which decides first; empty if there is one without a name.
     weights: `ema` or `raw`: of which this is, as they stand higher; None if no moving average is kept.
     other_loss: loss of the others.
     other_bleu: BLEU of the others; None if their loss is the higher one, so that nothing was translated with them.
@@ -87,6 +101,7 @@ class Validation:
     cut_lines: int = 0
     unknown_share: float = 0.0
     samples: tuple[Sample, ...] = ()
+    sets: Mapping[str, SetScores] = field(default_factory=dict)
     weights: str | None = None
     other_loss: float | None = None
     other_bleu: float | None = None
@@ -203,6 +218,8 @@ class LogReporter(Reporter):
     def on_update(self, event: UpdateEvent) -> None:
         """Log one line of figures."""
         figures_logger.info("%s", describe_update(event))
+        if event.seen:
+            figures_logger.info("    seen of %s", describe_seen(event.seen))
 
     def on_validation(self, event: ValidationEvent) -> None:
         """Log the figures, and the samples below them."""
@@ -232,7 +249,8 @@ def describe_update(event: UpdateEvent, *, brief: bool = False) -> str:
     """Return one line of figures, in brief those that a person at a terminal looks for."""
     parts = [
         f"update {event.update:,}",
-        f"epoch {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
+        *([] if event.stage is None else [f"stage {event.stage}"]),
+        f"{'epoch' if event.stage is None else 'round'} {event.epoch} ({100.0 * event.epoch_share:.0f}%)",
         f"loss {event.loss:.4f}",
         *([] if brief else [f"learning rate {event.learning_rate:.3g}"]),
         f"{event.tokens_per_second:,.0f} target tokens/s",
@@ -240,6 +258,11 @@ def describe_update(event: UpdateEvent, *, brief: bool = False) -> str:
         *([f"{event.skipped} skipped"] if event.skipped else []),
     ]
     return "  ".join(parts)
+
+
+def describe_seen(seen: Mapping[str, Seen]) -> str:
+    """Return what was seen of the corpora of a mixture."""
+    return ", ".join(f"{name}: {found.pairs:,} pairs ({found.epochs:.2f} epochs)" for name, found in seen.items())
 
 
 def describe_validation(event: ValidationEvent) -> Iterator[str]:
@@ -261,6 +284,8 @@ def describe_validation(event: ValidationEvent) -> Iterator[str]:
         cut = "1 translation is" if found.cut_lines == 1 else f"{found.cut_lines:,} translations are"
         limits = "search.max_length_ratio, max_length_offset and max_length"
         yield f"    {cut} as long as {limits} allow: cut, or repeating"
+    for name, scores in found.sets.items():
+        yield f"    {name}: loss {scores.loss:.4f}  BLEU {scores.bleu:.2f}"
     for sample in found.samples:
         yield from (f"    {name:<11} {text}" for name, text in asdict(sample).items())
 
@@ -332,12 +357,18 @@ class MetricsFile(Reporter):
 
     def on_update(self, event: UpdateEvent) -> None:
         """Write a line of kind `update`."""
-        self._write("update", asdict(event))
+        figures = asdict(event)
+        of_mixture = {"stage": figures.pop("stage"), "seen": figures.pop("seen")}
+        if event.stage is not None:
+            figures |= of_mixture | {"seen": {name: found._asdict() for name, found in event.seen.items()}}
+        self._write("update", figures)
 
     def on_validation(self, event: ValidationEvent) -> None:
         """Write a line of kind `validation`, without the samples."""
         figures = asdict(event.validation)
         del figures["samples"]
+        if not figures["sets"]:
+            del figures["sets"]
         own = {"update": event.update, "is_best": event.is_best, "seconds": event.seconds}
         self._write("validation", own | figures)
 

@@ -10,7 +10,9 @@ from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, TypeAd
 
 from nmt.checkpoint.disk import Count
 from nmt.checkpoint.index import standing
+from nmt.data.batches import Cursor
 from nmt.errors import CheckpointError
+from nmt.mixtures import MixtureCursor
 
 Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number in a JSON file."""
@@ -43,7 +45,8 @@ class TrainingState:
     """The place of a run. It is replaced as a whole after each update and each validation.
 
     update: updates made.
-    epoch, batch: the cursor, the next batch to be drawn.
+    epoch, batch: the cursor, the next batch to be drawn; of a mixture epoch is the round of its stage.
+    stage_updates, stage_ends: the rest of the cursor of a mixture; None for a corpus alone.
     random: states of the seed generators; filled in when the state is saved.
     schedule: state of the learning rate schedule; likewise.
     metric: what the scores are, `bleu` or `loss`.
@@ -65,6 +68,8 @@ class TrainingState:
     update: Count = 0
     epoch: Count = 0
     batch: Count = 0
+    stage_updates: Count | None = None
+    stage_ends: tuple[tuple[Count, Count], ...] | None = None
     random: dict[str, list[StrictInt]] = field(default_factory=dict)
     schedule: dict[str, StrictInt | Number | None] = field(default_factory=dict)
     metric: StrictStr = "bleu"
@@ -81,8 +86,16 @@ class TrainingState:
     pending: Pending = field(default_factory=Pending)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as JSON values."""
-        return asdict(self)
+        """Return the state as JSON values; what only mixtures have is left out where there is none."""
+        values = asdict(self)
+        return values if self.stage_ends is not None else {key: values[key] for key in values if key[:6] != "stage_"}
+
+    @property
+    def cursor(self) -> Cursor | MixtureCursor:
+        """The place in the stream of batches."""
+        if self.stage_ends is None:
+            return Cursor(self.epoch, self.batch)
+        return MixtureCursor(self.epoch, self.batch, self.stage_updates or 0, self.stage_ends)
 
     def without_scores(self) -> TrainingState:
         """Return the state of a run whose next scores cannot be compared with those it had."""

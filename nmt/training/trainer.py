@@ -11,7 +11,7 @@ import numpy as np
 
 from nmt.checkpoint import manager, weights
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
-from nmt.data.batches import Batch, BatchStream, Cursor
+from nmt.data.batches import Batch, Stream
 from nmt.errors import TrainingError
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.lockstep import Interrupted, Lockstep
@@ -83,7 +83,7 @@ class Trainer:
     """
 
     updater: Updater
-    batches: BatchStream
+    batches: Stream[Any]
     _: KW_ONLY
     schedule: Schedule
     checkpoints: manager.CheckpointManager | None
@@ -146,7 +146,7 @@ class Trainer:
         if values is None:
             return False
         self.state = TrainingState.from_json(values)
-        self.batches.seek(Cursor(self.state.epoch, self.state.batch))
+        self.batches.seek(self.state.cursor)
         self.schedule.restore(self.state.schedule)
         weights.restore_random_state(self.model, self.state.random)
         self._saved = (self.state.update, self.state.validated_update)
@@ -189,14 +189,13 @@ class Trainer:
             result = self.updater.update(batches, rate, check=self._lockstep.check)
         except Interrupted:  # between micro-batches: this update never was
             weights.restore_random_state(self.model, random)
-            self.batches.seek(Cursor(self.state.epoch, self.state.batch))
+            self.batches.seek(self.state.cursor)
             raise
         cursor, now = self.batches.cursor, time.monotonic()
         self.state = replace(
             self.state,
             update=update,
-            epoch=cursor.epoch,
-            batch=cursor.batch,
+            **cursor._asdict(),
             skipped=self.state.skipped + (not result.applied),
             skipped_in_row=0 if result.applied else self.state.skipped_in_row + 1,
             trained_seconds=self._lockstep.agreed(now - self._clock),
@@ -237,6 +236,7 @@ class Trainer:
             skipped=state.skipped,
             trained_seconds=state.trained_seconds,
             remaining_seconds=self.limits.remaining_seconds(state, size / self.micro_batches),
+            **self.batches.described(state.cursor),
         )
         for reporter in self.reporters:
             reporter.on_update(event)

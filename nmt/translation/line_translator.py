@@ -22,6 +22,7 @@ from nmt.backend.machine import map_at_once, stay_in_process
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.errors import ConfigError
+from nmt.kinds import either
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
@@ -439,6 +440,7 @@ class LineTranslator(ABC):
             for place, (ids, least, most) in zip(spoken, _limited(token_ids, spoken, settings), strict=True)
             for draw in range(draws)
         ]
+        requests = [each._replace(source_ids=self._tagged(each.source_ids, each.control.tag)) for each in requests]
         found, done = [list[Translation]() for _ in requests], 0
         for batch in self._searched(requests, wanted, settings=settings, token_scores=token_scores):
             for index, each in batch:
@@ -502,6 +504,20 @@ class LineTranslator(ABC):
                 (lacking[place], _merged(having[lacking[place]], translations)[:num_hypotheses])
                 for place, translations in batch
             ]
+
+    def _tagged(self, source_ids: tuple[list[int], ...], tag: str | None) -> tuple[list[int], ...]:
+        """Put the symbol of a tag before a sentence, as each model cuts it.
+
+        Raises:
+            ConfigError: a model does not know the tag.
+        """
+        if tag is None:
+            return source_ids
+        for known in (tokenizer.tags for tokenizer in self.sources):
+            if tag not in known:
+                has = f"it knows {either([*known])}" if known else "it was trained without tags"
+                raise ConfigError(f"the tag must be one that the model was trained with, got {tag}: {has}")
+        return tuple([tokenizer.tags[tag], *ids] for tokenizer, ids in zip(self.sources, source_ids, strict=True))
 
     def _has_phrases(self, translation: Translation, asked: Control) -> bool:
         return translation.finished and all(self.controls.met(asked, translation.text).values())

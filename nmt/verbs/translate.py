@@ -192,12 +192,17 @@ def evaluate(
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
     _show(result.evaluation, _facts(result), as_json=as_json)
+    for name, evaluation in {} if as_json else result.sets.items():
+        typer.echo(f"{name}, {evaluation.num_lines:,} lines:")
+        _show(evaluation, {}, as_json=False)
 
 
 def _facts(result: ModelEvaluation) -> dict[str, Any]:
     """What is said of an evaluation besides its scores; a single model stands for itself."""
     facts = result._asdict() | {"members": [member._asdict() for member in result.members]}
     del facts["evaluation"], facts["hypotheses"]
+    if sets := facts.pop("sets"):
+        facts["sets"] = {name: _scores(each) | {"num_lines": each.num_lines} for name, each in sets.items()}
     if len(result.members) > 1:
         return facts
     (member,) = facts.pop("members")
@@ -215,11 +220,15 @@ def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool,
     _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
 
 
-def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    """The scores as JSON has them."""
     scores = {"bleu": evaluation.bleu, "chrf2": evaluation.chrf2}
+    return {key: {"score": score.score, "signature": score.signature} for key, score in scores.items()}
+
+
+def _show(evaluation: Evaluation, facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        content = {key: {"score": score.score, "signature": score.signature} for key, score in scores.items()}
-        typer.echo(json.dumps({**content, "num_lines": evaluation.num_lines, **facts}, ensure_ascii=False))
+        typer.echo(json.dumps(_scores(evaluation) | {"num_lines": evaluation.num_lines, **facts}, ensure_ascii=False))
         return
-    for score in scores.values():
+    for score in (evaluation.bleu, evaluation.chrf2):
         typer.echo(f"{score.name:<5} {score.score:6.2f}  {score.signature}")

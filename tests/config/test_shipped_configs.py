@@ -11,7 +11,7 @@ from nmt.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-LEAST = 5
+LEAST = 7
 
 
 def test_the_shipped_configs_are_found():

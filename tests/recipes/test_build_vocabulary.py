@@ -16,7 +16,7 @@ from nmt.doctor.doubts import report_changed_targets, report_marks, report_unkno
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
 from nmt.recipes.train import check_config, check_corpora, train
-from nmt.recipes.training_run import open_training_store
+from nmt.recipes.training_run import open_training_stores
 from nmt.text import SPECIAL_TOKENS, SentencePieceTokenizer, TextPair
 
 TOKENIZERS = {
@@ -208,7 +208,7 @@ def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(unt
     share = f"{6 / 13:.2%}"
     assert f"training corpus: {share} of the source, {share} of the target: the model can" in said[0].getMessage()
     caplog.clear()
-    store = open_training_store(config, find_text(config))
+    store = open_training_stores(config, find_text(config))["train"]
     report_unknown_in_store(store)
     assert caplog.messages == [said[0].getMessage()]
     caplog.clear()

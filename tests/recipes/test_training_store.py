@@ -9,9 +9,10 @@ import pytest
 from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.data import lines as lines_module
+from nmt.mixtures.corpora import find_stores
 from nmt.recipes.build_vocabulary import build_vocabulary, find_text
-from nmt.recipes.train import check_corpora, find_training_store, train
-from nmt.recipes.training_run import open_training_store
+from nmt.recipes.train import check_corpora, train
+from nmt.recipes.training_run import open_training_stores
 from nmt.training.events import Reporter
 
 SENTENCES = 15
@@ -68,10 +69,10 @@ def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
     config = load([untrained_config])
     assert find_text(config) is None
     text = build_vocabulary(config).text
-    assert find_training_store(config, text) is None
+    assert find_stores(config, text) is None
     heard = Heard()
-    open_training_store(config, text, reporters=[heard], total=check_corpora(config, fresh=True).train_pairs)
-    assert find_training_store(config, text) is not None
+    open_training_stores(config, text, reporters=[heard], total=check_corpora(config, fresh=True).train_pairs)
+    assert find_stores(config, text) is not None
     assert [(event.pairs, event.total, event.remaining_seconds) for event in heard.events] == [
         (SENTENCES, SENTENCES, 0.0)
     ]
@@ -80,17 +81,17 @@ def test_a_corpus_is_known_to_be_right_once_it_is_encoded(untrained_config):
 def test_another_run_with_the_same_tokenizers_finds_it(untrained_config, tmp_path, lines_read):
     shared = f"data.store_directory={tmp_path}/stores"
     first = load([untrained_config], [shared])
-    store = open_training_store(first, build_vocabulary(first).text)
+    store = open_training_stores(first, build_vocabulary(first).text)["train"]
     second = load([untrained_config], [shared, f"model_directory={tmp_path}/second"])
     (tmp_path / "second").mkdir()
     for path in (tmp_path / "run").glob("*o*.*"):
         if path.name != "config.yaml":
             shutil.copy(path, tmp_path / "second")
     lines_read.clear()
-    assert find_training_store(second, find_text(second)) is not None
+    assert find_stores(second, find_text(second)) is not None
     assert check_corpora(second, fresh=False).train_pairs is None
     heard = Heard()
-    again = open_training_store(second, build_vocabulary(second).text, reporters=[heard])
+    again = open_training_stores(second, build_vocabulary(second).text, reporters=[heard])["train"]
     assert (again.path, heard.events) == (store.path, [])
     assert lines_read == ["validation.es", "validation.en"]
 
@@ -100,8 +101,8 @@ def test_a_shared_directory_keeps_what_other_runs_need(untrained_config, tmp_pat
     place = [f"data.store_directory={tmp_path}/stores"] if shared else []
     config = load([untrained_config], place)
     text = build_vocabulary(config).text
-    first = open_training_store(config, text)
-    second = open_training_store(load([untrained_config], [*place, "data.max_length=50"]), text)
+    first = open_training_stores(config, text)["train"]
+    second = open_training_stores(load([untrained_config], [*place, "data.max_length=50"]), text)["train"]
     assert folders(second.path.parent) == sorted({first.path.name, second.path.name} if shared else {second.path.name})
 
 

@@ -23,7 +23,7 @@ def test_every_default_is_a_valid_value():
     for setting in settings_of(Config):
         for section in section_classes(setting.field):
             given = {name: field.default for name, field in section.model_fields.items() if not field.is_required()}
-            required = {"source_language", "target_language", "train", "validation", "source", "target"}
+            required = {"source_language", "target_language", "train", "validation", "source", "target", "epochs"}
             if not required & set(section.model_fields):
                 assert section.model_validate(given) == section()
 

@@ -39,6 +39,9 @@ class CountingStream:
     def seek(self, cursor):
         self.cursor = cursor
 
+    def described(self, cursor):
+        return {}
+
     def batches_in_epoch(self, epoch):
         return EPOCH
 

@@ -1,0 +1,78 @@
+"""What the settings say of the corpora of a run: how they are filtered, found encoded, told from others and mixed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nmt.config import Config
+from nmt.data import Corpus, TokenStore, find_store
+from nmt.data.encoding import NO_FILTERS, PairFilters
+from nmt.mixtures.shares import Stage
+from nmt.mixtures.stream import MixedCorpus
+from nmt.settings.data import DataSettings, StageSettings, UntilSettings
+from nmt.text import TextPair
+
+
+def filters_of(data: DataSettings, name: str) -> PairFilters:
+    """Return what pairs of a training corpus are left out, by its name in the settings."""
+    filters = getattr(data.corpora[name], "filters", None)
+    return NO_FILTERS if filters is None else PairFilters(**filters.model_dump())
+
+
+def find_stores(config: Config, text: TextPair) -> dict[str, TokenStore] | None:
+    """Return the training corpora by their names in the settings if all lie encoded by the tokenizers of the run.
+
+    None of their text is wrong then.
+
+    Raises:
+        DataError: a file of a corpus is missing.
+    """
+    place, stores = config.token_store_directory, dict[str, TokenStore]()
+    for name in config.data.names("train"):
+        corpus_now, max_length = Corpus.of(config.data, name), config.data.max_length
+        how: dict[str, Any] = {"layout": corpus_now.layout, "filters": filters_of(config.data, name)}
+        found = find_store(place, *corpus_now.paths, text=text, max_length=max_length, **how)
+        if found is None:
+            return None
+        stores[name] = found
+    return stores
+
+
+def hash_of_corpora(hashes: Mapping[str, str]) -> str:
+    """Return the hash of the text of all training corpora from that of each by its name; of one corpus it is that."""
+    if [*hashes] == ["train"]:
+        return hashes["train"]
+    return hashlib.sha256(json.dumps([*hashes.items()]).encode()).hexdigest()
+
+
+def mixture_of(
+    data: DataSettings, text: TextPair, stores: Mapping[str, TokenStore]
+) -> tuple[list[MixedCorpus], list[Stage]]:
+    """Return the corpora of a mixture and its stages, as the settings describe them.
+
+    Args:
+        data: the settings.
+        text: the tokenizers.
+        stores: the encoded corpora by their names in the settings.
+    """
+    corpora, listed = list[MixedCorpus](), data.train if isinstance(data.train, tuple) else ()
+    for settings in listed:
+        tag_id = None if settings.tag is None else text.source.tags[settings.tag]
+        corpora.append(MixedCorpus(settings.name, stores[f"train.{settings.name}"], tag_id))
+    by_size = {each.name: len(each.store) ** (1.0 / data.temperature) for each in corpora}
+    own = {each.name: by_size[each.name] if each.weight is None else each.weight for each in listed}
+    stages = []
+    for number, stage in enumerate(data.stages or (StageSettings(),), start=1):
+        weights, until = own if stage.weights is None else stage.weights, stage.until or UntilSettings(updates=1)
+        mixed = [name for name in own if weights.get(name)]
+        stages.append(
+            Stage(
+                stage.name or str(number),
+                tuple(weights.get(name, 0.0) for name in own),
+                updates=until.updates if stage.until else None,
+                epochs=until.epochs,
+                of=[*own].index(until.of or mixed[0]),
+            )
+        )
+    return corpora, stages
