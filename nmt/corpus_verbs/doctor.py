@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -42,12 +42,13 @@ class Cleaning(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What is looked at."""
+    """What is looked at; those with a tag may be of other languages."""
 
     config: Config | None
     corpora: dict[str, Corpus]
     languages: tuple[str, str]
     segmentation: str
+    tagged: list[str]
 
 
 def run(
@@ -88,14 +89,13 @@ def run(
         raise options.usage_error("--measure trains by a config, and files were given")
     with ExitStack() as stack:
         if cleaning.clean or "WordAlignFilter" in settled:  # which read it again
-            main = next(iter(sources.corpora))
-            sources.corpora[main] = stack.enter_context(on_disk(sources.corpora[main]))
+            for name in _trained_on(sources):
+                sources.corpora[name] = stack.enter_context(on_disk(sources.corpora[name]))
         with line_counter(waiting="reading") as count:
-            results = examine(
-                sources.corpora, settled, languages=sources.languages, segmentation=sources.segmentation, count=count
-            )
+            how: dict[str, Any] = {"languages": sources.languages, "segmentation": sources.segmentation}
+            results = examine(sources.corpora, settled, **how, tagged=sources.tagged, count=count)
         remarks = _look_ahead(sources.config, results, measure=measure)
-        cleaner = _prepared(cleaning, sources, results) if cleaning.clean else None
+        cleaners = _prepared(cleaning, sources, results) if cleaning.clean else []
         if html is not None:
             with text_output(html) as write:
                 write(report.as_html(results, remarks, title=f"nmt doctor {' '.join(inputs)}"))
@@ -104,7 +104,7 @@ def run(
         else:
             for line in report.text_lines(results, remarks):
                 typer.echo(line)
-        if cleaner is not None:
+        for cleaner in cleaners:
             typer.echo(cleaner(), err=True)
     if report.is_fatal(results):
         raise typer.Exit(1)
@@ -126,14 +126,19 @@ def _sources(
     if all(name.lower().endswith((".yaml", ".yml")) for name in inputs):
         config = load([Path(name) for name in inputs], overrides or (), announce=True)
         data = config.data
-        roles = ["train", "validation", *(["test"] if data.test is not None else [])]
-        corpora = {role: Corpus.of(data, role) for role in roles}
-        return Sources(config, corpora, (data.source_language, data.target_language), data.segmentation)
+        corpora = {name: Corpus.of(data, name) for name in data.corpora}
+        tagged = [name for name in corpora if data.tag_of(name) is not None]
+        return Sources(config, corpora, (data.source_language, data.target_language), data.segmentation, tagged)
     if overrides:
         raise options.usage_error("--set changes a config, and files were given")
     codes = convert.languages_of(languages, *inputs)
     layout = Layout(from_format, (column_of(columns[0]), column_of(columns[1])), codes)
-    return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, codes, "none")
+    return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, codes, "none", [])
+
+
+def _trained_on(sources: Sources) -> list[str]:
+    """The corpora that are cleaned: those to train on."""
+    return [name for name in sources.corpora if name.partition(".")[0] not in ("validation", "test")]
 
 
 def _look_ahead(config: Config | None, results: dict[str, Examination], *, measure: bool) -> list[str]:
@@ -166,33 +171,42 @@ def _look_ahead(config: Config | None, results: dict[str, Examination], *, measu
     return remarks
 
 
-def _prepared(cleaning: Cleaning, sources: Sources, results: dict[str, Examination]) -> Callable[[], str]:
-    """What writes the first corpus, the training corpus of a config, without what checks or scores drop."""
+def _prepared(cleaning: Cleaning, sources: Sources, results: dict[str, Examination]) -> list[Callable[[], str]]:
+    """What writes each corpus to train on without what checks or scores drop, and tells of it."""
     import numpy as np
 
     from nmt.corpora.convert import STANDARD_STREAM, Output
     from nmt.doctor import cleaning as cleaner
     from nmt.errors import ConfigError
 
-    name, corpus = next(iter(sources.corpora.items()))
-    result = results[name]
+    names = _trained_on(sources)
     output = Output.parse(str(cleaning.clean), kind=cleaning.to_format, languages=sources.languages)
     if output.name == STANDARD_STREAM:
         raise ConfigError("--clean writes two files, got standard output: name a file")
-    if broken := [finding.sentence for finding in result.findings if finding.check == "Unreadable"]:
-        return lambda: f"{cleaning.clean}: not written: {broken[0]}"
-    scores = []
-    if cleaning.dual:
-        scores.append(cleaner.dual_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.dual)))
-    if cleaning.domain:
-        scores.append(cleaner.domain_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.domain)))
-    if scores:
-        cleaner.drop_low_scores(result, np.prod(scores, axis=0), cleaning.keep)
-    reasons = cleaner.reasons_path(output)
+    if len(names) > 1 and (cleaning.dual or cleaning.domain):
+        raise ConfigError(
+            f"--dual and --domain score one corpus, got a config with {len(names)}: give the files of one in its place"
+        )
 
-    def write() -> str:
-        with line_counter(total=result.pairs, waiting="cleaning") as count:
-            told = cleaner.clean(corpus, result, output, reasons, open_text=text_output, count=count)
-        return f"{cleaning.clean}: {told}; reasons: {reasons}"
+    def prepared(name: str) -> Callable[[], str]:
+        corpus, result = sources.corpora[name], results[name]
+        own = output if len(names) == 1 else output.named_after(name.partition(".")[2])
+        if broken := [finding.sentence for finding in result.findings if finding.check == "Unreadable"]:
+            return lambda: f"{own.name}: not written: {broken[0]}"
+        scores = []
+        if cleaning.dual:
+            scores.append(cleaner.dual_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.dual)))
+        if cleaning.domain:
+            scores.append(cleaner.domain_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.domain)))
+        if scores:
+            cleaner.drop_low_scores(result, np.prod(scores, axis=0), cleaning.keep)
+        reasons = cleaner.reasons_path(own)
 
-    return write
+        def write() -> str:
+            with line_counter(total=result.pairs, waiting="cleaning") as count:
+                told = cleaner.clean(corpus, result, own, reasons, open_text=text_output, count=count)
+            return f"{own.name}: {told}; reasons: {reasons}"
+
+        return write
+
+    return [*map(prepared, names)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -183,31 +183,35 @@ def examine(
     checks: Mapping[str, Check],
     *,
     languages: tuple[str, str],
+    tagged: Collection[str] = (),
     segmentation: str = "none",
     count: Callable[[int], object],
 ) -> dict[str, Examination]:
     """Read corpora once each, and find what is wrong with them.
 
     Args:
-        corpora: by name; those that judge, `validation` and `test`, are held in memory, and looked for in the others.
+        corpora: by the names of `DataSettings.corpora`, or others; those of `validation` and `test` are held in memory,
+            and looked for in the others.
         checks: as `settled_checks` gives them.
         languages: codes of source and target; empty if unknown.
+        tagged: corpora with a tag, which may be of other languages.
         segmentation: of `data.segmentation`.
         count: told how many more pairs were read.
     """
-    judging = {name: corpus for name, corpus in corpora.items() if name in ("validation", "test")}
+    judging = {name: corpus for name, corpus in corpora.items() if name.partition(".")[0] in ("validation", "test")}
     results, texts = dict[str, Examination](), dict[str, Sequence[tuple[str, str]]]()
     identifier = whole.identifier_for(checks, languages)
+    of = {name: ("", "") if name in tagged else languages for name in corpora}
     with tempfile.TemporaryDirectory(prefix="nmt-doctor-") as name:
         folder = Path(name)
         for role, corpus in judging.items():
-            examiner = Examiner(role, checks, languages, folder=folder, identifier=identifier)
+            examiner = Examiner(role, checks, of[role], folder=folder, identifier=identifier)
             results[role] = examiner.read(corpus, count)
             texts[role] = [pair for _, pair in sorted(results[role].sample)]
         for role, corpus in corpora.items():
             if role not in judging:
                 overlap = Overlap(texts)
-                examiner = Examiner(role, checks, languages, folder=folder, overlap=overlap, identifier=identifier)
+                examiner = Examiner(role, checks, of[role], folder=folder, overlap=overlap, identifier=identifier)
                 results[role] = examiner.read(corpus, count)
                 check = checks.get("WordAlignFilter")
                 if check is not None and not any(each.check == "Unreadable" for each in results[role].findings):
@@ -216,9 +220,9 @@ def examine(
                 for finding in whole.overlap_findings(overlap, texts):
                     results[finding.corpus].findings.append(finding)
                 results[role].findings += whole.few_pairs(results[role])
-    main = next(role for role in corpora if role not in judging)
-    samples = {role: [pair for _, pair in sorted(result.sample)] for role, result in results.items() if result.pairs}
-    if main in samples:
-        for finding in whole.sample_findings(samples, main, languages=languages, segmentation=segmentation):
+    found = {role: [pair for _, pair in sorted(result.sample)] for role, result in results.items() if result.pairs}
+    plain = {role: pairs for role, pairs in found.items() if role not in tagged}
+    if main := next((role for role in plain if role not in judging), None):
+        for finding in whole.sample_findings(plain, main, languages=languages, segmentation=segmentation):
             results[finding.corpus].findings.append(finding)
     return {role: results[role] for role in corpora}
