@@ -103,6 +103,16 @@ def test_a_stage_ends_after_its_updates_or_with_the_batch_that_fulfils_its_epoch
     assert stages == sorted(stages)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_batch_follows_the_one_that_fulfils_a_stage(corpora, seed):
+    """The corpus that counts has few pairs, so that batches without any would come after its last one."""
+    stages = [Stage("1", (5.0, 5.0, 0.5), epochs=1, of=2), Stage("2", (1.0, 1.0, 1.0))]
+    seen = 0
+    for cursor, (batch,) in through(make_stream(corpora, stages, seed=seed, batch_tokens=20), 100):
+        assert (seen < 7) == (not cursor.stage_ends)
+        seen += sum(corpus == 2 for corpus, _ in drawn(batch))
+
+
 @pytest.mark.parametrize("per_update", [1, 3])
 def test_a_stream_goes_on_from_every_update_as_it_would_have(corpora, per_update):
     whole = through(make_stream(corpora, batches_per_update=per_update), 40, per_update)
