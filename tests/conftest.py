@@ -43,7 +43,7 @@ SLOW = (
     "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "export/",
     "translation/test_ctranslate2_engine.py", "inference/test_translator.py", "layers/test_tied_output.py", "models/",
     "training/test_batch_size.py", "tasks/test_evaluate_and_translate.py", "recipes/test_run_checks.py",
-    "recipes/test_start.py", "recipes/test_training_store.py", "recipes/test_update_vocabulary.py",
+    "recipes/test_start.py", "recipes/test_training_store.py", "adaptation/",
     "search/test_beam.py", "search/test_compiled_search.py", "search/test_greedy.py", "search/test_leaving.py",
     "system/", "test_benchmarks.py", "test_docs.py", "training/test_distribution.py", "training/test_update.py",
     "tying/test_groups.py",
@@ -203,7 +203,7 @@ def transformer_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported_run(transformer_run, tmp_path_factory):
     """An export of `transformer_run` for CTranslate2, in float32; tests must not change it."""
-    from nmt.recipes.derived import export_for_ctranslate2
+    from nmt.adaptation.derived import export_for_ctranslate2
 
     output = tmp_path_factory.mktemp("exported") / "out"
     export_for_ctranslate2(transformer_run.directory, output)

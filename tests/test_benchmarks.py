@@ -13,6 +13,7 @@ PARTS = {"flops.py", "machine.py", "smoke.py"}
 """What the others share."""
 
 CALLS = {
+    ("adaptation.py",): "| smoke | 0.25 |",
     ("alignment.py",): "backward             AER",
     ("attention.py", "RUN"): "mean of layers shifted AER",
     ("checkpoints.py", "--average"): "saving blocks",

@@ -30,7 +30,7 @@ LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
     "align", "align-corpus", "attention", "score", "rerank", "tune-search", "build-shortlist", "convert", "split",
-    "doctor",
+    "doctor", "adapt",
 )  # fmt: skip
 
 TINY = [
@@ -198,6 +198,7 @@ PROGRAMS = {
         ("docs/translation.md", 6, {"nmt train", "nmt translate", "cat runs/travel/part.1.gz"}),
         ("docs/export.md", 2, {"nmt train", "nmt export", "nmt translate", "python"}),
         ("docs/data.md", 5, {"nmt convert", "nmt split", "nmt check-config", "nmt doctor"}),
+        ("docs/adaptation.md", 1, {"nmt check-config", "nmt train"}),
         ("docs/python.md", 9, {"nmt train", "python"}),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ LEVELS = (
     {"training", "inference"},
     {"export", "markup"},
     {"recipes", "tasks"},
+    {"adaptation"},
     {"terminal"},
     {"corpus_verbs"},
     {"verbs"},

@@ -80,7 +80,9 @@ def value_and_gradients(
         repeated ids, which neither Keras's global norm nor its Adam adds up: here it is summed into a matrix.
     """
     values = [variable.value for variable in variables]
-    with tf.GradientTape() as tape:
+    # What else is there, frozen variables say, is not recorded, and its gradients are in no graph.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
         value, rest = function()
     gradients = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return value, rest, [tf.convert_to_tensor(gradient) for gradient in gradients]

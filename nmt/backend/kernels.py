@@ -74,6 +74,11 @@ def move_towards(variable: keras.Variable, target: Tensor, share: Tensor) -> Non
     tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=share, delta=delta)
 
 
+def copied(variable: keras.Variable) -> Tensor:
+    """Return the value of a variable as it is now; what is read without a copy follows an assignment in place."""
+    return tf.raw_ops.DeepCopy(x=tf.convert_to_tensor(variable))
+
+
 def softmax(logits: Tensor) -> Tensor:
     """Return the softmax over the last axis, of any shape.
 

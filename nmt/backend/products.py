@@ -158,7 +158,13 @@ _LEAST_PROBABILITY = 1e-37
 
 
 def summed_losses(
-    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, *, label_smoothing: float
+    hidden: Tensor,
+    embeddings: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float,
+    trains_embeddings: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, with label smoothing and without.
 
@@ -172,6 +178,8 @@ def summed_losses(
         bias: (V,).
         targets: ids (N,).
         label_smoothing: e, in [0, 1).
+        trains_embeddings: False if the matrix is frozen, so that its gradient, a product as large as that of the
+            logits, is not computed.
 
     Returns:
         Two scalars: the loss with smoothing, differentiable by the first three, and without, a constant.
@@ -180,20 +188,20 @@ def summed_losses(
 
     @tf.custom_gradient
     def losses(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[..., Any]]:
-        sums, gradients = _losses_and_gradients(hidden, embeddings, bias, targets, label_smoothing)
-        return sums, lambda upstream, _: tuple(gradient * upstream for gradient in gradients)
+        sums, gradients = _losses_and_gradients(hidden, embeddings, bias, targets, label_smoothing, trains_embeddings)
+        return sums, lambda upstream, _: tuple(None if each is None else each * upstream for each in gradients)
 
     smoothed, plain = losses(*(tf.convert_to_tensor(tensor) for tensor in (hidden, embeddings, bias)))
     return smoothed, tf.stop_gradient(plain)
 
 
 def _losses_and_gradients(
-    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float, trains_embeddings: bool
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor | None, Tensor]]:
     """Return the summed losses, and the gradients of the smoothed one by hidden, embeddings and bias.
 
     The bias is one more column of the matrix, for which each row has a one: what adds it up or sums its gradient is
-    then part of a product that there is anyway.
+    then part of a product that there is anyway. Of a frozen matrix this column is left, a product with a vector.
     """
     count, size, kind = tf.shape(hidden)[0], hidden.shape[1], factor_type(embeddings)
     most = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS) // _STEP_ROWS * _STEP_ROWS
@@ -203,6 +211,7 @@ def _losses_and_gradients(
     hidden = tf.concat([hidden, tf.ones((count, 1), hidden.dtype)], axis=1)  # (N, E + 1)
     embeddings = tf.concat([embeddings, bias[:, None]], axis=1)  # (V, E + 1)
     filling = blocks * rows - count
+    learned = slice(0 if trains_embeddings else size, None)  # columns of the matrix that have a gradient
     factors, matrix = tf.pad(tf.cast(hidden, kind), [[0, filling], [0, 0]]), tf.cast(embeddings, kind)
     vectors, targets_of_rows = matrix[:, :size], tf.pad(targets, [[0, filling]])
 
@@ -215,7 +224,7 @@ def _losses_and_gradients(
         right = tf.gather(probabilities, targets_of_rows[start : start + rows], axis=1, batch_dims=1)
         right = tf.where(tf.range(start, start + rows) < count, tf.cast(right, hidden.dtype), 1.0)
         of_hidden = tf.cast(tf.matmul(probabilities, vectors), hidden.dtype)
-        of_embeddings = tf.cast(tf.matmul(probabilities, part, transpose_a=True), hidden.dtype)
+        of_embeddings = tf.cast(tf.matmul(probabilities, part[:, learned], transpose_a=True), hidden.dtype)
         return (
             block + 1,
             total - tf.reduce_sum(tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))),
@@ -228,14 +237,16 @@ def _losses_and_gradients(
     summed, of_targets = tf.reduce_sum(hidden, axis=0), tf.gather(embeddings, targets)  # (E + 1,), (N, E + 1)
     means = tf.reduce_mean(embeddings, axis=0)  # (E + 1,)
     array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, size], infer_shape=False)
-    start = (tf.constant(0), tf.zeros([], hidden.dtype), array, tf.zeros_like(embeddings) - spread * summed)
+    by_all = tf.zeros_like(embeddings[:, learned]) - spread * summed[learned]
+    start = (tf.constant(0), tf.zeros([], hidden.dtype), array, by_all)
     _, plain, by_hidden, by_embeddings = tf.while_loop(
         lambda block, *_: block < blocks, turn, start, parallel_iterations=1
     )
-    by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], (1.0 - label_smoothing) * hidden)
+    right = (1.0 - label_smoothing) * hidden[:, learned]
+    by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], right)
     smoothed = plain + label_smoothing * (tf.reduce_sum(hidden * of_targets) - tf.reduce_sum(summed * means))
     return (smoothed, plain), (
         by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size] - label_smoothing * means[:size],
-        by_embeddings[:, :size],
-        by_embeddings[:, size],
+        by_embeddings[:, :size] if trains_embeddings else None,
+        by_embeddings[:, -1],
     )

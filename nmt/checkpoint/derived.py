@@ -18,7 +18,7 @@ SAME_FACTS = {"tokenizers": "tokenizers", "data_hash": "text"}
 """Facts that a run cannot change, and what they are about. Its config may: a longer run has another hash of it."""
 
 
-def average_contents(checkpoints: Iterable[Contents]) -> Contents:
+def average_contents(checkpoints: Iterable[Contents], shares: Sequence[float] = ()) -> Contents:
     """Return a checkpoint whose weights are the mean of those of others, variable by variable.
 
     See Junczys-Dowmunt et al. (2016, arXiv:1605.04809), section 2.2. Each tied variable is one variable in every
@@ -27,48 +27,50 @@ def average_contents(checkpoints: Iterable[Contents]) -> Contents:
     Args:
         checkpoints: at least one; what is averaged are their `model` arrays. They are taken one after another, so that
             one at a time is in memory, besides the sum.
+        shares: of each in the mean, which add up to 1: checkpoints of several runs then, whose corpora may differ and
+            whose tokenizers and ties may not. Equal, and of one run, unless given.
 
     Returns:
-        The mean in float32, with the update and the facts of the newest one; without score, state, moving average and
-        optimizer, which belong to none of them any more.
+        The mean in float32, with the update and the facts of the newest one, or of the last if shares are given;
+        without score, state, moving average and optimizer, which belong to none of them any more.
 
     Raises:
         CheckpointError: there is none, they do not belong together, or one holds values that are not finite.
     """
     known: list[Contents] = []  # without what takes memory
     sums: dict[str, np.ndarray] = {}
-    for contents in checkpoints:
+    for number, contents in enumerate(checkpoints):
         known.append(replace(contents, model={}, ema=None, optimizer=None, state={}))
-        name, problems = checkpoint_name(contents.update), list(_differences(known[0], contents))
+        name, problems = checkpoint_name(contents.update), list(_differences(known[0], contents, same_text=not shares))
         if problems:
             first = checkpoint_name(known[0].update)
             raise CheckpointError(f"{name} cannot be averaged with {first}: {'; '.join(problems)}")
         broken = [path for path, array in contents.model.items() if not np.isfinite(array).all()]
         if broken:
             raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
-        _add(sums, contents)
+        _add(sums, contents, shares[number] if shares else 1.0)
         del contents  # the next one is read now
     if not known:
         raise CheckpointError("there must be a checkpoint to average, got none")
-    newest = max(known, key=lambda one: one.update)
+    newest, count = (known[-1], 1) if shares else (max(known, key=lambda one: one.update), len(known))
     facts = {name: fact for name, fact in newest.facts.items() if name != VALIDATION}
-    means = {path: (total / len(known)).astype(np.float32) for path, total in sums.items() if total.dtype.kind == "f"}
+    means = {path: (total / count).astype(np.float32) for path, total in sums.items() if total.dtype.kind == "f"}
     return replace(newest, model=sums | means, score=None, optimizer_class=None, facts=facts)
 
 
-def _add(sums: dict[str, np.ndarray], contents: Contents) -> None:
-    """Add weights to the sum of those before them; whole numbers, such as counters, must be equal."""
+def _add(sums: dict[str, np.ndarray], contents: Contents, share: float) -> None:
+    """Add weights, times their share, to the sum of those before; whole numbers, such as counters, must be equal."""
     for path, array in contents.model.items():
         if path not in sums:  # a copy, since one array keeps the memory of its whole file
-            sums[path] = array.astype(np.float64 if array.dtype.kind == "f" else array.dtype)
+            sums[path] = array.astype(np.float64) * share if array.dtype.kind == "f" else array.astype(array.dtype)
         elif array.dtype.kind == "f":
-            sums[path] += array
+            sums[path] += array * np.float64(share)
         elif not np.array_equal(sums[path], array):
             name = checkpoint_name(contents.update)
             raise CheckpointError(f"{name} cannot be averaged: {path} holds whole numbers that differ")
 
 
-def _differences(first: Contents, other: Contents) -> Iterator[str]:
+def _differences(first: Contents, other: Contents, *, same_text: bool) -> Iterator[str]:
     """Yield what shows that a checkpoint is of another model, or of another run."""
     before, now = first.variables, other.variables
     other_variables = [path for path in {**before, **now} if before.get(path) != now.get(path)]
@@ -76,7 +78,7 @@ def _differences(first: Contents, other: Contents) -> Iterator[str]:
         yield f"only one of them has {', '.join(other_variables)} of that shape and type"
     if _tied_roles(first.tie_groups) != _tied_roles(other.tie_groups):
         yield f"it ties {_names(other.tie_groups)}, not {_names(first.tie_groups)}"
-    for key, what in SAME_FACTS.items():
+    for key, what in SAME_FACTS.items() if same_text else [("tokenizers", "tokenizers")]:
         facts = (first.facts.get(key), other.facts.get(key))
         if None not in facts and facts[0] != facts[1]:
             yield f"it was trained with other {what}"

@@ -30,6 +30,9 @@ STATE = "state.json"
 FILES = (MODEL, EMA, OPTIMIZER, STATE)
 """All that a checkpoint may hold besides its manifest; other names are never opened."""
 
+ANCHOR, ANCHOR_NAME = "pull_to", "anchor.safetensors"
+"""The fact with hash and size of the weights that a training is pulled to, and their file in the model directory."""
+
 ORIGIN = "initialized_from"
 """The fact that says where the first weights of a run came from."""
 

@@ -16,7 +16,7 @@ from nmt.corpus_verbs import align_corpus, corpora, doctor
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.terminal.options import Session, spread, usage_error
 from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
-from nmt.verbs import align, derived, inspect_model, score, train, translate
+from nmt.verbs import adapt, align, derived, inspect_model, score, train, translate
 from nmt.version import __version__
 
 EXAMPLE = """\b
@@ -143,6 +143,7 @@ for _name, _verb, _example, _summary in (
     ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
     ("build-shortlist", derived.build_shortlist, derived.SHORTLIST_EXAMPLE, "Learn which target tokens are likely."),
     ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
+    ("adapt", adapt.adapt, adapt.EXAMPLE, "Go on with a model on other text."),
     ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),
     ("update-vocab", derived.update_vocab, derived.UPDATE_EXAMPLE, "Give a trained model another vocabulary."),
     ("build-vocab", train.build_vocab, train.BUILD_EXAMPLE, "Build vocabulary and tokenizers."),

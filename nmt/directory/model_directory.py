@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from nmt.checkpoint.folder import ENGINES_NAME, LOCK_NAME, remove_checkpoint
 from nmt.checkpoint.folder import FOLDER as CHECKPOINTS_NAME
 from nmt.checkpoint.index import INDEX, has_checkpoint, split_checkpoint
-from nmt.checkpoint.manifest import is_checkpoint
+from nmt.checkpoint.manifest import ANCHOR_NAME, is_checkpoint
 from nmt.config import Config
 from nmt.config.loader import load_trained
 from nmt.errors import CheckpointError, ExportError
@@ -36,8 +36,10 @@ REPORT_NAME = "vocabulary_update.json"
 TEXT_FILES = re.compile(r"tokenizer(\..*)?\.model|vocabulary(\..*)?\.txt")
 """What tokenizers consist of besides `tokenizer.json`, in a model directory as in an export."""
 
+_RUN_FILES = (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME, SHORTLIST_NAME, ANCHOR_NAME)
+
 _OF_RUN = {
-    "": re.compile("|".join(map(re.escape, (CONFIG_NAME, METRICS_NAME, LOG_NAME, REPORT_NAME, SHORTLIST_NAME)))),
+    "": re.compile("|".join(map(re.escape, _RUN_FILES))),
     # Checkpoints, those that were set aside, and what a killed process was writing, replacing or deleting.
     CHECKPOINTS_NAME: re.compile(
         rf"update-[0-9]{{8,}}(\.damaged.*)?|\.update-[0-9]{{8,}}\..*(tmp|old|replaced)|\.?{re.escape(INDEX)}(\..*tmp)?"

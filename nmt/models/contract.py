@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
@@ -108,6 +109,9 @@ class Seq2Seq(keras.Model):
     """
 
     settings_class: ClassVar[type[Any]]  # an `Architecture` that knows its embedding_size
+    part_names: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {}
+    )  # what settings call an attribute that holds layers, see `parts`
 
     def __init__(
         self, vocabularies: Vocabularies, settings: Any = None, *, seed: int = 0, name: str | None = None

@@ -1,5 +1,6 @@
 """The recurrent encoder-decoder with attention (Bahdanau et al. 2015; Luong et al. 2015)."""
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import keras
@@ -53,6 +54,10 @@ class RNN(Seq2Seq):
     """
 
     settings_class = RNNArchitecture
+    part_names = MappingProxyType({
+        "encoder_layers": "encoder", "decoder_cells": "decoder",
+        **{name: f"decoder.{name}" for name in ("feed", "bridges", "alignment", "attend", "readout")},
+    })  # fmt: skip
     has_coverage = True
 
     def create_layers(self, settings: RNNArchitecture) -> None:

@@ -1,5 +1,6 @@
 """The Transformer (Vaswani et al. 2017, arXiv:1706.03762)."""
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import keras
@@ -46,6 +47,10 @@ class Transformer(Seq2Seq):
     """
 
     settings_class = TransformerArchitecture
+    part_names = MappingProxyType({
+        "encoder_blocks": "encoder", "encoder_norm": "encoder.norm",
+        "decoder_blocks": "decoder", "decoder_norm": "decoder.norm",
+    })  # fmt: skip
 
     def create_layers(self, settings: TransformerArchitecture) -> None:
         """Create the blocks; ValueError if hidden_size is odd or not divisible by num_heads."""

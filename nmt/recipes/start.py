@@ -10,13 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nmt.atomic_files import delete_entry, sync_folder, temporary_path
+from nmt.backend.kernels import array_view
 from nmt.backend.replicas import Replicas
-from nmt.checkpoint.manifest import EMA, MODEL, ORIGIN
+from nmt.checkpoint.disk import FileRecord, read_arrays, write_arrays
+from nmt.checkpoint.manifest import ANCHOR, ANCHOR_NAME, EMA, MODEL, ORIGIN
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config
 from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference import translator
+from nmt.models import parts
 from nmt.models.contract import Seq2Seq, build_model
 from nmt.recipes.build_vocabulary import GatheredText, build_text
 from nmt.text import TextPair
@@ -119,9 +125,48 @@ def start_from_other(config: Config) -> Start:
     return Start(text, model, {ORIGIN: origin}, tuple(remarks))
 
 
+def keep_anchor(directory: Path, model: Seq2Seq) -> dict[str, Any]:
+    """Write the first weights of a run, to which it is pulled, into its directory; return the fact that proves them."""
+    place = directory / ANCHOR_NAME
+    temporary = temporary_path(place)
+    delete_entry(temporary)
+    trained = {path: array_view(each) for path, each in named_variables(model).items() if each.trainable}
+    record = write_arrays(temporary, trained)
+    temporary.replace(place)
+    sync_folder(directory)
+    return {ANCHOR: record._asdict()}
+
+
+def read_anchor(config: Config, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the weights to which a run is pulled, by role path; none if it is not.
+
+    Raises:
+        CheckpointError: they are not what they were when the run began.
+    """
+    if config.training.pull is None:
+        return {}
+    place = Path(config.model_directory) / ANCHOR_NAME
+    try:
+        record = FileRecord(**facts[ANCHOR])
+        return read_arrays(place, record)
+    except (KeyError, TypeError, CheckpointError) as error:
+        problem = error if isinstance(error, CheckpointError) else f"{place}: belongs to another run"
+        raise CheckpointError(
+            f"{problem}: training.pull needs the weights that the run began with; bring the file back, or begin "
+            "another run with training.initialize_from"
+        ) from error
+
+
 def _build(config: Config, text: TextPair) -> Seq2Seq:
     batch_size.refuse_too_large_model(config, translator.vocabularies_of(text))
-    return build_model(translator.vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    return _built(config, text)
+
+
+def _built(config: Config, text: TextPair) -> Seq2Seq:
+    model = build_model(translator.vocabularies_of(text), seed=config.seed, **config.model.model_dump())
+    parts.freeze(model, config.training.freeze)
+    parts.factors_by_path(model, config.training.learning_rate_factors)  # which refuses what is no part of it
+    return model
 
 
 def invite(replicas: Replicas, config: Config, facts: Mapping[str, Any], *, given: str) -> None:
@@ -185,7 +230,7 @@ def mirrored(start: Start, config: Config, replicas: Replicas) -> Start:
     if not replicas.mirrors:
         return start
     with replicas.scope():
-        model = build_model(translator.vocabularies_of(start.text), seed=config.seed, **config.model.model_dump())
+        model = _built(config, start.text)
     weights = named_variables(start.model)
     for path, variable in named_variables(model).items():
         variable.assign(weights[path])

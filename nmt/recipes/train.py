@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
-from nmt.checkpoint.manifest import ORIGIN, VALIDATION_CHANGES
+from nmt.checkpoint.manifest import ANCHOR, ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
 from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
@@ -319,7 +319,7 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
             "with the weights learned here"
         )
-    kept = {fact: facts[fact] for fact in (ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
+    kept = {fact: facts[fact] for fact in (ANCHOR, ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
     if not _holds_same_text([judging], before.data, data, facts.get("validation_hash"), content_hash):
         if config.training.on_validation_change == "error":
             raise ConfigError(

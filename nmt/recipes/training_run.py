@@ -28,8 +28,9 @@ from nmt.inference import translator
 from nmt.kinds import imported_hashes
 from nmt.mixtures import MixtureStream
 from nmt.mixtures.corpora import filters_of, hash_of_corpora, mixture_of
+from nmt.models import parts as parts_of_model
 from nmt.models.contract import Seq2Seq
-from nmt.recipes import build_vocabulary, train
+from nmt.recipes import build_vocabulary, pretrained, train
 from nmt.recipes import start as starts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.settings.training import OPTIMIZERS, SCHEDULES
@@ -73,6 +74,9 @@ def lead(
         train.refuse_unknown_tags(config, start.text)
         told, total = [events.LogReporter(), *reporters], prepared.train_pairs
         stores = open_training_stores(config, start.text, processes=processes, reporters=told, total=total)
+        if training.pretrained_embeddings is not None and not resumed:
+            begun = pretrained.begin_with_vectors(start.model, start.text, training.pretrained_embeddings)
+            start = replace(start, remarks=(*start.remarks, *begun))
         sides = ([getattr(store, side) for store in stores.values()] for side in ("source_lengths", "target_lengths"))
         lengths, longest = list(map(np.concatenate, sides)), config.data.max_length + 1
         # Limits that are `auto` become numbers.
@@ -88,6 +92,8 @@ def lead(
             "data_hash": _hash_of(stores),
             "tokenizers": start.text.fingerprints,
         }
+        if frozen := parts_of_model.frozen_paths(start.model):
+            recorded["frozen"] = frozen
         if hashes := imported_hashes():
             recorded["imports"] = hashes
         facts = {**recorded, **start.facts, **prepared.facts}
@@ -98,6 +104,8 @@ def lead(
             build_vocabulary.save_text(config, start.text)
         # Scores begin anew for the change that was asked for, not for one that nobody noticed.
         write(config.with_training(on_validation_change="error"), directory / directories.CONFIG_NAME)
+        if training.pull is not None and not resumed:
+            start = replace(start, facts={**start.facts, **starts.keep_anchor(directory, start.model)})
         determinism = session.deterministic() if training.deterministic else nullcontext()
         with _log_to_file(directory / directories.LOG_NAME), determinism, batch_size.advised_when_out_of_memory(config):
             starts.invite(replicas, config, start.facts, given=given)
@@ -218,7 +226,8 @@ def _train(
     start = starts.mirrored(start, config, replicas)
     directory, training, model = Path(config.model_directory), config.training, start.model
     _describe(config, start, stores)
-    updater = assemble_updater(config, model, replicas, parts=parts)
+    anchor = starts.read_anchor(config, start.facts)
+    updater = assemble_updater(config, model, replicas, parts=parts, anchor=anchor)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     # An update takes a batch of the stream for each replica, unless settings say its size.
     micro_batches = replicas.count if training.effective_batch_tokens is None else training.micro_batches
@@ -287,9 +296,25 @@ def assemble_limits(config: Config) -> state.Limits:
     return state.Limits(training.max_updates, training.max_epochs, training.max_minutes, patience)
 
 
-def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None = None, *, parts: int = 1) -> Updater:
-    """Build what makes the updates of a model, whose variables were created in the scope of the replicas."""
+def assemble_updater(
+    config: Config,
+    model: Seq2Seq,
+    replicas: Replicas | None = None,
+    *,
+    parts: int = 1,
+    anchor: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> Updater:
+    """Build what makes the updates of a model, whose variables were created in the scope of the replicas.
+
+    Args:
+        config: the run.
+        model: what is trained.
+        replicas: its copies; one unless given.
+        parts: into which each batch is cut.
+        anchor: the weights to which it is pulled, if it is.
+    """
     training, replicas = config.training, replicas or Replicas()
+    vectors = training.pretrained_embeddings
     with replicas.scope():
         optimizer = OPTIMIZERS.build(training.optimizer)
         ema = None if training.ema_decay is None else optimization.EmaWeights(model, training.ema_decay)
@@ -304,6 +329,11 @@ def assemble_updater(config: Config, model: Seq2Seq, replicas: Replicas | None =
         replicas=replicas,
         precision=training.precision,
         parts=parts,
+        factors=parts_of_model.factors_by_path(model, training.learning_rate_factors),
+        pull=training.pull,
+        anchors=anchor,
+        held=() if vectors is None else list(pretrained.embeddings_of(model, vectors)),
+        held_updates=0 if vectors is None else vectors.freeze_updates,
     )
 
 
@@ -325,6 +355,16 @@ def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenSto
     for name, store in stores.items():
         doubts.report_unknown_in_store(store, "the training corpus" + name[len("train") :].replace(".", " "))
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
+    if names := config.training.freeze:
+        logger.info("%s", parts_of_model.describe_frozen(start.model, names))
+    if factors := config.training.learning_rate_factors:
+        factors_of = parts_of_model.factors_by_path(start.model, factors)
+        named = ", ".join(f"{name} {factor:g}" for name, factor in factors.items())
+        logger.info(
+            "learning rate times: %s; %d variables in all, one of several parts the least", named, len(factors_of)
+        )
+    if config.training.pull is not None:
+        logger.info("loss: plus %g / 2 times the squared distance from the first weights", config.training.pull)
     for remark in start.remarks:
         logger.info("%s", remark)
     precision, alpha, limits = config.training.precision, config.data.subword_sampling, config.search

@@ -269,6 +269,32 @@ def bleu(
     return _score(bleu_metric(tokenization, lowercase=lowercase), hypotheses, references)
 
 
+def paired_p_value(
+    before: Sequence[str], after: Sequence[str], references: Sequence[str], *, tokenization: str, samples: int = 1000
+) -> float:
+    """Return how probable so large a difference in BLEU is if two systems are equal, by paired bootstrap.
+
+    Koehn (2004), "Statistical significance tests for machine translation evaluation", as sacreBLEU computes it. Its
+    chance is seeded, so that the same lines give the same number.
+
+    Args:
+        before: hypotheses of one system.
+        after: of the other, line for line.
+        references: likewise.
+        tokenization: how BLEU cuts text.
+        samples: of the lines, drawn with replacement.
+    """
+    from sacrebleu.significance import PairedTest
+
+    _check_counts(["the hypotheses", "those compared with them", "the references"], [before, after, references])
+    if bleu(before, references, tokenization=tokenization) == bleu(after, references, tokenization=tokenization):
+        return 1.0  # of which sacreBLEU takes no sample to be as large
+    systems = [("before", list(before)), ("after", list(after))]
+    metrics = {"BLEU": bleu_metric(tokenization)}
+    _, scores = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=samples)()
+    return float(scores["BLEU"][1].p_value)
+
+
 TOO_SHORT = "BLEU is 0 whatever the hypotheses are, since no line of the references has four tokens, as it cuts them"
 
 

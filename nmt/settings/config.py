@@ -26,6 +26,9 @@ SHORTLIST_NAME = "shortlist.npz"
 
 STORE_NAME = "token_store"
 
+PARTS = ("embeddings", "output", "encoder", "decoder")
+"""The parts of our own models; what they own, their layers say."""
+
 TieEmbeddings = Literal["auto", "none", "source_target", "target_output", "all"]
 
 _TIE_HELP = (
@@ -293,6 +296,11 @@ class Config(Section):
                 f"must be none or target_output if data.tokenizer.joint is false, got {tie}: one embedding for both "
                 "languages needs one vocabulary, so try data.tokenizer.joint true, or target_output",
             )
+        named = dict.fromkeys(self.training.freeze, "freeze")
+        named |= dict.fromkeys(self.training.learning_rate_factors, "learning_rate_factors")
+        for name, key in named.items() if self.model.type in ("transformer", "rnn") else ():
+            if name.split(".")[0] not in PARTS:
+                yield Misfit(f"training.{key}", f"must name parts of the model, {kinds.either(PARTS)}, got {name}")
         batch_tokens, max_length = self.training.batch_tokens, self.data.max_length
         key = "batch_tokens"
         if batch_tokens == AUTO:  # chosen to hold the longest pair, but not above what an update shall hold

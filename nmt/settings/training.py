@@ -1,10 +1,59 @@
 """Settings of the section `training`: batches, limits, saving, and how the weights are updated."""
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError, core_schema
 
 from nmt import kinds
-from nmt.settings.section import AUTO, Choice, CountOrAuto, FilePath, Misfit, Section, setting
+from nmt.settings.section import AUTO, PATH_ERROR, WORDS, Choice, CountOrAuto, FilePath, Misfit, Section, setting
+
+PART_NAME = re.compile(r"[a-z_]\w*(\.(\w+|\d+-\d+))*", re.ASCII)
+"""How a part of a model is named, see `nmt.models.parts`."""
+
+
+def _names(value: Any) -> Any:
+    """Takes a name or a list of names."""
+    names = (value,) if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        if wrong := [name for name in names if not PART_NAME.fullmatch(name)]:
+            raise PydanticCustomError(
+                PATH_ERROR, "{problem}", {"problem": f"must name parts as in decoder.0-1, got {wrong[0]}"}
+            )
+        return tuple(dict.fromkeys(names))
+    raise PydanticCustomError(
+        PATH_ERROR, "{problem}", {"problem": f"must be a list of parts of the model, got {value}"}
+    )
+
+
+PartNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, WORDS: "a list of parts of the model"}),
+]
+"""Parts of a model."""
+
+
+class Factors(dict[str, float]):
+    """Numbers by name, which do not change: settings are frozen, and have a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(sorted(self.items())))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.dict_schema()  # what the JSON Schema writes its default by
+
+
+PartFactors = Annotated[
+    dict[Annotated[str, Field(pattern=PART_NAME.pattern)], Annotated[float, Field(gt=0)]],
+    AfterValidator(Factors),
+    PlainSerializer(dict),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number"}, WORDS: "a number for each part"}),
+]
+"""Numbers by the names of parts of a model."""
 
 Metric = Literal["bleu", "loss"]
 
@@ -137,6 +186,27 @@ class EarlyStoppingSettings(Section):
     patience: int = setting(10, "Validations without improvement before the run ends.", at_least=1)
 
 
+class PretrainedSettings(Section):
+    """Word vectors as the first rows of embeddings, from text files: a token and its numbers on each line."""
+
+    source: FilePath | None = setting(
+        None,
+        "The .vec file (word2vec, fastText or GloVe as text, plain or compressed) for the source embedding, as wide as "
+        "that. It is read when the run begins.",
+    )
+    target: FilePath | None = setting(
+        None,
+        "The same for the target embedding, and for the output projection if that is tied to it. If source and target "
+        "are tied, a token of both files has the mean of both.",
+    )
+    freeze_updates: int = setting(0, "Updates for which these embeddings stay as they are.", at_least=0)
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit if there is no file."""
+        if self.source is None and self.target is None:
+            yield Misfit("source", "and target must not both be null: name a file, or leave pretrained_embeddings out")
+
+
 Tokenization = Literal[
     "auto", "13a", "zh", "char", "intl", "none", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K"
 ]
@@ -198,10 +268,31 @@ class TrainingSettings(Section):
         "Begin with the weights and tokenizers of another model directory: RUN, RUN@best, RUN@latest or RUN@update-N. "
         "Optimizer, schedule and counters are new. Read until the run has a checkpoint of its own.",
     )
+    pretrained_embeddings: PretrainedSettings | None = setting(
+        None, "Begin with word vectors that were learned elsewhere. null: none."
+    )
     on_tie_change: Literal["error", "average", "source", "target", "output"] = setting(
         "error",
         "If initialize_from has other weight ties: matrices that become one are averaged, or taken from one role; "
         "one that becomes several is copied; error refuses. Without initialize_from it means nothing.",
+    )
+    freeze: PartNames = setting(
+        (),
+        "Parts of the model that keep their weights: embeddings, output, encoder, decoder, or what they own, such as "
+        "embeddings.source, encoder.0-2 or decoder.1.cross_attention, layers counted from 0. A tied matrix is frozen "
+        "in all its roles if one of them is named. What is frozen has no gradient and no slot of the optimizer.",
+    )
+    learning_rate_factors: PartFactors = setting(
+        Factors(),
+        "What the learning rate of parts is multiplied by, by the names that freeze takes, such as {encoder: 0.1}. A "
+        "variable of several parts has the smallest.",
+    )
+    pull: float | None = setting(
+        None,
+        "Adds pull / 2 times the squared distance from the weights of initialize_from to the loss (L2-SP, Li et al. "
+        "2018), against forgetting. Their copy in the model directory, anchor.safetensors, is needed as long as the "
+        "run goes on. null: none.",
+        above=0,
     )
     optimizer: Annotated[OptimizerSettings, OPTIMIZERS] = setting(AdamSettings(), "How gradients become updates.")
     schedule: Annotated[ScheduleSettings, SCHEDULES] = setting(InverseSqrtSettings(), "How the learning rate changes.")
@@ -286,6 +377,10 @@ class TrainingSettings(Section):
                 "max_updates",
                 "is null, and nothing else ends the run: set max_updates, max_epochs, max_minutes or early_stopping",
             )
+        if self.pretrained_embeddings is not None and self.initialize_from is not None:
+            yield Misfit("pretrained_embeddings", "must be null if initialize_from is given, whose embeddings are used")
+        if self.pull is not None and self.initialize_from is None:
+            yield Misfit("pull", f"needs initialize_from, whose weights it pulls to, got {self.pull}: try null")
         if self.precision == "bfloat16" and self.compile == "xla":
             yield Misfit("precision", "must be float32 or auto if compile is xla, got bfloat16: try compile graph")
         if self.loss == "blockwise" and self.compile == "xla":

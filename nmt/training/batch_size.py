@@ -5,6 +5,7 @@ measured on a processor, since a run that is killed costs more than one that is 
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from nmt.config import Config
 from nmt.data import TokenStore
 from nmt.errors import ConfigError, TrainingError
 from nmt.models.contract import Seq2Seq, Vocabularies, model_without_weights
+from nmt.models.parts import freeze
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +90,12 @@ class TrainingRam:
         training, (vocabulary_size, size) = self.config.training, self.model.output_projection.embeddings.shape
         given = training.batch_tokens  # the size of an update that a smaller batch keeps
         accumulated = (training.effective_batch_tokens or (0 if given == "auto" else given)) > batch_tokens
-        # Of each parameter: itself, slots, average, and their copy for a checkpoint; gradients, one more scaled.
-        values = (1 + training.optimizer.slots + (training.ema_decay is not None)) * (1 if self.alone else 2)
-        numbers = self.model.count_params() * (values + accumulated + 1 + parts)
+        # Of each parameter itself, and if it is trained slots, average, and gradients, one more scaled; of all but
+        # gradients a copy for a checkpoint.
+        trained = sum(math.prod(variable.shape) for variable in self.model.trainable_variables)
+        copies, slots = 1 if self.alone else 2, training.optimizer.slots + (training.ema_decay is not None)
+        slots += training.pull is not None  # the weights pulled to
+        numbers = self.model.count_params() * copies + trained * (slots * copies + accumulated + 1 + parts)
         numbers += vocabulary_size * size * (2 + 4 * parts)  # parts of its gradient while they are summed up
         weights = FLOAT_BYTES * numbers + LOGIT_COPIES * products.BLOCK_BYTES * parts
         token_logits = FLOAT_BYTES * LOGIT_COPIES * vocabulary_size
@@ -149,7 +154,9 @@ def refuse_too_large_model(config: Config, vocabularies: Vocabularies, *, limit:
     limit = limit or find_limit()
     if not limit.owner:  # nobody knows of one
         return
-    ram = TrainingRam(config, model_without_weights(vocabularies, **config.model.model_dump()), limit)
+    model = model_without_weights(vocabularies, **config.model.model_dump())
+    freeze(model, config.training.freeze)
+    ram = TrainingRam(config, model, limit)
     pair = sys.maxsize  # one pair of one token in a batch of its own
     if ram.fits(pair):
         return

@@ -1,6 +1,6 @@
 """The loss of a batch, an update of the weights by it, and the loss of a validation, compiled once for all shapes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -16,6 +16,7 @@ from nmt.data.batches import Batch
 from nmt.kinds import LOSSES
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.training.optimization import EmaWeights
+from nmt.tying import named_variables
 from nmt.types import Tensor
 
 
@@ -47,7 +48,14 @@ def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSu
     hidden = functions.select_rows(hidden, mask)  # (N, E)
     targets = functions.select_rows(batch.target_output_ids, mask)  # (N,)
     embeddings = model.output_projection.embeddings
-    sums = products.summed_losses(hidden, embeddings, model.output_bias, targets, label_smoothing=label_smoothing)
+    sums = products.summed_losses(
+        hidden,
+        embeddings,
+        model.output_bias,
+        targets,
+        label_smoothing=label_smoothing,
+        trains_embeddings=embeddings.trainable,
+    )
     return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
 
 
@@ -133,6 +141,11 @@ class Updater:
         parts: into how many parts each batch is cut whose gradients are computed side by side, a processor core each.
             On a processor this is faster than all cores on one operation: each works on what lies in its own cache,
             and none waits for the others at every operation.
+        factors: what the learning rate of variables is multiplied by, by canonical role path; of others it is 1.
+        pull: alpha of a term alpha / 2 * |w - w0|^2 of the loss (Li et al. 2018, arXiv:1802.01483, equation 2).
+        anchors: w0 by canonical role path; needed if there is a pull.
+        held: canonical role paths of what is not trained at first, though it has its slots.
+        held_updates: for so many updates.
     """
 
     model: Seq2Seq
@@ -146,15 +159,33 @@ class Updater:
     replicas: Replicas = field(default_factory=Replicas)
     precision: str = products.FLOAT32
     parts: int = 1
+    factors: Mapping[str, float] = field(default_factory=dict)
+    pull: float | None = None
+    anchors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    held: Sequence[str] = ()
+    held_updates: int = 0
 
     def __post_init__(self) -> None:
         self._loss_sums = LOSSES[self.loss or ("plain" if self.xla else "blockwise")]
         self._variables = list(self.model.trainable_variables)
         self._seeds = [generator.state for generator in seed_generators(self.model).values()]
+        self._paths = {id(variable): path for path, variable in named_variables(self.model).items()}
         with self.replicas.scope():
             self.optimizer.build(self._variables)
+            trained = [self._paths[id(variable)] for variable in self._variables] if self.pull else []
+            self._anchors = {path: keras.Variable(self.anchors[path], trainable=False) for path in trained}
         self.replicas.leave_sums_alone(self.optimizer)
-        self._widest = max(variable.shape[-1] for variable in self._variables if len(variable.shape) == 2)
+        # Of frozen ones too, so that freezing changes no dropout.
+        self._widest = max(variable.shape[-1] for variable in self.model.weights if len(variable.shape) == 2)
+        self._held = [variable for variable in self._variables if self._paths[id(variable)] in self.held]
+        self._are_held = bool(self.held_updates and self._held)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile an update of what is trained now."""
+        for variable in self._held:
+            variable.trainable = not self._are_held
+        self._variables = list(self.model.trainable_variables)
         self._sums: list[keras.Variable] = []  # of gradients of micro-batches, each replica's own
         specs = BATCH_SPECS * len(self.replicas.own_numbers)
         self._whole = functions.compile_function(self._whole_update, (*specs, SCALAR_SPEC), xla=self.xla)
@@ -171,6 +202,9 @@ class Updater:
             learning_rate: of this update.
             check: called between micro-batches; if it raises, what is accumulated is dropped and nothing changed.
         """
+        if self._are_held and int(self.optimizer.iterations) >= self.held_updates:
+            self._are_held = False
+            self._compile()
         # A round is one batch for each replica of this process; an update of one round is one compiled function.
         rate, own = np.float32(learning_rate), len(self.replicas.own_numbers)
         rounds = [[ids for batch in batches[at : at + own] for ids in batch] for at in range(0, len(batches), own)]
@@ -264,6 +298,11 @@ class Updater:
             # The norm is that of the gradient of the mean loss. If devices round in other ways, the mean of what
             # the replicas found keeps it the same to the last bit on all, and so whether the update is made.
             sums, gradients = summed()
+            if self.pull is not None:
+                # Of the mean loss, so that it is the same whatever the batch; gradients are of the sum by now.
+                share, anchors = self.pull * sums.tokens, [self._anchors[self._paths[id(v)]] for v in self._variables]
+                distances = [variable - anchor for variable, anchor in zip(self._variables, anchors, strict=True)]
+                gradients = [each + share * far for each, far in zip(gradients, distances, strict=True)]
             norm = ops.sqrt(kernels.sum_of_squares(gradients)) / sums.tokens
             norm = self.replicas.sum([norm])[0] / self.replicas.count
             return gradients, sums, norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
@@ -277,7 +316,12 @@ class Updater:
             scale = scale * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
 
         def apply_here(gradients: list[Tensor]) -> None:
+            # The step of any optimizer grows with the rate, decay included: a part of it is the step of a lower rate.
+            slowed = [v for v in self._variables if self.factors.get(self._paths[id(v)], 1.0) != 1.0]
+            before = [kernels.copied(variable) for variable in slowed]
             self.optimizer.apply([gradient * scale for gradient in gradients], self._variables)
+            for variable, value in zip(slowed, before, strict=True):
+                kernels.move_towards(variable, value, 1.0 - self.factors[self._paths[id(variable)]])
             if self.ema is not None:
                 self.ema.update(self.optimizer.iterations)
 

@@ -15,8 +15,8 @@ import typer
 from nmt.terminal import options
 
 if TYPE_CHECKING:
+    from nmt.adaptation.update_vocabulary import SideFiles, UpdatedModel, VocabularyUpdate
     from nmt.config import Config
-    from nmt.recipes.update_vocabulary import SideFiles, UpdatedModel, VocabularyUpdate
     from nmt.text import TextPair
 
 
@@ -28,6 +28,7 @@ Examples:
   nmt average runs/travel --last 3
   nmt average runs/travel --updates 800 1000 1200 -o runs/travel-mean
   nmt evaluate runs/travel-average
+  nmt average runs/old@best runs/new@best --shares 0.5,0.5 -o runs/between
 """
 
 
@@ -43,17 +44,25 @@ def average(
     weights: options.WeightsKind | None = typer.Option(
         None, "--weights", help="What to average; the moving averages if each keeps one unless given."
     ),
+    shares: str | None = options.value(
+        "--shares", "A,B...", "Shares of models of several runs, RUN@best among others, in place of those of one."
+    ),
     overwrite: bool = options.flag("--overwrite", "Replace any model that OUT holds."),
     imports: options.Imports = None,
     debug: options.Debug = False,
 ) -> None:
     """Average checkpoints of a run, variable by variable, tied ones once, into a model directory of its own.
 
-    Give one of --last, --best and --updates. The result is used like any model, but it keeps no optimizer: a training
-    can start from it, not go on with it. An earlier average of the same run is replaced.
+    Give one of --last, --best and --updates; or several models with their --shares, 0.25,0.75 say, as of a model before
+    and after it was adapted: they must have the same tokenizers and ties, and the settings are those of the last. The
+    result is used like any model, but it keeps no optimizer: a training can start from it, not go on with it. An
+    earlier average of the same run is replaced.
     """
-    from nmt.recipes import derived as recipe
+    from nmt.adaptation import derived as recipe
 
+    if shares is not None:
+        _interpolate([str(directory), *(more_updates or ())], shares, output, weights, overwrite=overwrite)
+        return
     if [last, best, updates or None].count(None) != 2:
         raise options.usage_error("give exactly one of --last, --best and --updates")
     if more_updates and not updates:
@@ -67,6 +76,21 @@ def average(
     done = recipe.average(directory, **which, output=output, weights=weights, overwrite=overwrite)
     averaged = ", ".join(done.averaged)
     typer.echo(f"{done.directory}: {done.checkpoint}, the mean of the {_WEIGHTS[done.weights]} of {averaged}")
+
+
+def _interpolate(
+    models: list[str], shares: str, output: Path | None, weights: options.WeightsKind | None, *, overwrite: bool
+) -> None:
+    from nmt.adaptation.derived import interpolate
+
+    try:
+        numbers = [float(share) for share in shares.split(",")]
+    except ValueError as error:
+        raise options.usage_error(f"--shares takes numbers, such as 0.5,0.5, got {shares}") from error
+    if output is None:
+        raise options.usage_error("--shares needs -o: where the mean of models of several runs goes")
+    done = interpolate(models, numbers, output=output, weights=weights, overwrite=overwrite)
+    typer.echo(f"{done.directory}: {done.checkpoint}, the sum of {' and '.join(done.averaged)}")
 
 
 SHORTLIST_EXAMPLE = """\b
@@ -140,7 +164,7 @@ def export(
     Model and export are compared on sentences of the validation set. Each quantization has a bound on how far they may
     differ, which docs/export.md gives; beyond it nothing is written.
     """
-    from nmt.recipes.derived import export_for_ctranslate2
+    from nmt.adaptation.derived import export_for_ctranslate2
 
     done = export_for_ctranslate2(
         directory,
@@ -212,10 +236,10 @@ def update_vocab(
     Tokens that remain keep all that was learned about them, the state of the optimizer too; a new one begins as the
     mean of the pieces it was cut into before. With --set, the new directory gets another training corpus or limit.
     """
+    from nmt.adaptation.update_vocabulary import SideFiles, plan_update, report, update_vocabulary
     from nmt.data.lines import refuse_pipes
     from nmt.directory.model_directory import sibling_directory
     from nmt.inference.output_directory import refuse_to_replace_inputs
-    from nmt.recipes.update_vocabulary import SideFiles, plan_update, report, update_vocabulary
 
     if more_corpora and directory.is_file() and more_corpora[-1].is_dir():
         raise options.usage_error(f"RUN comes first: nmt update-vocab {more_corpora[-1]} --with ...")
@@ -245,7 +269,7 @@ def _choice(
     text: SideFiles, tokenizers: SideFiles, *, replace: bool, minimum_count: int | None, max_new_tokens: int | None
 ) -> Callable[[Config, TextPair], TextPair]:
     """What gives the new tokenizers: one of three ways, and no options of another."""
-    from nmt.recipes.update_vocabulary import adopted_text, extended_text, learned_text
+    from nmt.adaptation.update_vocabulary import adopted_text, extended_text, learned_text
 
     if any(text) == any(tokenizers):
         raise options.usage_error(

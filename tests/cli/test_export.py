@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from nmt.adaptation.derived import export_for_ctranslate2
 from nmt.config import load
-from nmt.recipes.derived import export_for_ctranslate2
 
 
 def test_export_writes_what_translate_reads(run_nmt, transformer_run, tmp_path, monkeypatch):

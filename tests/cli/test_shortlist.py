@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from nmt.adaptation.derived import export_for_ctranslate2
 from nmt.control.shortlist import Shortlist
-from nmt.recipes.derived import export_for_ctranslate2
 from nmt.text import TextPair
 from nmt.translation.ctranslate2_engine import CTranslate2Translator
 

@@ -9,17 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nmt.checkpoint.folder import DirectoryLock
-from nmt.checkpoint.index import has_checkpoint
-from nmt.checkpoint.weights import read_contents
-from nmt.config import load
-from nmt.directory.model_directory import REPORT_NAME, sibling_directory
-from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.inference.translator import Translator
-from nmt.recipes.build_vocabulary import build_text
-from nmt.recipes.derived import average
-from nmt.recipes.train import train
-from nmt.recipes.update_vocabulary import (
+from nmt.adaptation.derived import average
+from nmt.adaptation.update_vocabulary import (
     SideFiles,
     adopted_text,
     extended_text,
@@ -28,6 +19,15 @@ from nmt.recipes.update_vocabulary import (
     plan_update,
     update_vocabulary,
 )
+from nmt.checkpoint.folder import DirectoryLock
+from nmt.checkpoint.index import has_checkpoint
+from nmt.checkpoint.weights import read_contents
+from nmt.config import load
+from nmt.directory.model_directory import REPORT_NAME, sibling_directory
+from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.inference.translator import Translator
+from nmt.recipes.build_vocabulary import build_text
+from nmt.recipes.train import train
 from nmt.text import TextPair
 from tests import tiny
 

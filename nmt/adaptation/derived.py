@@ -13,9 +13,9 @@ from nmt.atomic_files import recover_directory
 from nmt.checkpoint import manifest as manifests
 from nmt.checkpoint.derived import average_contents
 from nmt.checkpoint.folder import checkpoint_name, checkpoint_names, checkpoints_folder, read_weights
-from nmt.checkpoint.index import has_checkpoint, read_index
+from nmt.checkpoint.index import candidates, has_checkpoint, read_index
 from nmt.directory import model_directory
-from nmt.errors import CheckpointError
+from nmt.errors import CheckpointError, ConfigError
 from nmt.inference import output_directory
 from nmt.text import TextPair
 from nmt.types import PathLike
@@ -139,6 +139,72 @@ def average(
     session.start()
     name = output_directory.write_model(output, directory, refusal, config=config, text=text, contents=contents)
     return AveragedModel(output, name, weights, tuple(names))
+
+
+def interpolate(
+    references: Sequence[str],
+    shares: Sequence[float],
+    *,
+    output: PathLike,
+    weights: str | None = None,
+    overwrite: bool = False,
+) -> AveragedModel:
+    """Write a mean of checkpoints of several runs, such as a model before and after it was adapted.
+
+    Wortsman et al. (2022, arXiv:2109.01903) interpolate so between a model and what was made of it.
+
+    Args:
+        references: of checkpoints, RUN, RUN@best, RUN@latest or RUN@update-N; settings are those of the last.
+        shares: of each, from 0 to 1, 1 together.
+        output: the model directory to write.
+        weights: `ema` or `raw`; unless given what each run would translate with.
+        overwrite: replace whatever model the output holds.
+
+    Raises:
+        ConfigError: the shares are none; or settings cannot be read.
+        CheckpointError, DataError: as for `average`.
+    """
+    if len(shares) != len(references) or min(shares, default=-1) < 0 or abs(sum(shares) - 1) > 1e-6:
+        given = ", ".join(f"{share:g}" for share in shares)
+        raise ConfigError(f"--shares must be a number of 0 or more for each of {len(references)} models, 1 together, "
+                          f"got {given}: try {','.join(['0.5'] * 2)}")  # fmt: skip
+    found = [model_directory.parse_run_reference(reference) for reference in references]
+    last, output = Path(found[-1][0]), Path(output)
+    config, text = model_directory.read_settings(last), TextPair.load(last)
+
+    def refusal(place: Path) -> str | None:
+        """Say why what lies there is not replaced."""
+        return (
+            None if overwrite and has_checkpoint(place) else "exists: choose another -o, or replace it with --overwrite"
+        )
+
+    for directory, _ in found:
+        model_directory.read_settings(directory)  # what is no model directory is refused by that name
+        output_directory.check_output(output, Path(directory), refusal)
+    kinds = []
+
+    def contents_of(directory: str, checkpoint: str | None) -> manifests.Contents:
+        """Read the weights of one of them."""
+        folder = checkpoints_folder(directory)
+        name = next(iter(candidates(Path(directory), read_index(folder), checkpoint)))
+        record = manifests.read_manifest(folder / name)
+        kind = weights or record.preferred_weights
+        read = manifests.EMA if kind == "ema" else manifests.MODEL
+        kinds.append({"directory": directory, "checkpoint": name, "weights": kind, "sha256": record.files[read].sha256})
+        return read_weights(folder / name, kind, manifest=record)
+
+    contents = average_contents((contents_of(*each) for each in found), shares)
+    origin = [{**kind, "share": share} for kind, share in zip(kinds, shares, strict=True)]
+    facts = {name: fact for name, fact in contents.facts.items() if name != manifests.ANCHOR}
+    contents = replace(contents, facts={**facts, "interpolation_of": origin})
+
+    from nmt.backend import session
+
+    session.start()
+    name = output_directory.write_model(output, last, refusal, config=config, text=text, contents=contents)
+    return AveragedModel(
+        output, name, weights or "own", tuple(f"{s:g} {r}" for s, r in zip(shares, references, strict=True))
+    )
 
 
 def _is_average_of(directory: Path, output: Path) -> bool:

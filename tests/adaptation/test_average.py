@@ -1,16 +1,20 @@
 """Where an average is written, what it replaces, and that a failure leaves nothing behind."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nmt.inference.translator
+from nmt.adaptation.derived import average, interpolate
 from nmt.backend import session
-from nmt.checkpoint.folder import DirectoryLock, checkpoint_names
+from nmt.checkpoint.derived import average_contents
+from nmt.checkpoint.folder import DirectoryLock, checkpoint_names, read_weights
+from nmt.checkpoint.manifest import Contents
 from nmt.directory.model_directory import sibling_directory
-from nmt.errors import CheckpointError
-from nmt.recipes.derived import average
+from nmt.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture
@@ -140,3 +144,42 @@ def test_a_place_where_an_average_would_do_harm_is_refused(run, place, message):
     with pytest.raises(CheckpointError, match=message):
         average(run, updates=[10], output=run.parent / place, overwrite=True)
     assert sorted(run.parent.rglob("*")) == before
+
+
+def test_shares_of_two_runs_give_the_weighted_mean_of_their_weights(run):
+    other = Path(shutil.copytree(run, run.with_name("other")))
+    output = run.with_name("between")
+    done = interpolate([f"{run}@update-10", f"{other}@latest"], [0.25, 0.75], output=output)
+    old, new = (read_weights(each / "checkpoints" / name, kind).model for each, name, kind in
+                ((run, FIRST, "ema"), (other, SECOND, "raw")))  # fmt: skip
+    found = read_weights(output / "checkpoints" / done.checkpoint, "raw")
+    assert found.model.keys() == old.keys()
+    for path, value in found.model.items():
+        wanted = 0.25 * old[path].astype("float64") + 0.75 * new[path].astype("float64")
+        np.testing.assert_allclose(value, wanted, rtol=1e-6, err_msg=path)
+    origin = found.facts["interpolation_of"]
+    assert [(each["checkpoint"], each["weights"], each["share"]) for each in origin] == [
+        (FIRST, "ema", 0.25), (SECOND, "raw", 0.75)
+    ]  # fmt: skip
+    with pytest.raises(CheckpointError, match="exists: choose another -o, or replace it with --overwrite"):
+        interpolate([str(run), str(other)], [0.5, 0.5], output=output)
+
+
+@pytest.mark.parametrize("shares", [[0.5], [0.5, 0.6], [1.5, -0.5]])
+def test_shares_that_are_none_are_refused(run, shares):
+    with pytest.raises(ConfigError, match="--shares must be a number of 0 or more for each of 2 models, 1 together"):
+        interpolate([str(run), str(run)], shares, output=run.with_name("between"))
+
+
+def test_runs_of_other_tokenizers_or_ties_are_not_interpolated():
+    facts = {"tokenizers": ["a", "a"], "data_hash": "x"}
+    one = Contents(
+        1, None, {"e": np.ones(2, "float32")}, variables={"e": {"shape": [2], "dtype": "float32"}}, facts=facts
+    )
+    mean = average_contents([one, replace(one, update=7, facts={**facts, "data_hash": "y"})], [0.5, 0.5])
+    assert mean.update == 7
+    with pytest.raises(CheckpointError, match="trained with other tokenizers"):
+        average_contents([one, replace(one, facts={**facts, "tokenizers": ["b", "b"]})], [0.5, 0.5])
+    tie = {"name": "e=f", "roles": ["e", "f"], "variable": "e", "shape": [2]}
+    with pytest.raises(CheckpointError, match="it ties e=f, not nothing"):
+        average_contents([one, replace(one, tie_groups=(tie,))], [0.5, 0.5])

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nmt.adaptation import derived
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
@@ -24,7 +25,7 @@ from nmt.directory import model_directory
 from nmt.doctor import doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import output_directory
-from nmt.recipes import build_vocabulary, derived, train
+from nmt.recipes import build_vocabulary, train
 from nmt.settings.config import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.settings.section import AUTO
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks, pair

@@ -1,0 +1,1 @@
+"""Adaptation: what changes a trained model, one function per verb: averages, exports, vocabularies, other text."""

@@ -1,0 +1,131 @@
+"""`nmt adapt`: what is chosen, what is written, and what it calls better."""
+
+import json
+import random
+import re
+import shutil
+
+import pytest
+
+from nmt.adaptation.adapt import Comparison, chosen_sizes, corpus_of, judged, plan_adaptation
+from nmt.cli.main import main
+from nmt.config import load
+from nmt.data.lines import read_lines
+from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.scoring.evaluation import paired_p_value
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+WORDS = ["uno", "dos", "tres", "cuatro", "cinco", "seis"]
+
+
+@pytest.fixture
+def run(trained_run, tmp_path):
+    """A copy of a run whose corpora are found, and that was trained with Adam at 0.002."""
+    for path in trained_run.config.parent.glob("*.e?"):
+        shutil.copy(path, tmp_path / path.name)
+    shutil.copytree(trained_run.directory, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    path.write_text(path.read_text().replace(str(trained_run.config.parent), str(tmp_path)))
+    return str(tmp_path / "run")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Forty pairs of new text; some words of it are unknown to the model."""
+    generator = random.Random(5)
+    lines = [" ".join(generator.choices([*WORDS, "nuevo"], k=generator.randint(3, 6))) for _ in range(40)]
+    for side in ("es", "en"):
+        (tmp_path / f"new.{side}").write_text("".join(f"{number} {line}\n" for number, line in enumerate(lines)))
+    return f"{tmp_path}/new.es,{tmp_path}/new.en"
+
+
+def lines_of(run, name):
+    return [list(read_lines(f"{run}-adapted/adaptation/{name}.{side}")) for side in ("es", "en")]
+
+
+def test_sizes_follow_from_the_corpus(untrained_config):
+    config = load(untrained_config, ["training.optimizer.learning_rate=0.002", "training.batch_tokens=4096"])
+    few, more, many = (chosen_sizes(config, pairs, 20.0) for pairs in (1_000, 20_000, 200_000))
+    assert [each.learning_rate for each in (few, more, many)] == [0.0002, 0.0005, 0.001]
+    assert few.batch_tokens == 1_000  # of 20,000 tokens, 20 updates an epoch
+    assert (few.max_updates, few.warmup_updates) == (400, 40)
+    assert more.batch_tokens == many.batch_tokens == 4096
+    assert many.max_updates == -(-5 * 200_000 * 20 // 4096)
+    bounded = chosen_sizes(config.with_training(max_updates=30), 200_000, 20.0)
+    assert (bounded.max_updates, bounded.warmup_updates) == (30, 3)
+
+
+def test_what_is_planned_is_written(run, corpus):
+    planned = plan_adaptation(run, corpus, replay=0.25, freeze=["decoder"], extend_vocabulary=False)
+    data, training = planned.config.data, planned.config.training
+    parts = {name: lines_of(run, name) for name in ("new-train", "new-validation", "new-test", "replay")}
+    assert [len(parts[name][0]) for name in parts] == [36, 2, 2, 12]
+    assert not {*parts["new-train"][0]} & {*parts["new-validation"][0], *parts["new-test"][0]}
+    old = list(zip(*(read_lines(path) for path in (f"{run}/../train.es", f"{run}/../train.en")), strict=True))
+    assert {*zip(*parts["replay"], strict=True)} <= {*old}
+    assert [path.rsplit("/", 1)[1] for path in data.train.source_paths] == ["new-train.es", "replay.es"]
+    assert (training.initialize_from, training.freeze) == (run, ("decoder",))
+    assert "new corpus: 40 pairs read, 36 kept for training, 4 left out" in planned.remarks[0]
+    assert planned.remarks[1].startswith("replay: 12 of 12 wanted pairs, drawn from the old corpus by seed 42")
+    again = plan_adaptation(run, corpus, replay=0.25, extend_vocabulary=False)
+    assert lines_of(run, "replay") == parts["replay"]
+    assert again.config.data == data
+
+
+def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
+    with pytest.raises(ConfigError, match="--replay must be a share from 0 to below 1, got 1"):
+        plan_adaptation(run, corpus, replay=1.0)
+    with pytest.raises(CheckpointError, match="holds a model already: choose another -o"):
+        plan_adaptation(run, corpus, output=run)
+    (tmp_path / "train.es").unlink()
+    with pytest.raises(DataError, match=r"the old corpus must be there to be replayed: .*give other text in"):
+        plan_adaptation(run, corpus)
+    planned = plan_adaptation(run, corpus, replay_source=tmp_path / "test.es", extend_vocabulary=False)
+    assert len(lines_of(run, "replay")[0]) == 5
+    assert "replay: 5 of 12 wanted pairs" in planned.remarks[1]
+
+
+def test_a_model_is_adapted_and_compared(run, corpus, capsys):
+    """From the command line, with its vocabulary extended, since a seventh of the new words is unknown."""
+    settings = ["--set", "training.max_updates=2", "--set", "training.tensorboard=false"]
+    assert main(["adapt", run, "--with", corpus, "--json", *settings]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(each["name"], each["lines"]) for each in found["comparisons"]] == [("new", 2), ("old", 5)]
+    assert not found["is_better"]
+    config = load(f"{run}-adapted/config.yaml")
+    assert config.training.initialize_from == f"{run}-adapted-vocabulary"
+    assert main(["train", f"{run}-adapted/config.yaml"]) == 0  # which has nothing to do
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "is_better", "words"),
+    [
+        (3.0, -0.4, True, r"^better: \+3\.00 BLEU on the new test set, -0\.40 on the old"),
+        (3.0, -0.6, False, r"^not better: it gained .* and lost 0\.60 on the old one, above the 0\.5 allowed"),
+        (-1.0, 0.0, False, r"^not better: the new test set changed by -1\.00"),
+    ],
+)
+def test_what_forgot_is_not_called_better(new, old, is_better, words):
+    gains = {"new": new, "old": old}
+    comparisons = [Comparison(name, 9, (30.0, 50.0), (30.0 + gain, 50.0), 0.01) for name, gain in gains.items()]
+    verdict, found = judged(comparisons, most_lost=0.5)
+    assert found is is_better
+    assert re.search(words, verdict)
+
+
+def test_a_corpus_is_given_in_three_ways(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("uno\tone\n")
+    for side, word in (("es", "uno"), ("en", "one")):
+        (tmp_path / f"c.{side}").write_text(f"{word}\n")
+    for given in ("{0}/c.es,{0}/c.en", "{0}/pairs.tsv"):
+        assert list(corpus_of(given.format(tmp_path), ("es", "en")).pairs()) == [("uno", "one")]
+    assert list(corpus_of(f"{tmp_path}/c.{{es,en}}", ("es", "en")).pairs()) == [("uno", "one")]
+
+
+def test_a_bootstrap_tells_a_difference_from_none():
+    generator = random.Random(1)
+    references = [" ".join(generator.choices(WORDS, k=8)) for _ in range(60)]
+    worse = [" ".join(generator.sample(line.split(), 8)) for line in references]
+    assert paired_p_value(worse, references, references, tokenization="13a") < 0.01
+    assert paired_p_value(worse, worse, references, tokenization="13a") > 0.5
