@@ -14,7 +14,7 @@ from nmt.adaptation import update_vocabulary as vocabularies
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, to_yaml
 from nmt.data import Corpus
-from nmt.data.corpus import Layout, hash_pairs
+from nmt.data.corpus import Layout, hash_pairs, pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
@@ -182,6 +182,11 @@ def plan_adaptation(
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
     if has_checkpoint(output) and not overwrite:
         raise CheckpointError(f"{output}: holds a model already: choose another -o, or replace it with --overwrite")
+    if old.data.tags:
+        raise ConfigError(
+            f"{directory} was trained with tags ({', '.join(old.data.tags)}), which an adaptation would lose: train "
+            "with training.initialize_from and a list of corpora with their tags in data.train"
+        )
     if not 0 <= replay < 1:
         raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
     languages = old.data.source_language, old.data.target_language
@@ -219,7 +224,7 @@ def plan_adaptation(
     config = _settings(old, initial, output, sizes, paths, freeze=freeze, overrides=overrides)
     tests = {"new": paths["test"]}
     if old.data.test is not None:
-        tests["old"] = _written(folder, "old-test", list(Corpus.of(old.data, "test").pairs()), languages)
+        tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
     else:
         remarks.append("the old run names no test set (data.test): what is forgotten is not measured")
     return Adaptation(run, config, tests, tuple(remarks))
@@ -334,7 +339,7 @@ def _replay(run: str, old: Config, count: int, source: PathLike | None) -> tuple
         targets = load_translator(run).translate(lines)
         return list(zip(lines, targets, strict=True)), f"{source} and its translations by {run} (Kim and Rush 2016)"
     try:
-        pairs = sample_lines(Corpus.of(old.data, "train").pairs(), count, seed=old.seed)
+        pairs = sample_lines(pairs_of(old.data, "train"), count, seed=old.seed)
     except DataError as error:
         raise DataError(
             f"the old corpus must be there to be replayed: {error}: give other text in the source language with "
@@ -381,11 +386,12 @@ def _settings(
     }
     values = old.model_dump()
     values["model_directory"] = str(output)
-    values["data"] |= data | {"store_directory": None}
+    values["data"] |= data | {"store_directory": None, "temperature": 1.0, "stages": None}
     every = max(1, sizes.max_updates // VALIDATIONS)
     values["training"] |= {
         "initialize_from": initial,
         "freeze": tuple(freeze),
+        "deciding_validation": None,
         "pretrained_embeddings": None,
         "batch_tokens": sizes.batch_tokens,
         "effective_batch_tokens": None,

@@ -86,8 +86,9 @@ def test_shares_over_the_rounds_of_a_stage(corpora):
     assert [counts[corpus] for corpus in range(3)] == [7 * 24, 7 * 16, 7 * 40]
 
 
-def test_a_stage_ends_after_its_updates_or_with_the_batch_that_fulfils_its_epochs(corpora):
-    stream = make_stream(corpora)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stage_ends_after_its_updates_or_with_the_batch_that_fulfils_its_epochs(corpora, seed):
+    stream = make_stream(corpora, seed=seed)
     seen, stages = Counter(), []
     for cursor, (batch,) in through(stream, 60):
         stages.append(len(cursor.stage_ends))
