@@ -34,7 +34,7 @@ from smoke import add_smoke, say
 from nmt.data import BatchStream, Corpus, Cursor, TokenStore, open_store
 from nmt.data import store as stores
 from nmt.data.corpus import CorpusReport
-from nmt.data.encoding import EncodedSide, length_dtype, token_dtype
+from nmt.data.encoding import NO_FILTERS, EncodedSide, length_dtype, token_dtype
 from nmt.data.sequences import record_of
 from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
@@ -234,7 +234,7 @@ def write_store(directory: Path, arguments: argparse.Namespace) -> int:
     for name in ("source", "target"):
         with (directory / name).open("wb") as file:
             file.truncate(5 * mean_tokens * pairs)
-    settings = stores._settings(Corpus(directory / "source", directory / "target"), text, MAX_LENGTH)
+    settings = stores._settings(Corpus(directory / "source", directory / "target"), text, MAX_LENGTH, NO_FILTERS)
     folder = stores._place(directory / "store", settings)
     folder.mkdir(parents=True)
     generator = np.random.default_rng(1)

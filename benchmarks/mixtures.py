@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from smoke import add_smoke, say
 
 from nmt.data.sequences import record_of
 from nmt.data.store import _open_folder
@@ -61,12 +62,17 @@ def main() -> None:
     parser.add_argument("--corpora", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=10_000_000)
     parser.add_argument("--batches", type=int, default=20_000)
+    add_smoke(parser)
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.corpora, arguments.pairs, arguments.batches = 3, 6000, 100
     with tempfile.TemporaryDirectory(dir=arguments.directory) as place:
         shares = np.linspace(1, 20, arguments.corpora)
         sizes = (shares / shares.sum() * arguments.pairs).astype(int).tolist()
+        say("writing the stores")
         for number, size in enumerate(sizes):
             write_store(Path(place) / f"c{number}", size)
+        say("drawing batches")
         measure(Path(place), sizes, arguments.batches)
 
 

@@ -30,6 +30,7 @@ CALLS = {
     ("methods.py", "RUN"): "MBR, chrF, 64 samples",
     ("shortlist.py", "RUN"): "all tokens:",
     ("memory.py",): "| 300 | 256 |",
+    ("mixtures.py",): "the same batch: True",
     ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
     ("tying.py",): "| 300 | `all` |",
     ("workers.py",): "median of the ratios",

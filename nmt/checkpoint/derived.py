@@ -39,7 +39,7 @@ def average_contents(checkpoints: Iterable[Contents], shares: Sequence[float] = 
     """
     known: list[Contents] = []  # without what takes memory
     sums: dict[str, np.ndarray] = {}
-    for number, contents in enumerate(checkpoints):
+    for contents in checkpoints:  # enumerate would hold on to one while the next is read
         known.append(replace(contents, model={}, ema=None, optimizer=None, state={}))
         name, problems = checkpoint_name(contents.update), list(_differences(known[0], contents, same_text=not shares))
         if problems:
@@ -48,7 +48,7 @@ def average_contents(checkpoints: Iterable[Contents], shares: Sequence[float] = 
         broken = [path for path, array in contents.model.items() if not np.isfinite(array).all()]
         if broken:
             raise CheckpointError(f"{name} holds values that are not finite: {', '.join(broken)}: leave it out")
-        _add(sums, contents, shares[number] if shares else 1.0)
+        _add(sums, contents, shares[len(known) - 1] if shares else 1.0)
         del contents  # the next one is read now
     if not known:
         raise CheckpointError("there must be a checkpoint to average, got none")

@@ -27,7 +27,6 @@ AVERAGE_EXAMPLE = """\b
 Examples:
   nmt average runs/travel --last 3
   nmt average runs/travel --updates 800 1000 1200 -o runs/travel-mean
-  nmt evaluate runs/travel-average
   nmt average runs/old@best runs/new@best --shares 0.5,0.5 -o runs/between
 """
 
