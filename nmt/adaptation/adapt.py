@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,14 @@ from nmt.adaptation import update_vocabulary as vocabularies
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, to_yaml
 from nmt.data import Corpus
-from nmt.data.corpus import Layout, hash_pairs, pairs_of
+from nmt.data.corpus import Layout, hash_pairs, pairs_of, reader_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.recipes import train
 from nmt.scoring.evaluation import paired_p_value
-from nmt.settings.data import files_of_pairs
+from nmt.settings.data import files_of_pairs, languages_in
+from nmt.settings.section import CONFIG_NAME
 from nmt.tasks.evaluate import ModelEvaluation, prepare_evaluation, tokenization_of
 from nmt.text import UNK_ID, TextPair, marks
 from nmt.text.tokenizer import sample_lines
@@ -108,12 +110,26 @@ class Adapted(NamedTuple):
 
 
 def corpus_of(given: str, languages: tuple[str, str]) -> Corpus:
-    """Open a corpus that is given as `SOURCE,TARGET`, as a file of pairs, or as `corpus.{es,en}`."""
+    """Open a corpus that is given as `SOURCE,TARGET`, as a file of pairs, or as `corpus.{es,en}`.
+
+    Raises:
+        ConfigError: a file of lines stands for both sides, or the languages in braces stand the wrong way round.
+    """
+    if languages[0] != languages[1] and languages_in(given) == languages[::-1]:
+        raise ConfigError(
+            f"{given} must have the source first, got {languages[1]} for a model from {languages[0]} into "
+            f"{languages[1]}: write {{{','.join(languages)}}}"
+        )
     source, comma, target = given.partition(",")
-    if comma and "{" not in given:
-        return Corpus(source, target)
-    sources, targets = files_of_pairs(given)
-    return Corpus(sources, targets, layout=Layout(languages=languages))
+    layout = Layout(languages=languages)
+    sources, targets = ((source,), (target,)) if comma and "{" not in given else files_of_pairs(given)
+    for path, other in zip(sources, targets, strict=False):
+        if path == other and reader_of(path, layout) is None:
+            raise ConfigError(
+                f"a file of lines has another one for the other side, got {path} for both: give SOURCE,TARGET, "
+                "'corpus.{es,en}' in quotes, or a file of pairs, .tsv for instance"
+            )
+    return Corpus(sources, targets, layout=layout)
 
 
 def chosen_sizes(config: Config, pairs: int, tokens_per_pair: float) -> Sizes:
@@ -180,8 +196,13 @@ def plan_adaptation(
     directory, checkpoint = model_directory.parse_run_reference(run)
     old = model_directory.read_settings(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
+    if output.resolve() == Path(directory).resolve():
+        raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
     if has_checkpoint(output) and not overwrite:
-        raise CheckpointError(f"{output}: holds a model already: choose another -o, or replace it with --overwrite")
+        raise CheckpointError(
+            f"{output}: holds a model already: go on with it by nmt train {output / CONFIG_NAME}, choose another -o, "
+            "or replace it with --overwrite"
+        )
     if old.data.tags:
         raise ConfigError(
             f"{directory} was trained with tags ({', '.join(old.data.tags)}), which an adaptation would lose: train "
@@ -222,11 +243,14 @@ def plan_adaptation(
         remark += f": the vocabulary was extended by what it lacks, in {initial}"
     remarks.append(remark)
     config = _settings(old, initial, output, sizes, paths, freeze=freeze, overrides=overrides)
-    tests = {"new": paths["test"]}
+    tests, lack = {"new": paths["test"]}, "the old run names no test set (data.test)"
     if old.data.test is not None:
-        tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
-    else:
-        remarks.append("the old run names no test set (data.test): what is forgotten is not measured")
+        try:
+            tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
+        except DataError as error:  # gone, as the old corpus may be
+            lack = f"the old test set cannot be read: {error}"
+    if "old" not in tests:
+        remarks.append(f"{lack}: what is forgotten is not measured")
     return Adaptation(run, config, tests, tuple(remarks))
 
 
@@ -319,10 +343,13 @@ def _without(pairs: Pairs, parts: dict[str, list[tuple[str, str]]], *, seed: int
 def _written(folder: Path, name: str, pairs: Pairs, languages: tuple[str, str]) -> tuple[Path, Path]:
     """Write pairs as two files of lines, and return their paths."""
     endings = languages if languages[0] != languages[1] else ("source", "target")
-    folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / f"{name}.{ending}" for ending in endings)
-    for side, path in enumerate(paths):
-        path.write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8", newline="")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for side, path in enumerate(paths):
+            path.write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}: choose another -o") from error
     return paths[0], paths[1]
 
 
@@ -390,7 +417,7 @@ def _settings(
     every = max(1, sizes.max_updates // VALIDATIONS)
     values["training"] |= {
         "initialize_from": initial,
-        "freeze": tuple(freeze),
+        "freeze": (),
         "deciding_validation": None,
         "pretrained_embeddings": None,
         "batch_tokens": sizes.batch_tokens,
@@ -408,7 +435,8 @@ def _settings(
     config = Config.model_validate(values)
     file = output / FOLDER / "settings.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")
-    return load([file], [*overrides])
+    parts = [f"training.freeze={json.dumps([*freeze])}"] if freeze else []
+    return load([file], [*parts, *overrides])
 
 
 def table(adapted: Adapted) -> Iterator[str]:

@@ -164,7 +164,7 @@ def interpolate(
         ConfigError: the shares are none; or settings cannot be read.
         CheckpointError, DataError: as for `average`.
     """
-    if len(shares) != len(references) or min(shares, default=-1) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != len(references) or min(shares, default=-1) < 0 or not abs(sum(shares) - 1) <= 1e-6:
         given = ", ".join(f"{share:g}" for share in shares)
         raise ConfigError(f"--shares must be a number of 0 or more for each of {len(references)} models, 1 together, "
                           f"got {given}: try {','.join(['0.5'] * 2)}")  # fmt: skip

@@ -125,9 +125,23 @@ def merge(layers: Sequence[Layer], section: type[Section] | None = Config) -> La
     settings: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
+        origins |= {_numbered(path, settings): origin for path, origin in layer.origins.items()} | layer.origins
         settings = combine(settings, layer.settings, section)
-        origins |= layer.origins
     return Layer(settings, origins, lacks="".join(layer.lacks for layer in layers))
+
+
+def _numbered(path: KeyPath, settings: Any) -> KeyPath:
+    """Returns a path with the numbers of what is called by its name in a list, as problems name it."""
+    found = list[str]()
+    for key in path:
+        if isinstance(settings, list):
+            names = [each.get("name") if isinstance(each, Mapping) else None for each in settings]
+            settings = settings[names.index(key)] if key in names else None
+            key = str(names.index(key)) if key in names else key
+        else:
+            settings = settings.get(key) if isinstance(settings, Mapping) else None
+        found.append(key)
+    return tuple(found)
 
 
 def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *, announce: bool = False) -> Config:

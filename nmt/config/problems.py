@@ -61,7 +61,11 @@ def _choices_of(schema: Mapping[str, Any]) -> list[str]:
 
 
 def yaml_in_words(value: Any) -> str:
-    """Returns a scalar or a list of texts as YAML writes it."""
+    """Returns a scalar, a list or a section as YAML writes it; of a section what is set."""
+    if isinstance(value, Section):
+        value = {name: inner for name, inner in value if inner is not None}
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {yaml_in_words(inner)}" for key, inner in value.items()) + "}"
     if value is None:
         return "null"
     if isinstance(value, bool):

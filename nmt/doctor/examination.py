@@ -208,18 +208,18 @@ def examine(
             examiner = Examiner(role, checks, of[role], folder=folder, identifier=identifier)
             results[role] = examiner.read(corpus, count)
             texts[role] = [pair for _, pair in sorted(results[role].sample)]
+        overlap = Overlap(texts)  # of all corpora to train on together
         for role, corpus in corpora.items():
             if role not in judging:
-                overlap = Overlap(texts)
                 examiner = Examiner(role, checks, of[role], folder=folder, overlap=overlap, identifier=identifier)
                 results[role] = examiner.read(corpus, count)
                 check = checks.get("WordAlignFilter")
                 if check is not None and not any(each.check == "Unreadable" for each in results[role].findings):
                     scores = alignment_scores(corpus, count)
                     examiner.mark(check.name, scores < (check.threshold or 0.0))
-                for finding in whole.overlap_findings(overlap, texts):
-                    results[finding.corpus].findings.append(finding)
                 results[role].findings += whole.few_pairs(results[role])
+        for finding in whole.overlap_findings(overlap, texts):
+            results[finding.corpus].findings.append(finding)
     found = {role: [pair for _, pair in sorted(result.sample)] for role, result in results.items() if result.pairs}
     plain = {role: pairs for role, pairs in found.items() if role not in tagged}
     if main := next((role for role in plain if role not in judging), None):

@@ -270,6 +270,10 @@ class Config(Section):
                 files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
             else:
                 files[f"data.{name}.pairs"] = tuple(dict.fromkeys(chain(*corpus.paths)))
+        vectors = self.training.pretrained_embeddings
+        for side in ("source", "target"):
+            if vectors is not None and (path := getattr(vectors, side)) is not None:
+                files[f"training.pretrained_embeddings.{side}"] = (path,)
         return files | ({"data.tokenizer.model": models} if (models := data.tokenizer.model_paths) else {})
 
     def with_training(self, **changes: Any) -> Config:

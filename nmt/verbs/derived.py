@@ -60,6 +60,8 @@ def average(
     from nmt.adaptation import derived as recipe
 
     if shares is not None:
+        if [last, best, updates or None].count(None) != 3:
+            raise options.usage_error("--shares is for models of several runs, --last, --best and --updates for one")
         _interpolate([str(directory), *(more_updates or ())], shares, output, weights, overwrite=overwrite)
         return
     if [last, best, updates or None].count(None) != 2:

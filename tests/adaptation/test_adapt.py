@@ -76,14 +76,32 @@ def test_what_is_planned_is_written(run, corpus):
 def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
     with pytest.raises(ConfigError, match="--replay must be a share from 0 to below 1, got 1"):
         plan_adaptation(run, corpus, replay=1.0)
-    with pytest.raises(CheckpointError, match="holds a model already: choose another -o"):
-        plan_adaptation(run, corpus, output=run)
+    with pytest.raises(ConfigError, match="must be another directory than the old model's"):
+        plan_adaptation(run, corpus, output=run, overwrite=True)
+    shutil.copytree(run, tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"go on with it by nmt train .*other/config\.yaml, choose another -o"):
+        plan_adaptation(run, corpus, output=tmp_path / "other")
+    with pytest.raises(ConfigError, match=r"new\.es/adaptation cannot be written: Not a directory: choose another -o"):
+        plan_adaptation(run, corpus, output=tmp_path / "new.es")
+    with pytest.raises(ConfigError, match=r"training\.freeze must name parts of the model, .*, got embedings"):
+        plan_adaptation(run, corpus, freeze=["embedings"], extend_vocabulary=False)
+    with pytest.raises(ConfigError, match=r"must have the source first, got en for .*: write \{es,en\}"):
+        plan_adaptation(run, f"{tmp_path}/new.{{en,es}}")
     (tmp_path / "train.es").unlink()
     with pytest.raises(DataError, match=r"the old corpus must be there to be replayed: .*give other text in"):
         plan_adaptation(run, corpus)
     planned = plan_adaptation(run, corpus, replay_source=tmp_path / "test.es", extend_vocabulary=False)
     assert len(lines_of(run, "replay")[0]) == 5
     assert "replay: 5 of 12 wanted pairs" in planned.remarks[1]
+
+
+def test_a_test_set_that_is_gone_is_not_measured(run, corpus, tmp_path):
+    (tmp_path / "test.en").unlink()
+    planned = plan_adaptation(run, corpus, freeze=["decoder", "embeddings"], extend_vocabulary=False)
+    assert [*planned.tests] == ["new"]
+    assert re.search(r"the old test set cannot be read: .*test\.en.*what is forgotten is not measured",
+                     planned.remarks[-1])  # fmt: skip
+    assert planned.config.training.freeze == ("decoder", "embeddings")
 
 
 def test_a_model_is_adapted_and_compared(run, corpus, capsys):
@@ -121,6 +139,11 @@ def test_a_corpus_is_given_in_three_ways(tmp_path):
     for given in ("{0}/c.es,{0}/c.en", "{0}/pairs.tsv"):
         assert list(corpus_of(given.format(tmp_path), ("es", "en")).pairs()) == [("uno", "one")]
     assert list(corpus_of(f"{tmp_path}/c.{{es,en}}", ("es", "en")).pairs()) == [("uno", "one")]
+    for given in ("{0}/c.es", "{0}/c.es,{0}/c.es"):  # which would be a corpus of copies
+        with pytest.raises(
+            ConfigError, match=r"another one for the other side, got .*c\.es for both: give SOURCE,TARGET"
+        ):
+            corpus_of(given.format(tmp_path), ("es", "en"))
 
 
 def test_a_bootstrap_tells_a_difference_from_none():

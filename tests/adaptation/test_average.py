@@ -165,7 +165,7 @@ def test_shares_of_two_runs_give_the_weighted_mean_of_their_weights(run):
         interpolate([str(run), str(other)], [0.5, 0.5], output=output)
 
 
-@pytest.mark.parametrize("shares", [[0.5], [0.5, 0.6], [1.5, -0.5]])
+@pytest.mark.parametrize("shares", [[0.5], [0.5, 0.6], [1.5, -0.5], [float("nan")] * 2])
 def test_shares_that_are_none_are_refused(run, shares):
     with pytest.raises(ConfigError, match="--shares must be a number of 0 or more for each of 2 models, 1 together"):
         interpolate([str(run), str(run)], shares, output=run.with_name("between"))

@@ -64,7 +64,7 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
         ("data.train.clean.weight=null", "data.train must give all corpora a weight or none, got none for clean"),
         ("data.train.clean.name=back", "data.train must give each corpus a name of its own, got back twice"),
         ("data.train.clean.name=source", "must be of letters, digits, _ and -, and none of the settings, got 'source'"),
-        ("data.train.back.tag=<b t>", r"data\.train\.1\.tag must be one word, got '<b t>': try <bt>"),
+        ("data.train.back.tag=<b t>", r"train\.1\.tag must be one word, .*: try <bt> \(--set data\.train\.back\.tag"),
         ("data.train=[]", "data.train must have a corpus at least, got an empty list"),
         ("data.temperature=2", "data.temperature is for corpora without weights"),
         ("data.stages=[{weights: {clena: 1}}]", "must name corpora of data.train, got clena: try clean or back"),
@@ -103,3 +103,8 @@ def test_stages_need_a_list(tmp_path):
 def test_files_may_move_and_the_mixture_may_not_change(path, override, changed):
     before = load(path, ["data.stages=null"])
     assert changed_settings(before, load(path, ["data.stages=null", override])) == changed
+
+
+def test_stages_that_changed_are_told_as_they_are_written(path):
+    change = changed_settings(load(path, ["data.stages=null"]), load(path, ["data.stages=[{weights: {clean: 1}}]"]))
+    assert change == ["data.stages: null before, [{weights: {clean: 1.0}}] now"]

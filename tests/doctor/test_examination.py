@@ -61,6 +61,19 @@ def test_a_clean_corpus_has_nearly_no_lines_in_findings(found, clean):
     assert results["train"].reasons.sum() == 0
 
 
+def test_the_corpora_of_a_mixture_overlap_together(tmp_path, clean):
+    """What half of a validation set stands in, and in another corpus the other half, is trained on whole."""
+    train, validation = clean
+    half, corpora = len(validation) // 2, dict[str, Corpus]()
+    parts = {"train.a": train + validation[:half], "train.b": train + validation[half:], "validation": validation}
+    for name, pairs in parts.items():
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in pairs), encoding="utf-8")
+        corpora[name] = Corpus(tmp_path / f"{name}.tsv", tmp_path / f"{name}.tsv")
+    results = examine(corpora, settled_checks(), languages=("es", "en"), count=int)
+    (overlap,) = (each for each in results["validation"].findings if each.check == "Overlap")
+    assert (overlap.severity, overlap.count, overlap.total) == ("fatal", len(validation), len(validation))
+
+
 # What is done to three lines of the corpus, and the check that finds them.
 BROKEN_LINES = {
     "an empty source": ("EmptyFilter", lambda s, t: ("", t)),
