@@ -229,6 +229,10 @@ def plan_adaptation(
         again, where = _replay(run, old, wanted, replay_source)
         paths["replay"] = _written(folder, "replay", again, languages)
         remarks.append(f"replay: {len(again):,} of {wanted:,} wanted pairs, {where}")
+        if any(old.data.corpora[name].loss_weight_column is not None for name in old.data.names("train")):
+            remarks.append(
+                "replay: the loss weights of the old run (loss_weight_column) are not used, all pairs count alike"
+            )
     lengths, unknown = _measured(text, pairs, seed=old.seed)
     sizes = chosen_sizes(old, len(pairs) + len(again), lengths)
     remarks.append(

@@ -164,6 +164,7 @@ def summed_losses(
     targets: Tensor,
     *,
     label_smoothing: float,
+    weights: Tensor | None = None,
     trains_embeddings: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Sum -log softmax(hidden . embeddings^T + bias)[target] over rows, with label smoothing and without.
@@ -178,6 +179,7 @@ def summed_losses(
         bias: (V,).
         targets: ids (N,).
         label_smoothing: e, in [0, 1).
+        weights: (N,) constants by which the loss of each row is multiplied; None for 1.
         trains_embeddings: False if the matrix is frozen, so that its gradient, a product as large as that of the
             logits, is not computed.
 
@@ -188,7 +190,8 @@ def summed_losses(
 
     @tf.custom_gradient
     def losses(hidden: Tensor, embeddings: Tensor, bias: Tensor) -> tuple[tuple[Tensor, Tensor], Callable[..., Any]]:
-        sums, gradients = _losses_and_gradients(hidden, embeddings, bias, targets, label_smoothing, trains_embeddings)
+        inputs = hidden, embeddings, bias, targets, weights
+        sums, gradients = _losses_and_gradients(*inputs, label_smoothing, trains_embeddings)
         return sums, lambda upstream, _: tuple(None if each is None else each * upstream for each in gradients)
 
     smoothed, plain = losses(*(tf.convert_to_tensor(tensor) for tensor in (hidden, embeddings, bias)))
@@ -196,7 +199,13 @@ def summed_losses(
 
 
 def _losses_and_gradients(
-    hidden: Tensor, embeddings: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float, trains_embeddings: bool
+    hidden: Tensor,
+    embeddings: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    label_smoothing: float,
+    trains_embeddings: bool,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor | None, Tensor]]:
     """Return the summed losses, and the gradients of the smoothed one by hidden, embeddings and bias.
 
@@ -214,6 +223,12 @@ def _losses_and_gradients(
     learned = slice(0 if trains_embeddings else size, None)  # columns of the matrix that have a gradient
     factors, matrix = tf.pad(tf.cast(hidden, kind), [[0, filling], [0, 0]]), tf.cast(embeddings, kind)
     vectors, targets_of_rows = matrix[:, :size], tf.pad(targets, [[0, filling]])
+    # The weight of a row multiplies what the row adds to any sum: its loss, and its vector wherever one is added up.
+    weighed, weighed_factors, of_rows = hidden, factors, None
+    if weights is not None:
+        weighed = hidden * weights[:, None]  # (N, E + 1)
+        weighed_factors = tf.pad(tf.cast(weighed, kind), [[0, filling], [0, 0]])
+        of_rows = tf.pad(weights, [[0, filling]])
 
     def turn(
         block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor
@@ -224,17 +239,19 @@ def _losses_and_gradients(
         right = tf.gather(probabilities, targets_of_rows[start : start + rows], axis=1, batch_dims=1)
         right = tf.where(tf.range(start, start + rows) < count, tf.cast(right, hidden.dtype), 1.0)
         of_hidden = tf.cast(tf.matmul(probabilities, vectors), hidden.dtype)
-        of_embeddings = tf.cast(tf.matmul(probabilities, part[:, learned], transpose_a=True), hidden.dtype)
+        added = weighed_factors[start : start + rows, learned]
+        of_embeddings = tf.cast(tf.matmul(probabilities, added, transpose_a=True), hidden.dtype)
+        logs = tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))
         return (
             block + 1,
-            total - tf.reduce_sum(tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))),
+            total - tf.reduce_sum(logs if of_rows is None else logs * of_rows[start : start + rows]),
             by_hidden.write(block, of_hidden),
             by_embeddings + of_embeddings,
         )
 
     # The logits of the targets and the mean logits come off row by row, which spares passes over all probabilities.
     spread = label_smoothing / embeddings.shape[0]
-    summed, of_targets = tf.reduce_sum(hidden, axis=0), tf.gather(embeddings, targets)  # (E + 1,), (N, E + 1)
+    summed, of_targets = tf.reduce_sum(weighed, axis=0), tf.gather(embeddings, targets)  # (E + 1,), (N, E + 1)
     means = tf.reduce_mean(embeddings, axis=0)  # (E + 1,)
     array = tf.TensorArray(hidden.dtype, size=blocks, element_shape=[None, size], infer_shape=False)
     by_all = tf.zeros_like(embeddings[:, learned]) - spread * summed[learned]
@@ -242,11 +259,14 @@ def _losses_and_gradients(
     _, plain, by_hidden, by_embeddings = tf.while_loop(
         lambda block, *_: block < blocks, turn, start, parallel_iterations=1
     )
-    right = (1.0 - label_smoothing) * hidden[:, learned]
+    right = (1.0 - label_smoothing) * weighed[:, learned]
     by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], right)
-    smoothed = plain + label_smoothing * (tf.reduce_sum(hidden * of_targets) - tf.reduce_sum(summed * means))
+    smoothed = plain + label_smoothing * (tf.reduce_sum(weighed * of_targets) - tf.reduce_sum(summed * means))
+    rows_of_hidden = (
+        by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size] - label_smoothing * means[:size]
+    )
     return (smoothed, plain), (
-        by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size] - label_smoothing * means[:size],
+        rows_of_hidden if weights is None else rows_of_hidden * weights[:, None],
         by_embeddings[:, :size] if trains_embeddings else None,
         by_embeddings[:, -1],
     )

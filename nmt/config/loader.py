@@ -188,7 +188,7 @@ def _checked(layer: Layer) -> Config:
     try:
         return Config.model_validate(layer.settings)
     except ValidationError as error:
-        raise ConfigError(_listed(problems_of(error, layer.origins)) + layer.lacks) from None
+        raise ConfigError(_listed(problems_of(error, layer.origins, layer.settings)) + layer.lacks) from None
 
 
 def _listed(problems: Sequence[str]) -> str:

@@ -105,12 +105,13 @@ class _Place(NamedTuple):
     chosen: str
 
 
-def problems_of(error: ValidationError, origins: Mapping[KeyPath, str]) -> list[str]:
+def problems_of(error: ValidationError, origins: Mapping[KeyPath, str], settings: Any = None) -> list[str]:
     """Describes every problem on one line: path, what must hold, what came, what to do, where it stands.
 
     Args:
         error: from the validation of a `Config`.
         origins: where each setting was written, by its path.
+        settings: what was validated, in which elements of lists may have names.
     """
     lines: list[str] = []
     unset: dict[tuple[str, str], list[KeyPath]] = {}
@@ -121,10 +122,10 @@ def problems_of(error: ValidationError, origins: Mapping[KeyPath, str]) -> list[
         elif detail["type"] == sections.MISFITS:
             for misfit in context["misfits"]:
                 path = (*place.path, *misfit.key.split("."))
-                lines.append(f"{'.'.join(path)} {misfit.message}{_origin(path, origins)}")
+                lines.append(f"{_named(path, settings)} {misfit.message}{_origin(path, origins)}")
         else:
             path = (*place.path, "type") if detail["type"] == "union_tag_invalid" else place.path
-            lines.append(f"{'.'.join(path)} {_describe(detail, place)}{_origin(path, origins)}")
+            lines.append(f"{_named(path, settings)} {_describe(detail, place)}{_origin(path, origins)}")
     for (variable, state), paths in unset.items():  # one line for all paths that need a variable: they have one remedy
         names = [".".join(path) for path in paths]
         lines.append(
@@ -133,6 +134,17 @@ def problems_of(error: ValidationError, origins: Mapping[KeyPath, str]) -> list[
             f"--set {names[0]}=PATH{_origin(paths[0], origins)}"
         )
     return list(dict.fromkeys(lines))  # pydantic reports a union once for each type that it could have been
+
+
+def _named(path: KeyPath, settings: Any) -> str:
+    """Returns a path in words: the number of an element of a list comes with the name that the element has."""
+    words = list[str]()
+    for key in path:
+        is_element = isinstance(settings, list | tuple) and key.isdigit() and int(key) < len(settings)
+        settings = settings[int(key)] if is_element else settings.get(key) if isinstance(settings, Mapping) else None
+        name = settings.get("name") if is_element and isinstance(settings, Mapping) else None
+        words.append(f"{key} ({name})" if isinstance(name, str) else key)
+    return ".".join(words)
 
 
 def _locate(location: Sequence[str | int]) -> _Place:

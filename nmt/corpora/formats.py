@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-from nmt.data.corpus import Layout, Unit, say_once
+from nmt.data.corpus import Layout, Unit, Weighed, loss_weight, say_once
 from nmt.data.lines import decode_line, read_lines
 from nmt.errors import DataError, looked_for
 from nmt.types import PathLike
@@ -24,13 +24,13 @@ from nmt.types import PathLike
 _LINE_ENDS = re.compile(r"\r?\n")
 
 
-def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit]:
+def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
     """Yield two columns of each line; a tab ends a column, whatever quotes there are. An empty line has empty columns.
 
-    If a column is given by its name, the first line holds the names.
+    If a column is given by its name, the first line holds the names. A third column has weights, if one is asked for.
 
     Raises:
-        DataError: a column is missing, with file and line; or what `read_lines` raises.
+        DataError: a column is missing or has no weight, with file and line; or what `read_lines` raises.
     """
     lines, names = read_lines(path), list[str]()
     columns = layout.columns_or(1, 2)
@@ -43,7 +43,7 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit]:
                     f"{path}, line 1: must name the columns, one of them {column}, got {found}: give another name, or "
                     "a number if the first line is a pair"
                 )
-    elif columns == (1, 2):
+    elif columns[:2] == (1, 2):
         lines = _warned_of_names(lines, path, layout.languages)
     places = [names.index(column) if isinstance(column, str) else column - 1 for column in columns]
     least = max(places) + 1
@@ -55,7 +55,11 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit]:
                     f"{path}, line {number}: must have at least {least} columns between tabs, got {len(cells)}"
                 )
             cells = [""] * least
-        yield cells[places[0]], cells[places[1]]
+        if len(places) > 2:
+            weight = loss_weight(cells[places[2]], f"{path}, line {number}") if line else "1.0"
+            yield cells[places[0]], cells[places[1]], weight
+        else:
+            yield cells[places[0]], cells[places[1]]
 
 
 def _warned_of_names(lines: Iterator[str], path: PathLike, languages: tuple[str, str]) -> Iterator[str]:
@@ -78,30 +82,43 @@ def write_tsv(source: str, target: str) -> str:
     return "{}\t{}\n".format(*(text.replace("\t", " ") for text in (source, target)))
 
 
-def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Unit]:
-    """Yield two fields of the object in each line; `a.b` is the field b of the object in field a.
+def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
+    """Yield two fields of the object in each line, and its weight if that is asked for.
+
+    `a.b` is the field b of the object in field a.
 
     Raises:
         DataError: a line is no object, or has no such text, with file and line; or what `read_lines` raises.
     """
-    fields = [str(column) for column in layout.columns_or("source", "target")]
+    fields, weighed = (
+        [str(column) for column in layout.columns_or("source", "target")],
+        layout.weight_column is not None,
+    )
     for number, line in enumerate(read_lines(path), start=1):
         place = f"{path}, line {number}"
         if not line.strip():
-            yield "", ""
+            yield ("", "", "1.0") if weighed else ("", "")
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: must be a JSON object, got what is no JSON: {error}") from error
-        source, target = (_text_in(record, field, place) for field in fields)
-        yield source, target
+        source, target = (_text_in(record, field, place) for field in fields[:2])
+        if weighed:
+            yield source, target, loss_weight(_field_of(record, fields[2]), f'{place}, field "{fields[2]}"')
+        else:
+            yield source, target
+
+
+def _field_of(record: Any, field: str) -> Any:
+    """What a record has in a field, or in a field of a field; None if there is none."""
+    for name in [field] if isinstance(record, dict) and field in record else field.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
 
 
 def _text_in(record: Any, field: str, place: str) -> str:
-    found = record
-    for name in [field] if isinstance(record, dict) and field in record else field.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
+    found = _field_of(record, field)
     if not isinstance(found, str):
         if not isinstance(record, dict):
             raise DataError(f"{place}: must be a JSON object, got {json.dumps(record)[:60]}")
@@ -136,7 +153,7 @@ def languages_of(path: PathLike, layout: Layout) -> tuple[str, str]:
     Raises:
         DataError: they are not known.
     """
-    source, target = map(str, layout.columns_or(*layout.languages))
+    source, target = map(str, layout.columns_or(*layout.languages)[:2])
     if not (source and target):
         raise DataError(
             f"{path}: the languages of source and target must be known to find them in it: give --languages es,en"

@@ -168,11 +168,13 @@ class Batch(NamedTuple):
         source_ids: (B, S), closed by EOS.
         target_input_ids: (B, T), BOS and the target without its EOS: what the decoder reads.
         target_output_ids: (B, T), the target closed by EOS: what the decoder is to write.
+        weights: (B, 1) float32, of the pairs in the training loss; None if all count alike.
     """
 
     source_ids: np.ndarray
     target_input_ids: np.ndarray
     target_output_ids: np.ndarray
+    weights: np.ndarray | None = None
 
 
 class Cursor(NamedTuple):
@@ -187,7 +189,8 @@ class Cursor(NamedTuple):
     batch: int
 
 
-EMPTY_BATCH = Batch(*(np.array([[token_id]], np.int32) for token_id in (EOS_ID, BOS_ID, PAD_ID)))
+EMPTY_BATCH = Batch(np.array([[EOS_ID]], np.int32), np.array([[BOS_ID]], np.int32), np.array([[PAD_ID]], np.int32),
+                    np.ones((1, 1), np.float32))  # fmt: skip
 """What a replica gets in a round that has no batch for it: nothing that counts, as its only target is padding."""
 
 _BATCHES_AHEAD = 5
@@ -365,10 +368,11 @@ class BatchStream(Stream[Cursor]):
     def batch_at(self, place: Cursor) -> Batch:
         """The batch at a place of the whole stream, as it is stored or cut in this epoch; the cursor stays."""
         indices = self._plan_of(place.epoch)[place.batch]
+        weights = None if self._store.weights is None else self._store.weights[indices, None]
         if self._sampled is None:
-            return assemble(self._store.source, self._store.target, indices)
+            return assemble(self._store.source, self._store.target, indices)._replace(weights=weights)
         source, target = (side.draw(indices, epoch=place.epoch) for side in self._sampled)
-        return assemble(source, target, np.arange(len(indices)))
+        return assemble(source, target, np.arange(len(indices)))._replace(weights=weights)
 
     def behind(self, place: Cursor, batches: int, *, updates: int = 0) -> Cursor:
         """The place that is so many batches behind another; an epoch is not planned before a batch of it is needed."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nmt.atomic_files import temporary_path
 from nmt.data.lines import read_lines
@@ -36,16 +36,19 @@ class Layout(NamedTuple):
         columns: where source and target stand: a column by its number, from 1, or by its name in the first line; a
             field of JSON lines; a language. None is where the format has them.
         languages: of source and target, as codes; empty if they are not known.
+        weight_column: where the weight of a pair in the training loss stands; None if none is read.
     """
 
     format: str | None = None
     columns: tuple[int | str | None, int | str | None] = (None, None)
     languages: tuple[str, str] = ("", "")
+    weight_column: int | str | None = None
 
-    def columns_or(self, source: int | str, target: int | str) -> tuple[int | str, int | str]:
-        """Where source and target stand, for a format that has them there unless something else is said."""
+    def columns_or(self, source: int | str, target: int | str) -> tuple[int | str, ...]:
+        """Where source, target and, if it is read, the weight stand, for a format that has the first two there."""
         given_source, given_target = self.columns
-        return source if given_source is None else given_source, target if given_target is None else given_target
+        found = source if given_source is None else given_source, target if given_target is None else given_target
+        return found if self.weight_column is None else (*found, self.weight_column)
 
 
 BY_ENDING = Layout()
@@ -54,8 +57,36 @@ BY_ENDING = Layout()
 Unit: TypeAlias = tuple[str, str] | str
 """A pair of lines, or why a part of a file gives none, as a phrase such as "without es or en"."""
 
-Reader: TypeAlias = Callable[[PathLike, Layout], Iterator[Unit]]
-"""Yields what a file holds that has both sides. No text of a pair holds a line feed."""
+Weighed: TypeAlias = tuple[str, str, str]
+"""A pair of lines and its weight in the training loss, as `loss_weight` gives it."""
+
+Reader: TypeAlias = Callable[[PathLike, Layout], Iterator[Unit | Weighed]]
+"""Yields what a file holds that has both sides. No text of a pair holds a line feed.
+
+If the layout has a `weight_column`, each pair comes with its weight."""
+
+_WEIGHTS = 1e-6, 1e6
+"""The least weight but 0 and the largest: sums of such are exact enough in float32."""
+
+
+def loss_weight(value: object, place: str) -> str:
+    """The weight of a pair in the training loss, as text that gives the same number again.
+
+    Args:
+        value: what a file has for it, a text or a number.
+        place: file and line.
+
+    Raises:
+        DataError: it is no such number.
+    """
+    try:
+        weight = -1.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        weight = -1.0
+    if not (weight == 0 or _WEIGHTS[0] <= weight <= _WEIGHTS[1]):
+        low, high = _WEIGHTS
+        raise DataError(f"{place}: must have a loss weight, 0 or a number from {low:g} to {high:g}, got {value!r:.60}")
+    return repr(weight)
 
 
 def register_reader(ending: str) -> Callable[[Reader], Reader]:
@@ -98,8 +129,8 @@ class Corpus:
         """Return a corpus of the settings by its name there, one of `DataSettings.corpora`."""
         settings = data.corpora[name]
         columns = settings.source_column, settings.target_column
-        layout = Layout(settings.format, columns, (data.source_language, data.target_language))
-        return cls(*settings.paths, layout=layout)
+        languages = data.source_language, data.target_language
+        return cls(*settings.paths, layout=Layout(settings.format, columns, languages, settings.loss_weight_column))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """All pairs of lines, in order, none left out; what a file has besides them is counted in the log.
@@ -108,6 +139,14 @@ class Corpus:
             DataError: what `read_lines` raises, or the reader of a file; the two sides differ in their number of files
                 or lines; a file is empty.
         """
+        rows = self._counted()
+        return rows if self.layout.weight_column is None else (row[:2] for row in rows)
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The pairs, each with its weight as a third text if the layout says where that stands; raises the same."""
+        return self.pairs() if self.layout.weight_column is None else self._counted()
+
+    def _counted(self) -> Iterator[Any]:
         for paths in self._files():
             kept, dropped = 0, Counter[str]()
             for unit in self._units_of(*paths):
@@ -121,7 +160,10 @@ class Corpus:
 
     def units(self) -> Iterator[Unit]:
         """The same, with the reason in the place of each part that gives no pair; raises what `pairs` raises."""
-        return chain.from_iterable(self._units_of(*paths) for paths in self._files())
+        units = chain.from_iterable(self._units_of(*paths) for paths in self._files())
+        if self.layout.weight_column is None:
+            return units
+        return (unit if isinstance(unit, str) else unit[:2] for unit in units)
 
     def _files(self) -> Iterator[tuple[str, str]]:
         sources, targets = self.paths
@@ -132,25 +174,30 @@ class Corpus:
             )
         return zip(sources, targets, strict=True)
 
-    def _units_of(self, source: str, target: str) -> Iterator[Unit]:
-        reader = reader_of(source, self.layout) if source == target else None
-        if reader is None:
+    def _units_of(self, source: str, target: str) -> Iterator[Any]:
+        reader, column = reader_of(source, self.layout) if source == target else None, self.layout.weight_column
+        if reader is None and column is None:
             yield from _pairs_of(source, target)
             return
         num_pairs = 0
-        for unit in reader(source, self.layout):
+        for unit in reader(source, self.layout) if reader else [("", "")]:
+            if column is not None and not isinstance(unit, str) and len(unit) < 3:
+                raise DataError(
+                    f"{source}: must be a file with columns or fields, say tsv or jsonl, to have loss weights in "
+                    f"{column}: convert it, or remove loss_weight_column"
+                )
             num_pairs += not isinstance(unit, str)
             yield unit
         if not num_pairs:
             raise DataError(f"a corpus must hold at least one pair of lines, got none in {source}")
 
     def content_hash(self) -> str:
-        """The SHA-256 of its text, both sides, which `TokenStore.content_hash` is too; reads it from end to end.
+        """The SHA-256 of its text and weights, which `TokenStore.content_hash` is too; reads it from end to end.
 
         Raises:
             DataError: see `pairs`.
         """
-        return hash_pairs(self.pairs())
+        return hash_pairs(self.rows())
 
     def refuse_one_file(self, name: str) -> None:
         """Refuse one file of lines for both sides, also by another name: a model would learn to copy.
@@ -322,26 +369,27 @@ class CorpusReport:
 
 @dataclass(frozen=True)
 class TextBlock:
-    """Some pairs of lines of a corpus, in a row."""
+    """Some pairs of lines of a corpus, in a row, with their weights if they have some."""
 
-    pairs: Sequence[tuple[str, str]]
+    pairs: Sequence[tuple[str, ...]]
 
     @cached_property
     def texts(self) -> tuple[bytes, ...]:
-        r"""Source and target in UTF-8, each line closed by `\n`."""
+        r"""Source, target and weights if there are some, in UTF-8, each line closed by `\n`."""
         sides = zip(*self.pairs, strict=True)
         return tuple("".join(f"{line}\n" for line in lines).encode("utf-8") for lines in sides)
 
 
 class ContentHash:
-    """The SHA-256 of the text of a corpus, both sides, given block by block."""
+    """The SHA-256 of the text of a corpus, both sides and weights if it has some, given block by block."""
 
     def __init__(self) -> None:
-        self._sides = (hashlib.sha256(), hashlib.sha256())
+        self._sides = [hashlib.sha256(), hashlib.sha256()]
 
-    def blocks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[TextBlock]:
+    def blocks(self, pairs: Iterable[tuple[str, ...]]) -> Iterator[TextBlock]:
         """Yield the next pairs of lines in blocks, each of which is taken in before."""
         for block in map(TextBlock, in_blocks(pairs)):
+            self._sides += [hashlib.sha256() for _ in block.texts[len(self._sides) :]]
             for content, text in zip(self._sides, block.texts, strict=True):
                 content.update(text)
             yield block
@@ -351,7 +399,7 @@ class ContentHash:
         return hashlib.sha256("".join(content.hexdigest() for content in self._sides).encode()).hexdigest()
 
 
-def hash_pairs(pairs: Iterable[tuple[str, str]]) -> str:
+def hash_pairs(pairs: Iterable[tuple[str, ...]]) -> str:
     """Return what `Corpus.content_hash` is of a corpus that holds such pairs."""
     content = ContentHash()
     deque(content.blocks(pairs), maxlen=0)

@@ -52,10 +52,12 @@ class EncodedBlock(NamedTuple):
     Attributes:
         report: how many were kept and dropped.
         sides: source and target of the pairs kept.
+        weights: of the pairs kept in the training loss, as bytes of float32; none if the corpus has none.
     """
 
     report: CorpusReport
     sides: tuple[EncodedSide, ...]
+    weights: bytes = b""
 
 
 class PairFilters(NamedTuple):
@@ -92,6 +94,9 @@ class PairFilters(NamedTuple):
 
 NO_FILTERS = PairFilters()
 
+NO_WEIGHT = "with loss weight 0"
+"""Why a pair is left out that no loss would count."""
+
 
 @dataclass(frozen=True)
 class BlockEncoder:
@@ -107,8 +112,8 @@ class BlockEncoder:
     max_length: int
     filters: PairFilters = NO_FILTERS
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedBlock:
-        """Encode pairs of lines, in order."""
+    def encode(self, pairs: Sequence[tuple[str, ...]]) -> EncodedBlock:
+        """Encode pairs of lines, in order; if they have weights as third texts, those with weight 0 are left out."""
         tokenizers = (self.text.source, self.text.target)
         clean = [pair for pair in pairs if "\0" not in pair[0] and "\0" not in pair[1]]
         usable = [pair for pair in clean if pair[0].strip() and pair[1].strip()]
@@ -120,6 +125,10 @@ class BlockEncoder:
         reasons: list[str | None] = [None] * len(short)
         if self.filters != NO_FILTERS:
             reasons = [self.filters.reason(pair, ids) for ids, pair in short]
+        weights = [float(pair[2]) for _, pair in short] if pairs and len(pairs[0]) > 2 else []
+        if weights:
+            reasons = [why if weight else why or NO_WEIGHT for why, weight in zip(reasons, weights, strict=True)]
+            weights = [weight for why, weight in zip(reasons, weights, strict=True) if why is None]
         kept = [ids for (ids, _), reason in zip(short, reasons, strict=True) if reason is None]
         report = CorpusReport(
             pairs_read=len(pairs),
@@ -131,7 +140,7 @@ class BlockEncoder:
             filtered=dict(Counter(reason for reason in reasons if reason is not None)),
         )
         laid = (self._lay(each, [pair[side] for pair in kept]) for side, each in enumerate(tokenizers))
-        return EncodedBlock(report, tuple(laid))
+        return EncodedBlock(report, tuple(laid), np.array(weights, np.float32).tobytes())
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:
         """Close each sequence by EOS and lay their records one behind the other."""

@@ -41,6 +41,8 @@ from nmt.text.pair import TextPair
 from nmt.types import PathLike
 
 MANIFEST = "manifest.json"
+WEIGHTS = "weights"
+"""The file with the weight of each pair in the training loss, float32, of a corpus that has such."""
 
 
 def build_store_folder(
@@ -74,7 +76,7 @@ def build_store_folder(
         dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
-    text_blocks = content_hash.blocks(corpus.pairs())
+    text_blocks, weights_crc32 = content_hash.blocks(corpus.rows()), 0
     encoded_blocks = encode_blocks(
         text_blocks, BlockEncoder(text, max_length, filters), processes=processes, folder=folder
     )
@@ -84,6 +86,8 @@ def build_store_folder(
             [stack.enter_context((folder / f"{name}.{kind}").open("wb")) for kind in ("records", "lengths")]
             for name in SIDES
         ]
+        is_weighed = corpus.layout.weight_column is not None
+        weights = stack.enter_context((folder / WEIGHTS).open("wb")) if is_weighed else None
         for block in encoded_blocks:
             report += block.report
             for (records, lengths), found, side in zip(files, described.values(), block.sides, strict=True):
@@ -92,6 +96,9 @@ def build_store_folder(
                 found["pairs"] = report.kept
                 found["tokens"] += side.tokens
                 found["lengths_crc32"] = zlib.crc32(side.lengths, found["lengths_crc32"])
+            if weights is not None:
+                weights.write(block.weights)
+                weights_crc32 = zlib.crc32(block.weights, weights_crc32)
             if report_pairs is not None:
                 report_pairs(report.pairs_read)
     if not report.kept:
@@ -100,7 +107,8 @@ def build_store_folder(
             f"no pair of {sources} and {targets} is left to train on: {report.pairs_read:,} read, {report.reasons()}"
             + (": raise max_length" if report.dropped_too_long else "")
         )
-    return {"sides": described, "report": vars(report), "content_hash": content_hash.hexdigest()}
+    found = {"sides": described, "report": vars(report), "content_hash": content_hash.hexdigest()}
+    return {**found, "weights_crc32": weights_crc32} if is_weighed else found
 
 
 _FORMAT_VERSION = 2
@@ -120,6 +128,7 @@ class TokenStore:
         target: the N target sequences.
         report: how many pairs were read, kept and dropped.
         content_hash: SHA-256 of the text of the whole corpus, both sides; the same whether it was compressed or not.
+        weights: of each pair in the training loss, (N,) float32, above 0; None if all count alike.
     """
 
     path: Path
@@ -127,6 +136,7 @@ class TokenStore:
     target: Sequences
     report: CorpusReport
     content_hash: str
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of pairs (N)."""
@@ -263,6 +273,7 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilt
         "target_tokenizer": text.target.fingerprint,
         "max_length": max_length,
         **({} if filters == NO_FILTERS else {"filters": filters._asdict()}),
+        **({} if corpus.layout.weight_column is None else {"loss_weight_column": corpus.layout.weight_column}),
     }
 
 
@@ -285,7 +296,8 @@ def _link_equal(path: Path, settings: dict[str, Any], corpus: Corpus, folder: Pa
                     break
     else:
         return None
-    for name in (f"{side}.{kind}" for side in SIDES for kind in ("records", "lengths")):
+    names = [f"{side}.{kind}" for side in SIDES for kind in ("records", "lengths")]
+    for name in names if corpus.layout.weight_column is None else [*names, WEIGHTS]:
         try:
             os.link(store / name, folder / name)
         except OSError:  # not every file system has links
@@ -311,8 +323,12 @@ def _open_folder(path: Path) -> TokenStore | None:
             lengths = np.frombuffer(content, dtype=described["length_dtype"])
             dtype = np.dtype(described["token_dtype"])
             sides.append(StoredSequences(path / f"{name}.records", lengths, token_dtype=dtype))
-        source, target = sides
-        return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"])
+        weights, source, target = None, *sides
+        if "loss_weight_column" in manifest["settings"]:
+            weights = np.frombuffer((path / WEIGHTS).read_bytes(), dtype=np.float32)
+            if zlib.crc32(weights.tobytes()) != manifest["weights_crc32"] or len(weights) != len(source):
+                return None
+        return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"], weights)
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
@@ -323,7 +339,7 @@ def _describe_file(path: str, layout: Layout) -> list[Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     reader = reader_of(path, layout)
-    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}", *_hash_of(reader), *layout]
+    own = [] if reader is None else [f"{reader.__module__}.{reader.__qualname__}", *_hash_of(reader), *layout[:3]]
     return [os.path.abspath(path), status.st_size, status.st_mtime_ns, *own]
 
 

@@ -103,7 +103,7 @@ def files_of(corpus: Corpus) -> list[Corpus]:
 
 def first_line(corpus: Corpus) -> int:
     """The line of the first pair of a file: the second if the first one names the columns."""
-    named = any(isinstance(column, str) for column in corpus.layout.columns)
+    named = any(isinstance(column, str) for column in (*corpus.layout.columns, corpus.layout.weight_column))
     return 1 + (named and (corpus.layout.format or kind_of(corpus.paths[0][0])) == "tsv")
 
 

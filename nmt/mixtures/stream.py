@@ -197,8 +197,12 @@ class MixtureStream(Stream[MixtureCursor]):
         chosen = found.plan[place.batch]
         corpora, pairs, epochs = found.corpora[chosen], found.pairs[chosen], found.epochs[chosen]
         parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[], []]
+        is_weighed = any(each.store.weights is not None for each in self.corpora)
+        weights = np.ones((len(chosen), 1), np.float32) if is_weighed else None  # of a corpus without weights 1
         for rows, number, epoch in _groups(corpora, epochs if self._sampled else np.zeros_like(epochs)):
             corpus, indices = self.corpora[number], pairs[rows]
+            if weights is not None and corpus.store.weights is not None:
+                weights[rows, 0] = corpus.store.weights[indices]
             for side, sequences in enumerate(corpus.store.sides):
                 if self._sampled is not None:
                     drawn = self._sampled[number][side].draw(indices, epoch=epoch)
@@ -210,7 +214,7 @@ class MixtureStream(Stream[MixtureCursor]):
                     mask = np.insert(mask, 0, True, axis=1)
                 parts[side].append((rows, token_ids, mask))
         (source_ids, _), target = (_merged(side, len(chosen)) for side in parts)
-        return teacher_forced(source_ids, *target)
+        return teacher_forced(source_ids, *target)._replace(weights=weights)
 
     def described(self, place: MixtureCursor) -> dict[str, Any]:
         """The stage of a place, and what was drawn of each corpus before it."""

@@ -6,9 +6,11 @@ Logits of a whole batch never exist: they are made of so many rows at a time tha
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from keras import ops
 
-from nmt.backend.functions import scan, select_rows
+from nmt.backend import machine
+from nmt.backend.functions import Spec, compile_function, scan, select_rows
 from nmt.backend.products import BLOCK_BYTES, linear
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.text import BOS_ID
@@ -109,3 +111,48 @@ def in_blocks(function: Callable[..., Tensor], inputs: Sequence[Tensor], rows: i
 
     results, _ = scan(lambda _, block: function(*block), ops.zeros((rows,)), [cut(values) for values in inputs])
     return ops.reshape(results, (-1,))[:count]
+
+
+class TokenScores(NamedTuple):
+    """How well a model predicts the reference, token by token.
+
+    loss: unsmoothed cross-entropy per real target token, in nats, EOS counted.
+    accuracy: share of real target tokens with the highest logit, 0 to 1.
+    """
+
+    loss: float
+    accuracy: float
+
+
+class TokenScorer:
+    """Predicts every reference token from those before it, without dropout; compiled once for all shapes.
+
+    Args:
+        model: what is judged.
+    """
+
+    def __init__(self, model: Seq2Seq) -> None:
+        self._model = model
+        self._sums = compile_function(self._batch_sums, (Spec((None, None), "int32"),) * 3)
+
+    def score(self, batches: Sequence[tuple[np.ndarray | None, ...]], *, at_once: int = 1) -> TokenScores:
+        """Average over all real target tokens of all batches.
+
+        Args:
+            batches: what is to be predicted, at least one: source ids (B, S), then what the decoder reads and what it
+                is to write, (B, T) each; nothing else of a batch is used.
+            at_once: batches side by side, each of which holds all its logits.
+        """
+        cross_entropy = correct = tokens = 0.0
+        for sums in machine.map_at_once(
+            lambda batch: list(map(float, self._sums(*batch[:3]))), batches, at_once=at_once
+        ):
+            cross_entropy, correct, tokens = cross_entropy + sums[0], correct + sums[1], tokens + sums[2]
+        return TokenScores(cross_entropy / tokens, correct / tokens)
+
+    def _batch_sums(self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor) -> list[Tensor]:
+        logits = self._model((source_ids, target_input_ids))  # (B, T, V)
+        losses = ops.sparse_categorical_crossentropy(target_output_ids, logits, from_logits=True)  # (B, T)
+        mask = ops.cast(token_mask(target_output_ids), "float32")
+        correct = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), target_output_ids), "float32")
+        return [ops.sum(losses * mask), ops.sum(correct * mask), ops.sum(mask)]

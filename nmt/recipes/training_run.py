@@ -19,6 +19,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
 from nmt.data import BatchStream, Corpus, TokenStore, open_store, sequences
+from nmt.data.encoding import NO_WEIGHT
 from nmt.data.store import delete_stores
 from nmt.directory import model_directory as directories
 from nmt.doctor import doubts
@@ -227,7 +228,8 @@ def _train(
     directory, training, model = Path(config.model_directory), config.training, start.model
     _describe(config, start, stores)
     anchor = starts.read_anchor(config, start.facts)
-    updater = assemble_updater(config, model, replicas, parts=parts, anchor=anchor)
+    weighed = any(store.weights is not None for store in stores.values())
+    updater = assemble_updater(config, model, replicas, parts=parts, weighed=weighed, anchor=anchor)
     verify_ties(model, model.declared_ties(), updater.optimizer)
     # An update takes a batch of the stream for each replica, unless settings say its size.
     micro_batches = replicas.count if training.effective_batch_tokens is None else training.micro_batches
@@ -302,6 +304,7 @@ def assemble_updater(
     replicas: Replicas | None = None,
     *,
     parts: int = 1,
+    weighed: bool = False,
     anchor: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Updater:
     """Build what makes the updates of a model, whose variables were created in the scope of the replicas.
@@ -311,6 +314,7 @@ def assemble_updater(
         model: what is trained.
         replicas: its copies; one unless given.
         parts: into which each batch is cut.
+        weighed: whether batches come with weights of their pairs.
         anchor: the weights to which it is pulled, if it is.
     """
     training, replicas = config.training, replicas or Replicas()
@@ -329,6 +333,7 @@ def assemble_updater(
         replicas=replicas,
         precision=training.precision,
         parts=parts,
+        weighed=weighed,
         factors=parts_of_model.factors_by_path(model, training.learning_rate_factors),
         pull=training.pull,
         anchors=anchor,
@@ -347,10 +352,18 @@ def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenSto
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
     for name, store in stores.items():
         report, what = store.report, "training corpus" + name[len("train") :].replace(".", " ")
-        if report.dropped > MUCH_DROPPED * report.pairs_read:
+        without = report.filtered.get(NO_WEIGHT, 0)
+        if report.dropped - without > MUCH_DROPPED * report.pairs_read:
             logger.warning("%s: %s: put one sentence on a line, or raise data.max_length", what, report.describe())
         else:
             logger.info("%s: %s", what, report.describe())
+        if store.weights is not None:
+            mean, least, most = store.weights.mean(), store.weights.min(), store.weights.max()
+            share = f"{without / report.pairs_read:.1%}"
+            logger.info(
+                "%s: the loss of its pairs is weighted, by %.4g in the mean (%.4g to %.4g); %s of those read have 0",
+                what, mean, least, most, share,
+            )  # fmt: skip
     logger.info("vocabulary: %d source and %d target tokens", *translator.vocabularies_of(start.text)[:2])
     for name, store in stores.items():
         doubts.report_unknown_in_store(store, "the training corpus" + name[len("train") :].replace(".", " "))

@@ -10,11 +10,12 @@ from nmt.control.controls import Control
 from nmt.data import batches
 from nmt.doctor import doubts
 from nmt.inference import translator
+from nmt.models import forced
 from nmt.models.contract import Seq2Seq
 from nmt.scoring import evaluation
 from nmt.settings.section import AUTO
 from nmt.text import TextPair, marks
-from nmt.training import batch_size, events, update
+from nmt.training import batch_size, events
 from nmt.translation import line_translator as translation
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class _Judging:
         )
         self.controls = None if tag is None else [Control(tag=tag)] * len(pairs)
         self.tokenization = validation_tokenization(config, self.references)
-        sides = [[row for batch in self.batches for row in batch[side]] for side in (0, 2)]
+        sides = [[row for batch in self.batches for row in batch[side]] for side in (0, 2)]  # type: ignore[union-attr]
         what = "the validation corpus" + name[len("validation") :].replace(".", " ")
         self.unknown = doubts.report_unknown(what, *sides)
 
@@ -103,7 +104,7 @@ class Validator:
         self._decides = _Judging(config, text, name, pairs)
         self._others = {key.partition(".")[2]: _Judging(config, text, key, each) for key, each in others.items()}
         self._name, self._at_once = name.partition(".")[2], at_once
-        self._scorer = update.TokenScorer(model)
+        self._scorer = forced.TokenScorer(model)
         search = config.search.model_copy(update={"shortlist": False})  # which is made of a finished model's tokens
         self._translator = translator.Translator(model, text, search, segmentation=config.data.segmentation)
         self._training = config.training

@@ -187,6 +187,12 @@ class CorpusSettings(Section):
     target_column: Column | None = setting(
         None, "Where the target stands: likewise (null: column 2, field target).", may_change=True
     )
+    loss_weight_column: Column | None = setting(
+        None,
+        "Where the weight of each pair in the training loss stands in files of pairs (tsv: a column, jsonl: a field): "
+        "0 leaves the pair out, 2 counts like the pair twice. Null: all count alike. For data.train.",
+        may_change=True,
+    )
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -210,7 +216,7 @@ class CorpusSettings(Section):
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the two ways to name files; which there are is not looked at."""
         sides = {"source": self.source, "target": self.target}
-        of_pairs = ("format", "source_column", "target_column")
+        of_pairs = ("format", "source_column", "target_column", "loss_weight_column")
         if self.pairs is not None:
             if given := [name for name, paths in sides.items() if paths is not None]:
                 yield Misfit(
@@ -435,6 +441,10 @@ class DataSettings(Section):
         tokenizer, languages = self.tokenizer, (self.source_language, self.target_language)
         yield from self._misfits_of_mixture()
         for name, corpus in self.corpora.items():
+            if corpus.loss_weight_column is not None and name.partition(".")[0] != "train":
+                yield Misfit(
+                    f"{name}.loss_weight_column", "is for data.train: what judges a model counts every pair alike"
+                )
             for pattern in _as_tuple(corpus.pairs):
                 if languages_in(pattern) == languages[::-1] != languages:
                     right = "{" + ",".join(languages) + "}"

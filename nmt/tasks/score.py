@@ -111,6 +111,8 @@ def prepare_model(
     """
     found = find_members(directories, member_weights=member_weights, **which)
     for each in found:
+        if tags := ", ".join(each.config.data.tags):
+            logger.warning("%s was trained with tags (%s): sources are read without one here", each.directory, tags)
         for output in output_paths:
             output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
 

@@ -1,4 +1,4 @@
-"""The loss of a batch, an update of the weights by it, and the loss of a validation, compiled once for all shapes."""
+"""The loss of a batch, and an update of the weights by it, compiled once for all shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend import functions, kernels, machine, products
+from nmt.backend import functions, kernels, products
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.weights import seed_generators
 from nmt.data.batches import Batch
+from nmt.errors import ConfigError
 from nmt.kinds import LOSSES
 from nmt.models.contract import Seq2Seq, token_mask
 from nmt.training.optimization import EmaWeights
@@ -26,11 +27,13 @@ class LossSums(NamedTuple):
     smoothed: the loss that is minimised, in nats.
     cross_entropy: the same without label smoothing; perplexity is exp of its mean.
     tokens: how many real tokens, EOS counted, as float32.
+    weight: sum of the weights by which the losses of the tokens were multiplied; None if they were not.
     """
 
     smoothed: Tensor
     cross_entropy: Tensor
     tokens: Tensor
+    weight: Tensor = None
 
 
 def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSums:
@@ -40,13 +43,16 @@ def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSu
 
     Args:
         model: what is trained.
-        batch: of tensors (B, S) and (B, T); padding of the target does not count.
+        batch: of tensors (B, S) and (B, T), and weights (B, 1) or None; padding of the target does not count.
         label_smoothing: e, in [0, 1); see `summed_losses`.
     """
     hidden = model.hidden(batch.source_ids, batch.target_input_ids, training=True)  # (B, T, E)
     mask = token_mask(batch.target_output_ids)
     hidden = functions.select_rows(hidden, mask)  # (N, E)
     targets = functions.select_rows(batch.target_output_ids, mask)  # (N,)
+    weights = None
+    if batch.weights is not None:
+        weights = functions.select_rows(ops.broadcast_to(batch.weights, ops.shape(mask)), mask)  # (N,)
     embeddings = model.output_projection.embeddings
     sums = products.summed_losses(
         hidden,
@@ -54,9 +60,11 @@ def loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSu
         model.output_bias,
         targets,
         label_smoothing=label_smoothing,
+        weights=weights,
         trains_embeddings=embeddings.trainable,
     )
-    return LossSums(*sums, ops.cast(ops.shape(targets)[0], "float32"))
+    tokens = ops.cast(ops.shape(targets)[0], "float32")
+    return LossSums(*sums, tokens, None if weights is None else ops.sum(weights))
 
 
 def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> LossSums:
@@ -65,16 +73,19 @@ def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> 
     XLA needs it, since it cannot compile a selection of rows; arguments are those of `loss_sums`.
     """
     logits = model((batch.source_ids, batch.target_input_ids), training=True)  # (B, T, V)
-    return _sums_of_logits(batch.target_output_ids, logits, label_smoothing)
+    return _sums_of_logits(batch.target_output_ids, logits, label_smoothing, batch.weights)
 
 
-def _sums_of_logits(targets: Tensor, logits: Tensor, label_smoothing: float) -> LossSums:
-    """Sum the losses of logits (B, T, V) for target ids (B, T); padding does not count."""
+def _sums_of_logits(targets: Tensor, logits: Tensor, label_smoothing: float, weights: Tensor | None = None) -> LossSums:
+    """Sum the losses of logits (B, T, V) for target ids (B, T) with weights (B, 1); padding does not count."""
     mask = ops.cast(token_mask(targets), logits.dtype)
+    tokens = ops.cast(ops.sum(mask), "float32")
+    if weights is not None:
+        mask = mask * weights  # (B, T)
     right = ops.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]  # (B, T)
     cross_entropy = ops.sum((ops.logsumexp(logits, axis=-1) - right) * mask)
     smoothed = cross_entropy + label_smoothing * ops.sum((right - ops.mean(logits, axis=-1)) * mask)
-    return LossSums(smoothed, cross_entropy, ops.cast(ops.sum(mask), "float32"))
+    return LossSums(smoothed, cross_entropy, tokens, None if weights is None else ops.sum(mask))
 
 
 @keras.saving.register_keras_serializable(package="nmt")
@@ -99,14 +110,17 @@ def label_smoothed_cross_entropy(target_ids: Tensor, logits: Tensor, label_smoot
 Loss: TypeAlias = Callable[..., LossSums]
 """Takes a model, a batch of tensors and `label_smoothing`, and returns the sums that are to become smaller."""
 
-BATCH_SPECS = (functions.Spec((None, None), "int32"),) * 3
+BATCH_SPECS = (*(functions.Spec((None, None), "int32"),) * 3, functions.Spec((None, 1), "float32"))
+"""Of a batch with weights; one without lacks the last."""
+
 SCALAR_SPEC = functions.Spec((), "float32")
 
 
 class UpdateResult(NamedTuple):
     """What came of one update.
 
-    loss: label smoothed loss, summed over the real target tokens, in nats.
+    loss: label smoothed loss, summed over the real target tokens, in nats; with weights, their weighted mean times as
+        many.
     cross_entropy: the same without smoothing.
     tokens: real target tokens of all micro-batches.
     gradient_norm: global norm of the gradient of the mean loss, before clipping.
@@ -124,7 +138,8 @@ class UpdateResult(NamedTuple):
 class Updater:
     """Computes gradients of micro-batches and applies their sum, divided by the number of real tokens.
 
-    The loss of an update is the mean over all real target tokens of all its micro-batches, so that several
+    The loss of an update is the mean over all real target tokens of all its micro-batches, weighted if pairs have
+    weights, so that several
     micro-batches give what one large batch would give, and so do several replicas: gradients are summed over all of
     them before anything else is done, and each replica makes the same update of its own copy.
 
@@ -141,6 +156,7 @@ class Updater:
         parts: into how many parts each batch is cut whose gradients are computed side by side, a processor core each.
             On a processor this is faster than all cores on one operation: each works on what lies in its own cache,
             and none waits for the others at every operation.
+        weighed: whether batches come with weights.
         factors: what the learning rate of variables is multiplied by, by canonical role path; of others it is 1.
         pull: alpha of a term alpha / 2 * |w - w0|^2 of the loss (Li et al. 2018, arXiv:1802.01483, equation 2).
         anchors: w0 by canonical role path; needed if there is a pull.
@@ -159,6 +175,7 @@ class Updater:
     replicas: Replicas = field(default_factory=Replicas)
     precision: str = products.FLOAT32
     parts: int = 1
+    weighed: bool = False
     factors: Mapping[str, float] = field(default_factory=dict)
     pull: float | None = None
     anchors: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -187,10 +204,11 @@ class Updater:
             variable.trainable = not self._are_held
         self._variables = list(self.model.trainable_variables)
         self._sums: list[keras.Variable] = []  # of gradients of micro-batches, each replica's own
-        specs = BATCH_SPECS * len(self.replicas.own_numbers)
+        self._size = 4 if self.weighed else 3  # arrays of a batch
+        specs = BATCH_SPECS[: self._size] * len(self.replicas.own_numbers)
         self._whole = functions.compile_function(self._whole_update, (*specs, SCALAR_SPEC), xla=self.xla)
         self._micro_batch = functions.compile_function(self._accumulate, specs, xla=self.xla)
-        self._last = functions.compile_function(self._apply_accumulated, (SCALAR_SPEC,) * 4, xla=self.xla)
+        self._last = functions.compile_function(self._apply_accumulated, (SCALAR_SPEC,) * 5, xla=self.xla)
 
     def update(
         self, batches: Sequence[Batch], learning_rate: float, *, check: Callable[[], None] = lambda: None
@@ -206,8 +224,9 @@ class Updater:
             self._are_held = False
             self._compile()
         # A round is one batch for each replica of this process; an update of one round is one compiled function.
-        rate, own = np.float32(learning_rate), len(self.replicas.own_numbers)
-        rounds = [[ids for batch in batches[at : at + own] for ids in batch] for at in range(0, len(batches), own)]
+        rate, own, size = np.float32(learning_rate), len(self.replicas.own_numbers), self._size
+        starts = range(0, len(batches), own)
+        rounds = [[ids for batch in batches[at : at + own] for ids in batch[:size]] for at in starts]
         if len(rounds) == 1:
             return _result(*self._whole(*rounds[0], rate))
         # Several rounds add up in variables, which take memory and are created when they are needed first.
@@ -216,7 +235,7 @@ class Updater:
             with self.replicas.scope():
                 self._sums = [keras.Variable(ops.zeros(variable.shape), **kind) for variable in self._variables]
         # Whatever breaks off between rounds leaves no gradients behind.
-        totals = [0.0, 0.0, 0.0]
+        totals = [0.0] * 4
         try:
             for arrays in rounds:
                 check()
@@ -232,13 +251,16 @@ class Updater:
 
     def _gradients(self, arrays: Sequence[Tensor]) -> tuple[LossSums, list[Tensor]]:
         """Return the sums of the batch of the replica that asks, and the gradients of its summed loss."""
-        # Arrays come flat, three a replica.
-        batch = self.replicas.own([arrays[at : at + 3] for at in range(0, len(arrays), 3)])
+        # Arrays come flat, as many for each replica.
+        batch = self.replicas.own([arrays[at : at + self._size] for at in range(0, len(arrays), self._size)])
 
         def summed_loss() -> tuple[Tensor, LossSums]:
             # Nothing in the graph makes parts wait for each other, so that TensorFlow runs them side by side.
             parts = zip(*(functions.cut_rows(ids, self.parts) for ids in batch), strict=True)
             sums = [self._loss_sums(self.model, Batch(*part), label_smoothing=self.label_smoothing) for part in parts]
+            if self.weighed and any(each.weight is None for each in sums):
+                raise ConfigError(f"training.loss {self.loss} takes no weights: remove loss_weight_column of corpora")
+            sums = [each if self.weighed else each._replace(weight=each.tokens) for each in sums]
             total = LossSums(*(sum(column) for column in zip(*sums, strict=True)))
             return total.smoothed, total
 
@@ -261,7 +283,7 @@ class Updater:
             # Sums and gradients go round the replicas together: one exchange is cheaper than two.
             sums, gradients = self._gradients(arrays)
             totals = self.replicas.sum([*sums, *gradients])
-            return LossSums(*totals[:3]), totals[3:]
+            return LossSums(*totals[:4]), totals[4:]
 
         return self._apply(summed, learning_rate)
 
@@ -300,10 +322,10 @@ class Updater:
             sums, gradients = summed()
             if self.pull is not None:
                 # Of the mean loss, so that it is the same whatever the batch; gradients are of the sum by now.
-                share, anchors = self.pull * sums.tokens, [self._anchors[self._paths[id(v)]] for v in self._variables]
+                share, anchors = self.pull * sums.weight, [self._anchors[self._paths[id(v)]] for v in self._variables]
                 distances = [variable - anchor for variable, anchor in zip(self._variables, anchors, strict=True)]
                 gradients = [each + share * far for each, far in zip(gradients, distances, strict=True)]
-            norm = ops.sqrt(kernels.sum_of_squares(gradients)) / sums.tokens
+            norm = ops.sqrt(kernels.sum_of_squares(gradients)) / sums.weight
             norm = self.replicas.sum([norm])[0] / self.replicas.count
             return gradients, sums, norm, ops.logical_and(ops.isfinite(norm), ops.isfinite(sums.smoothed))
 
@@ -311,7 +333,7 @@ class Updater:
         sums, norm, finite = self.replicas.first(judgement)
 
         # Gradients are of the summed loss: one factor makes them those of the mean, and clips them.
-        scale = 1.0 / sums.tokens
+        scale = 1.0 / sums.weight
         if self.clip_norm is not None:
             scale = scale * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
 
@@ -334,47 +356,7 @@ class Updater:
         return (*sums, norm, finite)
 
 
-def _result(smoothed: Tensor, cross_entropy: Tensor, tokens: Tensor, norm: Tensor, applied: Tensor) -> UpdateResult:
-    return UpdateResult(float(smoothed), float(cross_entropy), round(float(tokens)), float(norm), bool(applied))
-
-
-class TokenScores(NamedTuple):
-    """How well a model predicts the reference, token by token.
-
-    loss: unsmoothed cross-entropy per real target token, in nats, EOS counted.
-    accuracy: share of real target tokens with the highest logit, 0 to 1.
-    """
-
-    loss: float
-    accuracy: float
-
-
-class TokenScorer:
-    """Predicts every reference token from those before it, without dropout; compiled once for all shapes.
-
-    Args:
-        model: what is judged.
-    """
-
-    def __init__(self, model: Seq2Seq) -> None:
-        self._model = model
-        self._sums = functions.compile_function(self._batch_sums, BATCH_SPECS)
-
-    def score(self, batches: Sequence[Batch], *, at_once: int = 1) -> TokenScores:
-        """Average over all real target tokens of all batches.
-
-        Args:
-            batches: what is to be predicted, at least one.
-            at_once: batches side by side, each of which holds all its logits.
-        """
-        cross_entropy = correct = tokens = 0.0
-        for sums in machine.map_at_once(lambda batch: list(map(float, self._sums(*batch))), batches, at_once=at_once):
-            cross_entropy, correct, tokens = cross_entropy + sums[0], correct + sums[1], tokens + sums[2]
-        return TokenScores(cross_entropy / tokens, correct / tokens)
-
-    def _batch_sums(self, source_ids: Tensor, target_input_ids: Tensor, target_output_ids: Tensor) -> list[Tensor]:
-        logits = self._model((source_ids, target_input_ids))  # (B, T, V)
-        losses = ops.sparse_categorical_crossentropy(target_output_ids, logits, from_logits=True)  # (B, T)
-        mask = ops.cast(token_mask(target_output_ids), "float32")
-        correct = ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), target_output_ids), "float32")
-        return [ops.sum(losses * mask), ops.sum(correct * mask), ops.sum(mask)]
+def _result(*found: Tensor) -> UpdateResult:
+    smoothed, cross_entropy, tokens, weight, norm, applied = map(float, found)
+    share = tokens / weight if weight else 1.0
+    return UpdateResult(smoothed * share, cross_entropy * share, round(tokens), norm, bool(applied))

@@ -33,7 +33,7 @@ def test_a_batch_holds_its_pairs_padded_behind(store):
         assert batch.source_ids[row].tolist() == source + [0] * (batch.source_ids.shape[1] - len(source))
         assert batch.target_output_ids[row].tolist() == target + [0] * (width - len(target))
         assert batch.target_input_ids[row].tolist() == [BOS_ID, *target[:-1]] + [0] * (width - len(target))
-    assert {array.dtype for array in batch} == {np.dtype(np.int32)}
+    assert {array.dtype for array in batch[:3]} == {np.dtype(np.int32)}
     assert batch.source_ids.shape[1] == store.source_lengths[indices].max()
     assert batch.target_input_ids.shape == batch.target_output_ids.shape
 
@@ -44,7 +44,7 @@ def test_each_epoch_holds_every_pair_once(caption_store):
         batches = take(stream, stream.batches_in_epoch(epoch))
         assert sorted(np.concatenate([numbers(batch) for batch in batches])) == list(range(len(caption_store)))
         assert stream.cursor == Cursor(epoch + 1, 0)
-        assert max(max(array.size for array in batch) for batch in batches) <= 700
+        assert max(max(array.size for array in batch[:3]) for batch in batches) <= 700
 
 
 def test_padding_masks_count_every_token(caption_store):
@@ -111,8 +111,8 @@ def test_evaluation_keeps_every_pair(corpus, text):
     pairs = [("", "ONE"), *zip(*corpus, strict=True), ("one " * 50, ""), ("", "")]
     found = []
     for batch in evaluation_batches(pairs, text=text, batch_tokens=33):
-        assert max(array.size for array in batch) <= 33 or len(batch.source_ids) == 1
-        for rows in zip(*batch, strict=True):
+        assert max(array.size for array in batch[:3]) <= 33 or len(batch.source_ids) == 1
+        for rows in zip(*batch[:3], strict=True):
             source, target_input, target = (np.trim_zeros(row, "b").tolist() for row in rows)
             assert target_input == [BOS_ID, *target[:-1]]
             found.append((source, target))

@@ -69,6 +69,18 @@ def test_a_corpus_of_pairs_is_read_as_one_of_two_files(config_of, tmp_path):
             "data.train.format must be tsv, jsonl, tmx or zip, or null, got the text .tsw",
         ),
         ({"pairs": "a", "source_column": 0}, "data.train.source_column must be a whole number of at least 1, or a te"),
+        (
+            {"source": "a", "target": "b", "loss_weight_column": 3},
+            "data.train.loss_weight_column is for pairs, files that hold both sides, and source and target are given",
+        ),
+        (
+            [{"name": "clean", "pairs": "a.tsv"}, {"name": "mined", "pairs": "b.tsv", "weight": -1}],
+            r"data.train.1 \(mined\).weight must be a number of at least 0, or null, got -1",
+        ),
+        (
+            [{"name": "mined", "pairs": "b.tsv", "tag": "a b"}],
+            r"data.train.0 \(mined\).tag must be one word, got 'a b'",
+        ),
         ({"pairs": []}, "data.train.pairs must be a path or a list of paths, or null, got the list"),
     ],
 )

@@ -169,7 +169,7 @@ def test_what_is_held_moves_after_so_many_updates(build, make_batch):
     for source, target in ((model, other), (updater.optimizer, resumed.optimizer)):
         for variable, value in zip(target.variables, source.variables, strict=True):
             variable.assign(value)
-    parts = [Batch(*(ids[row : row + 1] for ids in batch)) for row in (0, 1)]
+    parts = [Batch(*(ids[row : row + 1] for ids in batch[:3])) for row in (0, 1)]
     for each in (updater, resumed):
         each.update(parts, 0.5)
     assert not np.array_equal(weights_of(model)[MATRIX], first)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nmt.data.batches import Batch
+from nmt.errors import ConfigError
 from nmt.kinds import LOSSES
 from nmt.training.optimization import EmaWeights
 from nmt.training.update import Updater, loss_sums, plain_loss_sums
@@ -28,7 +29,7 @@ def weights_of(model):
 
 
 def part(batch, rows):
-    return Batch(*(ids[rows] for ids in batch))
+    return Batch(*(None if array is None else array[rows] for array in batch))
 
 
 @pytest.mark.parametrize("function", [loss_sums, plain_loss_sums])
@@ -43,7 +44,7 @@ def test_the_loss_is_label_smoothed_cross_entropy_over_real_tokens(build, settin
             nll -= right
             smoothed -= (1 - smoothing) * right + smoothing * log_probs[row, position].mean()
     sums = function(model, batch, label_smoothing=smoothing)
-    np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 10], rtol=1e-5)
+    np.testing.assert_allclose([float(s) for s in sums[:3]], [smoothed, nll, 10], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "tie"), [*(("transformer", tie) for tie in TIES), ("rnn", "none"), ("rnn", "all")])
@@ -307,3 +308,56 @@ def test_products_in_bfloat16_learn_nearly_the_same(build, settings, make_batch,
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=1e-2)
     ours, theirs = (np.concatenate([move.ravel() for move in moves[p].values()]) for p in ("bfloat16", "float32"))
     assert ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > 0.999
+
+
+def weighed(batch, *weights):
+    return batch._replace(weights=np.array(weights, "float32")[:, None])
+
+
+@pytest.mark.parametrize("function", [loss_sums, plain_loss_sums])
+def test_each_pair_counts_as_often_as_its_weight(build, settings, make_batch, function):
+    """By hand: the mean over the tokens of each pair, taken as often as its weight says, which may be a fraction."""
+    model, batch = build(settings), make_batch((3, 5, 2), (4, 6, 3))
+    log_probs = log_softmax(np.array(model((batch.source_ids, batch.target_input_ids)), "float64"))
+    smoothed = nll = 0.0
+    for row, (length, weight) in enumerate(zip((4, 6, 3), (0.5, 2.0, 0.0), strict=True)):
+        for position in range(length):
+            right = log_probs[row, position, batch.target_output_ids[row, position]]
+            nll -= weight * right
+            smoothed -= weight * (0.8 * right + 0.2 * log_probs[row, position].mean())
+    sums = function(model, weighed(batch, 0.5, 2.0, 0.0), label_smoothing=0.2)
+    np.testing.assert_allclose([float(s) for s in sums], [smoothed, nll, 13, 0.5 * 4 + 2 * 6], rtol=1e-5)
+
+
+@pytest.mark.parametrize("cut", ["whole", "micro-batches", "parts", "plain"])
+@pytest.mark.usefixtures("eagerly")
+def test_weights_are_repeated_and_left_out_pairs(build, make_batch, cut):
+    """Weights 0, 1, 2 update as if the first pair were not there and the last twice, however the batch is cut."""
+    batch = make_batch((3, 5, 4), (4, 6, 2))
+    repeated, weights = part(batch, np.array([1, 2, 2])), weighed(batch, 0, 1, 2)
+    given = [part(weights, slice(0, 2)), part(weights, slice(2, 3))] if cut == "micro-batches" else [weights]
+    found = []
+    for batches, settings in (([repeated], {}), (given, {"weighed": True, "parts": 2 if cut == "parts" else 1})):
+        model = build()
+        loss = "plain" if cut == "plain" else None
+        how = {"label_smoothing": 0.1, "clip_norm": 0.5, "loss": loss, **settings}
+        updater = Updater(model, keras.optimizers.Adam(), **how)
+        found.append(([updater.update(batches, 0.01) for _ in range(2)], weights_of(model)))
+    (expected, expected_weights), (results, weights_found) = found
+    for one, other in zip(expected, results, strict=True):
+        np.testing.assert_allclose(other.loss / other.tokens, one.loss / one.tokens, rtol=1e-4)
+        np.testing.assert_allclose(other.gradient_norm, one.gradient_norm, rtol=1e-4)
+        assert (one.tokens, other.tokens) == (10, 12)
+    for path, value in expected_weights.items():
+        np.testing.assert_allclose(weights_found[path], value, atol=2e-5, err_msg=path)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_loss_that_ignores_weights_is_refused(build, make_batch, monkeypatch):
+    def blind(model, batch, *, label_smoothing):
+        return plain_loss_sums(model, batch._replace(weights=None), label_smoothing=label_smoothing)
+
+    updater = Updater(build(), keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=None, weighed=True)
+    monkeypatch.setattr(updater, "_loss_sums", blind)
+    with pytest.raises(ConfigError, match="takes no weights: remove loss_weight_column"):
+        updater.update([weighed(make_batch((3, 5), (4, 6)), 1, 2)], 0.1)

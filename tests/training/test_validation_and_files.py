@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.errors import TrainingError
+from nmt.models.forced import TokenScorer
 from nmt.training.events import (
     EndEvent,
     LogReporter,
@@ -15,7 +16,6 @@ from nmt.training.events import (
     ValidationEvent,
     describe_validation_time,
 )
-from nmt.training.update import TokenScorer
 
 
 @pytest.mark.usefixtures("eagerly")
