@@ -138,7 +138,22 @@ READERS = Registry(
 )
 """What reads files that hold both sides of a corpus, by the endings of their names; see `nmt.data.corpus.Reader`."""
 
+VARIATIONS = Registry(
+    "data.variation",
+    merge="nmt.variation.changes:merge",
+    word_dropout="nmt.variation.changes:word_dropout",
+    word_swap="nmt.variation.changes:word_swap",
+    typos="nmt.variation.changes:typos",
+    white_space="nmt.variation.changes:white_space",
+    final_punctuation="nmt.variation.changes:final_punctuation",
+    title_case="nmt.variation.changes:title_case",
+    upper_case="nmt.variation.changes:upper_case",
+    noise="nmt.variation.changes:noise",
+)
+"""How pairs of lines are varied, in the order in which it is done; see `nmt.variation.changes.Change`."""
+
 register_cell, register_mixer, register_loss = CELLS.register, MIXERS.register, LOSSES.register
+register_variation = VARIATIONS.register
 
 
 class Imported(NamedTuple):

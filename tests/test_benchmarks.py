@@ -33,6 +33,7 @@ CALLS = {
     ("mixtures.py",): "the same batch: True",
     ("training.py", "--set", "training.precision=float32"): "of the float32 peak",
     ("tying.py",): "| 300 | `all` |",
+    ("variation.py", "--no-training"): "| upper_case | 20 lines | 20 sources changed |",
     ("workers.py",): "median of the ratios",
 }
 """How each is called, and what it prints at last."""

@@ -30,7 +30,7 @@ LEAST_PAGES = 7
 VERBS = (
     "train", "translate", "evaluate", "inspect", "export", "average", "update-vocab", "build-vocab", "check-config",
     "align", "align-corpus", "attention", "score", "rerank", "tune-search", "build-shortlist", "convert", "split",
-    "doctor", "adapt",
+    "doctor", "adapt", "vary",
 )  # fmt: skip
 
 TINY = [

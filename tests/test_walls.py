@@ -16,7 +16,7 @@ LEVELS = (
     {"settings", "backend"},
     {"config", "layers", "text", "tying"},
     {"models", "search", "data", "alignment"},
-    {"checkpoint", "corpora", "mixtures"},
+    {"checkpoint", "corpora", "mixtures", "variation"},
     {"control", "directory", "filters"},
     {"translation", "doctor"},
     {"scoring"},

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from nmt.corpus_verbs import align_corpus, corpora, doctor
+from nmt.corpus_verbs import align_corpus, corpora, doctor, vary
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.terminal.options import Session, spread, usage_error
 from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
@@ -152,6 +152,7 @@ for _name, _verb, _example, _summary in (
     ("align-corpus", align_corpus.run, align_corpus.EXAMPLE, "Link the words of a parallel corpus."),
     ("convert", corpora.convert, corpora.CONVERT_EXAMPLE, "Write a corpus in another format."),
     ("split", corpora.split, corpora.SPLIT_EXAMPLE, "Take validation and test out of a corpus."),
+    ("vary", vary.run, vary.EXAMPLE, "Write a varied copy of a test set or corpus."),
     ("doctor", doctor.run, doctor.EXAMPLE, "Say what is wrong with corpora, and clean them."),
     ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
 ):

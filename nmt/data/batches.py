@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -200,6 +200,19 @@ _BATCHES_AHEAD = 5
 AnyCursor = TypeVar("AnyCursor")
 
 
+class Variation(Protocol):
+    """Changes pairs of a corpus by chance: what a pair becomes follows from its number and the epoch."""
+
+    def lengths(self, indices: np.ndarray, *, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens to plan with of source and target of n pairs, (n,) each, no fewer than unchanged."""
+
+    def draw(self, indices: np.ndarray, *, epoch: int, room: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Source and target of B pairs, each as token ids (B, longest) and mask; no pair is longer than `room`."""
+
+    def tell(self) -> None:
+        """Log how many pairs were changed, and how many could not be."""
+
+
 class Stream(ABC, Generic[AnyCursor]):
     """Batches of training data without end, of which a cursor says which is next.
 
@@ -224,6 +237,7 @@ class Stream(ABC, Generic[AnyCursor]):
         self._own = [turn + number for turn in range(0, batches_per_update, replicas) for number in own_numbers]
         self._update, self._drawn = start, 0  # where the update began, and how many of its own were built
         self._cursor = self._update
+        self.variations: Sequence[Variation] = ()
         self._thread: ThreadPoolExecutor | None = None
         self._ready: deque[Future[tuple[Batch, AnyCursor]]] = deque()
 
@@ -274,6 +288,8 @@ class Stream(ABC, Generic[AnyCursor]):
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
+        for variation in self.variations:
+            variation.tell()
 
     @property
     def cursor(self) -> AnyCursor:
@@ -316,6 +332,7 @@ class BatchStream(Stream[Cursor]):
         seed: 0 or more.
         segmentations: of the pieces of source and target, to cut words in another way in each epoch; None leaves them
             as they are in the store.
+        variation: changes the pairs in each epoch; not together with segmentations.
         batches_per_update, replicas, own_numbers: see `Stream`.
 
     Raises:
@@ -329,6 +346,7 @@ class BatchStream(Stream[Cursor]):
         batch_tokens: int,
         seed: int,
         segmentations: tuple[Segmentations, Segmentations] | None = None,
+        variation: Variation | None = None,
         batches_per_update: int = 1,
         replicas: int = 1,
         own_numbers: range = range(1),
@@ -336,7 +354,8 @@ class BatchStream(Stream[Cursor]):
         super().__init__(
             Cursor(0, 0), batches_per_update=batches_per_update, replicas=replicas, own_numbers=own_numbers
         )
-        self._store = store
+        self._store, self._variation = store, variation
+        self.variations = [] if variation is None else [variation]
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._sampled: list[SampledSequences] | None = None
@@ -369,6 +388,10 @@ class BatchStream(Stream[Cursor]):
         """The batch at a place of the whole stream, as it is stored or cut in this epoch; the cursor stays."""
         indices = self._plan_of(place.epoch)[place.batch]
         weights = None if self._store.weights is None else self._store.weights[indices, None]
+        if self._variation is not None:
+            room = self._batch_tokens // len(indices)
+            (source_ids, _), varied = self._variation.draw(indices, epoch=place.epoch, room=room)
+            return teacher_forced(source_ids, *varied)._replace(weights=weights)
         if self._sampled is None:
             return assemble(self._store.source, self._store.target, indices)._replace(weights=weights)
         source, target = (side.draw(indices, epoch=place.epoch) for side in self._sampled)
@@ -391,6 +414,9 @@ class BatchStream(Stream[Cursor]):
             lengths = self._store.source_lengths, self._store.target_lengths
             if self._sampled is not None:
                 lengths = self._sampled[0].lengths(epoch), self._sampled[1].lengths(epoch)
+            if self._variation is not None:
+                likely = self._variation.lengths(np.arange(len(self._store)), epoch=epoch)
+                lengths = np.minimum(likely[0], self._batch_tokens), np.minimum(likely[1], self._batch_tokens)
             plan = plan_epoch(*lengths, batch_tokens=self._batch_tokens, seed=self._seed, epoch=epoch)
             plans = self._plans = {**plans, epoch: plan}
         return plans[epoch]

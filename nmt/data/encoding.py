@@ -51,7 +51,7 @@ class EncodedBlock(NamedTuple):
 
     Attributes:
         report: how many were kept and dropped.
-        sides: source and target of the pairs kept.
+        sides: source and target of the pairs kept; and if text is kept, the UTF-8 of both, a byte in place of a token.
         weights: of the pairs kept in the training loss, as bytes of float32; none if the corpus has none.
     """
 
@@ -106,11 +106,13 @@ class BlockEncoder:
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped.
         filters: what else is dropped.
+        keep_text: whether the text of the pairs is kept beside the ids.
     """
 
     text: TextPair
     max_length: int
     filters: PairFilters = NO_FILTERS
+    keep_text: bool = False
 
     def encode(self, pairs: Sequence[tuple[str, ...]]) -> EncodedBlock:
         """Encode pairs of lines, in order; if they have weights as third texts, those with weight 0 are left out."""
@@ -129,7 +131,7 @@ class BlockEncoder:
         if weights:
             reasons = [why if weight else why or NO_WEIGHT for why, weight in zip(reasons, weights, strict=True)]
             weights = [weight for why, weight in zip(reasons, weights, strict=True) if why is None]
-        kept = [ids for (ids, _), reason in zip(short, reasons, strict=True) if reason is None]
+        kept = [unit for unit, reason in zip(short, reasons, strict=True) if reason is None]
         report = CorpusReport(
             pairs_read=len(pairs),
             kept=len(kept),
@@ -139,7 +141,9 @@ class BlockEncoder:
             max_length=self.max_length,
             filtered=dict(Counter(reason for reason in reasons if reason is not None)),
         )
-        laid = (self._lay(each, [pair[side] for pair in kept]) for side, each in enumerate(tokenizers))
+        laid = [self._lay(each, [ids[side] for ids, _ in kept]) for side, each in enumerate(tokenizers)]
+        if self.keep_text:
+            laid += [_lay_text([pair[side] for _, pair in kept]) for side in range(len(tokenizers))]
         return EncodedBlock(report, tuple(laid), np.array(weights, np.float32).tobytes())
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:
@@ -148,6 +152,16 @@ class BlockEncoder:
         records = b"".join([record_of(array(code, [*sequence, EOS_ID]).tobytes()) for sequence in sequences])
         lengths = np.array([len(sequence) + 1 for sequence in sequences], dtype=length_dtype(self.max_length))
         return EncodedSide(lengths.tobytes(), records, int(lengths.sum(dtype=np.int64)))
+
+
+TEXT_DTYPES = np.dtype(np.uint8), np.dtype(np.uint32)
+"""Of text that is kept: of its bytes, and of their number in a line."""
+
+
+def _lay_text(lines: Sequence[str]) -> EncodedSide:
+    contents = [line.encode("utf-8") for line in lines]
+    lengths = np.array([len(content) for content in contents], dtype=TEXT_DTYPES[1])
+    return EncodedSide(lengths.tobytes(), b"".join(map(record_of, contents)), int(lengths.sum(dtype=np.int64)))
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype:
@@ -164,8 +178,9 @@ _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from nmt.data.encoding import serve
-filters = json.loads(sys.argv[5])
-serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]), filters=filters, imports=sys.argv[6:])
+filters, keep_text = json.loads(sys.argv[5])
+how = {"filters": filters, "keep_text": keep_text, "imports": sys.argv[6:]}
+serve(sys.argv[2], max_length=int(sys.argv[3]), connection=int(sys.argv[4]), **how)
 """
 
 
@@ -178,6 +193,7 @@ class EncodingProcess:
         tokenizers: directory in which `TextPair.save` has put the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped.
         filters: what else is dropped.
+        keep_text: whether the text is kept beside the ids.
         imports: the files that hold the tokenizers' classes, if these are not ours.
 
     Raises:
@@ -185,7 +201,13 @@ class EncodingProcess:
     """
 
     def __init__(
-        self, tokenizers: Path, *, max_length: int, filters: PairFilters = NO_FILTERS, imports: Sequence[str] = ()
+        self,
+        tokenizers: Path,
+        *,
+        max_length: int,
+        filters: PairFilters = NO_FILTERS,
+        keep_text: bool = False,
+        imports: Sequence[str] = (),
     ) -> None:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         # Many processes share the cores, so none shall start threads of its own.
@@ -193,7 +215,7 @@ class EncodingProcess:
         # Ctrl-C reaches all of a terminal, and this process says what becomes of those that it started.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._connection, theirs = Pipe()
-        numbers = (str(max_length), str(theirs.fileno()), json.dumps(filters))
+        numbers = (str(max_length), str(theirs.fileno()), json.dumps([filters, keep_text]))
         words = (path, os.fspath(tokenizers), *numbers, *imports)
         try:
             self._process = subprocess.Popen(
@@ -235,13 +257,19 @@ class EncodingProcess:
 
 
 def serve(
-    tokenizers: str, *, max_length: int, connection: int, filters: Sequence[Any], imports: Sequence[str] = ()
+    tokenizers: str,
+    *,
+    max_length: int,
+    connection: int,
+    filters: Sequence[Any],
+    keep_text: bool = False,
+    imports: Sequence[str] = (),
 ) -> None:
     """Encode what comes through a connection until it ends: the life of an encoding process."""
     with Connection(connection) as parent:
         try:
             session.import_files(imports)
-            encoder = BlockEncoder(TextPair.load(tokenizers), max_length, PairFilters(*filters))
+            encoder = BlockEncoder(TextPair.load(tokenizers), max_length, PairFilters(*filters), keep_text)
             while True:
                 sides = (text.decode("utf-8").split("\n")[:-1] for text in parent.recv())
                 parent.send(encoder.encode(list(zip(*sides, strict=True))))
@@ -302,7 +330,11 @@ def encode_blocks(
         idle: queue.SimpleQueue[EncodingProcess] = queue.SimpleQueue()
         for _ in range(processes):
             process = EncodingProcess(
-                tokenizers, max_length=encoder.max_length, filters=encoder.filters, imports=imports
+                tokenizers,
+                max_length=encoder.max_length,
+                filters=encoder.filters,
+                keep_text=encoder.keep_text,
+                imports=imports,
             )
             stack.callback(process.stop)  # before the threads are waited for, who would wait for the process
             idle.put(process)

@@ -141,6 +141,14 @@ class StoredSequences:
         mask = columns[:longest] < lengths[:, None]  # (B, longest)
         return np.where(mask, token_ids[:, :longest], np.int32(PAD_ID)), mask
 
+    def contents(self, indices: np.ndarray) -> list[bytes]:
+        """The bytes of some of the sequences, (B,) of them.
+
+        Raises:
+            DataError: a sequence cannot be read, or is not what was written.
+        """
+        return [record[:-CHECKSUM_BYTES] for record in self._records(indices, self.lengths[indices].astype(np.int64))]
+
     def _records(self, indices: np.ndarray, lengths: np.ndarray) -> list[bytes]:
         """The records of some sequences of these lengths, proved."""
         places = self._places(indices).tolist()
@@ -232,10 +240,10 @@ class SampledSequences:
         token_ids = padded[mask]
         draws, order = np.random.SeedSequence([*self._seed, epoch]).generate_state(2, np.uint64)
         places = (indices[rows].astype(np.uint64) << np.uint64(32)) | columns.astype(np.uint64)
-        cuts = self._table.draw(token_ids, _uniform(draws, places))
+        cuts = self._table.draw(token_ids, uniform(draws, places))
         too_long = np.flatnonzero((self._lengths_of(rows, cuts) > self._longest)[rows])
         if len(too_long):
-            chance = _uniform(order, places[too_long])
+            chance = uniform(order, places[too_long])
             whole = too_long[self._beyond(rows[too_long], self._table.sizes[cuts[too_long]], chance)]
             cuts[whole] = self._table.bounds[token_ids[whole]]
         return rows, cuts
@@ -249,7 +257,7 @@ class SampledSequences:
         return order[used > np.repeat(self._longest - lengths, lengths)]
 
 
-def _uniform(seed: np.uint64, places: np.ndarray) -> np.ndarray:
+def uniform(seed: np.uint64, places: np.ndarray) -> np.ndarray:
     """Return numbers in [0, 1), (n,): of the generator SplitMix64 those at n places (Steele, Lea and Flood 2014)."""
     return (mixed(seed + places * GOLDEN) >> np.uint64(11)) * 2.0**-53  # modulo 2^64
 

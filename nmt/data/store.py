@@ -27,6 +27,7 @@ from nmt.atomic_files import new_directory
 from nmt.data.corpus import BY_ENDING, SIDES, ContentHash, Corpus, CorpusReport, Layout, Reader, reader_of
 from nmt.data.encoding import (
     NO_FILTERS,
+    TEXT_DTYPES,
     BlockEncoder,
     PairFilters,
     encode_blocks,
@@ -44,6 +45,9 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 """The file with the weight of each pair in the training loss, float32, of a corpus that has such."""
 
+_TEXTS = tuple(f"{side}_text" for side in SIDES)
+"""The names of files with the text of both sides, where it is kept."""
+
 
 def build_store_folder(
     folder: Path,
@@ -52,6 +56,7 @@ def build_store_folder(
     text: TextPair,
     max_length: int,
     filters: PairFilters = NO_FILTERS,
+    keep_text: bool = False,
     processes: int = 1,
     report_pairs: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def build_store_folder(
         text: the tokenizers.
         max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
         filters: what else is dropped and counted.
+        keep_text: whether the text is kept beside the ids.
         processes: how many encode; the files are the same for any number.
         report_pairs: told every now and then how many pairs were read and encoded so far.
 
@@ -75,16 +81,19 @@ def build_store_folder(
     for name, tokenizer in zip(SIDES, (text.source, text.target), strict=True):
         dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
+    for name in _TEXTS if keep_text else ():
+        dtypes = dict(zip(("token_dtype", "length_dtype"), (dtype.str for dtype in TEXT_DTYPES), strict=True))
+        described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
     text_blocks, weights_crc32 = content_hash.blocks(corpus.rows()), 0
     encoded_blocks = encode_blocks(
-        text_blocks, BlockEncoder(text, max_length, filters), processes=processes, folder=folder
+        text_blocks, BlockEncoder(text, max_length, filters, keep_text), processes=processes, folder=folder
     )
     with ExitStack() as stack:
         stack.enter_context(closing(encoded_blocks))
         files = [
             [stack.enter_context((folder / f"{name}.{kind}").open("wb")) for kind in ("records", "lengths")]
-            for name in SIDES
+            for name in described
         ]
         is_weighed = corpus.layout.weight_column is not None
         weights = stack.enter_context((folder / WEIGHTS).open("wb")) if is_weighed else None
@@ -129,6 +138,7 @@ class TokenStore:
         report: how many pairs were read, kept and dropped.
         content_hash: SHA-256 of the text of the whole corpus, both sides; the same whether it was compressed or not.
         weights: of each pair in the training loss, (N,) float32, above 0; None if all count alike.
+        texts: the N lines of each side in UTF-8, as bytes; empty if they are not kept.
     """
 
     path: Path
@@ -137,6 +147,7 @@ class TokenStore:
     report: CorpusReport
     content_hash: str
     weights: np.ndarray | None = None
+    texts: tuple[StoredSequences, ...] = ()
 
     def __len__(self) -> int:
         """Number of pairs (N)."""
@@ -151,6 +162,13 @@ class TokenStore:
     def longest(self) -> int:
         """Tokens of the longest side of a pair, EOS counted."""
         return int(max(self.source_lengths.max(), self.target_lengths.max()))
+
+    @property
+    def longest_sides(self) -> tuple[int, int]:
+        """Tokens of the longest source and target that a batch may have, EOS counted; varied pairs may grow."""
+        if self.texts:
+            return self.report.max_length + 1, self.report.max_length + 1
+        return int(self.source_lengths.max()), int(self.target_lengths.max())
 
     @property
     def source_lengths(self) -> np.ndarray:
@@ -172,6 +190,7 @@ def open_store(
     max_length: int,
     filters: PairFilters = NO_FILTERS,
     layout: Layout = BY_ENDING,
+    keep_text: bool = False,
     keep_others: bool = False,
     processes: int | None = None,
     report_pairs: Callable[[int], None] | None = None,
@@ -190,6 +209,7 @@ def open_store(
         max_length: tokens per side, EOS not counted; longer pairs are dropped and counted.
         filters: what else is dropped and counted.
         layout: how files hold both sides, see `Corpus`.
+        keep_text: whether the text is kept beside the ids.
         keep_others: leave the stores of other corpora and tokenizers in the directory, because other runs use them;
             else a new store replaces them.
         processes: how many processes encode, at most; as many as there are cores (at most 8) unless given. A corpus
@@ -201,7 +221,7 @@ def open_store(
             that encodes was killed.
     """
     corpus = Corpus(source_paths, target_paths, layout=layout)
-    settings = _settings(corpus, text, max_length, filters)
+    settings = _settings(corpus, text, max_length, filters, keep_text)
     path = _place(directory, settings)
 
     def build(folder: Path) -> None:
@@ -214,6 +234,7 @@ def open_store(
                 text=text,
                 max_length=max_length,
                 filters=filters,
+                keep_text=keep_text,
                 processes=number,
                 report_pairs=report_pairs,
             )
@@ -253,6 +274,7 @@ def find_store(
     max_length: int,
     filters: PairFilters = NO_FILTERS,
     layout: Layout = BY_ENDING,
+    keep_text: bool = False,
 ) -> TokenStore | None:
     """Open the token store of a corpus if it was built already, writing nothing; the arguments are `open_store`'s.
 
@@ -260,10 +282,10 @@ def find_store(
         DataError: a file of the corpus is missing.
     """
     corpus = Corpus(source_paths, target_paths, layout=layout)
-    return _open_folder(_place(directory, _settings(corpus, text, max_length, filters)))
+    return _open_folder(_place(directory, _settings(corpus, text, max_length, filters, keep_text)))
 
 
-def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilters) -> dict[str, Any]:
+def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilters, keep_text: bool) -> dict[str, Any]:
     """All that decides the content of a store."""
     return {
         "format_version": _FORMAT_VERSION,
@@ -274,6 +296,7 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilt
         "max_length": max_length,
         **({} if filters == NO_FILTERS else {"filters": filters._asdict()}),
         **({} if corpus.layout.weight_column is None else {"loss_weight_column": corpus.layout.weight_column}),
+        **({"text": True} if keep_text else {}),
     }
 
 
@@ -296,7 +319,7 @@ def _link_equal(path: Path, settings: dict[str, Any], corpus: Corpus, folder: Pa
                     break
     else:
         return None
-    names = [f"{side}.{kind}" for side in SIDES for kind in ("records", "lengths")]
+    names = [f"{side}.{kind}" for side in manifest["sides"] for kind in ("records", "lengths")]
     for name in names if corpus.layout.weight_column is None else [*names, WEIGHTS]:
         try:
             os.link(store / name, folder / name)
@@ -316,19 +339,20 @@ def _open_folder(path: Path) -> TokenStore | None:
     sides = []
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        for name in SIDES:
+        for name in manifest["sides"]:
             described, content = manifest["sides"][name], (path / f"{name}.lengths").read_bytes()
             if zlib.crc32(content) != described["lengths_crc32"]:
                 return None
             lengths = np.frombuffer(content, dtype=described["length_dtype"])
             dtype = np.dtype(described["token_dtype"])
             sides.append(StoredSequences(path / f"{name}.records", lengths, token_dtype=dtype))
-        weights, source, target = None, *sides
+        weights, (source, target, *texts) = None, sides
         if "loss_weight_column" in manifest["settings"]:
             weights = np.frombuffer((path / WEIGHTS).read_bytes(), dtype=np.float32)
             if zlib.crc32(weights.tobytes()) != manifest["weights_crc32"] or len(weights) != len(source):
                 return None
-        return TokenStore(path, source, target, CorpusReport(**manifest["report"]), manifest["content_hash"], weights)
+        report = CorpusReport(**manifest["report"])
+        return TokenStore(path, source, target, report, manifest["content_hash"], weights, tuple(texts))
     except (OSError, KeyError, TypeError, ValueError):
         return None
 

@@ -32,6 +32,7 @@ def find_stores(config: Config, text: TextPair) -> dict[str, TokenStore] | None:
     for name in config.data.names("train"):
         corpus_now, max_length = Corpus.of(config.data, name), config.data.max_length
         how: dict[str, Any] = {"layout": corpus_now.layout, "filters": filters_of(config.data, name)}
+        how["keep_text"] = config.data.variation is not None
         found = find_store(place, *corpus_now.paths, text=text, max_length=max_length, **how)
         if found is None:
             return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.data.batches import Batch, BatchPlan, Stream, plan_batches, refuse_long_pairs, teacher_forced
+from nmt.data.batches import Batch, BatchPlan, Stream, Variation, plan_batches, refuse_long_pairs, teacher_forced
 from nmt.data.sequences import SampledSequences
 from nmt.data.store import TokenStore
 from nmt.errors import DataError
@@ -25,11 +25,13 @@ class MixedCorpus:
         name: its own.
         store: its pairs.
         tag_id: what is put before each source; None for nothing.
+        variation: changes the pairs in each epoch; all corpora of a mixture have one, or none.
     """
 
     name: str
     store: TokenStore
     tag_id: int | None = None
+    variation: Variation | None = None
 
 
 class MixtureCursor(NamedTuple):
@@ -145,6 +147,7 @@ class MixtureStream(Stream[MixtureCursor]):
                 ]
                 for each, order in zip(corpora, self._orders, strict=True)
             ]
+        self.variations = [each.variation for each in corpora if each.variation is not None]
         nothing = tuple(np.empty(0, np.int64) for _ in corpora)
         self._begins: dict[tuple[tuple[int, int], ...], _Begin] = {
             (): _Begin(nothing, (0,) * len(corpora), np.zeros(len(corpora), np.int64))
@@ -199,12 +202,17 @@ class MixtureStream(Stream[MixtureCursor]):
         parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[], []]
         is_weighed = any(each.store.weights is not None for each in self.corpora)
         weights = np.ones((len(chosen), 1), np.float32) if is_weighed else None  # of a corpus without weights 1
-        for rows, number, epoch in _groups(corpora, epochs if self._sampled else np.zeros_like(epochs)):
+        for rows, number, epoch in _groups(corpora, epochs if self._drawn_anew else np.zeros_like(epochs)):
             corpus, indices = self.corpora[number], pairs[rows]
             if weights is not None and corpus.store.weights is not None:
                 weights[rows, 0] = corpus.store.weights[indices]
+            if corpus.variation is not None:
+                room = self._batch_tokens // len(chosen) - (corpus.tag_id is not None)
+                varied = corpus.variation.draw(indices, epoch=epoch, room=room)
             for side, sequences in enumerate(corpus.store.sides):
-                if self._sampled is not None:
+                if corpus.variation is not None:
+                    token_ids, mask = varied[side]
+                elif self._sampled is not None:
                     drawn = self._sampled[number][side].draw(indices, epoch=epoch)
                     token_ids, mask = drawn.padded(np.arange(len(indices)))
                 else:
@@ -272,7 +280,7 @@ class MixtureStream(Stream[MixtureCursor]):
         begun, stop = stage.upto(start), self._stops(at, start, end)
         corpora = np.repeat(np.arange(len(self.corpora), dtype=np.int16), stop - begun)
         places, pairs, epochs = (np.empty(len(corpora), np.int64) for _ in range(3))
-        lengths = [np.empty(len(corpora), np.int32) for _ in range(2)]
+        lengths = np.empty((2, len(corpora)), np.int32)
         for corpus, order in enumerate(self._orders):
             own = np.flatnonzero(corpora == corpus)
             # What was left over comes first, then what nobody has planned.
@@ -282,8 +290,7 @@ class MixtureStream(Stream[MixtureCursor]):
                 np.where(within < len(left), left[np.minimum(within, len(left) - 1)], fresh) if len(left) else fresh
             )
             pairs[own], epochs[own] = order.pairs_at(places[own])
-            for side in range(2):
-                lengths[side][own] = self._lengths(corpus, side, pairs[own], epochs[own])
+            lengths[:, own] = self._lengths(corpus, pairs[own], epochs[own])
         generator = np.random.default_rng([self._seed, at, number])
         plan = plan_batches(*lengths, batch_tokens=self._batch_tokens, generator=generator)
         counts = _counts(plan, corpora, len(self.corpora))
@@ -294,16 +301,25 @@ class MixtureStream(Stream[MixtureCursor]):
             size = int(np.argmax(reached)) + 1 if is_last else size
         return _Round(plan, corpora, places, pairs, epochs, counts, size, is_last)
 
-    def _lengths(self, corpus: int, side: int, pairs: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-        """Tokens of some pairs of a corpus on a side, (n,), as they are stored or cut in their epochs."""
-        found = self.corpora[corpus]
-        if self._sampled is None:
-            lengths = (found.store.target_lengths if side else found.store.source_lengths)[pairs].astype(np.int32)
+    @property
+    def _drawn_anew(self) -> bool:
+        """Whether pairs are others in each epoch."""
+        return self._sampled is not None or bool(self.variations)
+
+    def _lengths(self, corpus: int, pairs: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+        """Tokens of some pairs of a corpus, (2, n), as they are stored, or cut or varied in their epochs."""
+        found, lengths = self.corpora[corpus], np.empty((2, len(pairs)), np.int32)
+        if not self._drawn_anew:
+            lengths[:] = found.store.source_lengths[pairs], found.store.target_lengths[pairs]
         else:
-            lengths = np.empty(len(pairs), np.int32)
             for rows, _, epoch in _groups(np.zeros_like(epochs), epochs):
-                lengths[rows] = self._sampled[corpus][side].lengths_of(pairs[rows], epoch=epoch)
-        return lengths + (side == 0 and found.tag_id is not None)
+                if found.variation is not None:
+                    lengths[:, rows] = found.variation.lengths(pairs[rows], epoch=epoch)
+                elif self._sampled is not None:
+                    sides = self._sampled[corpus]
+                    lengths[:, rows] = [side.lengths_of(pairs[rows], epoch=epoch) for side in sides]
+        lengths[0] += found.tag_id is not None
+        return np.minimum(lengths, self._batch_tokens)
 
 
 def _groups(corpora: np.ndarray, epochs: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:

@@ -41,6 +41,7 @@ from nmt.training.trainer import Cadence, Trainer
 from nmt.training.update import Updater
 from nmt.translation.lengths import settle_limits
 from nmt.tying import named_variables, tie_groups, verify_ties
+from nmt.variation import describe_rates, variations_of
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +183,7 @@ def open_training_stores(
             text=text,
             max_length=config.data.max_length,
             filters=filters_of(config.data, name),
+            keep_text=config.data.variation is not None,
             keep_others=True,
             processes=processes,
             report_pairs=report_pairs,
@@ -280,9 +282,12 @@ def open_stream(
         "replicas": replicas.count,
         "own_numbers": replicas.own_numbers,
     }
+    varied = variations_of(config.data, text, stores, seed=config.seed)
     if [*stores] == ["train"]:
-        return BatchStream(stores["train"], **how)
-    return MixtureStream(*mixture_of(config.data, text, stores), **how)
+        return BatchStream(stores["train"], variation=varied.get("train"), **how)
+    corpora, stages = mixture_of(config.data, text, stores)
+    corpora = [replace(corpus, variation=varied.get(f"train.{corpus.name}")) for corpus in corpora]
+    return MixtureStream(corpora, stages, **how)
 
 
 def assemble_schedule(config: Config) -> optimization.Schedule:
@@ -388,5 +393,7 @@ def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenSto
         "translations have at most %g * source length + %d tokens, and %d",
         limits.max_length_ratio, limits.max_length_offset, limits.max_length,
     )  # fmt: skip
+    if config.data.variation is not None:
+        logger.info("pairs are varied in each epoch: %s", describe_rates(config.data.variation))
     if alpha is not None:
         logger.info("words are cut in another way in each epoch: subword sampling with alpha %g", alpha)

@@ -316,6 +316,14 @@ class StageSettings(Section):
     )
 
 
+Rates = Annotated[
+    dict[str, Annotated[float, Field(ge=0, le=1)]],
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "number"}, WORDS: "a rate from 0 to 1 for each kind"}
+    ),
+]
+
+
 Stages = Annotated[
     tuple[StageSettings, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 ]
@@ -382,6 +390,14 @@ class DataSettings(Section):
         "Train on cuts of the text that are drawn anew in each epoch, with P(cut)^alpha (Kudo, 2018), against "
         "overfitting a small corpus: alpha, 0.2 (many small pieces) to 0.5. Null: the best cut alone.",
         above=0,
+    )
+    variation: Rates | None = setting(
+        None,
+        "Kinds of variation of the training pairs, each with its share of the lines, drawn anew in each epoch: "
+        "upper_case, title_case, final_punctuation, typos, white_space, noise, merge, word_dropout, word_swap "
+        "(docs/data.md). {} stands for {upper_case: 0.07, title_case: 0.05, final_punctuation: 0.2, typos: 0.05, "
+        "noise: 0.0005}, null for none.",
+        before=None,
     )
     max_length: int = setting(
         100, "Tokens a side, the closing one not counted; longer training pairs are dropped and counted.", at_least=1
@@ -455,6 +471,8 @@ class DataSettings(Section):
                 "must be none if data.tokenizer has type sentencepiece, got sentencepiece: the pieces of another "
                 "model are words of a tokenizer of type whitespace",
             )
+        if self.variation is not None:
+            yield from self._misfits_of_variation(self.variation)
         if self.subword_sampling is None:
             return
         if not isinstance(tokenizer, SentencePieceSettings) or tokenizer.model_type != "unigram":
@@ -463,6 +481,19 @@ class DataSettings(Section):
                 "subword_sampling",
                 f"must be null if data.tokenizer has {given}: only a sentencepiece tokenizer of model_type unigram "
                 "says how probable a cut is",
+            )
+
+    def _misfits_of_variation(self, rates: Mapping[str, float]) -> Iterator[Misfit]:
+        """Yields misfits of the kinds of variation, and of settings that it does not go with."""
+        for word in rates:
+            if word not in kinds.VARIATIONS.built:
+                known = either([*kinds.VARIATIONS.built])
+                yield Misfit("variation", f"must name {known}, got {word}: {kinds.VARIATIONS.remedy(word)}")
+        if self.subword_sampling is not None:
+            yield Misfit("variation", "must be null if subword_sampling is set: choose one of the two")
+        if self.segmentation != "none":
+            yield Misfit(
+                "variation", f"must be null if segmentation is {self.segmentation}: it varies words, not pieces"
             )
 
     def _misfits_of_mixture(self) -> Iterator[Misfit]:

@@ -200,8 +200,8 @@ def settle_batch_size(
         model,
         limit or find_limit(),
         pairs=sum(map(len, stores)),
-        source_length=int(max(store.source_lengths.max() for store in stores)) + bool(config.data.tags),
-        target_length=int(max(store.target_lengths.max() for store in stores)),
+        source_length=max(store.longest_sides[0] for store in stores) + bool(config.data.tags),
+        target_length=max(store.longest_sides[1] for store in stores),
         replicas=replicas,
     )
     known = model.kept_bytes(1, 1, precision=config.training.precision) is not None

@@ -1,5 +1,6 @@
-"""`nmt convert` and `nmt split` through the command line, from and to any format."""
+"""`nmt convert`, `nmt split` and `nmt vary` through the command line, from and to any format."""
 
+import gzip
 import os
 import re
 import threading
@@ -184,3 +185,38 @@ def test_a_split_has_no_leaks_and_loses_nothing(run_nmt, here):
 )
 def test_names_of_parts(name, part):
     assert Output.parse(name, kind=None, languages=("fr", "en")).named_after("test").name == part
+
+
+def test_a_copy_of_source_lines_is_varied_line_by_line(run_nmt, here):
+    before = (here / "c.fr").read_text(encoding="utf-8").split("\n")
+    done = run_nmt("vary", "c.fr", "-o", "copy.fr.gz", "--with", "upper_case")
+    assert (done.code, done.err) == (0, "5 lines written, 4 changed\n")
+    with gzip.open(here / "copy.fr.gz", "rt", encoding="utf-8", newline="") as file:
+        assert file.read().split("\n") == [line.upper() for line in before]
+
+
+def test_a_copy_of_a_corpus_is_varied_on_both_sides_and_the_same_for_the_same_seed(run_nmt, here):
+    words = ["vary", "c.{fr,en}", "--with", "upper_case:0.5", "--with", "final_punctuation"]
+    for name, seed in (("one.tsv", "1"), ("two.tsv", "1"), ("three.tsv", "3")):
+        run_nmt(*words, "-o", name, "--seed", seed)
+    one, two, three = ((here / f"{name}.tsv").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+    for pair in read(here / "one.tsv"):
+        assert pair[0].isupper() == pair[1].isupper() or not all(pair)
+    assert read(here / "one.tsv")[0][0].lower() == "où est-ce"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["c.fr", "-o", "x", "--with", "merge:0.5"], "--with merge needs both sides, got one"),
+        (["c.fr", "-o", "x", "--with", "typo"], "got typo: did you mean typos"),
+        (["c.fr", "-o", "c.fr", "--with", "typos"], "the output must be another file than the input, got c.fr"),
+        (["missing.fr", "-o", "x", "--with", "typos"], "missing.fr"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(run_nmt, here, words, message):
+    done = run_nmt("vary", *words)
+    assert done.code == 1
+    assert message in done.err
+    assert not (here / "x").exists()

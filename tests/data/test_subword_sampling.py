@@ -3,7 +3,7 @@ import pytest
 
 from nmt.data import BatchStream, Cursor, TokenStore
 from nmt.data.corpus import CorpusReport
-from nmt.data.sequences import SampledSequences, TokenSequences, _uniform, segmentations_of
+from nmt.data.sequences import SampledSequences, TokenSequences, segmentations_of, uniform
 from nmt.text import EOS_ID, SentencePieceTokenizer, TextPair
 from nmt.text.sentencepiece_tokenizer import segmentations
 
@@ -120,7 +120,7 @@ def test_which_cuts_are_taken_back_is_chance(piece_store, table):
 
 
 def test_chance_is_even_and_that_of_splitmix64():
-    numbers = _uniform(np.uint64(1234567), np.arange(1, 100_001, dtype=np.uint64))
+    numbers = uniform(np.uint64(1234567), np.arange(1, 100_001, dtype=np.uint64))
     assert int(numbers[0] * 2**53) == 6457827717110365317 >> 11
     assert int(numbers[1] * 2**53) == 3203168211198807973 >> 11
     assert np.bincount((numbers * 20).astype(int), minlength=20) == pytest.approx(5000, rel=0.06)
