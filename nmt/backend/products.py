@@ -239,7 +239,7 @@ def _losses_and_gradients(
         right = tf.gather(probabilities, targets_of_rows[start : start + rows], axis=1, batch_dims=1)
         right = tf.where(tf.range(start, start + rows) < count, tf.cast(right, hidden.dtype), 1.0)
         of_hidden = tf.cast(tf.matmul(probabilities, vectors), hidden.dtype)
-        added = weighed_factors[start : start + rows, learned]
+        added = tf.ensure_shape(weighed_factors[start : start + rows, learned], [None, by_all.shape[1]])
         of_embeddings = tf.cast(tf.matmul(probabilities, added, transpose_a=True), hidden.dtype)
         logs = tf.math.log(tf.maximum(right, _LEAST_PROBABILITY))
         return (

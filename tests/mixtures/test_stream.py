@@ -199,6 +199,6 @@ def test_a_corpus_alone_keeps_the_batches_it_had(corpora):
     """Those of two epochs as version 0.2.0 drew them, before there were mixtures."""
     stream, content = BatchStream(corpora[1].store, batch_tokens=60, seed=5), hashlib.sha256()
     for _ in range(stream.batches_in_epoch(0) + stream.batches_in_epoch(1)):
-        content.update(b"".join(side.tobytes() for side in next(stream)))
+        content.update(b"".join(side.tobytes() for side in next(stream)[:3]))
     assert stream.cursor == (2, 0)
     assert content.hexdigest()[:16] == "dc0d1f743ef87b86"
