@@ -196,20 +196,7 @@ def plan_adaptation(
     directory, checkpoint = model_directory.parse_run_reference(run)
     old = model_directory.read_settings(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
-    if output.resolve() == Path(directory).resolve():
-        raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
-    if has_checkpoint(output) and not overwrite:
-        raise CheckpointError(
-            f"{output}: holds a model already: go on with it by nmt train {output / CONFIG_NAME}, choose another -o, "
-            "or replace it with --overwrite"
-        )
-    if old.data.tags:
-        raise ConfigError(
-            f"{directory} was trained with tags ({', '.join(old.data.tags)}), which an adaptation would lose: train "
-            "with training.initialize_from and a list of corpora with their tags in data.train"
-        )
-    if not 0 <= replay < 1:
-        raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
+    _refuse(directory, old, output, replay=replay, overwrite=overwrite)
     languages = old.data.source_language, old.data.target_language
     folder, text, remarks = output / FOLDER, TextPair.load(directory), list[str]()
 
@@ -229,10 +216,6 @@ def plan_adaptation(
         again, where = _replay(run, old, wanted, replay_source)
         paths["replay"] = _written(folder, "replay", again, languages)
         remarks.append(f"replay: {len(again):,} of {wanted:,} wanted pairs, {where}")
-        if any(old.data.corpora[name].loss_weight_column is not None for name in old.data.names("train")):
-            remarks.append(
-                "replay: the loss weights of the old run (loss_weight_column) are not used, all pairs count alike"
-            )
     lengths, unknown = _measured(text, pairs, seed=old.seed)
     sizes = chosen_sizes(old, len(pairs) + len(again), lengths)
     remarks.append(
@@ -247,15 +230,32 @@ def plan_adaptation(
         remark += f": the vocabulary was extended by what it lacks, in {initial}"
     remarks.append(remark)
     config = _settings(old, initial, output, sizes, paths, freeze=freeze, overrides=overrides)
-    tests, lack = {"new": paths["test"]}, "the old run names no test set (data.test)"
-    if old.data.test is not None:
-        try:
-            tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
-        except DataError as error:  # gone, as the old corpus may be
-            lack = f"the old test set cannot be read: {error}"
-    if "old" not in tests:
-        remarks.append(f"{lack}: what is forgotten is not measured")
+    tests = {"new": paths["test"]}
+    try:
+        if old.data.test is None:
+            raise DataError("the old run names no test set (data.test)")
+        tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
+    except DataError as error:  # it may be gone, as the old corpus may
+        remarks.append(f"what is forgotten is not measured: {error}")
     return Adaptation(run, config, tests, tuple(remarks))
+
+
+def _refuse(directory: str, old: Config, output: Path, *, replay: float, overwrite: bool) -> None:
+    """Refuse what can be refused before anything is read or written."""
+    if output.resolve() == Path(directory).resolve():
+        raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
+    if has_checkpoint(output) and not overwrite:
+        raise CheckpointError(
+            f"{output}: holds a model already: go on with it by nmt train {output / CONFIG_NAME}, choose another -o, "
+            "or replace it with --overwrite"
+        )
+    if old.data.tags:
+        raise ConfigError(
+            f"{directory} was trained with tags ({', '.join(old.data.tags)}), which an adaptation would lose: train "
+            "with training.initialize_from and a list of corpora with their tags in data.train"
+        )
+    if not 0 <= replay < 1:
+        raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
 
 
 def adapt(
@@ -376,7 +376,10 @@ def _replay(run: str, old: Config, count: int, source: PathLike | None) -> tuple
             f"the old corpus must be there to be replayed: {error}: give other text in the source language with "
             "--replay-source, which the old model translates, or --replay 0"
         ) from error
-    return pairs, f"drawn from the old corpus by seed {old.seed} ({hash_pairs(pairs)[:12]})"
+    where = f"drawn from the old corpus by seed {old.seed} ({hash_pairs(pairs)[:12]})"
+    if any(old.data.corpora[name].loss_weight_column is not None for name in old.data.names("train")):
+        where += ", which count alike: their loss weights (loss_weight_column) are not used"
+    return pairs, where
 
 
 def _measured(text: TextPair, pairs: Pairs, *, seed: int) -> tuple[float, float]:
@@ -423,6 +426,8 @@ def _settings(
         "initialize_from": initial,
         "freeze": (),
         "deciding_validation": None,
+        "pull": None,
+        "learning_rate_factors": {},
         "pretrained_embeddings": None,
         "batch_tokens": sizes.batch_tokens,
         "effective_batch_tokens": None,

@@ -198,6 +198,13 @@ def summed_losses(
     return smoothed, tf.stop_gradient(plain)
 
 
+def _weighed(hidden: Tensor, weights: Tensor, filling: Tensor, kind: tf.DType) -> tuple[Tensor, Tensor, Tensor]:
+    """Multiply what each row adds to any sum: its vector (N, E + 1), also as a filled up factor, and its loss."""
+    weighed = hidden * weights[:, None]
+    factors = tf.pad(tf.cast(weighed, kind), [[0, filling], [0, 0]])
+    return weighed, factors, tf.pad(weights, [[0, filling]])
+
+
 def _losses_and_gradients(
     hidden: Tensor,
     embeddings: Tensor,
@@ -214,8 +221,7 @@ def _losses_and_gradients(
     """
     count, size, kind = tf.shape(hidden)[0], hidden.shape[1], factor_type(embeddings)
     most = max(BLOCK_BYTES // (kind.size * embeddings.shape[0]), LEAST_ROWS) // _STEP_ROWS * _STEP_ROWS
-    blocks = tf.maximum((count + most - 1) // most, 1)
-    steps = blocks * _STEP_ROWS
+    steps = (blocks := tf.maximum((count + most - 1) // most, 1)) * _STEP_ROWS
     rows = tf.maximum((count + steps - 1) // steps, 1) * _STEP_ROWS  # blocks of equal size, little more than is needed
     hidden = tf.concat([hidden, tf.ones((count, 1), hidden.dtype)], axis=1)  # (N, E + 1)
     embeddings = tf.concat([embeddings, bias[:, None]], axis=1)  # (V, E + 1)
@@ -223,16 +229,11 @@ def _losses_and_gradients(
     learned = slice(0 if trains_embeddings else size, None)  # columns of the matrix that have a gradient
     factors, matrix = tf.pad(tf.cast(hidden, kind), [[0, filling], [0, 0]]), tf.cast(embeddings, kind)
     vectors, targets_of_rows = matrix[:, :size], tf.pad(targets, [[0, filling]])
-    # The weight of a row multiplies what the row adds to any sum: its loss, and its vector wherever one is added up.
-    weighed, weighed_factors, of_rows = hidden, factors, None
-    if weights is not None:
-        weighed = hidden * weights[:, None]  # (N, E + 1)
-        weighed_factors = tf.pad(tf.cast(weighed, kind), [[0, filling], [0, 0]])
-        of_rows = tf.pad(weights, [[0, filling]])
+    weighed, weighed_factors, of_rows = (
+        (hidden, factors, None) if weights is None else _weighed(hidden, weights, filling, kind)
+    )
 
-    def turn(
-        block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor
-    ) -> tuple[Tensor, Tensor, tf.TensorArray, Tensor]:
+    def turn(block: Tensor, total: Tensor, by_hidden: tf.TensorArray, by_embeddings: Tensor) -> tuple[Any, ...]:
         start = block * rows
         part = factors[start : start + rows]  # rows that fill up are 0, with 0 for the bias
         probabilities = tf.nn.softmax(tf.matmul(part, matrix, transpose_b=True))
@@ -259,14 +260,13 @@ def _losses_and_gradients(
     _, plain, by_hidden, by_embeddings = tf.while_loop(
         lambda block, *_: block < blocks, turn, start, parallel_iterations=1
     )
-    right = (1.0 - label_smoothing) * weighed[:, learned]
-    by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], right)
+    of_right = (1.0 - label_smoothing) * weighed[:, learned]
+    by_embeddings = tf.tensor_scatter_nd_sub(by_embeddings, targets[:, None], of_right)
     smoothed = plain + label_smoothing * (tf.reduce_sum(weighed * of_targets) - tf.reduce_sum(summed * means))
-    rows_of_hidden = (
-        by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size] - label_smoothing * means[:size]
-    )
+    of_hidden = by_hidden.concat()[:count] - (1.0 - label_smoothing) * of_targets[:, :size]
+    of_hidden -= label_smoothing * means[:size]
     return (smoothed, plain), (
-        rows_of_hidden if weights is None else rows_of_hidden * weights[:, None],
+        of_hidden if weights is None else of_hidden * weights[:, None],
         by_embeddings[:, :size] if trains_embeddings else None,
         by_embeddings[:, -1],
     )

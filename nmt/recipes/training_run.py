@@ -89,16 +89,7 @@ def lead(
         config, parts, remarks = batch_size.settle_batch_size(
             config, start.model, *stores.values(), parts_of=parts_of, resumed=resumed, replicas=count
         )
-        recorded: dict[str, Any] = {
-            "config_hash": train.config_hash(config),
-            "data_hash": _hash_of(stores),
-            "tokenizers": start.text.fingerprints,
-        }
-        if frozen := parts_of_model.frozen_paths(start.model):
-            recorded["frozen"] = frozen
-        if hashes := imported_hashes():
-            recorded["imports"] = hashes
-        facts = {**recorded, **start.facts, **prepared.facts}
+        facts = {**_facts_of(config, start, stores), **start.facts, **prepared.facts}
         start = replace(start, facts=facts, remarks=(*start.remarks, *remarks))
         if overwrite:
             directories.delete_run(directory)
@@ -117,6 +108,20 @@ def lead(
             checkpoints.wait()
             make_engine_of_run(config)
             return trained
+
+
+def _facts_of(config: Config, start: starts.Start, stores: Mapping[str, TokenStore]) -> dict[str, Any]:
+    """What the checkpoints of a run record about settings, text and what is frozen."""
+    facts: dict[str, Any] = {
+        "config_hash": train.config_hash(config),
+        "data_hash": _hash_of(stores),
+        "tokenizers": start.text.fingerprints,
+    }
+    if frozen := parts_of_model.frozen_paths(start.model):
+        facts["frozen"] = frozen
+    if hashes := imported_hashes():
+        facts["imports"] = hashes
+    return facts
 
 
 def follow(config: Config, replicas: Replicas, *, processes: int | None) -> train.TrainedModel:

@@ -45,6 +45,7 @@ def corpus(longest=100, pairs=5000):
     class Store:
         source_lengths = lengths
         target_lengths = lengths
+        longest_sides = (int(max(lengths)), int(max(lengths)))
 
         def __len__(self):
             return pairs
