@@ -155,8 +155,7 @@ def _look_ahead(config: Config | None, results: dict[str, Examination], *, measu
     if text is None:
         remarks.append(
             f"tokens: {config.model_directory} has no vocabulary of these settings yet: after nmt build-vocab the "
-            f"doctor "
-            "also says what is unknown, does not come back, or is longer than data.max_length"
+            "doctor also says what is unknown, does not come back, or is longer than data.max_length"
         )
     else:
         for each in results.values():

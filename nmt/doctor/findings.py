@@ -11,6 +11,7 @@ import numpy as np
 from nmt.data.corpus import Corpus, kind_of
 from nmt.filters.checks import Check
 from nmt.filters.features import Array
+from nmt.text.tokenizer import in_blocks
 
 EXAMPLES = 3
 """Pairs that are shown of each finding."""
@@ -113,17 +114,15 @@ BLOCK_PAIRS = 2048
 
 def blocks_of(corpus: Corpus, left_out: Counter[str]) -> Iterator[list[tuple[str, str]]]:
     """The pairs of a corpus in blocks; why other parts of its files give none is counted."""
-    block = list[tuple[str, str]]()
-    for unit in corpus.units():
-        if isinstance(unit, str):
-            left_out[unit] += 1
-            continue
-        block.append(unit)
-        if len(block) == BLOCK_PAIRS:
-            yield block
-            block = []
-    if block:
-        yield block
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for unit in corpus.units():
+            if isinstance(unit, str):
+                left_out[unit] += 1
+            else:
+                yield unit
+
+    return in_blocks(pairs(), BLOCK_PAIRS)
 
 
 class Places:

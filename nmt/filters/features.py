@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.corpora.split import is_part_of_letter
+from nmt.data.sequences import GOLDEN, mixed
 from nmt.text.marks import SCRIPT_NAMES, script_of
 
 Array: TypeAlias = NDArray[Any]
@@ -23,10 +24,7 @@ Array: TypeAlias = NDArray[Any]
 CHARACTERS_LOOKED_AT = 2000
 """Of a line; its length is counted in full."""
 
-_MULTIPLIER, _MIXER, _FINISHER = (
-    np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
-_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+_INVERSE = np.uint64(pow(int(GOLDEN), -1, 1 << 64))
 
 
 class Kind(IntEnum):
@@ -126,19 +124,12 @@ class _Powers:
         return self._powers[:count]
 
 
-_POWERS, _INVERSES = _Powers(_MULTIPLIER), _Powers(_INVERSE)
-
-
-def mixed(values: Array) -> Array:
-    """Numbers of 64 bits, each of whose bits depends on all of those given (the finaliser of SplitMix64)."""
-    values = (values ^ (values >> np.uint64(30))) * _MIXER
-    values = (values ^ (values >> np.uint64(27))) * _FINISHER
-    return values ^ (values >> np.uint64(31))
+_POWERS, _INVERSES = _Powers(GOLDEN), _Powers(_INVERSE)
 
 
 def _segment_hashes(codes: Array, starts: Array, stops: Array) -> Array:
     """Hashes of pieces `codes[start:stop]`, 0 for empty ones."""
-    terms = mixed(codes.astype(np.uint64) + _MULTIPLIER) * _POWERS(len(codes))
+    terms = mixed(codes.astype(np.uint64) + GOLDEN) * _POWERS(len(codes))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms)])
     return mixed((sums[stops] - sums[starts]) * _INVERSES(len(codes) + 1)[starts])
 
@@ -249,7 +240,7 @@ class Lines:
             return np.zeros(0, np.uint64), np.zeros(0, np.int64)
         total = np.zeros(count, np.uint64)
         for place in range(order):
-            total = total * _MULTIPLIER + self.words[place : place + count]
+            total = total * GOLDEN + self.words[place : place + count]
         whole = self.word_lines[:count] == self.word_lines[order - 1 :]
         return mixed(total[whole]), self.word_lines[:count][whole]
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nmt.filters.features import Array, Lines, mixed
+from nmt.data.sequences import mixed
+from nmt.filters.features import Array, Lines
 from nmt.text.tokenizer import in_blocks
 
 ORDER = 8

@@ -360,8 +360,9 @@ def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenSto
     """Log what is trained on what, and what settings mean whose effect is not seen elsewhere."""
     parameters = sum(math.prod(variable.shape) for variable in named_variables(start.model).values())
     ties = ", ".join(group.name for group in tie_groups(start.model)) or "none"
-    for name, store in stores.items():
-        report, what = store.report, "training corpus" + name[len("train") :].replace(".", " ")
+    corpora = {f"training corpus{name[len('train') :].replace('.', ' ')}": store for name, store in stores.items()}
+    for what, store in corpora.items():
+        report = store.report
         without = report.filtered.get(NO_WEIGHT, 0)
         if report.dropped - without > MUCH_DROPPED * report.pairs_read:
             logger.warning("%s: %s: put one sentence on a line, or raise data.max_length", what, report.describe())
@@ -375,8 +376,8 @@ def _describe(config: Config, start: starts.Start, stores: Mapping[str, TokenSto
                 what, mean, least, most, share,
             )  # fmt: skip
     logger.info("vocabulary: %d source and %d target tokens", *translator.vocabularies_of(start.text)[:2])
-    for name, store in stores.items():
-        doubts.report_unknown_in_store(store, "the training corpus" + name[len("train") :].replace(".", " "))
+    for what, store in corpora.items():
+        doubts.report_unknown_in_store(store, f"the {what}")
     logger.info("model: %s, %s parameters, weights tied: %s", start.model.name, f"{parameters:,}", ties)
     if names := config.training.freeze:
         logger.info("%s", parts_of_model.describe_frozen(start.model, names))

@@ -157,7 +157,7 @@ class Updater:
             and none waits for the others at every operation.
         weighed: whether batches come with weights.
         factors: what the learning rate of variables is multiplied by, by canonical role path; of others it is 1.
-        pull: alpha of a term alpha / 2 * |w - w0|^2 of the loss (Li et al. 2018, arXiv:1802.01483, equation 2).
+        pull: alpha of a term alpha / 2 * |w - w0|^2 of the loss (Li et al. 2018, arXiv:1802.01483).
         anchors: w0 by canonical role path; needed if there is a pull.
         held: canonical role paths of what is not trained at first, though it has its slots.
         held_updates: for so many updates.
