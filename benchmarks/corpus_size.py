@@ -234,7 +234,8 @@ def write_store(directory: Path, arguments: argparse.Namespace) -> int:
     for name in ("source", "target"):
         with (directory / name).open("wb") as file:
             file.truncate(5 * mean_tokens * pairs)
-    settings = stores._settings(Corpus(directory / "source", directory / "target"), text, MAX_LENGTH, NO_FILTERS)
+    corpus = Corpus(directory / "source", directory / "target")
+    settings = stores._settings(corpus, text, MAX_LENGTH, NO_FILTERS, keep_text=False)
     folder = stores._place(directory / "store", settings)
     folder.mkdir(parents=True)
     generator = np.random.default_rng(1)

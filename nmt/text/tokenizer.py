@@ -257,10 +257,10 @@ class Sample(Generic[Line]):
         self._next += floor(log(1.0 - self._generator.random()) / log1p(-min(self._largest_key, 1.0 - 1e-16)))
 
 
-def in_blocks(lines: Iterable[Line], size: int = _BLOCK_LINES) -> Iterator[list[Line]]:
+def in_blocks(lines: Iterable[Line], size: int | None = None) -> Iterator[list[Line]]:
     """Cut a stream of lines into blocks, so that work is done on many at once and never on all."""
     remaining = iter(lines)
-    while block := list(islice(remaining, size)):
+    while block := list(islice(remaining, size or _BLOCK_LINES)):
         yield block
 
 
