@@ -22,9 +22,10 @@ SIZE = len(TOKENIZER.vocabulary)
 CONTROLS = Controls(TOKENIZER)
 
 
-def tables_of_steps(seed, sentences):
-    """Logits by sentence, step and token before."""
-    return 2.0 * np.random.default_rng(seed).normal(size=(sentences, 4, SIZE, SIZE)).astype("float32")
+def tables_of_steps(sentences, seeds=1):
+    """Logits by sentence, step and token before, of so many sentences from each seed."""
+    drawn = [np.random.default_rng(seed).normal(size=(sentences, 4, SIZE, SIZE)) for seed in range(seeds)]
+    return 2.0 * np.concatenate(drawn).astype("float32")
 
 
 def searched(logits, asked, *, beam_size, compiled=False, part_words=True, tokenizer=TOKENIZER, **arguments):
@@ -104,11 +105,10 @@ def pairs(text):
     return {first + second for first, second in itertools.pairwise(text)}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_wide_beam_finds_the_best_text_that_is_allowed(seed):
-    logits = tables_of_steps(seed, len(ASKED))
-    found = searched(logits, [control for control, _ in ASKED], beam_size=300, num_hypotheses=1)
-    for own, (_, allowed), hypotheses in zip(logits, ASKED, found, strict=True):
+def test_a_wide_beam_finds_the_best_text_that_is_allowed():
+    asked, logits = ASKED * 3, tables_of_steps(len(ASKED), seeds=3)
+    found = searched(logits, [control for control, _ in asked], beam_size=300, num_hypotheses=1)
+    for own, (_, allowed), hypotheses in zip(logits, asked, found, strict=True):
         score, text = best_of_all(own, allowed)
         assert hypotheses[0][1] == text
         assert hypotheses[0][0] == pytest.approx(score, abs=1e-4)
@@ -116,15 +116,17 @@ def test_a_wide_beam_finds_the_best_text_that_is_allowed(seed):
 
 @pytest.mark.parametrize(("beam_size", "compiled"), [(1, False), (2, False), (5, False), (1, True), (3, True)])
 def test_a_narrow_beam_keeps_to_what_is_asked_and_leaves_others_alone(beam_size, compiled):
-    for seed in range(1 if compiled else 6):
-        logits = tables_of_steps(seed, len(ASKED))
-        found = searched(logits, [control for control, _ in ASKED], beam_size=beam_size, compiled=compiled)
-        (alone,) = searched(logits[-1:], [Control()], beam_size=beam_size)
-        for (control, allowed), hypotheses in zip(ASKED, found, strict=True):
-            assert hypotheses or (control.require and control.avoid)  # a ban may stand where a phrase has to begin
-            assert all(allowed(text) for _, text in hypotheses)
-        assert [text for _, text in found[-1]] == [text for _, text in alone]
-        np.testing.assert_allclose([score for score, _ in found[-1]], [score for score, _ in alone], atol=1e-5)
+    asked, logits = ASKED * 6, tables_of_steps(len(ASKED), seeds=6)
+    free = slice(len(ASKED) - 1, None, len(ASKED))  # the last of each asks nothing
+    found = searched(logits, [control for control, _ in asked], beam_size=beam_size, compiled=compiled)
+    for (control, allowed), hypotheses in zip(asked, found, strict=True):
+        assert hypotheses or (control.require and control.avoid)  # a ban may stand where a phrase has to begin
+        assert all(allowed(text) for _, text in hypotheses)
+    for hypotheses, alone in zip(
+        found[free], searched(logits[free], [Control()] * 6, beam_size=beam_size), strict=True
+    ):
+        assert [text for _, text in hypotheses] == [text for _, text in alone]
+        np.testing.assert_allclose([score for score, _ in hypotheses], [score for score, _ in alone], atol=1e-5)
 
 
 def test_no_space_is_added_to_a_beginning():
@@ -139,9 +141,8 @@ def test_no_space_is_added_to_a_beginning():
 def test_phrases_that_go_on_alike_give_no_hypothesis_twice():
     letters = CharacterTokenizer.learn([string.ascii_letters], vocabulary_size=None, minimum_count=1)
     size = len(letters.vocabulary)
-    for seed in range(3):
-        logits = np.random.default_rng(seed).normal(size=(1, 4, size, size)).astype("float32")
-        (hypotheses,) = searched(logits, [Control(require=("ab", "ac"))], beam_size=4, tokenizer=letters)
+    logits = np.random.default_rng(0).normal(size=(3, 4, size, size)).astype("float32")
+    for hypotheses in searched(logits, [Control(require=("ab", "ac"))] * 3, beam_size=4, tokenizer=letters):
         assert len(hypotheses) == len(set(hypotheses)) > 1
 
 
@@ -155,24 +156,22 @@ def test_whoever_has_all_phrases_lets_others_end():
 
 def test_phrases_appear_if_they_just_fit():
     asked = [Control(require=("abcab",)), Control(require=("ab", "cc", "b")), Control(require=("c",) * 5)]
-    for seed in range(6):
-        found = searched(tables_of_steps(seed, len(asked)), asked, beam_size=3)
-        assert [hypotheses[0][1] for hypotheses in found[::2]] == ["abcab", "ccccc"]
-        assert {"ab", "cc"} <= pairs(found[1][0][1])
+    found = [hypotheses[0][1] for hypotheses in searched(tables_of_steps(3, seeds=6), asked * 6, beam_size=3)]
+    assert (found[::3], found[2::3]) == (["abcab"] * 6, ["ccccc"] * 6)
+    assert all({"ab", "cc"} <= pairs(text) for text in found[1::3])
 
 
 def test_where_nothing_is_allowed_nothing_is_found():
     asked = [Control(require=("abcabc",)), Control(avoid=("a", "b", "c")), Control(("b",), ("a", "cb", "bb"), "c")]
-    found = searched(tables_of_steps(0, len(asked)), asked, beam_size=3)
+    found = searched(tables_of_steps(len(asked)), asked, beam_size=3)
     assert found[0] == []  # six letters and EOS are more than six tokens
     assert [text for _, text in found[1]] == [""]
     assert found[2] == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_words_are_searched_as_by_trying_all_texts(seed):
+def test_random_words_are_searched_as_by_trying_all_texts():
     """Words end with a space or with the text: EOS completes bans and phrases."""
-    draw, tokenizer = random.Random(seed), CharacterTokenizer.learn(["a b"], vocabulary_size=None, minimum_count=1)
+    tokenizer = CharacterTokenizer.learn(["a b"], vocabulary_size=None, minimum_count=1)
 
     def has(text, phrase):
         return re.search(rf"(?<!\w){phrase}(?!\w)", " ".join(text.split()))
@@ -180,6 +179,7 @@ def test_random_words_are_searched_as_by_trying_all_texts(seed):
     words = ["a", "b", "ab", "ba", "aa", "bb", "a b", "b a"]
     asked = [
         Control(tuple(draw.sample(words, draw.randint(0, 1))), tuple(draw.sample(words, draw.choice([2, 5]))))
+        for draw in map(random.Random, range(4))
         for _ in range(16)
     ]
     asked = [
@@ -191,7 +191,7 @@ def test_random_words_are_searched_as_by_trying_all_texts(seed):
             (), tuple("ab" + "".join(end) for size in range(4) for end in itertools.product("ab", repeat=size)), "ab"
         )
     )
-    logits = tables_of_steps(seed, len(asked))
+    logits = tables_of_steps(len(asked))
     found = searched(logits, asked, beam_size=300, part_words=False, tokenizer=tokenizer, num_hypotheses=1)
     for own, control, hypotheses in zip(logits, asked, found, strict=True):
 
