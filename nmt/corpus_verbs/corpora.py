@@ -12,6 +12,7 @@ from nmt.terminal.streams import line_counter, text_output
 if TYPE_CHECKING:
     from nmt.corpora.convert import Output
     from nmt.data import Corpus
+    from nmt.data.corpus import Layout
 
 CONVERT_EXAMPLE = """\b
 Examples:
@@ -37,50 +38,66 @@ Paths = Annotated[
 COLUMN = "Number or name of a column of tsv, field of jsonl, language of tmx or zip."
 
 
-class CorpusOptions(NamedTuple):
-    """How corpora are read and written; a group of options."""
+class ReadingOptions(NamedTuple):
+    """How corpora are read; a group of options."""
 
     from_format: Annotated[
-        str | None, options.value("--from", "FORMAT", "How INPUT has both sides, if no ending says it.", default=...)
-    ] = None
-    to_format: Annotated[
-        str | None, options.value("--to", "FORMAT", "tsv, jsonl, tmx or zip, if no ending says it.", default=...)
+        str | None,
+        options.value("--from", "FORMAT", "How the input has both sides, if no ending says it.", default=...),
     ] = None
     source_column: Annotated[str | None, options.value("--source-column", "WHICH", COLUMN, default=...)] = None
     target_column: Annotated[str | None, options.value("--target-column", "WHICH", COLUMN, default=...)] = None
     languages: Annotated[
-        str | None, options.value("--languages", "S,T", "As es,en; unless names have them, {es,en}.", default=...)
+        str | None,
+        options.value("--languages", "S,T", "As es,en; unless names, {es,en}, or a config have them.", default=...),
     ] = None
-    imports: options.Imports = None
-    debug: options.Debug = False
 
-    def opened(self, paths: list[str]) -> tuple[Corpus, Output]:
-        """Input and output of the verb."""
+    def layout(self, *paths: str) -> Layout:
+        """How files on the command line have both sides; the name of an output may tell languages too."""
         from nmt.corpora import convert
         from nmt.data.corpus import Layout
 
-        *inputs, output = paths
-        if not inputs:
-            raise options.usage_error(f"give INPUT and OUTPUT, got {output} alone")
-        languages = convert.languages_of(self.languages, *inputs, output)
-        columns = (column_of(self.source_column), column_of(self.target_column))
-        place = convert.Output.parse(output, kind=self.to_format, languages=languages)
-        return convert.open_corpus(inputs, Layout(self.from_format, columns, languages)), place
+        columns = (_column(self.source_column), _column(self.target_column))
+        return Layout(self.from_format, columns, convert.languages_of(self.languages, *paths))
 
 
-def column_of(given: str | None) -> int | str | None:
+ToFormat = Annotated[
+    str | None, options.value("--to", "FORMAT", "tsv, jsonl, tmx or zip, if no ending says it.", default=...)
+]
+
+
+def _column(given: str | None) -> int | str | None:
     """A column as the command line has it: a number, or a name."""
     return int(given) if given and given.isdecimal() and int(given) else given
 
 
-def convert(paths: Paths, *, how: CorpusOptions) -> None:
+def _opened(paths: list[str], reading: ReadingOptions, to_format: str | None) -> tuple[Corpus, Output]:
+    """Input and output of a verb."""
+    from nmt.corpora import convert
+
+    *inputs, output = paths
+    if not inputs:
+        raise options.usage_error(f"give INPUT and OUTPUT, got {output} alone")
+    layout = reading.layout(*paths)
+    place = convert.Output.parse(output, kind=to_format, languages=layout.languages)
+    return convert.open_corpus(inputs, layout), place
+
+
+def convert(
+    paths: Paths,
+    to_format: ToFormat = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
+    *,
+    reading: ReadingOptions,
+) -> None:
     """Write a corpus in another format.
 
     Every pair that the format can hold is written, in order. docs/data.md has the formats.
     """
     from nmt.corpora.convert import convert as convert_corpus
 
-    corpus, output = how.opened(paths)
+    corpus, output = _opened(paths, reading, to_format)
     with line_counter(waiting="reading") as count:
         told = convert_corpus(corpus, output, open_text=text_output, count=count)
     typer.echo(told, err=True)
@@ -91,8 +108,11 @@ def split(
     validation: int = options.value("--validation", "N", "Pairs for validation.", least=0, default=2000),
     test: int = options.value("--test", "N", "Pairs for test.", least=0, default=2000),
     seed: int = options.value("--seed", "N", "Of the choice.", least=0, default=42),
+    to_format: ToFormat = None,
+    imports: options.Imports = None,
+    debug: options.Debug = False,
     *,
-    how: CorpusOptions,
+    reading: ReadingOptions,
 ) -> None:
     """Take validation and test out of a corpus, by chance; write them and what is left to train on.
 
@@ -101,7 +121,7 @@ def split(
     """
     from nmt.corpora.split import split as split_corpus
 
-    corpus, output = how.opened(paths)
+    corpus, output = _opened(paths, reading, to_format)
     sizes = {"validation": validation, "test": test}
     with line_counter(waiting="reading") as count:
         told = split_corpus(corpus, output, sizes, seed=seed, open_text=text_output, count=count)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from nmt.corpus_verbs.corpora import ReadingOptions
 from nmt.terminal import options
 from nmt.terminal.streams import json_line, line_counter, text_output
 
 if TYPE_CHECKING:
     from nmt.config import Config
+    from nmt.corpora.convert import Output
     from nmt.data import Corpus
     from nmt.doctor.findings import Examination
 
@@ -62,14 +64,11 @@ def run(
     as_json: options.AsJson = False,
     html: Path | None = options.value("--html", "FILE", "Also write a page with histograms and examples."),
     measure: bool = options.flag("--measure", "Also train for 30 updates in a temporary directory, and say how fast."),
-    from_format: str | None = options.value("--from", "FORMAT", "How INPUT has both sides, if no ending says it."),
-    source_column: str | None = options.value("--source-column", "WHICH", "As for nmt convert."),
-    target_column: str | None = options.value("--target-column", "WHICH", "As for nmt convert."),
-    languages: str | None = options.value("--languages", "S,T", "As es,en; unless names or a config have them."),
     overrides: options.Overrides = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
     *,
+    reading: ReadingOptions,
     cleaning: Cleaning,
 ) -> None:  # fmt: skip
     """Look at the corpora of a run, or at any other, and say what is wrong with them, what it costs, and what helps.
@@ -82,7 +81,8 @@ def run(
     from nmt.filters import checks
 
     settled = checks.settled_checks(check or ())
-    sources = _sources(inputs, from_format, (source_column, target_column), languages, overrides)
+    sources = _sources(inputs, reading, overrides)
+    output = _place_of(cleaning, sources) if cleaning.clean else None
     if (cleaning.dual or cleaning.domain) and not cleaning.clean:
         raise options.usage_error("--dual and --domain decide what --clean OUT writes: give it too")
     if measure and sources.config is None:
@@ -95,7 +95,7 @@ def run(
             how: dict[str, Any] = {"languages": sources.languages, "segmentation": sources.segmentation}
             results = examine(sources.corpora, settled, **how, tagged=sources.tagged, count=count)
         remarks = _look_ahead(sources.config, results, measure=measure)
-        cleaners = _prepared(cleaning, sources, results) if cleaning.clean else []
+        cleaners = _prepared(output, cleaning, sources, results) if output else []
         if html is not None:
             with text_output(html) as write:
                 write(report.as_html(results, remarks, title=f"nmt doctor {' '.join(inputs)}"))
@@ -110,18 +110,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _sources(
-    inputs: Sequence[str],
-    from_format: str | None,
-    columns: tuple[str | None, str | None],
-    languages: str | None,
-    overrides: list[str] | None,
-) -> Sources:
+def _sources(inputs: Sequence[str], reading: ReadingOptions, overrides: list[str] | None) -> Sources:
     """The corpora that the command line names."""
     from nmt.config import load
     from nmt.corpora import convert
-    from nmt.corpus_verbs.corpora import column_of
-    from nmt.data.corpus import Corpus, Layout
+    from nmt.data.corpus import Corpus
 
     if all(name.lower().endswith((".yaml", ".yml")) for name in inputs):
         config = load([Path(name) for name in inputs], overrides or (), announce=True)
@@ -131,9 +124,8 @@ def _sources(
         return Sources(config, corpora, (data.source_language, data.target_language), data.segmentation, tagged)
     if overrides:
         raise options.usage_error("--set changes a config, and files were given")
-    codes = convert.languages_of(languages, *inputs)
-    layout = Layout(from_format, (column_of(columns[0]), column_of(columns[1])), codes)
-    return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, codes, "none", [])
+    layout = reading.layout(*inputs)
+    return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, layout.languages, "none", [])
 
 
 def _trained_on(sources: Sources) -> list[str]:
@@ -170,22 +162,32 @@ def _look_ahead(config: Config | None, results: dict[str, Examination], *, measu
     return remarks
 
 
-def _prepared(cleaning: Cleaning, sources: Sources, results: dict[str, Examination]) -> list[Callable[[], str]]:
-    """What writes each corpus to train on without what checks or scores drop, and tells of it."""
-    import numpy as np
-
+def _place_of(cleaning: Cleaning, sources: Sources) -> Output:
+    """Where clean text goes, refused before the corpus is read."""
     from nmt.corpora.convert import STANDARD_STREAM, Output
-    from nmt.doctor import cleaning as cleaner
     from nmt.errors import ConfigError
 
-    names = _trained_on(sources)
     output = Output.parse(str(cleaning.clean), kind=cleaning.to_format, languages=sources.languages)
     if output.name == STANDARD_STREAM:
         raise ConfigError("--clean writes two files, got standard output: name a file")
-    if len(names) > 1 and (cleaning.dual or cleaning.domain):
+    if not (folder := Path(output.source).parent).is_dir():
+        raise ConfigError(f"--clean {output.name}: there is no folder {folder}")
+    if (count := len(_trained_on(sources))) > 1 and (cleaning.dual or cleaning.domain):
         raise ConfigError(
-            f"--dual and --domain score one corpus, got a config with {len(names)}: give the files of one in its place"
+            f"--dual and --domain score one corpus, got a config with {count}: give the files of one in its place"
         )
+    return output
+
+
+def _prepared(
+    output: Output, cleaning: Cleaning, sources: Sources, results: dict[str, Examination]
+) -> list[Callable[[], str]]:
+    """What writes each corpus to train on without what checks or scores drop, and tells of it."""
+    import numpy as np
+
+    from nmt.doctor import cleaning as cleaner
+
+    names = _trained_on(sources)
 
     def prepared(name: str) -> Callable[[], str]:
         corpus, result = sources.corpora[name], results[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.corpus_verbs.corpora import COLUMN, column_of
+from nmt.corpus_verbs.corpora import ReadingOptions
 from nmt.terminal import options
 from nmt.terminal.streams import line_counter, text_output
 
@@ -46,35 +46,28 @@ def run(
         ),
     ],
     seed: int = options.value("--seed", "N", "Of the changes.", least=0, default=42),
-    languages: Annotated[
-        str | None, options.value("--languages", "S,T", "As es,en; unless names have them, {es,en}.", default=...)
-    ] = None,
-    from_format: Annotated[
-        str | None, options.value("--from", "FORMAT", "How FILE has both sides, if no ending says it.", default=...)
-    ] = None,
-    source_column: Annotated[str | None, options.value("--source-column", "WHICH", COLUMN, default=...)] = None,
-    target_column: Annotated[str | None, options.value("--target-column", "WHICH", COLUMN, default=...)] = None,
     imports: options.Imports = None,
     debug: options.Debug = False,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Write a copy of a test set or corpus whose lines are changed by chance, to see what a model can bear.
 
     Of a file of lines the source side alone is varied, line by line, so that its references still fit it.
     """
-    from nmt.corpora import convert
-    from nmt.data.corpus import Layout, reader_of
+    from nmt.data.corpus import reader_of
     from nmt.errors import ConfigError, DataError
     from nmt.settings.data import languages_in
     from nmt.variation import Changes, rates_of
 
-    rates, codes = rates_of(given), convert.languages_of(languages, *paths, output)
-    layout = Layout(from_format, (column_of(source_column), column_of(target_column)), codes)
+    rates, layout = rates_of(given), reading.layout(*paths, output)
     alone = len(paths) == 1 and languages_in(paths[0]) is None and reader_of(paths[0], layout) is None
     if alone and rates.get("merge"):
         raise ConfigError(
             "--with merge needs both sides, got one: give a corpus with both, as 'test.{de,en}' in quotes"
         )
-    changes = Changes(rates, seed=(seed,), languages=(codes[0], codes[0]) if alone else codes)
+    source = layout.languages[0]
+    changes = Changes(rates, seed=(seed,), languages=(source, source) if alone else layout.languages)
     written, changed, dropped = _copied(paths, output, changes, layout if not alone else None)
     if not written:
         raise DataError(f"{paths[0]}: must hold a line, got an empty file")

@@ -6,6 +6,7 @@ ours differ. Names of OpusCleaner are known too.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -481,9 +482,10 @@ def settled_checks(changes: Sequence[str] = ()) -> dict[str, Check]:
         try:
             threshold = float(value)
         except ValueError:
-            threshold = None
-        if threshold is None or checks[name].threshold is None:
-            numbers = "" if checks[name].threshold is None else f", or a number of {checks[name].unit}"
+            threshold = math.nan
+        usual = checks[name].threshold
+        if usual is None or math.isnan(threshold) or threshold < 0 <= usual:
+            numbers = "" if usual is None else f", or a number of {checks[name].unit}"
             raise ConfigError(f"--check {name} takes {DROP}, {TELL} or {OFF}{numbers}, got {value or 'nothing'}")
         action = DROP if checks[name].action == OFF else checks[name].action
         checks[name] = checks[name]._replace(threshold=threshold, action=action)
