@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nmt.adaptation import update_vocabulary as vocabularies
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, load, to_yaml
+from nmt.corpora.split import near_hash
 from nmt.data import Corpus
 from nmt.data.corpus import Layout, hash_pairs, pairs_of, reader_of
 from nmt.data.lines import read_lines
@@ -323,7 +324,7 @@ def judged(comparisons: Sequence[Comparison], *, most_lost: float) -> tuple[str,
 
 
 def _without(pairs: Pairs, parts: dict[str, list[tuple[str, str]]], *, seed: int) -> tuple[Pairs, str]:
-    """Take validation and test out of a corpus if they are not given; no pair of theirs, nor a side, is left in it."""
+    """Take validation and test out of a corpus if they are not given; no line near to one of theirs is left in it."""
     count, distinct = len(pairs), list(dict.fromkeys(pairs))
     size = min(500, len(distinct) // 20)
     for name in ("validation", "test"):
@@ -333,15 +334,21 @@ def _without(pairs: Pairs, parts: dict[str, list[tuple[str, str]]], *, seed: int
             parts[name] = sample_lines(distinct, size, seed=seed)
             chosen = {*parts[name]}
             distinct = [pair for pair in distinct if pair not in chosen]
-    sides = [{pair[side] for part in parts.values() for pair in part} for side in (0, 1)]
-    left = [pair for pair in pairs if pair[0] not in sides[0] and pair[1] not in sides[1]]
+    sides = [{_nearness(pair[side]) for part in parts.values() for pair in part} for side in (0, 1)]
+    left = [pair for pair in pairs if not any(_nearness(text) in side for text, side in zip(pair, sides, strict=True))]
     if not left:
-        raise DataError("no pair of the new corpus is left that is not in its validation or test set")
+        raise DataError("no pair of the new corpus is left that is not near to one of its validation or test set")
     held = ", ".join(f"{len(part):,} for {name}" for name, part in parts.items())
     return left, (
         f"new corpus: {count:,} pairs read, {len(left):,} kept for training, {count - len(left):,} left out because a "
-        f"side of them is in what is held out ({held})"
+        f"side of them is near to a line that is held out ({held})"
     )
+
+
+def _nearness(text: str) -> int | str:
+    """What near lines share, as `nmt split` keeps them apart; a line without letters is near to itself alone."""
+    number = near_hash(text)
+    return text if number is None else number
 
 
 def _written(folder: Path, name: str, pairs: Pairs, languages: tuple[str, str]) -> tuple[Path, Path]:

@@ -73,6 +73,17 @@ def test_what_is_planned_is_written(run, corpus):
     assert again.config.data == data
 
 
+def test_no_line_near_to_one_that_is_held_out_is_trained_on(run, corpus, tmp_path):
+    (tmp_path / "near.es").write_text("UNO, nuevo: 7!\nocho\n")
+    (tmp_path / "near.en").write_text("nueve\nÚno nuevo 8\n")
+    for side in ("es", "en"):
+        with (tmp_path / f"new.{side}").open("a") as file:
+            file.write("1 uno nuevo\n")
+    given = f"{tmp_path}/near.es,{tmp_path}/near.en"
+    planned = plan_adaptation(run, corpus, validation=given, test=given, replay=0.0, extend_vocabulary=False)
+    assert "41 pairs read, 40 kept for training, 1 left out" in planned.remarks[0]
+
+
 def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
     with pytest.raises(ConfigError, match="--replay must be a share from 0 to below 1, got 1"):
         plan_adaptation(run, corpus, replay=1.0)
