@@ -85,7 +85,7 @@ def write_tsv(source: str, target: str) -> str:
 def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
     """Yield two fields of the object in each line, and its weight if that is asked for.
 
-    `a.b` is the field b of the object in field a.
+    `a.b` is the field b of the object in field a, and `a.0` the first element of a list, an empty text if it has none.
 
     Raises:
         DataError: a line is no object, or has no such text, with file and line; or what `read_lines` raises.
@@ -111,9 +111,16 @@ def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
 
 
 def _field_of(record: Any, field: str) -> Any:
-    """What a record has in a field, or in a field of a field; None if there is none."""
-    for name in [field] if isinstance(record, dict) and field in record else field.split("."):
-        record = record.get(name) if isinstance(record, dict) else None
+    """What a record has in a field, or in a field of a field, or of an element; None if there is no such field."""
+    if not isinstance(record, dict):
+        return None
+    for name in [field] if field in record else field.split("."):
+        if isinstance(record, list) and name.isdecimal():
+            if int(name) >= len(record):
+                return ""  # as of an empty line, of which nmt translate writes no translation
+            record = record[int(name)]
+        else:
+            record = record.get(name) if isinstance(record, dict) else None
     return record
 
 

@@ -232,6 +232,34 @@ def evaluate_files(
     return evaluate_lines(*lines, tokenization=tokenization, lowercase=lowercase, join=join)
 
 
+def compare_files(
+    systems: Sequence[PathLike],
+    *references: PathLike,
+    tokenization: str | None = None,
+    lowercase: bool = False,
+    join: str = "none",
+) -> list[tuple[Evaluation, float | None]]:
+    """Score several files of hypotheses, each beside the first by paired bootstrap (`paired_p_value`).
+
+    Returns:
+        For each its scores and the p-value of its difference in BLEU; None for the first.
+
+    Raises:
+        NMTError: as `evaluate_files`.
+    """
+    check_segmentation(join)
+    every_side = read_together(*systems, *references)
+    hypotheses, all_references = every_side[: len(systems)], every_side[len(systems) :]
+    cut = settled_tokenization(tokenization, [joined_side(side, join) for side in all_references])
+    compared = list[tuple[Evaluation, float | None]]()
+    for lines in hypotheses:
+        sides = [joined_side(side, join) for side in (hypotheses[0], lines, *all_references)]
+        p_value = paired_p_value(*sides, tokenization=cut, lowercase=lowercase) if compared else None
+        scores = evaluate_lines(lines, *all_references, tokenization=cut, lowercase=lowercase, join=join)
+        compared.append((scores, p_value))
+    return compared
+
+
 def check_segmentation(name: str) -> None:
     """Refuse a way to join words that is not known.
 
@@ -270,7 +298,12 @@ def bleu(
 
 
 def paired_p_value(
-    before: Sequence[str], after: Sequence[str], references: Sequence[str], *, tokenization: str, samples: int = 1000
+    before: Sequence[str],
+    after: Sequence[str],
+    *references: Sequence[str],
+    tokenization: str,
+    lowercase: bool = False,
+    samples: int = 1000,
 ) -> float:
     """Return how probable so large a difference in BLEU is if two systems are equal, by paired bootstrap.
 
@@ -280,18 +313,21 @@ def paired_p_value(
     Args:
         before: hypotheses of one system.
         after: of the other, line for line.
-        references: likewise.
+        references: likewise, one or several.
         tokenization: how BLEU cuts text.
+        lowercase: whether case is ignored.
         samples: of the lines, drawn with replacement.
     """
     from sacrebleu.significance import PairedTest
 
-    _check_counts(["the hypotheses", "those compared with them", "the references"], [before, after, references])
-    if bleu(before, references, tokenization=tokenization) == bleu(after, references, tokenization=tokenization):
+    names = ["the hypotheses", "those compared with them", *_names_of(references)[1:]]
+    _check_counts(names, [before, after, *references])
+    metric = bleu_metric(tokenization, lowercase=lowercase)
+    if _score(metric, before, references) == _score(metric, after, references):
         return 1.0  # of which sacreBLEU takes no sample to be as large
     systems = [("before", list(before)), ("after", list(after))]
-    metrics = {"BLEU": bleu_metric(tokenization)}
-    _, scores = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=samples)()
+    lines = [list(side) for side in references]
+    _, scores = PairedTest(systems, {"BLEU": metric}, lines, test_type="bs", n_samples=samples)()
     return float(scores["BLEU"][1].p_value)
 
 

@@ -119,10 +119,11 @@ EVALUATE_EXAMPLE = """\b
 Examples:
   nmt evaluate runs/travel
   nmt evaluate runs/travel --source news.es --reference news.en --json
-  nmt evaluate --hypotheses hotel.out.en --reference hotel.en --reference hotel.other.en
+  nmt evaluate --hypotheses before.en --hypotheses after.en --reference hotel.en --reference hotel.other.en
 """
 
 TOKENIZE = "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script."
+HYPOTHESES = "Finished translations to score, no model; several are compared with the first."
 JOIN = (
     "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
     "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given."
@@ -135,7 +136,7 @@ def evaluate(
     ),
     source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
     references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),
-    hypotheses: Path | None = options.value("--hypotheses", "FILE", "Finished translations to score, no model."),
+    hypotheses: list[Path] | None = options.value("--hypotheses", "FILE", HYPOTHESES),
     output_path: Path | None = options.value("-o, --output", "FILE", "Also write the model's translations here."),
     as_json: options.AsJson = False,
     tokenization: str | None = options.value("--tokenize", "NAME", TOKENIZE),
@@ -152,10 +153,11 @@ def evaluate(
 
     A model is scored on the test set of its config, or on --source and --reference. With --hypotheses and
     --reference no model is needed. To score an export, translate with it first, and give the result as --hypotheses.
-    Several references count together: --reference FILE for each.
+    Several references count together: --reference FILE for each. Several --hypotheses are compared with the first
+    by paired bootstrap: p is how probable so large a difference in BLEU is by chance.
     """
     how: dict[str, Any] = {"tokenization": tokenization, "lowercase": lowercase}
-    if hypotheses is not None:
+    if hypotheses:
         of_model = {
             "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
             "--length-penalty": length_penalty, "--shortlist": shortlist,
@@ -210,14 +212,33 @@ def _facts(result: ModelEvaluation) -> dict[str, Any]:
     return member | facts
 
 
-def _score_files(hypotheses: Path, references: Sequence[Path], *, as_json: bool, **how: Any) -> None:
-    """Print the scores of finished translations."""
+def _score_files(hypotheses: Sequence[Path], references: Sequence[Path], *, as_json: bool, **how: Any) -> None:
+    """Print the scores of finished translations, and of several a table that compares them."""
     if not references:
         raise options.usage_error("--hypotheses needs a --reference to compare with")
-    from nmt.scoring.evaluation import evaluate_files
+    from nmt.scoring.evaluation import compare_files
 
-    scored = evaluate_files(hypotheses, *references, **how)
-    _show(scored, {"hypotheses": str(hypotheses), "reference": [*map(str, references)]}, as_json=as_json)
+    compared = compare_files(hypotheses, *references, **how)
+    of_all = {"reference": [*map(str, references)]}
+    systems = [({"hypotheses": str(path)}, *each) for path, each in zip(hypotheses, compared, strict=True)]
+    (first, scored, _), *others = systems
+    if not others:
+        _show(scored, first | of_all, as_json=as_json)
+        return
+    if as_json:
+        rows = [facts | _scores(each) | {"p_value": p_value} for facts, each, p_value in systems]
+        typer.echo(json.dumps({"systems": rows, "num_lines": scored.num_lines, **of_all}, ensure_ascii=False))
+        return
+    width = max(len(facts["hypotheses"]) for facts, *_ in systems)
+    typer.echo(f"{'hypotheses':<{width}}    BLEU  change      p   chrF2")
+    for facts, each, p_value in systems:
+        change = "" if p_value is None else f"{each.bleu.score - scored.bleu.score:+.2f}"
+        told = "" if p_value is None else f"{p_value:.3f}"
+        typer.echo(
+            f"{facts['hypotheses']:<{width}}  {each.bleu.score:6.2f}  {change:>6}  {told:>5}  {each.chrf2.score:6.2f}"
+        )
+    for score in (scored.bleu, scored.chrf2):
+        typer.echo(f"{score.name:<5} {score.signature}")
 
 
 def _scores(evaluation: Evaluation) -> dict[str, Any]:

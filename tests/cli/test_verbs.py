@@ -142,6 +142,32 @@ def test_evaluate_takes_several_references(run_nmt, trained_run, tmp_path):
     assert "nrefs:2" in first["bleu"]["signature"]
 
 
+def test_evaluate_compares_finished_translations(run_nmt, tmp_path):
+    reference, first, second = (tmp_path / name for name in ("reference.en", "a.en", "with more.en"))
+    words = ["one two three four", "five six seven eight nine", "ten eleven twelve one"] * 4
+    for path, lines in ((reference, words), (first, [line.replace("two", "six") for line in words]), (second, words)):
+        path.write_text("".join(f"{line}\n" for line in lines))
+    given = ["--hypotheses", first, "--hypotheses", second, "--reference", reference]
+    outcome = run_nmt("evaluate", *given)
+    scores = [
+        float(run_nmt("evaluate", "--hypotheses", path, *given[4:]).lines[0].split()[1]) for path in (first, second)
+    ]
+    header, *rows, bleu, chrf = outcome.lines
+    assert header.split() == ["hypotheses", "BLEU", "change", "p", "chrF2"]
+    found = [row.removeprefix(str(path)).split() for row, path in zip(rows, (first, second), strict=True)]
+    assert [float(row[0]) for row in found] == scores
+    assert [len(found[0]), found[1][0], found[1][1]] == [2, "100.00", f"+{100 - scores[0]:.2f}"]
+    assert 0 < float(found[1][2]) <= 0.05
+    assert [line.split()[0] for line in (bleu, chrf)] == ["BLEU", "chrF2"]
+    result = json.loads(run_nmt("evaluate", *given, "--json").out)
+    assert [each["hypotheses"] for each in result["systems"]] == [str(first), str(second)]
+    assert [each["p_value"] for each in result["systems"]] == [None, pytest.approx(float(found[1][2]), abs=0.001)]
+    assert (result["num_lines"], result["reference"]) == (12, [str(reference)])
+    refused = run_nmt("evaluate", "somewhere", *given)
+    assert refused.code == 2
+    assert "leave out RUN" in refused.err
+
+
 def test_evaluate_refuses_before_it_opens_anything(run_nmt, trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)

@@ -63,6 +63,17 @@ def test_fields_of_json_lines(read):
     assert read("x.jsonl", content, LAYOUT._replace(columns=("t.de", "t.en"))) == [("c\u2028", "e"), ("", "")]
 
 
+def test_an_element_of_a_list_is_a_field_of_json_lines(read):
+    lines = ['{"s": "a", "t": [{"text": "b"}, {"text": "c"}]}\n', '{"s": "", "t": []}\n', '{"s": "d", "t": ["e"]}\n']
+    first, second = (LAYOUT._replace(columns=("s", f"t.{number}.text")) for number in (0, 1))
+    assert read("x.jsonl", "".join(lines[:2]), first) == [("a", "b"), ("", "")]
+    assert read("x.jsonl", "".join(lines), second) == [("a", "c"), ("", ""), ("d", "")]
+    with pytest.raises(DataError, match=r'x.jsonl, line 3: must have a text "t.0.text", got the fields s, t'):
+        read("x.jsonl", "".join(lines), first)
+    with pytest.raises(DataError, match=r"x.jsonl, line 1: must be a JSON object, got \["):
+        read("x.jsonl", '["a", "b"]\n', LAYOUT._replace(columns=(0, 1)))
+
+
 @pytest.mark.parametrize(
     ("tags", "language", "best"),
     [

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from nmt.errors import ConfigError, DataError
-from nmt.scoring.evaluation import bleu, bleu_metric, evaluate_files, evaluate_lines
+from nmt.scoring.evaluation import bleu, bleu_metric, compare_files, evaluate_files, evaluate_lines, paired_p_value
 
 REFERENCES = ["the cat sat on the mat", "a dog barks"]
 
@@ -170,3 +170,25 @@ def test_a_model_that_cannot_be_had_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.download_file", fail)
     with pytest.raises(ConfigError, match=r"flores200 of BLEU needs a model .* \(no network\): choose another"):
         evaluate_lines(["a"], ["a"], tokenization="flores200")
+
+
+def test_systems_are_compared_with_the_first_on_all_references(tmp_path):
+    sentences = [f"the {a} {b} sat on the {c}" for a in ("old", "new") for b in ("cat", "dog") for c in "abcdefgh"]
+    worse = [line.replace("sat", "lay") if number % 4 else line for number, line in enumerate(sentences)]
+    files = {"worse": worse, "same": worse, "right": sentences, "one": sentences, "other": sentences[::-1]}
+    paths = {name: tmp_path / name for name in files}
+    for name, lines in files.items():
+        paths[name].write_text("".join(f"{line}\n" for line in lines))
+    references = [paths["one"], paths["other"]]
+    compared = compare_files([paths["worse"], paths["same"], paths["right"]], *references)
+    assert [each for each, _ in compared] == [evaluate_files(paths[name], *references) for name in list(files)[:3]]
+    assert [compared[0][1], compared[1][1]] == [None, 1.0]
+    assert compared[2][1] == paired_p_value(worse, sentences, sentences, sentences[::-1], tokenization="13a") < 0.01
+    # The second reference alone decides if the first one fits neither system.
+    unlike = ["x y z u v w"] * len(sentences)
+    assert paired_p_value(worse, sentences, unlike, tokenization="13a") > 0.05
+    assert paired_p_value(worse, sentences, unlike, sentences, tokenization="13a") < 0.01
+    upper = [line.upper() for line in sentences]
+    assert paired_p_value(upper, sentences, sentences, tokenization="13a", lowercase=True) == 1.0
+    with pytest.raises(DataError, match="same number of lines"):
+        paired_p_value(worse[1:], sentences, sentences, tokenization="13a")
