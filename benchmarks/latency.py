@@ -183,7 +183,7 @@ def test_lines(run: str) -> list[str]:
     test = load(f"{run}/config.yaml").data.test
     if test is None:
         raise SystemExit("the run has no test set: set data.test")
-    return list(dict.fromkeys(line for path in test.source_paths for line in read_lines(path) if line.strip()))
+    return list(dict.fromkeys(line for path in test.paths[0] for line in read_lines(path) if line.strip()))
 
 
 def percentile(values: list[float], share: float) -> float:

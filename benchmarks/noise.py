@@ -149,7 +149,7 @@ def trained(folder: Path, corpus: str, arguments: argparse.Namespace, settings: 
     data = load(directory / "config.yaml").data
     words = ["evaluate", str(directory), "--json"]
     if data.test is None:
-        words += ["--source", *data.validation.source_paths, "--reference", *data.validation.target_paths]
+        words += ["--source", *data.validation.paths[0], "--reference", *data.validation.paths[1]]
     return float(json.loads(run(words))["bleu"]["score"])
 
 

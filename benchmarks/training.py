@@ -67,9 +67,7 @@ def main() -> None:
     train = config.data.train
     with tempfile.TemporaryDirectory() as directory:
         say("encoding the corpus")
-        store = open_store(
-            directory, train.source_paths, train.target_paths, text=text, max_length=config.data.max_length
-        )
+        store = open_store(directory, *train.paths, text=text, max_length=config.data.max_length)
         stream = BatchStream(
             store,
             batch_tokens=config.training.settled_batch_tokens,

@@ -92,6 +92,13 @@ def combine(
                     combine(each, changes[id(each)], element) if id(each) in changes else each for each in below
                 ]
                 continue
+            # Keys that are settings of a single corpus make one of the list; what is neither is a misspelt name.
+            unknown = [name for name in value if name not in named]
+            if unknown and not any(name in each.model_fields for name in value for each in classes):
+                raise ConfigError(
+                    f"data.{key}.{unknown[0]} is unknown: the list data.{key} has the names {', '.join(named)}"
+                    + (f": did you mean {near}?" if (near := nearest(unknown[0], named)) else "")
+                )
         if isinstance(value, Mapping):
             below = below if isinstance(below, Mapping) else {}
             kind = below.get("type", next(iter(kinds), None))

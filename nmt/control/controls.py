@@ -90,7 +90,7 @@ class Record(NamedTuple):
 
 
 _FIELDS = {
-    "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool, "tag": str
+    "constraints": list, "avoid": list, "prefix": str, "part_words": bool, "ignore_case": bool
 }  # fmt: skip
 _WORDS = {str: "text", list: "list of texts", bool: "true or false"}
 
@@ -115,6 +115,18 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no number of JSON")
 
 
+def tag_in(record: Mapping[str, Any], place: str, tag: str | None) -> str | None:
+    """Return the tag that a JSON record names, null for none; that of all lines if it does not say.
+
+    Raises:
+        DataError: it is no text; `place` is what the error names.
+    """
+    found = record.get("tag", tag)
+    if found is not None and not isinstance(found, str):
+        raise DataError(f'{place}: "tag" must be a text')
+    return found
+
+
 def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -> Record:
     """Read a JSON record: the source, and what the line asks for besides, or instead of what all do.
 
@@ -134,6 +146,8 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
     source = given.pop(field)
     if "require" in given:
         raise DataError(f'{place}: phrases that must appear are called "constraints" in a record, got "require"')
+    tag = tag_in(given, place, asked.tag)
+    given.pop("tag", None)
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
         texts = value if isinstance(value, list) else []
@@ -146,7 +160,7 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
         fields.get("prefix", asked.prefix),
         fields.get("part_words", asked.part_words),
         fields.get("ignore_case", asked.ignore_case),
-        tag=fields.get("tag", asked.tag),
+        tag=tag,
     )
     return Record(source, control, given, field)
 

@@ -56,6 +56,10 @@ class Columns:
         self._places = np.full(listed.shape[1], -1, np.int32)
         self._places[used] = np.arange(len(used))
 
+    def places(self, token_ids: np.ndarray) -> np.ndarray:
+        """The columns of tokens, in their shape, int32."""
+        return self._places[token_ids]
+
     def tables(self, tables: AutomatonTables) -> AutomatonTables:
         """Return automata over tokens as automata over columns; what has none cannot be written."""
         num_tokens, num_columns = len(tables.classes), len(self.token_ids)

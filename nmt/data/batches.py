@@ -446,12 +446,12 @@ def evaluation_batches(
         pairs: lines of both sides, at least one pair.
         text: the tokenizers.
         batch_tokens: padded tokens of the longer side in one batch.
-        tag: of `text`, to be put before each source.
+        tag: of `text`, to be put before each sequence of its side.
     """
-    begins: tuple[list[int], list[int]] = ([] if tag is None else [text.source.tags[tag]], [])
+    sides = zip((text.source, text.target), zip(*pairs, strict=True), text.begins(tag), strict=True)
     source, target = (
         TokenSequences.from_lists([[*begin, *ids, EOS_ID] for ids in tokenizer.encode_batch(lines)])
-        for tokenizer, lines, begin in zip((text.source, text.target), zip(*pairs, strict=True), begins, strict=True)
+        for tokenizer, lines, begin in sides
     )
     plan = plan_in_length_order(source.lengths, target.lengths, batch_tokens=batch_tokens)
     return [assemble(source, target, plan[i]) for i in range(len(plan))]

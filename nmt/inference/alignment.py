@@ -157,6 +157,7 @@ class _Side(NamedTuple):
     token_ids: without EOS, no more than are read.
     spans: of these tokens.
     words: of the whole line.
+    begin: token ids before these, which are of no text: a tag.
     """
 
     text: str
@@ -164,6 +165,7 @@ class _Side(NamedTuple):
     spans: list[Span]
     words: list[Span]
     cut: bool
+    begin: Sequence[int] = ()
 
 
 class Aligner:
@@ -193,17 +195,20 @@ class Aligner:
     def align(
         self,
         pairs: Sequence[tuple[str, Target]],
+        begins: Sequence[tuple[list[list[int]], list[int]]],
         *,
         how: How,
         batch_size: int,
         progress: Progress | None,
         tally: AlignmentTally,
     ) -> list[Alignment]:
-        """Align pairs; see `Translator.align`."""
+        """Align pairs, of which source, for each member, and target begin with given ids; see `Translator.align`."""
         if how.symmetrization not in SYMMETRIZATIONS:
             raise ConfigError(f"links are made one by {', '.join(SYMMETRIZATIONS)}, got {how.symmetrization}")
         sources = [self._side(source, self._source) for source, _ in pairs]
         targets = [self._target_side(target, number) for number, (_, target) in enumerate(pairs, 1)]
+        sources = [each._replace(begin=begin[0]) for each, (begin, _) in zip(sources, begins, strict=True)]
+        targets = [each._replace(begin=begin) for each, (_, begin) in zip(targets, begins, strict=True)]
         found = [
             Alignment(source.text, target.text, tuple(source.words), tuple(target.words), cut=source.cut or target.cut)
             for source, target in zip(sources, targets, strict=True)
@@ -217,8 +222,8 @@ class Aligner:
         def compute(batch: NDArray[np.int64]) -> list[Alignment]:
             places = [asked[each] for each in batch]
             rows = self._attention(
-                _padded([[*sources[place].token_ids, EOS_ID] for place in places]),
-                _padded([targets[place].token_ids for place in places]),
+                _padded([[*sources[place].begin, *sources[place].token_ids, EOS_ID] for place in places]),
+                _padded([[*targets[place].begin, *targets[place].token_ids] for place in places]),
             )
             weights = zip(places, np.asarray(rows), strict=True)
             return [self._linked(sources[place], targets[place], each, how) for place, each in weights]
@@ -243,8 +248,11 @@ class Aligner:
         return _read(text, token_ids, token_spans([surfaces[each] for each in token_ids], text), self._target)
 
     def _linked(self, source: _Side, target: _Side, padded: Weights, how: How) -> Alignment:
-        """Link the words of a pair: `padded` (T, S) has rows and columns of padding at the end."""
-        tokens = padded[: len(target.token_ids), : len(source.token_ids) + 1]
+        """Link the words of a pair: `padded` (T, S) has rows and columns of padding at the end, and of tags before."""
+        rows = padded[len(target.begin) : len(target.begin) + len(target.token_ids)]
+        first = len(source.begin)
+        tokens = rows[:, first : first + len(source.token_ids) + 1].copy()
+        tokens[:, -1] += rows[:, :first].sum(axis=1)  # to look at the tag is to look at no word, as at EOS
         of_source = memberships(source.spans, source.words)
         looked_up: list[bool] = []
         if how.unknown is not None and UNK_ID in target.token_ids:

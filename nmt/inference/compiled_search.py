@@ -53,12 +53,16 @@ _COLUMNS = (Spec((None,), "int32"), Spec((None, None), "bool"))
 _UNIFORMS = Spec((None, None), "float32")
 """What sampling takes besides, (B, T)."""
 
+_FIRST = Spec((None,), "int32")
+"""What a search with tags of the target takes besides: (B,), the symbol that each target begins with."""
+
 
 class CompiledFor(NamedTuple):
     """What is part of the graph of a search; all the rest may differ from batch to batch.
 
     search: the settings that matter, all others being those of `SearchSettings()`.
     num_hypotheses: of each group of the beam.
+    tagged: whether each target begins with a token that is given.
     """
 
     search: SearchSettings
@@ -67,6 +71,7 @@ class CompiledFor(NamedTuple):
     banned_ids: tuple[int, ...]
     controls: Kinds
     sampling: Sampling | None
+    tagged: bool = False
 
 
 _OF_BATCH = {"batch_size", "max_length", "max_length_ratio", "max_length_offset", "min_length", "min_length_ratio"}
@@ -118,18 +123,20 @@ class CompiledSearches:
             rules.append(Sampled(more[-1], never=never, eos_id=EOS_ID, **cutting))
         return rules, choose
 
+    def _signature_of(self, wanted: CompiledFor) -> tuple[Spec, ...]:
+        """What a search takes: `_SIGNATURE`, the source as other members cut it, and what is asked besides."""
+        signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * (self._num_sources - 1))
+        signature += (_FIRST,) if wanted.tagged else ()
+        signature += _COLUMNS if wanted.search.shortlist else ()
+        signature += _TABLES if any(wanted.controls) else ()
+        return signature + ((_UNIFORMS,) if wanted.sampling else ())
+
     def __call__(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
-        """Return the search, which takes what `_SIGNATURE` lists, and the source as other members cut it."""
+        """Return the search, which takes what `_signature_of` lists."""
         num_others = self._num_sources - 1
-        signature: tuple[Spec, ...] = (*_SIGNATURE, *_SIGNATURE[:1] * num_others)
         settings, groups = wanted.search, wanted.search.diverse_groups
         beam_size = 1 if wanted.sampling else settings.beam_size // groups
-        if settings.shortlist:
-            signature += _COLUMNS
-        if any(wanted.controls):
-            signature += _TABLES
-        if wanted.sampling:
-            signature += (_UNIFORMS,)
+        signature = self._signature_of(wanted)
 
         def search(
             source_ids: Tensor,
@@ -140,6 +147,7 @@ class CompiledSearches:
             *more: Tensor,
         ) -> SearchResult:
             others, more = more[:num_others], more[num_others:]
+            first_ids, more = (more[0], more[1:]) if wanted.tagged else (None, more)
             model: Any = self._model
             part = Part(*more[:2]) if settings.shortlist else None
             if part is not None:
@@ -152,7 +160,7 @@ class CompiledSearches:
             covering: dict[str, Any] = {"with_coverage": True} if settings.coverage_penalty else {}
             result = beam_search(
                 model.decoder(),
-                model.initial_state(memory, beam_size, most_steps, **covering),
+                model.initial_state(memory, beam_size, most_steps + int(wanted.tagged), **covering),
                 memory=memory,
                 batch_size=batch_size,
                 bos_id=BOS_ID,
@@ -170,6 +178,7 @@ class CompiledSearches:
                 banned_ids=wanted.banned_ids,
                 rules=rules,
                 choose=choose,
+                first_ids=first_ids,
             )
             if part is not None:
                 result = result._replace(token_ids=part.tokens(result.token_ids))

@@ -5,6 +5,7 @@ No Keras here: what does not fit is refused at once.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -17,11 +18,15 @@ from nmt.checkpoint.index import name_of_update
 from nmt.control.shortlist import Shortlist
 from nmt.directory.model_directory import FoundModel, find_model, parse_run_reference
 from nmt.errors import CheckpointError, ConfigError
+from nmt.kinds import either
 from nmt.text import TextPair
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.translator import OpenedModel, Translator
+
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Member(NamedTuple):
@@ -102,6 +107,8 @@ def _check_languages(found: Sequence[FoundModel]) -> None:
 
 def _check_vocabularies(found: Sequence[FoundModel]) -> None:
     """Refuse models that do not mean the same by the ids of target tokens, of which no mean can be taken."""
+    if len({each.config.data.tag_side for each in found if each.config.data.tags}) > 1:
+        raise ConfigError("models that translate together must have their tags on one side, but data.tag_side differs")
     first, *others = ((each.directory, TextPair.load(each.directory).target.vocabulary) for each in found)
     for directory, vocabulary in others:
         if vocabulary.fingerprint != first[1].fingerprint:
@@ -154,6 +161,15 @@ def open_quietly(
     with session.starting_quietly():
         from nmt.inference.translator import Translator, open_members
     return Translator.of(*open_members(found), member_weights=member_weights, log_linear=log_linear)
+
+
+def warn_of_no_tag(found: Sequence[FoundModel]) -> None:
+    """Say that models learned from nothing but text with a tag, where what they are to read has none."""
+    for each in found:
+        data = each.config.data
+        if all(data.tag_of(name) is not None for name in data.names("train")):
+            where, tags = f"before each {data.tag_side}", either([*data.tags])
+            _LOGGER.warning("%s learned with a tag %s, and none is given: --tag %s", each.directory, where, tags)
 
 
 class Origin(NamedTuple):

@@ -40,6 +40,7 @@ from nmt.translation.line_translator import (
     LineTranslator,
     Progress,
     Request,
+    Tags,
     Tally,
     Translation,
     banned_ids,
@@ -240,16 +241,19 @@ class Translator(LineTranslator):
         self,
         pairs: Iterable[tuple[str, Target]],
         *,
+        tags: Tags = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
         tally: ScoreTally | None = None,
     ) -> list[PairScore]:
         """Compute how probable given translations are; the same token ids have the score that a search reports.
 
-        An empty translation has the probability of ending at once; that of an empty line has log probability 0.
+        An empty translation has the probability of ending at once; that of an empty line has log probability 0. A tag
+        is given to the model, on whichever side: no score holds its own probability.
 
         Args:
             pairs: a source line and its translation each, as text or as token ids.
+            tags: that of all pairs, or of each.
             batch_size: pairs scored at once; as in `search` unless given.
             progress: is told of every batch how many pairs it held.
             tally: counts what was scored, and what is odd about it, for you to `report`; else that is reported at once.
@@ -258,7 +262,7 @@ class Translator(LineTranslator):
             One score a pair, in the order of the pairs.
 
         Raises:
-            ConfigError: a setting is out of range.
+            ConfigError: a setting is out of range, or the model does not know a tag.
             DataError: a target has ids that no target has.
             TypeError: `pairs` is one pair instead of several, or one of them is no pair.
         """
@@ -266,7 +270,9 @@ class Translator(LineTranslator):
         counted, settings = tally or ScoreTally(), changed_search(self.search, batch_size=batch_size)
         with self._lock:
             scorer = self._scorer  # one for all threads
-        scores = scorer.score(checked_pairs(pairs), batch_size=settings.batch_size, progress=progress, tally=counted)
+        checked = checked_pairs(pairs)
+        begins = self.begins_of(tags, len(checked))
+        scores = scorer.score(checked, begins, batch_size=settings.batch_size, progress=progress, tally=counted)
         if tally is None:
             counted.report()
         return scores
@@ -279,6 +285,7 @@ class Translator(LineTranslator):
         self,
         pairs: Iterable[tuple[str, Target]],
         *,
+        tags: Tags = None,
         read_out: ReadOut = DEFAULT_READ_OUT,
         soft: bool = False,
         symmetrization: str = SYMMETRIZATION,
@@ -291,6 +298,7 @@ class Translator(LineTranslator):
 
         Args:
             pairs: a source line and its translation each, as text or as token ids.
+            tags: that of all pairs, or of each; what looks at a tag looks at no word.
             read_out: which attention; that with the fewest errors unless given.
             soft: whether to give the attention itself too.
             symmetrization: how links of both directions become one, of `nmt.alignment.links.SYMMETRIZATIONS`.
@@ -304,7 +312,8 @@ class Translator(LineTranslator):
             One alignment a pair, in the order of the pairs; of an empty line one without links.
 
         Raises:
-            ConfigError: the model has no such attention, or its tokenizers do not say where tokens stand.
+            ConfigError: the model has no such attention or does not know a tag, or its tokenizers do not say where
+                tokens stand.
             DataError: a target has ids that no target has.
             TypeError: `pairs` is one pair instead of several, or one of them is no pair.
         """
@@ -313,9 +322,10 @@ class Translator(LineTranslator):
         with self._lock:
             if read_out not in self._aligners:
                 self._aligners[read_out] = Aligner(self, read_out, at_once=self.batches_at_once())
-        how = How(soft, symmetrization, unknown)
+        how, checked = How(soft, symmetrization, unknown), checked_pairs(pairs)
+        begins = self.begins_of(tags, len(checked))
         found = self._aligners[read_out].align(
-            checked_pairs(pairs), how=how, batch_size=settings.batch_size, progress=progress, tally=counted
+            checked, begins, how=how, batch_size=settings.batch_size, progress=progress, tally=counted
         )
         if tally is None:
             counted.report()
@@ -406,16 +416,21 @@ class Translator(LineTranslator):
             banned_ids(settings, self.text.target),
             kinds_of(asked),
             sampling and sampling._replace(seed=0),
+            requests[0].first_id is not None,
         )
         self._check(wanted)
         least = np.array([request.min_length for request in requests], np.int32)
         greatest = np.array([request.max_length for request in requests], np.int32)
         arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
         tables = self.controls.tables(asked) if any(wanted.controls) else ()
+        begun = [np.array([request.first_id for request in requests], np.int32)] if wanted.tagged else []
         if settings.shortlist:
             columns = self._columns(lines, settings)
-            arguments += [columns.token_ids, columns.allowed]
+            begun = [columns.places(each) for each in begun]
+            arguments += [*begun, columns.token_ids, columns.allowed]
             tables = columns.tables(tables) if tables else ()
+        else:
+            arguments += begun
         arguments += tables
         if sampling:
             draws = [(request.line, request.sample, request.part) for request in requests]
@@ -438,6 +453,8 @@ class Translator(LineTranslator):
                 'with overrides=["search.shortlist=true"]'
             )
         needed = [() if each.control.asks_nothing else self.controls.needs(each.control) for each in requests]
+        begun = [() if each.first_id is None else (each.first_id,) for each in requests]
+        needed = [(*more, *first) for more, first in zip(needed, begun, strict=True)]
         listed = self.shortlist.listed([request.source_ids[0] for request in requests], needed)
         # The search looks at so many extensions of a hypothesis, banned ones among them.
         return Columns(listed, least=settings.beam_size + len(SPECIAL_TOKENS))

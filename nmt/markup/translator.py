@@ -219,11 +219,12 @@ class Markup:
         asked = controls or [NO_CONTROL] * len(lines)
         pieces = [self._pieces(line) for line in lines]
         holding = [place for place, each in enumerate(pieces) if _placeholders(each)]
-        are_copied = self._are_copied([pieces[place] for place in holding])
+        tags = [asked[place].tag for place in holding]
+        are_copied = self._are_copied([pieces[place] for place in holding], tags)
         copied = {place for place, is_copied in zip(holding, are_copied, strict=True) if is_copied}
         left = [pieces[place] for place in holding if place not in copied]
         if left and self._words is None:
-            self._words = self._ranked_words(left)
+            self._words = self._ranked_words(left, tags[0])
         return [
             self._taken_out(*each, stays=place in copied, number=first_line + place + 1)
             for place, each in enumerate(zip(lines, pieces, asked, strict=True))
@@ -256,17 +257,18 @@ class Markup:
         terms = (*control.terms, *(each.text for each in marked.held)) if self.must_appear else control.terms
         return TakenOut(line, marked, control._replace(terms=terms))
 
-    def _greedy(self, texts: Sequence[str]) -> list[str]:
-        """What the model writes of its own accord."""
+    def _greedy(self, texts: Sequence[str], tags: Sequence[str | None]) -> list[str]:
+        """What the model writes of its own accord, of each text with its tag."""
         beam_size = self.translator.search.diverse_groups  # one hypothesis each
-        return self.translator.translate(texts, beam_size=beam_size, tally=Tally())
+        controls = [Control(tag=tag) for tag in tags]
+        return self.translator.translate(texts, beam_size=beam_size, tally=Tally(), controls=controls)
 
-    def _are_copied(self, lines: Sequence[Sequence[Piece]]) -> list[bool]:
+    def _are_copied(self, lines: Sequence[Sequence[Piece]], tags: Sequence[str | None]) -> list[bool]:
         """Whether the model can spell all placeholders of a line, and copies them of its own accord."""
         marked = [take_out(paired(hold_placeholders(pieces, str))) for pieces in lines]
         spelled = [all(self._can_spell(held.text) for held in each.held) for each in marked]
         texts = [each.text if is_spelled else "" for each, is_spelled in zip(marked, spelled, strict=True)]
-        translations = self._greedy(texts)
+        translations = self._greedy(texts, tags)
         return [
             is_spelled and not find_held(each.held, text)[1]
             for is_spelled, each, text in zip(spelled, marked, translations, strict=True)
@@ -293,8 +295,8 @@ class Markup:
             self._is_spelled[placeholder] = is_read and is_written
         return self._is_spelled[placeholder]
 
-    def _ranked_words(self, lines: Sequence[Sequence[Piece]]) -> list[str]:
-        """Words that can stand for placeholders, best first.
+    def _ranked_words(self, lines: Sequence[Sequence[Piece]], tag: str | None) -> list[str]:
+        """Words that can stand for placeholders, best first, of text with a tag.
 
         Best are those that the model copies of its own accord in the place of the placeholders of some lines. Tried are
         those that it copies most probably if they are all of the text.
@@ -304,14 +306,15 @@ class Markup:
             for word in candidate_words(self.translator.sources, self.translator.text.target)
             if word.casefold() not in self._reserved
         ]
-        scores = self.translator.score([(f"{word}.", f"{word}.") for word in words], tally=ScoreTally())
+        scores = self.translator.score([(f"{word}.", f"{word}.") for word in words], tags=tag, tally=ScoreTally())
         by_score = sorted(zip(scores, words, strict=True), key=lambda each: -each[0].log_prob)
         likely = [word for _, word in by_score[:_MOST_TRIED]]
         rows = [
             (likely[shift:] + likely[:shift], pieces)
             for shift in range(len(likely)) for pieces in lines[:_NUM_CONTEXTS]
         ]  # fmt: skip
-        texts = self._greedy([take_out(paired(hold_placeholders(pieces, _in_turn(row)))).text for row, pieces in rows])
+        texts = [take_out(paired(hold_placeholders(pieces, _in_turn(row)))).text for row, pieces in rows]
+        texts = self._greedy(texts, [tag] * len(texts))
         copied = Counter[str]()
         for (row, _), text in zip(rows, texts, strict=True):
             copied[row[0]] += len(whole_word(row[0]).findall(text)) == 1
@@ -319,15 +322,19 @@ class Markup:
 
     def put_back(self, taken: Sequence[TakenOut], found: Sequence[Sequence[Translation]]) -> list[list[Translation]]:
         """Put tags and placeholders back into the translations of each line."""
-        pairs = dict.fromkeys(
-            (line.text, each.text)
+        asked = dict.fromkeys(
+            (line.text, each.text, line.control.tag)
             for line, translations in zip(taken, found, strict=True) if line.needs_alignment
             for each in translations if each.text
         )  # fmt: skip
-        aligned = self.translator.align(list(pairs), soft=True, tally=AlignmentTally())
-        alignments = dict(zip(pairs, aligned, strict=True))
+        pairs, tags = [each[:2] for each in asked], [each[2] for each in asked]
+        aligned = self.translator.align(pairs, tags=tags, soft=True, tally=AlignmentTally())
+        alignments = dict(zip(asked, aligned, strict=True))
         return [
-            [self._with_markup(line, each, alignments.get((line.text, each.text))) for each in translations]
+            [
+                self._with_markup(line, each, alignments.get((line.text, each.text, line.control.tag)))
+                for each in translations
+            ]
             for line, translations in zip(taken, found, strict=True)
         ]
 

@@ -59,8 +59,10 @@ def mixture_of(
     """
     corpora, listed = list[MixedCorpus](), data.train if isinstance(data.train, tuple) else ()
     for settings in listed:
-        tag_id = None if settings.tag is None else text.source.tags[settings.tag]
-        corpora.append(MixedCorpus(settings.name, stores[f"train.{settings.name}"], tag_id))
+        source, target = text.begins(settings.tag)
+        tag_id = next(iter([*source, *target]), None)
+        store = stores[f"train.{settings.name}"]
+        corpora.append(MixedCorpus(settings.name, store, tag_id, tag_side=int(bool(target))))
     by_size = {each.name: len(each.store) ** (1.0 / data.temperature) for each in corpora}
     own = {each.name: by_size[each.name] if each.weight is None else each.weight for each in listed}
     stages = []

@@ -24,14 +24,16 @@ class MixedCorpus:
     Attributes:
         name: its own.
         store: its pairs.
-        tag_id: what is put before each source; None for nothing.
+        tag_id: what is put before each sequence of a side; None for nothing.
         variation: changes the pairs in each epoch; all corpora of a mixture have one, or none.
+        tag_side: 0 if that is the source, 1 if it is the target.
     """
 
     name: str
     store: TokenStore
     tag_id: int | None = None
     variation: Variation | None = None
+    tag_side: int = 0
 
 
 class MixtureCursor(NamedTuple):
@@ -217,7 +219,7 @@ class MixtureStream(Stream[MixtureCursor]):
                     token_ids, mask = drawn.padded(np.arange(len(indices)))
                 else:
                     token_ids, mask = sequences.padded(indices)
-                if side == 0 and corpus.tag_id is not None:
+                if side == corpus.tag_side and corpus.tag_id is not None:
                     token_ids = np.insert(token_ids, 0, corpus.tag_id, axis=1)
                     mask = np.insert(mask, 0, True, axis=1)
                 parts[side].append((rows, token_ids, mask))
@@ -318,7 +320,7 @@ class MixtureStream(Stream[MixtureCursor]):
                 elif self._sampled is not None:
                     sides = self._sampled[corpus]
                     lengths[:, rows] = [side.lengths_of(pairs[rows], epoch=epoch) for side in sides]
-        lengths[0] += found.tag_id is not None
+        lengths[found.tag_side] += found.tag_id is not None
         return np.minimum(lengths, self._batch_tokens)
 
 

@@ -191,7 +191,7 @@ def find_text(config: Config) -> TextPair | None:
                 s.data.tokenizer,
                 s.data.normalization_forms,
                 [vars(corpus.Corpus.of(s.data, name)) for name in s.data.names("train")],
-                (s.data.tags, s.seed),
+                (s.data.tags, s.data.tag_side, s.seed),
             )
             for s in settings
         )
@@ -276,7 +276,7 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
             )  # fmt: skip
     doubts.report_changed_targets(text.target, gathered.targets.lines)
     gathered.targets.lines.clear()
-    return text.with_tags(config.data.tags)
+    return text.with_tags(config.data.tags, config.data.tag_side)
 
 
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:

@@ -337,7 +337,12 @@ def refuse_unknown_tags(config: Config, text: TextPair) -> None:
     Raises:
         ConfigError: naming them.
     """
-    if missing := [tag for tag in config.data.tags if tag not in text.source.tags]:
+    if text.tags and text.tag_side != config.data.tag_side and config.data.tags:
+        raise ConfigError(
+            f"data.tag_side must be {text.tag_side}, as when the vocabulary of this run was built, got "
+            f"{config.data.tag_side}: build one anew, in another model_directory or with --overwrite"
+        )
+    if missing := [tag for tag in config.data.tags if tag not in text.tags]:
         raise ConfigError(
             f"each tag must be a symbol of the vocabulary, and that of this run has none for {', '.join(missing)}: "
             "build one anew, in another model_directory or with --overwrite"

@@ -194,9 +194,15 @@ class Scorer:
         self._target, self._sources, self._at_once = target, tuple(sources), at_once
 
     def score(
-        self, pairs: Sequence[tuple[str, Target]], *, batch_size: int, progress: Progress | None, tally: ScoreTally
+        self,
+        pairs: Sequence[tuple[str, Target]],
+        begins: Sequence[tuple[list[list[int]], list[int]]],
+        *,
+        batch_size: int,
+        progress: Progress | None,
+        tally: ScoreTally,
     ) -> list[PairScore]:
-        """Score pairs; see `Translator.score`."""
+        """Score pairs, of which source, for each member, and target begin with given ids; see `Translator.score`."""
         sources = list(zip(*(self._source_ids(pairs, each, tally) for each in self._sources), strict=True))
         targets = self._target_ids(pairs, tally)
         # An empty translation of an empty line needs no model, as in a search.
@@ -206,6 +212,11 @@ class Scorer:
             for place in asked
         ]
         read = [(ids, target[:MAX_SOURCE_LENGTH] if _unread(target) else target) for ids, target in read]
+        begun = [begins[place] for place in asked]
+        read = [
+            ([[*begin, *each] for begin, each in zip(first, ids, strict=True)], [*first_of_target, *target])
+            for (first, first_of_target), (ids, target) in zip(begun, read, strict=True)
+        ]
         longest = [max(map(len, (target, *ids))) for ids, target in read]
         batches = plan_batches(longest, batch_size=batch_size, at_once=self._at_once)
 
@@ -218,7 +229,7 @@ class Scorer:
             progress(len(pairs) - len(asked))
         for batch, results in zip(batches, map_at_once(compute, batches, at_once=self._at_once), strict=True):
             for each, found in zip(batch, results, strict=True):
-                log_probs[asked[each]] = found
+                log_probs[asked[each]] = found[len(begun[each][1]) :]
             if progress is not None:
                 progress(len(batch))
         return [self._result(*each, tally) for each in zip(pairs, sources, targets, log_probs, strict=True)]

@@ -89,6 +89,7 @@ def beam_search(
     memory: Memory | None = None,
     rules: Sequence[given.Rule] = (),
     choose: given.Choose | None = None,
+    first_ids: Tensor | None = None,
 ) -> SearchResult:
     """Searches the best hypotheses of every sentence, keeping `beam_size` live ones at each step.
 
@@ -139,6 +140,8 @@ def beam_search(
         rules: What else is asked of tokens, one rule after the other. With a rule that may raise scores, a sentence is
             searched until its `max_length`.
         choose: Which extensions of a beam of two or more live on, and which end; as said above unless given.
+        first_ids: (B,) int32, a token that the hypotheses of each sentence read behind BOS, such as a tag; it is in no
+            result, and has no part in lengths and scores.
 
     Returns:
         The N best hypotheses of every sentence found, best first.
@@ -177,6 +180,8 @@ def beam_search(
 
     result = nothing_found(batch_size, settings)
     rows = first_rows(state, memory, batch_size, limits, settings, Finished(*result[1:4]))
+    if first_ids is not None:
+        rows = behind_first(rows, first_ids, decode)
     start = Loop(ops.convert_to_tensor(0, dtype="int32"), rows, result)
     result = while_loop(lambda loop: ops.any(live_sentences(loop.rows)), advance, start).result
     return _blanked(result, settings)
@@ -215,6 +220,13 @@ def first_rows(
         memory=() if memory is None else memory,
         rule_states=tuple(rule.initial_state(batch_size, beam_size) for rule in settings.rules),
     )
+
+
+def behind_first(rows: Rows, first_ids: Tensor, decode: given.MemoryStep) -> Rows:
+    """The empty hypotheses as they are when BOS is read, and a token (b,) of each sentence is next."""
+    _, state = decode(rows.last_ids, rows.state, rows.memory)
+    first_ids = ops.cast(ops.convert_to_tensor(first_ids), "int32")
+    return rows._replace(last_ids=ops.broadcast_to(first_ids[:, None], ops.shape(rows.last_ids)), state=state)
 
 
 def live_sentences(rows: Rows) -> Tensor:

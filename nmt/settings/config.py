@@ -267,7 +267,7 @@ class Config(Section):
         data, files = self.data, dict[str, tuple[str, ...]]()
         for name, corpus in data.corpora.items():
             if corpus.pairs is None:
-                files |= {f"data.{name}.source": corpus.source_paths, f"data.{name}.target": corpus.target_paths}
+                files |= {f"data.{name}.source": corpus.paths[0], f"data.{name}.target": corpus.paths[1]}
             else:
                 files[f"data.{name}.pairs"] = tuple(dict.fromkeys(chain(*corpus.paths)))
         vectors = self.training.pretrained_embeddings
@@ -328,10 +328,10 @@ def advice(config: Config) -> Iterator[str]:
     data, training, longest = config.data, config.training, config.search.max_length
     if data.source_language == data.target_language:
         yield f"data.source_language and data.target_language are both {data.source_language}"
-    trained = {path for name in data.names("train") for path in data.corpora[name].source_paths}
+    trained = {path for name in data.names("train") for path in data.corpora[name].paths[0]}
     for name in data.names("validation", "test"):
         corpus = data.corpora[name]
-        if trained & {*corpus.source_paths}:
+        if trained & {*corpus.paths[0]}:
             key = "source" if corpus.pairs is None else "pairs"
             yield f"data.{name}.{key} is also read for training: its scores say nothing about new text"
     if longest != AUTO and longest < data.max_length:

@@ -203,20 +203,9 @@ class CorpusSettings(Section):
             sources, targets = map(list, zip(*map(files_of_pairs, _as_tuple(self.pairs)), strict=True))
         return sum(sources, ()), sum(targets, ())
 
-    @property
-    def source_paths(self) -> tuple[str, ...]:
-        """The files of the source, also if there is only one."""
-        return self.paths[0]
-
-    @property
-    def target_paths(self) -> tuple[str, ...]:
-        """The files of the target, also if there is only one."""
-        return self.paths[1]
-
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the two ways to name files; which there are is not looked at."""
         sides = {"source": self.source, "target": self.target}
-        of_pairs = ("format", "source_column", "target_column", "loss_weight_column")
         if self.pairs is not None:
             if given := [name for name, paths in sides.items() if paths is not None]:
                 yield Misfit(
@@ -232,7 +221,7 @@ class CorpusSettings(Section):
             yield Misfit(
                 "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
             )
-        for name in of_pairs:
+        for name in ("format", "source_column", "target_column", "loss_weight_column"):
             if getattr(self, name) is not None and not {*_as_tuple(self.source)} & {*_as_tuple(self.target)}:
                 yield Misfit(name, "is for pairs, files that hold both sides, and source and target are given")
 
@@ -246,8 +235,8 @@ class NamedCorpusSettings(CorpusSettings):
     name: str = setting(REQUIRED, "How the corpus is called in logs and other settings: letters, digits, _ and -.")
     tag: str | None = setting(
         None,
-        "A text such as <bt> or <2de>: one symbol of the vocabulary that is put before each source, and never read "
-        "from text. A new one needs a new vocabulary.",
+        "A text such as <bt> or <2de>: one symbol of the vocabulary that is put before each source, or target if "
+        "data.tag_side says so, and never read from text. A new one needs a new vocabulary.",
         min_length=1,
     )
 
@@ -269,6 +258,11 @@ class FilterSettings(Section):
     max_length: int | None = setting(None, "Tokens of each side at most, if fewer than data.max_length.", at_least=1)
     max_ratio: float | None = setting(None, "Tokens of the longer side to those of the shorter, at most.", at_least=1)
     drop_copies: bool = setting(False, "Leave out pairs whose source is their target.")
+
+    def misfits(self) -> Iterator[Misfit]:
+        """Yields a misfit if no length is allowed."""
+        if self.max_length is not None and self.max_length < self.min_length:
+            yield Misfit("max_length", f"must be at least min_length, {self.min_length}, got {self.max_length}")
 
 
 class MixedCorpusSettings(NamedCorpusSettings):
@@ -366,6 +360,12 @@ class DataSettings(Section):
         before=1.0,
         above=0,
     )
+    tag_side: Literal["source", "target"] = setting(
+        "source",
+        "Where the tags of corpora stand, in the whole run: before each source, where the encoder reads them; or "
+        "before each target, as its first token, which is predicted in training and forced in translation.",
+        before="source",
+    )
     stages: Stages | None = setting(
         None, "Parts of the run that mix the corpora of data.train in other ways, one after the other.", before=None
     )
@@ -427,18 +427,14 @@ class DataSettings(Section):
         """Returns the settings with others for some of `corpora`."""
         parts = dict[str, Any]()
         for part in {name.partition(".")[0] for name in changed}:
-            listed = getattr(self, part)
-            if isinstance(listed, tuple):
-                parts[part] = tuple(changed.get(f"{part}.{corpus.name}", corpus) for corpus in listed)
-            else:
-                parts[part] = changed[part]
+            one = changed.get(part)  # if it is no list
+            parts[part] = one or tuple(changed.get(f"{part}.{each.name}", each) for each in getattr(self, part))
         return self.model_copy(update=parts)
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags of all corpora, each once, in the order of the config."""
-        tags = map(self.tag_of, self.corpora)
-        return tuple(dict.fromkeys(tag for tag in tags if tag is not None))
+        return tuple(dict.fromkeys(filter(None, map(self.tag_of, self.corpora))))
 
     def tag_of(self, name: str) -> str | None:
         """The tag of one of `corpora`."""
@@ -464,7 +460,12 @@ class DataSettings(Section):
             for pattern in _as_tuple(corpus.pairs):
                 if languages_in(pattern) == languages[::-1] != languages:
                     right = "{" + ",".join(languages) + "}"
-                    yield Misfit(f"{name}.pairs", f"must name the source first, got {pattern}: write {right}")
+                    other = (
+                        ""
+                        if self.tag_of(name) is None
+                        else ", or, if its tag is of the other direction, source and target"
+                    )
+                    yield Misfit(f"{name}.pairs", f"must name the source first, got {pattern}: write {right}{other}")
         if self.segmentation == "sentencepiece" and isinstance(tokenizer, SentencePieceSettings):
             yield Misfit(
                 "segmentation",
@@ -473,9 +474,8 @@ class DataSettings(Section):
             )
         if self.variation is not None:
             yield from self._misfits_of_variation(self.variation)
-        if self.subword_sampling is None:
-            return
-        if not isinstance(tokenizer, SentencePieceSettings) or tokenizer.model_type != "unigram":
+        knows_cuts = isinstance(tokenizer, SentencePieceSettings) and tokenizer.model_type == "unigram"
+        if self.subword_sampling is not None and not knows_cuts:
             given = "model_type bpe" if isinstance(tokenizer, SentencePieceSettings) else f"type {tokenizer.type}"
             yield Misfit(
                 "subword_sampling",
@@ -498,15 +498,15 @@ class DataSettings(Section):
 
     def _misfits_of_mixture(self) -> Iterator[Misfit]:
         """Yields misfits of lists of corpora, their weights and stages."""
-        for part in ("train", "validation", "test"):
-            listed = getattr(self, part)
-            names = [corpus.name for corpus in listed] if isinstance(listed, tuple) else []
+        for part in ("train", "validation", "test", "stages"):
+            listed, noun = getattr(self, part), "stage" if part == "stages" else "corpus"
+            names = [each.name or str(at) for at, each in enumerate(listed, 1)] if isinstance(listed, tuple) else []
             if listed == ():
-                yield Misfit(part, "must have a corpus at least, got an empty list")
+                yield Misfit(part, f"must have a {noun} at least, got an empty list")
             if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-                yield Misfit(part, f"must give each corpus a name of its own, got {twice[0]} twice")
-        if self.train == ():
-            return
+                yield Misfit(part, f"must give each {noun} a name of its own, got {twice[0]} twice")
+        if self.tag_side == "target" and not self.tags:
+            yield Misfit("tag_side", "is for corpora with tags, and there is none: give one a tag, or set it to source")
         if not isinstance(self.train, tuple):
             if self.stages is not None or self.temperature != 1.0:
                 key = "temperature" if self.stages is None else "stages"
@@ -518,17 +518,15 @@ class DataSettings(Section):
             yield Misfit("train", f"must give all corpora a weight or none, got none for {without}")
         elif None not in weights.values() and self.temperature != 1.0:
             yield Misfit("temperature", "is for corpora without weights, which are mixed by their sizes")
-        elif not self.stages and not any(weight is None or weight for weight in weights.values()):
+        elif self.train and not self.stages and not any(weight is None or weight for weight in weights.values()):
             yield Misfit("train", "must give a corpus a weight above 0, got 0 for all")
-        for number, stage in enumerate(self.stages or ()):
+        for number, stage in enumerate((self.train and self.stages) or ()):
             yield from self._misfits_of_stage(number, stage, stage.weights if stage.weights is not None else weights)
 
-    def _misfits_of_stage(
-        self, number: int, stage: StageSettings, weights: Mapping[str, float | None]
-    ) -> Iterator[Misfit]:
+    def _misfits_of_stage(self, at: int, stage: StageSettings, weights: Mapping[str, float | None]) -> Iterator[Misfit]:
         known = [corpus.name for corpus in self.train] if isinstance(self.train, tuple) else []
         mixed = [name for name, weight in weights.items() if weight is None or weight > 0]
-        key, last = f"stages.{number}", number == len(self.stages or ()) - 1
+        key, last = f"stages.{at}", at == len(self.stages or ()) - 1
         if unknown := [name for name in weights if name not in known]:
             yield Misfit(f"{key}.weights", f"must name corpora of data.train, got {unknown[0]}: try {either(known)}")
         elif not mixed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.atomic_files import replace_file
+from nmt.control.controls import Control
 from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.text.vocabulary import UNK_ID
@@ -18,7 +19,7 @@ from nmt.types import PathLike
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment, Span
     from nmt.inference.translator import Translator
-    from nmt.tasks.score import Item
+    from nmt.scoring.items import Item
     from nmt.translation.line_translator import Progress, Translation
 
 _LOGGER = logging.getLogger(__name__)
@@ -52,10 +53,9 @@ def align_items(
 
     tally, which = AlignmentTally(), ReadOut(**read_out)
     for items in chunks:
-        pairs = [(item.source, item.targets[0]) for item in items]
-        found = translator.align(
-            pairs, read_out=which, soft=soft, symmetrization=symmetrization, progress=progress, tally=tally
-        )
+        pairs, tags = [(item.source, item.targets[0]) for item in items], [item.tag for item in items]
+        how: dict[str, Any] = {"read_out": which, "soft": soft, "symmetrization": symmetrization}
+        found = translator.align(pairs, tags=tags, progress=progress, tally=tally, **how)
         yield from zip(items, found, strict=True)
     tally.report()
 
@@ -80,9 +80,15 @@ class Finisher:
         translator.align([], tally=self.tally)  # says now what cannot be
 
     def finish(
-        self, lines: Sequence[str], found: Sequence[Sequence[Translation]]
+        self, lines: Sequence[str], found: Sequence[Sequence[Translation]], tags: Sequence[str | None]
     ) -> tuple[list[list[Translation]], list[list[Alignment]]]:
-        """Return the translations of lines, which tell their tokens, and the alignment of each if that is wanted."""
+        """Return the translations of lines, which tell their tokens, and the alignment of each if that is wanted.
+
+        Args:
+            lines: the sources.
+            found: the translations of each.
+            tags: that of each line.
+        """
         vocabulary = self._translator.text.target.vocabulary
         asked = [
             (place, rank, [vocabulary.id(token) for token in translation.tokens])
@@ -92,7 +98,8 @@ class Finisher:
         if not self._links:
             asked = [each for each in asked if UNK_ID in each[2]]
         pairs = [(lines[place], token_ids) for place, _, token_ids in asked]
-        aligned = self._translator.align(pairs, unknown=self._unknown, tally=self.tally)
+        of_pairs = [tags[place] for place, *_ in asked]
+        aligned = self._translator.align(pairs, tags=of_pairs, unknown=self._unknown, tally=self.tally)
         finished = [list(translations) for translations in found]
         alignments: list[list[Alignment]] = [[] for _ in found]
         for (place, rank, _), alignment in zip(asked, aligned, strict=True):
@@ -107,9 +114,9 @@ class Finisher:
 
 
 def attention_to(
-    translator: Translator, sentence: str, target: str | None, *, read_out: Mapping[str, Any]
+    translator: Translator, sentence: str, target: str | None, *, tag: str | None = None, read_out: Mapping[str, Any]
 ) -> Alignment:
-    """Align a sentence with its translation, that of the model unless given, and keep the attention.
+    """Align a sentence, with its tag, and its translation, that of the model unless given; the attention is kept.
 
     Raises:
         ConfigError: the model has no such attention.
@@ -120,12 +127,13 @@ def attention_to(
 
     given: Any = target
     if target is None:
-        (found,) = translator.n_best([sentence], 1, token_scores=True)
+        (found,) = translator.n_best([sentence], 1, controls=[Control(tag=tag)], token_scores=True)
         if not found:
             raise DataError("the model has no translation of the sentence: give one with --target")
         given = [translator.text.target.vocabulary.id(token) for token in found[0].tokens]
     tally = AlignmentTally()  # one pair speaks for itself
-    (alignment,) = translator.align([(sentence, given)], read_out=ReadOut(**read_out), soft=True, tally=tally)
+    how: dict[str, Any] = {"read_out": ReadOut(**read_out), "soft": True, "tally": tally}
+    (alignment,) = translator.align([(sentence, given)], tags=tag, **how)
     return alignment
 
 

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.config import Config
-from nmt.control.controls import NO_CONTROL, Control
+from nmt.control.controls import Control
 from nmt.data import Corpus
 from nmt.doctor import doubts
 from nmt.errors import ConfigError
-from nmt.inference.members import Member
+from nmt.inference.members import Member, warn_of_no_tag
 from nmt.scoring import evaluation as scoring
 from nmt.tasks.engines import Engines
 from nmt.tasks.translate import warn_of_foreign_text
@@ -33,7 +33,7 @@ class EvaluationSet(NamedTuple):
     source_lines: the text.
     references: all lines of each reference.
     sets: of several named sets, one behind the other, the lines of each.
-    controls: the tag of each line, if any has one.
+    controls: the tag of each line.
     """
 
     source_paths: tuple[str, ...]
@@ -41,7 +41,7 @@ class EvaluationSet(NamedTuple):
     source_lines: list[str]
     references: list[list[str]]
     sets: Mapping[str, range] = MappingProxyType({})
-    controls: list[Control] | None = None
+    controls: Sequence[Control] | None = None
 
 
 class ModelEvaluation(NamedTuple):
@@ -101,6 +101,7 @@ def prepare_evaluation(
     output_path: PathLike | None = None,
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
+    tag: str | None = None,
 ) -> PreparedEvaluation:
     """Read a test set, and refuse what can be refused before TensorFlow starts.
 
@@ -120,6 +121,7 @@ def prepare_evaluation(
         output_path: where the translations go, if anywhere.
         member_weights: of each model in their mean; equal unless given.
         log_linear: whether that is the mean of log probabilities instead of probabilities.
+        tag: of each line of `source`; the test sets of the config have their own.
 
     Raises:
         NMTError: as `find_members`; or there is no test set, its files do not fit, or the output may not be written.
@@ -131,7 +133,8 @@ def prepare_evaluation(
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         engines.refuse_output(output_path, inputs)
     config = found[0].config
-    test_set, data = read_test_set(config, source=source, references=references), config.data
+    test_set, data = read_test_set(config, source=source, references=references, tag=tag), config.data
+    warn_of_no_tag(found if source is not None and tag is None else ())
     joined = join or data.segmentation
     scoring.check_segmentation(joined)
     cut = tokenization_of(config, test_set, tokenization)
@@ -189,7 +192,12 @@ def tokenization_of(config: Config, test_set: EvaluationSet, tokenization: str |
 
 
 def read_test_set(
-    config: Config, *, source: PathLike | None = None, references: Sequence[PathLike] = (), part: str = "test"
+    config: Config,
+    *,
+    source: PathLike | None = None,
+    references: Sequence[PathLike] = (),
+    part: str = "test",
+    tag: str | None = None,
 ) -> EvaluationSet:
     """Read a source and its references, or a part of a config's data if none are given; no line is left out.
 
@@ -198,6 +206,7 @@ def read_test_set(
         source: a file.
         references: as many lines each.
         part: `test` or `validation`.
+        tag: of the lines of that file.
 
     Raises:
         ConfigError: one side is missing, or the config has no such part.
@@ -206,7 +215,8 @@ def read_test_set(
     if source is not None and references:
         source_lines, *all_references = scoring.read_together(source, *references)
         paths = tuple(os.fspath(path) for path in references)
-        return EvaluationSet((os.fspath(source),), paths, source_lines, all_references)
+        controls = [Control(tag=tag)] * len(source_lines)
+        return EvaluationSet((os.fspath(source),), paths, source_lines, all_references, controls=controls)
     if source is not None or references:
         raise ConfigError(f"a test set has two sides: give both a source and a reference, or neither for data.{part}")
     names = config.data.names(part)
@@ -222,10 +232,8 @@ def read_test_set(
     for name in names:
         begin = len(pairs)
         pairs += Corpus.of(config.data, name).pairs()
-        tag = config.data.tag_of(name)
-        controls += [NO_CONTROL if tag is None else Control(tag=tag)] * (len(pairs) - begin)
+        controls += [Control(tag=config.data.tag_of(name))] * (len(pairs) - begin)
         if "." in name:
             sets[name.partition(".")[2]] = range(begin, len(pairs))
     sources, targets = map(list, zip(*pairs, strict=True))
-    tagged = any(control.tag for control in controls)
-    return EvaluationSet(source_paths, reference_paths, sources, [targets], sets, controls if tagged else None)
+    return EvaluationSet(source_paths, reference_paths, sources, [targets], sets, controls)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.config import SearchSettings
-from nmt.control.controls import read_object
 from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.inference import output_directory
-from nmt.inference.members import find_members, open_translator
+from nmt.inference.members import find_members, open_translator, warn_of_no_tag
 from nmt.scoring import evaluation, rerank
+from nmt.scoring.items import Item, read_n_best
 from nmt.scoring.rerank import Candidate
 from nmt.text.marks import found_marks
 from nmt.types import PathLike
 
 if TYPE_CHECKING:
     from nmt.inference.translator import Translator
-    from nmt.scoring.forced import PairScore, Target
+    from nmt.scoring.forced import PairScore
     from nmt.translation.line_translator import Progress
 
 logger = logging.getLogger(__name__)
@@ -29,60 +29,11 @@ logger = logging.getLogger(__name__)
 _SAMPLE_LINES = 1000
 
 
-class Item(NamedTuple):
-    """A source line, its translations to score, and the JSON record that they came in, if they did."""
-
-    source: str
-    targets: list[Target]
-    record: Mapping[str, Any]
-
-
 class PreparedModel(NamedTuple):
     """A model that was found: how it searches, and what opens it."""
 
     search: SearchSettings
     open: Callable[[], Translator]
-
-
-def read_pair(line: str, place: str) -> Item:
-    """Read a JSON record of `source`, and `target` or `target_ids`.
-
-    Raises:
-        DataError: it is no such object.
-    """
-    record = read_object(line, place)
-    if "target_ids" not in record:
-        if not isinstance(record.get("target"), str):
-            raise DataError(f'{place} must have a text "target", or "target_ids"')
-        return Item(record["source"], [record["target"]], record)
-    return Item(record["source"], [_token_ids(record["target_ids"], f'{place}: "target_ids"')], record)
-
-
-def read_n_best(line: str, place: str) -> Item:
-    """Read a JSON record of `source` and `translations`, as `nmt translate --format jsonl` writes them.
-
-    A translation is scored by its `token_ids` if it has such, else by its `text`.
-
-    Raises:
-        DataError: it is no such object.
-    """
-    record = read_object(line, place)
-    translations = record.get("translations")
-    if not isinstance(translations, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("text"), str) for each in translations
-    ):
-        raise DataError(f'{place} must have "translations", a list of objects with a "text"')
-    targets: list[Target] = [
-        _token_ids(each["token_ids"], f'{place}: "token_ids"') if "token_ids" in each else each["text"]
-        for each in translations
-    ]
-    return Item(record["source"], targets, record)
-
-
-def _token_ids(given: Any, place: str) -> list[int]:
-    if not isinstance(given, list) or not all(type(each) is int for each in given):
-        raise DataError(f"{place} must be a list of integers, got {given!r}")
-    return given
 
 
 def prepare_model(
@@ -93,6 +44,7 @@ def prepare_model(
     output_paths: Sequence[PathLike | None] = (None,),
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
+    tagged: bool = False,
     **which: Any,
 ) -> PreparedModel:
     """Find a model, or several that score together, and refuse what can be refused before TensorFlow starts.
@@ -104,6 +56,7 @@ def prepare_model(
         output_paths: where results go, None for standard output.
         member_weights: of each model in their mean; equal unless given.
         log_linear: whether that is the mean of log probabilities.
+        tagged: whether what it reads may have tags; of a model that needs one, it is said if it has none.
         **which: `checkpoint`, `weights` and `overrides` of `find_members`.
 
     Raises:
@@ -111,10 +64,10 @@ def prepare_model(
     """
     found = find_members(directories, member_weights=member_weights, **which)
     for each in found:
-        if tags := ", ".join(each.config.data.tags):
-            logger.warning("%s was trained with tags (%s): sources are read without one here", each.directory, tags)
         for output in output_paths:
             output_directory.refuse_output(output, inputs=inputs, directory=each.directory, config=each.config)
+    if not tagged:
+        warn_of_no_tag(found)
 
     def open_model() -> Translator:
         return open_translator(found, threads=threads, member_weights=member_weights, log_linear=log_linear)[0]
@@ -131,26 +84,15 @@ def score_items(
     tally, targets = ScoreTally(), list[str]()
     for items in chunks:
         pairs = [(item.source, target) for item in items for target in item.targets]
+        tags = [item.tag for item in items for _ in item.targets]
         targets += [target for _, target in pairs if isinstance(target, str)][: _SAMPLE_LINES - len(targets)]
-        scores = iter(translator.score(pairs, progress=progress, tally=tally))
+        scores = iter(translator.score(pairs, tags=tags, progress=progress, tally=tally))
         for item in items:
             yield item, [next(scores) for _ in item.targets]
     tally.report()
     segmentation = translator.segmentation
     if segmentation != "none" and targets and segmentation not in found_marks({"the targets": targets}):
         logger.warning("the targets have no marks of %s, which the model learned from: cut them first", segmentation)
-
-
-def pairs_of(source: PathLike, target: PathLike, *, chunk_lines: int) -> Iterator[list[Item]]:
-    """Read two files that belong together line by line.
-
-    Raises:
-        DataError: one cannot be read, they differ in their number of lines, or are empty.
-    """
-    sides = evaluation.read_together(source, target)
-    items = [Item(one, [other], {}) for one, other in zip(*sides, strict=True)]
-    for start in range(0, len(items), chunk_lines):
-        yield items[start : start + chunk_lines]
 
 
 class NBestList(NamedTuple):
@@ -220,7 +162,10 @@ def add_model(found: NBestList, name: str, translator: Translator, *, reverse: b
         raise DataError("a model needs what was translated, which lists of Moses do not have: give --source")
     lines = list(zip(found.sources, found.candidates, strict=True))
     pairs: list[Any] = [(source, each.text) for source, candidates in lines for each in candidates]
-    scores = iter(translator.score([pair[::-1] for pair in pairs] if reverse else pairs))
+    # The tags of a list are those of its direction.
+    records = [{}] * len(lines) if reverse or found.records is None else found.records
+    tags = [record.get("tag") for record, (_, of) in zip(records, lines, strict=True) for _ in of]
+    scores = iter(translator.score([pair[::-1] for pair in pairs] if reverse else pairs, tags=tags))
     candidates = [[with_feature(each, name, next(scores).log_prob) for each in of] for of in found.candidates]
     return found._replace(candidates=candidates)
 

@@ -18,6 +18,7 @@ from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
 from nmt.errors import ConfigError
+from nmt.inference.members import warn_of_no_tag
 from nmt.scoring import mbr
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
@@ -149,6 +150,7 @@ def prepare_translation(
     files = {"--glossary": glossary, "--dictionary": dictionary}
     inputs = [("--input", input_path), *((name, path) for name, path in files.items() if path is not None)]
     found.refuse_output(output_path, inputs)
+    warn_of_no_tag(found.found if asked.tag is None and not reading.records else ())
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
@@ -163,9 +165,8 @@ def prepare_translation(
         unknown=unknown,
         markup=markup,
     )
-
-    options = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
-    return PreparedTranslation(job, found, options)
+    of_mean = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
+    return PreparedTranslation(job, found, of_mean)
 
 
 def _check_markup(config: Config, *, alignments: bool) -> None:
@@ -387,7 +388,8 @@ class _Job:
             placed = tuple(chain.from_iterable(part.control.terms for part in own))
             lines.append(TranslatedLine(record._replace(control=record.control._replace(terms=placed)), best))
         if finisher is not None:
-            finished = finisher.finish([each.source for each in wanted], [line.translations for line in lines])
+            sources, tags = [each.source for each in wanted], [each.control.tag for each in wanted]
+            finished = finisher.finish(sources, [line.translations for line in lines], tags)
             lines = [
                 TranslatedLine(line.record, translations, links)
                 for line, translations, links in zip(lines, *finished, strict=True)

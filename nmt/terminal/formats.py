@@ -45,6 +45,7 @@ def as_jsonl(number: int, line: TranslatedLine, wanted: int) -> str:
         "line": number,
         **{name: value for name, value in line.record.rest.items() if name not in ADDED_FIELDS},
         line.record.field: line.record.source,
+        **({"tag": line.record.control.tag} if line.record.control.tag else {}),
         "translations": translations,
         **({"engine": engines.pop()} if engines else {}),
     }

@@ -159,6 +159,10 @@ BeamSize = Annotated[
     int | None,
     value("--beam-size", "K", "Hypotheses kept a sentence; as configured unless given.", least=1, default=...),
 ]
+Tag = Annotated[
+    str | None,
+    value("--tag", "TAG", "The tag of data.train that the model reads with each line.", default=...),
+]
 LengthPenalty = Annotated[
     float | None,
     value("--length-penalty", "X", "More gives longer text; as configured unless given.", least=0, default=...),

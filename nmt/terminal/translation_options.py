@@ -36,10 +36,7 @@ class ControlOptions(NamedTuple):
     prefix: Annotated[str, options.value("--prefix", "TEXT", "What each translation begins with.", default=...)] = ""
     part_words: Annotated[bool, typer.Option("--part-words", help=PART_WORDS)] = False
     ignore_case: Annotated[bool, typer.Option("--ignore-case", help=IGNORE_CASE)] = False
-    tag: Annotated[
-        str | None,
-        options.value("--tag", "TAG", "The tag of data.train that the model reads before each line.", default=...),
-    ] = None
+    tag: options.Tag = None
     glossary: Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)] = None
 
     @property

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
-from nmt.kinds import TOKENIZERS, imported_files
+from nmt.kinds import TOKENIZERS, either, imported_files
 from nmt.text.tokenizer import ListTokenizer, Sample, Tokenizer, in_blocks, normalized
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
@@ -42,6 +42,7 @@ class TextPair:
         source: tokenizer of the source language.
         target: tokenizer of the target language.
         joint: both sides use one vocabulary, so that their embeddings can be tied.
+        tag_side: `source` or `target`, which of them the symbol of a tag is put before.
 
     Raises:
         ConfigError: declared joint, but the vocabularies differ.
@@ -50,6 +51,7 @@ class TextPair:
     source: Tokenizer
     target: Tokenizer
     joint: bool
+    tag_side: str = "source"
 
     def __post_init__(self) -> None:
         if self.joint and self.source.vocabulary.fingerprint != self.target.vocabulary.fingerprint:
@@ -100,21 +102,43 @@ class TextPair:
     def with_vocabularies(self, changed: Mapping[str, Tokenizer]) -> TextPair:
         """The pair with others for some of `vocabularies`; how a joint pair normalises its source stays."""
         if not self.joint:
-            return TextPair(**{**self.vocabularies, **changed}, joint=False)
+            sides = {**self.vocabularies, **changed}
+            return replace(self, source=sides["source"], target=sides["target"])
         target = changed["joint"]
         same = self.source.normalization == self.target.normalization
-        return self.of_one(target, target.normalization if same else self.source.normalization)
+        made = self.of_one(target, target.normalization if same else self.source.normalization)
+        return replace(made, tag_side=self.tag_side)
 
-    def with_tags(self, tags: Sequence[str]) -> TextPair:
-        """The pair with symbols for tags in the vocabulary of the source; itself if it has them all.
+    @property
+    def tags(self) -> dict[str, int]:
+        """The id of the symbol of each tag in the vocabulary of the side that tags are put before."""
+        return (self.source if self.tag_side == "source" else self.target).tags
+
+    def with_tags(self, tags: Sequence[str], side: str = "source") -> TextPair:
+        """The pair with symbols for tags in the vocabulary of a side, `source` or `target`; itself if it has them all.
 
         Raises:
             ConfigError: its tokenizers cannot have tags.
         """
-        if {*tags} <= self.source.tags.keys():
-            return self
-        name = "joint" if self.joint else "source"
-        return self.with_vocabularies({name: self.vocabularies[name].with_tags(tags)})
+        pair = replace(self, tag_side=side) if tags and side != self.tag_side else self
+        if {*tags} <= pair.tags.keys():
+            return pair
+        name = "joint" if self.joint else side
+        return pair.with_vocabularies({name: pair.vocabularies[name].with_tags(tags)})
+
+    def begins(self, tag: str | None) -> tuple[list[int], list[int]]:
+        """The token ids that source and target of a line with a tag begin with: its symbol on one side, if it has one.
+
+        Raises:
+            ConfigError: there is no symbol for the tag.
+        """
+        if tag is None:
+            return [], []
+        if tag not in self.tags:
+            has = f"it knows {either([*self.tags])}" if self.tags else "it was trained without tags"
+            raise ConfigError(f"the tag must be one that the model was trained with, got {tag}: {has}")
+        symbol = [self.tags[tag]]
+        return (symbol, []) if self.tag_side == "source" else ([], symbol)
 
     def lines_to_learn(self, lines: Iterable[str]) -> Iterator[str]:
         """Raw lines for a vocabulary; for a joint one, what the source reads in another way than the target too."""
@@ -164,6 +188,7 @@ class TextPair:
                 "tokenizer_fingerprint": tokenizer.fingerprint,
             }
         content = {"format_version": _FORMAT_VERSION, "joint": self.joint, "sides": sides}
+        content |= {} if self.tag_side == "source" else {"tag_side": self.tag_side}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_file(directory / FILE_NAME, text.encode("utf-8"))
 
@@ -182,7 +207,7 @@ class TextPair:
                 raise DataError(f"{path}: format_version must be {_FORMAT_VERSION}, got {version}")
             names = [_JOINT] if _JOINT in content["sides"] else ["source", "target"]
             sides = [_load_side(directory, name, content["sides"][name]) for name in names]
-            return cls(sides[0], sides[-1], joint=content["joint"])
+            return cls(sides[0], sides[-1], content["joint"], content.get("tag_side", "source"))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not a description of tokenizers (missing or malformed: {error})") from error
 

@@ -201,7 +201,7 @@ def settle_batch_size(
         limit or find_limit(),
         pairs=sum(map(len, stores)),
         source_length=max(store.longest_sides[0] for store in stores) + bool(config.data.tags),
-        target_length=max(store.longest_sides[1] for store in stores),
+        target_length=max(store.longest_sides[1] for store in stores) + (config.data.tag_side == "target"),
         replicas=replicas,
     )
     known = model.kept_bytes(1, 1, precision=config.training.precision) is not None

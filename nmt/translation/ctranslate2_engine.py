@@ -335,17 +335,8 @@ class CTranslate2Translator(LineTranslator):
                 requests, num_hypotheses=num_hypotheses, settings=settings, token_scores=token_scores
             )
         refuse_request(NO_CONTROL, requests[0].sampling, settings)
-        if settings.shortlist and not self.has_shortlist:
-            raise ConfigError(
-                "search.shortlist is true, but the export has no shortlist: run nmt build-shortlist RUN, and export "
-                "RUN again"
-            )
-        longest = settings.settled_max_length
-        if longest > self.num_positions:
-            raise ConfigError(
-                f"search.max_length must be at most {self.num_positions} for this export, got {longest}: "
-                "lower it, or export the model with it"
-            )
+        begun = [() if request.first_id is None else (request.first_id,) for request in requests]
+        self._check_limits(settings, taken=max(map(len, begun)))
         read = [request.source_ids[0][:-1] for request in requests]  # CTranslate2 appends EOS
         tokens = [self.text.source.tokens(ids) for ids in read]
         found = self._found(tokens, requests, num_hypotheses, settings)
@@ -359,12 +350,13 @@ class CTranslate2Translator(LineTranslator):
         ]
         of_all, by_token = set(unscored), dict[tuple[int, tuple[int, ...]], tuple[float, ...]]()
         if unscored:
-            sources, targets = [tokens[place] for place, _ in unscored], [ids for _, ids in unscored]
+            sources, targets = [tokens[place] for place, _ in unscored], [(*begun[at], *ids) for at, ids in unscored]
             results = self.engine.score_batch(sources, [*map(self.text.target.tokens, targets)], max_input_length=0)
             for (place, token_ids), result in zip(unscored, results, strict=True):
-                found[place][token_ids] = math.fsum(result.log_probs)
+                log_probs = result.log_probs[len(begun[place]) :]  # the tag is given, not written
+                found[place][token_ids] = math.fsum(log_probs)
                 if token_scores:
-                    by_token[place, token_ids] = tuple(result.log_probs)
+                    by_token[place, token_ids] = tuple(log_probs)
 
         # The best by our formula; those that are no numbers do not exist.
         ranked = []
@@ -386,6 +378,22 @@ class CTranslate2Translator(LineTranslator):
             ranked.append(translations)
         return ranked
 
+    def _check_limits(self, settings: SearchSettings, *, taken: int) -> None:
+        """Refuse a shortlist that is not there, and translations longer than the positions that are not taken."""
+        if settings.shortlist and self.text.tags:
+            raise ConfigError("CTranslate2 has no shortlist of a vocabulary with tags: set search.shortlist to false")
+        if settings.shortlist and not self.has_shortlist:
+            raise ConfigError(
+                "search.shortlist is true, but the export has no shortlist: run nmt build-shortlist RUN, and export "
+                "RUN again"
+            )
+        longest, room = settings.settled_max_length, self.num_positions - taken
+        if longest > room:
+            raise ConfigError(
+                f"search.max_length must be at most {room} for this export, got {longest}: "
+                "lower it, or export the model with it"
+            )
+
     @staticmethod
     def _lacking(requests: Sequence[Request], settings: SearchSettings) -> list[str]:
         """What the engine cannot have, or has in its own way, of any request."""
@@ -406,19 +414,15 @@ class CTranslate2Translator(LineTranslator):
         sampling = requests[0].sampling
         beam_size = 1 if sampling else settings.beam_size
         patience = 1 if beam_size == 1 or settings.stop == "first" else PATIENCE
-        drawing: dict[str, Any] = {}
-        if sampling:
-            load_package().set_random_seed(sampling.seed % 2**32)
-            drawing = {
-                "sampling_temperature": sampling.temperature,
-                "sampling_topk": sampling.top_k,
-                "sampling_topp": sampling.top_p,
-            }
+        drawing = _drawing(sampling)
+        tags = [[] if request.first_id is None else [request.first_id] for request in requests]
+        first = max(map(len, tags))  # that of the batch, as lines with a tag of the target have batches of their own
         changes_scores = bool(
             drawing
             or settings.no_repeat_ngram
             or settings.repetition_penalty > 1
             or any(request.control.prefix for request in requests)
+            or first
         )
         # The engine takes one limit a call. A least length changes the search, so sentences that share it go together.
         by_least = sorted(range(len(requests)), key=lambda place: requests[place].min_length)
@@ -427,9 +431,11 @@ class CTranslate2Translator(LineTranslator):
             results = self.engine.translate_batch(
                 [tokens[place] for place in places],
                 max_input_length=0,
-                max_decoding_length=max(requests[place].max_length for place in places),
-                min_decoding_length=max(minimum - 1, 0),
-                target_prefix=[target.tokens(target.encode(requests[place].control.prefix)) for place in places],
+                max_decoding_length=first + max(requests[place].max_length for place in places),
+                min_decoding_length=first + max(minimum - 1, 0) if minimum > 1 else 0,
+                target_prefix=[
+                    target.tokens([*tags[place], *target.encode(requests[place].control.prefix)]) for place in places
+                ],
                 beam_size=beam_size,
                 num_hypotheses=round(beam_size * patience),
                 patience=patience,
@@ -447,12 +453,24 @@ class CTranslate2Translator(LineTranslator):
             for place, result in zip(places, results, strict=True):
                 greatest = requests[place].max_length
                 for words, score in zip(result.hypotheses, result.scores, strict=True):
-                    token_ids = tuple(self._target_ids[token] for token in words)
+                    token_ids = tuple(self._target_ids[token] for token in words[first:])
                     # What is longer than allowed, EOS counted, is cut; each hypothesis counts once.
                     ended = token_ids[-1:] == (EOS_ID,) and len(token_ids) <= greatest
                     log_prob = score * len(token_ids) ** settings.length_penalty if ended and exact else None
                     found[place].setdefault(token_ids[:-1] if ended else token_ids[: greatest - 1], log_prob)
         return found
+
+
+def _drawing(sampling: Sampling | None) -> dict[str, Any]:
+    """Seed the engine and return what it is to be told of draws, nothing if there are none."""
+    if sampling is None:
+        return {}
+    load_package().set_random_seed(sampling.seed % 2**32)
+    return {
+        "sampling_temperature": sampling.temperature,
+        "sampling_topk": sampling.top_k,
+        "sampling_topp": sampling.top_p,
+    }
 
 
 @lru_cache(maxsize=1)

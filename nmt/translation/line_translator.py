@@ -9,7 +9,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain, islice
 from numbers import Integral, Real
@@ -22,7 +22,6 @@ from nmt.backend.machine import map_at_once, stay_in_process
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
 from nmt.errors import ConfigError
-from nmt.kinds import either
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
 from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
@@ -33,6 +32,9 @@ _LOGGER = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int], None]
 """Is told how many more sentences have been translated."""
+
+Tags: TypeAlias = str | Sequence[str | None] | None
+"""One tag for all lines, or that of each, None for none."""
 
 
 class Translation(NamedTuple):
@@ -74,6 +76,7 @@ class Request(NamedTuple):
     sampling: how it is drawn, None to search for the best.
     line, sample, part: which line, which of its samples and, of a line that is split, which part this is; what is
         drawn depends on nothing else.
+    first_id: the symbol of a tag that the translation begins with; it is no part of it, of its length or its score.
     """
 
     source_ids: tuple[list[int], ...]
@@ -84,6 +87,7 @@ class Request(NamedTuple):
     line: int = 0
     sample: int = 0
     part: int = 0
+    first_id: int | None = None
 
 
 @dataclass
@@ -440,7 +444,7 @@ class LineTranslator(ABC):
             for place, (ids, least, most) in zip(spoken, _limited(token_ids, spoken, settings), strict=True)
             for draw in range(draws)
         ]
-        requests = [each._replace(source_ids=self._tagged(each.source_ids, each.control.tag)) for each in requests]
+        requests = self._begun(requests)
         found, done = [list[Translation]() for _ in requests], 0
         for batch in self._searched(requests, wanted, settings=settings, token_scores=token_scores):
             for index, each in batch:
@@ -505,19 +509,35 @@ class LineTranslator(ABC):
                 for place, translations in batch
             ]
 
-    def _tagged(self, source_ids: tuple[list[int], ...], tag: str | None) -> tuple[list[int], ...]:
-        """Put the symbol of a tag before a sentence, as each model cuts it.
+    def begins(self, tag: str | None) -> tuple[list[list[int]], list[int]]:
+        """Return the token ids that the source, as each model cuts it, and the target of a line with a tag begin with.
 
         Raises:
             ConfigError: a model does not know the tag.
         """
-        if tag is None:
-            return source_ids
-        for known in (tokenizer.tags for tokenizer in self.sources):
-            if tag not in known:
-                has = f"it knows {either([*known])}" if known else "it was trained without tags"
-                raise ConfigError(f"the tag must be one that the model was trained with, got {tag}: {has}")
-        return tuple([tokenizer.tags[tag], *ids] for tokenizer, ids in zip(self.sources, source_ids, strict=True))
+        _, target = self.text.begins(tag)
+        return [replace(self.text, source=each, joint=False).begins(tag)[0] for each in self.sources], target
+
+    def begins_of(self, tags: Tags, count: int) -> list[tuple[list[list[int]], list[int]]]:
+        """Return the same for so many lines, of which all have one tag, or each its own, or none.
+
+        Raises:
+            ConfigError: a model does not know a tag, or there is not one a line.
+        """
+        each = [tags] * count if tags is None or isinstance(tags, str) else list(tags)
+        if len(each) != count:
+            raise ConfigError(f"there must be one tag a pair, got {len(each)} for {count} pairs: give None for no tag")
+        known = {tag: self.begins(tag) for tag in dict.fromkeys(each)}
+        return [known[tag] for tag in each]
+
+    def _begun(self, requests: Sequence[Request]) -> list[Request]:
+        """Put the symbol of each tag that is asked for before the source, or before the target."""
+        begun = list[Request]()
+        begins = self.begins_of([each.control.tag for each in requests], len(requests))
+        for request, (sources, target) in zip(requests, begins, strict=True):
+            source_ids = tuple([*begin, *ids] for begin, ids in zip(sources, request.source_ids, strict=True))
+            begun.append(request._replace(source_ids=source_ids, first_id=target[0] if target else None))
+        return begun
 
     def _has_phrases(self, translation: Translation, asked: Control) -> bool:
         return translation.finished and all(self.controls.met(asked, translation.text).values())
@@ -526,9 +546,12 @@ class LineTranslator(ABC):
         self, requests: Sequence[Request], num_hypotheses: int, *, settings: SearchSettings, token_scores: bool
     ) -> Iterator[list[_Found]]:
         """Search in batches of about equal lengths."""
-        at_once = self.batches_at_once()
+        at_once, batches = self.batches_at_once(), list[np.ndarray]()
         longest = np.array([max(map(len, request.source_ids)) for request in requests], np.int64)
-        batches = plan_batches(longest, batch_size=settings.batch_size, at_once=at_once)
+        begun = np.array([request.first_id is not None for request in requests], bool)
+        for places in (np.flatnonzero(begun), np.flatnonzero(~begun)):  # those with a tag take another first step
+            planned = plan_batches(longest[places], batch_size=settings.batch_size, at_once=at_once)
+            batches += [places[batch] for batch in planned]
 
         def search(batch: np.ndarray) -> list[list[Translation]]:
             return self.search_batch(

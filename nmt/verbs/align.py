@@ -11,12 +11,12 @@ import typer
 
 from nmt.corpus_verbs.align_corpus import Symmetrization
 from nmt.terminal import options
-from nmt.terminal.streams import CHUNK_LINES, check_stdout, json_line, line_counter, text_output
-from nmt.verbs.score import read_records
+from nmt.terminal.streams import check_stdout, json_line, line_counter, text_output
+from nmt.verbs.score import read_items
 
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
-    from nmt.tasks.score import Item
+    from nmt.scoring.items import Item
 
 LinkFormat = StrEnum("LinkFormat", ["PHARAOH", "JSONL"])
 
@@ -60,6 +60,7 @@ def align(
     symmetrization: Symmetrization = typer.Option(
         Symmetrization.GROW_DIAG_FINAL_AND, "--symmetrization", help="How links of both directions become one."
     ),
+    tag: options.Tag = None,
     batch_size: int | None = options.value("--batch-size", "N", "Pairs at once.", least=1),
     *,
     read_out: ReadOutOptions,
@@ -83,12 +84,10 @@ def align(
         threads=model.threads,
         inputs=[(flag, None if path == options.DASH else path) for flag, path in files.items() if path],
         output_paths=[output, *(_words_path(tokens, side) for side in _SIDES if tokens)],
+        tagged=bool(tag or pairs),
         **model.arguments(batch_size=batch_size),
     )
-    if source and target:
-        chunks = scoring.pairs_of(source, target, chunk_lines=CHUNK_LINES)
-    else:
-        chunks = read_records(pairs or options.DASH, n_best=False)
+    chunks = read_items(source, target, pairs or options.DASH, n_best=False, tag=tag)
     with ExitStack() as opened:
         write = opened.enter_context(text_output(output))
         sides = [opened.enter_context(text_output(_words_path(tokens, side))) for side in _SIDES if tokens]
@@ -140,6 +139,7 @@ def attention(
     sentence: str = typer.Argument(metavar="SENTENCE", help="What to translate.", show_default=False),
     target: str | None = options.value("--target", "TEXT", "Its translation; that of the model unless given."),
     output_path: Path = options.value("-o, --output", "FILE", "The picture.", default=Path("attention.png")),
+    tag: options.Tag = None,
     *,
     read_out: ReadOutOptions,
     model: options.ModelOptions,
@@ -158,8 +158,9 @@ def attention(
     recipe.load_matplotlib()
     check_stdout()
     arguments: dict[str, Any] = model.arguments()
-    prepared = scoring.prepare_model([directory], threads=model.threads, output_paths=[output_path], **arguments)
-    alignment = recipe.attention_to(prepared.open(), sentence, target, read_out=read_out._asdict())
+    arguments |= {"output_paths": [output_path], "tagged": tag is not None}
+    prepared = scoring.prepare_model([directory], threads=model.threads, **arguments)
+    alignment = recipe.attention_to(prepared.open(), sentence, target, tag=tag, read_out=read_out._asdict())
     asked = {
         f"layer {read_out.layer}" if read_out.layer else "mean of layers": read_out.layer is not None,
         f"head {read_out.head}": read_out.head is not None,

@@ -18,7 +18,8 @@ from nmt.verbs.translate import Format
 
 if TYPE_CHECKING:
     from nmt.scoring.forced import PairScore
-    from nmt.tasks.score import Item, NBestList
+    from nmt.scoring.items import Item
+    from nmt.tasks.score import NBestList
     from nmt.tasks.tune_search import Point, Searched, TunedSearch
 
 Normalization = StrEnum("Normalization", {"NONE": "none", "TOKENS": "tokens", "LENGTH_PENALTY": "length-penalty"})
@@ -48,6 +49,7 @@ def score(
     normalization: Normalization = typer.Option(
         Normalization.NONE, "--normalize", help="What the log probability is divided by."
     ),
+    tag: options.Tag = None,
     name: str = options.value("--name", "NAME", "Of the field that --n-best adds.", default="model"),
     length_penalty: options.LengthPenalty = None,
     batch_size: int | None = options.value("--batch-size", "N", "Pairs scored at once.", least=1),
@@ -72,12 +74,10 @@ def score(
         threads=model.threads,
         inputs=inputs,
         output_paths=[output],
+        tagged=bool(tag or read),
         **model.arguments(length_penalty=length_penalty, batch_size=batch_size),
     )
-    if source and target:
-        chunks = recipe.pairs_of(source, target, chunk_lines=CHUNK_LINES)
-    else:
-        chunks = read_records(read or options.DASH, n_best=n_best is not None)
+    chunks = read_items(source, target, read or options.DASH, n_best=n_best is not None, tag=tag)
     chosen = output_format or (Format.JSONL if n_best else Format.TEXT)
 
     def number_of(scored: PairScore) -> float:
@@ -99,13 +99,26 @@ def score(
                 write(_jsonl(number, item, scores, numbers, None if n_best is None else name))
 
 
-def read_records(path: Path, *, n_best: bool) -> Iterator[list[Item]]:
-    """Read JSON lines of pairs, or of n-best lists, as they come."""
-    from nmt.tasks.score import read_n_best, read_pair
+def read_items(
+    source: Path | None, target: Path | None, records: Path, *, n_best: bool, tag: str | None
+) -> Iterator[list[Item]]:
+    """Read two files line by line, or if there are none JSON lines of pairs, or of n-best lists, as they come.
 
+    Args:
+        source: a file, or None.
+        target: likewise.
+        records: JSON lines, or `-`.
+        n_best: whether these are n-best lists.
+        tag: of all that name none.
+    """
+    from nmt.scoring.items import pairs_of, read_n_best, read_pair
+
+    if source and target:
+        yield from pairs_of(source, target, chunk_lines=CHUNK_LINES, tag=tag)
+        return
     read, number = read_n_best if n_best else read_pair, 0
-    for chunk in stdin_chunks() if path == options.DASH else file_chunks(path):
-        yield [read(line, f"line {number + place}") for place, line in enumerate(chunk, 1)]
+    for chunk in stdin_chunks() if records == options.DASH else file_chunks(records):
+        yield [read(line, f"line {number + place}", tag) for place, line in enumerate(chunk, 1)]
         number += len(chunk)
 
 
@@ -195,7 +208,8 @@ def rerank(
     found = recipe.read_list(n_best, source=source)
     for name, runs in models.items():
         if runs and name in names:
-            prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_paths=[output])
+            tagged = name == "forward" and any(record.get("tag") for record in found.records or ())
+            prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_paths=[output], tagged=tagged)
             found = recipe.add_model(found, name, prepared.open(), reverse=name == "reverse")
         elif runs:
             raise options.usage_error(f"the weights have no {name}, for which a model is given")

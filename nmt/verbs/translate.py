@@ -142,6 +142,7 @@ def evaluate(
     tokenization: str | None = options.value("--tokenize", "NAME", TOKENIZE),
     lowercase: bool = options.flag("--lowercase", "Ignore case; the signatures say so."),
     join: str | None = options.value("--join", "NAME", JOIN),
+    tag: str | None = options.value("--tag", "TAG", "The tag of data.train that the model reads with --source."),
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     engine: options.EngineChoice = None,
@@ -160,7 +161,7 @@ def evaluate(
     if hypotheses:
         of_model = {
             "RUN": directories or None, "--source": source, "--output": output_path, "--beam-size": beam_size,
-            "--length-penalty": length_penalty, "--shortlist": shortlist,
+            "--length-penalty": length_penalty, "--shortlist": shortlist, "--tag": tag,
             "--checkpoint": model.checkpoint, "--weights": model.weights,
             "--member-weights": model.member_weights, "--log-linear": model.log_linear or None,
             "--set": model.overrides or None, "--threads": model.threads, "--engine": engine,
@@ -173,17 +174,16 @@ def evaluate(
 
     if not directories:
         raise options.usage_error("give a model directory, or --hypotheses and --reference")
-    if (source is None) != (not references):
-        raise options.usage_error("--source and --reference go together")
+    if (source is None) != (not references) or (tag and source is None):
+        raise options.usage_error("--source and --reference go together, and --tag is for them")
     directory, *others = directories
+    of_set: dict[str, Any] = {"source": source, "references": references or (), "engine": engine, "tag": tag}
     prepared = prepare_evaluation(
         directory,
         *others,
-        source=source,
-        references=references or (),
-        join=join,
         output_path=output_path,
-        engine=engine,
+        join=join,
+        **of_set,
         **how,
         **model.arguments(beam_size=beam_size, length_penalty=length_penalty, shortlist=shortlist),
     )

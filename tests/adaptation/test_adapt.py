@@ -64,7 +64,7 @@ def test_what_is_planned_is_written(run, corpus):
     assert not {*parts["new-train"][0]} & {*parts["new-validation"][0], *parts["new-test"][0]}
     old = list(zip(*(read_lines(path) for path in (f"{run}/../train.es", f"{run}/../train.en")), strict=True))
     assert {*zip(*parts["replay"], strict=True)} <= {*old}
-    assert [path.rsplit("/", 1)[1] for path in data.train.source_paths] == ["new-train.es", "replay.es"]
+    assert [path.rsplit("/", 1)[1] for path in data.train.paths[0]] == ["new-train.es", "replay.es"]
     assert (training.initialize_from, training.freeze) == (run, ("decoder",))
     assert "new corpus: 40 pairs read, 36 kept for training, 4 left out" in planned.remarks[0]
     assert planned.remarks[1].startswith("replay: 12 of 12 wanted pairs, drawn from the old corpus by seed 42")

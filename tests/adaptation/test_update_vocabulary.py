@@ -145,7 +145,7 @@ def test_another_corpus_may_follow(trained, extend, tmp_path):
     source, target = trained.corpora.both
     done, _ = extend(f"data.train={{source: {source}, target: {target}}}", "training.max_updates=4")
     config = load(tmp_path / "new" / "config.yaml")
-    assert config.data.train.source_paths == (str(source),)
+    assert config.data.train.paths[0] == (str(source),)
     assert config.model_directory == str(tmp_path / "new")
     assert "data_hash" not in read_contents(done.directory).contents.facts
     assert train(config).update == 4

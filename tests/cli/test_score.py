@@ -72,7 +72,9 @@ def test_an_n_best_list_gets_a_field_that_sorts_it(run_nmt, transformer_run, tra
 def test_a_reverse_model_reads_the_translation(run_nmt, transformer_run, n_best, monkeypatch):
     asked = []
     score = Translator.score
-    monkeypatch.setattr(Translator, "score", lambda self, pairs: asked.extend(pairs) or score(self, pairs))
+    monkeypatch.setattr(
+        Translator, "score", lambda self, pairs, **how: asked.extend(pairs) or score(self, pairs, **how)
+    )
     assert run_nmt("rerank", n_best, "--reverse", transformer_run.directory).code == 0
     texts = [each["text"] for line in records(n_best.read_text("utf-8")) for each in line["translations"]]
     assert [pair[0] for pair in asked] == texts

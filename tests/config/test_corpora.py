@@ -58,7 +58,9 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.train.claen.weight=5", "data.train.claen is unknown"),
+        ("data.train.claen.weight=5", "is unknown: the list data.train has the names clean, back: did you mean clean"),
+        ("data.train.new.weight=5", r"data\.train\.new is unknown: the list data\.train has the names clean, back$"),
+        ("data.train.clean.filters={min_length: 9, max_length: 3}", "max_length must be at least min_length, 9, got 3"),
         ("data.train.clean.wieght=5", r"data\.train\.0 \(clean\)\.wieght is unknown: did you mean"),
         ("data.train.back.source=null", r"data\.train\.1 \(back\)\.source is missing"),
         ("data.train.clean.weight=null", "data.train must give all corpora a weight or none, got none for clean"),
@@ -70,6 +72,7 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
         ("data.stages=[{weights: {clena: 1}}]", "must name corpora of data.train, got clena: try clean or back"),
         ("data.stages=[{weights: {clean: 0}}]", r"stages\.0\.weights must give a corpus a weight above 0"),
         ("data.stages=[{weights: {clean: 1}, until: {updates: 3}}]", "is set, but the last stage lasts until"),
+        ("data.stages=[{name: '2', until: {updates: 3}}, {}]", "must give each stage a name of its own, got 2 twice"),
         ("data.stages=[{}, {}]", r"stages\.0\.until is missing: what ends the stage, say \{updates: 20000\}"),
         ("data.stages=[{until: {epochs: 1}}, {}]", "is missing: epochs of which corpus, clean or back"),
         ("data.stages=[{until: {epochs: 1, updates: 2}}, {}]", "or epochs must be given, and one of them alone"),
@@ -81,6 +84,13 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
 def test_what_does_not_fit_is_refused(path, override, message):
     with pytest.raises(ConfigError, match=message):
         load(path, [override])
+
+
+def test_a_side_of_tags_needs_a_tag(path):
+    with pytest.raises(
+        ConfigError, match=r"data\.tag_side is for corpora with tags, and there is none: give one a tag"
+    ):
+        load(path, ["data.tag_side=target", "data.train.back.tag=null"])
 
 
 def test_stages_need_a_list(tmp_path):
@@ -95,6 +105,7 @@ def test_stages_need_a_list(tmp_path):
     [
         ("data.train.clean.weight=3", ["data.train.clean.weight: 2.0 before, 3.0 now"]),
         ("data.train.back.tag=null", ["data.train.back.tag: <bt> before, null now"]),
+        ("data.tag_side=target", ["data.tag_side: source before, target now"]),
         ("data.train.clean.source=elsewhere.es", []),
         ("data.validation.news.source=elsewhere.es", []),
         ("data.train=[{name: clean, source: a, target: b}]", ["data.train: clean, back before, clean now"]),

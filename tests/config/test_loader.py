@@ -28,8 +28,8 @@ def test_settings_are_frozen_and_hashable(write_config):
     with pytest.raises(ValidationError, match="frozen"):
         config.model.num_heads = 3
     assert hash(config) == hash(config.model_copy())
-    assert config.data.train.source_paths == ("a", "b")
-    assert config.data.validation.target_paths == ("validation.en",)
+    assert config.data.train.paths[0] == ("a", "b")
+    assert config.data.validation.paths[1] == ("validation.en",)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_paths_are_expanded(write_config, monkeypatch):
     monkeypatch.setenv("CORPUS", "~/corpus")
     overrides = ["data.train={source: ['${CORPUS}/a', b$c], target: [~/x, ./~y]}", "data.store_directory=${CORPUS}"]
     config = load(write_config(), overrides)
-    assert config.data.train.source_paths == ("/home/ada/corpus/a", "b$c")
-    assert config.data.train.target_paths == ("/home/ada/x", "./~y")
+    assert config.data.train.paths[0] == ("/home/ada/corpus/a", "b$c")
+    assert config.data.train.paths[1] == ("/home/ada/x", "./~y")
     assert config.token_store_directory == "/home/ada/corpus"
 
 

@@ -25,7 +25,7 @@ def project(write_config, tmp_path, monkeypatch):
 
 def corpora(config):
     data = config.data
-    return [path for corpus in (data.train, data.validation) for path in (*corpus.source_paths, *corpus.target_paths)]
+    return [path for corpus in (data.train, data.validation) for path in (*corpus.paths[0], *corpus.paths[1])]
 
 
 def test_where_nothing_was_moved_paths_are_as_they_are_written(project, caplog):

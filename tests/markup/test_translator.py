@@ -85,21 +85,21 @@ def test_what_stands_for_a_placeholder_is_in_no_phrase_of_the_line(translators):
 def test_a_placeholder_that_the_model_copies_stays(translators, monkeypatch):
     markup = with_words(translators["rnn"])
     monkeypatch.setattr(markup, "_can_spell", lambda placeholder: placeholder == "{n}")
-    monkeypatch.setattr(markup, "_greedy", lambda texts: [text and "eight {n} two" for text in texts])
+    monkeypatch.setattr(markup, "_greedy", lambda texts, tags: [text and "eight {n} two" for text in texts])
     taken = markup.take_out(["uno {n}", "uno {n} {n}", "uno {n} %d"])
     assert [each.control.terms for each in taken] == [("{n}",), ("seven", "seven"), ("seven", "eight")]
 
 
 def test_words_that_are_needed_or_banned_stand_for_nothing(translators, monkeypatch):
     markup = with_words(translators["rnn"])
-    monkeypatch.setattr(markup, "_are_copied", lambda lines: [False] * len(lines))
+    monkeypatch.setattr(markup, "_are_copied", lambda lines, tags: [False] * len(lines))
     (first,) = markup.take_out(["uno {n}"])
     (word,) = first.control.terms
     (second,) = markup.take_out(["uno {n}"], [Control(avoid=(word[1:3],), part_words=True)])
     assert second.control.terms not in ((), (word,))
     monkeypatch.setattr("nmt.markup.translator.candidate_words", lambda *_: ["seven", "eight"])
     reserving = Markup(translators["rnn"], reserved=["a Seven"])
-    monkeypatch.setattr(reserving, "_are_copied", lambda lines: [False] * len(lines))
+    monkeypatch.setattr(reserving, "_are_copied", lambda lines, tags: [False] * len(lines))
     assert reserving.take_out(["uno {n}"])[0].control.terms == ("eight",)
 
 

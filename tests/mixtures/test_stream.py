@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -202,3 +203,23 @@ def test_a_corpus_alone_keeps_the_batches_it_had(corpora):
         content.update(b"".join(side.tobytes() for side in next(stream)[:3]))
     assert stream.cursor == (2, 0)
     assert content.hexdigest()[:16] == "dc0d1f743ef87b86"
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_tag_is_the_first_token_of_its_side_and_counts_for_the_batch(corpora, side):
+    tagged = [replace(corpora[0], tag_id=7, tag_side=side), replace(corpora[1], tag_id=8, tag_side=side), corpora[2]]
+    stream = make_stream(tagged, [Stage("1", (1.0, 1.0, 1.0))])
+    for _ in range(40):
+        batch = next(stream)
+        rows = (batch.source_ids, batch.target_output_ids)
+        assert rows[0].size <= 60
+        assert rows[1].size <= 60
+        for row in range(len(rows[0])):
+            has = int(rows[side][row, 0]) in (7, 8)
+            token = rows[side][row, int(has)]
+            assert token == rows[1 - side][row, 0]
+            assert has == (token % 10 != 2)
+            assert not has or rows[side][row, 0] == 7 + token % 10
+            target = rows[1][row][rows[1][row] != 0]
+            assert [*batch.target_input_ids[row][: len(target)]] == [2, *target[:-1]]
+            assert len(target) == (token - 100) // 10 % 5 + 2 + (has and side)

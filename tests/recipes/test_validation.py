@@ -15,7 +15,7 @@ from nmt.recipes.validation import Validator, settle_tokenization, validation_to
 
 def validation_pairs(config):
     corpus = config.data.validation
-    return list(Corpus(corpus.source_paths, corpus.target_paths).pairs())
+    return list(Corpus(corpus.paths[0], corpus.paths[1]).pairs())
 
 
 def settle(config):

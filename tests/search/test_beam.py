@@ -3,6 +3,8 @@
 Examples are drawn from a fixed seed where an order is compared: float32 and float64 may order a near tie differently.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,24 @@ def test_scores_are_those_of_the_returned_ids_and_no_hypothesis_comes_twice(toy,
         assert len({ids for _, _, ids in found}) == beam_size
         for score, log_prob, ids in found:
             np.testing.assert_allclose([log_prob, score], model.score(sentence, ids, length_penalty), rtol=2e-5)
+
+
+@pytest.mark.parametrize("beam_size", [1, 13])
+def test_a_token_that_is_read_behind_bos_decides_and_is_no_part_of_what_is_found(toy, beam_size):
+    model, first_ids = toy.HistoryModel(5, batch_size=4), [3, 5, 4, 3]
+    result = search(toy, model, beam_size=beam_size, max_length=3, length_penalty=0.7, first_ids=np.array(first_ids))
+    for sentence, first in enumerate(first_ids):
+        paths = [(*words, 2) for count in range(3) for words in itertools.product(range(3, 6), repeat=count)]
+        if beam_size == 1:
+            best = []
+            while best[-1:] != [2]:
+                log_probs = model.log_probs(sentence, (first, *best))
+                best.append(2 if len(best) == 2 else 2 + int(np.argmax(log_probs[2:])))
+            paths = [tuple(best)]
+        steps = [[model.log_probs(sentence, (first, *ids[:at]))[ids[at]] for at in range(len(ids))] for ids in paths]
+        ranked = sorted(zip(steps, paths, strict=True), key=lambda each: -sum(each[0]) / len(each[1]) ** 0.7)
+        expected = [(sum(scores) / len(ids) ** 0.7, sum(scores), ids) for scores, ids in ranked]
+        toy.assert_same(toy.hypotheses(result, sentence), expected)
 
 
 def markov_step(toy, *chains):

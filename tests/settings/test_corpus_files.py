@@ -65,6 +65,14 @@ def test_a_corpus_of_pairs_is_read_as_one_of_two_files(config_of, tmp_path):
         ({"source": "a", "target": "b", "format": "tsv"}, "data.train.format is for pairs, files that hold both sides"),
         ({"pairs": "a.{en,es}"}, r"data.train.pairs must name the source first, got a\.\{en,es\}: write \{es,en\}"),
         (
+            [{"name": "one", "pairs": "a.{en,es}"}],
+            r"data.train.one.pairs must name the source first, got a\.\{en,es\}: write \{es,en\}$",
+        ),
+        (
+            [{"name": "one", "pairs": "a.{en,es}", "tag": "<2es>"}],
+            r"write \{es,en\}, or, if its tag is of the other direction, source and target$",
+        ),
+        (
             {"pairs": "a", "format": "tsw"},
             "data.train.format must be tsv, jsonl, tmx or zip, or null, got the text .tsw",
         ),
@@ -105,7 +113,7 @@ def test_patterns_are_found_from_where_a_run_lies(config_of, tmp_path, monkeypat
     (tmp_path / "run/tokenizer.json").touch()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert load("../run/config.yaml").data.train.source_paths == (f"{tmp_path}/train.es",)
+    assert load("../run/config.yaml").data.train.paths[0] == (f"{tmp_path}/train.es",)
 
 
 def test_a_stream_is_copied_to_disk_and_named_there(config_of, tmp_path, caplog):

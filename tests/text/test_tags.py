@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmt.errors import ConfigError
 from nmt.text import TextPair
 from nmt.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from nmt.text.tokenizer import CharacterTokenizer, WhitespaceTokenizer
@@ -69,6 +70,15 @@ def test_a_pair_keeps_its_tags_on_disk_and_in_other_normalisations(name, joint, 
     assert loaded.target.tags == (TAGGED[name].tags if joint else {})
     assert loaded.fingerprints == tagged.fingerprints != pair.fingerprints
     assert tagged.with_tags(TAGS) is tagged
+    of_target = pair.with_tags(TAGS, "target")
+    assert (of_target.begins("<bt>"), of_target.begins(None)) == (([], [TAGGED[name].tags["<bt>"]]), ([], []))
+    assert of_target.source.tags == (TAGGED[name].tags if joint else {})
+    of_target.save(tmp_path)
+    assert TextPair.load(tmp_path).begins("<2de>") == of_target.begins("<2de>")
+    with pytest.raises(
+        ConfigError, match="the tag must be one that the model was trained with, got <bt>: it was trained"
+    ):
+        pair.begins("<bt>")
 
 
 @pytest.mark.parametrize("name", ["unigram", "whitespace", "character"])
