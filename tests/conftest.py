@@ -3,7 +3,9 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +39,35 @@ def pytest_xdist_auto_num_workers(config):
 
 
 TESTS = Path(__file__).parent
+
+
+def pytest_configure(config):
+    """Start what answers `warm_python`, for all workers; it imports nothing before it is asked."""
+    if sys.platform == "linux" and not hasattr(config, "workerinput"):
+        config.stash[SERVED] = folder = tempfile.TemporaryDirectory(prefix="warm")
+        environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+        command = [sys.executable, TESTS / "warm_python.py", folder.name]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        config.stash[SERVER] = server = subprocess.Popen(command, env=environment, **pipes)
+        assert server.stdout.readline() == b"ready\n"
+        os.environ["WARM_PYTHON"] = f"{folder.name}/python"
+
+
+def pytest_unconfigure(config):
+    if SERVER in config.stash:
+        config.stash[SERVER].communicate()  # it ends with its standard input
+        config.stash[SERVED].cleanup()
+
+
+SERVER, SERVED = pytest.StashKey(), pytest.StashKey()
+
+
+@pytest.fixture(scope="session")
+def warm_python():
+    """The path of a Python for which the import of TensorFlow takes no time: see warm_python.py."""
+    return os.environ.get("WARM_PYTHON", sys.executable)
+
+
 SLOW = (
     "backend/test_cluster.py", "backend/test_session.py", "checkpoint/test_every_way.py",
     "checkpoint/test_manager.py", "checkpoint/test_reader.py", "checkpoint/test_retie.py",

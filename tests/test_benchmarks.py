@@ -1,9 +1,7 @@
 """Every benchmark runs, in its smallest size; what it measures there means nothing."""
 
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -39,52 +37,35 @@ CALLS = {
 """How each is called, and what it prints at last."""
 
 
-TOGETHER = ("attention.py", "completion.py", "decoding.py", "markup.py", "methods.py", "phrases.py", "shortlist.py")
-"""Those that start TensorFlow alike and in their own process, so that one process may run them all."""
-
-PROGRAM = """
-import contextlib, io, json, runpy, sys
-
-sys.path.insert(0, "benchmarks")
-_, directory, *names = sys.argv
-for name in names:
-    sys.argv = [name, directory, "--smoke"]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        runpy.run_path(f"benchmarks/{name}", run_name="__main__")
-    print(json.dumps([out.getvalue(), err.getvalue()]))
-"""
-
-
-def run(*words):
-    """Run Python; returns what it printed, and what it told meanwhile."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+STEP_BY_STEP = {"adaptation.py", "attention.py", "memory.py", "training.py", "tying.py"}
+"""Those that train more than they search: most of their time would be that of tracing."""
 
 
 @pytest.fixture(scope="module")
-def run_directory(tmp_path_factory):
+def run(warm_python):
+    """Run a benchmark; returns what it printed, and what it told meanwhile."""
+
+    def run(name, *words):
+        command = [warm_python, f"benchmarks/{name}", *words, "--smoke"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment |= {"EAGERLY": "yes"} if name in STEP_BY_STEP else {}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_directory(run, tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("benchmarks") / "run")
-    assert "300 tokens" in run("benchmarks/large_model.py", directory, "--smoke")[0]
+    assert "300 tokens" in run("large_model.py", directory)[0]
     return directory
 
 
-@pytest.fixture(scope="module")
-def together(run_directory):
-    """What those printed and told that run in one process, by their names."""
-    printed, _ = run("-c", PROGRAM, run_directory, *TOGETHER)
-    return dict(zip(TOGETHER, map(json.loads, printed.splitlines()), strict=True))
-
-
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
-def test_it_runs_and_shows_how_far_it_is(run_directory, together, call):
-    if call[0] in TOGETHER:
-        output, progress = together[call[0]]
-    else:
-        name, *words = (run_directory if word == "RUN" else word for word in call)
-        output, progress = run(f"benchmarks/{name}", *words, "--smoke")
+def test_it_runs_and_shows_how_far_it_is(run, run_directory, call):
+    output, progress = run(*(run_directory if word == "RUN" else word for word in call))
     assert CALLS[call] in output
     assert " s] " in progress
     if call[0] == "training.py":  # the peak is that of the precision in use, which every processor has

@@ -14,10 +14,10 @@ from nmt.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(program, **variables):
+def run_python(program, python=sys.executable, **variables):
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"} | variables
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+        [python, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
 
 
@@ -29,22 +29,26 @@ def test_it_starts_silently_on_so_many_threads():
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
 
 
-def test_operations_on_a_core_each_leave_the_cores_to_searches_and_threads_that_wait_for_workers_are_no_cores():
+def test_operations_on_a_core_each_leave_the_cores_to_searches_and_threads_that_wait_for_workers_are_no_cores(
+    warm_python,
+):
     done = run_python(
         "from nmt.backend import session; session.start(threads=1, a_core_each=True, list_devices=False)\n"
         "import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads(), session.searches_at_once())\n"
         "tf.config.threading.set_inter_op_parallelism_threads(8)\n"
-        "print(session.searches_at_once())"
+        "print(session.searches_at_once())",
+        warm_python,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1 1\n1\n", "", 0)
 
 
-def test_a_core_each_has_to_be_wanted_and_there_are_no_more_searches_than_cores():
+def test_a_core_each_has_to_be_wanted_and_there_are_no_more_searches_than_cores(warm_python):
     done = run_python(
         "from nmt.backend import session; session.start(list_devices=False); import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads() == 1)\n"
-        "tf.config.threading.set_inter_op_parallelism_threads(1000); print(session.searches_at_once())"
+        "tf.config.threading.set_inter_op_parallelism_threads(1000); print(session.searches_at_once())",
+        warm_python,
     )
     assert (done.stdout, done.stderr, done.returncode) == (f"False\n{available_processors()}\n", "", 0)
 

@@ -9,7 +9,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "tied_embeddings.py"
 LINE = r"(.+): loss (\d\.\d{6}), embedding=output/tied_to is one variable"
 
 
-def test_it_learns_and_goes_on_in_a_new_process(monkeypatch, capfd):
+def test_it_learns_and_goes_on_in_a_new_process(monkeypatch, capfd, warm_python):
+    monkeypatch.setattr(sys, "executable", warm_python)
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE)])
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE.parents[1]))
     runpy.run_path(str(EXAMPLE), run_name="__main__")

@@ -186,12 +186,12 @@ def new_process(folder):
     print(json.dumps({"looked_at": found.count(None), "problems": [p for p in found if p is not None]}))
 
 
-def test_a_tie_survives_every_way_into_a_new_process(tmp_path):
+def test_a_tie_survives_every_way_into_a_new_process(tmp_path, warm_python):
     for make in MODELS:
         write(tmp_path / make.__name__, make)
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, check=False,
+        [warm_python, __file__, str(tmp_path)], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ from nmt.backend.replicas import open_replicas, replica_number
 from nmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "tests.training.two_devices"]
 
 
 @pytest.fixture(scope="module")
-def report():
-    done = subprocess.run(COMMAND, capture_output=True, text=True, cwd=ROOT, check=False)
+def report(warm_python):
+    command = [warm_python, "-m", "tests.training.two_devices"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
