@@ -1,12 +1,15 @@
 """Compiling functions, differentiating them, and loops in them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import wraps
+from contextvars import ContextVar
+from functools import partial, wraps
 from threading import RLock
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nmt.backend.products import FLOAT32, products_in
@@ -33,7 +36,15 @@ def compile_function(
     Returns:
         The compiled function, which threads may share; one at a time traces.
     """
-    compiled = tf.function(function, input_signature=signature, autograph=False, jit_compile=xla or None)
+
+    def trace(*arguments: Any) -> Any:
+        token = _ALIKE.set(None if xla else {})
+        try:
+            return function(*arguments)
+        finally:
+            _ALIKE.reset(token)
+
+    compiled = tf.function(trace, input_signature=signature, autograph=False, jit_compile=xla or None)
     is_traced = False
 
     @wraps(function)
@@ -54,6 +65,89 @@ def output_specs(function: Callable[..., Any]) -> Any:
     with _tracing:
         outputs = function.compiled.get_concrete_function().structured_outputs  # type: ignore[attr-defined]
     return tf.nest.map_structure(lambda each: Spec(each.shape, each.dtype), outputs)
+
+
+_ALIKE: ContextVar[dict[Any, Any] | None] = ContextVar("functions of layers that are alike", default=None)
+
+
+def call_layer(layer: keras.layers.Layer, like: Callable[..., Any], *inputs: Any, training: bool = False) -> Any:
+    """Call a method of a layer; in a function that is compiled, by one trace for all layers that are alike.
+
+    Layers one by one, and again for each part of a batch, are most of what is traced before a first result; as
+    functions of inputs and weights they are all the same, and so are their gradients.
+
+    Args:
+        layer: whose method it is.
+        like: the same method of a layer of the same settings, so that its variables are equal and in the same order;
+            of the layer itself, say.
+        *inputs: nests of tensors.
+        training: whether it trains, in a method that asks.
+    """
+    alike, options = _ALIKE.get(), {"training": training} if training else {}
+    if alike is None or tf.executing_eagerly() or tf.distribute.has_strategy():
+        return getattr(layer, like.__name__)(*inputs, **options)
+    owner: keras.layers.Layer = like.__self__  # type: ignore[attr-defined]
+    trains = tuple(variable.trainable for variable in layer.variables)
+    key = (id(owner), like.__name__, training, trains)
+    if key not in alike:
+        alike[key] = _AlikeLayers(partial(like, **options), owner, trains, inlined=not training)
+    return alike[key](layer.variables, inputs)
+
+
+class _AlikeLayers:
+    """One function for all layers that are like one of them, with the same variables frozen.
+
+    Args:
+        function: the method of one of them.
+        like: that layer.
+        trains: which of its variables have gradients.
+        inlined: whether it is optimised wherever it is called, so that a call costs nothing, as steps of a search need
+            it; else it is optimised once.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], like: keras.layers.Layer, trains: Sequence[bool], *, inlined: bool
+    ) -> None:
+        self._function, self._variables, self._trains = function, like.variables, trains
+        self._draws: dict[int, int] = {}
+        attributes = {} if inlined else {"_noinline": True}
+        self._compiled = tf.function(self._call, autograph=False, experimental_attributes=attributes)
+
+    def __call__(self, variables: Sequence[keras.Variable], inputs: Any) -> Any:
+        """Call the layer that has these variables; they are assigned what its own call would assign."""
+        values = [tf.convert_to_tensor(variable.value) for variable in variables]
+        outputs, assigned = self._compiled(values, inputs)
+        # Seeds, states of two integers, move on by what is known: what draws next has not to wait for the layer.
+        moved = {index: values[index] + np.array([0, draws], "uint32") for index, draws in self._draws.items()}
+        for index, value in (assigned | moved).items():
+            variables[index].assign(value)
+        return outputs
+
+    def _call(self, values: Sequence[Tensor], inputs: Any) -> tuple[Any, dict[int, Tensor]]:
+        """Return what the layer returns, and the values that it assigned to variables other than seeds."""
+        # A frozen matrix has no gradient, which would cost a product.
+        given = [
+            value if trains else tf.stop_gradient(value) for value, trains in zip(values, self._trains, strict=True)
+        ]
+        variables = self._variables
+        with _Assignments(zip(variables, given, strict=True)) as scope:
+            outputs = self._function(*inputs)
+        seen = {index: scope.counts[id(each)] for index, each in enumerate(variables) if id(each) in scope.counts}
+        self._draws = {index: count for index, count in seen.items() if variables[index].dtype == "uint32"}
+        return outputs, {i: scope.get_current_value(variables[i]) for i in seen if i not in self._draws}
+
+
+class _Assignments(keras.StatelessScope):
+    """Values of variables, and how often each is assigned to, by its identity."""
+
+    def __init__(self, values: Any) -> None:
+        super().__init__(values)
+        self.counts: Counter[int] = Counter()
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        """Note an assignment, which is seen in the scope alone."""
+        super().add_update(update)
+        self.counts[id(update[0])] += 1
 
 
 def last_elements(variables: Sequence[keras.Variable]) -> Callable[[], Tensor]:

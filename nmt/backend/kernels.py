@@ -4,7 +4,7 @@ New memory is dear: its pages cost more time than copying.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -211,17 +211,17 @@ def shared_masks(length: Tensor, seed: Tensor) -> Iterator[None]:
     """
     length = tf.minimum(tf.cast(length, tf.float32) * (1.0 + _SLACK), _MOST)
     length = (tf.cast(length, tf.int32) // _ALIGNMENT + 1) * _ALIGNMENT
-    seed_of_row, rows = tf.cast(seed, tf.int32), dict[tuple[float, str, int], Tensor]()
+    seed_of_row, rows = tf.cast(seed, tf.int32), dict[tuple[float, str], Tensor]()
     cuts: dict[tuple[float, str], Callable[..., Tensor]] = {}  # each traced once for its many masks
+    here = nullcontext if tf.executing_eagerly() else tf.compat.v1.get_default_graph().as_default
 
     def mask(size: Tensor, rate: float, seed: Tensor, dtype: tf.DType) -> Tensor:
         kind = (rate, dtype.name)
-        key = (*kind, id(tf.compat.v1.get_default_graph()))  # a layer may be traced elsewhere to be built
-        if key not in rows:
-            rows[key] = _draw(length, rate, seed_of_row, dtype)
-        if kind not in cuts:
+        if kind not in rows:
+            with here():  # a function or a loop that is traced inside takes it from here
+                rows[kind] = _draw(length, rate, seed_of_row, dtype)
             cuts[kind] = tf.function(partial(_cut, rate=rate, dtype=dtype), autograph=False)
-        return cuts[kind](rows[key], size, seed)
+        return cuts[kind](tf.stop_gradient(rows[kind]), size, seed)
 
     token = _MASK.set(mask)
     try:

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from nmt.architectures import TransformerArchitecture
+from nmt.backend.functions import call_layer
 from nmt.backend.products import BFLOAT16, linear
 from nmt.errors import ConfigError
 from nmt.layers.attention import KeysValues, causal_mask, padding_mask
@@ -87,7 +88,8 @@ class Transformer(Seq2Seq):
         stream = self.target_dropout(stream, training=training)
         mask = causal_mask(ops.shape(target_ids)[1])
         for block, source in zip(self.decoder_blocks, memory.sources, strict=True):
-            stream = block(stream, mask, source, memory.mask, training=training)
+            inputs = stream, mask, source, memory.mask
+            stream = call_layer(block, self.decoder_blocks[0].__call__, *inputs, training=training)
         return stream if self.decoder_norm is None else self.decoder_norm(stream)
 
     def attention(
@@ -124,7 +126,7 @@ class Transformer(Seq2Seq):
         stream = self._embed(self.source_embedding(source_ids), 0, ops.shape(source_ids)[1])
         stream = self.source_dropout(stream, training=training)
         for block in self.encoder_blocks:
-            stream = block(stream, mask, training=training)
+            stream = call_layer(block, self.encoder_blocks[0].__call__, stream, mask, training=training)
         encoded = stream if self.encoder_norm is None else self.encoder_norm(stream)
         return TransformerMemory(tuple(b.cross_attention.keys_values(encoded) for b in self.decoder_blocks), mask)
 
@@ -157,7 +159,7 @@ class Transformer(Seq2Seq):
         stream = self._embed(self.target_embedding(token_ids), state.position[0, 0], 1)
         mixed = []
         for block, past, source in zip(self.decoder_blocks, state.mixed, memory.sources, strict=True):
-            stream, past = block.step(stream, past, source, memory.mask)
+            stream, past = call_layer(block, self.decoder_blocks[0].step, stream, past, source, memory.mask)
             mixed.append(past)
         hidden = stream if self.decoder_norm is None else self.decoder_norm(stream)
         return hidden, TransformerState(state.position + 1, tuple(mixed))

@@ -1,5 +1,7 @@
 """One update, held against NumPy and against itself cut into micro-batches."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ import pytest
 from nmt.data.batches import Batch
 from nmt.errors import ConfigError
 from nmt.kinds import LOSSES
+from nmt.layers.transformer import EncoderBlock
 from nmt.training.optimization import EmaWeights
 from nmt.training.update import Updater, loss_sums, plain_loss_sums
 from nmt.tying import named_variables
 from tests import tiny
 
+DROPOUTS = {"dropout": 0.0, "attention_dropout": 0.0, "ffn_dropout": 0.0}
 TIES = ("none", "source_target", "target_output", "all")
 
 
@@ -195,6 +199,34 @@ def test_parts_side_by_side_give_the_same_bits_each_time(build, make_batch):
     assert first == second
     for path, value in first_weights.items():
         np.testing.assert_array_equal(second_weights[path], value)
+
+
+def test_blocks_that_are_alike_are_traced_once_and_keep_their_weights_and_seeds(build, make_batch, monkeypatch):
+    """Two compiled updates of several blocks in parts do what each block for itself does, one of them half frozen."""
+    batch, traced, plain = make_batch((3, 5, 4), (4, 6, 2)), [], EncoderBlock.call
+
+    def noted(block, *arguments, **options):
+        traced.append(block.name)
+        return plain(block, *arguments, **options)
+
+    monkeypatch.setattr(EncoderBlock, "call", noted)
+    results = []
+    for is_compiled in (True, False):
+        model = build(num_encoder_layers=3, num_decoder_layers=2, **tiny.with_dropout(DROPOUTS, 0.3))
+        model.encoder_blocks[2].feed_forward.trainable = False
+        for number, variable in enumerate(model.trainable_variables):  # gains and biases too differ from block to block
+            variable.assign_add(np.full(variable.shape, 0.01 * number, "float32"))
+        updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=None, parts=2)
+        with nullcontext() if is_compiled else tiny.run_eagerly():
+            outcomes = [updater.update([batch], 0.1) for _ in range(2)]
+        if is_compiled:  # the last one is another function, since it is partly frozen
+            assert traced == ["encoder_0", "encoder_0"]
+        results.append((outcomes, weights_of(model), array_of(model.seed_generator.state)))
+    (compiled, compiled_weights, compiled_seed), (eager, weights, seed) = results
+    np.testing.assert_array_equal(compiled_seed, seed)
+    np.testing.assert_allclose(compiled, eager, rtol=1e-4)
+    for path, value in weights.items():
+        np.testing.assert_allclose(compiled_weights[path], value, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
