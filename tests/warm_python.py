@@ -97,7 +97,8 @@ def answer(connection):
     while not (ended := os.waitpid(program, os.WNOHANG))[0]:
         if select.select([connection], [], [], 0.02)[0]:  # the client was killed
             os.kill(program, signal.SIGKILL)
-    connection.sendall(os.waitstatus_to_exitcode(ended[1]).to_bytes(4, "big", signed=True))
+    with suppress(BrokenPipeError):
+        connection.sendall(os.waitstatus_to_exitcode(ended[1]).to_bytes(4, "big", signed=True))
     os._exit(0)
 
 

@@ -21,7 +21,7 @@ def config(tmp_path_factory):
         "optimizer": {"type": "sgd", "learning_rate": 0.5, "clip_norm": 0.5},  # Adam makes much of what is nothing
     }  # fmt: skip
     return tiny.write_config(
-        folder, corpora, model=model, training=training, search={"max_length": 5, "engine": "keras"}
+        folder, corpora, model=model, training=training, search={"beam_size": 1, "max_length": 5, "engine": "keras"}
     )
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ def read(checkpoint):
     return np.concatenate([arrays[name][path].ravel() for name in arrays for path in sorted(arrays[name])])
 
 
-def test_two_devices_make_the_run_of_one(config, train_alone):
+def test_two_devices_make_the_run_of_one(config, train_alone, warm_python):
     """How far apart they end, as a share of how far they went: eager and compiled products round differently."""
     one, two = config.parent / "one", config.parent / "two"
     precision = "training.precision=float32"
@@ -37,7 +36,7 @@ def test_two_devices_make_the_run_of_one(config, train_alone):
     shutil.copytree(one, two)
     settings = [f"model_directory={two}", precision, "training.max_updates=4", "training.distribution=mirrored"]
     command = ["train", str(config), *(word for setting in settings for word in ("--set", setting))]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *command], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([warm_python, "-c", PROGRAM, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "distribution: mirrored, replicas: 2, workers: 1, batches an update: 3" in done.stderr
     for directory in (one, two):

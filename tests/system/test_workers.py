@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ WAIT_SECONDS = 240.0  # before it is taken to hang
 
 
 @pytest.fixture
-def start(config, tmp_path):
+def start(config, tmp_path, warm_python):
     """Start two workers; return their processes, whose standard error goes to the files `worker-0` and `worker-1`."""
     workers = []
 
@@ -30,7 +29,7 @@ def start(config, tmp_path):
         for number in range(2):
             task = {"type": "worker", "index": number}
             environment = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task}), "TF_CPP_MIN_LOG_LEVEL": "3"}
-            command = [sys.executable, "-X", "faulthandler", "-m", "nmt", "train", str(config), "--threads", "1"]
+            command = [warm_python, "-X", "faulthandler", "-m", "nmt", "train", str(config), "--threads", "1"]
             with (tmp_path / f"worker-{number}").open("wb") as output:
                 process = subprocess.Popen(
                     [*command, "--set", "training.distribution=multi_worker"],
