@@ -3,14 +3,16 @@
     python benchmarks/decoding.py runs/multi30k_de_en_transformer
     python benchmarks/decoding.py runs/multi30k_de_en_transformer --beam-size 1
     python benchmarks/decoding.py runs/multi30k_de_en_transformer --batch-size 1 --lines 60
+    python benchmarks/decoding.py runs/multi30k_de_en_transformer --shortlist --lengths natural
     python benchmarks/decoding.py runs/multi30k_de_en_rnn
     python benchmarks/large_model.py /tmp/large && python benchmarks/decoding.py /tmp/large --lines 128 --lengths forced
 
 Engines take turns, three rounds, and the matrix peak is measured in each. `forced` makes every translation exactly 16
 tokens long, so that all engines write equally many; `natural` lets them end, each by its own rule, and prints BLEU.
 This toolkit searches one batch a core. CTranslate2 does so too where `side by side` is said; else all cores work at a
-batch, as it comes. FLOPs count output tokens only: the hypotheses of a beam, and the encoder. Needs the extra
-`ctranslate2`; a model that it cannot run is measured alone. Close other programs: some engines wait by spinning.
+batch, as it comes. FLOPs count output tokens only: the hypotheses of a beam, and the encoder. With `--shortlist` all
+take that of the run (`nmt build-shortlist RUN`). Needs the extra `ctranslate2`; a model that it cannot run is measured
+alone. Close other programs: some engines wait by spinning.
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engines", nargs="+", choices=[OURS, *THEIRS], default=[OURS, *THEIRS])
     parser.add_argument("--lengths", nargs="+", choices=["forced", "natural"], default=["forced", "natural"])
+    parser.add_argument("--shortlist", action="store_true", help="project onto the tokens of the run's shortlist")
     parser.add_argument("--threads", type=int, default=available_processors(), help="cores of every engine")
     add_smoke(parser)
     arguments = parser.parse_args()
@@ -102,11 +105,14 @@ def main() -> None:
     say("starting TensorFlow")
     session.start(threads=arguments.threads, a_core_each=True)
     import nmt
+    from nmt.control.shortlist import Shortlist
     from nmt.inference.translator import open_model
 
     sources, references = read_test_set(arguments.run, arguments.lines)
     opened = open_model(arguments.run)
-    translator = nmt.Translator(opened.model, opened.text, opened.config.search)
+    shortlist = Shortlist.load(arguments.run, opened.text) if arguments.shortlist else None
+    search = opened.config.search.model_copy(update={"shortlist": arguments.shortlist})
+    translator = nmt.Translator(opened.model, opened.text, search, shortlist=shortlist)
     logging.getLogger("nmt").setLevel(logging.ERROR)  # that forced translations are as long as allowed is no news
     with tempfile.TemporaryDirectory() as folder:
         engines = open_engines(arguments, opened, translator, sources, Path(folder) / "export")
@@ -114,6 +120,7 @@ def main() -> None:
             length = LENGTH if lengths == "forced" else None
             rounds = measure(engines, length, arguments)
             title = f"{lengths} beam {arguments.beam_size} batch {arguments.batch_size}"
+            title += " shortlist" if arguments.shortlist else ""
             report(title, rounds, forced=length is not None, references=references)
             if OURS in engines:
                 report_share(title, rounds[OURS], translator, sources, beam_size=arguments.beam_size)
@@ -194,8 +201,9 @@ def their_engine(
         def translate(batch: np.ndarray) -> list[Found]:
             pieces = [text.source.tokens(ids[index]) for index in batch]
             results = engine.translate_batch(
-                pieces, beam_size=arguments.beam_size, length_penalty=1.0, max_input_length=0, **limits
-            )
+                pieces, beam_size=arguments.beam_size, length_penalty=1.0, max_input_length=0,
+                use_vmap=arguments.shortlist, **limits,
+            )  # fmt: skip
             written = [result.hypotheses[0] for result in results]
             return [
                 Found(text.target.decode([text.target.vocabulary.id(token) for token in tokens]), len(tokens) + 1)
