@@ -128,7 +128,9 @@ def cleaned(
     languages = f"{data.source_language},{data.target_language}"
     command = ["doctor", str(folder / "noisy.tsv"), "--languages", languages, *checks]
     run([*command, "--clean", str(folder / "cleaned.tsv"), "--json"], status=(0, 1))
-    reasons = (folder / "cleaned.tsv.dropped.tsv").read_text(encoding="utf-8").splitlines()
+    if not (told := folder / "cleaned.tsv.dropped.tsv").exists():  # its status is 1 too if the corpus is bad
+        raise SystemExit("nmt doctor cleaned nothing, see above")
+    reasons = told.read_text(encoding="utf-8").splitlines()
     dropped = Counter(noisy[int(line.split("\t")[1]) - 1][0] for line in reasons)
     counts = Counter(kind for kind, _ in noisy)
     return [(kind, counts[kind], dropped[kind]) for kind in ("clean", *KINDS)]

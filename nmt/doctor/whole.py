@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -239,6 +241,12 @@ def token_findings(result: Examination, text: TextPair, *, max_length: int) -> I
 _FEWEST_LETTERS = 20
 
 
+@cache
+def _language_model(langid: ModuleType) -> Any:
+    """The model of py3langid, which takes half a second to open."""
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+
+
 class Languages:
     """Says what language lines are in, by the model that the package py3langid brings.
 
@@ -251,12 +259,12 @@ class Languages:
 
     def __init__(self, languages: tuple[str, str]) -> None:
         try:
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+            from py3langid import langid
         except ImportError as error:
             raise ConfigError(
                 "LanguageIDFilter needs the package py3langid: pip install 'nmt[langid]', or pip install py3langid"
             ) from error
-        self._model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._model = _language_model(langid)
         codes = [language.replace("_", "-").split("-")[0].lower() for language in languages]
         self.codes = [code if code in self._model.labels else "" for code in codes]
 

@@ -56,7 +56,7 @@ def start(name, folder, path, **parameters):
     kept = {key: os.environ[key] for key in ("HOME", "TMPDIR") if key in os.environ}
     environment = {
         **kept, "PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3",
-        "EAGERLY": "1", **corpora, **parameters,
+        **corpora, **parameters,
     }  # fmt: skip
     return subprocess.run(
         [RECIPES / f"{name}.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
@@ -73,11 +73,11 @@ def write_program(path, text):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, warm_python):
     """A folder with a corpus and the command `nmt`, where recipes make what they make; its name has a space."""
     folder = tmp_path_factory.mktemp("recipes") / "my work"
     write_corpus(folder)
-    write_program(folder / "bin" / "nmt", f'#!/bin/sh\nexec "{sys.executable}" -m nmt "$@"\n')
+    write_program(folder / "bin" / "nmt", f'#!/bin/sh\nexec "{warm_python}" -m nmt "$@"\n')
     return folder
 
 
