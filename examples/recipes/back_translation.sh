@@ -34,14 +34,7 @@ parameters="CONFIG SOURCE TARGET TRAIN VALIDATION TEST MONOLINGUAL PAIRS METHOD 
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-plain "$VALIDATION" validation
-plain "$TEST" test
-if [[ -n $MONOLINGUAL ]]; then
-  plain "$TRAIN" pairs
-else
-  plain "$TRAIN" all
-  take "$PAIRS"
-fi
+texts
 check with "$CONFIG" "$(mixture back)" # whose text is not there yet
 
 say "2. a model for each direction, on the pairs alone: one to translate back, one to compare with"

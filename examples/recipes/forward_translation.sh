@@ -34,14 +34,7 @@ parameters="CONFIG SOURCE TARGET TRAIN VALIDATION TEST MONOLINGUAL PAIRS STUDENT
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-plain "$VALIDATION" validation
-plain "$TEST" test
-if [[ -n $MONOLINGUAL ]]; then
-  plain "$TRAIN" pairs
-else
-  plain "$TRAIN" all
-  take "$PAIRS"
-fi
+texts
 check with "$STUDENT" "$(mixture forward)" # whose text is not there yet
 
 say "2. a teacher, and the student to compare with, on the pairs alone"

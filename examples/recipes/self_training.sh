@@ -33,14 +33,7 @@ parameters="CONFIG SOURCE TARGET TRAIN VALIDATION TEST MONOLINGUAL PAIRS ROUNDS 
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-plain "$VALIDATION" validation
-plain "$TEST" test
-if [[ -n $MONOLINGUAL ]]; then
-  plain "$TRAIN" pairs
-else
-  plain "$TRAIN" all
-  take "$PAIRS"
-fi
+texts
 check mixed1 "$CONFIG" "$(mixture noise1)" # whose text is not there yet
 
 say "2. the first model, on the pairs alone"

@@ -1,11 +1,15 @@
 # What the recipes share, sourced once their parameters are set. Everything is made in $WORK: parallel text and parts of
 # it in $WORK/text, a model directory for each model, and beside it the config of what is its own. Needs bash 4.4.
 
-METHOD=${METHOD:-beam} TRANSLATIONS=${TRANSLATIONS:-1} TAG=${TAG:-}
-if [[ $METHOD != beam && $METHOD != sampling ]]; then
-  echo "$0: METHOD must be beam or sampling, got $METHOD" >&2
-  exit 2
-fi
+METHOD=${METHOD:-beam} TRANSLATIONS=${TRANSLATIONS:-1} TAG=${TAG:-} ROUNDS=${ROUNDS:-1}
+
+refuse() { echo "$0: $*" >&2 && exit 2; }
+
+if [[ $METHOD != beam && $METHOD != sampling ]]; then refuse "METHOD must be beam or sampling, got $METHOD"; fi
+for name in PAIRS TRANSLATIONS ROUNDS; do
+  if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then refuse "$name must be a number, at least 1, got ${!name}"; fi
+done
+if [[ -n $MONOLINGUAL && ! -s $MONOLINGUAL ]]; then refuse "MONOLINGUAL must be a file with text, got $MONOLINGUAL"; fi
 read -ra options <<<"$OPTIONS"
 read -ra checks <<<"$CHECKS"
 read -ra settings <<<"$SETTINGS"
@@ -22,8 +26,7 @@ given=$(for name in $parameters; do printf '%s=%s\n' "$name" "${!name}"; done)
 if [[ ! -e $WORK/parameters ]]; then
   appearing "$WORK/parameters" <<<"$given"
 elif ! diff "$WORK/parameters" - <<<"$given" >&2; then
-  echo "$0: $WORK was begun with other parameters, see above: choose another WORK, or remove it" >&2
-  exit 2
+  refuse "$WORK was begun with other parameters, see above: choose another WORK, or remove it"
 fi
 
 # once FILE COMMAND...: unless FILE is there.
@@ -38,13 +41,25 @@ plain() {
     nmt convert "$1" "$WORK/text/$2.{$SOURCE,$TARGET}" --languages "$SOURCE,$TARGET"
 }
 
+# texts: parallel text, and without MONOLINGUAL a part of it as text of one language.
+texts() {
+  plain "$VALIDATION" validation
+  plain "$TEST" test
+  if [[ -n $MONOLINGUAL ]]; then
+    plain "$TRAIN" pairs
+  else
+    plain "$TRAIN" all
+    take "$PAIRS"
+  fi
+}
+
 # take COUNT: the first pairs of $WORK/text/all.* as pairs.*, the others as rest.*
 take() {
   local language text=$WORK/text
   if [[ -e $text/rest.$TARGET ]]; then return; fi
   if (($(wc -l <"$text/all.$SOURCE") <= $1)); then
-    echo "$0: PAIRS must leave some pairs of TRAIN to be taken as text of one language, got $1" >&2
-    exit 2
+    rm "$WORK/parameters" # nothing was made with them
+    refuse "PAIRS must leave some pairs of TRAIN to be taken as text of one language, got $1"
   fi
   for language in "$SOURCE" "$TARGET"; do
     head -n "$1" "$text/all.$language" | appearing "$text/pairs.$language"

@@ -330,7 +330,8 @@ def _without(pairs: Pairs, parts: dict[str, list[tuple[str, str]]], *, seed: int
     for name in ("validation", "test"):
         if name not in parts:
             if not size:
-                raise DataError(f"a corpus of {count} pairs is too small to take a {name} set from: give --{name}")
+                different = f"{len(distinct)} different" if len(distinct) < count else f"{count}"
+                raise DataError(f"a corpus of {different} pairs is too small to take a {name} set from: give --{name}")
             parts[name] = sample_lines(distinct, size, seed=seed)
             chosen = {*parts[name]}
             distinct = [pair for pair in distinct if pair not in chosen]

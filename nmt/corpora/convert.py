@@ -122,6 +122,8 @@ class Output(NamedTuple):
             ConfigError: it does not say how to write, or the format needs languages that are not known.
         """
         sides = _sides(name)
+        if sides is not None and sides[0] == sides[1]:
+            raise ConfigError(f"{name}: source and target must be two files, got {sides[0]} for both")
         if sides is not None and kind is None:
             return cls(name, *sides, "", languages)
         word = kind or kind_of(name)
@@ -135,6 +137,8 @@ class Output(NamedTuple):
             raise ConfigError(
                 f"{name}: the languages of source and target stand in it: give them, as --languages es,en"
             )
+        if word in ("tmx", "zip") and languages[0] == languages[1]:
+            raise ConfigError(f"{name}: {word} tells the sides by their languages, got {languages[0]} for both")
         if word == "zip" and name == STANDARD_STREAM:
             raise ConfigError("a zip archive needs a file, got standard output")
         return cls(name, name, name, word, languages)

@@ -41,7 +41,7 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
                 found = ", ".join(name if len(name) < 40 else f"{name[:37]}..." for name in names[:10])
                 raise DataError(
                     f"{path}, line 1: must name the columns, one of them {column}, got {found}: give another name, or "
-                    "a number if the first line is a pair"
+                    "a number from 1 on if the first line is a pair"
                 )
     elif columns[:2] == (1, 2):
         lines = _warned_of_names(lines, path, layout.languages)

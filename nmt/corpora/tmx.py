@@ -85,7 +85,8 @@ class _Units:
             there = ", ".join([*dict.fromkeys(chain(*self._choices))][:_MOST_LANGUAGES]) or "none"
             raise DataError(
                 f"{self._path}: must have units with segments in {' and '.join(self._languages)}, got the languages "
-                f"{there}: name others, by source_column and target_column in a config"
+                f"{there}: name others, by --source-column and --target-column, or in a config by source_column and "
+                "target_column"
             )
         return self._units
 

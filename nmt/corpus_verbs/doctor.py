@@ -27,6 +27,9 @@ Examples:
 """
 
 
+_SHARE_KEPT = 0.7
+
+
 class Cleaning(NamedTuple):
     """What is written, and what decides about it; a group of options."""
 
@@ -38,9 +41,10 @@ class Cleaning(NamedTuple):
     domain: tuple[Path, Path] | None = typer.Option(
         None, "--domain", metavar="IN GENERAL", help="nmt score by a model of the domain, and by a general one."
     )
-    keep: float = typer.Option(
-        0.7, "--keep", metavar="SHARE", min=0, max=1, help="Of the pairs left, the share with the best scores."
-    )
+    keep: float | None = typer.Option(
+        None, "--keep", metavar="SHARE", min=0, max=1,
+        help="Of the pairs left, the share with the best scores of --dual or --domain; 0.7 unless given.",
+    )  # fmt: skip
 
 
 class Sources(NamedTuple):
@@ -85,6 +89,8 @@ def run(
     output = _place_of(cleaning, sources) if cleaning.clean else None
     if (cleaning.dual or cleaning.domain) and not cleaning.clean:
         raise options.usage_error("--dual and --domain decide what --clean OUT writes: give it too")
+    if cleaning.keep is not None and not (cleaning.dual or cleaning.domain):
+        raise options.usage_error("--keep takes the pairs with the best scores: give --dual or --domain too")
     if measure and sources.config is None:
         raise options.usage_error("--measure trains by a config, and files were given")
     with ExitStack() as stack:
@@ -117,6 +123,8 @@ def _sources(inputs: Sequence[str], reading: ReadingOptions, overrides: list[str
     from nmt.data.corpus import Corpus
 
     if all(name.lower().endswith((".yaml", ".yml")) for name in inputs):
+        if any(reading):
+            raise options.usage_error("--from, --languages and columns are for files, and a config has its own")
         config = load([Path(name) for name in inputs], overrides or (), announce=True)
         data = config.data
         corpora = {name: Corpus.of(data, name) for name in data.corpora}
@@ -176,6 +184,8 @@ def _place_of(cleaning: Cleaning, sources: Sources) -> Output:
         raise ConfigError(
             f"--dual and --domain score one corpus, got a config with {count}: give the files of one in its place"
         )
+    for name in (names := _trained_on(sources)):
+        (output if len(names) == 1 else output.named_after(name.partition(".")[2])).refuse_inputs(sources.corpora[name])
     return output
 
 
@@ -200,7 +210,8 @@ def _prepared(
         if cleaning.domain:
             scores.append(cleaner.domain_score(*(cleaner.read_scores(path, result.pairs) for path in cleaning.domain)))
         if scores:
-            cleaner.drop_low_scores(result, np.prod(scores, axis=0), cleaning.keep)
+            share = _SHARE_KEPT if cleaning.keep is None else cleaning.keep
+            cleaner.drop_low_scores(result, np.prod(scores, axis=0), share)
         reasons = cleaner.reasons_path(own)
 
         def write() -> str:

@@ -136,7 +136,7 @@ class TextPair:
             return [], []
         if tag not in self.tags:
             has = f"it knows {either([*self.tags])}" if self.tags else "it was trained without tags"
-            raise ConfigError(f"the tag must be one that the model was trained with, got {tag}: {has}")
+            raise ConfigError(f"the tag must be one that the model was trained with, got {tag or 'nothing'}: {has}")
         symbol = [self.tags[tag]]
         return (symbol, []) if self.tag_side == "source" else ([], symbol)
 

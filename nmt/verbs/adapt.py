@@ -32,7 +32,7 @@ def adapt(
     freeze: list[str] | None = options.value(
         "--freeze", "PART", "A part to keep as it is, embeddings say; repeatable."
     ),
-    most_lost: float = options.value("--most-lost", "BLEU", "What may be lost on the old test set.", default=0.5),
+    most_lost: float = options.value("--most-lost", "BLEU", "Most to lose on the old test set.", least=0, default=0.5),
     extend: bool | None = typer.Option(
         None, "--update-vocab/--keep-vocab", help="Add tokens of the new text; if above 0.5 % are unknown unless given."
     ),

@@ -98,6 +98,8 @@ def test_pipes_and_standard_input_are_read_as_they_come(run_nmt, here):
         (["c.tsv", "o.tmx"], "o.tmx: the languages of source and target stand in it: give them, as --languages es,en"),
         (["c.tsv", "o.tmx", "--languages", "fr"], "--languages takes those of source and target, as in es,en, got fr"),
         (["c.tsv", "-", "--to", "zip", "--languages", "fr,en"], "a zip archive needs a file, got standard output"),
+        (["c.tsv", "o.tmx", "--languages", "fr,fr"], "o.tmx: tmx tells the sides by their languages, got fr for both"),
+        (["c.tsv", "o.{fr,fr}"], "o.{fr,fr}: source and target must be two files, got o.fr for both"),
         (["c.tsv", "./c.tsv"], "the output must be another file than the input, got c.tsv for both"),
         (["c.{fr,de}", "o.tsv"], "c.de: cannot be read: No such file"),
         (["c.tsv", "none/o.zip", "--languages", "fr,en"], "none/o.zip: cannot be written: No such file or directory"),

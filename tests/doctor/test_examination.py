@@ -369,6 +369,8 @@ def test_the_exit_status_says_whether_a_training_would_be_wasted(bad, capsys):
         (["--clean", "none/good.{es,en}"], "--clean none/good.{es,en}: there is no folder none"),
         (["--clean", "good.txt"], "the output must end in .tsv"),
         (["--dual", "a", "b"], "--dual and --domain decide what --clean OUT writes"),
+        (["--keep", "0.5", "--clean", "good.{es,en}"], "--keep takes the pairs with the best scores"),
+        (["--clean", "good.{es,es}"], "good.{es,es}: source and target must be two files, got good.es for both"),
         (["--measure"], "--measure trains by a config, and files were given"),
         (["--set", "seed=3"], "--set changes a config, and files were given"),
     ],
