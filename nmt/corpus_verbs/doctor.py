@@ -86,7 +86,7 @@ def run(
 
     settled = checks.settled_checks(check or ())
     sources = _sources(inputs, reading, overrides)
-    output = _place_of(cleaning, sources) if cleaning.clean else None
+    places = _places_of(cleaning, sources) if cleaning.clean else {}
     if (cleaning.dual or cleaning.domain) and not cleaning.clean:
         raise options.usage_error("--dual and --domain decide what --clean OUT writes: give it too")
     if cleaning.keep is not None and not (cleaning.dual or cleaning.domain):
@@ -101,7 +101,7 @@ def run(
             how: dict[str, Any] = {"languages": sources.languages, "segmentation": sources.segmentation}
             results = examine(sources.corpora, settled, **how, tagged=sources.tagged, count=count)
         remarks = _look_ahead(sources.config, results, measure=measure)
-        cleaners = _prepared(output, cleaning, sources, results) if output else []
+        cleaners = _prepared(places, cleaning, sources, results)
         if html is not None:
             with text_output(html) as write:
                 write(report.as_html(results, remarks, title=f"nmt doctor {' '.join(inputs)}"))
@@ -170,38 +170,40 @@ def _look_ahead(config: Config | None, results: dict[str, Examination], *, measu
     return remarks
 
 
-def _place_of(cleaning: Cleaning, sources: Sources) -> Output:
-    """Where clean text goes, refused before the corpus is read."""
+def _places_of(cleaning: Cleaning, sources: Sources) -> dict[str, Output]:
+    """Where the clean text of each corpus to train on goes, by name; refused before the corpus is read."""
     from nmt.corpora.convert import STANDARD_STREAM, Output
     from nmt.errors import ConfigError
 
     output = Output.parse(str(cleaning.clean), kind=cleaning.to_format, languages=sources.languages)
+    names = _trained_on(sources)
     if output.name == STANDARD_STREAM:
         raise ConfigError("--clean writes two files, got standard output: name a file")
     if not (folder := Path(output.source).parent).is_dir():
         raise ConfigError(f"--clean {output.name}: there is no folder {folder}")
-    if (count := len(_trained_on(sources))) > 1 and (cleaning.dual or cleaning.domain):
+    if len(names) == 1:
+        places = {names[0]: output}
+    elif cleaning.dual or cleaning.domain:
         raise ConfigError(
-            f"--dual and --domain score one corpus, got a config with {count}: give the files of one in its place"
+            f"--dual and --domain score one corpus, got a config with {len(names)}: give the files of one in its place"
         )
-    for name in (names := _trained_on(sources)):
-        (output if len(names) == 1 else output.named_after(name.partition(".")[2])).refuse_inputs(sources.corpora[name])
-    return output
+    else:
+        places = {name: output.named_after(name.partition(".")[2]) for name in names}
+    for name, place in places.items():
+        place.refuse_inputs(sources.corpora[name])
+    return places
 
 
 def _prepared(
-    output: Output, cleaning: Cleaning, sources: Sources, results: dict[str, Examination]
+    places: dict[str, Output], cleaning: Cleaning, sources: Sources, results: dict[str, Examination]
 ) -> list[Callable[[], str]]:
     """What writes each corpus to train on without what checks or scores drop, and tells of it."""
     import numpy as np
 
     from nmt.doctor import cleaning as cleaner
 
-    names = _trained_on(sources)
-
-    def prepared(name: str) -> Callable[[], str]:
+    def prepared(name: str, own: Output) -> Callable[[], str]:
         corpus, result = sources.corpora[name], results[name]
-        own = output if len(names) == 1 else output.named_after(name.partition(".")[2])
         if broken := [finding.sentence for finding in result.findings if finding.check == "Unreadable"]:
             return lambda: f"{own.name}: not written: {broken[0]}"
         scores = []
@@ -221,4 +223,4 @@ def _prepared(
 
         return write
 
-    return [*map(prepared, names)]
+    return [prepared(*each) for each in places.items()]

@@ -9,6 +9,13 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
+def step_by_step():
+    """A module whose runs trace nothing, which takes seconds; `test_toy_task` stops a compiled run."""
+    with tiny.run_eagerly():
+        yield
+
+
+@pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """The path of a config without dropout, whose updates take three batches of four an epoch."""
     folder, generator = tmp_path_factory.mktemp("workers"), random.Random(3)

@@ -12,14 +12,10 @@ from nmt.checkpoint.manifest import read_manifest
 from nmt.cli.main import main
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 SIZES = {"hidden_size": 16, "ffn_size": 24}
 MATRIX = "source_embedding/embeddings"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eagerly():
-    with tiny.run_eagerly():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,7 @@ from tests import tiny
 from tests.system.test_mixture import Kill, Killed
 from tests.system.test_resume import hashes, read_state
 
-
-@pytest.fixture(scope="module", autouse=True)
-def eagerly():
-    with tiny.run_eagerly():
-        yield
+pytestmark = pytest.mark.usefixtures("step_by_step")
 
 
 @pytest.fixture(scope="module")

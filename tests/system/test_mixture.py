@@ -14,6 +14,8 @@ from nmt.training.events import Reporter
 from tests import tiny
 from tests.system.test_resume import hashes, read_state
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 UPDATES = 7
 
 
@@ -30,12 +32,6 @@ class Kill(Reporter):
     def on_update(self, event):
         if event.update == self.update:
             raise Killed
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eagerly():
-    with tiny.run_eagerly():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,14 @@ from nmt.recipes import train as train_recipe
 from nmt.training.update import Updater
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("step_by_step")
+
 SIZES = {"transformer": {"hidden_size": 16, "ffn_size": 24}, "rnn": {"embedding_size": 12, "hidden_size": 16}}
 UPDATES = 5  # of two micro-batches; the corpus gives 4 batches an epoch
 END = "checkpoints/update-{:08}"
 TIMES = {
     "seconds", "tokens_per_second", "trained_seconds", "remaining_seconds", "validation_seconds", "closing_seconds"
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eagerly():
-    """Step by step, since a trace takes seconds and this is no test of it; `test_toy_task` stops a compiled run."""
-    with tiny.run_eagerly():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,7 @@ from nmt.recipes.train import refuse_unknown_tags
 from nmt.text import BOS_ID, EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
 from tests import tiny
 
-
-@pytest.fixture(scope="module", autouse=True)
-def eagerly():
-    with tiny.run_eagerly():
-        yield
+pytestmark = pytest.mark.usefixtures("step_by_step")
 
 
 @pytest.fixture(scope="module")
