@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from inspect import signature
 from itertools import chain, islice
@@ -243,6 +244,18 @@ class GatheredText:
         if self.learner is not None:
             for side, lines in enumerate(sides):
                 self.learner.update(side, lines)
+
+
+def begin_text(config: Config, gathered: GatheredText) -> Future[TextPair]:
+    """Begin to make the tokenizers, as `build_text` does, in a thread: meanwhile TensorFlow can be imported."""
+    logger.info("building the vocabulary")
+    thread = ThreadPoolExecutor(1, thread_name_prefix="build-vocabulary")
+    text = thread.submit(build_text, config, gathered)
+    thread.shutdown(wait=False)
+    # SentencePiece takes its lines one by one from Python, 50,000 a second if nothing else runs there, and then learns
+    # by itself: an import that began at once would hold it up until its own end.
+    wait([text], timeout=1.0)
+    return text
 
 
 def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair:

@@ -24,7 +24,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.inference import translator
 from nmt.models import parts
 from nmt.models.contract import Seq2Seq, build_model
-from nmt.recipes.build_vocabulary import GatheredText, build_text
+from nmt.recipes.build_vocabulary import build_text
 from nmt.text import TextPair
 from nmt.training import batch_size, lockstep
 from nmt.tying import named_variables
@@ -48,21 +48,19 @@ class Start:
     remarks: tuple[str, ...] = ()
 
 
-def start_own(config: Config, text: TextPair | None = None, *, gathered: GatheredText | None = None) -> Start:
+def start_own(config: Config, text: TextPair | None = None) -> Start:
     """Return the tokenizers of the run, which are built if it has none yet, and a model with fresh weights.
 
     Args:
         config: the run.
         text: the tokenizers in its directory, if there are any.
-        gathered: what is known of the corpus to build them; it is read for that unless given.
 
     Raises:
         ConfigError: the settings do not fit the corpus or each other.
         DataError: tokenizers or corpus cannot be used.
     """
     if text is None:
-        logger.info("building the vocabulary")  # it can take a while
-        text = build_text(config, gathered)
+        text = build_text(config)
     return Start(text, _build(config, text))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -22,6 +23,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.mixtures.corpora import find_stores, hash_of_corpora
 from nmt.recipes.build_vocabulary import (
     GatheredText,
+    begin_text,
     find_text,
     read_training_corpus,
     refuse_foreign_text,
@@ -57,7 +59,7 @@ class Prepared(NamedTuple):
     config: the settings; of a run that goes on, with what it keeps.
     validation: the pairs of each validation corpus by its name in the settings, of the one that decides first.
     train_pairs: how many pairs of lines the training corpus has; None if it was not read.
-    gathered: what tokenizers are to be made of; None if the run has some.
+    learning: the tokenizers that are being made; None if the run has some, or takes those of another.
     text: the tokenizers of the run; None if it has none yet.
     before: the settings of the run that goes on; None if one begins.
     facts: what its checkpoints record about its origin and its validation corpus.
@@ -66,7 +68,7 @@ class Prepared(NamedTuple):
     config: Config
     validation: dict[str, list[tuple[str, str]]]
     train_pairs: int | None = None
-    gathered: GatheredText | None = None
+    learning: Future[TextPair] | None = None
     text: TextPair | None = None
     before: Config | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
@@ -205,8 +207,10 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     text = None if overwrite else find_text(config)
     fresh = before is None and (text is None or find_stores(config, text) is None)
     builds_text = text is None and config.training.initialize_from is None
-    prepared = check_corpora(config, fresh=fresh, builds_text=builds_text)._replace(text=text, before=before)
-    return prepared._replace(facts=settle_facts(prepared))
+    gathered = GatheredText(config) if fresh and builds_text else None
+    prepared = check_corpora(config, fresh=fresh, gathered=gathered)._replace(text=text, before=before)
+    prepared = prepared._replace(facts=settle_facts(prepared))
+    return prepared if gathered is None else prepared._replace(learning=begin_text(config, gathered))
 
 
 def config_hash(config: Config) -> str:
@@ -214,13 +218,13 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(to_yaml(config).encode("utf-8")).hexdigest()
 
 
-def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> Prepared:
+def check_corpora(config: Config, *, fresh: bool, gathered: GatheredText | None = None) -> Prepared:
     """Read the corpora once, refuse what cannot be used, and say what is doubtful.
 
     Args:
         config: the run.
         fresh: whether the training corpus was not encoded by an earlier start.
-        builds_text: whether tokenizers are to be made of a fresh one.
+        gathered: takes in a fresh one, to make tokenizers of.
 
     Raises:
         DataError: with file and line.
@@ -237,11 +241,11 @@ def check_corpora(config: Config, *, fresh: bool, builds_text: bool = False) -> 
         if all(Path(path).is_file() for path in chain(*data.corpora[name].paths)):
             with suppress(DataError):  # said when it is needed
                 judging[name] = list(Corpus.of(data, name).pairs())
-    shared, gathered = doubts.SharedPairs(judging), GatheredText(config) if builds_text else None
+    shared = doubts.SharedPairs(judging)
     readers = [shared.update] if gathered is None else [shared.update, gathered.update]
     train_pairs = read_training_corpus(config, readers, validation=validation)
     shared.report()
-    return Prepared(config, validation, train_pairs, gathered)
+    return Prepared(config, validation, train_pairs)
 
 
 def _refuse_one_file(config: Config) -> None:

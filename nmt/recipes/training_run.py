@@ -72,7 +72,8 @@ def lead(
     with CheckpointManager(directory, keep_last=training.keep_last, keep_best=training.keep_best) as checkpoints:
         if not overwrite and has_checkpoint(directory) != resumed:
             raise CheckpointError(f"{directory}: another training wrote here a moment ago: start again")
-        start = other or starts.start_own(config, prepared.text, gathered=prepared.gathered)
+        text = prepared.text if prepared.learning is None else prepared.learning.result()
+        start = other or starts.start_own(config, text)
         train.refuse_unknown_tags(config, start.text)
         told, total = [events.LogReporter(), *reporters], prepared.train_pairs
         stores = open_training_stores(config, start.text, processes=processes, reporters=told, total=total)
