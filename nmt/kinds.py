@@ -83,6 +83,13 @@ def either(choices: Sequence[str]) -> str:
     return choices[0] if len(choices) == 1 else ", ".join(choices[:-1]) + " or " + choices[-1]
 
 
+def describe_seconds(seconds: float) -> str:
+    """Return a span of time as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """Return the word most like another one, None if none is."""
     known = {candidate.lower(): candidate for candidate in words}

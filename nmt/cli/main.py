@@ -4,19 +4,18 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from nmt.corpus_verbs import align_corpus, corpora, doctor, vary
 from nmt.errors import NOT_ON_WINDOWS, NMTError
 from nmt.terminal.options import Session, spread, usage_error
 from nmt.terminal.streams import hold_descriptors, log_to_stderr, named_stdout, settle_stdout
-from nmt.verbs import adapt, align, derived, inspect_model, score, train, translate
 from nmt.version import __version__
 
 EXAMPLE = """\b
@@ -29,13 +28,40 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 _ClickError: type[Exception] = type(usage_error("")).__bases__[0]  # whatever is wrong with arguments is one
 
-app = typer.Typer(
-    name="nmt",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+VERBS = {
+    "train": ("verbs.train", "train", "TRAIN_EXAMPLE", "Train a model; the same command continues a run."),
+    "translate": ("verbs.translate", "translate", "TRANSLATE_EXAMPLE", "Translate text, line by line."),
+    "evaluate": (
+        "verbs.translate",
+        "evaluate",
+        "EVALUATE_EXAMPLE",
+        "Print BLEU and chrF2 of a model or of translations.",
+    ),
+    "score": ("verbs.score", "score", "SCORE_EXAMPLE", "Print how probable given translations are."),
+    "rerank": ("verbs.score", "rerank", "RERANK_EXAMPLE", "Sort n-best lists by a weighted sum of features."),
+    "tune-search": ("verbs.score", "tune_search", "TUNE_EXAMPLE", "Find the best length penalty of a model."),
+    "export": ("verbs.derived", "export", "EXPORT_EXAMPLE", "Export a model for another engine."),
+    "build-shortlist": (
+        "verbs.derived",
+        "build_shortlist",
+        "SHORTLIST_EXAMPLE",
+        "Learn which target tokens are likely.",
+    ),
+    "average": ("verbs.derived", "average", "AVERAGE_EXAMPLE", "Average checkpoints of a run."),
+    "adapt": ("verbs.adapt", "adapt", "EXAMPLE", "Go on with a model on other text."),
+    "inspect": ("verbs.inspect_model", "run", "EXAMPLE", "Show, compare or verify what a model holds."),
+    "update-vocab": ("verbs.derived", "update_vocab", "UPDATE_EXAMPLE", "Give a trained model another vocabulary."),
+    "build-vocab": ("verbs.train", "build_vocab", "BUILD_EXAMPLE", "Build vocabulary and tokenizers."),
+    "align": ("verbs.align", "align", "ALIGN_EXAMPLE", "Link the words of translations by a model."),
+    "attention": ("verbs.align", "attention", "ATTENTION_EXAMPLE", "Draw what a model looks at."),
+    "align-corpus": ("corpus_verbs.align_corpus", "run", "EXAMPLE", "Link the words of a parallel corpus."),
+    "convert": ("corpus_verbs.corpora", "convert", "CONVERT_EXAMPLE", "Write a corpus in another format."),
+    "split": ("corpus_verbs.corpora", "split", "SPLIT_EXAMPLE", "Take validation and test out of a corpus."),
+    "vary": ("corpus_verbs.vary", "run", "EXAMPLE", "Write a varied copy of a test set or corpus."),
+    "doctor": ("corpus_verbs.doctor", "run", "EXAMPLE", "Say what is wrong with corpora, and clean them."),
+    "check-config": ("verbs.train", "check", "CHECK_EXAMPLE", "Check or explain settings."),
+}
+"""For each verb its module, the function and the example in it, and what it does."""
 
 
 class _Verb(TyperCommand):
@@ -105,7 +131,8 @@ def _out_of_memory(error: Exception) -> str:
 
 def _run(arguments: list[str], session: Session) -> int:
     """Run a verb; `command.main` is passed by, since it ends the process on its own terms."""
-    command = typer.main.get_command(app)
+    named = [word for word in arguments[:1] if word in VERBS]
+    command = typer.main.get_command(_app(named or VERBS))
     try:
         with command.make_context("nmt", arguments, obj=session) as context, log_to_stderr():
             command.invoke(context)
@@ -114,14 +141,31 @@ def _run(arguments: list[str], session: Session) -> int:
     return DONE
 
 
+def _app(verbs: Iterable[str]) -> typer.Typer:
+    """Return the program with these verbs: to import all of them, and read their options, takes a tenth of a second."""
+    app = typer.Typer(
+        name="nmt",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True, epilog=EXAMPLE)(_root)
+    for name in verbs:
+        place, function, example, summary = VERBS[name]
+        module = import_module(f"nmt.{place}")
+        verb = spread(getattr(module, function))
+        app.command(name, cls=_Verb, epilog=getattr(module, example), short_help=summary)(verb)
+    return app
+
+
 def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"nmt {__version__}")
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLE)
-def root(
+def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
@@ -131,32 +175,6 @@ def root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(WRONG_USAGE)
-
-
-for _name, _verb, _example, _summary in (
-    ("train", train.train, train.TRAIN_EXAMPLE, "Train a model; the same command continues a run."),
-    ("translate", translate.translate, translate.TRANSLATE_EXAMPLE, "Translate text, line by line."),
-    ("evaluate", translate.evaluate, translate.EVALUATE_EXAMPLE, "Print BLEU and chrF2 of a model or of translations."),
-    ("score", score.score, score.SCORE_EXAMPLE, "Print how probable given translations are."),
-    ("rerank", score.rerank, score.RERANK_EXAMPLE, "Sort n-best lists by a weighted sum of features."),
-    ("tune-search", score.tune_search, score.TUNE_EXAMPLE, "Find the best length penalty of a model."),
-    ("export", derived.export, derived.EXPORT_EXAMPLE, "Export a model for another engine."),
-    ("build-shortlist", derived.build_shortlist, derived.SHORTLIST_EXAMPLE, "Learn which target tokens are likely."),
-    ("average", derived.average, derived.AVERAGE_EXAMPLE, "Average checkpoints of a run."),
-    ("adapt", adapt.adapt, adapt.EXAMPLE, "Go on with a model on other text."),
-    ("inspect", inspect_model.run, inspect_model.EXAMPLE, "Show, compare or verify what a model holds."),
-    ("update-vocab", derived.update_vocab, derived.UPDATE_EXAMPLE, "Give a trained model another vocabulary."),
-    ("build-vocab", train.build_vocab, train.BUILD_EXAMPLE, "Build vocabulary and tokenizers."),
-    ("align", align.align, align.ALIGN_EXAMPLE, "Link the words of translations by a model."),
-    ("attention", align.attention, align.ATTENTION_EXAMPLE, "Draw what a model looks at."),
-    ("align-corpus", align_corpus.run, align_corpus.EXAMPLE, "Link the words of a parallel corpus."),
-    ("convert", corpora.convert, corpora.CONVERT_EXAMPLE, "Write a corpus in another format."),
-    ("split", corpora.split, corpora.SPLIT_EXAMPLE, "Take validation and test out of a corpus."),
-    ("vary", vary.run, vary.EXAMPLE, "Write a varied copy of a test set or corpus."),
-    ("doctor", doctor.run, doctor.EXAMPLE, "Say what is wrong with corpora, and clean them."),
-    ("check-config", train.check, train.CHECK_EXAMPLE, "Check or explain settings."),
-):
-    app.command(_name, cls=_Verb, epilog=_example, short_help=_summary)(spread(_verb))
 
 
 def _report_usage(error: Exception, session: Session) -> int:

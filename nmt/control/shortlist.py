@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nmt.alignment.corpus_alignment import align
 from nmt.control.controls import AutomatonTables
 from nmt.errors import ConfigError, DataError
 from nmt.settings.config import SHORTLIST_NAME
@@ -192,6 +191,8 @@ def learn(
     Raises:
         DataError: there are no pairs.
     """
+    from nmt.alignment.corpus_alignment import align
+
     aligned = align(pairs, hmm_iterations=0, max_length=max_length, keep_case=True, threads=threads, report=report)
     bitext, sides = aligned.bitext, (text.source.vocabulary, text.target.vocabulary)
     of_source, of_target = (

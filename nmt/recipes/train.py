@@ -106,6 +106,8 @@ def train(
     """
     # The chief of several workers must not refuse before the others can hear of it.
     alone = config.training.distribution != "multi_worker"
+    if not session.is_running():
+        machine.refuse_to_start(machine.processors_for(threads))
     prepared = prepare(config, overwrite=overwrite) if alone else None
     if not session.is_running():
         start_session(config, threads=threads)

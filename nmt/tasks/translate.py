@@ -19,7 +19,6 @@ from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, 
 from nmt.control.glossary import Glossary, Report, Term
 from nmt.errors import ConfigError
 from nmt.inference.members import warn_of_no_tag
-from nmt.scoring import mbr
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
 from nmt.tasks.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
@@ -32,6 +31,7 @@ from nmt.types import PathLike
 if TYPE_CHECKING:
     from nmt.inference.alignment import Alignment
     from nmt.markup.translator import Markup, TakenOut
+    from nmt.scoring.mbr import ExpectedUtility
 
 logger = logging.getLogger(__name__)
 
@@ -151,13 +151,18 @@ def prepare_translation(
     inputs = [("--input", input_path), *((name, path) for name, path in files.items() if path is not None)]
     found.refuse_output(output_path, inputs)
     warn_of_no_tag(found.found if asked.tag is None and not reading.records else ())
+    choosing = None
+    if utility is not None:
+        from nmt.scoring.mbr import expected_utility_of
+
+        choosing = expected_utility_of(utility)
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
         reading=reading,
         token_scores=token_scores or alignments or replace_unknown,
         sampling=sampling,
-        utility=None if utility is None else mbr.expected_utility_of(utility),
+        utility=choosing,
         terms=None if glossary is None else Glossary.read(glossary),
         part_tokens=min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
         language=config.data.source_language,
@@ -240,7 +245,7 @@ class _Job:
     reading: Reading
     token_scores: bool
     sampling: Sampling | None
-    utility: mbr.ExpectedUtility | None
+    utility: ExpectedUtility | None
     terms: Glossary | None
     part_tokens: int | None
     language: str
@@ -409,12 +414,15 @@ def _flags_of_best(line: TranslatedLine) -> Sequence[Flag]:
     return line.translations[0].flags if line.translations else [flag_of_none(line.record.control)]
 
 
-def _agreed(translations: list[Translation], utility: mbr.ExpectedUtility, *, drawn: bool) -> list[Translation]:
+def _agreed(translations: list[Translation], utility: ExpectedUtility, *, drawn: bool) -> list[Translation]:
     """Return the translation of the highest expected utility alone."""
     log_probs = np.array([translation.log_prob for translation in translations])
     weights = None if drawn else np.exp(log_probs - log_probs.max(initial=-np.inf))
     texts = [translation.text for translation in translations]
-    return [translations[mbr.choose(texts, weights=weights, utility=utility).chosen]] if translations else []
+
+    from nmt.scoring.mbr import choose
+
+    return [translations[choose(texts, weights=weights, utility=utility).chosen]] if translations else []
 
 
 def warn_of_foreign_text(lines: Sequence[str], language: str, *, segmentation: str) -> None:

@@ -10,8 +10,8 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from nmt.control.controls import Control, Record
+from nmt.kinds import describe_seconds
 from nmt.text.sentences import join_sentences, split_line
-from nmt.training.events import describe_seconds
 from nmt.translation.flags import Flag
 from nmt.translation.line_translator import LineTranslator, Progress, Tally, Translation
 

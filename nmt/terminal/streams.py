@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeAlias, cast
 
 from nmt.atomic_files import new_file
 from nmt.errors import DataError
+from nmt.kinds import describe_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -430,8 +431,6 @@ class _CountedLines:
 
     def describe(self) -> str:
         """Return the counts in one line."""
-        from nmt.training.events import describe_seconds
-
         rate = (self.count - self._began[1]) / self.seconds if self._began and self.seconds else 0.0
         words = [
             f"{self.count:,}{'' if self.total is None else f' of {self.total:,}'} lines",

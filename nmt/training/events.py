@@ -12,6 +12,7 @@ from typing import IO, Any
 from nmt.atomic_files import replace_file
 from nmt.backend import session
 from nmt.errors import TrainingError
+from nmt.kinds import describe_seconds
 from nmt.mixtures import Seen
 from nmt.text.vocabulary import MOST_UNKNOWN
 
@@ -317,13 +318,6 @@ def describe_encoding(event: EncodingEvent) -> str:
 
 def _left(seconds: float | None) -> list[str]:
     return [] if seconds is None else [f"{describe_seconds(seconds)} left"]
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a span of time as h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class MetricsFile(Reporter):
