@@ -30,7 +30,6 @@ WEIGHTS=${WEIGHTS-1:1}                               # of pairs and synthetic pa
 SETTINGS=${SETTINGS:-}                               # of all trainings, as "seed=7 training.max_minutes=20"
 WORK=${WORK:-runs/back_translation}
 
-parameters="CONFIG SOURCE TARGET TRAIN VALIDATION TEST MONOLINGUAL PAIRS METHOD TRANSLATIONS OPTIONS TAG CHECKS KEEP WEIGHTS SETTINGS"
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"

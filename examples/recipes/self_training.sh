@@ -29,7 +29,6 @@ WEIGHTS=${WEIGHTS-1:1}                               # of pairs and synthetic pa
 SETTINGS=${SETTINGS:-}                               # of all trainings, as "seed=7 training.max_minutes=20"
 WORK=${WORK:-runs/self_training}
 
-parameters="CONFIG SOURCE TARGET TRAIN VALIDATION TEST MONOLINGUAL PAIRS ROUNDS NOISE OPTIONS CHECKS KEEP WEIGHTS SETTINGS"
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"

@@ -1,5 +1,6 @@
-# What the recipes share, sourced once their parameters are set. Everything is made in $WORK: parallel text and parts of
-# it in $WORK/text, a model directory for each model, and beside it the config of what is its own. Needs bash 4.4.
+# What the recipes share, sourced once their parameters are set, each in a line NAME=${NAME...}. Everything is made in
+# $WORK: parallel text and parts of it in $WORK/text, a model directory for each model, and beside it the config of what
+# is its own. Needs bash 4.4.
 
 METHOD=${METHOD:-beam} TRANSLATIONS=${TRANSLATIONS:-1} TAG=${TAG:-} ROUNDS=${ROUNDS:-1}
 
@@ -22,6 +23,7 @@ appearing() { cat >"$1.new" && mv "$1.new" "$1"; }
 
 # What lies in $WORK was made with the parameters of the first start, so others are refused.
 mkdir -p "$WORK/text"
+parameters=$(sed -n 's/^\([A-Z]*\)=${.*/\1/p' "$0" | grep -vx WORK)
 given=$(for name in $parameters; do printf '%s=%s\n' "$name" "${!name}"; done)
 if [[ ! -e $WORK/parameters ]]; then
   appearing "$WORK/parameters" <<<"$given"
