@@ -90,28 +90,26 @@ def call_layer(layer: keras.layers.Layer, like: Callable[..., Any], *inputs: Any
     trains = tuple(variable.trainable for variable in layer.variables)
     key = (id(owner), like.__name__, training, trains)
     if key not in alike:
-        alike[key] = _AlikeLayers(partial(like, **options), owner, trains, inlined=not training)
+        alike[key] = _AlikeLayers(partial(like, **options), owner, trains)
     return alike[key](layer.variables, inputs)
 
 
 class _AlikeLayers:
     """One function for all layers that are like one of them, with the same variables frozen.
 
+    TensorFlow optimises it wherever it is called. To optimise it once by itself would save a second or two more of the
+    start, and makes an update of the Multi30k Transformer a fifth slower.
+
     Args:
         function: the method of one of them.
         like: that layer.
         trains: which of its variables have gradients.
-        inlined: whether it is optimised wherever it is called, so that a call costs nothing, as steps of a search need
-            it; else it is optimised once.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], like: keras.layers.Layer, trains: Sequence[bool], *, inlined: bool
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], like: keras.layers.Layer, trains: Sequence[bool]) -> None:
         self._function, self._variables, self._trains = function, like.variables, trains
         self._draws: dict[int, int] = {}
-        attributes = {} if inlined else {"_noinline": True}
-        self._compiled = tf.function(self._call, autograph=False, experimental_attributes=attributes)
+        self._compiled = tf.function(self._call, autograph=False)
 
     def __call__(self, variables: Sequence[keras.Variable], inputs: Any) -> Any:
         """Call the layer that has these variables; they are assigned what its own call would assign."""
