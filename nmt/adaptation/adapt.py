@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nmt.adaptation import update_vocabulary as vocabularies
+from nmt.adaptation.corpora import (
+    FOLDER,
+    HeldOut,
+    Pairs,
+    Replayed,
+    RunText,
+    corpus_of,
+    describe,
+    replayed_corpora,
+    without_held_out,
+)
 from nmt.checkpoint.index import has_checkpoint
-from nmt.config import Config, load, to_yaml
-from nmt.corpora.split import near_hash
-from nmt.data import Corpus
-from nmt.data.corpus import Layout, hash_pairs, pairs_of, reader_of
+from nmt.config import Config, write
+from nmt.config.loader import load_values
+from nmt.control.controls import Control
+from nmt.data.corpus import pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.kinds import either
 from nmt.recipes import train
 from nmt.scoring.evaluation import paired_p_value
-from nmt.settings.data import files_of_pairs, languages_in
 from nmt.settings.section import CONFIG_NAME
 from nmt.tasks.evaluate import ModelEvaluation, prepare_evaluation, tokenization_of
 from nmt.text import UNK_ID, TextPair, marks
@@ -31,9 +43,6 @@ from nmt.training.events import Reporter
 from nmt.types import PathLike
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "adaptation"
-"""Where a new model directory keeps the text that was made for it."""
 
 MEASURED_PAIRS = 5_000
 """Pairs of the new corpus whose tokens are counted."""
@@ -44,8 +53,6 @@ MUCH_UNKNOWN = 0.005
 MOST_NEW_TOKENS = 1_000
 
 LEAST_UPDATES, VALIDATIONS = 100, 10
-
-Pairs = Sequence[tuple[str, str]]
 
 
 class Sizes(NamedTuple):
@@ -69,13 +76,13 @@ class Adaptation:
 
     run: the old model, as RUN or RUN@checkpoint.
     config: of the new run.
-    tests: files of source and target by `old` and `new`, the two test sets; either may be missing.
+    tests: `data.test` by `old` and `new`, the two test sets, as lists of JSON values; the old one may be missing.
     remarks: what was chosen and why, one line each.
     """
 
     run: str
     config: Config
-    tests: dict[str, tuple[Path, Path]]
+    tests: Mapping[str, list[dict[str, Any]]]
     remarks: tuple[str, ...]
 
 
@@ -108,29 +115,6 @@ class Adapted(NamedTuple):
     comparisons: tuple[Comparison, ...]
     verdict: str
     is_better: bool
-
-
-def corpus_of(given: str, languages: tuple[str, str]) -> Corpus:
-    """Open a corpus that is given as `SOURCE,TARGET`, as a file of pairs, or as `corpus.{es,en}`.
-
-    Raises:
-        ConfigError: a file of lines stands for both sides, or the languages in braces stand the wrong way round.
-    """
-    if languages[0] != languages[1] and languages_in(given) == languages[::-1]:
-        raise ConfigError(
-            f"{given} must have the source first, got {languages[1]} for a model from {languages[0]} into "
-            f"{languages[1]}: write {{{','.join(languages)}}}"
-        )
-    source, comma, target = given.partition(",")
-    layout = Layout(languages=languages)
-    sources, targets = ((source,), (target,)) if comma and "{" not in given else files_of_pairs(given)
-    for path, other in zip(sources, targets, strict=False):
-        if path == other and reader_of(path, layout) is None:
-            raise ConfigError(
-                f"a file of lines has another one for the other side, got {path} for both: give SOURCE,TARGET, "
-                "'corpus.{es,en}' in quotes, or a file of pairs, .tsv for instance"
-            )
-    return Corpus(sources, targets, layout=layout)
 
 
 def chosen_sizes(config: Config, pairs: int, tokens_per_pair: float) -> Sizes:
@@ -169,6 +153,7 @@ def plan_adaptation(
     output: PathLike | None = None,
     validation: str | None = None,
     test: str | None = None,
+    tag: str | None = None,
     replay: float = 0.25,
     replay_source: PathLike | None = None,
     freeze: Sequence[str] = (),
@@ -178,12 +163,15 @@ def plan_adaptation(
 ) -> Adaptation:
     """Choose settings for an adaptation, and write the text that it needs; the model is left as it is.
 
+    Nothing is written before the settings have passed.
+
     Args:
         run: the old model, RUN or RUN@checkpoint.
         corpus: the new text, as `corpus_of` takes it.
         output: the new model directory; RUN-adapted unless given.
         validation: new text that picks the best checkpoint; unless given a twentieth of the corpus, 500 pairs at most.
         test: new text for the comparison; unless given as much again.
+        tag: one that the old model knows, with which it learns the new text; none, or `none`, if it knows text without.
         replay: share of old pairs in what is trained on, in [0, 1).
         replay_source: old or similar text in the source language, whose translations by the old model are replayed.
         freeze: parts that keep their weights.
@@ -195,53 +183,93 @@ def plan_adaptation(
         NMTError: there is no such model, text cannot be read, or settings do not fit.
     """
     directory, checkpoint = model_directory.parse_run_reference(run)
-    old = model_directory.read_settings(directory)
+    old, text = model_directory.read_settings(directory), TextPair.load(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
-    _refuse(directory, old, output, replay=replay, overwrite=overwrite)
+    _refuse(directory, output, replay=replay, overwrite=overwrite)
+    tag = settled_tag(directory, old, text, tag)
+
+    # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
     languages = old.data.source_language, old.data.target_language
-    folder, text, remarks = output / FOLDER, TextPair.load(directory), list[str]()
+    given = {"train": corpus, "validation": validation, "test": test}
+    read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
+    texts, held, remark = without_held_out(read, seed=old.seed)
+    remarks, new = [remark], len(texts["train"])
+    wanted, replayed = round(replay / (1 - replay) * new), list[Replayed]()
+    if wanted and replay_source is None:
+        replayed = replayed_corpora(old.data, held)
+        remarks.append(describe(replayed, replay))
 
-    # The new text, without what validates and tests.
-    given = list(corpus_of(corpus, languages).pairs())
-    parts = {name: list(corpus_of(given, languages).pairs()) for name, given in (("validation", validation),
-             ("test", test)) if given is not None}  # fmt: skip
-    pairs, taken = _without(given, parts, seed=old.seed)
-    remarks.append(taken)
-    paths = {name: _written(folder, f"new-{name}", part, languages) for name, part in parts.items()}
-    paths["train"] = _written(folder, "new-train", pairs, languages)
-
-    # What of the old is replayed.
-    wanted = round(replay / (1 - replay) * len(pairs))
-    again: Pairs = ()
-    if wanted:
-        again, where = _replay(run, old, wanted, replay_source)
-        paths["replay"] = _written(folder, "replay", again, languages)
-        remarks.append(f"replay: {len(again):,} of {wanted:,} wanted pairs, {where}")
-    lengths, unknown = _measured(text, pairs, seed=old.seed)
-    sizes = chosen_sizes(old, len(pairs) + len(again), lengths)
+    # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
+    lengths, unknown = _measured(text, texts["train"], seed=old.seed)
+    sizes = chosen_sizes(old, new + wanted, lengths)
     remarks.append(
-        f"chosen for {len(pairs):,} new and {len(again):,} old pairs: learning rate {sizes.learning_rate:g}, batches "
-        f"of {sizes.batch_tokens:,} tokens, {sizes.max_updates:,} updates"
+        f"chosen for {new:,} new and {wanted:,} old pairs: learning rate {sizes.learning_rate:g}, batches of "
+        f"{sizes.batch_tokens:,} tokens, {sizes.max_updates:,} updates"
     )
+    extends = unknown > MUCH_UNKNOWN if extend_vocabulary is None else extend_vocabulary
+    place = model_directory.sibling_directory(output, "vocabulary")
+    of_run = RunText(output, languages, tag, replay if wanted else 0.0, replayed)
+    initial = str(place) if extends else run
+    config = _settings(old, initial, of_run, sizes, freeze=freeze, overrides=overrides)
 
-    # The vocabulary, if too much of the new text is unknown.
-    initial, remark = run, f"{unknown:.2%} of the tokens of the new text are unknown"
-    if extend_vocabulary or (extend_vocabulary is None and unknown > MUCH_UNKNOWN):
-        initial = str(_extended(directory, checkpoint, paths["train"], output, joint=text.joint))
-        remark += f": the vocabulary was extended by what it lacks, in {initial}"
-    remarks.append(remark)
-    config = _settings(old, initial, output, sizes, paths, freeze=freeze, overrides=overrides)
-    tests = {"new": paths["test"]}
+    # All is settled: what training reads is written.
+    if wanted and replay_source is not None:
+        texts["replay"], remark = _translated(run, replay_source, wanted, held, tag=tag, seed=old.seed)
+        remarks.append(remark)
+    of_run.write(texts, held)
+    remark = f"{unknown:.2%} of the tokens of the new text are unknown"
+    if extends:
+        _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
+        remark += f": the vocabulary was extended by what it lacks, in {place}"
+    write(config, output / FOLDER / "settings.yaml")
+    tests, missing = _tests_of(config, old)
+    return Adaptation(run, config, tests, (*remarks, remark, *missing))
+
+
+def _tests_of(config: Config, old: Config) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Return both test sets, each as a list of JSON values; and why the old one is missing, if it is."""
+    sets = dict[str, list[dict[str, Any]]]()
+    for name, each in (("new", config), ("old", old)):
+        test = each.data.model_dump(mode="json")["test"]
+        sets[name] = test if isinstance(test, list) else [{"name": "test", **(test or {})}]
     try:
         if old.data.test is None:
             raise DataError("the old run names no test set (data.test)")
-        tests["old"] = _written(folder, "old-test", list(pairs_of(old.data, "test")), languages)
+        deque(pairs_of(old.data, "test"), maxlen=0)
     except DataError as error:  # it may be gone, as the old corpus may
-        remarks.append(f"what is forgotten is not measured: {error}")
-    return Adaptation(run, config, tests, tuple(remarks))
+        del sets["old"]
+        return sets, [f"what is forgotten is not measured: {error}"]
+    return sets, []
 
 
-def _refuse(directory: str, old: Config, output: Path, *, replay: float, overwrite: bool) -> None:
+NO_TAG = "none"
+"""What stands for no tag where one is given."""
+
+
+def settled_tag(directory: PathLike, old: Config, text: TextPair, tag: str | None) -> str | None:
+    """Return the tag with which a model learns new text; None for none.
+
+    Args:
+        directory: of the model.
+        old: its settings.
+        text: its tokenizers.
+        tag: as it is asked for; `none` is none.
+
+    Raises:
+        ConfigError: the model does not know the tag, or it has learned no text without one.
+    """
+    if tag is not None and (tag in text.tags or tag != NO_TAG):
+        text.begins(tag)  # refuses what it does not know
+        return tag
+    if all(old.data.tag_of(name) is not None for name in old.data.names("train")):
+        raise ConfigError(
+            f"--tag must say with which tag the new text is trained, as {directory} learned none without: give "
+            f"{either([*text.tags])}"
+        )
+    return None
+
+
+def _refuse(directory: str, output: Path, *, replay: float, overwrite: bool) -> None:
     """Refuse what can be refused before anything is read or written."""
     if output.resolve() == Path(directory).resolve():
         raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
@@ -249,11 +277,6 @@ def _refuse(directory: str, old: Config, output: Path, *, replay: float, overwri
         raise CheckpointError(
             f"{output}: holds a model already: go on with it by nmt train {output / CONFIG_NAME}, choose another -o, "
             "or replace it with --overwrite"
-        )
-    if old.data.tags:
-        raise ConfigError(
-            f"{directory} was trained with tags ({', '.join(old.data.tags)}), which an adaptation would lose: train "
-            "with training.initialize_from and a list of corpora with their tags in data.train"
         )
     if not 0 <= replay < 1:
         raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
@@ -289,13 +312,13 @@ def adapt(
 
 def compared(planned: Adaptation, name: str, new: str) -> Comparison:
     """Translate a test set with both models, and compare them by paired bootstrap (Koehn 2004)."""
-    source, target = planned.tests[name]
-    prepared = [prepare_evaluation(which, source=source, references=[target]) for which in (planned.run, new)]
-    evaluations = [each.run() for each in prepared]
+    overrides = [f"data.test={json.dumps(planned.tests[name], ensure_ascii=False)}"]
+    prepared = [prepare_evaluation(which, overrides=overrides) for which in (planned.run, new)]
+    evaluations, test_set = [each.run() for each in prepared], prepared[0].test_set
     segmentation = planned.config.data.segmentation
-    lines = [*(each.hypotheses for each in evaluations), list(read_lines(target))]
+    lines = [*(each.hypotheses for each in evaluations), *test_set.references]
     joined = (marks.joined_side(side, segmentation) for side in lines)
-    p_value = paired_p_value(*joined, tokenization=tokenization_of(planned.config, prepared[0].test_set))
+    p_value = paired_p_value(*joined, tokenization=tokenization_of(planned.config, test_set))
     before, after = map(_scores, evaluations)
     return Comparison(name, len(lines[0]), before, after, p_value)
 
@@ -323,71 +346,28 @@ def judged(comparisons: Sequence[Comparison], *, most_lost: float) -> tuple[str,
     return f"better: {gain:+.2f} BLEU on the new test set, {gains['old']:+.2f} on the old one", True
 
 
-def _without(pairs: Pairs, parts: dict[str, list[tuple[str, str]]], *, seed: int) -> tuple[Pairs, str]:
-    """Take validation and test out of a corpus if they are not given; no line near to one of theirs is left in it."""
-    count, distinct = len(pairs), list(dict.fromkeys(pairs))
-    size = min(500, len(distinct) // 20)
-    for name in ("validation", "test"):
-        if name not in parts:
-            if not size:
-                different = f"{len(distinct)} different" if len(distinct) < count else f"{count}"
-                raise DataError(f"a corpus of {different} pairs is too small to take a {name} set from: give --{name}")
-            parts[name] = sample_lines(distinct, size, seed=seed)
-            chosen = {*parts[name]}
-            distinct = [pair for pair in distinct if pair not in chosen]
-    sides = [{_nearness(pair[side]) for part in parts.values() for pair in part} for side in (0, 1)]
-    left = [pair for pair in pairs if not any(_nearness(text) in side for text, side in zip(pair, sides, strict=True))]
-    if not left:
-        raise DataError("no pair of the new corpus is left that is not near to one of its validation or test set")
-    held = ", ".join(f"{len(part):,} for {name}" for name, part in parts.items())
-    return left, (
-        f"new corpus: {count:,} pairs read, {len(left):,} kept for training, {count - len(left):,} left out because a "
-        f"side of them is near to a line that is held out ({held})"
+def _translated(
+    run: str, source: PathLike, count: int, held: HeldOut, *, tag: str | None, seed: int
+) -> tuple[Pairs, str]:
+    """Return lines of a text with translations by the old model to be replayed, and say how many there are."""
+    lines = [line for line in read_lines(source) if line.strip()]
+    far = [line for line in lines if not held.is_near([line])]
+    drawn = sample_lines(far, count, seed=seed)
+
+    from nmt.backend import session
+
+    session.start()
+    from nmt.inference.translator import load_translator
+
+    targets = load_translator(run).translate(drawn, controls=[Control(tag=tag)] * len(drawn))
+    pairs = [pair for pair in zip(drawn, targets, strict=True) if not held.is_near(pair)]
+    if not pairs:
+        raise DataError(f"{source}: must have lines to be replayed that are not near to held-out ones, got none")
+    left_out = len(lines) - len(far) + len(drawn) - len(pairs)
+    return pairs, (
+        f"replay: {len(pairs):,} of {count:,} wanted pairs, {source} and its translations by {run} (Kim and Rush "
+        f"2016); {left_out:,} left out because a side of them is near to a held-out line"
     )
-
-
-def _nearness(text: str) -> int | str:
-    """What near lines share, as `nmt split` keeps them apart; a line without letters is near to itself alone."""
-    number = near_hash(text)
-    return text if number is None else number
-
-
-def _written(folder: Path, name: str, pairs: Pairs, languages: tuple[str, str]) -> tuple[Path, Path]:
-    """Write pairs as two files of lines, and return their paths."""
-    endings = languages if languages[0] != languages[1] else ("source", "target")
-    paths = tuple(folder / f"{name}.{ending}" for ending in endings)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for side, path in enumerate(paths):
-            path.write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error.strerror}: choose another -o") from error
-    return paths[0], paths[1]
-
-
-def _replay(run: str, old: Config, count: int, source: PathLike | None) -> tuple[Pairs, str]:
-    """Return pairs to be replayed and where they are from: the old corpus, or translations by the old model."""
-    if source is not None:
-        lines = sample_lines((line for line in read_lines(source) if line.strip()), count, seed=old.seed)
-
-        from nmt.backend import session
-
-        session.start()
-        from nmt.inference.translator import load_translator
-
-        targets = load_translator(run).translate(lines)
-        return list(zip(lines, targets, strict=True)), f"{source} and its translations by {run} (Kim and Rush 2016)"
-    try:
-        pairs = sample_lines(pairs_of(old.data, "train"), count, seed=old.seed)
-    except DataError as error:
-        raise DataError(
-            f"the old corpus must be there to be replayed: {error}: give other text in the source language with "
-            "--replay-source, which the old model translates, or --replay 0"
-        ) from error
-    where = f"drawn from the old corpus by seed {old.seed} ({hash_pairs(pairs)[:12]})"
-    if any(old.data.corpora[name].loss_weight_column is not None for name in old.data.names("train")):
-        where += ", which count alike: their loss weights (loss_weight_column) are not used"
-    return pairs, where
 
 
 def _measured(text: TextPair, pairs: Pairs, *, seed: int) -> tuple[float, float]:
@@ -400,44 +380,37 @@ def _measured(text: TextPair, pairs: Pairs, *, seed: int) -> tuple[float, float]
     return sum(longer) / len(longer), sum(token == UNK_ID for token in tokens) / max(1, len(tokens))
 
 
-def _extended(directory: str, checkpoint: str | None, paths: tuple[Path, Path], output: Path, *, joint: bool) -> Path:
-    """Write the old model with the tokens that new text has and its vocabulary lacks; return its directory."""
+def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], place: Path, *, joint: bool) -> None:
+    """Write the old model with the tokens that new text has and its vocabulary lacks."""
     files = vocabularies.SideFiles(both=paths) if joint else vocabularies.SideFiles(source=paths[:1], target=paths[1:])
     choose = partial(vocabularies.extended_text, corpora=files, max_new_tokens=MOST_NEW_TOKENS)
-    place = model_directory.sibling_directory(output, "vocabulary")
     planned = vocabularies.plan_update(directory, choose, corpora=files, output=place, overwrite=True)
-    return vocabularies.update_vocabulary(planned, checkpoint=checkpoint or "best").directory
+    vocabularies.update_vocabulary(planned, checkpoint=checkpoint or "best")
 
 
 def _settings(
     old: Config,
     initial: str,
-    output: Path,
+    text: RunText,
     sizes: Sizes,
-    paths: dict[str, tuple[Path, Path]],
     *,
     freeze: Sequence[str],
     overrides: Sequence[str],
 ) -> Config:
     """Return the settings of the new run: those of the old one, but what an adaptation changes."""
-    mixed = [paths[name] for name in ("train", "replay") if name in paths]
-    corpora = {"train": mixed, "validation": [paths["validation"]], "test": [paths["test"]]}
-    data = {
-        name: {side: tuple(str(pair[place]) for pair in pairs) for place, side in enumerate(("source", "target"))}
-        for name, pairs in corpora.items()
-    }
-    values = old.model_dump()
-    values["model_directory"] = str(output)
-    values["data"] |= data | {"store_directory": None, "temperature": 1.0, "stages": None}
+    data, values = text.settings(old.data), old.model_dump(mode="json")
+    # The longest pair has a closing token, and may have a tag.
+    least = old.data.max_length + 1 + any(each.get("tag") for each in data["train"] if isinstance(each, dict))
     every = max(1, sizes.max_updates // VALIDATIONS)
+    values |= {"model_directory": str(text.output), "data": data}
     values["training"] |= {
         "initialize_from": initial,
-        "freeze": (),
+        "freeze": [],
         "deciding_validation": None,
         "pull": None,
         "learning_rate_factors": {},
         "pretrained_embeddings": None,
-        "batch_tokens": sizes.batch_tokens,
+        "batch_tokens": max(sizes.batch_tokens, least),
         "effective_batch_tokens": None,
         "max_updates": sizes.max_updates,
         "max_epochs": None,
@@ -449,11 +422,8 @@ def _settings(
         "early_stopping": {"metric": "bleu", "patience": 3},
     }
     values["training"]["optimizer"] |= {"learning_rate": sizes.learning_rate}
-    config = Config.model_validate(values)
-    file = output / FOLDER / "settings.yaml"
-    file.write_text(to_yaml(config), encoding="utf-8")
     parts = [f"training.freeze={json.dumps([*freeze])}"] if freeze else []
-    return load([file], [*parts, *overrides])
+    return load_values(values, [*parts, *overrides])
 
 
 def table(adapted: Adapted) -> Iterator[str]:

@@ -178,6 +178,15 @@ def load(paths: PathLike | Sequence[PathLike], overrides: Sequence[str] = (), *,
     return config
 
 
+def load_values(settings: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Checks settings that were never in a file, nested dicts and lists, with overrides that win over them; see `load`.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    return _checked(merge([Layer(dict(settings), {}), *_read([], overrides)]))
+
+
 def load_trained(path: PathLike, overrides: Sequence[str] = ()) -> Config:
     """Reads the settings of a trained model; overrides may change what `changed_settings` leaves open, and no more.
 

@@ -152,16 +152,24 @@ class Shortlist:
     def vocabulary_map(self, text: TextPair) -> str | None:
         """Return it as CTranslate2 reads it: source token, tab, target tokens; a line without source is for all.
 
+        The symbols of tags, which have a space, are left out: none makes a word likely, and what is forced the engine
+        adds itself.
+
         Returns:
-            The lines; None if a token has white space, which separates tokens there.
+            The lines; None if another token has white space, which separates tokens there.
         """
         sources, targets = text.source.vocabulary.tokens, text.target.vocabulary.tokens
-        if any(len(token.split()) != 1 or token.split() != [token] for token in (*sources, *targets)):
+        symbols = {*text.source.tags.values()}
+        of_text = [token for side in (text.source, text.target) for token_id, token in enumerate(side.vocabulary.tokens)
+                   if token_id not in side.tags.values()]  # fmt: skip
+        if any(token.split() != [token] for token in of_text):
             return None
 
         def lines() -> Iterator[str]:
             yield "\t" + " ".join(targets[token_id] for token_id in self.frequent)
-            for token, row in zip(sources, self.best.tolist(), strict=True):
+            for token_id, (token, row) in enumerate(zip(sources, self.best.tolist(), strict=True)):
+                if token_id in symbols:
+                    continue
                 yield f"{token}\t{' '.join(targets[token_id] for token_id in row if token_id != EOS_ID)}"
 
         return "".join(f"{line}\n" for line in lines())

@@ -170,6 +170,7 @@ def _choose(
     if len(taken) < wanted:
         raise DataError(
             f"{', '.join(dict.fromkeys(corpus.paths[0]))}: must have {wanted:,} pairs that are not near to each other "
-            f"for validation and test, got {len(taken):,}: take fewer"
+            f"for validation ({sizes['validation']:,}) and test ({sizes['test']:,}), as --validation and --test say or "
+            f"by default, got {len(taken):,}: take fewer by both"
         )
     return taken, hashes_taken

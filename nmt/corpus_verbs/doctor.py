@@ -121,6 +121,8 @@ def _sources(inputs: Sequence[str], reading: ReadingOptions, overrides: list[str
     from nmt.config import load
     from nmt.corpora import convert
     from nmt.data.corpus import Corpus
+    from nmt.errors import ConfigError
+    from nmt.settings.section import CONFIG_NAME
 
     if all(name.lower().endswith((".yaml", ".yml")) for name in inputs):
         if any(reading):
@@ -132,6 +134,9 @@ def _sources(inputs: Sequence[str], reading: ReadingOptions, overrides: list[str
         return Sources(config, corpora, (data.source_language, data.target_language), data.segmentation, tagged)
     if overrides:
         raise options.usage_error("--set changes a config, and files were given")
+    if folders := [name for name in inputs if Path(name).is_dir()]:
+        given = folders[0]
+        raise ConfigError(f"{given} is a directory: give {Path(given) / CONFIG_NAME}, the config of its run, or files")
     layout = reading.layout(*inputs)
     return Sources(None, {"corpus": convert.open_corpus(inputs, layout)}, layout.languages, "none", [])
 

@@ -204,7 +204,11 @@ def read_settings(directory: PathLike, overrides: Sequence[str] = ()) -> Config:
     parents = path.parents if path.parent.name else Path(os.path.abspath(path)).parents
     run = next((parent for parent in parents if (parent / CONFIG_NAME).is_file() and has_checkpoint(parent)), None)
     if not path.exists():
-        hint = " (give a checkpoint as --checkpoint)" if "@" in path.name else "" if run is None else f": give {run}"
+        hint = "" if run is None else f": give {run}"
+        if "@" in path.name:  # it is there if the verb does not read RUN@checkpoint
+            is_known = _REFERENCE.fullmatch(path.name) is not None
+            ways = "give a checkpoint as --checkpoint" if is_known else "checkpoints are @best, @latest and @update-N"
+            hint = f" ({ways})"
         problem = f"there is no such model directory{hint}"
     elif not path.is_dir():
         problem = f"must be a model directory, got a file: give {run or 'the model_directory of the run'}"

@@ -484,8 +484,10 @@ def settled_checks(changes: Sequence[str] = ()) -> dict[str, Check]:
         except ValueError:
             threshold = math.nan
         usual = checks[name].threshold
-        if usual is None or math.isnan(threshold) or threshold < 0 <= usual:
-            numbers = "" if usual is None else f", or a number of {checks[name].unit}"
+        is_share = usual is not None and 0 < usual < 1
+        if usual is None or not math.isfinite(threshold) or threshold < 0 <= usual or (is_share and threshold > 1):
+            kind = "share from 0 to 1" if is_share else "number"
+            numbers = "" if usual is None else f", or a {kind} of {checks[name].unit}"
             raise ConfigError(f"--check {name} takes {DROP}, {TELL} or {OFF}{numbers}, got {value or 'nothing'}")
         action = DROP if checks[name].action == OFF else checks[name].action
         checks[name] = checks[name]._replace(threshold=threshold, action=action)

@@ -331,7 +331,9 @@ class Translator(LineTranslator):
             counted.report()
         return found
 
-    def complete(self, source: str, prefix: str = "", n: int = 5, *, beam_size: int = BEAM_SIZE) -> list[Translation]:
+    def complete(
+        self, source: str, prefix: str = "", n: int = 5, *, beam_size: int = BEAM_SIZE, tag: str | None = None
+    ) -> list[Translation]:
         """Complete a translation that somebody has begun in several ways, each with another next word.
 
         That is the word that the text which is given ends in, if it goes on, else the one after it. What the encoder
@@ -342,13 +344,15 @@ class Translator(LineTranslator):
             prefix: what each translation begins with, to the letter; a space at its end begins a new word.
             n: how many.
             beam_size: hypotheses of each next word that are followed to the end.
+            tag: that the model reads with the line; None for none.
 
         Returns:
             The best translation with each of the n most probable next words, best first; fewer if there are fewer. One
             that ends where the given text does counts as another word. An empty line has the given text alone.
 
         Raises:
-            ConfigError: the vocabulary cannot spell the text that is given, or a number is out of range.
+            ConfigError: the vocabulary cannot spell the text that is given, the model does not know the tag, or a
+                number is out of range.
             TypeError: `source` is no text.
         """
         if type(n) is bool or not isinstance(n, Integral) or n < 1:
@@ -359,14 +363,15 @@ class Translator(LineTranslator):
         # Ways differ by their next words already, so there are no groups.
         search = self.search.model_copy(update={"diverse_groups": 1})
         settings = changed_search(search, beam_size=beam_size)
+        ((before, begin),) = self.begins_of(tag, 1)
         (token_ids,) = encode_lines([source], self.sources, settings, Tally())
         if not any(token_ids):
             return [Translation(prefix, 0.0, 0.0, 0)]
         lengths = np.array([len(token_ids[0]) + 1])
         least, greatest = length_limits(lengths, settings)
-        source_ids = [[*ids, EOS_ID] for ids in token_ids]
+        source_ids = [[*first, *ids, EOS_ID] for first, ids in zip(before, token_ids, strict=True)]
         limits, room = (int(least[0]), int(greatest[0])), settings.max_length_offset + 1
-        return self._completer(settings).complete(source_ids, prefix, n, limits=limits, room=room)
+        return self._completer(settings).complete(source_ids, prefix, n, limits=limits, room=room, begin=begin)
 
     def _completer(self, settings: SearchSettings) -> Completer:
         """The compiled search of completions, which remembers sources."""

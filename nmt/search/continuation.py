@@ -115,7 +115,7 @@ class Continuation:
         self.output_matrix = compile_function(model.output_matrix, [])
         kept = Kept(output_specs(self.encode), output_specs(self.output_matrix))
         limits = Limits(Spec((), "int32"), Spec((), "int32"))
-        self.read = compile_function(self._read, [Spec((1, None), "int32"), limits, kept])
+        self.read = compile_function(self._read, [Spec((1, None), "int32"), Spec((), "int32"), limits, kept])
         begun = keras.tree.map_structure(
             lambda spec: Spec((1, None, *spec.shape[2:]), spec.dtype), output_specs(self.read)[2]
         )
@@ -132,18 +132,26 @@ class Continuation:
         )
         self.finish = compile_function(self._finish, [seeds, limits, begun, kept])
 
-    def _read(self, token_ids: Tensor, limits: Limits, kept: Kept) -> tuple[Tensor, Tensor, Begun]:
-        """Read what is given, (1, T) from BOS on; with rules T is 1.
+    def _read(self, token_ids: Tensor, begins: Tensor, limits: Limits, kept: Kept) -> tuple[Tensor, Tensor, Begun]:
+        """Read what is given, (1, T) from BOS on; with rules there is nothing of the translation.
+
+        Args:
+            token_ids: what is given.
+            begins: () int32, T before the translation begins: 1, or 2 with a tag before it, which is no part of it.
+            limits: () each.
+            kept: of the sentence.
 
         Returns:
-            (1, V), the log probabilities of what may follow; (), that of what is given; and what was begun, R = 1.
+            (1, V), the log probabilities of what may follow; (), that of the translation so far; and what was begun,
+            R = 1.
         """
         logits, state = self.model.read(token_ids, *kept)
         log_probs = ops.log_softmax(ops.cast(logits, "float32"))  # (1, T, V)
-        given = ops.take_along_axis(log_probs[:, :-1], token_ids[:, 1:, None], axis=2)
+        given = ops.take_along_axis(log_probs[:, :-1], token_ids[:, 1:, None], axis=2)[:, :, 0]
+        given = ops.where(ops.arange(1, ops.shape(token_ids)[1], dtype="int32") >= begins, given, 0.0)
         begun = Begun(state, tuple(rule.initial_state(1, 1) for rule in self.settings.rules))
         if self.settings.rules:
-            log_probs = self._lowered(logits, token_ids[:, None, 1:], limits, begun)
+            log_probs = self._lowered(logits[:, -1:], token_ids[:, None, :0], limits, begun)
         return log_probs[:, -1], ops.sum(given), begun
 
     def _extend(

@@ -303,8 +303,12 @@ class Config(Section):
         named = dict.fromkeys(self.training.freeze, "freeze")
         named |= dict.fromkeys(self.training.learning_rate_factors, "learning_rate_factors")
         for name, key in named.items() if self.model.type in ("transformer", "rnn") else ():
-            if name.split(".")[0] not in PARTS:
+            part, layer = [*name.split("."), ""][:2]
+            layers, first = getattr(self.model, f"num_{part}_layers", 0), layer.partition("-")[0]
+            if part not in PARTS:
                 yield Misfit(f"training.{key}", f"must name parts of the model, {kinds.either(PARTS)}, got {name}")
+            elif layers and first.isdecimal() and int(first) >= layers:
+                yield Misfit(f"training.{key}", f"must name layers that there are, {part}.0-{layers - 1}, got {name}")
         batch_tokens, max_length = self.training.batch_tokens, self.data.max_length
         key = "batch_tokens"
         if batch_tokens == AUTO:  # chosen to hold the longest pair, but not above what an update shall hold

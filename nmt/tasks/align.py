@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.atomic_files import replace_file
 from nmt.control.controls import Control
+from nmt.control.record_tags import RecordTags
 from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.text.vocabulary import UNK_ID
@@ -51,12 +52,14 @@ def align_items(
     from nmt.inference.alignment import AlignmentTally
     from nmt.models.forced import ReadOut
 
-    tally, which = AlignmentTally(), ReadOut(**read_out)
+    tally, which, named = AlignmentTally(), ReadOut(**read_out), RecordTags(translator.text)
     for items in chunks:
+        named.check(item.tag for item in items if item.record)
         pairs, tags = [(item.source, item.targets[0]) for item in items], [item.tag for item in items]
         how: dict[str, Any] = {"read_out": which, "soft": soft, "symmetrization": symmetrization}
         found = translator.align(pairs, tags=tags, progress=progress, tally=tally, **how)
         yield from zip(items, found, strict=True)
+    named.report()
     tally.report()
 
 

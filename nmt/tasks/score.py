@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmt.config import SearchSettings
+from nmt.control.record_tags import RecordTags
 from nmt.data.lines import read_lines
 from nmt.errors import DataError
 from nmt.inference import output_directory
@@ -81,14 +82,16 @@ def score_items(
     """Score the translations of each item, chunk by chunk, and report at the end."""
     from nmt.scoring.forced import ScoreTally
 
-    tally, targets = ScoreTally(), list[str]()
+    tally, targets, named = ScoreTally(), list[str](), RecordTags(translator.text)
     for items in chunks:
+        named.check(item.tag for item in items if item.record)
         pairs = [(item.source, target) for item in items for target in item.targets]
         tags = [item.tag for item in items for _ in item.targets]
         targets += [target for _, target in pairs if isinstance(target, str)][: _SAMPLE_LINES - len(targets)]
         scores = iter(translator.score(pairs, tags=tags, progress=progress, tally=tally))
         for item in items:
             yield item, [next(scores) for _ in item.targets]
+    named.report()
     tally.report()
     segmentation = translator.segmentation
     if segmentation != "none" and targets and segmentation not in found_marks({"the targets": targets}):
@@ -152,8 +155,12 @@ def with_feature(candidate: Candidate, name: str, value: float) -> Candidate:
     return candidate._replace(features={**candidate.features, name: value})
 
 
-def add_model(found: NBestList, name: str, translator: Translator, *, reverse: bool = False) -> NBestList:
+def add_model(
+    found: NBestList, name: str, translator: Translator, *, reverse: bool = False, tag: str | None = None
+) -> NBestList:
     """Add the log probability that a model gives to each translation, or to the source given the translation.
+
+    A record's own tag is of the direction of the list; the other one has `tag`.
 
     Raises:
         DataError: the source is not known.
@@ -162,9 +169,8 @@ def add_model(found: NBestList, name: str, translator: Translator, *, reverse: b
         raise DataError("a model needs what was translated, which lists of Moses do not have: give --source")
     lines = list(zip(found.sources, found.candidates, strict=True))
     pairs: list[Any] = [(source, each.text) for source, candidates in lines for each in candidates]
-    # The tags of a list are those of its direction.
-    records = [{}] * len(lines) if reverse or found.records is None else found.records
-    tags = [record.get("tag") for record, (_, of) in zip(records, lines, strict=True) for _ in of]
+    own = [tag] * len(lines) if reverse or found.records is None else [each.get("tag") for each in found.records]
+    tags = [each for each, (_, of) in zip(own, lines, strict=True) for _ in of]
     scores = iter(translator.score([pair[::-1] for pair in pairs] if reverse else pairs, tags=tags))
     candidates = [[with_feature(each, name, next(scores).log_prob) for each in of] for of in found.candidates]
     return found._replace(candidates=candidates)

@@ -17,6 +17,7 @@ import numpy as np
 from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
+from nmt.control.record_tags import RecordTags
 from nmt.errors import ConfigError
 from nmt.inference.members import warn_of_no_tag
 from nmt.tasks.align import Finisher, read_dictionary
@@ -284,13 +285,15 @@ class _Job:
         placing = self.terms and self.terms.with_normalization(
             lambda line: source.normalized(joined(line, segmentation))
         )
-        report = Report(target.normalized)
+        report, tags = Report(target.normalized), RecordTags(translator.text)
         if done.terms is not None:
             report.restore(done.terms)
         for chunk in chunks:
             started = time.monotonic()
             numbered = enumerate(chunk, done.lines + 1)
             wanted = [self.reading.record(line, number, self.asked) for number, line in numbered]
+            if self.reading.records:
+                tags.check((record.control.tag for record in wanted), done.lines)
             done.remember(record.source for record in wanted)
             found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
             done.lines += len(chunk)
@@ -301,6 +304,7 @@ class _Job:
             done.seconds += time.monotonic() - started
             yield from found
         # What is to be said about the lines is said of all together.
+        tags.report()
         done.tally.report_unknown()
         done.tally.report()
         if placing:

@@ -346,6 +346,13 @@ def _open(path: Path, *, ending: str, append: bool) -> BinaryIO:
         zstandard = load_zstandard()
         context = zstandard.ZstdCompressor(write_checksum=True)
         return cast(BinaryIO, zstandard.open(path, mode, cctx=context))
+    if ending == ".gz":
+        from gzip import GzipFile
+
+        file = path.open(mode)
+        made = GzipFile(filename="", mode=mode, fileobj=file, mtime=0)  # else its header has the temporary name
+        made.myfileobj = cast(Any, file)  # which it closes
+        return cast(BinaryIO, made)
     module = import_module(_COMPRESSIONS.get(ending, "io"))
     return cast(BinaryIO, module.open(path, mode))
 

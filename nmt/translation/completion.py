@@ -413,7 +413,14 @@ class Completer:
         self._lock = Lock()
 
     def complete(
-        self, source_ids: Sequence[Sequence[int]], prefix: str, count: int, *, limits: tuple[int, int], room: int
+        self,
+        source_ids: Sequence[Sequence[int]],
+        prefix: str,
+        count: int,
+        *,
+        limits: tuple[int, int],
+        room: int,
+        begin: Sequence[int] = (),
     ) -> list[Translation]:
         """Find translations that begin as given and differ in their next word, best first.
 
@@ -423,6 +430,7 @@ class Completer:
             count: n.
             limits: least and greatest length of a translation.
             room: tokens that it may have at least beyond what is given.
+            begin: the symbol of a tag that stands before it, if there is one.
 
         Raises:
             ConfigError: the vocabulary cannot spell what is given.
@@ -434,8 +442,8 @@ class Completer:
         lengths = Lengths(least, greatest, lambda length: length_penalty(length, settings.length_penalty, offset))
         bounds = Limits(np.int32(least), np.int32(greatest))
         kept = self._kept_of(source_ids)
-        given = np.array([[BOS_ID, *beginning.forced]], np.int32)
-        log_probs, log_prob, begun = continuation.read(given, bounds, kept)
+        given = np.array([[BOS_ID, *begin, *beginning.forced]], np.int32)
+        log_probs, log_prob, begun = continuation.read(given, np.int32(1 + len(begin)), bounds, kept)
         words = NextWords(
             beginning,
             self.spelling,

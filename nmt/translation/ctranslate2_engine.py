@@ -380,8 +380,6 @@ class CTranslate2Translator(LineTranslator):
 
     def _check_limits(self, settings: SearchSettings, *, taken: int) -> None:
         """Refuse a shortlist that is not there, and translations longer than the positions that are not taken."""
-        if settings.shortlist and self.text.tags:
-            raise ConfigError("CTranslate2 has no shortlist of a vocabulary with tags: set search.shortlist to false")
         if settings.shortlist and not self.has_shortlist:
             raise ConfigError(
                 "search.shortlist is true, but the export has no shortlist: run nmt build-shortlist RUN, and export "

@@ -15,6 +15,7 @@ Examples:
   nmt adapt runs/travel --with medical.es,medical.en
   nmt adapt runs/travel@best --with 'medical.{es,en}' --test 'medical-test.{es,en}' --replay 0.5 --freeze embeddings
   nmt adapt runs/travel --with medical.tsv --set training.pull=0.001 -o runs/medical
+  nmt adapt runs/en-all --with 'medical.{en,de}' --tag '<2de>'
 """
 
 _CORPUS = "source,target, a file of pairs or 'corpus.{es,en}'"
@@ -25,6 +26,9 @@ def adapt(
     corpus: str = options.value("--with", "CORPUS", f"The new text: {_CORPUS}.", default=...),
     validation: str | None = options.value("--validation", "CORPUS", "New text to validate on; taken from --with."),
     test: str | None = options.value("--test", "CORPUS", "New text to compare on; taken from --with unless given."),
+    tag: str | None = options.value(
+        "--tag", "TAG", "The tag of data.train with which the new text is trained, or none; if the model has tags."
+    ),
     replay: float = options.value("--replay", "SHARE", "Old pairs in what is trained on.", default=0.25),
     replay_source: Path | None = options.value(
         "--replay-source", "FILE", "Replay the model's own translations of this text, if the old corpus is gone."
@@ -59,6 +63,7 @@ def adapt(
         output=output,
         validation=validation,
         test=test,
+        tag=tag,
         replay=replay,
         replay_source=replay_source,
         freeze=freeze or (),

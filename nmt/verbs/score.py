@@ -169,6 +169,7 @@ def rerank(
     n_best: Path = typer.Argument(metavar="N_BEST", help="JSON lines of nmt translate --n-best, or a list of Moses."),
     model: list[Path] | None = options.value("--model", "RUN", "Adds the feature forward; several score together."),
     reverse: list[Path] | None = options.value("--reverse", "RUN", "Adds reverse: of the source given the target."),
+    reverse_tag: str | None = options.value("--reverse-tag", "TAG", "The tag that the model of --reverse reads."),
     weights: str | None = options.value("--weights", "FILE|NAME=X,...", "Of features, at most eight."),
     features: str | None = options.value("--features", "NAME,...", "To tune; unless given score, length and models."),
     tune: list[Path] | None = options.value("--tune", "FILE", "Reference to find weights by; may be repeated."),
@@ -195,6 +196,8 @@ def rerank(
         raise options.usage_error("--tune finds weights: leave out --weights")
     if not (tune or weights or model or reverse):
         raise options.usage_error("give --weights, or a model to sort by, or --tune and a reference to find weights")
+    if reverse_tag and not reverse:
+        raise options.usage_error("--reverse-tag is for the model of --reverse: give it too")
     output = None if output_path == options.DASH else output_path
     models = {"forward": model or [], "reverse": reverse or []}
     given = recipe.read_weights(weights) if weights else {name: 1.0 for name, runs in models.items() if runs}
@@ -208,9 +211,10 @@ def rerank(
     found = recipe.read_list(n_best, source=source)
     for name, runs in models.items():
         if runs and name in names:
-            tagged = name == "forward" and any(record.get("tag") for record in found.records or ())
+            is_reverse = name == "reverse"
+            tagged = bool(reverse_tag) if is_reverse else any(record.get("tag") for record in found.records or ())
             prepared = recipe.prepare_model(runs, threads=threads, inputs=inputs, output_paths=[output], tagged=tagged)
-            found = recipe.add_model(found, name, prepared.open(), reverse=name == "reverse")
+            found = recipe.add_model(found, name, prepared.open(), reverse=is_reverse, tag=reverse_tag)
         elif runs:
             raise options.usage_error(f"the weights have no {name}, for which a model is given")
     with text_output(output) as write:

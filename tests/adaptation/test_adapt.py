@@ -4,10 +4,12 @@ import json
 import random
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
-from nmt.adaptation.adapt import Comparison, chosen_sizes, corpus_of, judged, plan_adaptation
+from nmt.adaptation.adapt import Comparison, chosen_sizes, judged, plan_adaptation
+from nmt.adaptation.corpora import corpus_of
 from nmt.cli.main import main
 from nmt.config import load
 from nmt.data.lines import read_lines
@@ -59,17 +61,20 @@ def test_sizes_follow_from_the_corpus(untrained_config):
 def test_what_is_planned_is_written(run, corpus):
     planned = plan_adaptation(run, corpus, replay=0.25, freeze=["decoder"], extend_vocabulary=False)
     data, training = planned.config.data, planned.config.training
-    parts = {name: lines_of(run, name) for name in ("new-train", "new-validation", "new-test", "replay")}
-    assert [len(parts[name][0]) for name in parts] == [36, 2, 2, 12]
+    parts = {name: lines_of(run, name) for name in ("new-train", "new-validation", "new-test")}
+    assert [len(parts[name][0]) for name in parts] == [36, 2, 2]
     assert not {*parts["new-train"][0]} & {*parts["new-validation"][0], *parts["new-test"][0]}
-    old = list(zip(*(read_lines(path) for path in (f"{run}/../train.es", f"{run}/../train.en")), strict=True))
-    assert {*zip(*parts["replay"], strict=True)} <= {*old}
-    assert [path.rsplit("/", 1)[1] for path in data.train.paths[0]] == ["new-train.es", "replay.es"]
+    new, old = data.train
+    assert (new.name, new.weight, old.name, old.weight) == ("new", 0.75, "old", 0.25)
+    assert old.paths == load(f"{run}/config.yaml").data.train.paths
+    assert new.paths[0] == (f"{run}-adapted/adaptation/new-train.es",)
+    assert not list((Path(run).parent / "run-adapted/adaptation").glob("replay*"))  # nothing is copied
     assert (training.initialize_from, training.freeze) == (run, ("decoder",))
+    assert (training.max_updates, training.max_epochs) == (100, None)
     assert "new corpus: 40 pairs read, 36 kept for training, 4 left out" in planned.remarks[0]
-    assert planned.remarks[1].startswith("replay: 12 of 12 wanted pairs, drawn from the old corpus by seed 42")
+    assert planned.remarks[1] == "replay: 0.25 of what is trained on, drawn from the old corpora, old 0.25 (15 pairs)"
+    assert "chosen for 36 new and 12 old pairs" in planned.remarks[2]
     again = plan_adaptation(run, corpus, replay=0.25, extend_vocabulary=False)
-    assert lines_of(run, "replay") == parts["replay"]
     assert again.config.data == data
 
 
@@ -103,7 +108,8 @@ def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
         plan_adaptation(run, corpus)
     planned = plan_adaptation(run, corpus, replay_source=tmp_path / "test.es", extend_vocabulary=False)
     assert len(lines_of(run, "replay")[0]) == 5
-    assert "replay: 5 of 12 wanted pairs" in planned.remarks[1]
+    assert "replay: 5 of 12 wanted pairs" in planned.remarks[2]
+    assert [(each.name, each.weight) for each in planned.config.data.train] == [("new", 0.75), ("replay", 0.25)]
 
 
 def test_a_test_set_that_is_gone_is_not_measured(run, corpus, tmp_path):

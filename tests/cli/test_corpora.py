@@ -171,6 +171,8 @@ def test_a_split_has_no_leaks_and_loses_nothing(run_nmt, here):
         again[seed] = read(f"out/{seed}.test.jsonl")
     assert again[42] == parts["test"] != again[43]
     assert "take fewer" in run_nmt("split", "all.tsv", "out/d.tsv", "--validation", 899, "--test", 0).err
+    told = run_nmt("split", "all.tsv", "out/d.tsv", "--validation", 9).err
+    assert "for validation (9) and test (2,000), as --validation and --test say or by default" in " ".join(told.split())
     assert not list((here / "out").glob("d.*"))
     assert "got 0 for both" in run_nmt("split", "all.tsv", "d.tsv", "--validation", 0, "--test", 0).err
 

@@ -126,6 +126,7 @@ def test_a_link_stays_a_link_and_gz_is_compressed(tmp_path):
         write("a\n")
     assert link.is_symlink()
     assert gzip.decompress(target.read_bytes()) == b"a\n"
+    assert target.read_bytes()[3] == 0  # no flag says that a name follows, which would be a temporary one (RFC 1952)
 
 
 def test_chunks_of_long_lines_have_fewer(tmp_path, monkeypatch):

@@ -378,3 +378,8 @@ def test_the_exit_status_says_whether_a_training_would_be_wasted(bad, capsys):
 def test_what_does_not_fit_is_refused_in_one_line(bad, capsys, arguments, message):
     assert main(["doctor", "bad.{es,en}", *arguments]) in (1, 2)
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_run_is_looked_at_by_its_config(tmp_path, capsys):
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert f"{tmp_path} is a directory: give {tmp_path}/config.yaml" in " ".join(capsys.readouterr().err.split())

@@ -34,9 +34,13 @@ def test_a_change_sets_a_threshold_or_an_action_by_any_name():
     assert "HtmlTagFilter" not in checks
     assert checks["WordAlignFilter"].action == DROP
     assert "WordAlignFilter" not in settled_checks()
-    for wrong in ("Length", "LengthFilter", "LengthFilter=many", "Duplicates=2"):
+    for wrong in ("Length", "LengthFilter", "LengthFilter=many", "Duplicates=2", "LengthFilter=inf", "LengthFilter=-1"):
         with pytest.raises(ConfigError, match="--check"):
             settled_checks([wrong])
+    assert settled_checks(["SimilarityFilter=1"])["SimilarityFilter"].threshold == 1
+    for wrong in ("1.5", "inf", "70", "-0.1"):
+        with pytest.raises(ConfigError, match=rf"or a share from 0 to 1 of words of the longer .*, got {wrong}"):
+            settled_checks([f"SimilarityFilter={wrong}"])
 
 
 def found(source, target, *changes, languages=("", ""), ratio=1.0):

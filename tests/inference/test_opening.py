@@ -97,6 +97,7 @@ def test_a_model_directory_may_be_named_like_a_checkpoint(trained_run, tmp_path)
         ("checkpoints/update-00000010/manifest.json", "must be a model directory, got a file: give {run}$"),
         ("checkpoints/update-30", "there is no such model directory: give {run}$"),
         ("../run@best", r"there is no such model directory \(give a checkpoint as --checkpoint\)$"),
+        ("../run@foo", r"there is no such model directory \(checkpoints are @best, @latest and @update-N\)$"),
     ],
 )
 def test_what_lies_in_a_model_directory_leads_to_it(trained_run, inside, message):

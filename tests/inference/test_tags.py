@@ -109,6 +109,28 @@ def test_whatever_is_found_has_the_score_of_the_scorer():
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
+def test_completions_are_read_behind_the_tag(side):
+    """All ways to go on, within three tokens, with the log probabilities of the model."""
+    translator = make_translator(
+        "transformer", side, max_length_offset=0, max_length_ratio=1.0, length_penalty=0.0, allow_unknown=False
+    )
+    translator.search = translator.search.model_copy(update={"max_length": 3})
+    target = translator.text.target
+    translator.model.output_bias.assign(
+        [-20.0 * (each in target.tags.values()) for each in range(len(target.vocabulary))]
+    )
+    for tag in TAGS:
+        found = {each.text: each for each in translator.complete("b c", "d", 3, beam_size=2, tag=tag)}
+        assert {*found} == {"d", "d d", "d e"}
+        for text, each in found.items():
+            ids = [*target.encode(text), EOS_ID]
+            assert each.log_prob == each.score == pytest.approx(forced(translator, "b c", [ids], tag).sum(), abs=1e-5)
+            assert each.num_tokens == len(ids)
+    with pytest.raises(ConfigError, match="got <z>: it knows <x> or <y>"):
+        translator.complete("b", tag="<z>")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
 def test_pairs_have_tags_of_their_own(side):
     translator = make_translator("rnn", side)
     pairs = [("a b", "d e"), ("a b", "d e"), ("", ""), ("c", ""), ("a b", "d e")]

@@ -95,6 +95,10 @@ def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, setting
         (["search.max_length_ratio=automatic"], "^search.max_length_ratio must be a number of at least 0, or auto"),
         (["search.max_length_ratio=.inf"], "^search.max_length_ratio must be a number of at least 0, or auto, got inf"),
         (["search.max_length=0"], "^search.max_length must be a whole number of at least 1, or auto, got 0"),
+        (["training.freeze=[encoder.0, decoder.2-4]", "model.num_decoder_layers=2"],
+         "^training.freeze must name layers that there are, decoder.0-1, got decoder.2-4"),
+        (["training.learning_rate_factors={encoder.7.norm: 2}", "model={type: rnn, num_encoder_layers: 3}"],
+         "^training.learning_rate_factors must name layers that there are, encoder.0-2, got encoder.7.norm"),
         (["search={max_length_ratio: 0, max_length_offset: 0}"], "^search.max_length_offset must be above 0"),
     ],
 )  # fmt: skip

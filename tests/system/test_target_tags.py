@@ -11,8 +11,9 @@ from keras import ops
 from nmt.cli.main import main
 from nmt.config import load
 from nmt.errors import ConfigError
-from nmt.inference.translator import open_model
+from nmt.inference.translator import load_translator, open_model
 from nmt.recipes.train import refuse_unknown_tags
+from nmt.tasks.score import add_model, read_list
 from nmt.text import BOS_ID, EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
 from tests import tiny
 
@@ -115,6 +116,36 @@ def test_given_pairs_are_scored_and_aligned_behind_a_tag(run, tmp_path, capsys):
     assert plain != pytest.approx(expected, abs=1e-3)
     assert main(["align", str(run), *map(str, files), "--tag", "<2de>"]) == 1
     assert "got <2de>: it knows <up> or <down>" in capsys.readouterr().err
+
+
+def test_records_without_a_tag_are_counted_and_a_wrong_one_has_its_line(run, tmp_path, capsys):
+    lines, records = tmp_path / "lines.jsonl", [{"source": "uno", "target": "uno"} for _ in range(4)]
+    records[1] |= {"tag": "<up>"}
+    for verb in (["translate", run, "--input-format", "jsonl", "-i"], ["score", run, "--pairs"]):
+        for tag, status in ((None, 0), ("<z>", 1)):
+            records[2] |= {"tag": tag}
+            lines.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
+            assert main([*map(str, verb), str(lines)]) == status
+            told = " ".join(capsys.readouterr().err.split())
+            if tag is None:
+                assert "3 of 4 records name no tag, and are read without: the model knows <up> or <down>" in told
+            else:
+                assert "line 3: the tag must be one that the model was trained with, got <z>" in told
+    assert main(["translate", str(run), "--input-format", "jsonl", "-i", str(lines), "--tag", "<q>"]) == 1
+    assert "line 1: the tag must be one that the model was trained with, got <q>" in capsys.readouterr().err
+
+
+def test_a_reverse_model_reads_its_own_tag(run, tmp_path, capsys):
+    n_best = {"source": "gato", "tag": "<up>", "translations": [{"text": "rojo"}, {"text": "uno dos"}]}
+    (tmp_path / "list.jsonl").write_text(json.dumps(n_best) + "\n", encoding="utf-8")
+    how = ["rerank", tmp_path / "list.jsonl", "--weights", "reverse=1", "--reverse", run]
+    found = {each: math.fsum(by_hand(run, each, "gato", "<down>")[1:]) for each in ("rojo", "uno dos")}
+    assert printed(capsys, *how, "--reverse-tag", "<down>") == max(found, key=found.get) + "\n"
+    ours = add_model(read_list(tmp_path / "list.jsonl"), "reverse", load_translator(run), reverse=True, tag="<down>")
+    assert [each.features["reverse"] for each in ours.candidates[0]] == pytest.approx([*found.values()], abs=1e-4)
+    assert main([*map(str, how)]) == 0
+    assert "none is given: --tag <up> or <down>" in capsys.readouterr().err
+    assert main(["rerank", str(tmp_path / "list.jsonl"), "--weights", "score=1", "--reverse-tag", "<up>"]) == 2
 
 
 def test_who_forgets_the_tag_hears_of_it(run, capsys):

@@ -5,11 +5,12 @@ import pytest
 
 from nmt.config import Config, SearchSettings
 from nmt.control.controls import NO_CONTROL, Control
+from nmt.control.shortlist import Shortlist
 from nmt.errors import ConfigError
 from nmt.export.ctranslate2_export import SamplePair, export_ctranslate2
 from nmt.inference.translator import OpenedModel, Translator, vocabularies_of
 from nmt.models.contract import build_model
-from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
+from nmt.text import EOS_ID, SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
 from nmt.translation.ctranslate2_engine import CTranslate2Translator
 from tests import tiny
 
@@ -40,12 +41,19 @@ def engines(request, tmp_path_factory):
     symbols = [*text.target.tags.values()]
     built.output_bias.assign([-9.0 * (each in symbols) for each in range(len(text.target.vocabulary))])  # as if learned
     output = tmp_path_factory.mktemp("export") / "out"
-    opened = OpenedModel(config, text, built, "update-00000007", "raw")
+    folder = tmp_path_factory.mktemp("model")
+    best = np.full((len(text.source.vocabulary), 2), EOS_ID, np.int32)
+    best[4:7] = [[4, 5], [6, 7], [5, 6]]
+    shortlist = Shortlist(best, np.array([], np.int32), len(text.target.vocabulary), tuple(text.fingerprints))
+    shortlist.save(folder)
+    opened = OpenedModel(config, text, built, "update-00000007", "raw", folder)
     with tiny.run_eagerly():
         export_ctranslate2(
             opened, output, [SamplePair([4, 5], [6, 4]), SamplePair([6], [5, 5])], quantization="float32"
         )
-    return Translator.of(opened), CTranslate2Translator.load(output, threads=1)
+    ours = Translator.of(opened)
+    ours.shortlist = shortlist
+    return ours, CTranslate2Translator.load(output, threads=1)
 
 
 @pytest.mark.parametrize("search", [
@@ -74,11 +82,20 @@ def test_a_beginning_follows_the_tag(engines):
         assert other.log_prob == pytest.approx(one.log_prob, abs=1e-4)
 
 
+def test_a_shortlist_goes_with_tags(engines):
+    """The tokens of the line alone are written, the same ones in both engines, a line a batch."""
+    for each in engines:
+        each.search = SearchSettings(max_length=6, beam_size=1, batch_size=1, shortlist=True, allow_unknown=False)
+    ours, theirs = (each.n_best(LINES, 1, controls=CONTROLS) for each in engines)
+    assert [each.text for (each,) in ours] == [each.text for (each,) in theirs]
+    listed = {"uno": {"one", "two"}, "dos": {"three", "four"}, "tres": {"two", "three"}}
+    for line, (found,) in zip(LINES, theirs, strict=True):
+        assert {*found.text.split()} <= {word for each in line.split() for word in listed[each]}
+    assert any(found.text for (found,) in theirs)
+
+
 def test_what_it_cannot_have_is_said(engines):
     other = engines[1]
-    other.search = SearchSettings(shortlist=True)
-    with pytest.raises(ConfigError, match="CTranslate2 has no shortlist of a vocabulary with tags"):
-        other.translate(["uno"], controls=[Control(tag="<x>")])
     other.search = SearchSettings(max_length=other.num_positions)
     with pytest.raises(ConfigError, match="got <z>: it knows <x> or <y>"):
         other.translate(["uno"], controls=[Control(tag="<z>")])
