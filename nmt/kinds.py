@@ -156,6 +156,8 @@ VARIATIONS = Registry(
     title_case="nmt.variation.changes:title_case",
     upper_case="nmt.variation.changes:upper_case",
     noise="nmt.variation.changes:noise",
+    tags="nmt.variation.hints:tags",
+    placeholders="nmt.variation.hints:placeholders",
 )
 """How pairs of lines are varied, in the order in which it is done; see `nmt.variation.changes.Change`."""
 

@@ -202,6 +202,8 @@ def plan_adaptation(
     # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
     lengths, unknown = _measured(text, texts["train"], seed=old.seed)
     sizes = chosen_sizes(old, new + wanted, lengths)
+    if old.data.hints:
+        remarks.append(f"no {either(old.data.hints)} of data.variation: the new text has no links between words")
     remarks.append(
         f"chosen for {new:,} new and {wanted:,} old pairs: learning rate {sizes.learning_rate:g}, batches of "
         f"{sizes.batch_tokens:,} tokens, {sizes.max_updates:,} updates"
@@ -401,6 +403,8 @@ def _settings(
     data, values = text.settings(old.data), old.model_dump(mode="json")
     # The longest pair has a closing token, and may have a tag.
     least = old.data.max_length + 1 + any(each.get("tag") for each in data["train"] if isinstance(each, dict))
+    if rates := old.data.variation:
+        data["variation"] = {word: rates[word] for word in rates if word not in old.data.hints} or None
     every = max(1, sizes.max_updates // VALIDATIONS)
     values |= {"model_directory": str(text.output), "data": data}
     values["training"] |= {

@@ -29,6 +29,8 @@ OLD_NAME = "old"
 _WEIGHT = "weight"
 """The field of a copy that holds the loss weight of each pair."""
 
+_NO_LINKS = {"alignment": None, "alignment_column": None, "alignment_tokenized": False}
+
 
 def corpus_of(given: str, languages: tuple[str, str]) -> Corpus:
     """Open a corpus that is given as `SOURCE,TARGET`, as a file of pairs, or as `corpus.{es,en}`.
@@ -100,7 +102,7 @@ class Replayed(NamedTuple):
             replay: share of all old corpora in the mixture.
             absolute: whether a relative path must not stay one.
         """
-        own = {"name": self.name, **self.settings, "weight": float(f"{replay * self.share:.6g}")}
+        own = {"name": self.name, **self.settings, **_NO_LINKS, "weight": float(f"{replay * self.share:.6g}")}
         if self.near:
             paths = {"source": None, "target": None, "pairs": str(self._copy(folder))}
             columns = dict.fromkeys(("format", "source_column", "target_column"))
@@ -137,6 +139,7 @@ def replayed_corpora(data: DataSettings, held: HeldOut) -> list[Replayed]:
     Raises:
         DataError: a corpus is not there, or nothing is left of them.
     """
+    unvaried = data.model_copy(update={"variation": None})  # which needs links, and they are not replayed
     last = data.stages[-1].weights if data.stages else None
     found = list[Replayed]()
     for name in data.names("train"):
@@ -145,7 +148,7 @@ def replayed_corpora(data: DataSettings, held: HeldOut) -> list[Replayed]:
         weight = getattr(settings, "weight", None) if last is None else last.get(own, 0.0)
         if weight == 0:
             continue
-        corpus, counts = Corpus.of(data, name), [0, 0]
+        corpus, counts = Corpus.of(unvaried, name), [0, 0]
         try:
             for row in corpus.rows():
                 counts[held.is_near(row)] += 1

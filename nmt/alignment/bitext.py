@@ -57,6 +57,11 @@ def cut_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _words(text).finditer(text)]
 
 
+def word_spans(text: str, *, tokenized: bool) -> list[tuple[int, int]]:
+    """Return where the words that links count begin and end: those of `cut`, or what stands between spaces."""
+    return cut_spans(text) if tokenized else [match.span() for match in re.finditer(r"\S+", text)]
+
+
 def _words(text: str) -> re.Pattern[str]:
     """What finds the words of a text."""
     rare, words = _rare_patterns()

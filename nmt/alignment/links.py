@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+from nmt.alignment.bitext import word_spans
 from nmt.errors import DataError
 
 Links: TypeAlias = "set[tuple[int, int]]"
@@ -75,6 +76,75 @@ SYMMETRIZATIONS: dict[str, Callable[[Links, Links], Links]] = {
 def pharaoh(links: Links) -> str:
     """Links as text: "0-0 1-2", source before target, sorted."""
     return " ".join(f"{i}-{j}" for i, j in sorted(links))
+
+
+class LinksOf(NamedTuple):
+    """Where the links between the words of a corpus stand, and which words they count.
+
+    Attributes:
+        files: of lines in Pharaoh format, one for each file of the corpus; none if they stand in a column.
+        column: of files that hold both sides.
+        tokenized: whether words are those of `nmt.alignment.bitext.cut`; else what stands between spaces.
+    """
+
+    files: tuple[str, ...] = ()
+    column: int | str | None = None
+    tokenized: bool = False
+
+    def checked(self, links: object, pair: Sequence[str], place: str) -> str:
+        """Return the links of a pair of lines, one space between two, if each is between two words that are there.
+
+        Raises:
+            DataError: they are no links, or a word is not there; the message begins with the place.
+        """
+        if not isinstance(links, str):
+            raise DataError(f"{place}: must have the links of its words as a text such as '0-0 1-2', got {links!r:.60}")
+        found = parse_links(links, place).possible
+        counts = [len(word_spans(line, tokenized=self.tokenized)) for line in pair[:2]]
+        for link in sorted(found):
+            if link[0] >= counts[0] or link[1] >= counts[1]:
+                raise DataError(
+                    f"{place}: links must be between words of the pair, which has {counts[0]} and {counts[1]} of them, "
+                    f"got {link[0]}-{link[1]}: align these very lines by nmt align-corpus, with --tokenize if "
+                    f"alignment_tokenized is true, and without if it is false (here {str(self.tokenized).lower()})"
+                )
+        return " ".join(links.split())
+
+    def file_of(self, number: int, count: int) -> str:
+        """Return the file for one of so many files of a corpus.
+
+        Raises:
+            DataError: there are more or fewer of them.
+        """
+        if len(self.files) != count:
+            raise DataError(
+                f"a corpus must have as many files of alignment as of source, got {len(self.files)} and {count}: "
+                f"{', '.join(self.files)}"
+            )
+        return self.files[number]
+
+    def beside(self, units: Iterable[Any], lines: Iterator[str], path: str) -> Iterator[Any]:
+        """Yield pairs with their weights, 1 if they have none, and links; a text among them stays as it is.
+
+        Args:
+            units: of a file of the corpus.
+            lines: the links of each pair.
+            path: their file, for errors.
+
+        Raises:
+            DataError: there is not a line a pair, or it holds no links of the pair; naming file and line.
+        """
+        number = 0
+        for unit in units:
+            if isinstance(unit, str):
+                yield unit
+                continue
+            number += 1
+            if (line := next(lines, None)) is None:
+                raise DataError(f"{path}: must have a line for each pair, got {number - 1:,}: align the corpus again")
+            yield *(*unit, "1.0")[:3], self.checked(line, unit, f"{path}, line {number}")
+        if next(lines, None) is not None:
+            raise DataError(f"{path}: must have a line for each of {number:,} pairs, got more: align the corpus again")
 
 
 class Gold(NamedTuple):

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class Control(NamedTuple):
     ignore_case: whether each letter of them also stands for its upper, lower and title case.
     terms: as `require`, but always whole words with their case: those of a glossary.
     tag: the symbol that the model reads before the line, such as `<2de>`; it asks nothing of the words.
+    hints: terms of the source with translations that the model reads beside them, and whether the case of the term
+        counts; the model decides what it makes of them, see `nmt.control.hints`.
     """
 
     require: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class Control(NamedTuple):
     ignore_case: bool = False
     terms: tuple[str, ...] = ()
     tag: str | None = None
+    hints: tuple[tuple[str, str, bool], ...] = ()
 
     @property
     def asks_nothing(self) -> bool:
@@ -130,8 +134,8 @@ def tag_in(record: Mapping[str, Any], place: str, tag: str | None) -> str | None
 def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -> Record:
     """Read a JSON record: the source, and what the line asks for besides, or instead of what all do.
 
-    `constraints` and `avoid` are added. `prefix` and `tag` are replaced, as are `part_words` and `ignore_case`, which
-    hold for all phrases of the line.
+    `constraints`, `avoid` and `hints` are added. `prefix` and `tag` are replaced, as are `part_words` and
+    `ignore_case`, which hold for all phrases of the line.
 
     Args:
         line: one object.
@@ -148,6 +152,9 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
         raise DataError(f'{place}: phrases that must appear are called "constraints" in a record, got "require"')
     tag = tag_in(given, place, asked.tag)
     given.pop("tag", None)
+    hints = given.pop("hints", {})
+    if not isinstance(hints, dict) or not all(isinstance(each, str) and each.strip() for each in chain(*hints.items())):
+        raise DataError(f'{place}: "hints" must be an object of terms with their translations, got {hints!r:.60}')
     fields = {name: given.pop(name) for name in _FIELDS if name in given}
     for name, value in fields.items():
         texts = value if isinstance(value, list) else []
@@ -161,6 +168,7 @@ def read_record(line: str, asked: Control, *, place: str, field: str = SOURCE) -
         fields.get("part_words", asked.part_words),
         fields.get("ignore_case", asked.ignore_case),
         tag=tag,
+        hints=(*((term, translation, False) for term, translation in hints.items()), *asked.hints),
     )
     return Record(source, control, given, field)
 

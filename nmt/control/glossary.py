@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
 from nmt.control.controls import Control, Controls
@@ -131,6 +131,10 @@ class Glossary:
 
     def found(self, line: str) -> tuple[Term, ...]:
         """The terms of a line that stand there as whole words, at each place; a longer one hides what it overlaps."""
+        return tuple(term for _, _, term in self.places(line)[1])
+
+    def places(self, line: str) -> tuple[str, list[tuple[int, int, Term]]]:
+        """The line as it is compared, and where in it each of the `found` terms begins and ends."""
         pieces = _pieces(self.normalized(line))
         at: dict[Span, Term] = {}
         for start, piece in enumerate(pieces):
@@ -140,7 +144,10 @@ class Glossary:
                 if term is not None and len(words) == length:
                     at[Span(start, start + length)] = term
         longest_first = sorted(at, key=lambda span: (-len("".join(pieces[slice(*span)])), span.start))
-        return tuple(at[span] for span in sorted(_disjoint(longest_first)))
+        offsets = [0, *accumulate(map(len, pieces))]
+        return "".join(pieces), [
+            (offsets[span.start], offsets[span.end], at[span]) for span in sorted(_disjoint(longest_first))
+        ]
 
     def controls(
         self, lines: Iterable[str], vocabulary: Controls | None = None

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-from nmt.data.corpus import Layout, Unit, Weighed, loss_weight, say_once
+from nmt.data.corpus import NO_MORE, Layout, Pair, Unit, say_once
 from nmt.data.lines import decode_line, read_lines
 from nmt.errors import DataError, looked_for
 from nmt.types import PathLike
@@ -24,13 +24,14 @@ from nmt.types import PathLike
 _LINE_ENDS = re.compile(r"\r?\n")
 
 
-def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
+def read_tsv(path: PathLike, layout: Layout) -> Iterator[Pair]:
     """Yield two columns of each line; a tab ends a column, whatever quotes there are. An empty line has empty columns.
 
-    If a column is given by its name, the first line holds the names. A third column has weights, if one is asked for.
+    If a column is given by its name, the first line holds the names. Others have weights and links, if they are asked
+    for.
 
     Raises:
-        DataError: a column is missing or has no weight, with file and line; or what `read_lines` raises.
+        DataError: a column is missing or has no weight or links, with file and line; or what `read_lines` raises.
     """
     lines, names = read_lines(path), list[str]()
     columns = layout.columns_or(1, 2)
@@ -55,11 +56,8 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
                     f"{path}, line {number}: must have at least {least} columns between tabs, got {len(cells)}"
                 )
             cells = [""] * least
-        if len(places) > 2:
-            weight = loss_weight(cells[places[2]], f"{path}, line {number}") if line else "1.0"
-            yield cells[places[0]], cells[places[1]], weight
-        else:
-            yield cells[places[0]], cells[places[1]]
+        more = [cells[place] for place in places[2:]] if line else NO_MORE
+        yield layout.unit((cells[places[0]], cells[places[1]]), more, f"{path}, line {number}")
 
 
 def _warned_of_names(lines: Iterator[str], path: PathLike, languages: tuple[str, str]) -> Iterator[str]:
@@ -82,32 +80,27 @@ def write_tsv(source: str, target: str) -> str:
     return "{}\t{}\n".format(*(text.replace("\t", " ") for text in (source, target)))
 
 
-def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Unit | Weighed]:
-    """Yield two fields of the object in each line, and its weight if that is asked for.
+def read_jsonl(path: PathLike, layout: Layout) -> Iterator[Pair]:
+    """Yield two fields of the object in each line, and its weight and links if they are asked for.
 
     `a.b` is the field b of the object in field a, and `a.0` the first element of a list, an empty text if it has none.
 
     Raises:
         DataError: a line is no object, or has no such text, with file and line; or what `read_lines` raises.
     """
-    fields, weighed = (
-        [str(column) for column in layout.columns_or("source", "target")],
-        layout.weight_column is not None,
-    )
+    fields = [str(column) for column in layout.columns_or("source", "target")]
     for number, line in enumerate(read_lines(path), start=1):
         place = f"{path}, line {number}"
         if not line.strip():
-            yield ("", "", "1.0") if weighed else ("", "")
+            yield layout.unit(("", ""), NO_MORE, place)
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: must be a JSON object, got what is no JSON: {error}") from error
         source, target = (_text_in(record, field, place) for field in fields[:2])
-        if weighed:
-            yield source, target, loss_weight(_field_of(record, fields[2]), f'{place}, field "{fields[2]}"')
-        else:
-            yield source, target
+        more, others = [_field_of(record, field) for field in fields[2:]], '" and "'.join(fields[2:])
+        yield layout.unit((source, target), more, f'{place}, field "{others}"')
 
 
 def _field_of(record: Any, field: str) -> Any:

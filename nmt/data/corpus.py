@@ -15,6 +15,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from nmt.alignment.links import LinksOf
 from nmt.atomic_files import temporary_path
 from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
@@ -37,18 +38,33 @@ class Layout(NamedTuple):
             field of JSON lines; a language. None is where the format has them.
         languages: of source and target, as codes; empty if they are not known.
         weight_column: where the weight of a pair in the training loss stands; None if none is read.
+        links: where the links between words stand; None if none are read.
     """
 
     format: str | None = None
     columns: tuple[int | str | None, int | str | None] = (None, None)
     languages: tuple[str, str] = ("", "")
     weight_column: int | str | None = None
+    links: LinksOf | None = None
 
     def columns_or(self, source: int | str, target: int | str) -> tuple[int | str, ...]:
-        """Where source, target and, if it is read, the weight stand, for a format that has the first two there."""
+        """Where source, target and, if they are read, weight and links stand, for a format with the first two there."""
         given_source, given_target = self.columns
         found = source if given_source is None else given_source, target if given_target is None else given_target
-        return found if self.weight_column is None else (*found, self.weight_column)
+        more = self.weight_column, self.links and self.links.column
+        return *found, *(column for column in more if column is not None)
+
+    def unit(self, pair: tuple[str, str], more: Sequence[object], place: str) -> Pair:
+        """A pair with what else columns have of it, of which `place` is the file and line.
+
+        Raises:
+            DataError: there is no weight or there are no links.
+        """
+        column = self.links and self.links.column
+        weight = "1.0" if self.weight_column is None else loss_weight(more[0], place)
+        if self.links is not None and column is not None:
+            return *pair, weight, self.links.checked(more[-1], pair, place)
+        return pair if self.weight_column is None else (*pair, weight)
 
 
 BY_ENDING = Layout()
@@ -60,10 +76,14 @@ Unit: TypeAlias = tuple[str, str] | str
 Weighed: TypeAlias = tuple[str, str, str]
 """A pair of lines and its weight in the training loss, as `loss_weight` gives it."""
 
-Reader: TypeAlias = Callable[[PathLike, Layout], Iterator[Unit | Weighed]]
+Pair: TypeAlias = tuple[str, str] | Weighed | tuple[str, str, str, str]
+"""The same with the links of its words behind, as `LinksOf.checked` gives them; then there is a weight in any case."""
+
+Reader: TypeAlias = Callable[[PathLike, Layout], Iterator[str | Pair]]
 """Yields what a file holds that has both sides. No text of a pair holds a line feed.
 
-If the layout has a `weight_column`, each pair comes with its weight."""
+If the layout has a `weight_column`, each pair comes with its weight, and if links are in a column, with weight and
+links: see `Layout.unit`."""
 
 _WEIGHTS = 1e-6, 1e6
 """The least weight but 0 and the largest: sums of such are exact enough in float32."""
@@ -102,6 +122,9 @@ def register_reader(ending: str) -> Callable[[Reader], Reader]:
     return READERS.register(ending[1:])
 
 
+NO_MORE = ("1", "")
+"""What other columns of an empty line have: weight and links."""
+
 SIDES = ("source", "target")
 
 
@@ -129,8 +152,11 @@ class Corpus:
         """Return a corpus of the settings by its name there, one of `DataSettings.corpora`."""
         settings = data.corpora[name]
         columns = settings.source_column, settings.target_column
-        languages = data.source_language, data.target_language
-        return cls(*settings.paths, layout=Layout(settings.format, columns, languages, settings.loss_weight_column))
+        languages, links = (data.source_language, data.target_language), None
+        if data.hints and name in data.names("train"):
+            links = LinksOf(settings.alignment_paths, settings.alignment_column, settings.alignment_tokenized)
+        layout = Layout(settings.format, columns, languages, settings.loss_weight_column, links)
+        return cls(*settings.paths, layout=layout)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """All pairs of lines, in order, none left out; what a file has besides them is counted in the log.
@@ -140,16 +166,20 @@ class Corpus:
                 or lines; a file is empty.
         """
         rows = self._counted()
-        return rows if self.layout.weight_column is None else (row[:2] for row in rows)
+        return rows if self.layout.weight_column is None and self.layout.links is None else (row[:2] for row in rows)
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """The pairs, each with its weight as a third text if the layout says where that stands; raises the same."""
-        return self.pairs() if self.layout.weight_column is None else self._counted()
+        """The pairs, each with weight and links behind if the layout says where they stand; raises the same."""
+        return self._counted()
 
     def _counted(self) -> Iterator[Any]:
-        for paths in self._files():
-            kept, dropped = 0, Counter[str]()
-            for unit in self._units_of(*paths):
+        links = self.layout.links
+        for number, paths in enumerate(self._files()):
+            kept, dropped, units = 0, Counter[str](), self._units_of(*paths)
+            if links is not None and links.files:
+                path = links.file_of(number, len(self.paths[0]))
+                units = links.beside(units, read_lines(path), path)
+            for unit in units:
                 if isinstance(unit, str):
                     dropped[unit] += 1
                 else:
@@ -161,8 +191,6 @@ class Corpus:
     def units(self) -> Iterator[Unit]:
         """The same, with the reason in the place of each part that gives no pair; raises what `pairs` raises."""
         units = chain.from_iterable(self._units_of(*paths) for paths in self._files())
-        if self.layout.weight_column is None:
-            return units
         return (unit if isinstance(unit, str) else unit[:2] for unit in units)
 
     def _files(self) -> Iterator[tuple[str, str]]:
@@ -176,15 +204,17 @@ class Corpus:
 
     def _units_of(self, source: str, target: str) -> Iterator[Any]:
         reader, column = reader_of(source, self.layout) if source == target else None, self.layout.weight_column
-        if reader is None and column is None:
+        of_links = self.layout.links and self.layout.links.column
+        if reader is None and column is None and of_links is None:
             yield from _pairs_of(source, target)
             return
-        num_pairs = 0
+        num_pairs, least = 0, 4 if of_links is not None else 3 if column is not None else 2
         for unit in reader(source, self.layout) if reader else [("", "")]:
-            if column is not None and not isinstance(unit, str) and len(unit) < 3:
+            if not isinstance(unit, str) and len(unit) < least:
+                what, key = ("loss weights", "loss_weight") if of_links is None else ("links", "alignment")
                 raise DataError(
-                    f"{source}: must be a file with columns or fields, say tsv or jsonl, to have loss weights in "
-                    f"{column}: convert it, or remove loss_weight_column"
+                    f"{source}: must be a file with columns or fields, say tsv or jsonl, to have {what} in "
+                    f"{of_links or column}: convert it, or remove {key}_column"
                 )
             num_pairs += not isinstance(unit, str)
             yield unit
@@ -192,7 +222,7 @@ class Corpus:
             raise DataError(f"a corpus must hold at least one pair of lines, got none in {source}")
 
     def content_hash(self) -> str:
-        """The SHA-256 of its text and weights, which `TokenStore.content_hash` is too; reads it from end to end.
+        """The SHA-256 of its text, weights and links, which `TokenStore.content_hash` is too; reads it from end to end.
 
         Raises:
             DataError: see `pairs`.
@@ -369,19 +399,19 @@ class CorpusReport:
 
 @dataclass(frozen=True)
 class TextBlock:
-    """Some pairs of lines of a corpus, in a row, with their weights if they have some."""
+    """Some pairs of lines of a corpus, in a row, with their weights and links if they have some."""
 
     pairs: Sequence[tuple[str, ...]]
 
     @cached_property
     def texts(self) -> tuple[bytes, ...]:
-        r"""Source, target and weights if there are some, in UTF-8, each line closed by `\n`."""
+        r"""Source, target, weights and links if there are some, in UTF-8, each line closed by `\n`."""
         sides = zip(*self.pairs, strict=True)
         return tuple("".join(f"{line}\n" for line in lines).encode("utf-8") for lines in sides)
 
 
 class ContentHash:
-    """The SHA-256 of the text of a corpus, both sides and weights if it has some, given block by block."""
+    """The SHA-256 of the text of a corpus, both sides, weights and links if it has some, given block by block."""
 
     def __init__(self) -> None:
         self._sides = [hashlib.sha256(), hashlib.sha256()]

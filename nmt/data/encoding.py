@@ -51,7 +51,8 @@ class EncodedBlock(NamedTuple):
 
     Attributes:
         report: how many were kept and dropped.
-        sides: source and target of the pairs kept; and if text is kept, the UTF-8 of both, a byte in place of a token.
+        sides: source and target of the pairs kept; and if text is kept, the UTF-8 of both, and of their links if they
+            have some, a byte in place of a token.
         weights: of the pairs kept in the training loss, as bytes of float32; none if the corpus has none.
     """
 
@@ -115,7 +116,10 @@ class BlockEncoder:
     keep_text: bool = False
 
     def encode(self, pairs: Sequence[tuple[str, ...]]) -> EncodedBlock:
-        """Encode pairs of lines, in order; if they have weights as third texts, those with weight 0 are left out."""
+        """Encode pairs of lines, in order; if they have weights as third texts, those with weight 0 are left out.
+
+        Links behind the weights are kept with the text.
+        """
         tokenizers = (self.text.source, self.text.target)
         clean = [pair for pair in pairs if "\0" not in pair[0] and "\0" not in pair[1]]
         usable = [pair for pair in clean if pair[0].strip() and pair[1].strip()]
@@ -143,7 +147,8 @@ class BlockEncoder:
         )
         laid = [self._lay(each, [ids[side] for ids, _ in kept]) for side, each in enumerate(tokenizers)]
         if self.keep_text:
-            laid += [_lay_text([pair[side] for _, pair in kept]) for side in range(len(tokenizers))]
+            others = range(3, len(pairs[0]) if pairs else 3)
+            laid += [_lay_text([pair[place] for _, pair in kept]) for place in (0, 1, *others)]
         return EncodedBlock(report, tuple(laid), np.array(weights, np.float32).tobytes())
 
     def _lay(self, tokenizer: Tokenizer, sequences: Sequence[Sequence[int]]) -> EncodedSide:

@@ -48,6 +48,9 @@ WEIGHTS = "weights"
 _TEXTS = tuple(f"{side}_text" for side in SIDES)
 """The names of files with the text of both sides, where it is kept."""
 
+_LINKS = "links"
+"""The name of files with the links of each pair, which are kept with the text."""
+
 
 def build_store_folder(
     folder: Path,
@@ -81,7 +84,8 @@ def build_store_folder(
     for name, tokenizer in zip(SIDES, (text.source, text.target), strict=True):
         dtypes = {"token_dtype": token_dtype(tokenizer).str, "length_dtype": length_dtype(max_length).str}
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
-    for name in _TEXTS if keep_text else ():
+    texts = _TEXTS if corpus.layout.links is None else (*_TEXTS, _LINKS)
+    for name in texts if keep_text else ():
         dtypes = dict(zip(("token_dtype", "length_dtype"), (dtype.str for dtype in TEXT_DTYPES), strict=True))
         described[name] = {"pairs": 0, "tokens": 0, **dtypes, "lengths_crc32": 0}
 
@@ -138,7 +142,8 @@ class TokenStore:
         report: how many pairs were read, kept and dropped.
         content_hash: SHA-256 of the text of the whole corpus, both sides; the same whether it was compressed or not.
         weights: of each pair in the training loss, (N,) float32, above 0; None if all count alike.
-        texts: the N lines of each side in UTF-8, as bytes; empty if they are not kept.
+        texts: the N lines of each side in UTF-8, as bytes, and if the corpus has them the links of each pair; empty if
+            they are not kept.
     """
 
     path: Path
@@ -287,6 +292,7 @@ def find_store(
 
 def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilters, keep_text: bool) -> dict[str, Any]:
     """All that decides the content of a store."""
+    links = corpus.layout.links
     return {
         "format_version": _FORMAT_VERSION,
         "source_files": [_describe_file(path, corpus.layout) for path in corpus.paths[0]],
@@ -297,6 +303,9 @@ def _settings(corpus: Corpus, text: TextPair, max_length: int, filters: PairFilt
         **({} if filters == NO_FILTERS else {"filters": filters._asdict()}),
         **({} if corpus.layout.weight_column is None else {"loss_weight_column": corpus.layout.weight_column}),
         **({"text": True} if keep_text else {}),
+        **(
+            {} if links is None else {"alignment": [*links[1:]], "alignment_files": [*map(_describe_file, links.files)]}
+        ),
     }
 
 
@@ -357,7 +366,7 @@ def _open_folder(path: Path) -> TokenStore | None:
         return None
 
 
-def _describe_file(path: str, layout: Layout) -> list[Any]:
+def _describe_file(path: str, layout: Layout = BY_ENDING) -> list[Any]:
     try:
         status = os.stat(path)
     except OSError as error:

@@ -99,7 +99,8 @@ def files_of(corpus: Corpus) -> list[Corpus]:
     """
     if len(corpus.paths[0]) != len(corpus.paths[1]):
         next(corpus.units())
-    return [Corpus(source, target, layout=corpus.layout) for source, target in zip(*corpus.paths, strict=True)]
+    layout = corpus.layout._replace(links=None)  # which only a training looks at
+    return [Corpus(source, target, layout=layout) for source, target in zip(*corpus.paths, strict=True)]
 
 
 def first_line(corpus: Corpus) -> int:

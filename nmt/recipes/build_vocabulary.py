@@ -93,7 +93,7 @@ def streams_on_disk(config: Config, names: Sequence[str]) -> Config:
     data, changes = config.data, dict[str, Any]()
     for name in names:
         settings, copies = data.corpora[name], dict[str, str]()
-        for path in dict.fromkeys(chain(*settings.paths)):
+        for path in dict.fromkeys(chain(*settings.paths, settings.alignment_paths)):
             if is_stream(path):
                 if config.training.distribution == "multi_worker":
                     raise DataError(f"data.{name}: {path}: must be a file that all workers can read, got a stream")
@@ -103,7 +103,8 @@ def streams_on_disk(config: Config, names: Sequence[str]) -> Config:
             logger.info("data.%s is read from %s, as a run that goes on does", name, ", ".join(copies.values()))
             sources, targets = (tuple(copies.get(path, path) for path in side) for side in settings.paths)
             both = {"pairs": sources} if sources == targets else {"source": sources, "target": targets, "pairs": None}
-            changes[name] = settings.model_copy(update=both)
+            links = tuple(copies.get(path, path) for path in settings.alignment_paths) or None
+            changes[name] = settings.model_copy(update=both | {"alignment": links})
     return config.model_copy(update={"data": data.with_corpora(changes)}) if changes else config
 
 
@@ -192,7 +193,7 @@ def find_text(config: Config) -> TextPair | None:
                 s.data.tokenizer,
                 s.data.normalization_forms,
                 [vars(corpus.Corpus.of(s.data, name)) for name in s.data.names("train")],
-                (s.data.tags, s.data.tag_side, s.seed),
+                (s.data.tags, s.data.tag_side, bool(s.data.hints), s.seed),
             )
             for s in settings
         )
@@ -289,7 +290,8 @@ def build_text(config: Config, gathered: GatheredText | None = None) -> TextPair
             )  # fmt: skip
     doubts.report_changed_targets(text.target, gathered.targets.lines)
     gathered.targets.lines.clear()
-    return text.with_tags(config.data.tags, config.data.tag_side)
+    text = text.with_tags(config.data.tags, config.data.tag_side)
+    return text.with_hint_marks() if config.data.hints else text
 
 
 def settings_of(config: Config, method: Callable[..., Tokenizer]) -> dict[str, Any]:

@@ -353,6 +353,11 @@ def refuse_unknown_tags(config: Config, text: TextPair) -> None:
             f"each tag must be a symbol of the vocabulary, and that of this run has none for {', '.join(missing)}: "
             "build one anew, in another model_directory or with --overwrite"
         )
+    if config.data.hints and not text.has_hint_marks:
+        raise ConfigError(
+            f"data.variation has {config.data.hints[0]}, whose marks must be symbols of the vocabulary, and that of "
+            "this run has none: build one anew, in another model_directory or with --overwrite"
+        )
 
 
 def judged_by(config: Config) -> str:

@@ -193,6 +193,23 @@ class CorpusSettings(Section):
         "0 leaves the pair out, 2 counts like the pair twice. Null: all count alike. For data.train.",
         may_change=True,
     )
+    alignment: FilePaths | None = setting(
+        None,
+        "Links between the words of each pair, a line for each (`0-0 1-2`, as nmt align-corpus writes them), for the "
+        "kinds tags and placeholders of data.variation: as many files as of source. For data.train.",
+        may_change=True,
+    )
+    alignment_column: Column | None = setting(
+        None,
+        "In place of that, where the links stand in files of pairs (tsv: a column, jsonl: a field).",
+        may_change=True,
+    )
+    alignment_tokenized: bool = setting(
+        False,
+        "Whether links count words and punctuation, as `nmt align-corpus --tokenize` cuts them; else what stands "
+        "between spaces.",
+        may_change=True,
+    )
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -203,9 +220,18 @@ class CorpusSettings(Section):
             sources, targets = map(list, zip(*map(files_of_pairs, _as_tuple(self.pairs)), strict=True))
         return sum(sources, ()), sum(targets, ())
 
+    @property
+    def alignment_paths(self) -> tuple[str, ...]:
+        """The files of links as they are there now."""
+        return sum(map(matching_files, _as_tuple(self.alignment)), ())
+
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the two ways to name files; which there are is not looked at."""
         sides = {"source": self.source, "target": self.target}
+        if self.alignment is not None and self.alignment_column is not None:
+            yield Misfit(
+                "alignment", "stands in place of alignment_column, and both are given: set one of them to null"
+            )
         if self.pairs is not None:
             if given := [name for name, paths in sides.items() if paths is not None]:
                 yield Misfit(
@@ -221,7 +247,7 @@ class CorpusSettings(Section):
             yield Misfit(
                 "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
             )
-        for name in ("format", "source_column", "target_column", "loss_weight_column"):
+        for name in ("format", "source_column", "target_column", "loss_weight_column", "alignment_column"):
             if getattr(self, name) is not None and not {*_as_tuple(self.source)} & {*_as_tuple(self.target)}:
                 yield Misfit(name, "is for pairs, files that hold both sides, and source and target are given")
 
@@ -323,6 +349,14 @@ Stages = Annotated[
 ]
 
 
+_UNVARIED = "what judges a model is not varied"
+_FOR_TRAINING = {
+    "loss_weight_column": "what judges a model counts every pair alike",
+    "alignment": _UNVARIED,
+    "alignment_column": _UNVARIED,
+}
+
+
 def _as_tuple(paths: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (paths,) if isinstance(paths, str) else paths or ()
 
@@ -394,9 +428,9 @@ class DataSettings(Section):
     variation: Rates | None = setting(
         None,
         "Kinds of variation of the training pairs, each with its share of the lines, drawn anew in each epoch: "
-        "upper_case, title_case, final_punctuation, typos, white_space, noise, merge, word_dropout, word_swap "
-        "(docs/data.md). {} stands for {upper_case: 0.07, title_case: 0.05, final_punctuation: 0.2, typos: 0.05, "
-        "noise: 0.0005}, null for none.",
+        "upper_case, title_case, final_punctuation, typos, white_space, noise, merge, word_dropout, word_swap; and of "
+        "corpora with an alignment, tags and placeholders (docs/data.md). {} stands for {upper_case: 0.07, title_case: "
+        "0.05, final_punctuation: 0.2, typos: 0.05, noise: 0.0005}, null for none.",
         before=None,
     )
     max_length: int = setting(
@@ -432,6 +466,11 @@ class DataSettings(Section):
         return self.model_copy(update=parts)
 
     @property
+    def hints(self) -> list[str]:
+        """The kinds of variation that write hints into the source, for which links between words are needed."""
+        return [word for word in ("tags", "placeholders") if (self.variation or {}).get(word)]
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """The tags of all corpora, each once, in the order of the config."""
         return tuple(dict.fromkeys(filter(None, map(self.tag_of, self.corpora))))
@@ -453,9 +492,15 @@ class DataSettings(Section):
         tokenizer, languages = self.tokenizer, (self.source_language, self.target_language)
         yield from self._misfits_of_mixture()
         for name, corpus in self.corpora.items():
-            if corpus.loss_weight_column is not None and name.partition(".")[0] != "train":
+            if name.partition(".")[0] != "train":
+                for key, why in _FOR_TRAINING.items():
+                    if getattr(corpus, key) is not None:
+                        yield Misfit(f"{name}.{key}", f"is for data.train: {why}")
+            elif self.hints and corpus.alignment is None and corpus.alignment_column is None:
                 yield Misfit(
-                    f"{name}.loss_weight_column", "is for data.train: what judges a model counts every pair alike"
+                    f"{name}.alignment",
+                    f"is missing, and data.variation has {either(self.hints)}, which needs links between words: write "
+                    "them with nmt align-corpus",
                 )
             for pattern in _as_tuple(corpus.pairs):
                 if languages_in(pattern) == languages[::-1] != languages:

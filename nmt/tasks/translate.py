@@ -17,12 +17,15 @@ import numpy as np
 from nmt.config import Config
 from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, check_controls, read_record, read_row
 from nmt.control.glossary import Glossary, Report, Term
+from nmt.control.hints import HintFinder, log_hints
 from nmt.control.record_tags import RecordTags
 from nmt.errors import ConfigError
 from nmt.inference.members import warn_of_no_tag
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
 from nmt.tasks.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
+from nmt.text import TextPair
+from nmt.text.hints import refuse_without_marks
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
 from nmt.translation.flags import Flag
 from nmt.translation.lengths import MAX_SOURCE_LENGTH
@@ -92,6 +95,7 @@ def prepare_translation(
     input_path: PathLike | None = None,
     output_path: PathLike | None = None,
     glossary: PathLike | None = None,
+    hints: PathLike | None = None,
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
     alignments: bool = False,
@@ -123,6 +127,7 @@ def prepare_translation(
         input_path: where the lines come from, None for standard input; named if the output would replace it.
         output_path: where the translations go, None for standard output.
         glossary: a file of terms, see `Glossary.read`; what became of them is logged at the end.
+        hints: a file of such terms that the model reads, see `nmt.control.hints`; likewise.
         member_weights: of each model in their mean; equal unless given.
         log_linear: whether that is the mean of log probabilities instead of probabilities.
         alignments: whether the words of each translation are to be linked to those of the source.
@@ -132,51 +137,66 @@ def prepare_translation(
 
     Raises:
         NMTError: as `find_members`; or more hypotheses are wanted than the beam holds, the output may not be written,
-            the package of the engine is missing, the glossary cannot be read, or the engine cannot do what is asked.
+            the package of the engine is missing, the glossary or the hints cannot be read, the model was trained
+            without hints, or the engine cannot do what is asked.
     """
     unknown = None if not replace_unknown else {} if dictionary is None else read_dictionary(dictionary)
     of_most = asked if glossary is None else asked._replace(terms=("a term",))  # what is asked of lines with terms
     asks = {"alignments": alignments, "the replacement of unknown words": replace_unknown, "markup": bool(markup)}
-    wishes = [wish for wish, is_asked in asks.items() if is_asked]
     which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
     how: dict[str, Any] = {"threads": threads, "member_weights": member_weights, "log_linear": log_linear}
-    how |= {"control": of_most, "sampling": sampling, "others": wishes}
+    how |= {"control": of_most, "sampling": sampling, "others": [wish for wish, is_asked in asks.items() if is_asked]}
     found = Engines([directory, *others], engine, **how, **which)
-    config = found.config
     if sampling is None:
-        check_num_hypotheses(num_hypotheses, config.search)
-    check_controls([of_most], 1, sampling, diverse_groups=config.search.diverse_groups)
-    if markup:
-        _check_markup(config, alignments=alignments)
-    files = {"--glossary": glossary, "--dictionary": dictionary}
+        check_num_hypotheses(num_hypotheses, found.config.search)
+    check_controls([of_most], 1, sampling, diverse_groups=found.config.search.diverse_groups)
+    _check_markup(markup, found.config, alignments=alignments)
+    files = {"--glossary": glossary, "--hints": hints, "--dictionary": dictionary}
     inputs = [("--input", input_path), *((name, path) for name, path in files.items() if path is not None)]
     found.refuse_output(output_path, inputs)
     warn_of_no_tag(found.found if asked.tag is None and not reading.records else ())
-    choosing = None
-    if utility is not None:
-        from nmt.scoring.mbr import expected_utility_of
-
-        choosing = expected_utility_of(utility)
     job = _Job(
         num_hypotheses=num_hypotheses,
         asked=asked,
         reading=reading,
         token_scores=token_scores or alignments or replace_unknown,
         sampling=sampling,
-        utility=choosing,
+        utility=_utility_of(utility),
         terms=None if glossary is None else Glossary.read(glossary),
-        part_tokens=min(part_tokens or config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
-        language=config.data.source_language,
+        hints=_read_hints(hints, found),
+        part_tokens=min(part_tokens or found.config.data.max_length, MAX_SOURCE_LENGTH) if split_long else None,
+        language=found.config.data.source_language,
         alignments=alignments,
         unknown=unknown,
         markup=markup,
     )
-    of_mean = {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
-    return PreparedTranslation(job, found, of_mean)
+    return PreparedTranslation(
+        job, found, {"--mbr": utility, "--member-weights": member_weights, "--log-linear": log_linear}
+    )
 
 
-def _check_markup(config: Config, *, alignments: bool) -> None:
+def _read_hints(path: PathLike | None, engines: Engines) -> Glossary | None:
+    """Read the terms that models are to read; raise a ConfigError for one that cannot."""
+    if path is None:
+        return None
+    for model in engines.found:
+        refuse_without_marks(TextPair.load(model.directory).source)
+    return Glossary.read(path)
+
+
+def _utility_of(name: str | None) -> ExpectedUtility | None:
+    if name is None:
+        return None
+
+    from nmt.scoring.mbr import expected_utility_of  # which takes a twentieth of a second to import
+
+    return expected_utility_of(name)
+
+
+def _check_markup(markup: str | None, config: Config, *, alignments: bool) -> None:
     """Refuse markup if nothing could put it back, or if another wish is against it; raise a ConfigError."""
+    if not markup:
+        return
     if config.data.segmentation != "none":
         raise ConfigError(
             f"markup needs words as they are, and this model reads those that {config.data.segmentation} cut: take the "
@@ -248,6 +268,7 @@ class _Job:
     sampling: Sampling | None
     utility: ExpectedUtility | None
     terms: Glossary | None
+    hints: Glossary | None
     part_tokens: int | None
     language: str
     alignments: bool
@@ -261,6 +282,7 @@ class _Job:
             **{f"asked: {name}": value for name, value in self.asked._asdict().items()},
             "sampling": self.sampling and self.sampling._asdict(),
             "--glossary": self.terms and _fingerprint([list(term) for term in self.terms.terms]),
+            "--hints": self.hints and _fingerprint([list(term) for term in self.hints.terms]),
             "--input-format": "jsonl" if self.reading.records else "tsv" if self.reading.column else "text",
             "--field": self.reading.field,
             "--column": self.reading.column,
@@ -285,9 +307,11 @@ class _Job:
         placing = self.terms and self.terms.with_normalization(
             lambda line: source.normalized(joined(line, segmentation))
         )
-        report, tags = Report(target.normalized), RecordTags(translator.text)
-        if done.terms is not None:
-            report.restore(done.terms)
+        report, of_hints, tags = Report(target.normalized), Report(target.normalized), RecordTags(translator.text)
+        for each, counted in ((report, done.terms), (of_hints, done.hints)):
+            if counted is not None:
+                each.restore(counted)
+        finder = HintFinder(source.normalized, self.hints)
         for chunk in chunks:
             started = time.monotonic()
             numbered = enumerate(chunk, done.lines + 1)
@@ -295,9 +319,13 @@ class _Job:
             if self.reading.records:
                 tags.check((record.control.tag for record in wanted), done.lines)
             done.remember(record.source for record in wanted)
+            wanted = [each._replace(control=finder.asked(each.source, each.control)) for each in wanted]
             found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
+            placed = [finder.placed(line.record.source, line.record.control) for line in found]
+            of_hints.add(placed, [line.translations[0].text if line.translations else "" for line in found])
+            done.hints = of_hints.to_json()
             done.aligned = None if finisher is None else vars(finisher.tally).copy()
             done.markup = None if markup is None else markup.to_json()
             done.add_flags(chain.from_iterable(map(_flags_of_best, found)))
@@ -309,6 +337,8 @@ class _Job:
         done.tally.report()
         if placing:
             report.log()
+        if self.hints or of_hints.total.found:
+            log_hints(of_hints)
         if finisher is not None:
             finisher.report()
         if markup is not None:

@@ -23,6 +23,7 @@ ADDED_FIELDS = ("line", "translations", "engine", "flags")
 PART_WORDS = "Phrases of --require and --avoid may be parts of words: lodg bans lodging."
 IGNORE_CASE = "Letters of these phrases also stand for their other case."
 GLOSSARY = "Terms to place: term, tab, translation or 'a | b', or a term alone to keep."
+HINTS = "Terms likewise, which a model that was trained with hints reads and may use."
 
 
 class ControlOptions(NamedTuple):
@@ -38,10 +39,11 @@ class ControlOptions(NamedTuple):
     ignore_case: Annotated[bool, typer.Option("--ignore-case", help=IGNORE_CASE)] = False
     tag: options.Tag = None
     glossary: Annotated[Path | None, options.value("--glossary", "FILE", GLOSSARY, default=...)] = None
+    hints: Annotated[Path | None, options.value("--hints", "FILE", HINTS, default=...)] = None
 
     @property
     def control(self) -> Control:
-        """What the search has to do, terms of a glossary apart."""
+        """What the search has to do, terms of a glossary and hints apart."""
         from nmt.control.controls import Control
 
         must, avoid = tuple(self.require or ()), tuple(self.avoid or ())
@@ -111,8 +113,8 @@ class FinishOptions(NamedTuple):
 
 
 RECORDS = (
-    "jsonl: an object for each line: source, its own constraints, avoid, prefix, tag, part_words, ignore_case; tsv: "
-    "columns between tabs."
+    "jsonl: an object for each line: source, its own constraints, avoid, prefix, hints, tag, part_words, ignore_case; "
+    "tsv: columns between tabs."
 )
 SHARD = "Translate part I of N alone, from 1; the outputs of all parts, one behind the other, are the whole."
 RESUME = "Go on from what an earlier process left; it must have been told the same."

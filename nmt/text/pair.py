@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from nmt.errors import ConfigError, DataError
 from nmt.kinds import TOKENIZERS, either, imported_files
+from nmt.text.hints import HINT_MARKS
 from nmt.text.tokenizer import ListTokenizer, Sample, Tokenizer, in_blocks, normalized
 from nmt.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary, read_text_file, side_name, write_file
 from nmt.types import PathLike
@@ -112,7 +113,8 @@ class TextPair:
     @property
     def tags(self) -> dict[str, int]:
         """The id of the symbol of each tag in the vocabulary of the side that tags are put before."""
-        return (self.source if self.tag_side == "source" else self.target).tags
+        tags = (self.source if self.tag_side == "source" else self.target).tags
+        return {tag: token_id for tag, token_id in tags.items() if tag not in HINT_MARKS}
 
     def with_tags(self, tags: Sequence[str], side: str = "source") -> TextPair:
         """The pair with symbols for tags in the vocabulary of a side, `source` or `target`; itself if it has them all.
@@ -121,10 +123,24 @@ class TextPair:
             ConfigError: its tokenizers cannot have tags.
         """
         pair = replace(self, tag_side=side) if tags and side != self.tag_side else self
-        if {*tags} <= pair.tags.keys():
-            return pair
+        return pair if {*tags} <= pair.tags.keys() else pair._with_symbols(tags, side)
+
+    def _with_symbols(self, tags: Sequence[str], side: str) -> TextPair:
         name = "joint" if self.joint else side
-        return pair.with_vocabularies({name: pair.vocabularies[name].with_tags(tags)})
+        return self.with_vocabularies({name: self.vocabularies[name].with_tags(tags)})
+
+    @property
+    def has_hint_marks(self) -> bool:
+        """Whether the source may have hints."""
+        return self.source.tags.keys() >= {*HINT_MARKS}
+
+    def with_hint_marks(self) -> TextPair:
+        """The pair with symbols for the marks of hints in the vocabulary of the source; itself if it has them.
+
+        Raises:
+            ConfigError: its tokenizers cannot have tags.
+        """
+        return self if self.has_hint_marks else self._with_symbols(HINT_MARKS, "source")
 
     def begins(self, tag: str | None) -> tuple[list[int], list[int]]:
         """The token ids that source and target of a line with a tag begin with: its symbol on one side, if it has one.

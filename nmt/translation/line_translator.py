@@ -21,8 +21,10 @@ import numpy as np
 from nmt.backend.machine import map_at_once, stay_in_process
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Controls, Sampling, check_controls
+from nmt.control.hints import HintFinder, Hints, with_hints
 from nmt.errors import ConfigError
 from nmt.text import EOS_ID, UNK_ID, SentencePieceTokenizer, TextPair, Tokenizer
+from nmt.text.hints import Stretches, encode_hinted
 from nmt.text.marks import joined
 from nmt.text.vocabulary import MOST_UNKNOWN
 from nmt.translation.flags import Flag, flags_of
@@ -278,6 +280,7 @@ class LineTranslator(ABC):
         self.search = search or SearchSettings()
         self.segmentation = segmentation
         self.controls = Controls(text.target, segmentation=segmentation)
+        self.hints = HintFinder(text.source.normalized)
         self._tally = Tally()
         self._lock = Lock()
 
@@ -293,6 +296,7 @@ class LineTranslator(ABC):
         sampling: Sampling | None = None,
         first_line: int = 0,
         tally: Tally | None = None,
+        hints: Hints | None = None,
     ) -> list[str]:
         """Translate each line; an empty line stays empty.
 
@@ -306,14 +310,19 @@ class LineTranslator(ABC):
             sampling: how translations are drawn, instead of looking for the best.
             first_line: the number of the first line in all that is translated.
             tally: as for `n_best`.
+            hints: translations of terms, `{"Haus": "house"}`, for all lines or for each, which a model that was trained
+                with hints reads beside them; they are hints of the controls too.
 
         Returns:
             One translation a line, in the order of the lines, none with a line break in it.
 
         Raises:
-            ConfigError: a setting is out of range.
+            ConfigError: a setting is out of range, or the model was trained without hints.
             TypeError: `lines` is one text instead of several, or one of them is no text.
         """
+        if hints is not None:
+            lines = checked_lines(lines, first_line)
+            controls = with_hints(controls, hints, len(lines))
         best = self.n_best(
             lines,
             1,
@@ -427,7 +436,7 @@ class LineTranslator(ABC):
         counted = Tally() if tally is None else tally
         asked = [NO_CONTROL] * len(lines) if controls is None else list(controls)
         check_controls(asked, len(lines), sampling, diverse_groups=settings.diverse_groups)
-        token_ids = encode_lines(lines, self.sources, settings, counted)
+        token_ids = encode_lines([*map(self.hints.line, lines, asked)], self.sources, settings, counted)
         translations = [[] if any(ids) else [_NOTHING._replace(engine=self.computes_with)] for ids in token_ids]
         spoken = [place for place, ids in enumerate(token_ids) if any(ids)]  # lines that say something
         numbers = [first_line + place for place in (range(len(lines)) if parts_of is None else parts_of)]
@@ -701,10 +710,10 @@ def banned_ids(settings: SearchSettings, tokenizer: Tokenizer) -> tuple[int, ...
 
 
 def encode_lines(
-    lines: Sequence[str], tokenizers: Sequence[Tokenizer], settings: SearchSettings, tally: Tally
+    lines: Sequence[str | Stretches], tokenizers: Sequence[Tokenizer], settings: SearchSettings, tally: Tally
 ) -> list[tuple[list[int], ...]]:
     """Token ids of each line by each tokenizer, without EOS, and counted; what is too long to be read is cut."""
-    by_tokenizer = {tokenizer: tokenizer.encode_batch(lines) for tokenizer in dict.fromkeys(tokenizers)}
+    by_tokenizer = {tokenizer: encode_hinted(tokenizer, lines) for tokenizer in dict.fromkeys(tokenizers)}
     token_ids = list(zip(*(by_tokenizer[tokenizer] for tokenizer in tokenizers), strict=True))
     tally.max_length = settings.settled_max_length
     for ids in chain(*by_tokenizer.values()):

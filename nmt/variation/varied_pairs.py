@@ -12,14 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nmt.alignment.bitext import word_spans
+from nmt.alignment.links import Links, parse_links
 from nmt.data.sequences import Sequences, uniform
 from nmt.data.store import TokenStore
 from nmt.errors import ConfigError, DataError
 from nmt.kinds import VARIATIONS
 from nmt.settings.data import DataSettings
 from nmt.text import EOS_ID, UNK_ID, TextPair
+from nmt.text.hints import encode_hinted
 from nmt.types import PAD_ID
 from nmt.variation.changes import MERGED, Change, Languages, Pair
+from nmt.variation.hints import Hinted, Hinting, candidates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -28,6 +32,10 @@ DEFAULT_RATES = {"upper_case": 0.07, "title_case": 0.05, "final_punctuation": 0.
 Noise of its configs for OpusTrainer (mozilla/translations, pipeline/train/configs/opustrainer)."""
 
 _MERGE = "merge"
+_HINTS = ("tags", "placeholders")
+_AT_END = "final_punctuation"
+_KEEPING = {"upper_case", "title_case", "typos", _AT_END}
+"""Kinds that leave words where they are."""
 
 
 class Changes:
@@ -37,19 +45,24 @@ class Changes:
         rates: probability of each kind for a line; empty for the `DEFAULT_RATES`.
         seed: integers of 0 or more.
         languages: of source and target, as codes.
+        tokenized: which words links count, see `nmt.alignment.links.LinksOf`.
 
     Raises:
         ConfigError: there is no such kind.
     """
 
-    def __init__(self, rates: Mapping[str, float], *, seed: Sequence[int], languages: Languages) -> None:
+    def __init__(
+        self, rates: Mapping[str, float], *, seed: Sequence[int], languages: Languages, tokenized: bool = False
+    ) -> None:
         rates = {word: rate for word, rate in (rates or DEFAULT_RATES).items() if rate}
         order = [*VARIATIONS.built]
         for word in rates:
             VARIATIONS[word]  # refuses what is none
         self.rates = {word: rates[word] for word in sorted(rates, key=order.index)}
-        self.changes: dict[str, Change] = {word: VARIATIONS[word] for word in self.rates if word != _MERGE}
-        self._seed, self._languages = tuple(seed), languages
+        self.hinting: dict[str, Hinting] = {word: VARIATIONS[word] for word in self.rates if word in _HINTS}
+        special = {_MERGE, *self.hinting}
+        self.changes: dict[str, Change] = {word: VARIATIONS[word] for word in self.rates if word not in special}
+        self._seed, self._languages, self._tokenized = tuple(seed), languages, tokenized
 
     def drawn(self, lines: np.ndarray, *, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         """What chance says of lines in an epoch; it depends on no other line.
@@ -66,13 +79,32 @@ class Changes:
         merged = 2 + (uniform(draws[0], places) * (MERGED - 1)).astype(np.int64)
         return masks, merged, (uniform(draws[1], places) * 2.0**53).astype(np.uint64)
 
-    def changed(self, pair: Pair, words: Iterable[str], seed: int) -> Pair:
-        """A pair after some kinds of changes, in the order of the registry."""
+    def changed(self, pair: Pair, words: Sequence[str], seed: int, links: Links | None = None) -> Pair | Hinted:
+        """A pair after some kinds of changes, in the order of the registry.
+
+        Args:
+            pair: source and target.
+            words: the kinds.
+            seed: of what they draw.
+            links: between the words of the pair. Without them, or if another kind has moved words, there are no hints.
+        """
         chance = Random(seed)
+        hinting = [self.hinting[word] for word in words if word in self.hinting]
         for word in words:
             if word in self.changes:
-                pair = self.changes[word](pair, chance, self._languages)
-        return pair
+                before, pair = pair, self.changes[word](pair, chance, self._languages)
+                # Links count words, so these must stay where they are; at the end of a line no link is harmed.
+                if links and (word not in _KEEPING or (word != _AT_END and self._counts(before) != self._counts(pair))):
+                    links = None
+        if not hinting or not links:
+            return pair
+        counts = self._counts(pair)
+        links = {link for link in links if link[0] < counts[0] and link[1] < counts[1]}
+        found = candidates(pair, links, tokenized=self._tokenized)
+        return hinting[-1](pair, found, chance) if found else pair
+
+    def _counts(self, pair: Pair) -> list[int]:
+        return [len(word_spans(line, tokenized=self._tokenized)) for line in pair]
 
 
 def describe_rates(rates: Mapping[str, float]) -> str:
@@ -105,7 +137,7 @@ class VariedPairs:
         name: of the corpus, for logs.
 
     Raises:
-        DataError: the store has no text.
+        DataError: the store has no text, or for hints no links.
     """
 
     def __init__(self, store: TokenStore, text: TextPair, changes: Changes, *, name: str = "train") -> None:
@@ -113,6 +145,8 @@ class VariedPairs:
             raise DataError(
                 f"{store.path}: the token store must hold the text of its pairs for variation, got ids only"
             )
+        if changes.hinting and len(store.texts) < 3:
+            raise DataError(f"{store.path}: the token store must hold links between words for hints, got text only")
         self._store, self._changes, self._name = store, changes, name
         self._tokenizers = (text.source, text.target)
         self._longest = store.report.max_length + 1
@@ -152,7 +186,7 @@ class VariedPairs:
                 for row, old, pair in zip(rows, before, varied, strict=True)
                 if pair[side] != old[side]
             ]
-            token_ids = tokenizer.encode_batch([line for _, line in changed])
+            token_ids = encode_hinted(tokenizer, [line for _, line in changed])
             new.append({row: [*ids, EOS_ID] for (row, _), ids in zip(changed, token_ids, strict=True)})
         sides, refused = self._store.sides, set[int]()
         limit = min(room, self._longest)
@@ -180,6 +214,13 @@ class VariedPairs:
         """Log how many pairs were varied since it was last said, and how many could not be."""
         counts, self._counts = self._counts, Counter[str]()
         pairs, drawn, varied = (counts.pop(word, 0) for word in ("pairs", "drawn", "varied"))
+        hints, hinted, without = (counts.pop(word, 0) for word in ("hints", "with hints", "without hints"))
+        if hinted or without:
+            _LOGGER.info(
+                "hints of %s: %s words in %s pairs; %s pairs that were drawn got none, since none of their words is "
+                "linked one to one to another one, or other changes moved them",
+                self._name, *(f"{count:,}" for count in (hints, hinted, without)),
+            )  # fmt: skip
         if drawn:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
             _LOGGER.info(
@@ -188,7 +229,7 @@ class VariedPairs:
                 f": {reasons}" if reasons else "",
             )  # fmt: skip
 
-    def _varied(self, indices: np.ndarray, epoch: int) -> tuple[list[int], list[Pair], list[Pair]]:
+    def _varied(self, indices: np.ndarray, epoch: int) -> tuple[list[int], list[Pair], list[Pair | Hinted]]:
         """The rows of indices that are drawn, and their pairs before and after."""
         masks, merged, seeds = self._changes.drawn(indices, epoch=epoch)
         rows = np.flatnonzero(np.logical_or.reduce([*masks.values(), np.zeros(len(indices), bool)]))
@@ -199,13 +240,25 @@ class VariedPairs:
         ends = np.cumsum(counts)
         lines = np.repeat(indices[rows].astype(np.int64) - (ends - counts), counts) + np.arange(int(counts.sum()))
         pairs = self._pairs(lines % len(self._store))
-        before, after = [], []
+        hinted = [row for row in rows.tolist() if any(masks[word][row] for word in self._changes.hinting)]
+        links = dict(zip(hinted, self._links(indices[hinted]), strict=True))
+        before, after = list[Pair](), list[Pair | Hinted]()
         for row, start, end in zip(rows.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True):
             before.append(pairs[start])
             pair = VARIATIONS[_MERGE](pairs[start:end]) if end > start + 1 else pairs[start]
             words = [word for word, mask in masks.items() if mask[row]]
-            after.append(self._changes.changed(pair, words, int(seeds[row])))
+            of_pair = links.get(row) if end == start + 1 else None
+            after.append(self._changes.changed(pair, words, int(seeds[row]), of_pair))
+            if row in links:
+                source, _ = after[-1]
+                number = 0 if isinstance(source, str) else len(source) // 3
+                self._counts.update({"hints": number, "with hints": number > 0, "without hints": number == 0})
         return rows.tolist(), before, after
+
+    def _links(self, lines: np.ndarray) -> list[Links]:
+        """The links of some pairs."""
+        texts = self._store.texts[2].contents(lines) if len(lines) else ()
+        return [parse_links(content.decode("utf-8")).possible for content in texts]
 
     def _merged(self, indices: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """How many pairs each of n becomes one with, itself counted, and the tokens of both sides then, (n,) each.
@@ -228,7 +281,8 @@ class VariedPairs:
         """The text of some pairs."""
         if not len(lines):
             return []
-        source, target = ([content.decode("utf-8") for content in side.contents(lines)] for side in self._store.texts)
+        sides = self._store.texts[:2]
+        source, target = ([content.decode("utf-8") for content in side.contents(lines)] for side in sides)
         return list(zip(source, target, strict=True))
 
     def _measured(self) -> dict[str, tuple[_Growth, _Growth]]:
@@ -236,12 +290,14 @@ class VariedPairs:
         count = min(_SAMPLE, len(self._store))
         lines = np.arange(count, dtype=np.int64) * len(self._store) // count
         before, found = self._pairs(lines), {}
-        for word in self._changes.changes:
-            after = [self._changes.changed(pair, [word], seed) for seed, pair in enumerate(before)]
+        links = self._links(lines) if self._changes.hinting else [None] * count
+        for word in (*self._changes.changes, *self._changes.hinting):
+            linked = enumerate(zip(before, links, strict=True))
+            after = [self._changes.changed(pair, [word], seed, of_pair) for seed, (pair, of_pair) in linked]
             sides = []
             for side, tokenizer in enumerate(self._tokenizers):
                 lengths = self._store.sides[side].lengths[lines].astype(np.float64)
-                grown = [1 + len(ids) for ids in tokenizer.encode_batch([pair[side] for pair in after])]
+                grown = [1 + len(ids) for ids in encode_hinted(tokenizer, [pair[side] for pair in after])]
                 slope = float(sum(grown) / lengths.sum())
                 sides.append(_Growth(slope, max(0.0, float(np.quantile(grown - slope * lengths, _COVERED)))))
             found[word] = (sides[0], sides[1])
@@ -263,7 +319,8 @@ def variations_of(
         return {}
     found, languages = dict[str, VariedPairs](), (data.source_language, data.target_language)
     for name, store in stores.items():
-        changes = Changes(data.variation, seed=(seed, zlib.crc32(name.encode())), languages=languages)
+        key, tokenized = (seed, zlib.crc32(name.encode())), data.corpora[name].alignment_tokenized
+        changes = Changes(data.variation, seed=key, languages=languages, tokenized=tokenized)
         found[name] = VariedPairs(store, text, changes, name=name)
     return found
 
@@ -297,7 +354,8 @@ def vary_pairs(pairs: Iterable[Pair], changes: Changes) -> Iterator[tuple[Pair, 
         if _MERGE in words:
             group += islice(remaining, int(merged[0]) - 1)
         line += len(group)
-        found = changes.changed(VARIATIONS[_MERGE](group) if len(group) > 1 else pair, words, int(seeds[0]))
+        source, target = changes.changed(VARIATIONS[_MERGE](group) if len(group) > 1 else pair, words, int(seeds[0]))
+        found = str(source), target  # without links, there are no hints
         if not all(text.strip() for text in found) and all(text.strip() for text in pair):
             found = pair  # a change leaves no side empty
         yield found, found != pair
@@ -307,7 +365,7 @@ def rates_of(given: Sequence[str]) -> dict[str, float]:
     """Understand kinds with rates as a command line has them, `typos:0.1`; a kind alone is for every line.
 
     Raises:
-        ConfigError: a kind is there twice or is none, or a rate is no probability.
+        ConfigError: a kind is there twice, is none or writes what no text is, or a rate is no probability.
     """
     rates = dict[str, float]()
     for text in given:
@@ -317,6 +375,11 @@ def rates_of(given: Sequence[str]) -> dict[str, float]:
         except ValueError:
             rate = -1.0
         VARIATIONS[word]
+        if word in _HINTS:
+            raise ConfigError(
+                f"--with {word}: puts symbols of a vocabulary into the source, which no file of text can hold: train "
+                "with it by data.variation, and give hints by nmt translate --hints"
+            )
         if not 0 <= rate <= 1 or (":" in text and not share):
             raise ConfigError(f"--with {text}: must be a kind with a rate from 0 to 1: try {word}:0.1")
         if word in rates:

@@ -96,6 +96,7 @@ def translate(
         input_path=from_file,
         output_path=output,
         glossary=controls.glossary,
+        hints=controls.hints,
         **finish._asdict(),
         **model.arguments(
             beam_size=beam_size, length_penalty=length_penalty, batch_size=batch_size, shortlist=shortlist

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nmt.adaptation.adapt import Comparison, chosen_sizes, judged, plan_adaptation
 from nmt.adaptation.corpora import corpus_of
@@ -110,6 +111,17 @@ def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
     assert len(lines_of(run, "replay")[0]) == 5
     assert "replay: 5 of 12 wanted pairs" in planned.remarks[2]
     assert [(each.name, each.weight) for each in planned.config.data.train] == [("new", 0.75), ("replay", 0.25)]
+
+
+def test_new_text_has_no_links_for_hints(run, corpus, tmp_path):
+    path = tmp_path / "run/config.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["data"]["train"]["alignment"], values["data"]["variation"] = "links", {"tags": 0.2, "typos": 0.1}
+    path.write_text(yaml.safe_dump(values))
+    planned = plan_adaptation(run, corpus, extend_vocabulary=False)
+    assert planned.config.data.variation == {"typos": 0.1}
+    assert [each.alignment for each in planned.config.data.train] == [None, None]
+    assert "no tags of data.variation: the new text has no links between words" in planned.remarks
 
 
 def test_a_test_set_that_is_gone_is_not_measured(run, corpus, tmp_path):

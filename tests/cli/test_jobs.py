@@ -88,8 +88,8 @@ def prepared(**changes):
     tokenizer = WhitespaceTokenizer(Vocabulary([*SPECIAL_TOKENS, *VOCABULARY]))
     asked = {
         "num_hypotheses": 1, "asked": Control(), "reading": Reading(),
-        "token_scores": False, "sampling": None, "utility": None, "terms": None, "part_tokens": None, "language": "de",
-        "alignments": False, "unknown": None, "markup": None,
+        "token_scores": False, "sampling": None, "utility": None, "terms": None, "hints": None, "part_tokens": None,
+        "language": "de", "alignments": False, "unknown": None, "markup": None,
         **changes,
     }  # fmt: skip
     return PreparedTranslation(_Job(**asked), Engines(Marking(TextPair(tokenizer, tokenizer, joint=True))), {})

@@ -82,6 +82,14 @@ def test_a_corpus_of_pairs_is_read_as_one_of_two_files(config_of, tmp_path):
             "data.train.loss_weight_column is for pairs, files that hold both sides, and source and target are given",
         ),
         (
+            {"source": "a", "target": "b", "alignment_column": 3},
+            "data.train.alignment_column is for pairs, files that hold both sides, and source and target are given",
+        ),
+        (
+            {"pairs": "a.tsv", "alignment_column": 3, "alignment": "b"},
+            "data.train.alignment stands in place of alignment_column, and both are given",
+        ),
+        (
             [{"name": "clean", "pairs": "a.tsv"}, {"name": "mined", "pairs": "b.tsv", "weight": -1}],
             r"data.train.1 \(mined\).weight must be a number of at least 0, or null, got -1",
         ),
