@@ -10,7 +10,7 @@ from keras import ops
 from nmt.backend.functions import value_and_gradients
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def batch() -> tuple[np.ndarray, np.ndarray]:
     """Source ids (2, 3) and target ids (2, 4), with repeated ids and padding."""
     return np.array([[4, 9, 4], [7, 3, 0]], "int32"), np.array([[2, 6, 6, 0], [2, 10, 4, 6]], "int32")

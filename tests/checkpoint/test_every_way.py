@@ -6,6 +6,8 @@ of trainable variables and of optimizer slots, and one more update, which must b
 or copied.
 """
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
@@ -18,31 +20,33 @@ from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import load_weights, named_slots, random_state, read_contents, restore_random_state
 from nmt.training.optimization import EmaWeights, build_adam, build_sgd
 from nmt.tying import tie_groups, variable_roles, verify_ties
+from tests import tiny
 
 TIES = ("none", "source_target", "target_output", "all")
 MATRICES = {"none": 3, "source_target": 2, "target_output": 2, "all": 1}
 V = 11
 
 
-@pytest.fixture(params=[*(("transformer", tie) for tie in TIES), ("rnn", "all")], ids="-".join)
+@pytest.fixture(scope="module", params=[*(("transformer", tie) for tie in TIES), ("rnn", "all")], ids="-".join)
 def kind_and_tie(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def kind(kind_and_tie):
     return kind_and_tie[0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tie(kind_and_tie):
     return kind_and_tie[1]
 
 
-@pytest.fixture
-def make(build, kind, tie):
-    """Build a model of this kind with these ties unless others are given."""
-    return lambda ties=tie, seed=1: build(kind, ties, seed=seed)
+@pytest.fixture(scope="module")
+def make(kind, tie):
+    """Build a model with dropout of this kind with these ties unless others are given."""
+    settings = tiny.with_dropout(tiny.MODELS[kind], 0.2)
+    return lambda ties=tie, seed=1: tiny.build(settings, tie_embeddings=ties, seed=seed)
 
 
 def adam():
@@ -60,12 +64,22 @@ def update(model, optimizer, batch):
     optimizer.apply(gradients, model.trainable_variables)
 
 
-@pytest.fixture
-def trained(make, batch):
-    """A model and its optimizer after an update."""
+@pytest.fixture(scope="module")
+def updated(make, batch):
+    """A model and its optimizer after an update, and the values of all their variables."""
     model, optimizer = make(), adam()
     optimizer.build(model.trainable_variables)
     update(model, optimizer, batch)
+    kept = [(variable, np.array(variable.value)) for variable in (*model.variables, *optimizer.variables)]
+    return model, optimizer, kept
+
+
+@pytest.fixture
+def trained(updated):
+    """A model and its optimizer after an update; what a test does to them is undone for the next."""
+    model, optimizer, kept = updated
+    for variable, value in kept:
+        variable.assign(value)
     return model, optimizer
 
 
@@ -225,13 +239,25 @@ def test_cloned(make, tie, trained, batch):
     }
 
 
-@pytest.mark.parametrize("other", TIES)
-def test_weight_files_of_other_ties_are_refused(make, tie, other, tmp_path):
+@pytest.fixture(scope="module")
+def weight_file(tmp_path_factory):
+    """The path of a weight file of a kind of model with these ties, which is written once."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    @cache
+    def weight_file(kind, ties):
+        path = folder / f"{kind}-{ties}.weights.h5"
+        tiny.build(tiny.with_dropout(tiny.MODELS[kind], 0.2), tie_embeddings=ties, seed=1).save_weights(path)
+        return path
+
+    return weight_file
+
+
+def test_weight_files_of_other_ties_are_refused(make, kind, tie, weight_file):
     """Keras itself would take the last of three matrices without a word."""
-    make(other).save_weights(tmp_path / "model.weights.h5")
     model = make(seed=9)
-    if other == tie:
-        model.load_weights(tmp_path / "model.weights.h5")
-        return
-    with pytest.raises(Exception, match=f"saved with tie_embeddings {other}, but the model has {tie}"):
-        model.load_weights(tmp_path / "model.weights.h5")
+    for other in TIES:
+        if other != tie:
+            with pytest.raises(Exception, match=f"saved with tie_embeddings {other}, but the model has {tie}"):
+                model.load_weights(weight_file(kind, other))
+    model.load_weights(weight_file(kind, tie))

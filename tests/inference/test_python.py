@@ -158,8 +158,8 @@ def test_eight_threads_get_what_one_gets(transformer_run):
 @pytest.mark.usefixtures("eagerly")
 def test_threads_share_a_recurrent_model(trained_run):
     translator = Translator.load(trained_run.directory)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(translator.translate, [FEW] * 8)) == [translator.translate(FEW)] * 8
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(translator.translate, [FEW] * 4)) == [translator.translate(FEW)] * 4
 
 
 # Other processes

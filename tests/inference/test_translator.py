@@ -175,6 +175,7 @@ def test_odd_line_separators_stay_inside_a_line():
 
 @pytest.fixture(scope="module")
 def transformer_translator():
+    """Compiled once for several tests: the many steps of these would take longer one by one."""
     return tiny_translator("transformer")
 
 
@@ -183,7 +184,7 @@ def rnn_translator():
     return tiny_translator("rnn")
 
 
-def test_n_best_has_falling_scores_and_begins_with_what_translate_gives(transformer_translator):
+def test_n_best_has_falling_scores_and_begins_with_what_translate_gives(compiled, transformer_translator):
     translator = transformer_translator
     lines = ["abc", "", "ghij ab", "d"]
     found = translator.n_best(lines, 3)
@@ -200,7 +201,7 @@ def test_n_best_has_falling_scores_and_begins_with_what_translate_gives(transfor
 
 
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
-def test_a_batch_of_one_is_a_batch_of_many(kind, request):
+def test_a_batch_of_one_is_a_batch_of_many(compiled, kind, request):
     translator = request.getfixturevalue(f"{kind}_translator")
     lines = ["a", "bcd efg", "hhhh", "jihgfedcba", "ab ab ab ab", "c"]
     together = translator.n_best(lines, 3)
@@ -404,13 +405,13 @@ def test_batches_side_by_side_share_lines_and_memory(at_once):
 
 
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
-def test_translations_do_not_depend_on_how_many_batches_run_at_once(compiled, kind, monkeypatch):
-    translator = tiny_translator(kind)
+def test_translations_do_not_depend_on_how_many_batches_run_at_once(compiled, kind, request, monkeypatch):
+    translator = request.getfixturevalue(f"{kind}_translator")
     lines = ["abc", "h", "gg fe", "a b c d", "ji", "fedcba", "e", "hhh", "bad", "cafe", "jig"]
     found = {}
     for at_once in (1, 2, 4):
         monkeypatch.setattr(Translator, "batches_at_once", lambda self, count=at_once: count)
-        found[at_once] = translator.n_best(lines, 2, batch_size=2)
+        found[at_once] = translator.n_best(lines, 3, batch_size=2)
     for at_once in (2, 4):
         for together, alone in zip(found[at_once], found[1], strict=True):
             assert [each.text for each in together] == [each.text for each in alone]

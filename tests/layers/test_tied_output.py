@@ -579,11 +579,11 @@ def test_a_quantised_model_looks_up_and_projects_by_the_same_quantised_matrix(ma
     hidden = np.random.default_rng(3).normal(size=(B, E)).astype("float32")
     np.testing.assert_allclose(output(hidden), hidden @ rows.T, rtol=1e-5, atol=1e-6)
 
-    before = model.predict(IDS, verbose=0)
+    before = model(IDS)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert output_of(loaded).tied_to.quantization_mode == shared.quantization_mode
-    np.testing.assert_allclose(loaded.predict(IDS, verbose=0), before, rtol=1e-6)
+    np.testing.assert_allclose(loaded(IDS), before, rtol=1e-6)
 
 
 def test_an_output_is_tied_to_an_embedding_that_is_quantised_already():

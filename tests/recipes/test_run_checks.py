@@ -16,7 +16,7 @@ from nmt.recipes.train import check_corpora, train
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 STEPS = [
-    "training.validate_every_updates=2", "training.save_every_updates=2", "training.batch_tokens=101",
+    "training.validate_every_updates=1", "training.save_every_updates=1", "training.batch_tokens=101",
     "training.precision=float32", "training.tensorboard=false", "training.sample_translations=0",
     "training.early_stopping={metric: loss, patience: 9}",
     "training.schedule={type: plateau, warmup_updates: 0, patience: 9}",
@@ -55,43 +55,43 @@ def forget(folder, *facts):
 
 
 def test_another_validation_text_under_the_same_name_is_refused(go_on, tmp_path):
-    go_on(2)
+    go_on(1)
     (tmp_path / "validation.en").write_text("four\nfive six\n", encoding="utf-8")
-    message = "data.validation has changed since update-00000002.*--set training.on_validation_change=new_scores"
+    message = "data.validation has changed since update-00000001.*--set training.on_validation_change=new_scores"
     with pytest.raises(ConfigError, match=message):
-        go_on(4)
-    assert newest_manifest(tmp_path / "run")[0] == "update-00000002"
+        go_on(2)
+    assert newest_manifest(tmp_path / "run")[0] == "update-00000001"
 
 
 def test_with_another_validation_text_the_scores_begin_anew(go_on, tmp_path, caplog):
-    go_on(4)
-    before = state_of(tmp_path, 4)["best_score"]
+    go_on(2)
+    before = state_of(tmp_path, 2)["best_score"]
     (tmp_path / "validation.en").write_text("nine nine nine nine\nnine nine nine\n", encoding="utf-8")
-    go_on(6, NEW_SCORES)
-    assert "the validation corpus is another one since update-00000004" in caplog.text
+    go_on(3, NEW_SCORES)
+    assert "the validation corpus is another one since update-00000002" in caplog.text
     found, best = scores(tmp_path)
-    assert found["update-00000002"] is None
-    assert found["update-00000004"] not in (None, before)  # judged again, before anything was learned
-    assert state_of(tmp_path, 6)["best_score"] == max(found["update-00000004"], found["update-00000006"]) == found[best]
-    assert state_of(tmp_path, 6)["schedule"]["best"] == state_of(tmp_path, 6)["best_score"]
+    assert found["update-00000001"] is None
+    assert found["update-00000002"] not in (None, before)  # judged again, before anything was learned
+    assert state_of(tmp_path, 3)["best_score"] == max(found["update-00000002"], found["update-00000003"]) == found[best]
+    assert state_of(tmp_path, 3)["schedule"]["best"] == state_of(tmp_path, 3)["best_score"]
     assert newest_manifest(tmp_path / "run")[1].facts["validation_changes"] == 1
     shown = {one.name: one.score for one in find_checkpoints(tmp_path / "run")}
     assert shown == found
     assert load(tmp_path / "run/config.yaml").training.on_validation_change == "error"  # asked for once
     caplog.clear()
-    go_on(8)  # nothing changed since
+    go_on(4)  # nothing changed since
     assert "another one" not in caplog.text
-    assert scores(tmp_path)[0]["update-00000006"] == found["update-00000006"]
+    assert scores(tmp_path)[0]["update-00000003"] == found["update-00000003"]
 
 
 def test_a_run_of_before_records_its_validation_text_when_it_goes_on(go_on, tmp_path):
-    go_on(2)
+    go_on(1)
     forget(tmp_path, "validation_hash")
-    go_on(4)
+    go_on(2)
     assert None not in scores(tmp_path)[0].values()  # what was there counts
     (tmp_path / "validation.es").write_text("uno\ndos\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"data\.validation has changed since update-00000004"):
-        go_on(6)
+    with pytest.raises(ConfigError, match=r"data\.validation has changed since update-00000002"):
+        go_on(3)
 
 
 def moved(folder):
@@ -116,49 +116,49 @@ def moved(folder):
 def test_a_corpus_may_move_as_long_as_its_text_stays(go_on, tmp_path, caplog, facts):
     """Hashes that no checkpoint records can be had from the old files alone."""
     caplog.set_level("INFO")
-    go_on(2)
+    go_on(1)
     forget(tmp_path, *facts)
     kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.e?")}
     settings = moved(tmp_path)
     if facts:
-        with pytest.raises(ConfigError, match=r"data\.(train|validation) has changed since update-00000002"):
-            go_on(4, *settings)
+        with pytest.raises(ConfigError, match=r"data\.(train|validation) has changed since update-00000001"):
+            go_on(2, *settings)
         for name, content in kept.items():
             (tmp_path / name).write_bytes(content)
-    assert go_on(4, *settings).update == 4
+    assert go_on(2, *settings).update == 2
     assert f"data.train holds the same text as before, now in {tmp_path}/elsewhere/first.es" in caplog.text
     assert "data.validation holds the same text as before" in caplog.text
 
 
 def test_a_corpus_that_moved_and_changed_is_refused(go_on, tmp_path):
-    go_on(2)
+    go_on(1)
     settings = moved(tmp_path)
     with (tmp_path / "elsewhere/first.en").open("a") as file:
         file.write("one\n")
     with (tmp_path / "elsewhere/first.es").open("a") as file:
         file.write("uno\n")
-    with pytest.raises(ConfigError, match=r"text in data\.train has changed since update-00000002"):
-        go_on(4, *settings)
+    with pytest.raises(ConfigError, match=r"text in data\.train has changed since update-00000001"):
+        go_on(2, *settings)
 
 
 def test_a_moved_directory_goes_on_where_it_is_and_from_another_folder(go_on, tmp_path, monkeypatch):
     """Corpora that nobody finds are asked for by name."""
-    go_on(2)
+    go_on(1)
     (tmp_path / "away").mkdir()
     moved = (tmp_path / "run").rename(tmp_path / "away/moved") / "config.yaml"
     moved.write_text(moved.read_text(encoding="utf-8").replace(f"{tmp_path}/", ""), encoding="utf-8")
     monkeypatch.chdir(tmp_path / "away")
-    config = load("moved/config.yaml", ["training.max_updates=4"])
+    config = load("moved/config.yaml", ["training.max_updates=2"])
     assert train(config).directory.samefile(moved.parent)
-    assert newest_manifest(moved.parent)[0] == "update-00000004"
+    assert newest_manifest(moved.parent)[0] == "update-00000002"
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "away/run").exists()
 
     (tmp_path / "validation.en").rename(tmp_path / "dev.en")
     with pytest.raises(DataError, match=r"data\.validation\.target: there is no .*--set data\.validation\.target=PATH"):
-        train(load("moved/config.yaml", ["training.max_updates=6"]))
+        train(load("moved/config.yaml", ["training.max_updates=3"]))
     dev = f"data.validation.target={tmp_path}/dev.en"
-    assert train(load("moved/config.yaml", ["training.max_updates=6", dev])).update == 6
+    assert train(load("moved/config.yaml", ["training.max_updates=3", dev])).update == 3
 
 
 @pytest.mark.parametrize(("count", "level"), [(15, "WARNING"), (8, "WARNING"), (7, "INFO"), (1, "INFO"), (0, None)])

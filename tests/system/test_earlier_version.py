@@ -66,13 +66,13 @@ def test_it_is_inspected_and_scored_the_same(nmt, folder, run):
     assert now == read_json(folder / f"evaluated_{run}.json")
 
 
-def test_other_verbs_take_it(nmt, run):
+def test_other_verbs_take_it(nmt, folder, run):
     nmt("average", run, "--last", "1", "-o", "mean")
     corpus = ("--source", "corpus/validation.es", "--reference", "corpus/validation.en")
-    now, then = (json.loads(nmt("evaluate", one, *corpus, "--json")) for one in ("mean", run))
+    now, then = json.loads(nmt("evaluate", "mean", *corpus, "--json")), read_json(folder / f"evaluated_{run}.json")
     assert now["bleu"] == then["bleu"]
     nmt("update-vocab", run, "--with", "corpus/validation.es", "corpus/validation.en", "-o", "other")
-    assert nmt("translate", "other", "-i", "sources.es").count("\n") == 13
+    assert nmt("translate", "other", "-i", "sources.es", "--beam-size", "1").count("\n") == 13
 
 
 def test_it_goes_on_as_it_would_have(nmt, folder, run):

@@ -18,7 +18,7 @@ def build():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_batch():
     def make_batch(source_lengths, target_lengths, seed=1):
         """Random ids with repeats; lengths count EOS."""

@@ -1,6 +1,7 @@
 """One update, held against NumPy and against itself cut into micro-batches."""
 
 from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -66,8 +67,9 @@ def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, make_batch, k
         return float(sums.smoothed) / float(sums.tokens)
 
     gradients = {}
-    for role in ("source_embedding", "target_embedding", "output_projection"):
-        variable = getattr(model, role).embeddings
+    roles = ("source_embedding", "target_embedding", "output_projection")
+    matrices = {id(variable): variable for variable in (getattr(model, role).embeddings for role in roles)}
+    for variable in matrices.values():
         for index in ((5, 1), (3, 2)):
             values = []
             for shift in (0.004, -0.004):
@@ -76,12 +78,12 @@ def test_one_sgd_update_is_the_summed_gradient_of_all_roles(build, make_batch, k
                 variable.assign(moved)
                 values.append(mean_loss())
             variable.assign(before_of(variable, before, model))
-            gradients[role, index] = (values[0] - values[1]) / 0.008
+            gradients[id(variable), index] = (values[0] - values[1]) / 0.008
     result = updater.update([batch], rate)
     scale = min(1.0, clip / result.gradient_norm)
     assert result.gradient_norm > clip
-    for (role, index), gradient in gradients.items():
-        variable = getattr(model, role).embeddings
+    for (matrix, index), gradient in gradients.items():
+        variable = matrices[matrix]
         moved = before_of(variable, before, model)[index] - array_of(variable)[index]
         np.testing.assert_allclose(moved, rate * scale * gradient, atol=1e-4, rtol=1e-2)
     total = sum(np.sum((before[path] - value) ** 2) for path, value in weights_of(model).items())
@@ -185,48 +187,74 @@ def test_a_loss_that_is_no_number_in_one_part_changes_nothing(build, make_batch)
         np.testing.assert_array_equal(value, before[path])
 
 
-def test_parts_side_by_side_give_the_same_bits_each_time(build, make_batch):
-    batch, results, model = make_batch((3, 5, 4), (4, 6, 2)), [], build(dropout=0.3)
-    updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=0.5, parts=2)
+class Compiled(NamedTuple):
+    """A model and what makes compiled updates of it, which were traced once; `start` brings the beginning back."""
+
+    model: keras.Model
+    updater: Updater
+    traced: list[str]
+    variables: list[keras.Variable]
+    beginning: list[Any]
+
+    def start(self):
+        for variable, value in zip(self.variables, self.beginning, strict=True):
+            variable.assign(value)
+
+
+def updater_in_parts():
+    """A model of several blocks with dropout, one of them half frozen, and what updates it in two parts."""
+    settings = {**tiny.with_dropout(tiny.TRANSFORMER, 0.3), "num_encoder_layers": 3}
+    model = tiny.build(settings)
+    model.encoder_blocks[2].feed_forward.trainable = False
+    for number, variable in enumerate(model.trainable_variables):  # gains and biases too differ from block to block
+        variable.assign_add(np.full(variable.shape, 0.01 * number, "float32"))
+    return model, Updater(model, keras.optimizers.SGD(0.1, momentum=0.5), label_smoothing=0.1, clip_norm=None, parts=2)
+
+
+@pytest.fixture(scope="module")
+def in_parts(make_batch):
+    """What several tests share, since to trace and compile it takes most of their time."""
+    traced, plain = [], EncoderBlock.call
+
+    def noted(block, *arguments, **options):
+        traced.append(block.name)
+        return plain(block, *arguments, **options)
+
+    model, updater = updater_in_parts()
     updater.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *updater.optimizer.variables]  # the state of dropout as well
     beginning = [array_of(variable) for variable in variables]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderBlock, "call", noted)
+        updater.update([make_batch((2, 3), (3, 2))], 0.01)
+    return Compiled(model, updater, traced, variables, beginning)
+
+
+def test_parts_side_by_side_give_the_same_bits_each_time(in_parts, make_batch):
+    batch, results = make_batch((3, 5, 4), (4, 6, 2)), []
     for _ in range(2):
-        for variable, value in zip(variables, beginning, strict=True):
-            variable.assign(value)
-        results.append(([updater.update([batch], 0.01) for _ in range(3)], weights_of(model)))
+        in_parts.start()
+        results.append(([in_parts.updater.update([batch], 0.01) for _ in range(3)], weights_of(in_parts.model)))
     (first, first_weights), (second, second_weights) = results
     assert first == second
     for path, value in first_weights.items():
         np.testing.assert_array_equal(second_weights[path], value)
 
 
-def test_blocks_that_are_alike_are_traced_once_and_keep_their_weights_and_seeds(build, make_batch, monkeypatch):
+def test_blocks_that_are_alike_are_traced_once_and_keep_their_weights_and_seeds(in_parts, make_batch):
     """Two compiled updates of several blocks in parts do what each block for itself does, one of them half frozen."""
-    batch, traced, plain = make_batch((3, 5, 4), (4, 6, 2)), [], EncoderBlock.call
-
-    def noted(block, *arguments, **options):
-        traced.append(block.name)
-        return plain(block, *arguments, **options)
-
-    monkeypatch.setattr(EncoderBlock, "call", noted)
-    results = []
-    for is_compiled in (True, False):
-        model = build(num_encoder_layers=3, num_decoder_layers=1, **tiny.with_dropout(DROPOUTS, 0.3))
-        model.encoder_blocks[2].feed_forward.trainable = False
-        for number, variable in enumerate(model.trainable_variables):  # gains and biases too differ from block to block
-            variable.assign_add(np.full(variable.shape, 0.01 * number, "float32"))
-        updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=None, parts=2)
-        with nullcontext() if is_compiled else tiny.run_eagerly():
-            outcomes = [updater.update([batch], 0.1) for _ in range(2)]
-        if is_compiled:  # the last one is another function, since it is partly frozen
-            assert traced == ["encoder_0", "encoder_0"]
-        results.append((outcomes, weights_of(model), array_of(model.seed_generator.state)))
-    (compiled, compiled_weights, compiled_seed), (eager, weights, seed) = results
-    np.testing.assert_array_equal(compiled_seed, seed)
+    batch = make_batch((3, 5, 4), (4, 6, 2))
+    in_parts.start()
+    compiled = [in_parts.updater.update([batch], 0.1) for _ in range(2)]
+    assert in_parts.traced == ["encoder_0", "encoder_0"]  # the last one is another function, since it is partly frozen
+    model, updater = updater_in_parts()
+    with tiny.run_eagerly():
+        eager = [updater.update([batch], 0.1) for _ in range(2)]
+    np.testing.assert_array_equal(array_of(in_parts.model.seed_generator.state), array_of(model.seed_generator.state))
     np.testing.assert_allclose(compiled, eager, rtol=1e-4)
-    for path, value in weights.items():
-        np.testing.assert_allclose(compiled_weights[path], value, atol=1e-5, err_msg=path)
+    found = weights_of(in_parts.model)
+    for path, value in weights_of(model).items():
+        np.testing.assert_allclose(found[path], value, atol=1e-5, err_msg=path)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -284,12 +312,10 @@ def test_an_interruption_between_micro_batches_leaves_no_trace(build, make_batch
         np.testing.assert_array_equal(value, weights_of(untouched)[path])
 
 
-def test_shapes_are_not_traced_anew(build, make_batch):
-    model = build()
-    updater = Updater(model, keras.optimizers.Adam(), label_smoothing=0.1, clip_norm=1.0)
+def test_shapes_are_not_traced_anew(in_parts, make_batch):
     for lengths in ((3, 5), (4, 2), (7, 6)):
-        updater.update([make_batch(lengths, lengths)], 0.01)
-    assert updater._whole.compiled.experimental_get_tracing_count() == 1
+        in_parts.updater.update([make_batch(lengths, lengths)], 0.01)
+    assert in_parts.updater._whole.compiled.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -315,7 +341,8 @@ def test_xla_makes_the_same_update(build, make_batch):
     for xla in (False, True):
         model = build()
         updater = Updater(model, keras.optimizers.SGD(1.0), label_smoothing=0.1, clip_norm=0.5, xla=xla)
-        results.append((updater.update([batch], 0.1), weights_of(model)))
+        with nullcontext() if xla else tiny.run_eagerly():
+            results.append((updater.update([batch], 0.1), weights_of(model)))
     (outcome, weights), (xla_outcome, xla_weights) = results
     np.testing.assert_allclose(xla_outcome, outcome, rtol=1e-4)
     for path, value in weights.items():
