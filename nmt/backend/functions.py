@@ -1,6 +1,5 @@
 """Compiling functions, differentiating them, and loops in them."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -9,7 +8,6 @@ from threading import RLock
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from nmt.backend.products import FLOAT32, products_in
@@ -108,21 +106,18 @@ class _AlikeLayers:
 
     def __init__(self, function: Callable[..., Any], like: keras.layers.Layer, trains: Sequence[bool]) -> None:
         self._function, self._variables, self._trains = function, like.variables, trains
-        self._draws: dict[int, int] = {}
         self._compiled = tf.function(self._call, autograph=False)
 
     def __call__(self, variables: Sequence[keras.Variable], inputs: Any) -> Any:
         """Call the layer that has these variables; they are assigned what its own call would assign."""
         values = [tf.convert_to_tensor(variable.value) for variable in variables]
         outputs, assigned = self._compiled(values, inputs)
-        # Seeds, states of two integers, move on by what is known: what draws next has not to wait for the layer.
-        moved = {index: values[index] + np.array([0, draws], "uint32") for index, draws in self._draws.items()}
-        for index, value in (assigned | moved).items():
+        for index, value in assigned.items():
             variables[index].assign(value)
         return outputs
 
     def _call(self, values: Sequence[Tensor], inputs: Any) -> tuple[Any, dict[int, Tensor]]:
-        """Return what the layer returns, and the values that it assigned to variables other than seeds."""
+        """Return what the layer returns, and the values that it assigned to variables, seeds among them."""
         # A frozen matrix has no gradient, which would cost a product.
         given = [
             value if trains else tf.stop_gradient(value) for value, trains in zip(values, self._trains, strict=True)
@@ -130,22 +125,22 @@ class _AlikeLayers:
         variables = self._variables
         with _Assignments(zip(variables, given, strict=True)) as scope:
             outputs = self._function(*inputs)
-        seen = {index: scope.counts[id(each)] for index, each in enumerate(variables) if id(each) in scope.counts}
-        self._draws = {index: count for index, count in seen.items() if variables[index].dtype == "uint32"}
-        return outputs, {i: scope.get_current_value(variables[i]) for i in seen if i not in self._draws}
+        return outputs, {
+            index: scope.get_current_value(each) for index, each in enumerate(variables) if id(each) in scope.assigned
+        }
 
 
 class _Assignments(keras.StatelessScope):
-    """Values of variables, and how often each is assigned to, by its identity."""
+    """Values of variables, and the identities of those that are assigned to."""
 
     def __init__(self, values: Any) -> None:
         super().__init__(values)
-        self.counts: Counter[int] = Counter()
+        self.assigned = set[int]()
 
     def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
         """Note an assignment, which is seen in the scope alone."""
         super().add_update(update)
-        self.counts[id(update[0])] += 1
+        self.assigned.add(id(update[0]))
 
 
 def last_elements(variables: Sequence[keras.Variable]) -> Callable[[], Tensor]:

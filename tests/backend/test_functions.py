@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nmt.backend.functions import Spec, compile_function, value_and_gradients
+from nmt.backend.functions import Spec, call_layer, compile_function, value_and_gradients
 
 
 def test_a_signature_is_traced_once_for_all_shapes():
@@ -56,3 +56,34 @@ def test_gradients_of_repeated_rows_are_added_up():
     expected[1], expected[3] = 8.0, 2.0
     np.testing.assert_array_equal(gradients[0], expected)
     np.testing.assert_array_equal(gradients[1], np.zeros(3))
+
+
+class Dropped(keras.layers.Layer):
+    """A layer that draws by a generator of its own."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.dropout = keras.layers.Dropout(0.5, seed=seed)
+
+    def call(self, inputs, training=False):
+        return self.dropout(inputs, training=training)
+
+
+def test_layers_that_are_alike_draw_by_their_own_generators_again_and_again():
+    def drawn(compiled):
+        layers, inputs = [Dropped(1), Dropped(2)], np.ones((4, 32), "float32")
+        for layer in layers:
+            layer(inputs)
+
+        def draw():
+            order = [layers[0], layers[1], layers[0], layers[1]]
+            return [call_layer(each, layers[0].call, inputs, training=True) for each in order]
+
+        draw = compile_function(draw, []) if compiled else draw
+        return np.stack([np.stack(draw()), np.stack(draw())]), [layer.dropout.seed_generator.state for layer in layers]
+
+    found, states = drawn(compiled=True)
+    expected, expected_states = drawn(compiled=False)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(states, expected_states)
+    assert len(np.unique(found.reshape(8, -1), axis=0)) == 8
