@@ -80,10 +80,10 @@ def tags(pair: tuple[str, str], found: list[Candidate], chance: Random) -> Hinte
 
 
 def placeholders(pair: tuple[str, str], found: list[Candidate], chance: Random) -> Hinted:
-    """Put words that mean nothing in the place of some words of both sides, with themselves as hints.
+    """Give some words of the source words that mean nothing as hints, which take the place of their translations.
 
-    So what stands in a hint is learned to be copied, whatever it is. A word is of letters of the target, which its
-    vocabulary has for certain.
+    So a hint is learned to be followed, whatever word it is for (the mode `replace` of OpusTrainer's Tags). A word that
+    means nothing is of letters of the target, which its vocabulary has for certain.
     """
     source, target = pair
     drawn = _drawn(found, chance)
@@ -91,7 +91,6 @@ def placeholders(pair: tuple[str, str], found: list[Candidate], chance: Random) 
     words = ["".join(chance.choices(letters, k=chance.randint(*_LETTERS))) for _ in drawn]
     of_target = sorted(zip((each.target for each in drawn), words, strict=True))
     marked = hinted(source, [(*each.source, word) for each, word in zip(drawn, words, strict=True)])
-    copied = tuple(marked[place + 1] if place % 3 == 1 else part for place, part in enumerate(marked))
     for (start, end), word in reversed(of_target):
         target = target[:start] + word + target[end:]
-    return copied, target
+    return marked, target
