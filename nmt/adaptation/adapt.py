@@ -24,6 +24,7 @@ from nmt.adaptation.corpora import (
     replayed_corpora,
     without_held_out,
 )
+from nmt.backend import session
 from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, write
 from nmt.config.loader import load_values
@@ -129,7 +130,8 @@ def chosen_sizes(config: Config, pairs: int, tokens_per_pair: float) -> Sizes:
         pairs: of the new corpus and what is replayed.
         tokens_per_pair: of the longer side, in the mean.
     """
-    from nmt.recipes.training_run import assemble_schedule
+    with session.importing():  # the training says how it runs
+        from nmt.recipes.training_run import assemble_schedule
 
     training = config.training
     peak = assemble_schedule(config).highest_rate()
@@ -355,8 +357,6 @@ def _translated(
     lines = [line for line in read_lines(source) if line.strip()]
     far = [line for line in lines if not held.is_near([line])]
     drawn = sample_lines(far, count, seed=seed)
-
-    from nmt.backend import session
 
     session.start()
     from nmt.inference.translator import load_translator

@@ -174,15 +174,25 @@ def import_files(paths: Sequence[PathLike]) -> None:
     Raises:
         ConfigError: a file cannot be loaded, or the environment asks Keras for another backend.
     """
+    if paths:
+        with importing():
+            for path in paths:
+                import_file(path)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let the block import TensorFlow as `start` would, which can still say afterwards how it runs.
+
+    Raises:
+        ConfigError: the environment asks Keras for another backend.
+    """
     global _only_imported
-    if not paths:
-        return
     runs = is_running()
     _prepare_environment()
     try:
         with _held_stderr(hidden=_REMARK), _collector_at_rest():
-            for path in paths:
-                import_file(path)
+            yield
     finally:
         _only_imported = not runs and "tensorflow" in sys.modules
 
