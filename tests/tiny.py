@@ -49,6 +49,15 @@ def build(settings, *, vocabularies=None, tie_embeddings="all", seed=3):
     return build_model(sizes, **{"tie_embeddings": tie_embeddings, "seed": seed, **settings})
 
 
+def scatter_weights(model, *, seed, spread):
+    """Move all weights by random numbers: what a new model writes depends on next to nothing."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign(1.5 * variable + generator.normal(0.0, spread, variable.shape))
+
+
 def copied_lines(generator, count):
     """Pairs of a line of one to six words and the same line."""
     lines = [" ".join(generator.choices(list(WORDS), k=generator.randint(1, 6))) for _ in range(count)]

@@ -70,6 +70,11 @@ class Sizes(NamedTuple):
     max_updates: int
     warmup_updates: int
 
+    def described(self) -> str:
+        """Return what was chosen, in words."""
+        rate, tokens, updates = f"{self.learning_rate:g}", f"{self.batch_tokens:,}", f"{self.max_updates:,}"
+        return f"learning rate {rate}, batches of {tokens} tokens, {updates} updates"
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -162,6 +167,7 @@ def plan_adaptation(
     extend_vocabulary: bool | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
+    threads: int | None = None,
 ) -> Adaptation:
     """Choose settings for an adaptation, and write the text that it needs; the model is left as it is.
 
@@ -180,6 +186,7 @@ def plan_adaptation(
         extend_vocabulary: whether to add tokens; if more than 0.5 % of the new text is unknown unless given.
         overrides: settings of the new run, which come last.
         overwrite: replace what lies there.
+        threads: processor cores that TensorFlow is to use, unless it runs already; all unless given.
 
     Raises:
         NMTError: there is no such model, text cannot be read, or settings do not fit.
@@ -206,17 +213,15 @@ def plan_adaptation(
     sizes = chosen_sizes(old, new + wanted, lengths)
     if old.data.hints:
         remarks.append(f"no {either(old.data.hints)} of data.variation: the new text has no links between words")
-    remarks.append(
-        f"chosen for {new:,} new and {wanted:,} old pairs: learning rate {sizes.learning_rate:g}, batches of "
-        f"{sizes.batch_tokens:,} tokens, {sizes.max_updates:,} updates"
-    )
+    remarks.append(f"chosen for {new:,} new and {wanted:,} old pairs: {sizes.described()}")
     extends = unknown > MUCH_UNKNOWN if extend_vocabulary is None else extend_vocabulary
     place = model_directory.sibling_directory(output, "vocabulary")
     of_run = RunText(output, languages, tag, replay if wanted else 0.0, replayed)
-    initial = str(place) if extends else run
-    config = _settings(old, initial, of_run, sizes, freeze=freeze, overrides=overrides)
+    config = _settings(old, str(place) if extends else run, of_run, sizes, freeze=freeze, overrides=overrides)
 
-    # All is settled: what training reads is written.
+    # All is settled: what training reads is written, by TensorFlow as the training wants it.
+    if not session.is_running():
+        train.start_session(config, threads=threads)
     if wanted and replay_source is not None:
         texts["replay"], remark = _translated(run, replay_source, wanted, held, tag=tag, seed=old.seed)
         remarks.append(remark)
@@ -358,7 +363,6 @@ def _translated(
     far = [line for line in lines if not held.is_near([line])]
     drawn = sample_lines(far, count, seed=seed)
 
-    session.start()
     from nmt.inference.translator import load_translator
 
     targets = load_translator(run).translate(drawn, controls=[Control(tag=tag)] * len(drawn))

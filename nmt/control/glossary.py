@@ -279,18 +279,23 @@ class Report:
             for (source, targets, match_case), placed in by_term
         }
 
+    def described(self, words: str) -> str:
+        """Return a line with the counts of all terms, at least one, in the places of their names."""
+        total = self.total
+        counts = {**total._asdict(), "missing": total.missing, "with_terms": self.lines_with_terms, "lines": self.lines}
+        shown = {name: f"{count:,}" for name, count in counts.items()}
+        return words.format(**shown, share=f"{total.exact / total.found:.1%}")
+
     def log(self) -> None:
         """Log a line with the counts, and the terms that are placed least."""
-        total = self.total
-        if not total.found:
+        if not self.total.found:
             logger.info("glossary: none of its terms is in the text (a tab parts a term and its translation)")
             return
-        logger.info(
-            "glossary: %s terms found in %s of %s lines: %s placed (%.1f%%), %s inflected, %s not placed",
-            *(f"{count:,}" for count in (total.found, self.lines_with_terms, self.lines, total.exact)),
-            100 * total.exact / total.found,
-            *(f"{count:,}" for count in (total.inflected, total.missing)),
+        words = (
+            "glossary: {found} terms found in {with_terms} of {lines} lines: {exact} placed ({share}), {inflected} "
+            "inflected, {missing} not placed"
         )
+        logger.info("%s", self.described(words))
         wanting = Counter({term: each.found - each.exact for term, each in self.by_term.items()})
         for term, count in wanting.most_common(_SHOWN_TERMS):
             if count:

@@ -80,13 +80,11 @@ def with_hints(controls: Sequence[Control] | None, hints: Hints, num_lines: int)
 
 def log_hints(report: Report) -> None:
     """Log how many hints were placed, and what became of them in the translations."""
-    total = report.total
-    if not total.found:
+    if not report.total.found:
         _LOGGER.info("hints: none of their terms is in the text")
         return
-    _LOGGER.info(
-        "hints: %s placed in %s of %s lines: %s stand in the translations (%.1f%%), %s inflected, %s do not",
-        *(f"{count:,}" for count in (total.found, report.lines_with_terms, report.lines, total.exact)),
-        100 * total.exact / total.found,
-        *(f"{count:,}" for count in (total.inflected, total.missing)),
+    words = (
+        "hints: {found} placed in {with_terms} of {lines} lines: {exact} stand in the translations ({share}), "
+        "{inflected} inflected, {missing} do not"
     )
+    _LOGGER.info("%s", report.described(words))

@@ -70,6 +70,7 @@ def adapt(
         extend_vocabulary=extend,
         overrides=overrides or (),
         overwrite=overwrite,
+        threads=threads,
     )
     try:
         with LiveProgress() if is_terminal(sys.stderr) else nullcontext() as live:

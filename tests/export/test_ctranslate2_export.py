@@ -40,9 +40,7 @@ def opened_model(norm="pre", tie_embeddings="all", joint=True, tokens=("a", "b c
     data = {"source_language": "de", "target_language": "en", "train": files, "validation": files}
     config = Config.model_validate({"model_directory": "run", "data": data, "model": model})
     built = build_model(vocabularies_of(text), seed=seed, **config.model.model_dump())
-    generator = np.random.default_rng(seed)
-    for variable in built.trainable_variables:
-        variable.assign(1.5 * variable + generator.normal(0.0, 0.2, variable.shape))
+    tiny.scatter_weights(built, seed=seed, spread=0.2)
     return OpenedModel(config, text, built, "update-00000007", "raw")
 
 

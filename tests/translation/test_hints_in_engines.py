@@ -39,9 +39,7 @@ def opened():
     model = {**tiny.TRANSFORMER, "tie_embeddings": "target_output"}
     config = Config.model_validate({"model_directory": "run", "data": data, "model": model})
     built = build_model(vocabularies_of(text), seed=3, **config.model.model_dump())
-    generator = np.random.default_rng(4)
-    for variable in built.trainable_variables:
-        variable.assign(1.5 * variable + generator.normal(0.0, 0.3, variable.shape))
+    tiny.scatter_weights(built, seed=4, spread=0.3)
     return OpenedModel(config, text, built, "update-00000007", "raw")
 
 

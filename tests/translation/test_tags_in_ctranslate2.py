@@ -35,9 +35,7 @@ def engines(request, tmp_path_factory):
     model = {**tiny.TRANSFORMER, "tie_embeddings": "target_output"}
     config = Config.model_validate({"model_directory": "run", "data": data, "model": model})
     built = build_model(vocabularies_of(text), seed=3, **config.model.model_dump())
-    generator = np.random.default_rng(4)
-    for variable in built.trainable_variables:
-        variable.assign(1.5 * variable + generator.normal(0.0, 0.3, variable.shape))
+    tiny.scatter_weights(built, seed=4, spread=0.3)
     symbols = [*text.target.tags.values()]
     built.output_bias.assign([-9.0 * (each in symbols) for each in range(len(text.target.vocabulary))])  # as if learned
     output = tmp_path_factory.mktemp("export") / "out"
