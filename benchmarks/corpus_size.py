@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 from smoke import add_smoke, say
 
-from nmt.data import BatchStream, Corpus, Cursor, TokenStore, open_store
+from nmt.data import Corpus, TokenStore, open_store
 from nmt.data import store as stores
 from nmt.data.corpus import CorpusReport
 from nmt.data.encoding import NO_FILTERS, EncodedSide, length_dtype, token_dtype
 from nmt.data.sequences import record_of
+from nmt.streams import BatchStream, Cursor
 from nmt.text import SentencePieceTokenizer, TextPair, WhitespaceTokenizer
 
 VOCABULARY_SIZE = 8000

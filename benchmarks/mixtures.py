@@ -18,7 +18,7 @@ from smoke import add_smoke, say
 
 from nmt.data.sequences import record_of
 from nmt.data.store import _open_folder
-from nmt.mixtures import MixedCorpus, MixtureCursor, MixtureStream, Stage
+from nmt.streams import MixedCorpus, MixtureCursor, MixtureStream, Stage
 
 BLOCK = 50_000
 """Pairs that are made; a corpus holds them again and again."""

@@ -16,7 +16,7 @@ LEVELS = (
     {"settings", "backend"},
     {"config", "layers", "text", "tying", "alignment"},
     {"models", "search", "data"},
-    {"checkpoint", "corpora", "mixtures", "variation"},
+    {"checkpoint", "corpora", "streams", "variation"},
     {"control", "directory", "filters"},
     {"translation", "doctor"},
     {"scoring"},

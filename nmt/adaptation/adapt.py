@@ -194,7 +194,7 @@ def plan_adaptation(
     directory, checkpoint = model_directory.parse_run_reference(run)
     old, text = model_directory.read_settings(directory), TextPair.load(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
-    _refuse(directory, output, replay=replay, overwrite=overwrite)
+    _refuse(directory, output, replay=replay, replay_source=replay_source, overwrite=overwrite)
     tag = settled_tag(directory, old, text, tag)
 
     # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
@@ -278,7 +278,7 @@ def settled_tag(directory: PathLike, old: Config, text: TextPair, tag: str | Non
     return None
 
 
-def _refuse(directory: str, output: Path, *, replay: float, overwrite: bool) -> None:
+def _refuse(directory: str, output: Path, *, replay: float, replay_source: PathLike | None, overwrite: bool) -> None:
     """Refuse what can be refused before anything is read or written."""
     if output.resolve() == Path(directory).resolve():
         raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
@@ -289,6 +289,8 @@ def _refuse(directory: str, output: Path, *, replay: float, overwrite: bool) -> 
         )
     if not 0 <= replay < 1:
         raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
+    if replay_source is not None and not replay:
+        raise ConfigError(f"--replay must be above 0 for {replay_source} to be replayed: leave one of the two out")
 
 
 def adapt(

@@ -20,7 +20,6 @@ from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.doctor import doubts
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.mixtures.corpora import find_stores, hash_of_corpora
 from nmt.recipes.build_vocabulary import (
     GatheredText,
     begin_text,
@@ -30,6 +29,7 @@ from nmt.recipes.build_vocabulary import (
     streams_on_disk,
 )
 from nmt.settings.data import DataSettings
+from nmt.streams.corpora import find_stores, hash_of_corpora
 from nmt.text import TextPair
 from nmt.training.events import Reporter
 from nmt.types import PathLike

@@ -18,7 +18,7 @@ from nmt.backend.replicas import Replicas
 from nmt.checkpoint.index import has_checkpoint
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.config import Config, write
-from nmt.data import BatchStream, Corpus, TokenStore, open_store, sequences
+from nmt.data import Corpus, TokenStore, open_store, sequences
 from nmt.data.encoding import NO_WEIGHT
 from nmt.data.store import delete_stores
 from nmt.directory import model_directory as directories
@@ -27,14 +27,14 @@ from nmt.errors import CheckpointError, DataError
 from nmt.export.engines import make_engine_of_run
 from nmt.inference import translator
 from nmt.kinds import imported_hashes
-from nmt.mixtures import MixtureStream
-from nmt.mixtures.corpora import filters_of, hash_of_corpora, mixture_of
 from nmt.models import parts as parts_of_model
 from nmt.models.contract import Seq2Seq
 from nmt.recipes import build_vocabulary, pretrained, train
 from nmt.recipes import start as starts
 from nmt.recipes.validation import Validator, settle_tokenization
 from nmt.settings.training import OPTIMIZERS, SCHEDULES
+from nmt.streams import BatchStream, MixtureStream
+from nmt.streams.corpora import filters_of, hash_of_corpora, mixture_of
 from nmt.text import TextPair
 from nmt.training import batch_size, events, optimization, state
 from nmt.training.trainer import Cadence, Trainer

@@ -13,7 +13,7 @@ from nmt.atomic_files import replace_file
 from nmt.backend import session
 from nmt.errors import TrainingError
 from nmt.kinds import describe_seconds
-from nmt.mixtures import Seen
+from nmt.streams import Seen
 from nmt.text.vocabulary import MOST_UNKNOWN
 
 logger = logging.getLogger(__name__)

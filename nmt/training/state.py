@@ -10,9 +10,8 @@ from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, TypeAd
 
 from nmt.checkpoint.disk import Count
 from nmt.checkpoint.index import standing
-from nmt.data.batches import Cursor
 from nmt.errors import CheckpointError
-from nmt.mixtures import MixtureCursor
+from nmt.streams import Cursor, MixtureCursor
 
 Number: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number in a JSON file."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from nmt.checkpoint import manager, weights
 from nmt.checkpoint.manifest import VALIDATION, VALIDATION_CHANGES, Judged
-from nmt.data.batches import Batch, Stream
+from nmt.data.batches import Batch
 from nmt.errors import TrainingError
+from nmt.streams import Stream
 from nmt.training.events import CheckpointEvent, EndEvent, Reporter, UpdateEvent, Validation, ValidationEvent
 from nmt.training.lockstep import Interrupted, Lockstep
 from nmt.training.optimization import Schedule

@@ -123,7 +123,7 @@ _SAMPLE, _COVERED = 512, 0.9
 
 
 class VariedPairs:
-    """The pairs of a corpus, varied in each epoch in another way; fulfils `nmt.data.batches.Variation`.
+    """The pairs of a corpus, varied in each epoch in another way; fulfils `nmt.streams.stream.Variation`.
 
     What a pair becomes follows from seed, epoch and its number. Batches are planned before text is varied, by lengths
     that cover 90 % of the changed lines of a sample. A pair that becomes longer than its batch has room for, or than

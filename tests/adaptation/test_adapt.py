@@ -93,6 +93,8 @@ def test_no_line_near_to_one_that_is_held_out_is_trained_on(run, corpus, tmp_pat
 def test_what_cannot_be_adapted_is_refused(run, corpus, tmp_path):
     with pytest.raises(ConfigError, match="--replay must be a share from 0 to below 1, got 1"):
         plan_adaptation(run, corpus, replay=1.0)
+    with pytest.raises(ConfigError, match=r"--replay must be above 0 for old\.es to be replayed"):
+        plan_adaptation(run, corpus, replay=0.0, replay_source="old.es")
     with pytest.raises(ConfigError, match="must be another directory than the old model's"):
         plan_adaptation(run, corpus, output=run, overwrite=True)
     shutil.copytree(run, tmp_path / "other")

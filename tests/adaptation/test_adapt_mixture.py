@@ -18,9 +18,9 @@ from nmt.data import Corpus
 from nmt.data.lines import read_lines
 from nmt.errors import ConfigError, DataError
 from nmt.inference.translator import load_translator
-from nmt.mixtures.corpora import mixture_of
 from nmt.recipes.training_run import open_training_stores
 from nmt.settings.data import DataSettings
+from nmt.streams.corpora import mixture_of
 from nmt.text import TextPair
 from tests import tiny
 from tests.conftest import untrained_model

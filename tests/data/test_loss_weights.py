@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, Corpus, find_store, open_store
+from nmt.data import Corpus, find_store, open_store
 from nmt.data.corpus import Layout
 from nmt.errors import DataError
-from nmt.mixtures import MixedCorpus, MixtureStream, Stage
+from nmt.streams import BatchStream, MixedCorpus, MixtureStream, Stage
 
 WEIGHTS = [1, 0, 2.5, 0.25, 0, 3]
 

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, TokenStore
+from nmt.data import TokenStore
 from nmt.data.batches import plan_epoch
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import TokenSequences, record_of
+from nmt.streams import BatchStream
 
 PAIRS, TOKENS, REPEATED = 60_000, 400, 2_000
 
@@ -18,7 +19,8 @@ EPOCH = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from nmt.data import BatchStream, TokenStore
+from nmt.data import TokenStore
+from nmt.streams import BatchStream
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import StoredSequences
 

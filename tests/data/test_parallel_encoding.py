@@ -60,7 +60,10 @@ def processes_where(condition):
 
 
 def children():
-    return processes_where(lambda parent, group: parent == os.getpid())
+    return sorted(set(processes_where(lambda parent, group: parent == os.getpid())) - STARTED_BEFORE)
+
+
+STARTED_BEFORE = set(processes_where(lambda parent, group: parent == os.getpid()))  # for `warm_python`
 
 
 def wait_until(condition):

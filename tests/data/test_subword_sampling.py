@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, Cursor, TokenStore
+from nmt.data import TokenStore
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import SampledSequences, TokenSequences, segmentations_of, uniform
+from nmt.streams import BatchStream, Cursor
 from nmt.text import EOS_ID, SentencePieceTokenizer, TextPair
 from nmt.text.sentencepiece_tokenizer import segmentations
 

@@ -9,10 +9,10 @@ import pytest
 from nmt.config import load
 from nmt.data import corpus as corpus_module
 from nmt.data import lines as lines_module
-from nmt.mixtures.corpora import find_stores
 from nmt.recipes.build_vocabulary import build_vocabulary, find_text
 from nmt.recipes.train import check_corpora, train
 from nmt.recipes.training_run import open_training_stores
+from nmt.streams.corpora import find_stores
 from nmt.training.events import Reporter
 
 SENTENCES = 15

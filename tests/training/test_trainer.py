@@ -16,9 +16,10 @@ import pytest
 from nmt.backend.replicas import Replicas
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.weights import load_weights
-from nmt.data.batches import Batch, Cursor
+from nmt.data.batches import Batch
 from nmt.directory.inspection import find_checkpoints
 from nmt.errors import CheckpointError, TrainingError
+from nmt.streams import Cursor
 from nmt.training import trainer as trainer_module
 from nmt.training.events import Reporter, Validation
 from nmt.training.lockstep import Interrupted

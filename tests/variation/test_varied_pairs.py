@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from nmt.alignment.links import LinksOf
-from nmt.data import BatchStream, open_store
+from nmt.data import open_store
 from nmt.data.corpus import Layout
 from nmt.errors import ConfigError, DataError
 from nmt.kinds import VARIATIONS, register_variation
-from nmt.mixtures import MixedCorpus, MixtureStream, Stage
+from nmt.streams import BatchStream, MixedCorpus, MixtureStream, Stage
 from nmt.text import EOS_ID, TextPair
 from nmt.text.tokenizer import CharacterTokenizer
 from nmt.types import PAD_ID

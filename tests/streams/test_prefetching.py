@@ -4,10 +4,11 @@ import time
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, Cursor, TokenStore, batches
+from nmt.data import TokenStore
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import TokenSequences
 from nmt.errors import DataError
+from nmt.streams import BatchStream, Cursor
 
 SECONDS_TO_WAIT = 120.0  # before it is taken to hang
 
@@ -53,7 +54,7 @@ def test_batches_and_cursors_are_those_of_the_stream(store):
 
 
 def test_no_more_lies_ready_than_the_capacity_and_the_cursor_does_not_see_it(monkeypatch):
-    monkeypatch.setattr(batches, "_BATCHES_AHEAD", 4)
+    monkeypatch.setattr("nmt.streams.stream._BATCHES_AHEAD", 4)
     with Counting() as stream:
         assert next(stream) == 0
         wait_until(lambda: stream.drawn == 5)  # one drawn, four ready

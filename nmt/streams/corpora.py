@@ -8,9 +8,9 @@ from typing import Any
 from nmt.config import Config
 from nmt.data import Corpus, TokenStore, find_store
 from nmt.data.encoding import NO_FILTERS, PairFilters
-from nmt.mixtures.shares import Stage
-from nmt.mixtures.stream import MixedCorpus
 from nmt.settings.data import DataSettings, StageSettings, UntilSettings
+from nmt.streams.mixture import MixedCorpus
+from nmt.streams.shares import Stage
 from nmt.text import TextPair
 
 

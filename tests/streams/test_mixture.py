@@ -6,12 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, TokenStore
+from nmt.data import TokenStore
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import TokenSequences
 from nmt.errors import ConfigError, DataError
-from nmt.mixtures import MixedCorpus, MixtureCursor, MixtureStream, Stage
-from nmt.mixtures.shares import EndlessOrder
+from nmt.streams import BatchStream, MixedCorpus, MixtureCursor, MixtureStream, Stage
+from nmt.streams.shares import EndlessOrder
 
 NAMES = ("clean", "mined", "tiny")
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nmt.data.batches import Batch, BatchPlan, Stream, Variation, plan_batches, refuse_long_pairs, teacher_forced
+from nmt.data.batches import Batch, BatchPlan, plan_batches, refuse_long_pairs, teacher_forced
 from nmt.data.sequences import SampledSequences
 from nmt.data.store import TokenStore
 from nmt.errors import DataError
-from nmt.mixtures.shares import ROUND_PAIRS, EndlessOrder, Stage
+from nmt.streams.shares import ROUND_PAIRS, EndlessOrder, Stage
+from nmt.streams.stream import Stream, Variation
 from nmt.text.sentencepiece_tokenizer import Segmentations
 from nmt.types import PAD_ID
 

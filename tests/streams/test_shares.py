@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmt.errors import ConfigError
-from nmt.mixtures.shares import EndlessOrder, Stage
+from nmt.streams.shares import EndlessOrder, Stage
 
 
 @settings(max_examples=50, deadline=None)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from nmt.data import BatchStream, TokenStore
+from nmt.data import TokenStore
 from nmt.data.batches import EMPTY_BATCH, Batch
 from nmt.data.corpus import CorpusReport
 from nmt.data.sequences import TokenSequences
+from nmt.streams import BatchStream
 
 
 class Numbers(BatchStream):
