@@ -294,7 +294,7 @@ class OneOrMany:
         element: each section of a list.
     """
 
-    one_key, many_key = "one", "many"
+    one_key, many_key = "<one>", "<many>"
 
     def __init__(self, one: type[Section], element: type[Section]) -> None:
         self._one, self._element = one, element

@@ -73,6 +73,8 @@ def test_missing_settings_are_named_with_what_they_take(refused):
         ("data.train.source=[1]", "data.train.source must be a path or a list of paths, or null, got the list [1]"),
         ("data.tokenizer.model=[]", "data.tokenizer.model must be a path or a list of paths, or null, got the list []"),
         ("data.train.source=[]", "data.train.source must be a path or a list of paths, or null, got the list []"),
+        ("data.test={one: 3}", "data.test.one is unknown: data.test has the settings source, target, pairs, "),
+        ("data.validation={many: 3}", "data.validation.many is unknown: data.validation has the settings source, target, "),
     ],
 )  # fmt: skip
 def test_each_problem_is_one_line_that_says_what_to_do(refused, override, line):
