@@ -3,11 +3,11 @@
     python benchmarks/peers/compare.py --data /path/to/multi30k --work /tmp/peers --install
     python benchmarks/peers/compare.py --data /path/to/multi30k --work /tmp/peers --toolkits nmt Marian --rounds 5
 
-Each peer gets a virtual environment of its own in the working folder; one that does not install is left out, with its
-reason. All trainings, and all translations, take turns: a round is one of each. Seconds are of whole processes from
-their start: imports, the model and the text included. Models are trained for `--updates` alone, so what they translate
-is of no worth, and its length is another with each: the tokens that it wrote are shown beside. Bare CTranslate2
-translates with the weights of this toolkit.
+Each peer gets a virtual environment of its own in the working folder; one that does not install, or that translates
+for more than `--most-seconds`, is left out, with its reason. All trainings, and all translations, take turns: a round
+is one of each. Seconds are of whole processes from their start: imports, the model and the text included. Models are
+trained for `--updates` alone, so what they translate is of no worth, and its length is another with each: the tokens
+that it wrote are shown beside. Bare CTranslate2 translates with the weights of this toolkit.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lines", type=int, default=1000, help="of the test set")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--most-seconds", type=float, default=300, help="of one translation; more: left out")
     return parser.parse_args()
 
 
@@ -179,14 +180,21 @@ def translate_in_turns(
                 say(f"{count} lines with {name}, round {number + 1}")
                 started = time.perf_counter()
                 command = toolkit.translate(task, source.resolve(), output.resolve())
-                done = subprocess.run(command, capture_output=True, text=True, cwd=task.folder, check=False)
-                seconds = time.perf_counter() - started
-                if done.returncode:
-                    say(f"left out: {name}: {done.stderr.strip().splitlines()[-1]}")
+                if problem := run(command, task.folder, seconds=arguments.most_seconds):
+                    say(f"left out: {count} lines with {name}: {problem}")
                     del rows[name]
                     continue
-                rows[name].append((seconds, len(output.read_text("utf-8").split())))
+                rows[name].append((time.perf_counter() - started, len(output.read_text("utf-8").split())))
     return found
+
+
+def run(command: list[str], folder: Path, *, seconds: float) -> str | None:
+    """Run a command in a folder; return why it did not end well."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"took more than {seconds:g} s"
+    return [f"status {done.returncode}", *done.stderr.strip().splitlines()][-1] if done.returncode else None
 
 
 def spread(values: list[float], form: str) -> str:
