@@ -25,7 +25,8 @@ from nmt.adaptation.corpora import (
     without_held_out,
 )
 from nmt.backend import session
-from nmt.checkpoint.index import has_checkpoint
+from nmt.checkpoint.folder import checkpoints_folder
+from nmt.checkpoint.index import has_checkpoint, read_index
 from nmt.config import Config, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
@@ -36,7 +37,7 @@ from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.kinds import either
 from nmt.recipes import train
 from nmt.scoring.evaluation import paired_p_value
-from nmt.settings.section import CONFIG_NAME
+from nmt.settings.section import AUTO, CONFIG_NAME
 from nmt.tasks.evaluate import ModelEvaluation, prepare_evaluation, tokenization_of
 from nmt.text import UNK_ID, TextPair, marks
 from nmt.text.tokenizer import sample_lines
@@ -54,6 +55,9 @@ MUCH_UNKNOWN = 0.005
 MOST_NEW_TOKENS = 1_000
 
 LEAST_UPDATES, VALIDATIONS = 100, 10
+
+UNSAID_BATCH_TOKENS = 4096
+"""Of a batch, where the old run chose by itself."""
 
 
 class Sizes(NamedTuple):
@@ -141,7 +145,8 @@ def chosen_sizes(config: Config, pairs: int, tokens_per_pair: float) -> Sizes:
     training = config.training
     peak = assemble_schedule(config).highest_rate()
     share, epochs = next(rule for most, *rule in _RULES if pairs < most)
-    old = training.effective_batch_tokens or (training.batch_tokens if training.batch_tokens != "auto" else 4096)
+    one = training.batch_tokens if training.batch_tokens != "auto" else UNSAID_BATCH_TOKENS
+    old = training.effective_batch_tokens or one
     tokens = pairs * tokens_per_pair
     batch_tokens = max(min(old, max(512, int(tokens / 20))), config.data.max_length + 1)
     updates = max(LEAST_UPDATES, math.ceil(epochs * tokens / batch_tokens))
@@ -218,6 +223,10 @@ def plan_adaptation(
     place = model_directory.sibling_directory(output, "vocabulary")
     of_run = RunText(output, languages, tag, replay if wanted else 0.0, replayed)
     config = _settings(old, str(place) if extends else run, of_run, sizes, freeze=freeze, overrides=overrides)
+    if extends:
+        _refuse_extension(config, place)
+    if old.search.shortlist:
+        remarks.append("search.shortlist is false in the new run: its shortlist is built by nmt build-shortlist")
 
     # All is settled: what training reads is written, by TensorFlow as the training wants it.
     if not session.is_running():
@@ -228,14 +237,14 @@ def plan_adaptation(
     of_run.write(texts, held)
     remark = f"{unknown:.2%} of the tokens of the new text are unknown"
     if extends:
-        _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
-        remark += f": the vocabulary was extended by what it lacks, in {place}"
+        extended = _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
+        remark += f": the vocabulary was extended by what it lacks, in {place}" if extended else ": it lacks no token"
     write(config, output / FOLDER / "settings.yaml")
-    tests, missing = _tests_of(config, old)
+    tests, missing = _tests_of(config, old, directory)
     return Adaptation(run, config, tests, (*remarks, remark, *missing))
 
 
-def _tests_of(config: Config, old: Config) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+def _tests_of(config: Config, old: Config, directory: str) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Return both test sets, each as a list of JSON values; and why the old one is missing, if it is."""
     sets = dict[str, list[dict[str, Any]]]()
     for name, each in (("new", config), ("old", old)):
@@ -245,6 +254,8 @@ def _tests_of(config: Config, old: Config) -> tuple[dict[str, list[dict[str, Any
         if old.data.test is None:
             raise DataError("the old run names no test set (data.test)")
         deque(pairs_of(old.data, "test"), maxlen=0)
+        if (Path(directory) / FOLDER).exists():
+            return sets, ["the old run is an adaptation too: what was known before that is not measured"]
     except DataError as error:  # it may be gone, as the old corpus may
         del sets["old"]
         return sets, [f"what is forgotten is not measured: {error}"]
@@ -291,6 +302,17 @@ def _refuse(directory: str, output: Path, *, replay: float, replay_source: PathL
         raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
     if replay_source is not None and not replay:
         raise ConfigError(f"--replay must be above 0 for {replay_source} to be replayed: leave one of the two out")
+
+
+def _refuse_extension(config: Config, place: Path) -> None:
+    """Refuse to add tokens that could learn nothing, or to write over a run that was trained with such tokens."""
+    if any(part.partition(".")[0] in ("embeddings", "output") for part in config.training.freeze):
+        raise ConfigError(
+            "the vocabulary is to be extended, and new tokens learn nothing where training.freeze has "
+            f"{either(config.training.freeze)}: give --keep-vocab, or freeze other parts"
+        )
+    if (place / model_directory.METRICS_NAME).exists():
+        raise CheckpointError(f"{place}: holds a run that was trained, in the way of the extended vocabulary: move it")
 
 
 def adapt(
@@ -388,12 +410,14 @@ def _measured(text: TextPair, pairs: Pairs, *, seed: int) -> tuple[float, float]
     return sum(longer) / len(longer), sum(token == UNK_ID for token in tokens) / max(1, len(tokens))
 
 
-def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], place: Path, *, joint: bool) -> None:
-    """Write the old model with the tokens that new text has and its vocabulary lacks."""
+def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], place: Path, *, joint: bool) -> bool:
+    """Write the old model with the tokens that new text has and its vocabulary lacks; return whether there are any."""
     files = vocabularies.SideFiles(both=paths) if joint else vocabularies.SideFiles(source=paths[:1], target=paths[1:])
     choose = partial(vocabularies.extended_text, corpora=files, max_new_tokens=MOST_NEW_TOKENS)
     planned = vocabularies.plan_update(directory, choose, corpora=files, output=place, overwrite=True)
-    vocabularies.update_vocabulary(planned, checkpoint=checkpoint or "best")
+    validated = read_index(checkpoints_folder(directory)).best is not None
+    vocabularies.update_vocabulary(planned, checkpoint=checkpoint or ("best" if validated else "latest"))
+    return not planned.changes_nothing
 
 
 def _settings(
@@ -412,6 +436,12 @@ def _settings(
     if rates := old.data.variation:
         data["variation"] = {word: rates[word] for word in rates if word not in old.data.hints} or None
     every = max(1, sizes.max_updates // VALIDATIONS)
+    # An update of several batches stays one: memory may hold no larger ones.
+    most = old.training.batch_tokens if old.training.batch_tokens != "auto" else UNSAID_BATCH_TOKENS
+    of_batch = max(min(sizes.batch_tokens, most), least)
+    batches = round(sizes.batch_tokens / of_batch)
+    # Limits that were found in the old text are found anew, and a shortlist is made of what a finished model knows.
+    values["search"] |= dict.fromkeys(vocabularies.found_limits(old.search), AUTO) | {"shortlist": False}
     values |= {"model_directory": str(text.output), "data": data}
     values["training"] |= {
         "initialize_from": initial,
@@ -420,8 +450,8 @@ def _settings(
         "pull": None,
         "learning_rate_factors": {},
         "pretrained_embeddings": None,
-        "batch_tokens": max(sizes.batch_tokens, least),
-        "effective_batch_tokens": None,
+        "batch_tokens": of_batch,
+        "effective_batch_tokens": of_batch * batches if batches > 1 else None,
         "max_updates": sizes.max_updates,
         "max_epochs": None,
         "max_minutes": None,

@@ -232,12 +232,7 @@ def plan_update(
     directory = Path(directory)
     output = Path(output or model_directory.sibling_directory(directory, "vocabulary"))
     before = model_directory.read_settings(directory)
-    # Limits of length that were found when the run began are found anew; `auto` never chooses less.
-    found = {
-        "max_length_ratio": before.search.settled_max_length_ratio >= LEAST_AUTO_RATIO,
-        "max_length": before.search.settled_max_length >= LEAST_AUTO_LENGTH,
-    }
-    limits = [f"search.{name}=auto" for name, is_found in found.items() if is_found]
+    limits = [f"search.{name}={AUTO}" for name in found_limits(before.search)]
     settings = load(directory / model_directory.CONFIG_NAME, [*limits, *overrides])
     if fixed := [line for line in changed_settings(before, settings) if not _MAY_CHANGE.match(line)]:
         raise ConfigError("a trained model keeps the settings it was trained with: " + "; ".join(fixed))
@@ -260,6 +255,15 @@ def plan_update(
         for name, side in zip(new.vocabularies, ("source", "target"), strict=False)  # a joint one as the source reads
     }
     return VocabularyUpdate(directory, output, before, settings, old, new, differences, overwrite)
+
+
+def found_limits(search: SearchSettings) -> list[str]:
+    """Return the limits of length that a run found when it began, and finds anew; `auto` never chooses less."""
+    found = {
+        "max_length_ratio": search.settled_max_length_ratio >= LEAST_AUTO_RATIO,
+        "max_length": search.settled_max_length >= LEAST_AUTO_LENGTH,
+    }
+    return [name for name, is_found in found.items() if is_found]
 
 
 def _refusal(output: Path, *, overwrite: bool) -> str | None:

@@ -275,6 +275,10 @@ def refuse_other_settings(before: Config, config: Config) -> None:
     if judged_by(before) != judged_by(config):  # the rest of early_stopping may change
         was, now = judged_by(before), judged_by(config)
         changed.append(f"training.early_stopping.metric: {was} before, {now} now (early_stopping null means bleu)")
+    for name in config.data.names("train") if config.data.hints else ():
+        corpora = [each.data.corpora[name] for each in (before, config) if name in each.data.corpora]
+        if len({each.alignment_tokenized for each in corpora}) > 1:
+            changed.append(f"data.{name}.alignment_tokenized: now {str(corpora[1].alignment_tokenized).lower()}")
     if changed:
         raise ConfigError(
             f"{directory} holds a run with other settings:\n"

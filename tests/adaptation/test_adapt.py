@@ -126,6 +126,45 @@ def test_new_text_has_no_links_for_hints(run, corpus, tmp_path):
     assert "no tags of data.variation: the new text has no links between words" in planned.remarks
 
 
+def set_in(run, **sections):
+    path = Path(run) / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    for name, settings in sections.items():
+        values[name] |= settings
+    path.write_text(yaml.safe_dump(values))
+
+
+def test_what_suits_the_old_text_alone_is_found_anew(run, corpus):
+    set_in(run, search={"shortlist": True, "max_length_ratio": 2.5, "max_length": 40})
+    planned = plan_adaptation(run, corpus, extend_vocabulary=False)
+    search = planned.config.search
+    assert (search.shortlist, search.max_length_ratio, search.max_length) == (False, "auto", 40)
+    assert any(remark.startswith("search.shortlist is false") for remark in planned.remarks)
+
+
+def test_an_update_of_several_batches_stays_one(run, corpus):
+    set_in(run, training={"batch_tokens": 256, "effective_batch_tokens": 1024})
+    training = plan_adaptation(run, corpus, extend_vocabulary=False).config.training
+    assert (training.batch_tokens, training.effective_batch_tokens) == (256, 512)  # 512 is the least of an update
+
+
+def test_what_was_forgotten_before_is_not_measured(run, corpus):
+    (Path(run) / "adaptation").mkdir()
+    planned = plan_adaptation(run, corpus, extend_vocabulary=False)
+    assert "what was known before that is not measured" in planned.remarks[-1]
+
+
+def test_tokens_are_not_added_where_they_would_learn_nothing_or_be_in_the_way(run, corpus):
+    with pytest.raises(ConfigError, match=r"learn nothing where training\.freeze has embeddings: give --keep-vocab"):
+        plan_adaptation(run, corpus, freeze=["embeddings"])
+    trained = Path(f"{run}-adapted-vocabulary")
+    trained.mkdir()
+    (trained / "metrics.jsonl").touch()
+    with pytest.raises(CheckpointError, match="holds a run that was trained, in the way of the extended vocabulary"):
+        plan_adaptation(run, corpus)
+    assert not Path(f"{run}-adapted").exists()
+
+
 def test_a_test_set_that_is_gone_is_not_measured(run, corpus, tmp_path):
     (tmp_path / "test.en").unlink()
     planned = plan_adaptation(run, corpus, freeze=["decoder", "embeddings"], extend_vocabulary=False)

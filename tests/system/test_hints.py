@@ -62,7 +62,10 @@ def test_a_run_with_hints_goes_on_to_the_bit_and_takes_hints(config, capsys, mon
     assert main(["translate", str(whole), "--input-format", "jsonl", "--input", f"{folder}/in"]) == 0
     assert "hints: 1 placed in 1 of 1 lines: " in capsys.readouterr().err
 
-    # Links are part of the text: others are another corpus.
+    # Links are part of the text: others, or other words that they count, are another corpus.
+    counted = ["--set", "data.train.alignment_tokenized=true", "--set", "training.max_updates=4"]
+    assert main(["train", str(config), *counted]) != 0
+    assert "data.train.alignment_tokenized: now true" in capsys.readouterr().err
     path = folder / "links"
     path.write_text(path.read_text().replace("0-0 1-1", "0-1 1-0"))
     assert main(["train", str(config), "--set", "training.max_updates=4"]) != 0
