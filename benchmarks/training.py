@@ -49,12 +49,13 @@ def main() -> None:
     from machine import matrix_peak
 
     from nmt.backend.products import settle_precision
-    from nmt.data import BatchStream, open_store
+    from nmt.data import open_store
     from nmt.data.sequences import segmentations_of
     from nmt.inference.translator import vocabularies_of
     from nmt.models.contract import build_model
     from nmt.recipes.build_vocabulary import build_text
     from nmt.recipes.training_run import assemble_schedule, assemble_updater
+    from nmt.streams import BatchStream
 
     training = config.training
     config = config.with_training(precision=settle_precision(training.precision, compile=training.compile))

@@ -9,8 +9,6 @@ from nmt.config import load as _load
 from nmt.control.controls import Control as Control
 from nmt.control.controls import Sampling as Sampling
 from nmt.data import Batch as Batch
-from nmt.data import BatchStream as BatchStream
-from nmt.data import Cursor as Cursor
 from nmt.data import TokenStore as TokenStore
 from nmt.data import open_store as open_store
 from nmt.errors import CheckpointError as CheckpointError
@@ -59,6 +57,8 @@ from nmt.settings.section import Section as Section
 from nmt.settings.section import setting as setting
 from nmt.settings.training import register_optimizer as register_optimizer
 from nmt.settings.training import register_schedule as register_schedule
+from nmt.streams import BatchStream as BatchStream
+from nmt.streams import Cursor as Cursor
 from nmt.text import CharacterTokenizer as CharacterTokenizer
 from nmt.text import SentencePieceTokenizer as SentencePieceTokenizer
 from nmt.text import TextPair as TextPair
