@@ -25,8 +25,7 @@ from nmt.adaptation.corpora import (
     without_held_out,
 )
 from nmt.backend import session
-from nmt.checkpoint.folder import checkpoints_folder
-from nmt.checkpoint.index import has_checkpoint, read_index
+from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
@@ -56,21 +55,20 @@ MOST_NEW_TOKENS = 1_000
 
 LEAST_UPDATES, VALIDATIONS = 100, 10
 
-UNSAID_BATCH_TOKENS = 4096
-"""Of a batch, where the old run chose by itself."""
-
 
 class Sizes(NamedTuple):
     """How a model is adapted, by the size of the new corpus; see `chosen_sizes`.
 
     learning_rate: the peak.
-    batch_tokens: padded tokens of an update.
+    batch_tokens: padded tokens of a batch.
+    batches: of an update; more than one if an update of the old run had more, since memory may hold no larger ones.
     max_updates: of the new run.
     warmup_updates: a tenth of them.
     """
 
     learning_rate: float
     batch_tokens: int
+    batches: int
     max_updates: int
     warmup_updates: int
 
@@ -141,18 +139,20 @@ def chosen_sizes(config: Config, pairs: int, tokens_per_pair: float) -> Sizes:
     """
     with session.importing():  # the training says how it runs
         from nmt.recipes.training_run import assemble_schedule
+        from nmt.training.batch_size import MOST_AUTO
 
     training = config.training
     peak = assemble_schedule(config).highest_rate()
     share, epochs = next(rule for most, *rule in _RULES if pairs < most)
-    one = training.batch_tokens if training.batch_tokens != "auto" else UNSAID_BATCH_TOKENS
-    old = training.effective_batch_tokens or one
-    tokens = pairs * tokens_per_pair
-    batch_tokens = max(min(old, max(512, int(tokens / 20))), config.data.max_length + 1)
-    updates = max(LEAST_UPDATES, math.ceil(epochs * tokens / batch_tokens))
+    of_batch = training.batch_tokens if training.batch_tokens != "auto" else MOST_AUTO["processor"]
+    of_update, tokens = training.effective_batch_tokens or of_batch, pairs * tokens_per_pair
+    of_update = max(min(of_update, max(512, int(tokens / 20))), config.data.max_length + 1)
+    of_batch = min(of_update, of_batch)
+    updates = max(LEAST_UPDATES, math.ceil(epochs * tokens / of_update))
     if training.max_updates is not None:
         updates = min(updates, training.max_updates)
-    return Sizes(float(f"{share * peak:.3g}"), batch_tokens, updates, max(1, updates // 10))
+    batches = round(of_update / of_batch)
+    return Sizes(float(f"{share * peak:.3g}"), of_batch, batches, updates, max(1, updates // 10))
 
 
 _RULES = ((5_000, 0.1, 20), (50_000, 0.25, 10), (math.inf, 0.5, 5))
@@ -216,8 +216,7 @@ def plan_adaptation(
     # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
     lengths, unknown = _measured(text, texts["train"], seed=old.seed)
     sizes = chosen_sizes(old, new + wanted, lengths)
-    if old.data.hints:
-        remarks.append(f"no {either(old.data.hints)} of data.variation: the new text has no links between words")
+    remarks += _left_behind(old)
     remarks.append(f"chosen for {new:,} new and {wanted:,} old pairs: {sizes.described()}")
     extends = unknown > MUCH_UNKNOWN if extend_vocabulary is None else extend_vocabulary
     place = model_directory.sibling_directory(output, "vocabulary")
@@ -225,8 +224,6 @@ def plan_adaptation(
     config = _settings(old, str(place) if extends else run, of_run, sizes, freeze=freeze, overrides=overrides)
     if extends:
         _refuse_extension(config, place)
-    if old.search.shortlist:
-        remarks.append("search.shortlist is false in the new run: its shortlist is built by nmt build-shortlist")
 
     # All is settled: what training reads is written, by TensorFlow as the training wants it.
     if not session.is_running():
@@ -244,8 +241,18 @@ def plan_adaptation(
     return Adaptation(run, config, tests, (*remarks, remark, *missing))
 
 
+def _left_behind(old: Config) -> list[str]:
+    """Return which settings of the old run the new one cannot have, one line each."""
+    remarks = list[str]()
+    if old.data.hints:
+        remarks.append(f"no {either(old.data.hints)} of data.variation: the new text has no links between words")
+    if old.search.shortlist:
+        remarks.append("search.shortlist is false in the new run: its shortlist is built by nmt build-shortlist")
+    return remarks
+
+
 def _tests_of(config: Config, old: Config, directory: str) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Return both test sets, each as a list of JSON values; and why the old one is missing, if it is."""
+    """Return both test sets, each as a list of JSON values; and what of the old text they do not measure."""
     sets = dict[str, list[dict[str, Any]]]()
     for name, each in (("new", config), ("old", old)):
         test = each.data.model_dump(mode="json")["test"]
@@ -254,11 +261,11 @@ def _tests_of(config: Config, old: Config, directory: str) -> tuple[dict[str, li
         if old.data.test is None:
             raise DataError("the old run names no test set (data.test)")
         deque(pairs_of(old.data, "test"), maxlen=0)
-        if (Path(directory) / FOLDER).exists():
-            return sets, ["the old run is an adaptation too: what was known before that is not measured"]
     except DataError as error:  # it may be gone, as the old corpus may
         del sets["old"]
         return sets, [f"what is forgotten is not measured: {error}"]
+    if (Path(directory) / FOLDER).exists():
+        return sets, ["the old run is an adaptation too: what was known before that is not measured"]
     return sets, []
 
 
@@ -415,8 +422,7 @@ def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], pl
     files = vocabularies.SideFiles(both=paths) if joint else vocabularies.SideFiles(source=paths[:1], target=paths[1:])
     choose = partial(vocabularies.extended_text, corpora=files, max_new_tokens=MOST_NEW_TOKENS)
     planned = vocabularies.plan_update(directory, choose, corpora=files, output=place, overwrite=True)
-    validated = read_index(checkpoints_folder(directory)).best is not None
-    vocabularies.update_vocabulary(planned, checkpoint=checkpoint or ("best" if validated else "latest"))
+    vocabularies.update_vocabulary(planned, checkpoint=checkpoint)
     return not planned.changes_nothing
 
 
@@ -436,10 +442,7 @@ def _settings(
     if rates := old.data.variation:
         data["variation"] = {word: rates[word] for word in rates if word not in old.data.hints} or None
     every = max(1, sizes.max_updates // VALIDATIONS)
-    # An update of several batches stays one: memory may hold no larger ones.
-    most = old.training.batch_tokens if old.training.batch_tokens != "auto" else UNSAID_BATCH_TOKENS
-    of_batch = max(min(sizes.batch_tokens, most), least)
-    batches = round(sizes.batch_tokens / of_batch)
+    batch_tokens = max(sizes.batch_tokens, least)
     # Limits that were found in the old text are found anew, and a shortlist is made of what a finished model knows.
     values["search"] |= dict.fromkeys(vocabularies.found_limits(old.search), AUTO) | {"shortlist": False}
     values |= {"model_directory": str(text.output), "data": data}
@@ -450,8 +453,8 @@ def _settings(
         "pull": None,
         "learning_rate_factors": {},
         "pretrained_embeddings": None,
-        "batch_tokens": of_batch,
-        "effective_batch_tokens": of_batch * batches if batches > 1 else None,
+        "batch_tokens": batch_tokens,
+        "effective_batch_tokens": batch_tokens * sizes.batches if sizes.batches > 1 else None,
         "max_updates": sizes.max_updates,
         "max_epochs": None,
         "max_minutes": None,

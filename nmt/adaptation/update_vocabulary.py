@@ -273,7 +273,7 @@ def _refusal(output: Path, *, overwrite: bool) -> str | None:
     return None if overwrite else "exists already: choose another directory with -o, or replace it with --overwrite"
 
 
-def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") -> UpdatedModel:
+def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str | None = "latest") -> UpdatedModel:
     """Write a model directory with the new vocabulary and one checkpoint, from which training goes on.
 
     Weights, moving average and optimizer are carried over as `change_vocabulary` says, the update counter and the
@@ -282,7 +282,7 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str = "latest") 
 
     Args:
         planned: from `plan_update`.
-        checkpoint: `best`, `latest` or `update-N`.
+        checkpoint: `best`, `latest` or `update-N`; if None the best, or the latest if none has a score.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, was trained with other tokenizers or ties both sides while they

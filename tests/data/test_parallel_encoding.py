@@ -59,11 +59,15 @@ def processes_where(condition):
     return found
 
 
+STARTED_BEFORE = []  # for `warm_python`
+
+
 def children():
-    return sorted(set(processes_where(lambda parent, group: parent == os.getpid())) - STARTED_BEFORE)
+    found = processes_where(lambda parent, group: parent == os.getpid())
+    return [process for process in found if process not in STARTED_BEFORE]
 
 
-STARTED_BEFORE = set(processes_where(lambda parent, group: parent == os.getpid()))  # for `warm_python`
+STARTED_BEFORE += children()
 
 
 def wait_until(condition):
