@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,12 @@ from nmt.errors import ConfigError
 
 ROUND_PAIRS = 2**20
 """The most pairs that are planned together: some tens of megabytes, however large the corpora are."""
+
+_FEWEST_PAIRS = 1024
+"""Of a round that is short because of copies: batches cut from less hold more padding than they gain."""
+
+_MOST_COPIES = Fraction(1, 10)
+"""Of the pairs of a round, those that a corpus has given before in the same one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,10 @@ class Stage:
     def round_pairs(self, sizes: Sequence[int], *, at_most: int = ROUND_PAIRS) -> int:
         """Pairs of a round: as many as its corpora have, so that a round of corpora mixed by size is an epoch.
 
+        Batches hold pairs of similar lengths of a round. So what a corpus gives several times in it comes several
+        times in one batch, which then teaches less than its size says; a round is shorter if more than a tenth of it
+        would be such copies.
+
         Args:
             sizes: pairs of each corpus, (C,).
             at_most: more are planned in several rounds.
@@ -72,7 +83,13 @@ class Stage:
                 f"stage {self.name}: the least weight must be a pair in {at_most:,} at least, got one in "
                 f"{whole // least:,}: raise it, or set it to 0"
             )
-        return min(at_most, max(total, -(-whole // least)))
+
+        def has_many_copies(pairs: int) -> bool:
+            given = [pairs * share // whole for share in shares]
+            return sum(max(0, count - size) for count, size in zip(given, sizes, strict=True)) > _MOST_COPIES * pairs
+
+        fitting = bisect_left(range(total + 1), True, key=has_many_copies) - 1
+        return min(at_most, max(fitting, min(total, _FEWEST_PAIRS), -(-whole // least)))
 
     def last_pair(self, sizes: Sequence[int]) -> int | None:
         """Pairs of the stage up to the one that fulfils its epochs; None if it does not end by them."""

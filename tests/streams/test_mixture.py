@@ -196,6 +196,16 @@ def test_batches_hold_pairs_of_like_length_and_all_corpora(corpora):
     assert all(not same(*two) for two in pairwise(batches) if two[0].source_ids.shape == two[1].source_ids.shape)
 
 
+def test_batches_hold_few_copies_of_a_corpus_that_is_small_for_its_share():
+    """Pairs of like length meet in a batch, so what a round gives twenty times would be there twenty times."""
+    stages = [Stage("1", (3.0, 1.0))]
+    stream = make_stream([make_corpus(0, 1100), make_corpus(1, 20_000)], stages, batch_tokens=600, round_pairs=2**20)
+    batches = [drawn(next(stream)) for _ in range(200)]
+    pairs = sum(map(len, batches))
+    assert sum(corpus == 0 for batch in batches for corpus, _ in batch) == pytest.approx(0.75 * pairs, rel=0.02)
+    assert sum(len({*batch}) for batch in batches) > 0.9 * pairs
+
+
 def test_a_corpus_alone_keeps_the_batches_it_had(corpora):
     """Those of two epochs as version 0.2.0 drew them, before there were mixtures."""
     stream, content = BatchStream(corpora[1].store, batch_tokens=60, seed=5), hashlib.sha256()

@@ -38,6 +38,21 @@ def test_a_round_of_corpora_mixed_by_size_is_an_epoch():
     assert Stage("1", (1.0, 0.0, 0.001)).round_pairs((5, 9, 5)) == 1001  # a pair of each at least
 
 
+@pytest.mark.parametrize(
+    ("weights", "sizes", "pairs"),
+    [
+        ((3.0, 1.0), (2000, 200_000), 3077),  # 2,307 of the first corpus, of which 307 are copies
+        ((1.0, 3.0), (2000, 200_000), 13_335),
+        ((1.0, 9.0), (1000, 200_000), 201_000),  # a tenth of it at most, whatever the round
+        ((1.0, 1.0), (20, 200_000), 1024),  # copies in any case
+        ((3.0, 1.0), (20, 30), 50),
+    ],
+)
+def test_a_round_has_few_copies(weights, sizes, pairs):
+    stage = Stage("1", weights)
+    assert stage.round_pairs(sizes) == pairs
+
+
 def test_a_weight_that_gives_no_pair_a_round_is_refused():
     with pytest.raises(ConfigError, match="stage fine: the least weight must be a pair in 1,000 at least"):
         Stage("fine", (1.0, 1e-4)).round_pairs((9, 9), at_most=1000)
