@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
-from nmt.data.corpus import pairs_of
+from nmt.data.corpus import kind_of, pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
 from nmt.errors import CheckpointError, ConfigError, DataError
@@ -37,6 +37,7 @@ from nmt.kinds import either
 from nmt.recipes import train
 from nmt.scoring.evaluation import paired_p_value
 from nmt.settings.section import AUTO, CONFIG_NAME
+from nmt.streams.corpora import find_stores
 from nmt.tasks.evaluate import ModelEvaluation, prepare_evaluation, tokenization_of
 from nmt.text import UNK_ID, TextPair, marks
 from nmt.text.tokenizer import sample_lines
@@ -207,10 +208,10 @@ def plan_adaptation(
     given = {"train": corpus, "validation": validation, "test": test}
     read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
     texts, held, remark = without_held_out(read, seed=old.seed)
-    remarks, new = [remark], len(texts["train"])
+    remarks, new = [remark, *_by_language(given.values(), tag, languages)], len(texts["train"])
     wanted, replayed = round(replay / (1 - replay) * new), list[Replayed]()
     if wanted and replay_source is None:
-        replayed = replayed_corpora(old.data, held)
+        replayed = replayed_corpora(old.data, held, _kept(old, text))
         remarks.append(describe(replayed, replay))
 
     # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
@@ -239,6 +240,26 @@ def plan_adaptation(
     write(config, output / FOLDER / "settings.yaml")
     tests, missing = _tests_of(config, old, directory)
     return Adaptation(run, config, tests, (*remarks, remark, *missing))
+
+
+def _by_language(given: Iterable[str | None], tag: str | None, languages: tuple[str, str]) -> list[str]:
+    """Return which files of new text were read by their languages, though a tag may be of another direction."""
+    files = [each for each in given if each is not None and kind_of(each) in ("tmx", "zip")]
+    if tag is None or not files:
+        return []
+    return [
+        f"{', '.join(files)}: read from {languages[0]} into {languages[1]}, as the run names them: if {tag} is of the "
+        "other direction, give SOURCE,TARGET (nmt convert)"
+    ]
+
+
+def _kept(old: Config, text: TextPair) -> dict[str, int]:
+    """Return how many pairs of each old corpus lie encoded; nothing if they no longer do."""
+    try:
+        stores = find_stores(old, text)
+    except DataError:  # a file is gone: of text, which is said where it is read, or of links, which are not needed
+        stores = None
+    return {name: len(store) for name, store in (stores or {}).items()}
 
 
 def _left_behind(old: Config) -> list[str]:

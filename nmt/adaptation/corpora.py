@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from itertools import count as numbers_from
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nmt.corpora.split import near_hash
@@ -126,7 +127,9 @@ class Replayed(NamedTuple):
         return folder / f"replay-{self.name}.jsonl"
 
 
-def replayed_corpora(data: DataSettings, held: HeldOut) -> list[Replayed]:
+def replayed_corpora(
+    data: DataSettings, held: HeldOut, kept: Mapping[str, int] = MappingProxyType({})
+) -> list[Replayed]:
     """Read the training corpora of the old run, and return those that its last stage mixed, with their shares.
 
     A share is by the weight of the corpus in that stage or, if there are no weights, by its pairs and
@@ -135,6 +138,7 @@ def replayed_corpora(data: DataSettings, held: HeldOut) -> list[Replayed]:
     Args:
         data: settings of the old run.
         held: what no pair may be near to.
+        kept: pairs that filters and limits left of corpora, by their names in the settings; of others all count.
 
     Raises:
         DataError: a corpus is not there, or nothing is left of them.
@@ -158,7 +162,8 @@ def replayed_corpora(data: DataSettings, held: HeldOut) -> list[Replayed]:
                 "--replay-source, which the old model translates, or --replay 0"
             ) from error
         if counts[0]:
-            weight = counts[0] ** (1.0 / data.temperature) if weight is None else weight
+            size = counts[0] * kept.get(name, sum(counts)) / sum(counts)
+            weight = size ** (1.0 / data.temperature) if weight is None else weight
             found.append(Replayed(own, weight, counts[0], counts[1], corpus, settings.model_dump(mode="json")))
     if not found:
         raise DataError("no pair of the old corpus is left that is not near to a validation or test line: --replay 0")

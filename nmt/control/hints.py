@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from nmt.control.controls import NO_CONTROL, Control
 from nmt.control.glossary import Glossary, Report, Term
+from nmt.control.phrases import folded
 from nmt.errors import ConfigError
 from nmt.text.hints import Stretches, hinted
 
@@ -36,10 +37,15 @@ class HintFinder:
         self._glossary = lru_cache(maxsize=1024)(self._glossary_of)
 
     def asked(self, line: str, control: Control) -> Control:
-        """What is asked of a line, with hints for those terms that it has; its own come first."""
+        """What is asked of a line, with hints for those terms that it has; its own come first, in whatever case."""
         if self._terms is None:
             return control
-        found = ((term.source, (*term.targets, term.source)[0], term.match_case) for term in self._terms.found(line))
+        own = {folded(self._normalized(term)) for term, _, _ in control.hints}
+        found = (
+            (term.source, (*term.targets, term.source)[0], term.match_case)
+            for term in self._terms.found(line)
+            if folded(self._normalized(term.source)) not in own
+        )
         return control._replace(hints=tuple(dict.fromkeys([*control.hints, *found])))
 
     def placed(self, line: str, control: Control) -> tuple[Term, ...]:

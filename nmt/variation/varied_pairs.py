@@ -178,7 +178,7 @@ class VariedPairs:
         """
         if self._counts["pairs"] >= len(self._store):  # an epoch's worth
             self.tell()
-        rows, before, varied = self._varied(indices, epoch)
+        rows, before, varied, hints = self._varied(indices, epoch)
         new: list[dict[int, list[int]]] = []
         for side, tokenizer in enumerate(self._tokenizers):
             changed = [
@@ -205,6 +205,8 @@ class VariedPairs:
         self._counts["drawn"] += len(rows)
         self._counts["varied"] += len(changed_rows - refused)
         self._counts["without what could be changed"] += len(rows) - len(changed_rows)
+        for number in (number for row, number in hints.items() if row not in refused):
+            self._counts.update({"hints": number, "with hints": number > 0, "without hints": number == 0})
         return [
             _replaced(sequences, indices, {row: ids for row, ids in found.items() if row not in refused})
             for sequences, found in zip(sides, new, strict=True)
@@ -229,8 +231,10 @@ class VariedPairs:
                 f": {reasons}" if reasons else "",
             )  # fmt: skip
 
-    def _varied(self, indices: np.ndarray, epoch: int) -> tuple[list[int], list[Pair], list[Pair | Hinted]]:
-        """The rows of indices that are drawn, and their pairs before and after."""
+    def _varied(
+        self, indices: np.ndarray, epoch: int
+    ) -> tuple[list[int], list[Pair], list[Pair | Hinted], dict[int, int]]:
+        """The rows of indices that are drawn, their pairs before and after, and how many hints are in some rows."""
         masks, merged, seeds = self._changes.drawn(indices, epoch=epoch)
         rows = np.flatnonzero(np.logical_or.reduce([*masks.values(), np.zeros(len(indices), bool)]))
         counts = np.ones(len(rows), np.int64)
@@ -242,7 +246,7 @@ class VariedPairs:
         pairs = self._pairs(lines % len(self._store))
         hinted = [row for row in rows.tolist() if any(masks[word][row] for word in self._changes.hinting)]
         links = dict(zip(hinted, self._links(indices[hinted]), strict=True))
-        before, after = list[Pair](), list[Pair | Hinted]()
+        before, after, hints = list[Pair](), list[Pair | Hinted](), dict[int, int]()
         for row, start, end in zip(rows.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True):
             before.append(pairs[start])
             pair = VARIATIONS[_MERGE](pairs[start:end]) if end > start + 1 else pairs[start]
@@ -251,9 +255,8 @@ class VariedPairs:
             after.append(self._changes.changed(pair, words, int(seeds[row]), of_pair))
             if row in links:
                 source, _ = after[-1]
-                number = 0 if isinstance(source, str) else len(source) // 3
-                self._counts.update({"hints": number, "with hints": number > 0, "without hints": number == 0})
-        return rows.tolist(), before, after
+                hints[row] = 0 if isinstance(source, str) else len(source) // 3
+        return rows.tolist(), before, after, hints
 
     def _links(self, lines: np.ndarray) -> list[Links]:
         """The links of some pairs."""

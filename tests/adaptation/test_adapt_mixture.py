@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 SETTINGS = ["training.max_updates=2", "training.validate_every_updates=2", "training.tensorboard=false"]
 
 
-def make_run(folder, side="source", plain=False, **of_data):
+def make_run(folder, side="source", plain=False, scores=(0.5,), **of_data):
     """A run of two corpora with tags, one of them with loss weights, and of one without if it is asked for."""
     generator = random.Random(3)
     pairs = {name: tiny.copied_lines(generator, count) for name, count in (("up", 12), ("down", 6), ("plain", 9))}
@@ -54,7 +54,8 @@ def make_run(folder, side="source", plain=False, **of_data):
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     model, _ = untrained_model(path)
     with CheckpointManager(folder / "run") as checkpoints:
-        checkpoints.save(10, model=model, score=0.5)
+        for number, score in enumerate(scores, start=1):
+            checkpoints.save(10 * number, model=model, score=score)
     return str(folder / "run")
 
 
@@ -108,6 +109,28 @@ def test_old_corpora_keep_their_settings_and_share_what_is_replayed(run, corpus)
     for part in (data.validation, data.test):
         assert [(each.name, each.tag) for each in part] == [("new", "<down>")]
     assert new.paths[0][0].endswith("new-train.source")  # whose language the tag says
+
+
+def test_old_corpora_share_by_what_their_filters_kept(run, corpus):
+    old = load(f"{run}/config.yaml")
+    kept = {name: len(store) for name, store in open_training_stores(old, TextPair.load(run)).items()}
+    assert kept["train.up"] < 12
+    data = planned_with(run, corpus, tag="<down>", replay=0.6).config.data
+    expected = [float(f"{0.6 * size / sum(kept.values()):.6g}") for size in kept.values()]
+    assert [each.weight for each in data.train[1:]] == expected
+
+
+def test_files_of_two_languages_are_read_in_the_direction_of_the_run_and_said(run, corpus, tmp_path):
+    units = "".join(
+        f'<tu><tuv xml:lang="es"><seg>{source}</seg></tuv><tuv xml:lang="en"><seg>{target}</seg></tuv></tu>'
+        for source, target in Corpus(corpus, corpus).pairs()
+    )
+    (tmp_path / "new.tmx").write_text(f'<tmx version="1.4"><header/><body>{units}</body></tmx>', encoding="utf-8")
+    said = "new.tmx: read from es into en, as the run names them"
+    for given, tag, is_said in ((f"{tmp_path}/new.tmx", "<down>", True), (f"{tmp_path}/new.tmx", None, False),
+                                (corpus, "<down>", False)):  # fmt: skip
+        remarks = planned_with(run, given, tag=tag).remarks
+        assert any(said in remark for remark in remarks) == is_said
 
 
 def test_no_tag_is_one_where_text_without_was_learned(run, corpus):
@@ -223,11 +246,13 @@ def test_shares_are_those_of_the_last_stage(tmp_path):
         base = {"source_language": "es", "target_language": "en", "validation": {"pairs": "v.tsv"}}
         return DataSettings.model_validate({**base, "train": train, **more})
 
-    def shares(settings, held=()):
-        return {each.name: round(each.share, 4) for each in replayed_corpora(settings, HeldOut(held))}
+    def shares(settings, held=(), kept=None):
+        return {each.name: round(each.share, 4) for each in replayed_corpora(settings, HeldOut(held), kept or {})}
 
     assert shares(data()) == {"one": 0.8, "two": 0.2}
     assert shares(data(temperature=2.0)) == {"one": round(8**0.5 / (8**0.5 + 2**0.5), 4), "two": 0.3333}
+    assert shares(data(), kept={"train.one": 6}) == {"one": 0.75, "two": 0.25}  # filters left 6 of 8
+    assert shares(data(), [("aab", "x")], {"train.two": 1}) == {"one": 0.9333, "two": 0.0667}  # a near one in both
     assert shares(data((1.0, 3.0))) == {"one": 0.25, "two": 0.75}
     assert shares(data((0.0, 3.0))) == {"two": 1.0}
     stages = [{"weights": {"one": 1.0}, "until": {"updates": 5}}, {"weights": {"one": 1.0, "two": 9.0}}]
@@ -251,6 +276,17 @@ def test_relative_paths_are_found_from_where_the_new_run_lies(run, corpus, tmp_p
     monkeypatch.chdir(tmp_path)  # where the old run is found by its own place
     data = planned_with("source/run", corpus, tag="<up>", output="third").config.data
     assert Path(data.train[1].source).resolve() == tmp_path / "source/up.es"
+
+
+@pytest.mark.parametrize(("scores", "update"), [((None, None), 20), ((0.5, 0.4), 10)])
+def test_a_vocabulary_is_extended_from_the_best_checkpoint_or_without_scores_the_latest(
+    corpus, tmp_path, scores, update
+):
+    run = make_run(tmp_path, plain=True, scores=scores)
+    plan_adaptation(run, corpus, extend_vocabulary=True, overrides=SETTINGS)
+    assert [path.name for path in Path(f"{run}-adapted-vocabulary").glob("checkpoints/update-*")] == [
+        f"update-{update:08}"
+    ]
 
 
 def test_names_that_are_taken_are_left_to_those_who_have_them(run, corpus):

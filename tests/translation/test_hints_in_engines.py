@@ -84,6 +84,14 @@ def test_both_engines_read_a_line_with_its_hints(opened, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("case", [False, True])
+def test_a_hint_of_a_line_comes_before_that_of_the_file_for_the_same_term(case):
+    finder = HintFinder(str, Glossary([Term("Uno", ("one",), case), Term("dos", ("two",))]))
+    control = finder.asked("Uno dos", Control(hints=(("uno", "four", False),)))
+    assert control.hints == (("uno", "four", False), ("dos", "two", False))
+    assert [term.targets for term in finder.placed("Uno dos", control)] == [("four",), ("two",)]
+
+
 def test_a_model_without_hints_refuses_them(opened):
     text = TextPair(*words("uno dos", "one two"), joint=False)
     model = build_model(vocabularies_of(text), seed=3, **opened.config.model.model_dump())
@@ -98,28 +106,31 @@ def test_a_model_without_hints_refuses_them(opened):
 
 
 def test_terms_are_found_as_those_of_a_glossary(caplog):
-    glossary = Glossary([Term("haus", ("house", "home")), Term("Tür", ("door",), match_case=True), Term("Rom")])
+    doors = [Term("Tür", ("door",), match_case=True), Term("tür", ("gate",))]
+    glossary = Glossary([Term("haus", ("house", "home")), *doors, Term("Rom")])
     finder = HintFinder(str.strip, glossary)
-    asked = finder.asked("Haus, Haustür, Tür und tür in Rom", Control(hints=(("tür", "gate", False),)))
+    asked = finder.asked("Haus, Haustür, Tür und tür in Rom", Control(hints=(("in", "of", False),)))
     assert asked.hints == (
-        ("tür", "gate", False),
+        ("in", "of", False),
         ("haus", "house", False),
         ("Tür", "door", True),
+        ("tür", "gate", False),
         ("Rom", "Rom", False),
     )
     line = "  Haus, Haustür, Tür und tür in Rom"
     assert finder.line(line, asked) == (
-        "", "Haus", "house", ", Haustür, ", "Tür", "door", " und ", "tür", "gate", " in ", "Rom", "Rom", ""
+        "", "Haus", "house", ", Haustür, ", "Tür", "door", " und ", "tür", "gate", " ", "in", "of", " ",
+        "Rom", "Rom", "",
     )  # fmt: skip
-    assert [term.source for term in finder.placed(line, asked)] == ["haus", "Tür", "tür", "Rom"]
+    assert [term.source for term in finder.placed(line, asked)] == ["haus", "Tür", "tür", "in", "Rom"]
     assert (finder.line("Haus", NO_CONTROL), finder.placed("Haus", NO_CONTROL)) == ("Haus", ())
     report = Report()
-    report.add([finder.placed(line, asked), ()], ["House, doors in Rom", "x"])
+    report.add([finder.placed(line, asked), ()], ["House, doors of Rom", "x"])
     with caplog.at_level(logging.INFO):
         log_hints(report)
         log_hints(Report())
     assert caplog.messages == [
-        "hints: 4 placed in 1 of 2 lines: 2 stand in the translations (50.0%), 1 inflected, 1 do not",
+        "hints: 5 placed in 1 of 2 lines: 3 stand in the translations (60.0%), 1 inflected, 1 do not",
         "hints: none of their terms is in the text",
     ]
 

@@ -134,6 +134,22 @@ def test_what_a_model_reads_is_a_pair_with_hints_at_the_rate_that_is_asked_for(f
     )
 
 
+def test_hints_of_pairs_that_stay_as_they_are_do_not_count(files, text, caplog):
+    """A pair that is too long with its hint has none, whatever was drawn."""
+    store = opened(files, text, LinksOf((str(files / "links"),)))
+    pairs, places = (
+        VariedPairs(store, text, Changes({"tags": 1.0}, seed=(3,), languages=("de", "en"))),
+        np.array([1, 2]),
+    )
+    room = 12  # of "ja" with its hint, but not of "Zug nach nirgendwo"
+    sides = pairs.draw(places, epoch=1, room=room)
+    assert seen(text, sides[0][0][1][sides[0][1][1]][:-1]) == " __source__ ja __target__ yes __done__ "
+    with caplog.at_level(logging.INFO):
+        pairs.tell()
+    assert "hints of train: 1 words in 1 pairs; 0 pairs that were drawn got none" in caplog.text
+    assert "1 too long for their batch" in caplog.text
+
+
 def test_a_change_that_moves_words_leaves_no_hint(files, text):
     pair, links = ("eins zwei drei vier", "one two three four"), {(n, n) for n in range(4)}
     moving, keeping = ("word_swap word_dropout white_space noise", "typos upper_case title_case final_punctuation")
