@@ -122,6 +122,11 @@ class Output(NamedTuple):
             ConfigError: it does not say how to write, or the format needs languages that are not known.
         """
         sides = _sides(name)
+        if sides is not None and languages[0] != languages[1] and languages_in(name) == languages[::-1]:
+            raise ConfigError(
+                f"{name} must have the source first, got {languages[1]} where pairs go from {languages[0]} into "
+                f"{languages[1]}: write {{{','.join(languages)}}}"
+            )
         if sides is not None and sides[0] == sides[1]:
             raise ConfigError(f"{name}: source and target must be two files, got {sides[0]} for both")
         if sides is not None and kind is None:
@@ -228,8 +233,8 @@ def _zip(path: Path, languages: tuple[str, str]) -> Iterator[Callable[[Sequence[
             sides = [stack.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in languages]
 
             def write(pairs: Sequence[Pair]) -> int:
-                for file, lines in zip(sides, zip(*pairs, strict=True), strict=True):
-                    file.write("".join(f"{line}\n" for line in lines).encode())
+                for side, file in enumerate(sides):
+                    file.write("".join(f"{pair[side]}\n" for pair in pairs).encode())
                 return len(pairs)
 
             yield write
@@ -272,5 +277,20 @@ def convert(corpus: Corpus, output: Output, *, open_text: OpenText, count: Calla
             if pairs:
                 kept += write(pairs)
             count(len(block))
-    told = describe_counts(kept, dropped)
+    told = describe_counts(kept, dropped) + left_behind(corpus)
     return f"{told}; {tabs:,} lines had tabs, which are spaces now" if tabs else told
+
+
+_MOST_NAMED = 5
+
+
+def left_behind(corpus: Corpus) -> str:
+    """What is said of what a corpus has besides both sides, which is not written; nothing of a stream."""
+    layout, found = corpus.layout, dict[str, None]()
+    for source, target in zip(*corpus.paths, strict=True):
+        if source == target and not is_stream(source):
+            found.update(dict.fromkeys(formats.fields_beside(source, layout.format or kind_of(source), layout)))
+    found.update(dict.fromkeys(f"the links in {path}" for path in (layout.links.files if layout.links else ())))
+    names = [*found][:_MOST_NAMED]
+    more = [f"{len(found) - len(names)} more"] if len(found) > len(names) else []
+    return f"; not written, since there is more than both sides: {', '.join([*names, *more])}" if found else ""

@@ -12,7 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
@@ -133,6 +133,24 @@ def _text_in(record: Any, field: str, place: str) -> str:
     return _LINE_ENDS.sub(" ", found)
 
 
+def fields_beside(path: PathLike, kind: str, layout: Layout) -> list[str]:
+    """The columns or fields that the first line of a tsv or jsonl file has besides both sides; none of other files."""
+    first = next(read_lines(path), "") if kind in ("tsv", "jsonl") else ""
+    if kind == "tsv":
+        sides = layout.columns_or(1, 2)[:2]
+        is_named = any(isinstance(column, str) for column in sides)
+        return [
+            cell if is_named else f"column {place}"
+            for place, cell in enumerate(first.split("\t"), start=1)
+            if place not in sides and cell not in sides
+        ]
+    with suppress(ValueError, RecursionError):  # which are said where all of it is read
+        record = json.loads(first or "{}")
+        used = [str(column).split(".")[0] for column in layout.columns_or("source", "target")[:2]]
+        return [name for name in record if name not in used] if isinstance(record, dict) else []
+    return []
+
+
 def write_jsonl(source: str, target: str) -> str:
     """A line with an object of two fields."""
     return f"{json.dumps({'source': source, 'target': target}, ensure_ascii=False)}\n"
@@ -201,6 +219,8 @@ def _members(names: list[str], source: str, target: str) -> list[_Members]:
     """The files of source and target with one stem; that whose ending is the language itself goes before `de_AT`."""
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names):
+        if name.startswith("__MACOSX/"):  # what a Mac adds of each file
+            continue
         by_stem.setdefault(name.rpartition(".")[0], []).append(name.rpartition(".")[2])
     found = list[_Members]()
     for stem, endings in by_stem.items():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from nmt.corpora.convert import STANDARD_STREAM, OpenText, Output, Pair, on_disk
+from nmt.corpora.convert import STANDARD_STREAM, OpenText, Output, Pair, left_behind, on_disk
 from nmt.data.corpus import Corpus
 from nmt.errors import ConfigError, DataError
 from nmt.text.tokenizer import Sample, in_blocks
@@ -116,7 +116,7 @@ def split(
     total = kept.total() + dropped.total()
     told = f"{total:,} pairs read, " + ", ".join(f"{kept[name]:,} to {name}" for name in parts)
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.most_common())
-    return f"{told}, {dropped.total():,} dropped" + (f": {reasons}" if reasons else "")
+    return f"{told}, {dropped.total():,} dropped" + (f": {reasons}" if reasons else "") + left_behind(corpus)
 
 
 def _usable(corpus: Corpus, dropped: Counter[str]) -> Iterator[tuple[int, Pair]]:

@@ -81,6 +81,11 @@ class _Units:
                 f"{self._path}, line {error.lineno}: must be XML that is well-formed in the encoding it declares, "
                 f"UTF-8 if none, got: {expat.ErrorString(error.code)}"
             ) from error
+        except (ValueError, LookupError) as error:  # an encoding that the parser does not have, such as Shift_JIS
+            raise DataError(
+                f"{self._path}: must be XML in UTF-8, or in an encoding of one byte a character, got {error}: convert "
+                "it, say with iconv, and change what it declares"
+            ) from error
         if end and not self._has_pair:
             there = ", ".join([*dict.fromkeys(chain(*self._choices))][:_MOST_LANGUAGES]) or "none"
             raise DataError(

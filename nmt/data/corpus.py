@@ -200,6 +200,12 @@ class Corpus:
                 f"both sides of a corpus must have the same number of files, got {len(sources)} source files "
                 f"({', '.join(sources)}) and {len(targets)} target files ({', '.join(targets)})"
             )
+        of_both = self.layout.format, *self.layout.columns
+        if any(of_both) and self.layout.weight_column is None and not {*sources} & {*targets}:
+            raise DataError(
+                f"format and columns are of files that hold both sides, and {sources[0]} and {targets[0]} hold one "
+                "each: cut the columns out first, or leave format and columns away"
+            )
         return zip(sources, targets, strict=True)
 
     def _units_of(self, source: str, target: str) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nmt.corpora.convert import OpenText, Output
+from nmt.corpora.convert import OpenText, Output, left_behind
 from nmt.data.corpus import Corpus, describe_counts
 from nmt.data.lines import read_lines
 from nmt.doctor.findings import Examination, Places, blocks_of, files_of
@@ -128,4 +128,4 @@ def clean(
                 tell("".join(f"{place.file}\t{place.line}\t{reason}\n" for place, reason in lines))
                 before += len(pairs)
                 count(len(pairs))
-    return describe_counts(kept, Counter(result.dropped()) + left_out + unwritten)
+    return describe_counts(kept, Counter(result.dropped()) + left_out + unwritten) + left_behind(corpus)

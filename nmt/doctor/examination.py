@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nmt.data.corpus import Corpus
+from nmt.data.lines import is_stream
 from nmt.doctor import whole
 from nmt.doctor.aligned import alignment_scores
 from nmt.doctor.findings import EXAMPLES, Examination, Example, Finding, Places, blocks_of, files_of, finding_of
@@ -19,11 +23,14 @@ from nmt.filters.features import Array, Lines
 from nmt.filters.repeated import Overlap, Repeats, pair_keys
 from nmt.text.tokenizer import Sample
 
+_LOGGER = logging.getLogger(__name__)
+
 SAMPLED_PAIRS = 20_000
 """Pairs of each corpus, or all if they are fewer, on which languages, tokens and marks are looked at."""
 
 _MOST_LISTED = 512
 _FATAL_SHARE = 0.5
+_FAR_RATIO = 1.3
 
 
 class Examiner:
@@ -36,13 +43,15 @@ class Examiner:
         folder: for files of hashes.
         overlap: what of validation and test is looked for; None for these themselves.
         identifier: of languages, if there is one.
+        ratio: of characters that is usual, target by source; that of the first block unless given.
     """
 
     def __init__(
         self, name: str, checks: Mapping[str, Check], languages: tuple[str, str], *, folder: Path,
-        overlap: Overlap | None = None, identifier: whole.Languages | None = None,
+        overlap: Overlap | None = None, identifier: whole.Languages | None = None, ratio: float | None = None,
     ) -> None:  # fmt: skip
-        self.result = Examination(name, names=tuple(checks))
+        self.result = Examination(name, names=tuple(checks), ratio=1.0 if ratio is None else ratio)
+        self._ratio = ratio
         self.places = Places()
         self.traits = whole.Traits()
         self._checks, self._languages, self._overlap = checks, languages, overlap
@@ -76,14 +85,13 @@ class Examiner:
         """Look at the next pairs."""
         result, before = self.result, self.result.pairs
         source, target = (Lines(side) for side in zip(*pairs, strict=True))
-        if before == 0:
-            result.ratio = float(np.median((target.lengths + 1) / (source.lengths + 1)))
+        if before == 0 and self._ratio is None:
+            result.ratio = _usual_ratio(source.lengths, target.lengths)
         block = Block((source, target), self._languages, result.ratio)
         found = found_by(self._checks, block)
         exact = pair_keys(source.hashes, target.hashes)
         near = pair_keys(source.near_hashes, target.near_hashes)
         self._exact.add(exact, before)
-        self._near.add(near, before)
         if self._overlap is not None:
             shared = self._overlap.update(block.sides, exact, near)
             if "TestOverlap" in self._checks:
@@ -104,6 +112,8 @@ class Examiner:
                 warned |= rows
             if check.action == DROP:
                 reasons[(reasons == 0) & rows] = place
+        # What is dropped for another reason is not the first of near pairs, of which the others would go too.
+        self._near.add(np.where(reasons > 0, np.uint64(0), near), before)
         self._reasons.append(reasons)
         result.lines_in_warnings += int(warned.sum())
         result.pairs += len(pairs)
@@ -153,6 +163,12 @@ class Examiner:
             check = checks["LanguageIDFilter"]
             result.findings += whole.language_finding(result, check, self._identifier, self.places)
 
+    def ratio_of_all(self) -> float | None:
+        """The ratio that is usual in all of it, if it is far from the one that pairs were judged by."""
+        lengths = [np.array([len(pair[side]) for _, pair in self.result.sample]) for side in (0, 1)]
+        usual, judged = _usual_ratio(*lengths), self.result.ratio
+        return usual if max(usual / judged, judged / usual) > _FAR_RATIO else None
+
     def mark(self, name: str, found: Array) -> None:
         """Say which pairs a check found that looks at all of them together.
 
@@ -178,6 +194,33 @@ class Examiner:
             result.findings.append(finding_of(self._checks[name], result.name, count, result.pairs, examples))
 
 
+def _judged_by_first(result: Examination, ratio: float) -> Finding:
+    """What is said of a stream, which cannot be read again with the ratio of all of it."""
+    return Finding(
+        "LengthRatioFilter", "warning", result.name,
+        f"was judged by what is usual in the first pairs, {result.ratio:.2f} characters of the target for one of the "
+        f"source, but {ratio:.2f} is in all",
+        "the check finds other pairs than it should", "give files, which are read again, in place of a stream",
+    )  # fmt: skip
+
+
+def _mark_disorder(examiner: Examiner, check: Check, corpus: Corpus, count: Callable[[int], object]) -> None:
+    """Say which pairs of a corpus do not belong together by a statistical alignment of it, if there is one."""
+    try:
+        scores = alignment_scores(corpus, count)
+    except DataError as error:
+        name = examiner.result.name
+        examiner.result.findings.append(Finding(check.name, "warning", name, f"nothing was looked at: {error}"))
+    else:
+        examiner.mark(check.name, scores < (check.threshold or 0.0))
+
+
+def _usual_ratio(source: Array, target: Array) -> float:
+    """The ratio in the middle of those of pairs with both sides; 1 if there are none."""
+    both = (source > 0) & (target > 0)
+    return float(np.median((target[both] + 1) / (source[both] + 1))) if both.any() else 1.0
+
+
 def examine(
     corpora: Mapping[str, Corpus],
     checks: Mapping[str, Check],
@@ -201,6 +244,11 @@ def examine(
     judging = {name: corpus for name, corpus in corpora.items() if name.partition(".")[0] in ("validation", "test")}
     results, texts = dict[str, Examination](), dict[str, Sequence[tuple[str, str]]]()
     identifier = whole.identifier_for(checks, languages)
+    if tagged:
+        _LOGGER.info(
+            "languages and scripts are not looked at in corpora with a tag, which may be of another direction: %s",
+            ", ".join(tagged),
+        )
     of = {name: ("", "") if name in tagged else languages for name in corpora}
     with tempfile.TemporaryDirectory(prefix="nmt-doctor-") as name:
         folder = Path(name)
@@ -211,12 +259,18 @@ def examine(
         overlap = Overlap(texts)  # of all corpora to train on together
         for role, corpus in corpora.items():
             if role not in judging:
-                examiner = Examiner(role, checks, of[role], folder=folder, overlap=overlap, identifier=identifier)
+                how: dict[str, Any] = {"folder": folder, "overlap": overlap, "identifier": identifier}
+                examiner = Examiner(role, checks, of[role], **how)
                 results[role] = examiner.read(corpus, count)
+                if (ratio := examiner.ratio_of_all()) is not None and "LengthRatioFilter" in checks:
+                    if any(map(is_stream, chain(*corpus.paths))):
+                        results[role].findings.append(_judged_by_first(results[role], ratio))
+                    else:
+                        examiner = Examiner(role, checks, of[role], **how, ratio=ratio)
+                        results[role] = examiner.read(corpus, count)
                 check = checks.get("WordAlignFilter")
                 if check is not None and not any(each.check == "Unreadable" for each in results[role].findings):
-                    scores = alignment_scores(corpus, count)
-                    examiner.mark(check.name, scores < (check.threshold or 0.0))
+                    _mark_disorder(examiner, check, corpus, count)
                 results[role].findings += whole.few_pairs(results[role])
         for finding in whole.overlap_findings(overlap, texts):
             results[finding.corpus].findings.append(finding)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nmt.data.corpus import Corpus, kind_of
+from nmt.errors import DataError
 from nmt.filters.checks import Check
 from nmt.filters.features import Array
-from nmt.text.tokenizer import in_blocks
 
 EXAMPLES = 3
 """Pairs that are shown of each finding."""
@@ -21,12 +21,20 @@ _SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Example:
-    """A pair that something was found in, and where it stands."""
+    """A pair that something was found in, and where it stands.
+
+    line: of the file; of TMX and zip archives, where pairs have no line of their own, which pair of it.
+    """
 
     file: str
     line: int
     source: str
     target: str
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words."""
+        return f"{self.file}, {'pair' if kind_of(self.file) in ('tmx', 'zip') else 'line'} {self.line:,}"
 
 
 @dataclass(frozen=True)
@@ -114,16 +122,27 @@ BLOCK_PAIRS = 2048
 
 
 def blocks_of(corpus: Corpus, left_out: Counter[str]) -> Iterator[list[tuple[str, str]]]:
-    """The pairs of a corpus in blocks; why other parts of its files give none is counted."""
+    """The pairs of a corpus in blocks; why other parts of its files give none is counted.
 
-    def pairs() -> Iterator[tuple[str, str]]:
+    Raises:
+        DataError: the corpus cannot be read on; what was read before comes first.
+    """
+    block = list[tuple[str, str]]()
+    try:
         for unit in corpus.units():
             if isinstance(unit, str):
                 left_out[unit] += 1
-            else:
-                yield unit
-
-    return in_blocks(pairs(), BLOCK_PAIRS)
+                continue
+            block.append(unit)
+            if len(block) == BLOCK_PAIRS:
+                yield block
+                block = []
+    except DataError:
+        if block:
+            yield block
+        raise
+    if block:
+        yield block
 
 
 class Places:

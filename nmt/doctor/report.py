@@ -56,14 +56,14 @@ def text_lines(results: Mapping[str, Examination], remarks: Sequence[str]) -> It
             for example in finding.examples:
                 texts = " ||| ".join(_cut(text) for text in (example.source, example.target))
                 shown = f": {texts}" if example.source or example.target else ""
-                yield f"      {example.file}, line {example.line}{shown}"
+                yield f"      {example.place}{shown}"
             if finding.cost:
                 yield f"    cost: {finding.cost}"
             if finding.remedy:
                 yield f"    remedy: {finding.remedy}"
         if result.longest:
             longest = result.longest[0]
-            yield f"  the longest pair: {longest.file}, line {longest.line}: {_cut(longest.source)}"
+            yield f"  the longest pair: {longest.place}: {_cut(longest.source)}"
     yield from remarks
 
 
@@ -178,7 +178,7 @@ def _finding(finding: Finding) -> str:
 
 def _examples(examples: Sequence[Any]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(example.file)}, line {example.line}</td><td dir=auto>{escape(_cut(example.source))}</td>"
+        f"<tr><td>{escape(example.place)}</td><td dir=auto>{escape(_cut(example.source))}</td>"
         f"<td dir=auto>{escape(_cut(example.target))}</td></tr>\n"
         for example in examples
     )

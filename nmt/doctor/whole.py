@@ -128,10 +128,11 @@ def overlap_findings(overlap: Overlap, texts: Mapping[str, Pairs]) -> Iterator[F
             severity = "fatal" if share > wasted else "warning" if share > doubtful else "note"
             rows = np.flatnonzero(found)[:EXAMPLES].tolist()
             examples = ", ".join(repr(texts[name][row][0][:60]) for row in rows)
+            remedy = ", or leave their lines out of the training corpus: --clean OUT --check TestOverlap=drop"
+            remedy = "" if check == "NgramOverlap" else remedy
             yield Finding(
                 check, severity, name, f"{words} (such as {examples})", doubts.COST_OF_SHARED,
-                "take new sets, say by nmt split, or leave their lines out of the training corpus: --clean OUT --check "
-                "TestOverlap=drop", int(found.sum()), shared.total,
+                "take new sets, say by nmt split" + remedy, int(found.sum()), shared.total,
             )  # fmt: skip
 
 
@@ -262,7 +263,7 @@ class Languages:
             from py3langid import langid
         except ImportError as error:
             raise ConfigError(
-                "LanguageIDFilter needs the package py3langid: pip install 'nmt[langid]', or pip install py3langid"
+                "the package py3langid is needed: pip install 'nmt[langid]', or pip install py3langid"
             ) from error
         self._model = _language_model(langid)
         codes = [language.replace("_", "-").split("-")[0].lower() for language in languages]
@@ -283,18 +284,23 @@ def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> L
     """What says languages, if that is wanted; it must be there only if pairs are to be dropped by it.
 
     Raises:
-        ConfigError: it must be, and is not.
+        ConfigError: it must be, and is not, or it does not know the languages.
     """
     check = checks.get("LanguageIDFilter")
-    if check is None or not all(languages):
+    if check is None:
         return None
     try:
-        return Languages(languages)
+        if not all(languages):
+            raise ConfigError("those of source and target are not known: give --languages, as es,en")
+        found = Languages(languages)
+        if unknown := [language for language, code in zip(languages, found.codes, strict=True) if not code]:
+            raise ConfigError(f"py3langid knows no {' and no '.join(unknown)}: give codes of two letters, as es,en")
     except ConfigError as error:
         if check.action == DROP:
-            raise
+            raise ConfigError(f"LanguageIDFilter: {error}") from error
         logger.info("languages are not looked at: %s", error)
         return None
+    return found
 
 
 def language_finding(result: Examination, check: Check, languages: Languages, places: Places) -> Iterator[Finding]:

@@ -116,7 +116,7 @@ _FEWEST_WORDS = 5
 def _average_word(block: Block, threshold: float) -> Array:
     def find(side: Lines) -> Array:
         of_letters = side.lines_with(side.kinds[side.word_starts] >= _FIRST_LETTER, side.word_lines)
-        return (of_letters >= _FEWEST_WORDS) & (side.letters < threshold * of_letters) & _spaced(side)
+        return (of_letters >= _FEWEST_WORDS) & (side.alphabetic < threshold * of_letters) & _spaced(side)
 
     return block.either(find)
 
@@ -127,7 +127,7 @@ _FEWEST_SIGNS = 10
 def _alphabet_ratio(block: Block, threshold: float) -> Array:
     def find(side: Lines) -> Array:
         written = side.counts.sum(axis=1) - side.count(Kind.SPACE)
-        return (written >= _FEWEST_SIGNS) & (side.letters < threshold * written)
+        return (written >= _FEWEST_SIGNS) & (side.alphabetic < threshold * written)
 
     return block.either(find)
 
@@ -440,7 +440,7 @@ CHECKS = (
         "they weigh more", _TO_DROP,
     ),
     Check(
-        "TestOverlap", TELL, None, "", "stand in validation or test too, word for word",
+        "TestOverlap", TELL, None, "", "stand in validation or test too, but for case, accents, digits and punctuation",
         "scores say little of new text",
         _TO_DROP + "; nmt split takes new sets out of a corpus",
     ),
@@ -485,8 +485,9 @@ def settled_checks(changes: Sequence[str] = ()) -> dict[str, Check]:
             threshold = math.nan
         usual = checks[name].threshold
         is_share = usual is not None and 0 < usual < 1
-        if usual is None or not math.isfinite(threshold) or threshold < 0 <= usual or (is_share and threshold > 1):
-            kind = "share from 0 to 1" if is_share else "number"
+        least = 2 if name == "RepetitionFilter" else 0
+        if usual is None or not math.isfinite(threshold) or threshold < least <= usual or (is_share and threshold > 1):
+            kind = "share from 0 to 1" if is_share else f"number from {least}" if least else "number"
             numbers = "" if usual is None else f", or a {kind} of {checks[name].unit}"
             raise ConfigError(f"--check {name} takes {DROP}, {TELL} or {OFF}{numbers}, got {value or 'nothing'}")
         action = DROP if checks[name].action == OFF else checks[name].action

@@ -28,7 +28,10 @@ _INVERSE = np.uint64(pow(int(GOLDEN), -1, 1 << 64))
 
 
 class Kind(IntEnum):
-    """Kinds of characters; a letter has the kind `FIRST_SCRIPT` + the place of its script in `SCRIPT_NAMES`."""
+    """Kinds of characters; a letter has the kind `FIRST_SCRIPT` + the place of its script in `SCRIPT_NAMES`.
+
+    `MARK` is what is written on or beside a letter, such as the vowel signs of Hindi and Burmese.
+    """
 
     SPACE = 0
     CONTROL = 1
@@ -44,7 +47,8 @@ class Kind(IntEnum):
     SIGN = 11
     ZERO = 12
     NINE = 21
-    FIRST_SCRIPT = 22
+    MARK = 22
+    FIRST_SCRIPT = 23
 
 
 TERMINAL = (Kind.FULL_STOP, Kind.QUESTION, Kind.EXCLAMATION)
@@ -77,6 +81,8 @@ def _kind_of(code: int) -> int:
     if category[0] == "L":
         case = _UPPER if category in ("Lu", "Lt") else _LOWER if category == "Ll" else 0
         return case | Kind.FIRST_SCRIPT + SCRIPT_NAMES.index(script_of(character))
+    if category[0] == "M":
+        return Kind.MARK
     kinds = {"Cc": Kind.CONTROL, "Cf": Kind.INVISIBLE, "Co": Kind.UNASSIGNED, "Cn": Kind.UNASSIGNED}
     return kinds.get(category, Kind.SIGN)
 
@@ -205,7 +211,7 @@ class Lines:
 
     @cached_property
     def final_kinds(self) -> Array:
-        """(N,) the kind that lines end in, behind quotes, if that ends sentences; 1 for letters and digits; else 0."""
+        """(N,) the kind that lines end in, behind quotes, if that ends sentences; 1 for what words are of; else 0."""
         found = np.zeros(len(self), np.int64)
         rows = np.flatnonzero(self.num_words)
         last = self.word_stops[np.cumsum(self.num_words)[rows] - 1] - 1
@@ -223,6 +229,11 @@ class Lines:
     def letters(self) -> Array:
         """(N,) letters of any script."""
         return self.counts[:, Kind.FIRST_SCRIPT :].sum(axis=1)
+
+    @property
+    def alphabetic(self) -> Array:
+        """(N,) letters and the marks on them, which are half of a word in some scripts."""
+        return self.letters + self.count(Kind.MARK)
 
     def count(self, *kinds: int) -> Array:
         """(N,) characters of some kinds."""

@@ -148,13 +148,12 @@ class Overlap:
             near: (N,) likewise, of what near pairs have in common.
 
         Returns:
-            (N,) which stand in a set, word for word.
+            (N,) which stand in a set, word for word or but for case, accents, digits and punctuation.
         """
         for known, side in zip(self._ngrams, sides, strict=True):
             if len(known.values):
                 known.update(side.ngrams(ORDER)[0])
-        self._near.update(near)
-        return self._exact.update(exact)
+        return self._near.update(near) & (near != 0) | self._exact.update(exact)
 
     def shared(self) -> dict[str, Shared]:
         """What was found of each set."""

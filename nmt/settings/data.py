@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from glob import glob, has_magic
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -147,14 +147,33 @@ def files_of_pairs(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     before, after = pattern[: found.start()], pattern[found.end() :]
     starts, ends = ([before + side for side in found.groups()], [side + after for side in found.groups()])
     if not has_magic(after):
-        rests = {path[: -len(end)] for end in ends for path in matching_files(before + end)}
+        rests = {path[: -len(end)] for path, end in _there([(before + end, end) for end in ends])}
         source, target = (tuple(rest + end for rest in sorted(rests)) for end in ends)
     elif not has_magic(before):
-        rests = {path[len(start) :] for start in starts for path in matching_files(start + after)}
+        rests = {path[len(start) :] for path, start in _there([(start + after, start) for start in starts])}
         source, target = (tuple(start + rest for rest in sorted(rests)) for start in starts)
     else:
-        source, target = (matching_files(start + after) for start in starts)
+        sides = dict[str, list[str]]()
+        for path, start in _there([(start + after, start) for start in starts]):
+            sides.setdefault(start, []).append(path)
+        source_files, target_files = (sides.get(start, []) for start in starts)
+        pairs = {(path, _partner(path, found[1], found[2], target_files)) for path in source_files}
+        pairs |= {(_partner(path, found[2], found[1], source_files), path) for path in target_files}
+        source, target = (tuple(pair[side] for pair in sorted(pairs)) for side in (0, 1))
     return source, target
+
+
+def _there(patterns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns the files of some patterns, each with what its pattern has beside it; the patterns if there are none."""
+    matched = [(path, mark) for pattern, mark in patterns for path in matching_files(pattern)]
+    return [(path, mark) for path, mark in matched if os.path.lexists(path)] or matched
+
+
+def _partner(path: str, own: str, other: str, there: Container[str]) -> str:
+    """Returns the file of the other side by its name, where the languages stand anywhere; it need not be there."""
+    places = re.finditer(re.escape(own), path)
+    names = [path[: place.start()] + other + path[place.end() :] for place in places]
+    return next((name for name in names if name in there), names[-1])
 
 
 class CorpusSettings(Section):

@@ -87,6 +87,26 @@ def test_pipes_and_standard_input_are_read_as_they_come(run_nmt, here):
             os.close(kept)
 
 
+def test_what_is_more_than_both_sides_is_said_not_to_be_written(run_nmt, here):
+    said = "; not written, since there is more than both sides: "
+    (here / "g.tsv").write_text("id\tfr\ten\tquality\n1\ta b\tc d\t0.5\n")
+    done = run_nmt("convert", "g.tsv", "o.jsonl", "--source-column", "fr", "--target-column", "en")
+    assert done.err == f"1 pairs read, 1 kept, 0 dropped{said}id, quality\n"
+    (here / "h.tsv").write_text("a b\tc d\t0.5\n" * 30)
+    assert run_nmt("convert", "h.tsv", "o.tsv").err.endswith(f"{said}column 3\n")
+    (here / "h.jsonl").write_text('{"source": "a", "target": "b", "meta": {"score": 1}}\n')
+    assert run_nmt("convert", "h.jsonl", "o.tsv").err.endswith(f"{said}meta\n")
+    done = run_nmt("doctor", "h.tsv", "--clean", "k.tsv", "--languages", "fr,en")
+    assert f"30 kept, 0 dropped{said}column 3" in done.err
+
+
+def test_an_archive_is_written_where_whole_blocks_are_dropped(run_nmt, here):
+    (here / "b.tsv").write_text("\tonly\n" * 2048 + "hola amigo\thello friend\n")
+    assert run_nmt("doctor", "b.tsv", "--clean", "o.zip", "--languages", "es,en").code == 1  # most of it is wrong
+    archive = zipfile.ZipFile("o.zip")
+    assert [archive.read(f"o.{code}").decode() for code in ("es", "en")] == ["hola amigo\n", "hello friend\n"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,6 +124,8 @@ def test_pipes_and_standard_input_are_read_as_they_come(run_nmt, here):
         (["c.{fr,de}", "o.tsv"], "c.de: cannot be read: No such file"),
         (["c.tsv", "none/o.zip", "--languages", "fr,en"], "none/o.zip: cannot be written: No such file or directory"),
         (["n*.tsv", "o.tsv"], r"n\*.tsv: cannot be read: No such file"),
+        (["c.{fr,en}", "o.{en,fr}"], "o.{en,fr} must have the source first, got en where pairs go from fr into en: wr"),
+        (["c.{fr,en}", "o.tsv", "--target-column", "2"], "hold one each: cut the columns out first"),
         (["c.tsv", "o.jsonl", "--source-column", "7"], "c.tsv, line 1: must have at least 7 columns between tabs"),
     ],
 )

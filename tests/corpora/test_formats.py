@@ -168,6 +168,11 @@ BAD = {
             memory({"de": "ü", "en": "b"}).encode("latin-1"),
             "x.tmx, line 4: must be XML .* UTF-8 if none, got: not well",
         ),
+        (
+            memory({"de": "a", "en": "b"}, head='<?xml version="1.0" encoding="Shift_JIS"?>'),
+            "x.tmx: must be XML in UTF-8, .* got multi-byte encodings are not supported: convert it, say with iconv",
+        ),
+        (memory({"de": "a", "en": "b"}, head='<?xml version="1.0" encoding="none"?>'), "x.tmx: must be XML in UTF-8"),
         (memory({"de": "a\0", "en": "b"}), "x.tmx, line 4: must be XML .* got: not well-formed"),
         (memory({"fr": "a", "en": "b"}), "x.tmx: must have units with segments in de and en, got the languages fr, en"),
     ],

@@ -3,8 +3,10 @@
 import gzip
 import itertools
 import json
+import logging
 import random
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from nmt.data.corpus import Layout
 from nmt.doctor import report
 from nmt.doctor.examination import examine
 from nmt.doctor.whole import token_findings
+from nmt.errors import ConfigError
 from nmt.filters.checks import settled_checks
 from nmt.text import SPECIAL_TOKENS, TextPair, Vocabulary, WhitespaceTokenizer
 
@@ -256,6 +259,72 @@ def test_languages_are_known_by_a_model_that_ships_in_its_package(found, clean):
     findings, results = found(pairs, clean[1], "LanguageIDFilter=drop")
     assert {*ROWS} <= {*np.flatnonzero(results["train"].reasons).tolist()}
     assert findings["train", "LanguageIDFilter"].count <= len(ROWS) + 0.01 * PAIRS
+
+
+@pytest.mark.parametrize(
+    ("languages", "words"), [(("", ""), "are not known: give --languages"), (("spa", "eng"), "no spa and no eng")]
+)
+def test_languages_that_nobody_can_know_drop_nothing_without_a_word(languages, words, caplog):
+    pytest.importorskip("py3langid")
+    with pytest.raises(ConfigError, match=f"LanguageIDFilter: .*{words}"):
+        examine({}, settled_checks(["LanguageIDFilter=drop"]), languages=languages, count=int)
+    with caplog.at_level(logging.INFO):
+        examine({}, settled_checks(), languages=languages, count=int)
+    assert words in caplog.text
+
+
+def test_of_near_pairs_one_that_nothing_else_drops_stays(found, clean):
+    row = 7
+    pairs = list(clean[0])
+    wrong, right = (tuple(f"{text} {number}" for text, number in zip(pairs[row], numbers, strict=True))
+                    for numbers in ((345, 112), (12, 12)))  # fmt: skip
+    pairs[row : row + 1] = [wrong, right, right]
+    _, results = found(pairs, clean[1], "NearDuplicates=drop", "Duplicates=drop")
+    result = results["train"]
+    reasons = [result.names[reason - 1] if reason else "" for reason in result.reasons[row : row + 3]]
+    assert reasons == ["NonZeroNumeralsFilter", "", "Duplicates"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_usual_ratio_is_that_of_all_pairs(found, clean, turned):
+    """A corpus that begins with a block of another kind is judged by its own ratio all the same."""
+    good = [(source, target[: len(target) // 4]) for source, target in travel("train", 5000)]
+    other = [(f"{source} {source}",) * 2 for source, _ in good[:2048]]
+    pairs = good + other if turned else other + good
+    result = found(pairs, clean[1], "LengthRatioFilter=3", "SimilarityFilter=off")[1]["train"]
+    dropped = result.names.index("LengthRatioFilter") + 1
+    rows = np.flatnonzero(result.reasons == dropped)
+    assert result.ratio == pytest.approx(0.25, abs=0.05)
+    assert len(rows) > 1500
+    assert all((row >= len(good)) == turned for row in rows)
+
+
+def test_what_can_be_read_is_looked_at_up_to_the_line(tmp_path):
+    (tmp_path / "x.tsv").write_text("hola amigo\thello friend\n" * 1500 + "broken\n", encoding="utf-8")
+    corpus = Corpus(tmp_path / "x.tsv", tmp_path / "x.tsv")
+    result = examine({"corpus": corpus}, settled_checks(), languages=("", ""), count=int)["corpus"]
+    assert (result.pairs, len(result.reasons)) == (1500, 1500)
+    assert any("x.tsv, line 1501" in each.sentence for each in result.findings)
+
+
+def test_a_corpus_that_cannot_be_aligned_still_has_a_report(tmp_path):
+    (tmp_path / "x.tsv").write_text("\tx\ny\t\n", encoding="utf-8")
+    corpus, checks = Corpus(tmp_path / "x.tsv", tmp_path / "x.tsv"), settled_checks(["WordAlignFilter=drop"])
+    result = examine({"corpus": corpus}, checks, languages=("", ""), count=int)["corpus"]
+    assert {each.check for each in result.findings} >= {"EmptyFilter", "WordAlignFilter"}
+
+
+def test_a_pair_of_an_archive_is_told_by_its_number(tmp_path):
+    with zipfile.ZipFile(tmp_path / "o.zip", "w") as archive:
+        for name, lines in {"a.es": "uno\ndos\n", "a.en": "one\ntwo\n", "b.es": "\n", "b.en": "x\n"}.items():
+            archive.writestr(name, lines)
+        archive.writestr("__MACOSX/._a.es", "junk\n")
+        archive.writestr("__MACOSX/._a.en", "junk\n")
+    corpus = Corpus(tmp_path / "o.zip", tmp_path / "o.zip", layout=Layout(languages=("es", "en")))
+    result = examine({"corpus": corpus}, settled_checks(), languages=("es", "en"), count=int)["corpus"]
+    (finding,) = [each for each in result.findings if each.check == "EmptyFilter"]
+    assert result.pairs == 3
+    assert finding.examples[0].place == f"{tmp_path}/o.zip, pair 3"
 
 
 # The verb

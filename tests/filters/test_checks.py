@@ -37,6 +37,8 @@ def test_a_change_sets_a_threshold_or_an_action_by_any_name():
     for wrong in ("Length", "LengthFilter", "LengthFilter=many", "Duplicates=2", "LengthFilter=inf", "LengthFilter=-1"):
         with pytest.raises(ConfigError, match="--check"):
             settled_checks([wrong])
+    with pytest.raises(ConfigError, match=r"or a number from 2 of times in a row .*, got 1"):
+        settled_checks(["RepetitionFilter=1"])
     assert settled_checks(["SimilarityFilter=1"])["SimilarityFilter"].threshold == 1
     for wrong in ("1.5", "inf", "70", "-0.1"):
         with pytest.raises(ConfigError, match=rf"or a share from 0 to 1 of words of the longer .*, got {wrong}"):
@@ -55,6 +57,18 @@ def test_languages_without_spaces_are_not_taken_for_long_words():
     )
     assert not any(hits[name] for name in ("LongWordFilter", "LengthFilter", "CharacterScoreFilter", "EncodingFilter"))
     assert found(chinese * 1, ["x y"], languages=("de", "en"))["CharacterScoreFilter"] == [0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["मैं भी घर में ही हूँ।", "हिंदी में भी लिखिए।", "လူတိုင်းသည် တူညီ လွတ်လပ်သော ဂုဏ်သိက္ခာဖြင့် လည်းကောင်း။", "আমি বাড়িতে আছি, ২০২৪ সালে।"],
+)
+def test_vowel_signs_are_part_of_words(line):
+    """In these scripts they are half of what is written, and no letters to Unicode."""
+    hits = found([line], ["I am at home, in 2024."], languages=("", "en"))
+    assert not hits["AlphabetRatioFilter"]
+    assert not hits["AverageWordLengthFilter"]
+    assert Lines(["मैं भी"]).final_kinds.tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,11 @@ def config_of(tmp_path, monkeypatch):
         ("c.{es,en}", [], ["c.es"], ["c.en"]),
         ("d/*.{es,en}.x", ["d/b.es.x", "d/b.en.x", "d/a.en.x"], ["d/a.es.x", "d/b.es.x"], ["d/a.en.x", "d/b.en.x"]),
         ("{es,en}/*.txt", ["es/a.txt", "en/b.txt"], ["es/a.txt", "es/b.txt"], ["en/a.txt", "en/b.txt"]),
-        ("*/{es,en}.*", ["a/es.1", "a/en.2"], ["a/es.1"], ["a/en.2"]),
+        ("*/{es,en}.*", ["a/es.1", "a/en.1"], ["a/es.1"], ["a/en.1"]),
+        ("*/?.{es,en}*", ["es/1.es", "b/1.es.gz", "es/1.en", "c/2.en"],
+         ["b/1.es.gz", "c/2.es", "es/1.es"], ["b/1.en.gz", "c/2.en", "es/1.en"]),  # each beside its own name
+        ("*.{es,en}", ["a.es"], ["a.es"], ["a.en"]),
+        ("{es,en}/*", ["en/1"], ["es/1"], ["en/1"]),
         ("*.tsv", ["b.tsv", "a.tsv"], ["a.tsv", "b.tsv"], ["a.tsv", "b.tsv"]),
         ("none*.tsv", [], ["none*.tsv"], ["none*.tsv"]),
         ("[a].tsv", ["[a].tsv", "a.tsv"], ["[a].tsv"], ["[a].tsv"]),
