@@ -55,7 +55,7 @@ def run(
 
     Of a file of lines the source side alone is varied, line by line, so that its references still fit it.
     """
-    from nmt.data.corpus import reader_of
+    from nmt.data.corpus import kind_of, reader_of
     from nmt.errors import ConfigError, DataError
     from nmt.settings.data import languages_in
     from nmt.variation import Changes, rates_of
@@ -66,7 +66,7 @@ def run(
         raise ConfigError(
             "--with merge needs both sides, got one: give a corpus with both, as 'test.{de,en}' in quotes"
         )
-    source = layout.languages[0]
+    source = layout.languages[0] or (kind_of(paths[0]) if alone else "")  # of test.de it is German
     changes = Changes(rates, seed=(seed,), languages=(source, source) if alone else layout.languages)
     written, changed, dropped = _copied(paths, output, changes, layout if not alone else None)
     if not written:

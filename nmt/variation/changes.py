@@ -78,9 +78,9 @@ def final_punctuation(pair: Pair, chance: Random, languages: Languages) -> Pair:
     if all(found):
         source, target = (_FINAL.sub("", text) for text in pair)
         return (source, target) if source.strip() and target.strip() else pair
-    # A line that ends in anything but a letter or a digit, say a bracket or a colon, is no sentence without its end.
+    # A line that ends in anything but a letter, a mark on one or a digit, say a colon, is no sentence without its end.
     lines = [text.rstrip() for text in pair]
-    if any(found) or not all(line and line[-1].isalnum() for line in lines):
+    if any(found) or not all(line and unicodedata.category(line[-1])[0] in "LMN" for line in lines):
         return pair
     if any(_script_at_end(line) in ("THAI", "LAO") for line in lines):  # which have no full stop
         return pair

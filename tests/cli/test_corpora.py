@@ -221,6 +221,14 @@ def test_a_copy_of_source_lines_is_varied_line_by_line(run_nmt, here):
         assert file.read().split("\n") == [line.upper() for line in before]
 
 
+def test_the_ending_of_a_file_says_what_keyboard_it_was_typed_on(run_nmt, here):
+    (here / "t.fr").write_text("qqqqqqqqqqqqqqqqqqqq\n" * 99)
+    (here / "t.txt").write_bytes((here / "t.fr").read_bytes())
+    for name, letters in (("t.fr", "azsw"), ("t.txt", "wa")):  # beside, above and below q
+        assert run_nmt("vary", name, "-o", "o", "--with", "typos").code == 0
+        assert {*(here / "o").read_text()} - {"q", "\n"} == {*letters}
+
+
 def test_a_copy_of_a_corpus_is_varied_on_both_sides_and_the_same_for_the_same_seed(run_nmt, here):
     words = ["vary", "c.{fr,en}", "--with", "upper_case:0.5", "--with", "final_punctuation"]
     for name, seed in (("one.tsv", "1"), ("two.tsv", "1"), ("three.tsv", "3")):

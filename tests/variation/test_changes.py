@@ -27,6 +27,7 @@ def change(word, pair, *, seed=1, languages=("de", "en")):
         ("final_punctuation", PAIR, ("de", "en"), ("Wo ist der Bahnhof", "Where is the station")),
         ("final_punctuation", ("Où est-il ?", "駅です。"), ("fr", "ja"), ("Où est-il", "駅です")),
         ("final_punctuation", ("Guten Tag", "駅"), ("de", "ja"), ("Guten Tag.", "駅。")),
+        ("final_punctuation", ("Good day", "मैं घर में हूँ"), ("en", "hi"), ("Good day.", "मैं घर में हूँ।")),
         ("final_punctuation", ("Guten Tag.", "Good day"), ("de", "en"), ("Guten Tag.", "Good day")),
         ("final_punctuation", ("Preise:", "Prices:"), ("de", "en"), ("Preise:", "Prices:")),
         ("final_punctuation", ("?!", "?"), ("de", "en"), ("?!", "?")),
