@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -111,7 +112,15 @@ def read_object(line: str, place: str, field: str = SOURCE) -> dict[str, Any]:
         raise DataError(f"{place} is no JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get(field), str):
         raise DataError(f'{place} must be an object with a text "{field}"')
+    if _SURROGATE.search(line):
+        try:
+            json.dumps(given, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place} must be text, got one half of a surrogate pair") from error
     return given
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _refuse_constant(word: str) -> None:

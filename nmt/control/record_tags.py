@@ -35,6 +35,15 @@ class RecordTags:
                 raise DataError(f"line {number}: {error}") from error
             self._lines, self._untagged = self._lines + 1, self._untagged + (tag is None)
 
+    @property
+    def counts(self) -> list[int]:
+        """How many lines there were, and how many of them without a tag."""
+        return [self._lines, self._untagged]
+
+    def restore(self, counts: list[int]) -> None:
+        """Go on with the counts of an earlier process."""
+        self._lines, self._untagged = counts
+
     def report(self) -> None:
         """Log how many lines had no tag, if the model knows any."""
         if self._untagged and self._text.tags:

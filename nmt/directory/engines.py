@@ -25,8 +25,8 @@ from nmt.errors import CheckpointError
 QUANTIZATION = "float32"
 """How engines store weights: as the model has them, so that both engines translate alike."""
 
-LEAST_POSITIONS = 2049
-"""Tokens that an export reads and writes at least: the longest source that is read, and EOS."""
+LEAST_POSITIONS = 2050
+"""Tokens that an export reads and writes at least: a tag, the longest source that is read, and EOS."""
 
 FORMAT = 1
 """Of what the exporter writes; another number makes all engines anew."""

@@ -76,7 +76,7 @@ def lacking(
     config = found[0].config
     reasons = ["several models"] if len(found) > 1 else []
     reasons += [lacks] if (lacks := lacking_in_model(config.model)) else []
-    return [*reasons, *lacking_for(control, sampling, config.search), *others]
+    return reasons or [*lacking_for(control, sampling, config.search), *others]  # nothing else would change that
 
 
 def choose_engine(

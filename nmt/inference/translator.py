@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -16,7 +16,7 @@ from nmt.backend.functions import last_elements
 from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import kinds_of
+from nmt.control.controls import Control, kinds_of
 from nmt.control.shortlist import Columns, Shortlist
 from nmt.data.sequences import TokenSequences
 from nmt.directory.model_directory import FoundModel, find_model
@@ -457,12 +457,20 @@ class Translator(LineTranslator):
                 "search.shortlist needs a shortlist: build one with nmt build-shortlist RUN, and load the translator "
                 'with overrides=["search.shortlist=true"]'
             )
-        needed = [() if each.control.asks_nothing else self.controls.needs(each.control) for each in requests]
-        begun = [() if each.first_id is None else (each.first_id,) for each in requests]
-        needed = [(*more, *first) for more, first in zip(needed, begun, strict=True)]
+        needed = list[list[int]]()
+        for request in requests:
+            phrases = () if request.control.asks_nothing else self.controls.needs(request.control)
+            first = () if request.first_id is None else (request.first_id,)
+            needed.append([*phrases, *first, *self._hinted(request.control)])
         listed = self.shortlist.listed([request.source_ids[0] for request in requests], needed)
         # The search looks at so many extensions of a hypothesis, banned ones among them.
         return Columns(listed, least=settings.beam_size + len(SPECIAL_TOKENS))
+
+    def _hinted(self, control: Control) -> Iterator[int]:
+        """The tokens of the translations that hints give, also where they begin a sentence."""
+        for _, translation, _ in control.hints:
+            for text in (translation, translation[:1].upper() + translation[1:]):
+                yield from self.text.target.encode(text)
 
     def _translations(self, rows: Sequence[list[Any]], settings: SearchSettings) -> list[Translation]:
         """The hypotheses of a sentence, from the fields of `SearchResult`."""

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from html.entities import html5
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, groupby, pairwise, takewhile
 from typing import NamedTuple, TypeAlias
 
 from nmt.control.phrases import is_word
@@ -115,9 +115,16 @@ class Writing(NamedTuple):
             bare.update(_ENTITY.sub("", written))
         return cls({text: entity for text, entity in entities.items() if text not in bare}, frozenset(bare))
 
-    def written(self, text: str) -> str:
-        """Encode text as the line does; `&`, `<` and `>` also where it has none, or where they would read as markup."""
-        marked = {match.start() for match in _LIKE_MARKUP.finditer(text)}
+    def written(self, text: str, behind: str = "") -> str:
+        """Encode text as the line does; `&`, `<` and `>` also where it has none, or where they would read as markup.
+
+        Args:
+            text: a word, or more.
+            behind: what follows it at once.
+        """
+        if self is PLAIN:
+            return text
+        marked = {match.start() for match in _LIKE_MARKUP.finditer(text + behind)}
         return "".join(
             self.entities.get(sign) or (sign if sign in self.bare and place not in marked else _ESCAPED.get(sign, sign))
             for place, sign in enumerate(text)
@@ -629,14 +636,16 @@ def _written(order: Sequence[Tag | int], texts: Sequence[str], writing: Writing)
     """Write words and tags, with spaces."""
     line, last = "", None
     gap = list[Tag]()
-    for item in [*order, None]:
+    for place, item in enumerate([*order, None], start=1):
         if isinstance(item, Tag):
             gap.append(item)
             continue
         before = "" if last is None else texts[last]
         after = "" if item is None else texts[item]
         line += _gap_text(gap, before, after)
-        line += writing.written(after.strip())
+        words = takewhile(lambda each: isinstance(each, int), order[place:]) if "<" in after or "&" in after else ()
+        behind = "" if after != after.rstrip() else "".join(texts[word] for word in words if isinstance(word, int))
+        line += writing.written(after.strip(), behind)
         last, gap = item, []
     return line
 

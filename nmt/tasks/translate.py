@@ -19,7 +19,7 @@ from nmt.control.controls import NO_CONTROL, SOURCE, Control, Record, Sampling, 
 from nmt.control.glossary import Glossary, Report, Term
 from nmt.control.hints import HintFinder, log_hints
 from nmt.control.record_tags import RecordTags
-from nmt.errors import ConfigError
+from nmt.errors import ConfigError, DataError
 from nmt.inference.members import warn_of_no_tag
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
@@ -311,6 +311,8 @@ class _Job:
         for each, counted in ((report, done.terms), (of_hints, done.hints)):
             if counted is not None:
                 each.restore(counted)
+        if done.tags is not None:
+            tags.restore(done.tags)
         finder = HintFinder(source.normalized, self.hints)
         for chunk in chunks:
             started = time.monotonic()
@@ -318,13 +320,13 @@ class _Job:
             wanted = [self.reading.record(line, number, self.asked) for number, line in numbered]
             if self.reading.records:
                 tags.check((record.control.tag for record in wanted), done.lines)
+                done.tags = tags.counts
+                self._check_records(wanted, translator, done.lines)
             done.remember(record.source for record in wanted)
-            wanted = [each._replace(control=finder.asked(each.source, each.control)) for each in wanted]
-            found = self._of_marked(wanted, markup, done, translator, placing, report, finisher, progress)
+            how = translator, placing, report, finder, of_hints, finisher, progress
+            found = self._of_marked(wanted, markup, done, *how)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
-            placed = [finder.placed(line.record.source, line.record.control) for line in found]
-            of_hints.add(placed, [line.translations[0].text if line.translations else "" for line in found])
             done.hints = of_hints.to_json()
             done.aligned = None if finisher is None else vars(finisher.tally).copy()
             done.markup = None if markup is None else markup.to_json()
@@ -344,6 +346,17 @@ class _Job:
         if markup is not None:
             markup.tally.report()
         warn_of_foreign_text(done.sample, self.language, segmentation=segmentation)
+
+    def _check_records(self, records: Sequence[Record], translator: LineTranslator, before: int) -> None:
+        """Refuse what records ask for and cannot have, with the line; a DataError."""
+        for number, record in enumerate(records, 1 + before):
+            try:
+                groups = translator.search.diverse_groups
+                check_controls([record.control], 1, self.sampling, diverse_groups=groups)
+                if record.control.hints:
+                    refuse_without_marks(translator.text.source)
+            except ConfigError as error:
+                raise DataError(f"line {number}: {error}") from error
 
     def _finisher(self, translator: Any) -> Finisher | None:
         """What adds to finished translations, if anything is asked for."""
@@ -386,12 +399,20 @@ class _Job:
         translator: LineTranslator,
         placing: Glossary | None,
         report: Report,
+        finder: HintFinder,
+        of_hints: Report,
         finisher: Finisher | None,
         progress: Progress | None,
         *,
         done: Done,
     ) -> list[TranslatedLine]:
         """Translate the lines of a chunk together."""
+        plain = [out.hidden(record.source) for out, record in zip(taken, wanted, strict=True)] if taken else None
+        plain = plain or [record.source for record in wanted]  # without markup, in which no term is looked for
+        wanted = [
+            record._replace(control=finder.asked(text, record.control))
+            for text, record in zip(plain, wanted, strict=True)
+        ]
         split = [parts_of(line, record, translator, self.part_tokens) for line, record in enumerate(wanted)]
         parts = list(chain.from_iterable(split))
         terms_of = defaultdict[int, list[Term]](list)
@@ -433,8 +454,9 @@ class _Job:
                 TranslatedLine(line.record, translations, links)
                 for line, translations, links in zip(lines, *finished, strict=True)
             ]
+        texts = [line.translations[0].text if line.translations else "" for line in lines]
+        of_hints.add([finder.placed(text, line.record.control) for text, line in zip(plain, lines, strict=True)], texts)
         if placing:
-            texts = [line.translations[0].text if line.translations else "" for line in lines]
             report.add([terms_of[place] for place in range(len(lines))], texts)
         return lines
 

@@ -31,6 +31,7 @@ class Done:
     flagged: by flag, the lines whose best translation has it, or that have none for this reason.
     terms: what became of terms of a glossary, see `Report.to_json`.
     hints: what became of hints, likewise.
+    tags: how many records there were, and how many named no tag.
     aligned: counts of an `AlignmentTally`, if words are linked.
     markup: what it needs to go on, see `Markup.to_json`.
     sample: the first lines, at most `SAMPLE_LINES`, from which it is told what text this is.
@@ -43,6 +44,7 @@ class Done:
     flagged: dict[str, int] = field(default_factory=dict)
     terms: list[Any] | None = None
     hints: list[Any] | None = None
+    tags: list[int] | None = None
     aligned: dict[str, int] | None = None
     markup: dict[str, Any] | None = None
     sample: list[str] = field(default_factory=list)

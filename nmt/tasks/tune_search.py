@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nmt.config import write
 from nmt.config.loader import load_trained
 from nmt.directory.model_directory import parse_run_reference
-from nmt.inference.members import find_members, open_translator
+from nmt.inference.members import find_members, open_translator, warn_of_no_tag
 from nmt.scoring import evaluation as scoring
 from nmt.scoring.rerank import Candidate, bleu_of, bleu_statistics
 from nmt.settings.section import CONFIG_NAME
@@ -101,6 +101,7 @@ def prepare_tuning(
     overrides: Sequence[str] = (),
     member_weights: Sequence[float] | None = None,
     log_linear: bool = False,
+    tag: str | None = None,
 ) -> PreparedTuning:
     """Read a validation set, and refuse what can be refused before TensorFlow starts; see `prepare_evaluation`.
 
@@ -114,6 +115,7 @@ def prepare_tuning(
         overrides: settings of the form "search.beam_size=4".
         member_weights: of each model in their mean.
         log_linear: whether that is the mean of log probabilities.
+        tag: of each line of `source`; the validation sets of the config have their own.
 
     Raises:
         NMTError: as `find_members`; or there is no validation set, or its files do not fit.
@@ -121,7 +123,8 @@ def prepare_tuning(
     which: dict[str, Any] = {"checkpoint": checkpoint, "weights": weights, "overrides": overrides}
     found = find_members([directory, *others], member_weights=member_weights, **which)
     config = found[0].config
-    chosen = read_test_set(config, source=source, references=references, part="validation")
+    chosen = read_test_set(config, source=source, references=references, part="validation", tag=tag)
+    warn_of_no_tag(found if source is not None and tag is None else ())
     cut, segmentation = tokenization_of(config, chosen), config.data.segmentation
     chosen = chosen._replace(references=[[joined(line, segmentation) for line in each] for each in chosen.references])
 

@@ -31,7 +31,7 @@ def as_jsonl(number: int, line: TranslatedLine, wanted: int) -> str:
     their log probabilities, words with their links, and whether probabilities are those of a shortlist, if there are.
     """
     translations = [translation._asdict() for translation in line.translations]
-    engines = {translation.pop("engine") for translation in translations}
+    engines = [translation.pop("engine") for translation in translations]
     for translation in translations:
         del translation["finished"]  # which the flags say
         for optional in ("constraints", "tokens", "token_scores", "shortlist"):
@@ -47,7 +47,7 @@ def as_jsonl(number: int, line: TranslatedLine, wanted: int) -> str:
         line.record.field: line.record.source,
         **({"tag": line.record.control.tag} if line.record.control.tag else {}),
         "translations": translations,
-        **({"engine": engines.pop()} if engines else {}),
+        **({"engine": engines[0]} if engines else {}),  # of the best, if a second search found others
     }
     if not translations:
         from nmt.translation.line_translator import flag_of_none

@@ -8,11 +8,12 @@ here by the formula of the settings: scores mean the same, and hardly a translat
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -94,7 +95,9 @@ def check_exportable(config: Config, output: Path, *, quantization: str, overwri
             )
 
 
-def open_engine(directory: PathLike, quantization: str, *, threads: int | None = None) -> Any:
+def open_engine(
+    directory: PathLike, quantization: str, *, threads: int | None = None, workers: int | None = None
+) -> Any:
     """Open the files of an export.
 
     Weights are computed with as they are stored, or in float32 if this processor has no efficient way to do so. Each
@@ -104,6 +107,7 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
         directory: of the export.
         quantization: how its weights are stored.
         threads: processor cores to use; all unless given.
+        workers: that search at once; one for each core unless given.
 
     Returns:
         A `ctranslate2.Translator`.
@@ -116,12 +120,14 @@ def open_engine(directory: PathLike, quantization: str, *, threads: int | None =
     supported = package.get_supported_compute_types("cpu")
     if quantization not in supported:
         _LOGGER.info("this processor computes in float32 what is stored as %s", quantization)
+    cores = threads or available_processors()
+    workers = workers or cores
     try:
         return package.Translator(
             os.fspath(directory),
             compute_type=quantization if quantization in supported else "float32",
-            inter_threads=threads or available_processors(),
-            intra_threads=1,
+            inter_threads=workers,
+            intra_threads=max(1, cores // workers),
         )
     except (RuntimeError, ValueError) as error:
         raise ExportError(
@@ -145,6 +151,7 @@ def impossible_for(control: Control, sampling: Sampling | None, settings: Search
         "--epsilon": sampling is not None and sampling.epsilon > 0,
         "search.diverse_groups": settings.diverse_groups > 1,
         "search.coverage_penalty": settings.coverage_penalty > 0,
+        "hints with a shortlist": bool(control.hints) and settings.shortlist,
     }
     return [what for what, is_asked in reasons.items() if is_asked]
 
@@ -152,10 +159,14 @@ def impossible_for(control: Control, sampling: Sampling | None, settings: Search
 def lacking_for(control: Control | None, sampling: Sampling | None, settings: SearchSettings) -> list[str]:
     """List what CTranslate2 cannot do of a request, or does in its own way, so that it is not taken unasked."""
     control = control or NO_CONTROL
+    has_least, in_beam = settings.min_length > 1 or settings.min_length_ratio > 0, settings.beam_size > 1
     reasons = {
         "a beginning to the letter": bool(control.prefix),
         "draws by line and seed": sampling is not None,
         "search.repetition_penalty": settings.repetition_penalty > 1,
+        # What is banned in its beam gives its probability to the others before they are ranked.
+        "a least length in a beam": in_beam and has_least,
+        "search.no_repeat_ngram in a beam": in_beam and settings.no_repeat_ngram > 0,
         "a shortlist of each line": settings.shortlist,
     }
     return [*impossible_for(control, sampling, settings), *(what for what, is_asked in reasons.items() if is_asked)]
@@ -322,6 +333,21 @@ class CTranslate2Translator(LineTranslator):
         """Return one batch a core."""
         return self.engine.num_translators
 
+    def _in_batches(self, requests: Sequence[Request], *how: Any, **options: Any) -> Iterator[list[Any]]:
+        """Search in batches; draws by an engine of one worker that is new.
+
+        Each worker draws from a generator of its own, which is seeded when the worker draws for the first time: several
+        would draw the same, and an old one goes on where it was, whatever the seed.
+        """
+        drawing = self
+        if requests and requests[0].sampling is not None and self._origin is not None:
+            directory, _, threads = self._origin
+            drawing, seed = copy.copy(self), requests[0].sampling.seed + requests[0].line
+            load_package().set_random_seed(seed % 2**32)
+            quantization = model_directory.read_facts(directory).quantization
+            drawing.engine = open_engine(directory, quantization, threads=threads, workers=1)
+        yield from super(CTranslate2Translator, drawing)._in_batches(requests, *how, **options)
+
     def search_batch(
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
     ) -> list[list[Translation]]:
@@ -334,10 +360,12 @@ class CTranslate2Translator(LineTranslator):
             return self._in_keras(", ".join(lacks)).search_batch(
                 requests, num_hypotheses=num_hypotheses, settings=settings, token_scores=token_scores
             )
-        refuse_request(NO_CONTROL, requests[0].sampling, settings)
+        hints = next((request.control.hints for request in requests if request.control.hints), ())
+        refuse_request(NO_CONTROL._replace(hints=hints), requests[0].sampling, settings)
         begun = [() if request.first_id is None else (request.first_id,) for request in requests]
         self._check_limits(settings, taken=max(map(len, begun)))
-        read = [request.source_ids[0][:-1] for request in requests]  # CTranslate2 appends EOS
+        # CTranslate2 appends EOS. Exports of before have no position for it behind a tag and the longest source.
+        read = [request.source_ids[0][:-1][: self.num_positions - 1] for request in requests]
         tokens = [self.text.source.tokens(ids) for ids in read]
         found = self._found(tokens, requests, num_hypotheses, settings)
 
@@ -460,10 +488,9 @@ class CTranslate2Translator(LineTranslator):
 
 
 def _drawing(sampling: Sampling | None) -> dict[str, Any]:
-    """Seed the engine and return what it is to be told of draws, nothing if there are none."""
+    """Return what the engine is to be told of draws, nothing if there are none."""
     if sampling is None:
         return {}
-    load_package().set_random_seed(sampling.seed % 2**32)
     return {
         "sampling_temperature": sampling.temperature,
         "sampling_topk": sampling.top_k,

@@ -65,6 +65,8 @@ def score(
 
     if (source is None) != (target is None) or [source, pairs, n_best].count(None) != 2:
         raise options.usage_error("give --source and --target, or --pairs, or --n-best")
+    if length_penalty is not None and normalization is not Normalization.LENGTH_PENALTY:
+        raise options.usage_error("--length-penalty is for --normalize length-penalty: give that too")
     read = pairs or n_best
     files = {"--source": source, "--target": target, "--pairs": pairs, "--n-best": n_best}
     inputs = [(flag, None if path == options.DASH else path) for flag, path in files.items() if path]
@@ -173,7 +175,7 @@ def rerank(
     weights: str | None = options.value("--weights", "FILE|NAME=X,...", "Of features, at most eight."),
     features: str | None = options.value("--features", "NAME,...", "To tune; unless given score, length and models."),
     tune: list[Path] | None = options.value("--tune", "FILE", "Reference to find weights by; may be repeated."),
-    seed: int = options.value("--seed", "N", "Of the starts of the search for weights.", least=0, default=1),
+    seed: int | None = options.value("--seed", "N", "Of the starts of --tune; 1 unless given.", least=0),
     source: Path | None = options.value("--source", "FILE", "What was translated, for models and a list of Moses."),
     tokenization: str | None = options.value("--tokenize", "NAME", "How sacreBLEU cuts text; as suits the script."),
     output_path: Path = options.value("-o, --output", "FILE", "Where to write.", default=options.DASH),
@@ -196,6 +198,16 @@ def rerank(
         raise options.usage_error("--tune finds weights: leave out --weights")
     if not (tune or weights or model or reverse):
         raise options.usage_error("give --weights, or a model to sort by, or --tune and a reference to find weights")
+    if not tune and (
+        wrong := [
+            option
+            for option, given in (("--features", features), ("--tokenize", tokenization), ("--seed", seed))
+            if given is not None
+        ]
+    ):
+        raise options.usage_error(f"{' and '.join(wrong)} decide how --tune finds weights: give it too")
+    if tune and output_format is ListFormat.LIST:
+        raise options.usage_error("--tune writes weights: leave out --format list")
     if reverse_tag and not reverse:
         raise options.usage_error("--reverse-tag is for the model of --reverse: give it too")
     output = None if output_path == options.DASH else output_path
@@ -219,7 +231,13 @@ def rerank(
             raise options.usage_error(f"the weights have no {name}, for which a model is given")
     with text_output(output) as write:
         if tune:
-            write(json.dumps(recipe.tuned(found, names, tune, tokenization=tokenization, seed=seed), indent=2) + "\n")
+            write(
+                json.dumps(
+                    recipe.tuned(found, names, tune, tokenization=tokenization, seed=1 if seed is None else seed),
+                    indent=2,
+                )
+                + "\n"
+            )
         else:
             matrix = sorting.matrix_of(found.candidates, names)
             ranks = sorting.order(matrix, [given[name] for name in names])
@@ -253,6 +271,7 @@ def tune_search(
     write: bool = options.flag("--write", "Write the penalty into the settings of RUN, if a search with it is better."),
     as_json: options.AsJson = False,
     beam_size: options.BeamSize = None,
+    tag: options.Tag = None,
     *,
     model: options.ModelOptions,
 ) -> None:
@@ -266,7 +285,9 @@ def tune_search(
     directory, *others = directories
     if write and others:
         raise options.usage_error("--write is for one RUN, got several")
-    arguments = model.arguments(beam_size=beam_size)
+    if tag is not None and source is None:
+        raise options.usage_error("--tag is for --source: the validation sets of the config have their own")
+    arguments = {**model.arguments(beam_size=beam_size), "tag": tag}
     prepared = recipe.prepare_tuning(directory, *others, source=source, references=references or (), **arguments)
     with line_counter(total=prepared.num_lines) as count:
         found = prepared.run(threads=model.threads, progress=count)

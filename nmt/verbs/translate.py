@@ -73,6 +73,8 @@ def translate(
     from nmt.tasks.translate import prepare_translation
 
     _check_counts(draws.samples, n_best, beam_size, utility)
+    if controls.part_words and not (controls.require or controls.avoid or controls.glossary or text.reading.records):
+        raise options.usage_error("--part-words says how --require and --avoid are looked for: give one of them too")
     finish.check(output_format)
     job.check(finish)
     output = None if output_path == options.DASH else output_path

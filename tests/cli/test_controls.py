@@ -64,6 +64,11 @@ def test_records_ask_for_themselves_and_are_handed_through(run_nmt, trained_run)
         ),
         ('{"source": "uno", "avoid": [1]}', 'line 1: "avoid" must be a list of texts'),
         ('{"source": "uno", "part_words": 1}', 'line 1: "part_words" must be true or false'),
+        ('{"source": "uno", "id": "\\ud83d"}', "line 1 must be text, got one half of a surrogate pair"),
+        (
+            '{"source": "\\ud83d\\ude00"}\n{"source": "uno", "hints": {"uno": "one"}}',
+            "line 2: hints need a model",
+        ),
         ('{"source": "uno", "prefix": []}', 'line 1: "prefix" must be a text'),
     ],
 )
@@ -71,6 +76,13 @@ def test_records_that_are_none_are_named(run_nmt, trained_run, line, message):
     refused = run_nmt("translate", trained_run.directory, "--input-format", "jsonl", stdin=f"{line}\n".encode())
     assert refused.code == 1
     assert message in refused.err
+
+
+def test_a_record_that_asks_for_phrases_of_a_draw_is_named(run_nmt, trained_run):
+    records = b'{"source": "uno"}\n{"source": "uno", "constraints": ["one"]}\n'
+    refused = run_nmt("translate", trained_run.directory, "--input-format", "jsonl", "--samples", 2, stdin=records)
+    assert refused.code == 1
+    assert "line 2: phrases that must appear need a beam search" in refused.err
 
 
 def test_lines_that_ask_for_what_cannot_be_stay_empty_and_are_named(run_nmt, trained_run):

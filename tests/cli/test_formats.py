@@ -44,6 +44,13 @@ def test_jsonl_is_one_line_for_every_reader():
     }  # fmt: skip
 
 
+def test_the_engine_is_that_of_the_best_translation():
+    """A second search by another engine may have found the others."""
+    for engines in (("keras", "ctranslate2"), ("ctranslate2", "keras")):
+        both = [each._replace(engine=engine) for each, engine in zip((BEST, SECOND), engines, strict=True)]
+        assert json.loads(as_jsonl(*line(*both)))["engine"] == engines[0]
+
+
 def test_a_line_without_a_translation_says_why():
     for control, flag in ((Control(avoid=("one",)), "unsatisfied"), (Control(), "failed")):
         assert json.loads(as_jsonl(1, TranslatedLine(Record("eins", control), []), 1))["flags"] == [flag]

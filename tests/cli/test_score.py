@@ -109,6 +109,16 @@ def test_weights_are_found_and_applied_to_a_list_of_moses(run_nmt, tmp_path):
     ("arguments", "code", "message"),
     [
         (("score", "run", "--source", "x"), 2, "give --source and --target, or --pairs, or --n-best"),
+        (
+            ("score", "run", "--pairs", "x", "--length-penalty", "1"),
+            2,
+            "--length-penalty is for --normalize",
+        ),
+        (("rerank", "list", "--weights", "lm=1", "--features", "lm"), 2, "--features decide how --tune finds weights"),
+        (("rerank", "list", "--weights", "lm=1", "--tokenize", "x", "--seed", "2"), 2, "--tokenize and --seed decide"),
+        (("rerank", "list", "--tune", "x", "--format", "list"), 2, "--tune writes weights: leave out --format list"),
+        (("tune-search", "run", "--tag", "<x>"), 2, "--tag is for --source"),
+        (("translate", "run", "--part-words"), 2, "--part-words says how --require and --avoid are looked for"),
         (("rerank", "list"), 2, "give --weights, or a model to sort by, or --tune"),
         (("rerank", "list", "--weights", "a=1", "--tune", "x"), 2, "--tune finds weights: leave out --weights"),
         (("rerank", "list", "--weights", "tm=1"), 1, "has no number as feature tm: there are lm, score, length"),

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from nmt.config import SearchSettings
-from nmt.control.controls import Control, Sampling
+from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.control.shortlist import Columns, Shortlist, learn
 from nmt.errors import ConfigError, DataError
 from nmt.inference.translator import Translator, vocabularies_of
@@ -17,6 +17,8 @@ from nmt.models.narrowed import Narrowed, Part
 from nmt.search import beam_search
 from nmt.search.rules import Sampled
 from nmt.text import BOS_ID, EOS_ID, PAD_ID, UNK_ID, CharacterTokenizer, TextPair, Vocabulary, WhitespaceTokenizer
+from nmt.translation.ctranslate2_engine import refuse_request
+from nmt.translation.line_translator import Request
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -104,6 +106,21 @@ def test_what_is_asked_for_stands_there_though_it_is_not_in_the_shortlist(model,
         assert line
         assert all("zy" in each.text for each in line)
         assert not any(each.flags and "unsatisfied" in each.flags for each in line)
+
+
+def test_the_translation_of_a_hint_can_be_written(model, text):
+    """Also where it begins a sentence; the engine whose lists are made before it runs refuses both together."""
+    translator = Translator(model, text, SearchSettings(max_length=5, shortlist=True))
+    translator.shortlist = shortlist(text, {"a": ["x"]})
+    written = list[set[str]]()
+    for control in (NO_CONTROL, Control(hints=(("a", "zy", False),))):
+        request = Request(([*text.source.encode("a"), EOS_ID],), 1, 5, control)
+        columns = translator._columns([request], translator.search)
+        written.append({text.target.vocabulary.tokens[each] for each in columns.token_ids[columns.allowed[0]]})
+    assert not written[0] & {"z", "y"}
+    assert written[1] >= {"x", "z", "y"}
+    with pytest.raises(ConfigError, match="cannot have hints with a shortlist: use --engine keras"):
+        refuse_request(control, None, translator.search)
 
 
 def test_it_finds_the_best_of_all_sequences_of_allowed_tokens():

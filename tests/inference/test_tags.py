@@ -1,6 +1,8 @@
 """A tag stands before the source, or is the first token of the target: read, and no part of text, length or score."""
 
 import itertools
+import json
+import logging
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras import ops
 
 from nmt.config import SearchSettings
 from nmt.control.controls import NO_CONTROL, Control, Sampling
+from nmt.control.record_tags import RecordTags
 from nmt.control.shortlist import Shortlist
 from nmt.errors import ConfigError
 from nmt.inference.translator import Translator, vocabularies_of
@@ -191,3 +194,14 @@ def test_the_side_is_kept_with_the_vocabulary(tmp_path, joint):
     assert TextPair.load(tmp_path).tag_side == "target"
     changed = pair.with_vocabularies({name: each.with_tags(["<z>"]) for name, each in pair.vocabularies.items()})
     assert changed.begins("<z>") == ([], [pair.target.tags["<y>"] + 1])
+
+
+def test_records_without_a_tag_are_counted_from_the_first_line_on(caplog):
+    """Also where another process goes on with a job."""
+    first, second = (RecordTags(make_pair("source")) for _ in range(2))
+    first.check([None, "<x>", None])
+    second.restore(json.loads(json.dumps(first.counts)))
+    second.check([None], 3)
+    with caplog.at_level(logging.INFO):
+        second.report()
+    assert "3 of 4 records name no tag" in caplog.text

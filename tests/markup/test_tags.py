@@ -123,6 +123,8 @@ def test_a_translation_equal_to_its_source_gets_the_line_again(line):
         "<a href='x>y'>one</a> <b >two</b >",
         "one</b> two <i>three",
         "<b><i>one</b> two</i>",
+        "x < y and use &lt;b&gt; here, or &lt;/b&gt;",
+        "AT&T writes &amp;lt; so, and &amp;#65; too",
     ],
 )
 def test_a_line_comes_back_to_the_letter(line):

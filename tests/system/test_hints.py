@@ -62,6 +62,13 @@ def test_a_run_with_hints_goes_on_to_the_bit_and_takes_hints(config, capsys, mon
     assert main(["translate", str(whole), "--input-format", "jsonl", "--input", f"{folder}/in"]) == 0
     assert "hints: 1 placed in 1 of 1 lines: " in capsys.readouterr().err
 
+    # Terms are looked for in the text that the model reads, in which there are no tags.
+    (folder / "in").write_text('uno <b>gato</b>\n<i>uno gato</i> dos\nuno <a title="perro">dos</a>\n')
+    (folder / "hints.tsv").write_text("uno gato\tcat\nperro\tdog\n")
+    hints = ["--hints", f"{folder}/hints.tsv", "--input", f"{folder}/in", "--markup", "xml"]
+    assert main(["translate", str(whole), *hints]) == 0
+    assert "hints: 2 placed in 2 of 3 lines: " in capsys.readouterr().err
+
     # Links are part of the text: others, or other words that they count, are another corpus.
     counted = ["--set", "data.train.alignment_tokenized=true", "--set", "training.max_updates=4"]
     assert main(["train", str(config), *counted]) != 0

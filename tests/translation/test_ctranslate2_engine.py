@@ -17,7 +17,7 @@ from nmt.directory.model_directory import EXPORT_NAME, FoundModel, has_key, read
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
-from nmt.translation.ctranslate2_engine import CTranslate2Translator, open_engine, overflows_in_8_bits
+from nmt.translation.ctranslate2_engine import CTranslate2Translator, lacking_for, open_engine, overflows_in_8_bits
 from nmt.translation.line_translator import Translation
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -135,6 +135,27 @@ def test_no_tensorflow_is_loaded(exported_run, transformer_run, tmp_path):
     assert done.stdout.splitlines() == ["True", "set()"]
 
 
+def test_samples_differ_however_many_cores_there_are_and_come_again_by_their_seed(exported_run):
+    """Each worker of the engine has a generator of its own, and all would draw the same."""
+
+    def drawn(translator, seed):
+        sampling = Sampling(seed=seed, temperature=4.0)
+        return [each.text for each in translator.n_best(["uno dos tres cuatro"], 24, sampling=sampling)[0]]
+
+    one, four = (CTranslate2Translator.load(exported_run, threads=threads) for threads in (1, 4))
+    first = drawn(one, 1)
+    assert len({*first}) > 20
+    assert first == drawn(one, 1) == drawn(four, 1)
+    assert len({*first} & {*drawn(four, 2)}) < 12  # short ones come again
+
+
+@pytest.mark.parametrize("limits", [{"min_length": 3}, {"min_length_ratio": 1.0}, {"no_repeat_ngram": 2}])
+def test_auto_leaves_a_beam_that_bans_tokens_to_keras(engine, limits):
+    search = engine.search.model_copy(update={"min_length": 0, **limits})
+    for beam_size, lacks in ((1, 0), (4, 1)):
+        assert len(lacking_for(None, None, search.model_copy(update={"beam_size": beam_size}))) == lacks
+
+
 class Keras:
     """Stands for the same model in Keras, and notes what it is asked."""
 
@@ -174,7 +195,7 @@ def test_what_cannot_be_is_refused(engine):
         engine.n_best(["uno"], 3, beam_size=2)
     search = engine.search.model_copy(update={"max_length": 3000})
     other = CTranslate2Translator(engine.engine, engine.text, search, num_positions=engine.num_positions)
-    with pytest.raises(ConfigError, match=r"search\.max_length must be at most 2049 for this export, got 3000"):
+    with pytest.raises(ConfigError, match=r"search\.max_length must be at most 2050 for this export, got 3000"):
         other.translate(["uno"])
 
 

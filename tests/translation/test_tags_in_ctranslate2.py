@@ -92,6 +92,14 @@ def test_a_shortlist_goes_with_tags(engines):
     assert any(found.text for (found,) in theirs)
 
 
+def test_the_longest_source_has_room_for_its_tag(engines):
+    """2,048 tokens, a tag and EOS."""
+    other = engines[1]
+    other.search = SearchSettings(max_length=4, beam_size=1)
+    (found,) = other.n_best(["uno " * 3000], 1, controls=[Control(tag="<x>")])
+    assert "unread" in found[0].flags
+
+
 def test_what_it_cannot_have_is_said(engines):
     other = engines[1]
     other.search = SearchSettings(max_length=other.num_positions)
