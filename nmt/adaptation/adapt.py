@@ -334,7 +334,7 @@ def _refuse(directory: str, output: Path, *, replay: float, replay_source: PathL
 
 def _refuse_extension(config: Config, place: Path) -> None:
     """Refuse to add tokens that could learn nothing, or to write over a run that was trained with such tokens."""
-    if any(part.partition(".")[0] in ("embeddings", "output") for part in config.training.freeze):
+    if vocabularies.frozen_vocabulary(config):
         raise ConfigError(
             "the vocabulary is to be extended, and new tokens learn nothing where training.freeze has "
             f"{either(config.training.freeze)}: give --keep-vocab, or freeze other parts"

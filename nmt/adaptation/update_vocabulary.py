@@ -16,7 +16,7 @@ import numpy as np
 
 from nmt.adaptation import derived
 from nmt.checkpoint.derived import RowMapping, change_vocabulary
-from nmt.checkpoint.manifest import VALIDATION
+from nmt.checkpoint.manifest import ANCHOR, VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.data import encoding
 from nmt.data.corpus import pairs_of
@@ -25,8 +25,10 @@ from nmt.directory import model_directory
 from nmt.doctor import doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import output_directory
+from nmt.kinds import either
 from nmt.recipes import build_vocabulary, train
 from nmt.settings.config import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
+from nmt.settings.data import DataSettings
 from nmt.settings.section import AUTO
 from nmt.text import SentencePieceTokenizer, TextPair, Tokenizer, marks, pair
 from nmt.text.tokenizer import sample_lines
@@ -254,7 +256,17 @@ def plan_update(
         name: pair.compare_vocabularies(getattr(old, side), getattr(new, side), lines=texts.get(name))
         for name, side in zip(new.vocabularies, ("source", "target"), strict=False)  # a joint one as the source reads
     }
+    if (frozen := frozen_vocabulary(settings)) and any(each.added for each in differences.values()):
+        _LOGGER.warning(
+            "training.freeze has %s, where new tokens learn nothing: begin a run with training.initialize_from here, "
+            "which freezes other parts", either(frozen),
+        )  # fmt: skip
     return VocabularyUpdate(directory, output, before, settings, old, new, differences, overwrite)
+
+
+def frozen_vocabulary(config: Config) -> list[str]:
+    """Return which of the parts that a run freezes hold weights of single tokens."""
+    return [part for part in config.training.freeze if part.partition(".")[0] in ("embeddings", "output")]
 
 
 def found_limits(search: SearchSettings) -> list[str]:
@@ -316,8 +328,16 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str | None = "la
         },
     }
     state, ended_by = dict(contents.state), None
+    if ANCHOR in facts:
+        _LOGGER.warning(
+            "%s: training.pull draws to weights of the old vocabulary, so no training goes on with these: begin one",
+            planned.output,
+        )
+        del facts[ANCHOR]
+        state, contents = {}, replace(contents, optimizer=None)
     if state:  # the batches and scores it had mean nothing any more
-        remaining = replace(TrainingState.from_json(state).without_scores(), batch=0, pending=Pending())
+        found = TrainingState.from_json(state).without_scores()
+        remaining = replace(found, batch=0, pending=Pending(), **_place_in(now, before, found))
         state, ended_by = remaining.to_json(), assemble_limits(planned.settings).reached(remaining)
     mappings = {name: RowMapping(each.old_size, each.origins) for name, each in planned.differences.items()}
     sides = {side: mappings.get(side) or mappings["joint"] for side in ("source", "target")}
@@ -334,6 +354,20 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str | None = "la
     )
     can_go_on = bool(state) and contents.optimizer is not None
     return UpdatedModel(planned.output, path.name, contents.update, ended_by, can_go_on)
+
+
+def _place_in(now: DataSettings, before: DataSettings, state: TrainingState) -> dict[str, Any]:
+    """Return where a run goes on in corpora whose batches are other ones: in a mixture, with the stage it was in."""
+    if not isinstance(now.train, tuple):
+        is_mixed = state.stage_ends is not None
+        return {"stage_updates": None, "stage_ends": None} | ({"epoch": 0} if is_mixed else {})
+    ended = min(len(state.stage_ends or ()), len(now.stages or (1,)) - 1)
+    is_same = before.stages == now.stages and state.stage_ends is not None
+    return {
+        "epoch": 0,
+        "stage_updates": state.stage_updates if is_same else 0,
+        "stage_ends": ((0, 0),) * ended,
+    }
 
 
 def report(planned: VocabularyUpdate) -> dict[str, Any]:

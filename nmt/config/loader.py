@@ -374,7 +374,8 @@ SETTLED_AT_START = (
 def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") -> AnySection:
     """Fills what is left open by the settings of a run that goes on.
 
-    Open is what is `auto` until a run begins, and a setting that nobody wrote, whose default is younger than the run.
+    Open is what is `auto` until a run begins, and a setting that nobody wrote, whose default is younger than the run:
+    it has what the toolkit did before there was the setting.
 
     Args:
         now: the settings, or a section of them.
@@ -384,12 +385,19 @@ def with_kept_settings(now: AnySection, before: AnySection, prefix: str = "") ->
     changes: dict[str, Any] = {}
     for name, field in type(now).model_fields.items():
         value, old = getattr(now, name), getattr(before, name)
-        unwritten = BEFORE in marks_of(field) and name not in now.model_fields_set
-        if unwritten or (value == "auto" and prefix + name in SETTLED_AT_START):
+        unwritten = name not in now.model_fields_set and BEFORE in marks_of(field)
+        if (unwritten and _plain(old) == marks_of(field)[BEFORE]) or (
+            value == "auto" and prefix + name in SETTLED_AT_START
+        ):
             changes[name] = old
         elif isinstance(value, Section) and type(value) is type(old):
             changes[name] = with_kept_settings(value, old, f"{prefix}{name}.")
     return now.model_copy(update=changes)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as YAML has it."""
+    return value.model_dump() if isinstance(value, Section) else value
 
 
 def changed_settings(old: Section | None, new: Section | None, prefix: str = "") -> list[str]:
@@ -425,9 +433,16 @@ def changed_settings(old: Section | None, new: Section | None, prefix: str = "")
 
 def _changed_mixture(old: Any, new: Any, path: str) -> list[str]:
     """Lists what differs between lists of corpora, or a list and one corpus, but for the places of their files."""
+    was, now = ({each.name: each for each in corpora} if isinstance(corpora, tuple) else {} for corpora in (old, new))
+    if path == "data.validation":  # may change, but scores with another tag are of another task
+        tags = {name: [each[name].tag for each in (was, now)] for name in was if name in now}
+        return [
+            f"{path}.{name}.tag: {before or 'null'} before, {after or 'null'} now"
+            for name, (before, after) in tags.items()
+            if before != after
+        ]
     if path != "data.train":
         return []
-    was, now = ({each.name: each for each in corpora} if isinstance(corpora, tuple) else {} for corpora in (old, new))
     if [*was] != [*now]:
         names = [", ".join(each) or "one corpus" for each in (was, now)]
         return [f"{path}: {names[0]} before, {names[1]} now"]

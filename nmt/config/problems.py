@@ -175,6 +175,8 @@ def _describe(detail: ErrorDetails, place: _Place) -> str:
     kind, value, (path, section, field, *_) = detail["type"], detail["input"], place
     if kind == "extra_forbidden":
         return _describe_unknown_key(place)
+    if field is None and kind == "model_type":
+        return f"must be settings, as '- name: one' and others below it, got {_value_in_words(value)}"
     if kind == sections.PATH_ERROR or field is None:
         return detail["msg"]
     if kind == "union_tag_invalid":

@@ -208,6 +208,8 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     config = streams_on_disk(config, config.data.names("train", "validation"))
     text = None if overwrite else find_text(config)
     fresh = before is None and (text is None or find_stores(config, text) is None)
+    if text is not None and before is None:
+        logger.info("the vocabulary in %s is used, built before: --overwrite builds it anew", directory)
     builds_text = text is None and config.training.initialize_from is None
     gathered = GatheredText(config) if fresh and builds_text else None
     prepared = check_corpora(config, fresh=fresh, gathered=gathered)._replace(text=text, before=before)

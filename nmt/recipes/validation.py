@@ -105,7 +105,8 @@ class Validator:
         self._others = {key.partition(".")[2]: _Judging(config, text, key, each) for key, each in others.items()}
         self._name, self._at_once = name.partition(".")[2], at_once
         self._scorer = forced.TokenScorer(model)
-        search = config.search.model_copy(update={"shortlist": False})  # which is made of a finished model's tokens
+        # A shortlist is made of a finished model's tokens, and groups give up the best for variety.
+        search = config.search.model_copy(update={"shortlist": False, "diverse_groups": 1})
         self._translator = translator.Translator(model, text, search, segmentation=config.data.segmentation)
         self._training = config.training
 

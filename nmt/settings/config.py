@@ -12,7 +12,7 @@ from pydantic import Field
 
 from nmt import kinds
 from nmt.architectures import RNNArchitecture, TransformerArchitecture
-from nmt.settings.data import DataSettings
+from nmt.settings.data import DataSettings, StageSettings
 from nmt.settings.section import AUTO, REQUIRED, Choice, CountOrAuto, FilePath, Misfit, Section, setting
 from nmt.settings.training import NoamSettings, PlateauSettings, TrainingSettings
 
@@ -300,6 +300,12 @@ class Config(Section):
                 f"must be none or target_output if data.tokenizer.joint is false, got {tie}: one embedding for both "
                 "languages needs one vocabulary, so try data.tokenizer.joint true, or target_output",
             )
+        if self.search.coverage_penalty and self.model.type == "transformer":
+            yield Misfit(
+                "search.coverage_penalty",
+                f"must be 0 for model.type transformer, got {self.search.coverage_penalty:g}: it is for a recurrent "
+                "model, whose attention is one",
+            )
         named = dict.fromkeys(self.training.freeze, "freeze")
         named |= dict.fromkeys(self.training.learning_rate_factors, "learning_rate_factors")
         for name, key in named.items() if self.model.type in ("transformer", "rnn") else ():
@@ -361,8 +367,20 @@ def advice(config: Config) -> Iterator[str]:
         yield f"training.optimizer.learning_rate {rate:g} is very high for {optimizer.type}: usual are 0.0001 to 0.005"
     if training.on_tie_change != "error" and training.initialize_from is None:
         yield f"training.on_tie_change {training.on_tie_change} means nothing without training.initialize_from"
+    vectors = ("embeddings",) if training.pretrained_embeddings is not None else ()
+    if training.initialize_from is None and (
+        fresh := [part for part in training.freeze if not part.startswith(vectors)]
+    ):
+        yield f"training.freeze keeps {kinds.either(fresh)} as chance made it: training.initialize_from is not set"
     if training.max_updates is not None:
         yield from _about_length(training, training.max_updates)
+        *before, last = data.stages or (StageSettings(),)
+        taken = sum((stage.until and stage.until.updates) or 0 for stage in before)
+        if taken >= training.max_updates:
+            yield (
+                f"data.stages: the last one, {last.name or len(before) + 1}, never begins: those before take {taken} "
+                f"updates or more, and training.max_updates is {training.max_updates}"
+            )
 
 
 def _about_length(training: TrainingSettings, last: int) -> Iterator[str]:

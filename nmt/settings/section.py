@@ -354,6 +354,8 @@ def expand_path(path: str) -> str:
         problem = "must be a path, got a text with a NUL character"
     elif "${" in expanded:
         problem = f"contains '${{' that begins no variable, got '{path}': write ${{NAME}}, of letters, digits and _"
+    elif re.match(r"\$[A-Za-z_]", path):
+        problem = f"begins with '$', got '{path}': write ${{NAME}} for a variable, or ./$..."
     elif expanded.startswith("~"):
         problem = f"begins with '~', but no such user has a home here, got '{path}': write ./~..."
     if problem:

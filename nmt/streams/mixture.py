@@ -231,6 +231,11 @@ class MixtureStream(Stream[MixtureCursor]):
         """The stage of a place, and what was drawn of each corpus before it."""
         return {"stage": self.stages[len(place.stage_ends)].name, "seen": self.seen(place)}
 
+    def cut_short(self, place: MixtureCursor) -> str | None:
+        """Which stage has not begun."""
+        missed = [stage.name for stage in self.stages[len(place.stage_ends) + 1 :]]
+        return f"stage {' and stage '.join(missed)} began" if missed else None
+
     def seen(self, place: MixtureCursor) -> dict[str, Seen]:
         """What was drawn of each corpus before a place, by its name."""
         begin, stage = self._begin_of(place.stage_ends), self.stages[len(place.stage_ends)]

@@ -85,6 +85,10 @@ class Stream(ABC, Generic[AnyCursor]):
         """What is to be reported of a place besides epoch and batch, by the names that `UpdateEvent` has for it."""
         return {}
 
+    def cut_short(self, place: AnyCursor) -> str | None:
+        """What a run that ends at a place has not come to, as a clause; None if it has come to all."""
+        return None
+
     def __iter__(self) -> Iterator[Batch]:
         return self
 

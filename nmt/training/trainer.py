@@ -167,6 +167,7 @@ class Trainer:
         self._save()
         state, ema = self.state, self.updater.ema
         cut_short = [self.schedule.cut_short(state.update), ema and ema.cut_short(state.update)]
+        cut_short.append(self.batches.cut_short(state.cursor))
         event = EndEvent(
             update=state.update,
             reason=reason,

@@ -78,8 +78,9 @@ def plain_loss_sums(model: Seq2Seq, batch: Batch, *, label_smoothing: float) -> 
 
 def _sums_of_logits(targets: Tensor, logits: Tensor, label_smoothing: float, weights: Tensor | None = None) -> LossSums:
     """Sum the losses of logits (B, T, V) for target ids (B, T) with weights (B, 1); padding does not count."""
-    mask = ops.cast(token_mask(targets), logits.dtype)
-    tokens = ops.cast(ops.sum(mask), "float32")
+    logits = ops.cast(logits, "float32")
+    mask = ops.cast(token_mask(targets), "float32")
+    tokens = ops.sum(mask)
     if weights is not None:
         mask = mask * weights  # (B, T)
     right = ops.take_along_axis(logits, targets[:, :, None], axis=2)[:, :, 0]  # (B, T)

@@ -151,6 +151,47 @@ def test_another_corpus_may_follow(trained, extend, tmp_path):
     assert train(config).update == 4
 
 
+def test_a_mixture_may_follow_and_be_followed(trained, extend, tmp_path):
+    source, target = trained.corpora.both
+    mixture = f"data.train=[{{name: one, source: {source}, target: {target}}}]"
+    stages = "data.stages=[{until: {updates: 2}}, {name: fine}]"
+    extend(mixture, stages, "training.max_updates=6")
+    assert train(load(tmp_path / "new" / "config.yaml")).update == 6
+    again = tmp_path / "again"
+    (tmp_path / "more").write_text("treinta thirty\n", encoding="utf-8")
+    for overrides in ([], [f"data.train={{source: {source}, target: {target}}}", "data.stages=null"]):
+        planned = plan_update(
+            tmp_path / "new", partial(extended_text, corpora=SideFiles(both=(tmp_path / "more",))), output=again,
+            overrides=["training.max_updates=8", *overrides], overwrite=True,
+        )  # fmt: skip
+        update_vocabulary(planned)
+        assert train(load(again / "config.yaml")).update == 8
+        shutil.rmtree(again)
+
+
+def test_tokens_that_would_learn_nothing_are_said(trained, tmp_path, caplog):
+    """A run goes on with what it freezes; another one may begin here."""
+    path = trained.run / "config.yaml"
+    kept = path.read_text(encoding="utf-8")
+    path.write_text(kept.replace("freeze: []", "freeze: [embeddings]"), encoding="utf-8")
+    try:
+        plan_update(trained.run, partial(extended_text, corpora=trained.corpora), output=tmp_path / "new")
+    finally:
+        path.write_text(kept, encoding="utf-8")
+    assert "training.freeze has embeddings, where new tokens learn nothing" in caplog.text
+
+
+def test_a_run_that_is_pulled_to_old_weights_does_not_go_on(trained, tmp_path, caplog):
+    with tiny.run_eagerly():
+        pulled = [f"model_directory={tmp_path}/pulled", f"training.initialize_from={trained.run}", "training.pull=0.1"]
+        train(load(trained.run / "config.yaml", pulled))
+    choose = partial(extended_text, corpora=trained.corpora)
+    done = update_vocabulary(plan_update(tmp_path / "pulled", choose, output=tmp_path / "new"))
+    assert not done.can_go_on
+    assert "training.pull draws to weights of the old vocabulary" in caplog.text
+    assert read_contents(done.directory).contents.optimizer is None
+
+
 def test_a_limit_that_was_reached_is_told(extend):
     done, _ = extend()
     assert done.ended_by == "max_updates: 3"

@@ -4,6 +4,11 @@ import pytest
 
 from nmt.config import advice, load
 
+STAGES = (
+    "data={{train: [{{name: one, source: a, target: b}}], stages: [{{until: {{updates: 10000}}}}, "
+    "{{until: {{updates: {}}}}}, {{name: fine}}]}}"
+)
+
 
 def test_a_sound_config_gets_no_advice(write_config):
     assert list(advice(load(write_config()))) == []
@@ -23,6 +28,10 @@ def test_a_sound_config_gets_no_advice(write_config):
         (["search.max_length=50"], "search.max_length 50 is below data.max_length 100"),
         (["training.ema_decay=0.999999"], "training.ema_decay 0.999999 averages over about 1000000 updates"),
         (["training.on_tie_change=average"], "training.on_tie_change average means nothing without training.init"),
+        (["training.freeze=[encoder.0, output]"], "training.freeze keeps encoder.0 or output as chance made it"),
+        (["training.freeze=[embeddings, decoder]", "training.pretrained_embeddings={source: v.vec}"],
+         "training.freeze keeps decoder as chance made it"),
+        ([STAGES.format(90_000)], "data.stages: the last one, fine, never begins: those before take 100000 updates or"),
     ],
 )  # fmt: skip
 def test_doubtful_settings_are_named(write_config, overrides, beginning):
@@ -35,6 +44,14 @@ def test_the_average_of_a_short_run_is_not_said_to_hold_first_weights(write_conf
     assert math.prod((1 + update) / (10 + update) for update in range(1, 21)) < 1e-6
     (line,) = advice(load(write_config(), ["training.ema_decay=0.9999", "training.max_updates=8000"]))
     assert line.endswith("max_updates is 8000: so short a run averages over about the last ninth of its updates, 890")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["training.freeze=[encoder]", "training.initialize_from=runs/old"], [STAGES.format(80_000)]],
+)
+def test_what_can_be_meant_gets_no_advice(write_config, overrides):
+    assert list(advice(load(write_config(), overrides))) == []
 
 
 def test_a_rule_for_ties_beside_other_weights_gets_no_advice(write_config):

@@ -86,6 +86,31 @@ def test_a_run_that_goes_on_keeps_what_its_settings_leave_open(write_config, tmp
     assert changed_settings(old, now) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [
+        ("data.variation={typos: 0.9}", "data.variation: {typos: 0.9} before, null now"),
+        ("data.normalization={source: none}", "data.normalization.source: none before, nfkc now"),
+    ],
+)
+def test_a_setting_that_was_removed_is_another_value(write_config, before, line):
+    """Unless it was that of a version without the setting, whose runs wrote none."""
+    old = load(write_config(), [before])
+    assert changed_settings(old, with_kept_settings(load(write_config()), old)) == [line]
+
+
+def test_a_validation_set_keeps_its_tag(write_config):
+    train = "data.train=[{name: one, source: a, target: b, tag: <a>}, {name: two, source: a, target: b, tag: <b>}]"
+    both = [
+        load(write_config(), [train, f"data.validation=[{{name: v, source: x, target: y, tag: {tag}}}]"])
+        for tag in ("<a>", "<b>", "null")
+    ]
+    assert changed_settings(both[0], both[1]) == ["data.validation.v.tag: <a> before, <b> now"]
+    assert changed_settings(both[0], both[2]) == ["data.validation.v.tag: <a> before, null now"]
+    more = [train, "data.validation=[{name: v, source: q, target: y, tag: <a>}, {name: w, source: x, target: y}]"]
+    assert changed_settings(both[0], load(write_config(), more)) == []
+
+
 def test_a_run_that_goes_on_keeps_its_limits_of_length(write_config, tmp_path):
     run = ["search.max_length_ratio=2.31", "search.max_length=300"]
     for before, overrides, expected in (

@@ -55,4 +55,8 @@ def test_the_loss_is_the_mean_over_real_tokens(smoothing):
     expected = -(wanted * log_probs).sum(-1)[targets != 0].mean()
     found = nmt.label_smoothed_cross_entropy(targets, ops.convert_to_tensor(logits), label_smoothing=smoothing)
     assert float(found) == pytest.approx(expected, rel=1e-5)
+    rounded = ops.cast(logits, "bfloat16")
+    half = nmt.label_smoothed_cross_entropy(targets, rounded, label_smoothing=smoothing)
+    exact = nmt.label_smoothed_cross_entropy(targets, ops.cast(rounded, "float32"), label_smoothing=smoothing)
+    assert float(half) == float(exact)
     assert float(nmt.label_smoothed_cross_entropy(0 * targets, ops.convert_to_tensor(logits))) == 0.0

@@ -38,6 +38,17 @@ def test_a_model_that_has_just_begun_to_learn_may_repeat_itself(untrained_config
     assert "as long as allowed" in caplog.text
 
 
+@pytest.mark.usefixtures("eagerly")
+def test_groups_of_a_beam_take_no_part(untrained_config):
+    """They give up the best for variety, and the beam of a validation need not hold them."""
+    config = load([untrained_config], ["search.beam_size=4", "search.diverse_groups=2", "search.max_length=5"])
+    text = build_text(config)
+    model = build_model(vocabularies_of(text), seed=1, **config.model.model_dump())
+    plain = load([untrained_config], ["search.max_length=5"])
+    one, other = (Validator(each, model, text, validation_pairs(each))() for each in (config, plain))
+    assert (one.bleu, one.samples) == (other.bleu, other.samples)
+
+
 CHINESE = "你好，我喜欢车，是吗？"
 
 

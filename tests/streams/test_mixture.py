@@ -146,6 +146,14 @@ def test_workers_share_the_batches_of_an_update(corpora):
         assert all(map(same, together, batches))
 
 
+def test_stages_that_have_not_begun_are_named(corpora):
+    stream = make_stream(corpora)
+    assert stream.cut_short(stream.cursor) == "stage 2 and stage 3 and stage 4 began"
+    for _ in range(200):
+        next(stream)
+    assert stream.cut_short(stream.cursor) is None
+
+
 def test_what_was_seen_is_counted(corpora):
     stream, counts = make_stream(corpora), Counter()
     for _ in range(50):

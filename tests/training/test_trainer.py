@@ -43,6 +43,9 @@ class CountingStream:
     def described(self, cursor):
         return {}
 
+    def cut_short(self, cursor):
+        return None
+
     def batches_in_epoch(self, epoch):
         return EPOCH
 
