@@ -23,7 +23,7 @@ from nmt.errors import ConfigError, DataError
 from nmt.inference.members import warn_of_no_tag
 from nmt.tasks.align import Finisher, read_dictionary
 from nmt.tasks.engines import Engines
-from nmt.tasks.translation_job import SAMPLE_LINES, Done, in_lines, joined_parts, parts_of
+from nmt.tasks.translation_job import SAMPLE_LINES, Done, Part, in_lines, joined_parts, parts_of
 from nmt.text import TextPair
 from nmt.text.hints import refuse_without_marks
 from nmt.text.marks import TOKENS, foreign_script, found_marks, in_words, joined
@@ -439,14 +439,7 @@ class _Job:
         lines = list[TranslatedLine]()
         together = groupby(zip(parts, found, strict=True), key=lambda each: each[0].line)
         for (_, group), record in zip(together, wanted, strict=True):
-            own, translations = zip(*group, strict=True)
-            best = translations[0]
-            if len(own) > 1:
-                best = joined_parts(translations, self.num_hypotheses, drawn=self.sampling is not None)
-            if (utility := self.utility) is not None:
-                best = _agreed(best, utility, drawn=self.sampling is not None)
-            placed = tuple(chain.from_iterable(part.control.terms for part in own))
-            lines.append(TranslatedLine(record._replace(control=record.control._replace(terms=placed)), best))
+            lines.append(self._of_parts(record, *zip(*group, strict=True)))
         if finisher is not None:
             sources, tags = [each.source for each in wanted], [each.control.tag for each in wanted]
             finished = finisher.finish(sources, [line.translations for line in lines], tags)
@@ -459,6 +452,18 @@ class _Job:
         if placing:
             report.add([terms_of[place] for place in range(len(lines))], texts)
         return lines
+
+    def _of_parts(
+        self, record: Record, parts: Sequence[Part], translations: Sequence[list[Translation]]
+    ) -> TranslatedLine:
+        """Make one translation of those of the parts of a line, and if one is to be chosen, choose it."""
+        best = translations[0]
+        if len(parts) > 1:
+            best = joined_parts(translations, self.num_hypotheses, drawn=self.sampling is not None)
+        if (utility := self.utility) is not None:
+            best = _agreed(best, utility, drawn=self.sampling is not None)
+        placed = tuple(chain.from_iterable(part.control.terms for part in parts))
+        return TranslatedLine(record._replace(control=record.control._replace(terms=placed)), best)
 
 
 def _fingerprint(values: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,16 +82,11 @@ def score(
     chunks = read_items(source, target, read or options.DASH, n_best=n_best is not None, tag=tag)
     chosen = output_format or (Format.JSONL if n_best else Format.TEXT)
 
-    def number_of(scored: PairScore) -> float:
-        search = prepared.search
-        return scored.normalized(
-            normalization.value, length_penalty=search.length_penalty, offset=search.length_penalty_offset
-        )
-
+    penalty = {"length_penalty": prepared.search.length_penalty, "offset": prepared.search.length_penalty_offset}
     with text_output(output) as write, line_counter(hidden=output is None) as count:
         scored = recipe.score_items(chunks, prepared.open(), progress=count)
         for number, (item, scores) in enumerate(scored, 1):
-            numbers = [number_of(each) for each in scores]
+            numbers = [each.normalized(normalization.value, **penalty) for each in scores]
             if chosen is Format.TEXT:
                 write("".join(f"{each:.6f}\n" for each in numbers))
             elif chosen is Format.TSV:
@@ -194,22 +189,10 @@ def rerank(
     from nmt.scoring import rerank as sorting
     from nmt.tasks import score as recipe
 
-    if tune and weights:
-        raise options.usage_error("--tune finds weights: leave out --weights")
-    if not (tune or weights or model or reverse):
-        raise options.usage_error("give --weights, or a model to sort by, or --tune and a reference to find weights")
-    if not tune and (
-        wrong := [
-            option
-            for option, given in (("--features", features), ("--tokenize", tokenization), ("--seed", seed))
-            if given is not None
-        ]
-    ):
-        raise options.usage_error(f"{' and '.join(wrong)} decide how --tune finds weights: give it too")
-    if tune and output_format is ListFormat.LIST:
-        raise options.usage_error("--tune writes weights: leave out --format list")
-    if reverse_tag and not reverse:
-        raise options.usage_error("--reverse-tag is for the model of --reverse: give it too")
+    wishes: dict[str, Any] = {"--tune": tune, "--weights": weights, "--model": model, "--reverse": reverse}
+    wishes |= {"--reverse-tag": reverse_tag, "--features": features, "--tokenize": tokenization, "--seed": seed}
+    given_options = [option for option, value in wishes.items() if value or value == 0]
+    _check_reranking(given_options, as_list=output_format is ListFormat.LIST)
     output = None if output_path == options.DASH else output_path
     models = {"forward": model or [], "reverse": reverse or []}
     given = recipe.read_weights(weights) if weights else {name: 1.0 for name, runs in models.items() if runs}
@@ -231,17 +214,27 @@ def rerank(
             raise options.usage_error(f"the weights have no {name}, for which a model is given")
     with text_output(output) as write:
         if tune:
-            write(
-                json.dumps(
-                    recipe.tuned(found, names, tune, tokenization=tokenization, seed=1 if seed is None else seed),
-                    indent=2,
-                )
-                + "\n"
-            )
+            how: dict[str, Any] = {"tokenization": tokenization, "seed": 1 if seed is None else seed}
+            write(json.dumps(recipe.tuned(found, names, tune, **how), indent=2) + "\n")
         else:
             matrix = sorting.matrix_of(found.candidates, names)
             ranks = sorting.order(matrix, [given[name] for name in names])
             write(_sorted(found, ranks, as_list=output_format is ListFormat.LIST))
+
+
+def _check_reranking(given: Sequence[str], *, as_list: bool) -> None:
+    """Refuse options that say too little, or of which one would be ignored."""
+    tunes, of_tuning = "--tune" in given, [each for each in ("--features", "--tokenize", "--seed") if each in given]
+    if tunes and "--weights" in given:
+        raise options.usage_error("--tune finds weights: leave out --weights")
+    if not {"--tune", "--weights", "--model", "--reverse"} & {*given}:
+        raise options.usage_error("give --weights, or a model to sort by, or --tune and a reference to find weights")
+    if of_tuning and not tunes:
+        raise options.usage_error(f"{' and '.join(of_tuning)} decide how --tune finds weights: give it too")
+    if tunes and as_list:
+        raise options.usage_error("--tune writes weights: leave out --format list")
+    if "--reverse-tag" in given and "--reverse" not in given:
+        raise options.usage_error("--reverse-tag is for the model of --reverse: give it too")
 
 
 def _sorted(found: NBestList, ranks: list[list[int]], *, as_list: bool) -> str:
