@@ -357,16 +357,18 @@ def update_vocabulary(planned: VocabularyUpdate, *, checkpoint: str | None = "la
 
 
 def _place_in(now: DataSettings, before: DataSettings, state: TrainingState) -> dict[str, Any]:
-    """Return where a run goes on in corpora whose batches are other ones: in a mixture, with the stage it was in."""
+    """Return where a run goes on in corpora whose batches are other ones: in a mixture, with the stage it was in.
+
+    Of other stages than it had, with the first.
+    """
     if not isinstance(now.train, tuple):
         is_mixed = state.stage_ends is not None
         return {"stage_updates": None, "stage_ends": None} | ({"epoch": 0} if is_mixed else {})
-    ended = min(len(state.stage_ends or ()), len(now.stages or (1,)) - 1)
-    is_same = before.stages == now.stages and state.stage_ends is not None
+    goes_on = before.stages == now.stages and state.stage_ends is not None
     return {
         "epoch": 0,
-        "stage_updates": state.stage_updates if is_same else 0,
-        "stage_ends": ((0, 0),) * ended,
+        "stage_updates": state.stage_updates if goes_on else 0,
+        "stage_ends": ((0, 0),) * len(state.stage_ends or ()) if goes_on else (),
     }
 
 

@@ -137,16 +137,17 @@ def fields_beside(path: PathLike, kind: str, layout: Layout) -> list[str]:
     """The columns or fields that the first line of a tsv or jsonl file has besides both sides; none of other files."""
     first = next(read_lines(path), "") if kind in ("tsv", "jsonl") else ""
     if kind == "tsv":
-        sides = layout.columns_or(1, 2)[:2]
-        is_named = any(isinstance(column, str) for column in sides)
+        columns = layout.columns_or(1, 2)[:2]
+        is_named = any(isinstance(column, str) for column in columns)
         return [
             cell if is_named else f"column {place}"
             for place, cell in enumerate(first.split("\t"), start=1)
-            if place not in sides and cell not in sides
+            if place not in columns and cell not in columns
         ]
     with suppress(ValueError, RecursionError):  # which are said where all of it is read
         record = json.loads(first or "{}")
-        used = [str(column).split(".")[0] for column in layout.columns_or("source", "target")[:2]]
+        sides = tuple(map(str, layout.columns_or("source", "target")[:2]))
+        used = [side if side in record else side.split(".")[0] for side in sides]
         return [name for name in record if name not in used] if isinstance(record, dict) else []
     return []
 

@@ -34,7 +34,7 @@ _FAR_RATIO = 1.3
 
 
 class Examiner:
-    """Reads a corpus once.
+    """Reads a corpus.
 
     Args:
         name: of the corpus.
@@ -230,7 +230,7 @@ def examine(
     segmentation: str = "none",
     count: Callable[[int], object],
 ) -> dict[str, Examination]:
-    """Read corpora once each, and find what is wrong with them.
+    """Read corpora once each, or twice if they begin with pairs of another ratio, and find what is wrong with them.
 
     Args:
         corpora: by the names of `DataSettings.corpora`, or others; those of `validation` and `test` are held in memory,
@@ -262,12 +262,14 @@ def examine(
                 how: dict[str, Any] = {"folder": folder, "overlap": overlap, "identifier": identifier}
                 examiner = Examiner(role, checks, of[role], **how)
                 results[role] = examiner.read(corpus, count)
-                if (ratio := examiner.ratio_of_all()) is not None and "LengthRatioFilter" in checks:
-                    if any(map(is_stream, chain(*corpus.paths))):
+                if (ratio := examiner.ratio_of_all()) is not None:
+                    if "LengthRatioFilter" not in checks:
+                        results[role].ratio = ratio
+                    elif any(map(is_stream, chain(*corpus.paths))):
                         results[role].findings.append(_judged_by_first(results[role], ratio))
                     else:
                         examiner = Examiner(role, checks, of[role], **how, ratio=ratio)
-                        results[role] = examiner.read(corpus, count)
+                        results[role] = examiner.read(corpus, lambda pairs: None)  # which were counted
                 check = checks.get("WordAlignFilter")
                 if check is not None and not any(each.check == "Unreadable" for each in results[role].findings):
                     _mark_disorder(examiner, check, corpus, count)

@@ -81,8 +81,8 @@ def _kind_of(code: int) -> int:
     if category[0] == "L":
         case = _UPPER if category in ("Lu", "Lt") else _LOWER if category == "Ll" else 0
         return case | Kind.FIRST_SCRIPT + SCRIPT_NAMES.index(script_of(character))
-    if category[0] == "M":
-        return Kind.MARK
+    if category in ("Mn", "Mc") and not unicodedata.name(character, "").startswith("VARIATION SELECTOR"):
+        return Kind.MARK  # the others frame signs, or choose how an emoji looks
     kinds = {"Cc": Kind.CONTROL, "Cf": Kind.INVISIBLE, "Co": Kind.UNASSIGNED, "Cn": Kind.UNASSIGNED}
     return kinds.get(category, Kind.SIGN)
 

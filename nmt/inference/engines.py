@@ -67,6 +67,8 @@ def lacking(
 ) -> list[str]:
     """List what CTranslate2 cannot have, or what it does in another way than Keras, of all that is asked.
 
+    If it cannot have the models, that alone.
+
     Args:
         found: the models.
         control: what is asked of words.

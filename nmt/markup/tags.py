@@ -14,7 +14,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from html.entities import html5
-from itertools import accumulate, groupby, pairwise, takewhile
+from itertools import accumulate, groupby, islice, pairwise
 from typing import NamedTuple, TypeAlias
 
 from nmt.control.phrases import is_word
@@ -115,20 +115,19 @@ class Writing(NamedTuple):
             bare.update(_ENTITY.sub("", written))
         return cls({text: entity for text, entity in entities.items() if text not in bare}, frozenset(bare))
 
-    def written(self, text: str, behind: str = "") -> str:
-        """Encode text as the line does; `&`, `<` and `>` also where it has none, or where they would read as markup.
+    def written(self, text: str) -> str:
+        """Encode text as the line does; `&`, `<` and `>` also where it has none, or where they would read as markup."""
+        return "".join(self.signs(text))
 
-        Args:
-            text: a word, or more.
-            behind: what follows it at once.
-        """
+    def signs(self, text: str) -> list[str]:
+        """Return the same, sign by sign."""
         if self is PLAIN:
-            return text
-        marked = {match.start() for match in _LIKE_MARKUP.finditer(text + behind)}
-        return "".join(
+            return [*text]
+        marked = {match.start() for match in _LIKE_MARKUP.finditer(text)}
+        return [
             self.entities.get(sign) or (sign if sign in self.bare and place not in marked else _ESCAPED.get(sign, sign))
             for place, sign in enumerate(text)
-        )
+        ]
 
 
 PLAIN = Writing()
@@ -636,18 +635,30 @@ def _written(order: Sequence[Tag | int], texts: Sequence[str], writing: Writing)
     """Write words and tags, with spaces."""
     line, last = "", None
     gap = list[Tag]()
-    for place, item in enumerate([*order, None], start=1):
+    written = _words_written(order, texts, writing)
+    for place, item in enumerate([*order, None]):
         if isinstance(item, Tag):
             gap.append(item)
             continue
         before = "" if last is None else texts[last]
         after = "" if item is None else texts[item]
         line += _gap_text(gap, before, after)
-        words = takewhile(lambda each: isinstance(each, int), order[place:]) if "<" in after or "&" in after else ()
-        behind = "" if after != after.rstrip() else "".join(texts[word] for word in words if isinstance(word, int))
-        line += writing.written(after.strip(), behind)
+        line += written.get(place, "")
         last, gap = item, []
     return line
+
+
+def _words_written(order: Sequence[Tag | int], texts: Sequence[str], writing: Writing) -> dict[int, str]:
+    """Write the words without their spaces, by their places in the order; those between two tags are read together."""
+    found = dict[int, str]()
+    for is_tag, run in groupby(enumerate(order), key=lambda each: isinstance(each[1], Tag)):
+        if not is_tag:
+            words = [(place, texts[item]) for place, item in run if isinstance(item, int)]
+            signs = iter(writing.signs("".join(text for _, text in words)))
+            for place, text in words:
+                own, begin = [*islice(signs, len(text))], len(text) - len(text.lstrip())
+                found[place] = "".join(own[begin : begin + len(text.strip())])
+    return found
 
 
 def _gap_text(tags: Sequence[Tag], before: str, after: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -152,13 +153,15 @@ def files_of_pairs(pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     elif not has_magic(before):
         rests = {path[len(start) :] for path, start in _there([(start + after, start) for start in starts])}
         source, target = (tuple(start + rest for rest in sorted(rests)) for start in starts)
+    elif any(map(has_magic, found.groups())):
+        source, target = (matching_files(start + after) for start in starts)
     else:
         sides = dict[str, list[str]]()
         for path, start in _there([(start + after, start) for start in starts]):
             sides.setdefault(start, []).append(path)
-        source_files, target_files = (sides.get(start, []) for start in starts)
-        pairs = {(path, _partner(path, found[1], found[2], target_files)) for path in source_files}
-        pairs |= {(_partner(path, found[2], found[1], source_files), path) for path in target_files}
+        source_files, target_files = ({*sides.get(start, ())} for start in starts)
+        pairs = {(path, _partner(path, found[1], found[2], (before, after), target_files)) for path in source_files}
+        pairs |= {(_partner(path, found[2], found[1], (before, after), source_files), path) for path in target_files}
         source, target = (tuple(pair[side] for pair in sorted(pairs)) for side in (0, 1))
     return source, target
 
@@ -169,11 +172,26 @@ def _there(patterns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(path, mark) for path, mark in matched if os.path.lexists(path)] or matched
 
 
-def _partner(path: str, own: str, other: str, there: Container[str]) -> str:
-    """Returns the file of the other side by its name, where the languages stand anywhere; it need not be there."""
-    places = re.finditer(re.escape(own), path)
-    names = [path[: place.start()] + other + path[place.end() :] for place in places]
-    return next((name for name in names if name in there), names[-1])
+def _partner(path: str, own: str, other: str, around: tuple[str, str], there: Container[str]) -> str:
+    """Returns the file of the other side by its name, which need not be there.
+
+    Args:
+        path: of a file.
+        own: the language of this side.
+        other: that of the other one.
+        around: the patterns before and behind them.
+        there: the files of the other side.
+    """
+    names = list[str]()
+    for place in re.finditer(f"(?={re.escape(own)})", path):
+        parts = path[: place.start()], path[place.start() + len(own) :]
+        # A star may match a slash here, which it must not.
+        if all(
+            fnmatchcase(part, pattern) and ("**" in pattern or part.count("/") == pattern.count("/"))
+            for part, pattern in zip(parts, around, strict=True)
+        ):
+            names.append(other.join(parts))
+    return next((name for name in names if name in there), names[0])
 
 
 class CorpusSettings(Section):

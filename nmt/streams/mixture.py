@@ -17,6 +17,11 @@ from nmt.streams.stream import Stream, Variation
 from nmt.text.sentencepiece_tokenizer import Segmentations
 from nmt.types import PAD_ID
 
+ROUND_BATCHES = 16
+"""Of a round at least: those cut from fewer pairs hold a fifth of padding and more."""
+
+_SAMPLED_LENGTHS = 4096
+
 
 @dataclass(frozen=True)
 class MixedCorpus:
@@ -139,7 +144,9 @@ class MixtureStream(Stream[MixtureCursor]):
         self._batch_tokens, self._seed = batch_tokens, seed
         refuse_long_pairs(max(each.store.longest + (each.tag_id is not None) for each in corpora), batch_tokens)
         self._sizes = [len(each.store) for each in corpora]
-        self._round_pairs = [stage.round_pairs(self._sizes, at_most=round_pairs) for stage in stages]
+        fewest = ROUND_BATCHES * batch_tokens // max(1, round(_mean_length([each.store for each in corpora])))
+        limits = {"at_most": round_pairs, "at_least": fewest}
+        self._round_pairs = [stage.round_pairs(self._sizes, **limits) for stage in stages]
         self._orders = [EndlessOrder(len(each.store), seed=seed, name=each.name) for each in corpora]
         self._sampled: list[list[SampledSequences]] | None = None
         if segmentations is not None:
@@ -233,7 +240,8 @@ class MixtureStream(Stream[MixtureCursor]):
 
     def cut_short(self, place: MixtureCursor) -> str | None:
         """Which stage has not begun."""
-        missed = [stage.name for stage in self.stages[len(place.stage_ends) + 1 :]]
+        begun = len(place.stage_ends) + (place[:3] != (0, 0, 0) or not place.stage_ends)
+        missed = [stage.name for stage in self.stages[begun:]]
         return f"stage {' and stage '.join(missed)} began" if missed else None
 
     def seen(self, place: MixtureCursor) -> dict[str, Seen]:
@@ -328,6 +336,16 @@ class MixtureStream(Stream[MixtureCursor]):
                     lengths[:, rows] = [side.lengths_of(pairs[rows], epoch=epoch) for side in sides]
         lengths[found.tag_side] += found.tag_id is not None
         return np.minimum(lengths, self._batch_tokens)
+
+
+def _mean_length(stores: Sequence[TokenStore]) -> float:
+    """Tokens of the longer side of a pair, by some of each corpus, those of all corpora alike."""
+    means = list[float]()
+    for store in stores:
+        step = max(1, len(store) // _SAMPLED_LENGTHS)
+        sides = (np.asarray(lengths[::step]) for lengths in (store.source_lengths, store.target_lengths))
+        means.append(float(np.maximum(*sides).mean()))
+    return sum(means) / len(means)
 
 
 def _groups(corpora: np.ndarray, epochs: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:

@@ -19,9 +19,6 @@ from nmt.errors import ConfigError
 ROUND_PAIRS = 2**20
 """The most pairs that are planned together: some tens of megabytes, however large the corpora are."""
 
-_FEWEST_PAIRS = 1024
-"""Of a round that is short because of copies: batches cut from less hold more padding than they gain."""
-
 _MOST_COPIES = Fraction(1, 10)
 """Of the pairs of a round, those that a corpus has given before in the same one."""
 
@@ -61,7 +58,7 @@ class Stage:
         ends = [(2 * bound * pairs + whole) // (2 * whole) for bound in self._bounds]
         return np.diff(np.array(ends, dtype=np.int64))
 
-    def round_pairs(self, sizes: Sequence[int], *, at_most: int = ROUND_PAIRS) -> int:
+    def round_pairs(self, sizes: Sequence[int], *, at_most: int = ROUND_PAIRS, at_least: int = 1) -> int:
         """Pairs of a round: as many as its corpora have, so that a round of corpora mixed by size is an epoch.
 
         Batches hold pairs of similar lengths of a round. So what a corpus gives several times in it comes several
@@ -71,6 +68,7 @@ class Stage:
         Args:
             sizes: pairs of each corpus, (C,).
             at_most: more are planned in several rounds.
+            at_least: so many whatever copies there are, as fewer make batches of much padding.
 
         Raises:
             ConfigError: a corpus would not have a pair in each round.
@@ -89,7 +87,7 @@ class Stage:
             return sum(max(0, count - size) for count, size in zip(given, sizes, strict=True)) > _MOST_COPIES * pairs
 
         fitting = bisect_left(range(total + 1), True, key=has_many_copies) - 1
-        return min(at_most, max(fitting, min(total, _FEWEST_PAIRS), -(-whole // least)))
+        return min(at_most, max(fitting, min(total, at_least), -(-whole // least)))
 
     def last_pair(self, sizes: Sequence[int]) -> int | None:
         """Pairs of the stage up to the one that fulfils its epochs; None if it does not end by them."""

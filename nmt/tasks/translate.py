@@ -257,6 +257,22 @@ class PreparedTranslation:
             done.remember([self.job.reading.record(line, number, self.job.asked).source])
 
 
+class _Tools(NamedTuple):
+    """What the chunks of a text are translated with.
+
+    placing: the terms of a glossary, if there is one, and report: what becomes of them.
+    finder: of terms that get a hint, and of_hints: what becomes of these.
+    finisher: what adds to finished translations, if anything is asked for.
+    """
+
+    translator: LineTranslator
+    placing: Glossary | None
+    report: Report
+    finder: HintFinder
+    of_hints: Report
+    finisher: Finisher | None
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is asked of all lines; see `prepare_translation`."""
@@ -314,6 +330,7 @@ class _Job:
         if done.tags is not None:
             tags.restore(done.tags)
         finder = HintFinder(source.normalized, self.hints)
+        tools = _Tools(translator, placing, report, finder, of_hints, finisher)
         for chunk in chunks:
             started = time.monotonic()
             numbered = enumerate(chunk, done.lines + 1)
@@ -323,8 +340,7 @@ class _Job:
                 done.tags = tags.counts
                 self._check_records(wanted, translator, done.lines)
             done.remember(record.source for record in wanted)
-            how = translator, placing, report, finder, of_hints, finisher, progress
-            found = self._of_marked(wanted, markup, done, *how)
+            found = self._of_marked(wanted, markup, done, tools, progress)
             done.lines += len(chunk)
             done.terms = report.to_json() if placing else None
             done.hints = of_hints.to_json()
@@ -375,17 +391,17 @@ class _Job:
         return Markup(translator, self.markup, sampling=self.sampling, reserved=reserved)
 
     def _of_marked(
-        self, wanted: Sequence[Record], markup: Markup | None, done: Done, *how: Any
+        self, wanted: Sequence[Record], markup: Markup | None, done: Done, tools: _Tools, progress: Progress | None
     ) -> list[TranslatedLine]:
         """Translate the lines of a chunk, their markup taken out before and put back behind."""
         if markup is None:
-            return self._of_chunk(wanted, (), *how, done=done)
+            return self._of_chunk(wanted, (), done, tools, progress)
         sources, controls = [record.source for record in wanted], [record.control for record in wanted]
         taken = markup.take_out(sources, controls, first_line=done.lines)
-        both = zip(wanted, taken, strict=True)
-        lines = self._of_chunk(
-            [record._replace(source=out.text, control=out.control) for record, out in both], taken, *how, done=done
-        )
+        plain = [
+            record._replace(source=out.text, control=out.control) for record, out in zip(wanted, taken, strict=True)
+        ]
+        lines = self._of_chunk(plain, taken, done, tools, progress)
         restored = markup.put_back(taken, [line.translations for line in lines])
         return [
             line._replace(record=line.record._replace(source=record.source), translations=translations)
@@ -396,19 +412,13 @@ class _Job:
         self,
         wanted: Sequence[Record],
         taken: Sequence[TakenOut],
-        translator: LineTranslator,
-        placing: Glossary | None,
-        report: Report,
-        finder: HintFinder,
-        of_hints: Report,
-        finisher: Finisher | None,
-        progress: Progress | None,
-        *,
         done: Done,
+        tools: _Tools,
+        progress: Progress | None,
     ) -> list[TranslatedLine]:
-        """Translate the lines of a chunk together."""
-        plain = [out.hidden(record.source) for out, record in zip(taken, wanted, strict=True)] if taken else None
-        plain = plain or [record.source for record in wanted]  # without markup, in which no term is looked for
+        """Translate the lines of a chunk together; those without their markup, if it was taken out."""
+        translator, placing, report, finder, of_hints, finisher = tools
+        plain = [taken[line].hidden(each.source) if taken else each.source for line, each in enumerate(wanted)]
         wanted = [
             record._replace(control=finder.asked(text, record.control))
             for text, record in zip(plain, wanted, strict=True)

@@ -8,11 +8,11 @@ here by the formula of the settings: scores mean the same, and hardly a translat
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -185,6 +185,10 @@ def refuse_request(control: Control, sampling: Sampling | None, settings: Search
         )
 
 
+_SEEDING = threading.Lock()
+"""The seed is one for the process: whoever draws holds it until the last draw."""
+
+
 class CTranslate2Translator(LineTranslator):
     """Translates lines of text with an export of a model.
 
@@ -192,7 +196,7 @@ class CTranslate2Translator(LineTranslator):
         engine: a `ctranslate2.Translator`.
         text: the tokenizers of the model.
         search: how translations are looked for; what `SearchSettings()` says unless given.
-        num_positions: longest translation that the export can write, in tokens.
+        num_positions: longest source that the export can read, EOS counted, and translation that it can write.
         segmentation: how words of the text were cut before the model saw it; translations are joined again.
         otherwise: opens the same model in Keras, for what CTranslate2 cannot do; without it, that is refused.
         has_shortlist: whether the export has a vocabulary map.
@@ -339,14 +343,23 @@ class CTranslate2Translator(LineTranslator):
         Each worker draws from a generator of its own, which is seeded when the worker draws for the first time: several
         would draw the same, and an old one goes on where it was, whatever the seed.
         """
-        drawing = self
-        if requests and requests[0].sampling is not None and self._origin is not None:
-            directory, _, threads = self._origin
-            drawing, seed = copy.copy(self), requests[0].sampling.seed + requests[0].line
-            load_package().set_random_seed(seed % 2**32)
-            quantization = model_directory.read_facts(directory).quantization
-            drawing.engine = open_engine(directory, quantization, threads=threads, workers=1)
-        yield from super(CTranslate2Translator, drawing)._in_batches(requests, *how, **options)
+        sampling = requests[0].sampling if requests else None
+        if sampling is None or self._origin is None or self.otherwise is not None:  # which Keras does
+            yield from super()._in_batches(requests, *how, **options)
+            return
+        directory, _, threads = self._origin
+        quantization = model_directory.read_facts(directory).quantization
+        with _SEEDING:
+            load_package().set_random_seed((sampling.seed + requests[0].line) % 2**32)
+            drawing = CTranslate2Translator(
+                open_engine(directory, quantization, threads=threads, workers=1),
+                self.text,
+                self.search,
+                num_positions=self.num_positions,
+                segmentation=self.segmentation,
+                has_shortlist=self.has_shortlist,
+            )
+            yield from LineTranslator._in_batches(drawing, requests, *how, **options)
 
     def search_batch(
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False

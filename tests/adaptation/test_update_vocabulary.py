@@ -159,12 +159,19 @@ def test_a_mixture_may_follow_and_be_followed(trained, extend, tmp_path):
     assert train(load(tmp_path / "new" / "config.yaml")).update == 6
     again = tmp_path / "again"
     (tmp_path / "more").write_text("treinta thirty\n", encoding="utf-8")
-    for overrides in ([], [f"data.train={{source: {source}, target: {target}}}", "data.stages=null"]):
+    other = ["data.stages=[{name: one, until: {updates: 1}}, {until: {updates: 1}}, {name: last}]"]
+    for overrides, ended in (
+        ([], 1),
+        (other, 0),
+        ([f"data.train={{source: {source}, target: {target}}}", "data.stages=null"], None),
+    ):
         planned = plan_update(
             tmp_path / "new", partial(extended_text, corpora=SideFiles(both=(tmp_path / "more",))), output=again,
             overrides=["training.max_updates=8", *overrides], overwrite=True,
         )  # fmt: skip
         update_vocabulary(planned)
+        ends = read_contents(again).contents.state.get("stage_ends")
+        assert (None if ends is None else len(ends)) == ended
         assert train(load(again / "config.yaml")).update == 8
         shutil.rmtree(again)
 

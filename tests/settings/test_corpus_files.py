@@ -37,6 +37,9 @@ def config_of(tmp_path, monkeypatch):
         ("*/?.{es,en}*", ["es/1.es", "b/1.es.gz", "es/1.en", "c/2.en"],
          ["b/1.es.gz", "c/2.es", "es/1.es"], ["b/1.en.gz", "c/2.en", "es/1.en"]),  # each beside its own name
         ("*.{es,en}", ["a.es"], ["a.es"], ["a.en"]),
+        ("d*/{es,en}/*.txt", ["den/es/f.txt", "den/es/tes.txt", "den/en/f.txt", "den/en/ten.txt"],
+         ["den/es/f.txt", "den/es/ten.txt", "den/es/tes.txt"], ["den/en/f.txt", "den/en/ten.txt", "den/en/tes.txt"]),
+        ("d*/{e*,en}/*.txt", ["da/es/f.txt"], ["da/es/f.txt"], ["d*/en/*.txt"]),
         ("{es,en}/*", ["en/1"], ["es/1"], ["en/1"]),
         ("*.tsv", ["b.tsv", "a.tsv"], ["a.tsv", "b.tsv"], ["a.tsv", "b.tsv"]),
         ("none*.tsv", [], ["none*.tsv"], ["none*.tsv"]),
@@ -47,7 +50,7 @@ def config_of(tmp_path, monkeypatch):
 def test_patterns_name_files_in_order(tmp_path, monkeypatch, pattern, there, sources, targets):
     monkeypatch.chdir(tmp_path)
     for name in there:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     assert files_of_pairs(pattern) == (tuple(sources), tuple(targets))
 

@@ -149,6 +149,10 @@ def test_workers_share_the_batches_of_an_update(corpora):
 def test_stages_that_have_not_begun_are_named(corpora):
     stream = make_stream(corpora)
     assert stream.cut_short(stream.cursor) == "stage 2 and stage 3 and stage 4 began"
+    ended = stream.behind(stream.behind(stream.cursor, 1, updates=1), 2, updates=2)
+    assert ended[:3] == (0, 0, 0)  # the first place of stage 2, of which nothing was drawn
+    assert stream.cut_short(ended) == "stage 2 and stage 3 and stage 4 began"
+    assert stream.cut_short(stream.behind(ended, 1, updates=1)) == "stage 3 and stage 4 began"
     for _ in range(200):
         next(stream)
     assert stream.cut_short(stream.cursor) is None
@@ -212,6 +216,15 @@ def test_batches_hold_few_copies_of_a_corpus_that_is_small_for_its_share():
     pairs = sum(map(len, batches))
     assert sum(corpus == 0 for batch in batches for corpus, _ in batch) == pytest.approx(0.75 * pairs, rel=0.02)
     assert sum(len({*batch}) for batch in batches) > 0.9 * pairs
+
+
+def test_batches_stay_full_however_many_copies_there_are(corpora):
+    """A round has sixteen batches or more."""
+    stream = make_stream([make_corpus(0, 4), make_corpus(1, 5_000)], [Stage("1", (1.0, 1.0))], batch_tokens=900,
+                         round_pairs=2**20)  # fmt: skip
+    assert stream.batches_in_epoch(0) >= 16
+    targets = [next(stream).target_output_ids for _ in range(100)]
+    assert sum(int((ids != 0).sum()) for ids in targets) > 0.8 * 100 * 900
 
 
 def test_a_corpus_alone_keeps_the_batches_it_had(corpora):

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,14 @@ from nmt.checkpoint.folder import ENGINES_NAME
 from nmt.config import load
 from nmt.control.controls import NO_CONTROL, Control, Sampling
 from nmt.directory.engines import engine_name
-from nmt.directory.model_directory import EXPORT_NAME, FoundModel, has_key, read_facts, read_settings
+from nmt.directory.model_directory import (
+    EXPORT_NAME,
+    FoundModel,
+    has_key,
+    read_export_settings,
+    read_facts,
+    read_settings,
+)
 from nmt.errors import CheckpointError, ConfigError, ExportError
 from nmt.inference.translator import Translator, open_model
 from nmt.text import BOS_ID, EOS_ID
@@ -147,6 +156,16 @@ def test_samples_differ_however_many_cores_there_are_and_come_again_by_their_see
     assert len({*first}) > 20
     assert first == drawn(one, 1) == drawn(four, 1)
     assert len({*first} & {*drawn(four, 2)}) < 12  # short ones come again
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(partial(drawn, four), [1, 2, 1, 2])] == [first, drawn(one, 2)] * 2
+    assert four.engine.num_translators == 4
+
+
+def test_no_engine_is_opened_for_draws_that_keras_makes(exported_run, monkeypatch):
+    keras = Keras()
+    other = CTranslate2Translator.open(exported_run, read_export_settings(exported_run), otherwise=lambda: keras)
+    monkeypatch.setattr("nmt.translation.ctranslate2_engine.open_engine", None)
+    assert other.n_best(["uno"], 2, sampling=Sampling())[0][0].engine == "keras"
 
 
 @pytest.mark.parametrize("limits", [{"min_length": 3}, {"min_length_ratio": 1.0}, {"no_repeat_ngram": 2}])
