@@ -29,6 +29,7 @@ from nmt.checkpoint.index import has_checkpoint
 from nmt.config import Config, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
+from nmt.corpora.convert import BY_LANGUAGE
 from nmt.data.corpus import kind_of, pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
@@ -244,7 +245,7 @@ def plan_adaptation(
 
 def _by_language(given: Iterable[str | None], tag: str | None, languages: tuple[str, str]) -> list[str]:
     """Return which files of new text were read by their languages, though a tag may be of another direction."""
-    files = [each for each in given if each is not None and kind_of(each) in ("tmx", "zip")]
+    files = [each for each in given if each is not None and kind_of(each) in BY_LANGUAGE]
     if tag is None or not files:
         return []
     return [

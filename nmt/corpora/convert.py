@@ -31,6 +31,9 @@ OpenText: TypeAlias = Callable[[Path | None], AbstractContextManager[Callable[[s
 WRITTEN = ("tsv", "jsonl", "tmx", "zip")
 """The formats of files with both sides that are written."""
 
+BY_LANGUAGE = ("tmx", "zip")
+"""Those whose sides are told by their languages."""
+
 STANDARD_STREAM = "-"
 _STDIN = "/dev/stdin"
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
@@ -138,11 +141,11 @@ class Output(NamedTuple):
                 f"'out.{{es,en}}' in quotes; or --to says the format, one of these; got {name}"
                 + (f" and {kind}" if kind else "")
             )
-        if word in ("tmx", "zip") and not all(languages):
+        if word in BY_LANGUAGE and not all(languages):
             raise ConfigError(
                 f"{name}: the languages of source and target stand in it: give them, as --languages es,en"
             )
-        if word in ("tmx", "zip") and languages[0] == languages[1]:
+        if word in BY_LANGUAGE and languages[0] == languages[1]:
             raise ConfigError(f"{name}: {word} tells the sides by their languages, got {languages[0]} for both")
         if word == "zip" and name == STANDARD_STREAM:
             raise ConfigError("a zip archive needs a file, got standard output")

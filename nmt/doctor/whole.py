@@ -111,6 +111,10 @@ def _cut_at(counts: Array) -> int:
     return longest if counts[longest] > _STEP * max(1, below.max()) else 0
 
 
+_NEW_SETS = "take new sets, say by nmt split"
+_OR_DROP = ", or leave their lines out of the training corpus: --clean OUT --check TestOverlap=drop"
+
+
 def overlap_findings(overlap: Overlap, texts: Mapping[str, Pairs]) -> Iterator[Finding]:
     """What of the sets that judge a model stands in the training corpus too."""
     for name, shared in overlap.shared().items():
@@ -128,11 +132,9 @@ def overlap_findings(overlap: Overlap, texts: Mapping[str, Pairs]) -> Iterator[F
             severity = "fatal" if share > wasted else "warning" if share > doubtful else "note"
             rows = np.flatnonzero(found)[:EXAMPLES].tolist()
             examples = ", ".join(repr(texts[name][row][0][:60]) for row in rows)
-            remedy = ", or leave their lines out of the training corpus: --clean OUT --check TestOverlap=drop"
-            remedy = "" if check == "NgramOverlap" else remedy
             yield Finding(
                 check, severity, name, f"{words} (such as {examples})", doubts.COST_OF_SHARED,
-                "take new sets, say by nmt split" + remedy, int(found.sum()), shared.total,
+                _NEW_SETS + (_OR_DROP if check != "NgramOverlap" else ""), int(found.sum()), shared.total,
             )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from nmt import kinds
 from nmt.architectures import RNNArchitecture, TransformerArchitecture
-from nmt.settings.data import DataSettings, StageSettings
+from nmt.settings.data import DataSettings
 from nmt.settings.section import AUTO, REQUIRED, Choice, CountOrAuto, FilePath, Misfit, Section, setting
 from nmt.settings.training import NoamSettings, PlateauSettings, TrainingSettings
 
@@ -374,13 +374,17 @@ def advice(config: Config) -> Iterator[str]:
         yield f"training.freeze keeps {kinds.either(fresh)} as chance made it: training.initialize_from is not set"
     if training.max_updates is not None:
         yield from _about_length(training, training.max_updates)
-        *before, last = data.stages or (StageSettings(),)
-        taken = sum((stage.until and stage.until.updates) or 0 for stage in before)
-        if taken >= training.max_updates:
-            yield (
-                f"data.stages: the last one, {last.name or len(before) + 1}, never begins: those before take {taken} "
-                f"updates or more, and training.max_updates is {training.max_updates}"
-            )
+        yield from _about_stages(data, training.max_updates)
+
+
+def _about_stages(data: DataSettings, last: int) -> Iterator[str]:
+    """Yields that the last stage does not begin in a run of so many updates."""
+    taken = sum(stage.until.updates or 0 for stage in data.stages or () if stage.until is not None)
+    if data.stages and taken >= last:
+        yield (
+            f"data.stages: the last one, {data.stages[-1].name or len(data.stages)}, never begins: those before take "
+            f"{taken} updates or more, and training.max_updates is {last}"
+        )
 
 
 def _about_length(training: TrainingSettings, last: int) -> Iterator[str]:

@@ -365,9 +365,9 @@ class _Job:
 
     def _check_records(self, records: Sequence[Record], translator: LineTranslator, before: int) -> None:
         """Refuse what records ask for and cannot have, with the line; a DataError."""
+        groups = translator.search.diverse_groups
         for number, record in enumerate(records, 1 + before):
             try:
-                groups = translator.search.diverse_groups
                 check_controls([record.control], 1, self.sampling, diverse_groups=groups)
                 if record.control.hints:
                     refuse_without_marks(translator.text.source)

@@ -359,7 +359,7 @@ class CTranslate2Translator(LineTranslator):
                 segmentation=self.segmentation,
                 has_shortlist=self.has_shortlist,
             )
-            yield from LineTranslator._in_batches(drawing, requests, *how, **options)
+            yield from drawing._in_batches(requests, *how, **options)
 
     def search_batch(
         self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False

@@ -205,8 +205,9 @@ class VariedPairs:
         self._counts["drawn"] += len(rows)
         self._counts["varied"] += len(changed_rows - refused)
         self._counts["without what could be changed"] += len(rows) - len(changed_rows)
-        for number in (number for row, number in hints.items() if row not in refused):
-            self._counts.update({"hints": number, "with hints": number > 0, "without hints": number == 0})
+        for row, number in hints.items():
+            if row not in refused:
+                self._counts.update({"hints": number, "with hints": number > 0, "without hints": number == 0})
         return [
             _replaced(sequences, indices, {row: ids for row, ids in found.items() if row not in refused})
             for sequences, found in zip(sides, new, strict=True)
