@@ -6,6 +6,12 @@ METHOD=${METHOD:-beam} TRANSLATIONS=${TRANSLATIONS:-1} TAG=${TAG:-} ROUNDS=${ROU
 
 refuse() { echo "$0: $*" >&2 && exit 2; }
 
+# With --help, what stands at the top of the recipe, its parameters with it.
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+  sed -n '2,/^source/ { /^set\|^source/d; s/^# \{0,1\}//; p }' "$0" && exit
+fi
+if (($#)); then refuse "takes its parameters as NAME=VALUE before it, see --help; got $*"; fi
+
 if [[ $METHOD != beam && $METHOD != sampling ]]; then refuse "METHOD must be beam or sampling, got $METHOD"; fi
 for name in PAIRS TRANSLATIONS ROUNDS; do
   if [[ ! ${!name} =~ ^[1-9][0-9]*$ ]]; then refuse "$name must be a number, at least 1, got ${!name}"; fi
@@ -70,8 +76,9 @@ take() {
   echo "of $(wc -l <"$text/all.$SOURCE") pairs $1 are taken as pairs, the others as text of one language" >&2
 }
 
-# files NAME FROM INTO: parallel text from one language into the other, as a config has it.
-files() { echo "{source: \"$WORK/text/$1.$2\", target: \"$WORK/text/$1.$3\"}"; }
+# files NAME FROM INTO: parallel text from one language into the other, as a config has it; links of CONFIG are of other
+# text.
+files() { echo "{source: \"$WORK/text/$1.$2\", target: \"$WORK/text/$1.$3\", alignment: null}"; }
 
 # config MODEL FROM INTO CORPORA: what is a model's own, with corpora as data.train has them.
 config() {

@@ -71,13 +71,16 @@ def combine(
 ) -> dict[str, Any]:
     """Merges two mappings key by key, the second one wins; a section without content changes nothing.
 
+    A corpus that the second one names by `pairs` has no `source` and `target` of the first one, and likewise.
+
     Args:
         first: what stands below.
         second: what stands above.
         section: what both are settings of, if a `type` that changes replaces a section; if it is None, a `type` is a
             key like any other.
     """
-    merged = dict(first)
+    gone = [*section.replaced(first, second)] if section else []
+    merged = {key: value for key, value in first.items() if key not in gone}
     for key, value in second.items():
         field, below = section.model_fields.get(key) if section else None, merged.get(key)
         kinds, classes = (kinds_of(field), section_classes(field)) if field else ({}, [])
@@ -259,8 +262,19 @@ def _not_imported(recorded: Mapping[str, str], path: Path) -> str:
     for name, sha256 in recorded.items():
         if now.get(name, sha256) != sha256:
             _warn_once(f"{name} has changed since {path} was written: what its kinds do now may be something else")
-    options = [f"--import {name}" for name in recorded if name not in now]
-    return f" ({path} was written with {' '.join(options)}: give that again)" if options else ""
+    options = _options_of(recorded)
+    return f" ({path} was written with {options}: give that again)" if options else ""
+
+
+def forgotten_imports(path: PathLike) -> str:
+    """Returns, as options, which files that were imported when a config was written are not imported now."""
+    settings, _ = read_yaml(_decoded(Path(path)), str(path))
+    recorded = settings.get(_IMPORTS_KEY) if isinstance(settings, dict) else None
+    return _options_of(recorded) if isinstance(recorded, dict) else ""
+
+
+def _options_of(recorded: Mapping[str, str]) -> str:
+    return " ".join(f"--import {name}" for name in recorded if name not in imported_hashes())
 
 
 @cache

@@ -235,11 +235,12 @@ class Corpus:
         """
         return hash_pairs(self.rows())
 
-    def refuse_one_file(self, name: str) -> None:
+    def refuse_one_file(self, name: str, *, of_pairs: bool = False) -> None:
         """Refuse one file of lines for both sides, also by another name: a model would learn to copy.
 
         Args:
             name: of the corpus in the settings, `data.train`.
+            of_pairs: whether the settings name it as files that hold both sides.
 
         Raises:
             DataError: naming the file.
@@ -249,6 +250,12 @@ class Corpus:
             with suppress(OSError):  # what is missing is said when it is read
                 same = same or Path(source).samefile(target)
             if same and reader_of(source, self.layout) is None:
+                if of_pairs:
+                    raise DataError(
+                        f"{name}.pairs must name files that hold both sides, and {source} ends in none of "
+                        f"{', '.join(READERS.built)}: give {name}.format, or write 'corpus.{{es,en}}' for a file of "
+                        "each side, or source and target; --import loads a reader of your own"
+                    )
                 raise DataError(
                     f"{name}.source and {name}.target must be two files, line n of one translating line n of the "
                     f"other, got {source} for both: if it has both sides, give it as {name}.pairs, with {name}.format "

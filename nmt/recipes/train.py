@@ -16,6 +16,7 @@ from nmt.backend import machine, session
 from nmt.checkpoint.index import has_checkpoint, newest_manifest
 from nmt.checkpoint.manifest import ANCHOR, ORIGIN, VALIDATION_CHANGES
 from nmt.config import Config, advice, changed_settings, load, to_yaml, with_kept_settings
+from nmt.config.loader import forgotten_imports
 from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.doctor import doubts
@@ -29,7 +30,7 @@ from nmt.recipes.build_vocabulary import (
     streams_on_disk,
 )
 from nmt.settings.data import DataSettings
-from nmt.streams.corpora import find_stores, hash_of_corpora
+from nmt.streams.corpora import find_store_of, find_stores, hash_of_corpora
 from nmt.text import TextPair
 from nmt.training.events import Reporter
 from nmt.types import PathLike
@@ -182,6 +183,10 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     """
     directory, before = Path(config.model_directory), None
     if not overwrite and has_checkpoint(directory):
+        if options := forgotten_imports(directory / CONFIG_NAME):
+            raise ConfigError(
+                f"{directory} holds a run with {options}: give that again, without it this is another run"
+            )
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)
         refuse_other_settings(before, config)
@@ -254,7 +259,8 @@ def check_corpora(config: Config, *, fresh: bool, gathered: GatheredText | None 
 
 def _refuse_one_file(config: Config) -> None:
     for name in config.data.names("train", "validation"):
-        Corpus.of(config.data, name).refuse_one_file(f"data.{name}")
+        of_pairs = config.data.corpora[name].pairs is not None
+        Corpus.of(config.data, name).refuse_one_file(f"data.{name}", of_pairs=of_pairs)
 
 
 def validation_names(config: Config) -> list[str]:
@@ -324,12 +330,13 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             }
         )
         if not _holds_same_text(data.names("train"), before.data, data, facts.get("data_hash"), train_hash):
-            changed = "text in data.train has"
+            names = _no_longer_encoded(config, text)
+            changed = f"text in {' and '.join(f'data.{name}' for name in names)} has"
     if changed is not None:
         raise ConfigError(
-            f"{directory} holds a run on other data: the {changed} changed since {name}; bring them back, start anew "
-            f"with --overwrite, or choose another model_directory, with training.initialize_from {directory} to begin "
-            "with the weights learned here"
+            f"{directory} holds a run on other data: the {changed} changed since {name}; bring back what was "
+            "there then, start anew with --overwrite, or choose another model_directory, with "
+            f"training.initialize_from {directory} to begin with the weights learned here"
         )
     kept = {fact: facts[fact] for fact in (ANCHOR, ORIGIN, "validation_hash", VALIDATION_CHANGES) if fact in facts}
     if not _holds_same_text([judging], before.data, data, facts.get("validation_hash"), content_hash):
@@ -341,6 +348,13 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             )
         kept[VALIDATION_CHANGES] = kept.get(VALIDATION_CHANGES, 0) + 1
     return kept | {"validation_hash": content_hash}
+
+
+def _no_longer_encoded(config: Config, text: TextPair) -> list[str]:
+    """Return which training corpora have other text than was encoded for a run; `train` if none can be told."""
+    names = config.data.names("train")
+    changed = [name for name in names if find_store_of(config, text, name) is None]
+    return changed if len(changed) < len(names) else ["train"]
 
 
 def refuse_unknown_tags(config: Config, text: TextPair) -> None:

@@ -270,6 +270,8 @@ class Config(Section):
                 files |= {f"data.{name}.source": corpus.paths[0], f"data.{name}.target": corpus.paths[1]}
             else:
                 files[f"data.{name}.pairs"] = tuple(dict.fromkeys(chain(*corpus.paths)))
+            if data.hints and corpus.alignment is not None:
+                files[f"data.{name}.alignment"] = corpus.alignment_paths
         vectors = self.training.pretrained_embeddings
         for side in ("source", "target"):
             if vectors is not None and (path := getattr(vectors, side)) is not None:
@@ -293,6 +295,11 @@ class Config(Section):
                 "must be null if data.train is a list, since each corpus ends an epoch elsewhere, got "
                 f"{self.training.max_epochs}: set max_updates, or max_minutes",
             )
+        learned = [tag for tag in map(self.data.tag_of, self.data.names("train")) if tag is not None]
+        for name in self.data.names("validation", "test") if self.training.initialize_from is None else ():
+            if (tag := self.data.tag_of(name)) is not None and tag not in learned:
+                known = f"one of data.train, {kinds.either(learned)}" if learned else "null: data.train has no tags"
+                yield Misfit(f"data.{name}.tag", f"must be {known}, got {tag}, whose symbol no training would learn")
         tie = self.model.tie_embeddings
         if tie in ("source_target", "all") and not self.data.tokenizer.joint:
             yield Misfit(
@@ -372,9 +379,20 @@ def advice(config: Config) -> Iterator[str]:
         fresh := [part for part in training.freeze if not part.startswith(vectors)]
     ):
         yield f"training.freeze keeps {kinds.either(fresh)} as chance made it: training.initialize_from is not set"
+    yield from _about_mixture(data)
     if training.max_updates is not None:
         yield from _about_length(training, training.max_updates)
         yield from _about_stages(data, training.max_updates)
+
+
+def _about_mixture(data: DataSettings) -> Iterator[str]:
+    """Yields that weights of corpora mean nothing."""
+    if data.stages and all(stage.weights is not None for stage in data.stages) and isinstance(data.train, tuple):
+        weighted = [corpus.name for corpus in data.train if corpus.weight is not None]
+        if weighted:
+            yield (
+                f"data.train: the weights of {', '.join(weighted)} mean nothing, since each of data.stages has its own"
+            )
 
 
 def _about_stages(data: DataSettings, last: int) -> Iterator[str]:
@@ -404,6 +422,11 @@ def _about_length(training: TrainingSettings, last: int) -> Iterator[str]:
         yield (
             f"training.schedule.warmup_updates {schedule.warmup_updates} is not below max_updates {last}: "
             "the learning rate never reaches its peak"
+        )
+    if (vectors := training.pretrained_embeddings) is not None and vectors.freeze_updates >= last:
+        yield (
+            f"training.pretrained_embeddings.freeze_updates {vectors.freeze_updates} is not below max_updates {last}: "
+            "the embeddings are never trained"
         )
     if decay is not None and last * (1 - decay) < 1:
         yield (

@@ -194,6 +194,10 @@ def _partner(path: str, own: str, other: str, around: tuple[str, str], there: Co
     return next((name for name in names if name in there), names[0])
 
 
+_OF_PAIRS = ("format", "source_column", "target_column", "loss_weight_column", "alignment_column")
+"""What says where things stand in files of pairs."""
+
+
 class CorpusSettings(Section):
     """A parallel corpus: files of lines for each side (`source`, `target`), or files with both (`pairs`)."""
 
@@ -262,6 +266,15 @@ class CorpusSettings(Section):
         """The files of links as they are there now."""
         return sum(map(matching_files, _as_tuple(self.alignment)), ())
 
+    @classmethod
+    def replaced(cls, below: Mapping[str, Any], above: Mapping[str, Any]) -> Iterator[str]:
+        """Yields the way in which files were named, if those above are named in the other, and columns with it."""
+        sides = ("source", "target")
+        if below.get("pairs") is not None and any(above.get(side) is not None for side in sides):
+            yield from ("pairs", *_OF_PAIRS)
+        elif above.get("pairs") is not None:
+            yield from sides
+
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the two ways to name files; which there are is not looked at."""
         sides = {"source": self.source, "target": self.target}
@@ -284,7 +297,7 @@ class CorpusSettings(Section):
             yield Misfit(
                 "source", f"must have as many files as target, got {sources} and {targets}: list them in matching order"
             )
-        for name in ("format", "source_column", "target_column", "loss_weight_column", "alignment_column"):
+        for name in _OF_PAIRS:
             if getattr(self, name) is not None and not {*_as_tuple(self.source)} & {*_as_tuple(self.target)}:
                 yield Misfit(name, "is for pairs, files that hold both sides, and source and target are given")
 

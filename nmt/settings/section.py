@@ -7,7 +7,7 @@ the reference page and the JSON Schema all read them from there.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from inspect import signature
 from types import NoneType
@@ -67,6 +67,11 @@ class Section(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
         Section.known.append(cls)
+
+    @classmethod
+    def replaced(cls, below: Mapping[str, Any], above: Mapping[str, Any]) -> Iterator[str]:
+        """Yields which settings of a layer go where one above says the same in another way; both as YAML has them."""
+        yield from ()
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields what does not fit together among settings of this section that are each valid."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from nmt.config import Config
 from nmt.data import Corpus, TokenStore, find_store
@@ -28,16 +27,22 @@ def find_stores(config: Config, text: TextPair) -> dict[str, TokenStore] | None:
     Raises:
         DataError: a file of a corpus is missing.
     """
-    place, stores = config.token_store_directory, dict[str, TokenStore]()
+    stores = dict[str, TokenStore]()
     for name in config.data.names("train"):
-        corpus_now, max_length = Corpus.of(config.data, name), config.data.max_length
-        how: dict[str, Any] = {"layout": corpus_now.layout, "filters": filters_of(config.data, name)}
-        how["keep_text"] = config.data.variation is not None
-        found = find_store(place, *corpus_now.paths, text=text, max_length=max_length, **how)
+        found = find_store_of(config, text, name)
         if found is None:
             return None
         stores[name] = found
     return stores
+
+
+def find_store_of(config: Config, text: TextPair, name: str) -> TokenStore | None:
+    """Return one training corpus likewise, by its name in the settings."""
+    corpus_now, place = Corpus.of(config.data, name), config.token_store_directory
+    return find_store(
+        place, *corpus_now.paths, text=text, max_length=config.data.max_length, layout=corpus_now.layout,
+        filters=filters_of(config.data, name), keep_text=config.data.variation is not None,
+    )  # fmt: skip
 
 
 def hash_of_corpora(hashes: Mapping[str, str]) -> str:

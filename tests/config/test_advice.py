@@ -31,6 +31,10 @@ def test_a_sound_config_gets_no_advice(write_config):
         (["training.freeze=[encoder.0, output]"], "training.freeze keeps encoder.0 or output as chance made it"),
         (["training.freeze=[embeddings, decoder]", "training.pretrained_embeddings={source: v.vec}"],
          "training.freeze keeps decoder as chance made it"),
+        (["training.pretrained_embeddings={source: v.vec, freeze_updates: 100000}"],
+         "training.pretrained_embeddings.freeze_updates 100000 is not below max_updates 100000: the"),
+        (["data={train: [{name: one, source: a, target: b, weight: 2}], stages: [{weights: {one: 1}}]}"],
+         "data.train: the weights of one mean nothing, since each of data.stages has its own"),
         ([STAGES.format(90_000)], "data.stages: the last one, fine, never begins: those before take 100000 updates or"),
     ],
 )  # fmt: skip

@@ -47,6 +47,25 @@ def test_keys_that_are_names_change_these_alone(path, tmp_path):
     assert config.data.validation[1].pairs == "x.tsv"
 
 
+def test_a_corpus_that_is_named_in_the_other_way_takes_the_place_of_the_first(path, tmp_path):
+    settings = LISTED["data"] | {
+        "train": {"pairs": "a.txt", "format": "tsv", "loss_weight_column": 3, "alignment": "a.links"}, "stages": None
+    }  # fmt: skip
+    (tmp_path / "pairs.yaml").write_text(yaml.safe_dump(LISTED | {"data": settings}), encoding="utf-8")
+    (tmp_path / "files.yaml").write_text("data: {train: {source: c.es, target: c.en}}", encoding="utf-8")
+    train = load([tmp_path / "pairs.yaml", tmp_path / "files.yaml"]).data.train
+    assert (train.pairs, train.source, train.format, train.loss_weight_column) == (None, "c.es", None, None)
+    assert train.alignment == "a.links"
+    train = load([tmp_path / "pairs.yaml", tmp_path / "files.yaml"], ["data.train.pairs=d.tsv"]).data.train
+    assert (train.pairs, train.source, train.target) == ("d.tsv", None, None)
+    web = load(path, ["data.validation.web.source=x.es", "data.validation.web.target=x.en"]).data.validation[1]
+    assert (web.pairs, web.target) == (None, "x.en")
+    with pytest.raises(ConfigError, match=r"web\)\.target is missing"):
+        load(path, ["data.validation.web.source=x.es"])
+    with pytest.raises(ConfigError, match="stands in place of source and target, got source and target too"):
+        load(path, ["data.train={pairs: a.tsv, source: b.es, target: b.en}", "data.stages=null"])
+
+
 def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
     (tmp_path / "one.yaml").write_text("data: {stages: null, train: {source: s.es, target: s.en}}", encoding="utf-8")
     assert load([path, tmp_path / "one.yaml"]).data.train.source == "s.es"
@@ -68,6 +87,7 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
         ("data.train.clean.name=source", "must be of letters, digits, _ and -, and none of the settings, got 'source'"),
         ("data.train.back.tag=<b t>", r"1 \(back\)\.tag must be one word, .*: try <bt> \(--set data\.train\.back\.tag"),
         ("data.train=[]", "data.train must have a corpus at least, got an empty list"),
+        ("data.validation.web.tag=<2en>", "validation.web.tag must be one of data.train, <bt>, got <2en>, whose"),
         ("data.temperature=2", "data.temperature is for corpora without weights"),
         ("data.stages=[{weights: {clena: 1}}]", "must name corpora of data.train, got clena: try clean or back"),
         ("data.stages=[{weights: {clean: 0}}]", r"stages\.0\.weights must give a corpus a weight above 0"),

@@ -53,6 +53,15 @@ def test_sides_that_are_equal_are_said(doubts):
     assert doubt.startswith("data.train: source and target are equal in 6 of 10 pairs")
 
 
+def test_a_file_of_pairs_whose_format_nobody_knows_is_refused_as_that(tmp_path):
+    (tmp_path / "a.po").write_text("x\ty\n")
+    corpus = Corpus(f"{tmp_path}/a.po", f"{tmp_path}/a.po")
+    with pytest.raises(
+        DataError, match=r"data\.test\.pairs must name .*a\.po ends in none of tsv, .*: give data\.test\.format"
+    ):
+        corpus.refuse_one_file("data.test", of_pairs=True)
+
+
 def test_one_file_is_refused_also_under_another_name(tmp_path):
     (tmp_path / "a").write_text("x\n")
     (tmp_path / "link").symlink_to(tmp_path / "a")

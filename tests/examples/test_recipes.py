@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nmt.config import load
+
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "recipes"
 LINES = {"train": (0, 200), "mono": (200, 240), "validation": (0, 8), "test": (0, 16)}
@@ -239,6 +241,24 @@ def test_an_experiment_takes_a_part_of_the_pairs(ask, tmp_path):
     assert "\n0 targets of the text stand in the test set too; " in done.stdout
 
 
+def test_corpora_of_the_config_are_replaced_whatever_names_them(ask, tmp_path):
+    corpus = {"pairs": "a.tsv", "source_column": 2, "target_column": "en", "format": "tsv"}
+    data = {"train": {**corpus, "loss_weight_column": 3}, "validation": [{**corpus, "name": "news"}], "test": corpus}
+    languages = {"source_language": "es", "target_language": "en"}
+    text = yaml.safe_dump({"model_directory": "run", "data": data | languages})
+    (tmp_path / "pairs.yaml").write_text(text, encoding="utf-8")
+    files = {side: f"{tmp_path}/b.{side[0]}" for side in ("source", "target")}
+    data["train"] = {**files, "alignment": f"{tmp_path}/b.links"}
+    (tmp_path / "links.yaml").write_text(yaml.safe_dump({"model_directory": "run", "data": data | languages}))
+    done, _ = ask("back_translation", PAIRS="120")
+    assert done.returncode == 0, done.stderr
+    for own in (tmp_path / "made").glob("*.yaml"):
+        for name in ("pairs", "links"):
+            config = load([tmp_path / f"{name}.yaml", own])
+            assert all(corpus.pairs is corpus.alignment is None for corpus in config.data.corpora.values())
+            assert {*config.data.names("validation", "test")} == {"validation", "test"}
+
+
 def test_started_again_it_repeats_nothing(ask, tmp_path):
     first, asked = ask("self_training", PAIRS="120", ROUNDS="1", KEEP="0.5")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "made/text").iterdir() if path.suffix != ".jsonl"}
@@ -254,6 +274,16 @@ def test_started_again_it_repeats_nothing(ask, tmp_path):
     assert (refused.returncode, asked_last) == (2, [])
     assert "< KEEP=0.5\n---\n> KEEP=0.6\n" in refused.stderr
     assert "was begun with other parameters, see above: choose another WORK" in refused.stderr
+
+
+def test_help_says_what_it_does_and_its_parameters():
+    recipe = RECIPES / "back_translation.sh"
+    shown = subprocess.run([recipe, "--help"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("Back-translation: text in the target language becomes training pairs")
+    assert "\nTAG=${TAG-<bt>} " in shown.stdout
+    refused = subprocess.run([recipe, "my.yaml"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "takes its parameters as NAME=VALUE before it, see --help; got my.yaml" in refused.stderr
 
 
 def test_what_cannot_be_is_refused(ask):

@@ -141,6 +141,23 @@ def test_a_corpus_that_moved_and_changed_is_refused(go_on, tmp_path):
         go_on(2, *settings)
 
 
+def test_the_corpus_of_a_mixture_that_changed_is_named(go_on, tmp_path):
+    paths = {side: tmp_path / f"train.{side}" for side in ("es", "en")}
+    for side, path in paths.items():
+        shutil.copy(path, tmp_path / f"more.{side}")
+    named = [
+        f"{{name: {name}, source: {tmp_path}/{name}.es, target: {tmp_path}/{name}.en}}" for name in ("train", "more")
+    ]
+    mixture = f"data.train=[{', '.join(named)}]"
+    go_on(1, mixture)
+    text = (tmp_path / "more.en").read_text()
+    (tmp_path / "more.en").write_text(text.replace("one", "won", 1))
+    with pytest.raises(ConfigError, match=r"the text in data\.train\.more has changed since update-00000001"):
+        go_on(2, mixture)
+    (tmp_path / "more.en").write_text(text)
+    assert go_on(2, mixture).update == 2
+
+
 def test_a_moved_directory_goes_on_where_it_is_and_from_another_folder(go_on, tmp_path, monkeypatch):
     """Corpora that nobody finds are asked for by name."""
     go_on(1)

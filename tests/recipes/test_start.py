@@ -213,7 +213,8 @@ def test_a_run_on_other_data_or_settings_is_refused_before_anything_is_written(s
     lines = corpus.read_text()
     corpus.write_text(lines.replace("one", "won", 1))
     message = (
-        "the text in data.train has changed since update-00000001; bring .* --overwrite, .* training.initialize_from"
+        "the text in data.train has changed since update-00000001; bring back what was there then, .* --overwrite, "
+        ".* training.initialize_from"
     )
     with pytest.raises(ConfigError, match=message):
         train(settings(STILL, max_updates=2))
@@ -230,7 +231,9 @@ def test_a_run_on_other_data_or_settings_is_refused_before_anything_is_written(s
     text = TextPair.load(tmp_path / "new")
     TextPair(source=text.target, target=text.source, joint=False).save(tmp_path / "new")
     before = contents_of(tmp_path / "new")
-    with pytest.raises(ConfigError, match="the tokenizers have changed since update-00000002; bring them back"):
+    with pytest.raises(
+        ConfigError, match="the tokenizers have changed since update-00000002; bring back what was there then"
+    ):
         train(settings(STILL, max_updates=3))
     assert contents_of(tmp_path / "new") == before
 
