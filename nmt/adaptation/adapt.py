@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from nmt.adaptation import update_vocabulary as vocabularies
 from nmt.adaptation.corpora import (
+    ASKED,
     FOLDER,
     HeldOut,
     Pairs,
@@ -26,13 +28,14 @@ from nmt.adaptation.corpora import (
 )
 from nmt.backend import session
 from nmt.checkpoint.index import has_checkpoint
-from nmt.config import Config, write
+from nmt.config import Config, load, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
 from nmt.corpora.convert import BY_LANGUAGE
-from nmt.data.corpus import kind_of, pairs_of
+from nmt.data.corpus import Corpus, kind_of, pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
+from nmt.doctor.doubts import SWAPPED, looks_swapped
 from nmt.errors import CheckpointError, ConfigError, DataError
 from nmt.kinds import either
 from nmt.recipes import train
@@ -74,10 +77,16 @@ class Sizes(NamedTuple):
     max_updates: int
     warmup_updates: int
 
-    def described(self) -> str:
-        """Return what was chosen, in words."""
-        rate, tokens, updates = f"{self.learning_rate:g}", f"{self.batch_tokens:,}", f"{self.max_updates:,}"
-        return f"learning rate {rate}, batches of {tokens} tokens, {updates} updates"
+    def with_updates(self, limit: int) -> Sizes:
+        """Return the same with another limit of updates, a tenth of which warms up."""
+        return self._replace(max_updates=limit, warmup_updates=max(1, limit // 10))
+
+
+def described_sizes(config: Config) -> str:
+    """Return with what sizes a new run is trained, in words."""
+    training = config.training
+    limit = "no limit of updates" if training.max_updates is None else f"{training.max_updates:,} updates"
+    return f"learning rate {training.optimizer.learning_rate:g}, batches of {training.batch_tokens} tokens, {limit}"
 
 
 @dataclass(frozen=True)
@@ -178,7 +187,7 @@ def plan_adaptation(
 ) -> Adaptation:
     """Choose settings for an adaptation, and write the text that it needs; the model is left as it is.
 
-    Nothing is written before the settings have passed.
+    Nothing is written before the settings have passed. If the output holds what the same call began, that goes on.
 
     Args:
         run: the old model, RUN or RUN@checkpoint.
@@ -201,29 +210,31 @@ def plan_adaptation(
     directory, checkpoint = model_directory.parse_run_reference(run)
     old, text = model_directory.read_settings(directory), TextPair.load(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
-    _refuse(directory, output, replay=replay, replay_source=replay_source, overwrite=overwrite)
+    _refuse(directory, output, replay=replay, replay_source=replay_source)
+    asked = {
+        "RUN": [str(Path(directory)), checkpoint], "--with": corpus, "--validation": validation, "--test": test,
+        "--tag": tag, "--replay": replay, "--replay-source": replay_source and str(replay_source),
+        "--freeze": [*freeze], "--update-vocab": extend_vocabulary, "--set": [*overrides],
+    }  # fmt: skip
+    if has_checkpoint(output) and not overwrite:
+        return _continued(run, asked, old, output)
     tag = settled_tag(directory, old, text, tag)
-
     # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
-    languages = old.data.source_language, old.data.target_language
-    given = {"train": corpus, "validation": validation, "test": test}
-    read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
-    texts, held, remark = without_held_out(read, seed=old.seed)
-    remarks, new = [remark, *_by_language(given.values(), tag, languages)], len(texts["train"])
+    texts, held, remarks = _new_text({"train": corpus, "validation": validation, "test": test}, old, tag)
+    new = len(texts["train"])
     wanted, replayed = round(replay / (1 - replay) * new), list[Replayed]()
     if wanted and replay_source is None:
         replayed = replayed_corpora(old.data, held, _kept(old, text))
-        remarks.append(describe(replayed, replay))
+        remarks.append(describe(replayed, replay, old.data.names("train")))
 
     # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
     lengths, unknown = _measured(text, texts["train"], seed=old.seed)
     sizes = chosen_sizes(old, new + wanted, lengths)
-    remarks += _left_behind(old)
-    remarks.append(f"chosen for {new:,} new and {wanted:,} old pairs: {sizes.described()}")
     extends = unknown > MUCH_UNKNOWN if extend_vocabulary is None else extend_vocabulary
     place = model_directory.sibling_directory(output, "vocabulary")
-    of_run = RunText(output, languages, tag, replay if wanted else 0.0, replayed)
+    of_run = RunText(output, _languages(old), tag, replay if wanted else 0.0, replayed)
     config = _settings(old, str(place) if extends else run, of_run, sizes, freeze=freeze, overrides=overrides)
+    remarks += [*_left_behind(old), f"chosen for {new:,} new and {wanted:,} old pairs: {described_sizes(config)}"]
     if extends:
         _refuse_extension(config, place)
 
@@ -233,14 +244,28 @@ def plan_adaptation(
     if wanted and replay_source is not None:
         texts["replay"], remark = _translated(run, replay_source, wanted, held, tag=tag, seed=old.seed)
         remarks.append(remark)
-    of_run.write(texts, held)
-    remark = f"{unknown:.2%} of the tokens of the new text are unknown"
+    of_run.write(texts, held, asked)
+    remarks.append(f"{unknown:.2%} of the tokens of the new text are unknown")
     if extends:
-        extended = _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
-        remark += f": the vocabulary was extended by what it lacks, in {place}" if extended else ": it lacks no token"
+        remarks[-1] += _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
     write(config, output / FOLDER / "settings.yaml")
     tests, missing = _tests_of(config, old, directory)
-    return Adaptation(run, config, tests, (*remarks, remark, *missing))
+    return Adaptation(run, config, tests, (*remarks, *missing))
+
+
+def _languages(old: Config) -> tuple[str, str]:
+    return old.data.source_language, old.data.target_language
+
+
+def _new_text(
+    given: Mapping[str, str | None], old: Config, tag: str | None
+) -> tuple[dict[str, Pairs], HeldOut, list[str]]:
+    """Read the new text, by parts; return it with what is held out, and what is to be said of it."""
+    languages = _languages(old)
+    read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
+    texts, held, remark = without_held_out(read, seed=old.seed)
+    _warn_of_swapped(old, texts["train"], tag)
+    return texts, held, [remark, *_by_language(given.values(), tag, languages)]
 
 
 def _by_language(given: Iterable[str | None], tag: str | None, languages: tuple[str, str]) -> list[str]:
@@ -318,15 +343,41 @@ def settled_tag(directory: PathLike, old: Config, text: TextPair, tag: str | Non
     return None
 
 
-def _refuse(directory: str, output: Path, *, replay: float, replay_source: PathLike | None, overwrite: bool) -> None:
+def _continued(run: str, asked: Mapping[str, Any], old: Config, output: Path) -> Adaptation:
+    """Return what lies in a directory as the adaptation that it is, if it was asked for in the same way.
+
+    Raises:
+        CheckpointError: it was not.
+    """
+    try:
+        before = json.loads((output / FOLDER / ASKED).read_bytes())
+    except (OSError, ValueError):  # another model
+        before = None
+    differ = [] if before is None else [option for option in asked if before.get(option) != asked[option]]
+    if before is None or differ:
+        other = f", adapted with another {either(differ)}" if differ else ""
+        raise CheckpointError(
+            f"{output}: holds a model already{other}: go on with it by nmt train {output / CONFIG_NAME}, choose "
+            "another -o, or replace it with --overwrite"
+        )
+    config = load(output / CONFIG_NAME)
+    tests, missing = _tests_of(config, old, asked["RUN"][0])
+    return Adaptation(run, config, tests, (f"{output} goes on, which the same command began", *missing))
+
+
+def _warn_of_swapped(old: Config, pairs: Pairs, tag: str | None) -> None:
+    """Say if the sides of new text look swapped beside those of an old corpus with its tag, if one is there."""
+    names = [name for name in old.data.names("train") if old.data.tag_of(name) == tag]
+    for name in names[:1]:
+        with suppress(DataError):  # it may be gone
+            if looks_swapped(pairs, like=Corpus.of(old.data, name).pairs()):
+                logger.warning("the new text: %s", SWAPPED.format(main=f"the old data.{name}"))
+
+
+def _refuse(directory: str, output: Path, *, replay: float, replay_source: PathLike | None) -> None:
     """Refuse what can be refused before anything is read or written."""
     if output.resolve() == Path(directory).resolve():
         raise ConfigError(f"{output} must be another directory than the old model's, which stays: choose another -o")
-    if has_checkpoint(output) and not overwrite:
-        raise CheckpointError(
-            f"{output}: holds a model already: go on with it by nmt train {output / CONFIG_NAME}, choose another -o, "
-            "or replace it with --overwrite"
-        )
     if not 0 <= replay < 1:
         raise ConfigError(f"--replay must be a share from 0 to below 1, got {replay:g}")
     if replay_source is not None and not replay:
@@ -439,13 +490,15 @@ def _measured(text: TextPair, pairs: Pairs, *, seed: int) -> tuple[float, float]
     return sum(longer) / len(longer), sum(token == UNK_ID for token in tokens) / max(1, len(tokens))
 
 
-def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], place: Path, *, joint: bool) -> bool:
-    """Write the old model with the tokens that new text has and its vocabulary lacks; return whether there are any."""
+def _extend(directory: str, checkpoint: str | None, paths: tuple[Path, Path], place: Path, *, joint: bool) -> str:
+    """Write the old model with the tokens that new text has and its vocabulary lacks; say whether there are any."""
     files = vocabularies.SideFiles(both=paths) if joint else vocabularies.SideFiles(source=paths[:1], target=paths[1:])
     choose = partial(vocabularies.extended_text, corpora=files, max_new_tokens=MOST_NEW_TOKENS)
     planned = vocabularies.plan_update(directory, choose, corpora=files, output=place, overwrite=True)
     vocabularies.update_vocabulary(planned, checkpoint=checkpoint)
-    return not planned.changes_nothing
+    if planned.changes_nothing:
+        return ": it lacks no token"
+    return f": the vocabulary was extended by what it lacks, in {place}"
 
 
 def _settings(
@@ -488,7 +541,10 @@ def _settings(
     }
     values["training"]["optimizer"] |= {"learning_rate": sizes.learning_rate}
     parts = [f"training.freeze={json.dumps([*freeze])}"] if freeze else []
-    return load_values(values, [*parts, *overrides])
+    config = load_values(values, [*parts, *overrides])
+    if (limit := config.training.max_updates) not in (None, sizes.max_updates):  # of which others are parts
+        return _settings(old, initial, text, sizes.with_updates(limit), freeze=freeze, overrides=overrides)
+    return config
 
 
 def table(adapted: Adapted) -> Iterator[str]:

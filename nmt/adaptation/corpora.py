@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from nmt.atomic_files import replace_file
 from nmt.corpora.split import near_hash
 from nmt.data import Corpus
 from nmt.data.corpus import Layout, reader_of
@@ -21,6 +22,9 @@ from nmt.text.tokenizer import sample_lines
 
 FOLDER = "adaptation"
 """Where a new model directory keeps the text that was made for it."""
+
+ASKED = "asked.json"
+"""The file there of what an adaptation was asked to be, by options."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -171,11 +175,23 @@ def replayed_corpora(
     return [each._replace(share=each.share / total) for each in found]
 
 
-def describe(replayed: Sequence[Replayed], replay: float) -> str:
-    """Say in one line what is replayed, and what of it is left out."""
+def describe(replayed: Sequence[Replayed], replay: float, names: Sequence[str]) -> str:
+    """Say in one line what is replayed, and what of it is left out.
+
+    Args:
+        replayed: the old corpora that are.
+        replay: their share of what is trained on.
+        names: of all training corpora of the old run, in its settings.
+    """
     parts = ", ".join(f"{each.name} {replay * each.share:.3g} ({each.pairs:,} pairs)" for each in replayed)
     near = sum(each.near for each in replayed)
     left_out = f"; {near:,} left out because a side of them is near to a held-out line, by a copy" if near else ""
+    if idle := [
+        name for name in names if "." in name and name.partition(".")[2] not in [each.name for each in replayed]
+    ]:
+        left_out += (
+            f"; nothing of {', '.join(idle)}: no part of the old run's end, or near to held-out lines as a whole"
+        )
     return f"replay: {replay:g} of what is trained on, drawn from the old corpora, {parts}{left_out}"
 
 
@@ -257,8 +273,8 @@ class RunText:
             "stages": None,
         }
 
-    def write(self, texts: Mapping[str, Pairs], held: HeldOut) -> None:
-        """Write texts, two files of lines each, and copies of those old corpora that are not replayed as a whole.
+    def write(self, texts: Mapping[str, Pairs], held: HeldOut, asked: Mapping[str, Any]) -> None:
+        """Write texts, two files of lines each, copies of old corpora that are not replayed whole, and what was asked.
 
         Raises:
             ConfigError: the folder cannot be written.
@@ -272,6 +288,7 @@ class RunText:
             for each in self.replayed:
                 if each.near:
                     each.write_copy(folder, held)
+            replace_file(folder / ASKED, json.dumps(asked, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"{folder} cannot be written: {error.strerror}: choose another -o") from error
 

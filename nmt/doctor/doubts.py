@@ -40,20 +40,24 @@ def report_doubts(
     """Say what looks wrong about the sides of corpora, and about the marks of other programs in them.
 
     Args:
-        corpora: pairs of lines, all or the first, by the name of their corpus: `train`, and `validation` if there is.
+        corpora: pairs of lines, all or the first, by the name of their corpus, one to train on first.
         languages: codes of both sides.
         segmentation: of `marks.SEGMENTATIONS`.
     """
+    main = next(iter(corpora))
     for name, pairs in corpora.items():
         for doubt in doubts_about_sides(f"data.{name}", pairs, languages=languages):
             logger.warning("%s", doubt)
     for name, pairs in corpora.items():
-        if name != "train" and looks_swapped(pairs, like=corpora["train"]):
-            logger.warning("data.%s: %s", name, SWAPPED)
+        if name != main and looks_swapped(pairs, like=corpora[main]):
+            logger.warning("data.%s: %s", name, SWAPPED.format(main=f"data.{main}"))
     report_marks(corpora, segmentation)
 
 
-SWAPPED = "source and target look swapped: each shares more words with the other side of data.train than with its own"
+SWAPPED = (
+    "source and target look swapped beside {main}: each shares more words with the other side of that than with its "
+    "own, so one of the two is the wrong way round"
+)
 
 
 def doubts_about_sides(name: str, pairs: Sequence[tuple[str, str]], *, languages: tuple[str, str]) -> Iterator[str]:

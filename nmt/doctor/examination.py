@@ -16,7 +16,17 @@ from nmt.data.corpus import Corpus
 from nmt.data.lines import is_stream
 from nmt.doctor import whole
 from nmt.doctor.aligned import alignment_scores
-from nmt.doctor.findings import EXAMPLES, Examination, Example, Finding, Places, blocks_of, files_of, finding_of
+from nmt.doctor.findings import (
+    EXAMPLES,
+    JUDGING,
+    Examination,
+    Example,
+    Finding,
+    Places,
+    blocks_of,
+    files_of,
+    finding_of,
+)
 from nmt.errors import DataError
 from nmt.filters.checks import DROP, Block, Check, found_by
 from nmt.filters.features import Array, Lines
@@ -68,6 +78,7 @@ class Examiner:
         try:
             for file in files_of(corpus):
                 self.places.begin(self.result.pairs, file)
+                self.traits.begin(file.paths[0][0])
                 for pairs in blocks_of(file, self.result.left_out):
                     self._take_in(pairs)
                     count(len(pairs))
@@ -159,7 +170,11 @@ class Examiner:
                 )
             )  # fmt: skip
         result.findings += self.traits.findings(result, self.places)
-        if self._identifier is not None and not self._identifies_all:
+        if self._identifier is None:
+            return
+        if swapped := [*whole.swapped_languages(result, self._identifier)]:
+            result.findings += swapped
+        elif not self._identifies_all:
             check = checks["LanguageIDFilter"]
             result.findings += whole.language_finding(result, check, self._identifier, self.places)
 
@@ -241,7 +256,7 @@ def examine(
         segmentation: of `data.segmentation`.
         count: told how many more pairs were read.
     """
-    judging = {name: corpus for name, corpus in corpora.items() if name.partition(".")[0] in ("validation", "test")}
+    judging = {name: corpus for name, corpus in corpora.items() if name.partition(".")[0] in JUDGING}
     results, texts = dict[str, Examination](), dict[str, Sequence[tuple[str, str]]]()
     identifier = whole.identifier_for(checks, languages)
     if tagged:
@@ -279,6 +294,10 @@ def examine(
     found = {role: [pair for _, pair in sorted(result.sample)] for role, result in results.items() if result.pairs}
     plain = {role: pairs for role, pairs in found.items() if role not in tagged}
     if main := next((role for role in plain if role not in judging), None):
-        for finding in whole.sample_findings(plain, main, languages=languages, segmentation=segmentation):
+        told = [
+            role for role, result in results.items() if any(each.check == "SwappedSides" for each in result.findings)
+        ]
+        how = {"languages": languages, "segmentation": segmentation, "told": told}
+        for finding in whole.sample_findings(plain, main, **how):
             results[finding.corpus].findings.append(finding)
     return {role: results[role] for role in corpora}

@@ -13,6 +13,9 @@ from nmt.errors import DataError
 from nmt.filters.checks import Check
 from nmt.filters.features import Array
 
+JUDGING = ("validation", "test")
+"""Parts of the settings whose corpora judge a model, and are not cleaned."""
+
 EXAMPLES = 3
 """Pairs that are shown of each finding."""
 
@@ -164,5 +167,5 @@ class Places:
 def finding_of(check: Check, corpus: str, count: int, total: int, examples: Sequence[Example]) -> Finding:
     """What a check found in a corpus."""
     words = check.words.format(threshold=check.threshold)
-    remedy = check.remedy.format(name=check.name)
+    remedy = check.advice(judging=corpus.partition(".")[0] in JUDGING)
     return Finding(check.name, check.severity, corpus, words, check.cost, remedy, count, total, tuple(examples))

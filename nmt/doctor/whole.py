@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nmt.doctor import doubts
-from nmt.doctor.findings import EXAMPLES, Examination, Finding, Places
+from nmt.doctor.findings import EXAMPLES, JUDGING, Examination, Finding, Places
 from nmt.errors import ConfigError
 from nmt.filters.checks import DROP, Block, Check
 from nmt.filters.features import Array, Lines
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 
-_FEWEST_PAIRS = 100
+_FEWEST_PAIRS, _FEWEST_OF_A_FILE = 100, 500
 _LAGS = 5
 _UNRELATED, _MUCH_BETTER = 0.2, 0.3
 """Correlations of the lengths of both sides: below the first, and better by the second when shifted, is misaligned."""
@@ -43,8 +44,12 @@ class Traits:
 
     def __init__(self) -> None:
         self.shifted = list[tuple[int, int]]()
-        self._correlated, self._looked_at = 0.0, 0
+        self._files = list[_Correlated]()
         self._lengths = np.zeros((2, _MEASURED_CHARACTERS), np.int64)
+
+    def begin(self, path: str) -> None:
+        """A file begins."""
+        self._files.append(_Correlated(path))
 
     def update(self, block: Block, before: int) -> None:
         """Take in the next pairs, of which the first has such a number."""
@@ -55,8 +60,7 @@ class Traits:
         if len(source) < _FEWEST_PAIRS or not (source.std() and target.std()):
             return
         here = float(np.corrcoef(source, target)[0, 1])
-        self._correlated += here * len(source)
-        self._looked_at += len(source)
+        self._files[-1].add(here, len(source))
         if here >= _UNRELATED:
             return
         best, lag = max((_correlation(source, target, lag), lag) for lag in range(-_LAGS, _LAGS + 1) if lag)
@@ -76,13 +80,8 @@ class Traits:
                 "nearly all pairs from there on are no translations",
                 f"find the line that one side has too many or too few, near line {place.line} or before",
             )  # fmt: skip
-        elif self._looked_at and self._correlated < _UNRELATED / 2 * self._looked_at:
-            yield Finding(
-                "UnrelatedSides", "fatal", result.name,
-                "the lengths of source and target have nothing to do with each other (correlation "
-                f"{self._correlated / self._looked_at:.2f})", "pairs that are no translations teach nothing",
-                "look whether both files are of one corpus, and in one order",
-            )  # fmt: skip
+        else:
+            yield from self._unrelated(result)
         for side, counts in zip(("source", "target"), self._lengths, strict=True):
             if longest := _cut_at(counts):
                 yield Finding(
@@ -94,6 +93,43 @@ class Traits:
                     "--check LengthRatioFilter=2 finds those whose other side is whole",
                     int(counts[longest]), result.pairs,
                 )  # fmt: skip
+
+    def _unrelated(self, result: Examination) -> Iterator[Finding]:
+        """That lengths have nothing to do with each other, in all files together or in one that is large enough."""
+        together = _Correlated("all files")
+        for each in self._files:
+            together.add(each.correlation, each.pairs)
+        if together.is_unrelated:
+            found = [together]
+        else:
+            found = [each for each in self._files if each.pairs >= _FEWEST_OF_A_FILE and each.is_unrelated]
+        for each in found:
+            where = f" in {each.path}" if len(self._files) > 1 else ""
+            yield Finding(
+                "UnrelatedSides", "fatal", result.name,
+                f"the lengths of source and target have nothing to do with each other{where} (correlation "
+                f"{each.correlation:.2f})", "pairs that are no translations teach nothing",
+                "look whether both files are of one corpus, and in one order",
+            )  # fmt: skip
+
+
+@dataclass
+class _Correlated:
+    """How the lengths of both sides go together, in the pairs of a file that were looked at."""
+
+    path: str
+    pairs: int = 0
+    correlation: float = 0.0
+
+    def add(self, correlation: float, pairs: int) -> None:
+        """Take in some more pairs."""
+        self.pairs += pairs
+        self.correlation += (correlation - self.correlation) * pairs / max(1, self.pairs)
+
+    @property
+    def is_unrelated(self) -> bool:
+        """Whether they do not."""
+        return self.pairs > 0 and self.correlation < _UNRELATED / 2
 
 
 def _correlation(source: Array, target: Array, lag: int) -> float:
@@ -138,8 +174,20 @@ def overlap_findings(overlap: Overlap, texts: Mapping[str, Pairs]) -> Iterator[F
             )  # fmt: skip
 
 
+def swapped_languages(result: Examination, languages: Languages) -> Iterator[Finding]:
+    """Whether the sides of a corpus are each in the language of the other."""
+    if languages.swapped([pair for _, pair in sorted(result.sample)]):
+        source, target = languages.codes
+        yield Finding(
+            "SwappedSides", "fatal", result.name,
+            f"source and target are swapped: most sources are in {target}, most targets in {source}",
+            "the model learns, or is judged by, the other direction",
+            "swap its paths or columns, or data.source_language and data.target_language; nothing has to be dropped",
+        )  # fmt: skip
+
+
 def sample_findings(
-    samples: Mapping[str, Pairs], main: str, *, languages: tuple[str, str], segmentation: str
+    samples: Mapping[str, Pairs], main: str, *, languages: tuple[str, str], segmentation: str, told: Collection[str]
 ) -> Iterator[Finding]:
     """What samples of the corpora show: sides that are not what they are said to be, marks of other programs, style.
 
@@ -148,6 +196,7 @@ def sample_findings(
         main: the name of the training corpus.
         languages: codes of both sides; empty if unknown.
         segmentation: of `data.segmentation`.
+        told: corpora of which it is known that they are swapped.
     """
     for name, pairs in samples.items():
         wrong = doubts.doubts_about_sides(name, pairs, languages=languages) if any(languages) else ()
@@ -159,10 +208,11 @@ def sample_findings(
             )  # fmt: skip
         for sentence in doubts.doubts_about_marks({name: pairs}, segmentation):
             yield Finding("Marks", "warning", name, sentence.replace("data.", ""))
-        if name != main and doubts.looks_swapped(pairs, like=samples[main]):
+        if name != main and not {name, main} & {*told} and doubts.looks_swapped(pairs, like=samples[main]):
             yield Finding(
-                "SwappedSides", "fatal", name, doubts.SWAPPED.replace("data.", ""),
-                "scores would be of the other direction", "swap its paths or columns",
+                "SwappedSides", "fatal", name, doubts.SWAPPED.format(main=main),
+                "the model learns both directions, or is judged by the one that it did not learn",
+                "swap the paths or columns of the one that is wrong; the extra langid says which",
             )  # fmt: skip
     styles = {name: _styles(pairs) for name, pairs in samples.items()}
     for name, shares in styles.items():
@@ -242,6 +292,7 @@ def token_findings(result: Examination, text: TextPair, *, max_length: int) -> I
 
 
 _FEWEST_LETTERS = 20
+_FEWEST_CLASSIFIED, _CLASSIFIED, _FATAL_SHARE = 20, 500, 0.5
 
 
 @cache
@@ -281,6 +332,14 @@ class Languages:
                     found[row] = language != code and probability > threshold
         return found
 
+    def swapped(self, pairs: Pairs) -> bool:
+        """Whether most pairs have their source in the language of the target, and the other way round."""
+        if not all(self.codes) or self.codes[0] == self.codes[1]:
+            return False
+        longer = [pair for pair in pairs if min(map(len, pair)) >= _FEWEST_LETTERS][:_CLASSIFIED]
+        found = [[self._model.classify(line)[0] for line in pair] for pair in longer]
+        return len(found) >= _FEWEST_CLASSIFIED and found.count(self.codes[::-1]) > _FATAL_SHARE * len(found)
+
 
 def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> Languages | None:
     """What says languages, if that is wanted; it must be there only if pairs are to be dropped by it.
@@ -306,7 +365,7 @@ def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> L
 
 
 def language_finding(result: Examination, check: Check, languages: Languages, places: Places) -> Iterator[Finding]:
-    """What languages the sample of a corpus is in."""
+    """What languages the sample of a corpus is in, but for one that is swapped."""
     sample = sorted(result.sample)
     found = languages.others([pair for _, pair in sample], check.threshold or 0.0)
     if found.any():
@@ -315,5 +374,6 @@ def language_finding(result: Examination, check: Check, languages: Languages, pl
         yield Finding(
             check.name, "warning" if share > 0.01 else "note", result.name,
             check.words + ("" if len(sample) >= result.pairs else f" (of a sample of {len(sample):,})"), check.cost,
-            check.remedy.format(name=check.name), int(found.sum()), len(sample), tuple(examples),
+            check.advice(judging=result.name.partition(".")[0] in JUDGING),
+            int(found.sum()), len(sample), tuple(examples),
         )  # fmt: skip

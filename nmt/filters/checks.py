@@ -284,8 +284,8 @@ class Check(NamedTuple):
     unit: of the threshold.
     words: what is said of such pairs, after their number.
     cost: what they do to a training.
-    remedy: what to do.
     find: finds them in a block; None for what is not found in a block alone.
+    remedy: what helps beside leaving them out.
     """
 
     name: str
@@ -294,155 +294,168 @@ class Check(NamedTuple):
     unit: str
     words: str
     cost: str
-    remedy: str
     find: Find | None = None
+    remedy: str = ""
 
     @property
     def severity(self) -> str:
         """`warning` for what is wrong in nearly every case, else `note`."""
         return "warning" if _BY_NAME[self.name].action == DROP else "note"
 
+    def advice(self, *, judging: bool) -> str:
+        """What to do about such pairs.
 
-_CLEAN = "nmt doctor --clean drops them"
-_TO_DROP = "--clean keeps them; --check {name}=drop drops them"
+        Args:
+            judging: whether they stand in validation or test, which `--clean` leaves as they are.
+        """
+        option = "" if self.action == DROP else f" --check {self.name}=drop"
+        if judging:
+            without = (
+                f"this set is not cleaned: nmt doctor with its files and --clean OUT{option} writes it without them"
+            )
+        elif option:
+            without = f"--clean keeps them;{option} drops them"
+        else:
+            without = "--clean drops them"
+        return "; ".join(filter(None, (without, self.remedy)))
+
 
 CHECKS = (
     Check(
         "EmptyFilter", DROP, None, "", "have an empty side",
-        "a training drops them, and in validation and test they distort scores", _CLEAN, _empty,
+        "a training drops them, and in validation and test they distort scores", _empty,
     ),
     Check(
         "ControlCharacterFilter", DROP, None, "", "hold control characters",
-        "they become spaces, nothing, or tokens that mean nothing; a pair with NUL is dropped by a training", _CLEAN,
-        _control,
+        "they become spaces, nothing, or tokens that mean nothing; a pair with NUL is dropped by a training", _control,
     ),
     Check(
         "EncodingFilter", DROP, None, "", "hold characters that a wrong encoding broke, such as Ã¼ or \ufffd",
-        "the model learns to write them", _CLEAN + "; better decode the text anew from its source", _broken,
+        "the model learns to write them", _broken, "better decode the text anew from its source",
     ),
     Check(
         "InvisibleCharacterFilter", TELL, None, "",
         "hold characters without width, or ones that Unicode has not assigned",
-        "equal words become different tokens", "remove them, say with sed; data.normalization.source nfkc folds some; "
-        + _TO_DROP, _invisible,
+        "equal words become different tokens", _invisible,
+        "remove them, say with sed; data.normalization.source nfkc folds some",
     ),
     Check(
         "LengthFilter", DROP, 100, "words (or tenths of characters, where that is more)",
         "have a side longer than {threshold:g} words",
         "memory grows with the longest pair, and most are badly cut text",
-        _CLEAN, _too_long,
+        _too_long,
     ),
     Check(
         "LengthRatioFilter", DROP, 3, "times the ratio of characters that is usual in the corpus",
         "have a side more than {threshold:g} times as long as usual for the other", "one side says what the other does "
-        "not: the model learns to add or leave out", _CLEAN, _length_ratio,
+        "not: the model learns to add or leave out", _length_ratio,
     ),
     Check(
         "LongWordFilter", DROP, 40, "characters", "have a word longer than {threshold:g} characters",
-        "addresses, code and text without spaces fill the vocabulary", _CLEAN, _long_word,
+        "addresses, code and text without spaces fill the vocabulary", _long_word,
     ),
     Check(
         "AverageWordLengthFilter", DROP, 1.5, "letters a word",
         "have words of fewer than {threshold:g} letters on average, "
-        "as s p a c e d text has", "words are cut into letters, which no other text shows", _CLEAN, _average_word,
+        "as s p a c e d text has", "words are cut into letters, which no other text shows", _average_word,
     ),
     Check(
         "AlphabetRatioFilter", DROP, 0.5, "letters of all characters but spaces",
-        "have fewer than {threshold:.0%} letters in a side", "tables and numbers teach nothing about language", _CLEAN,
+        "have fewer than {threshold:.0%} letters in a side", "tables and numbers teach nothing about language",
         _alphabet_ratio,
     ),
     Check(
         "CharacterScoreFilter", DROP, 0.5, "letters of the language's script", "have a side with fewer than "
         "{threshold:.0%} of its letters in the script of its language", "the model learns to write the wrong language",
-        _CLEAN, _character_score,
+        _character_score,
     ),
     Check(
         "MixedScriptFilter", DROP, 1, "places in a line",
         "hold words with letters of two alphabets, such as a Cyrillic а "
-        "in an English word", "such words look equal and are other tokens", _CLEAN, _mixed_scripts,
+        "in an English word", "such words look equal and are other tokens", _mixed_scripts,
     ),
     Check(
         "RepetitionFilter", DROP, 4, "times in a row (characters: three times as often)",
         "repeat words {threshold:g} times in a row, or characters", "the model learns to repeat itself",
-        _CLEAN, _repetition,
+        _repetition,
     ),
     Check(
         "HtmlTagFilter", DROP, None, "", "hold HTML tags", "the model learns to write markup",
-        _CLEAN + "; better extract the text anew", _searched(_TAG),
+        _searched(_TAG), "better extract the text anew",
     ),
     Check(
         "HtmlEntityFilter", TELL, None, "", "hold HTML entities such as &amp;", "the model learns to write them",
-        "unescape the text, say with python -c 'import html'; " + _TO_DROP, _searched(_ENTITY),
+        _searched(_ENTITY), "unescape the text, say with python -c 'import html'",
     ),
     Check(
         "EscapeFilter", TELL, None, "", "hold escapes such as \\n or \\u00fc", "the model learns to write them",
-        "unescape the text; " + _TO_DROP, _searched(_ESCAPE),
+        _searched(_ESCAPE), "unescape the text",
     ),
     Check(
         "SimilarityFilter", DROP, 0.7, "words of the longer side that both have",
         "have source and target that are (nearly) "
         "equal", "untranslated text costs most of all kinds of noise: the model learns to copy (Khayrallah and Koehn, "
-        "2018)", _CLEAN, _similarity,
+        "2018)", _similarity,
     ),
     Check(
         "NonZeroNumeralsFilter", DROP, 0.5, "similarity of the digits 1 to 9", "have different numbers on both sides",
-        "the model learns to change numbers", _CLEAN, _numerals,
+        "the model learns to change numbers", _numerals,
     ),
     Check(
         "AddressFilter", DROP, None, "", "have a web or mail address on one side only",
         "the model learns to lose or invent "
-        "addresses", _CLEAN, _addresses,
+        "addresses", _addresses,
     ),
     Check(
         "BracketFilter", TELL, None, "", "have other brackets on one side than on the other",
         "the model learns to lose or "
-        "invent brackets", _TO_DROP, _brackets,
+        "invent brackets", _brackets,
     ),
     Check(
         "TerminalPunctuationFilter", TELL, -2, "score of OpusFilter", "have many or different signs that end sentences",
-        "several sentences in a line, or other ones on both sides", _TO_DROP, _terminal_punctuation,
+        "several sentences in a line, or other ones on both sides", _terminal_punctuation,
     ),
     Check(
         "FinalPunctuationFilter", TELL, None, "", "end in another kind of punctuation on both sides",
         "the model is unsure "
-        "how to end a sentence", _TO_DROP, _final_punctuation,
+        "how to end a sentence", _final_punctuation,
     ),
     Check(
         "SentenceCountFilter", TELL, 2, "sentences", "differ by {threshold:g} or more sentences",
-        "one side says what the other does not", _TO_DROP, _sentence_counts,
+        "one side says what the other does not", _sentence_counts,
     ),
     Check(
         "SeveralSentencesFilter", TELL, 3, "sentences", "have {threshold:g} or more sentences in a side",
-        "the model learns long lines; a limit of tokens drops them", "cut the text at ends of sentences; " + _TO_DROP,
-        _several_sentences,
+        "the model learns long lines; a limit of tokens drops them", _several_sentences,
+        "cut the text at ends of sentences",
     ),
     Check(
         "UppercaseFilter", TELL, 4, "capital letters", "are in capital letters on one side only", "the model writes "
-        "capitals at random", _TO_DROP, _uppercase,
+        "capitals at random", _uppercase,
     ),
     Check(
         "LanguageIDFilter", TELL, 0.5, "probability of another language", "have a side in another language than it is "
-        "said to be", "the model learns to write the wrong language", _TO_DROP + ", which looks at every pair",
+        "said to be", "the model learns to write the wrong language",
     ),
     Check(
         "WordAlignFilter", OFF, 0.3, "links and their order",
         "have words that hardly translate each other, or stand in "
-        "disorder", "pairs that are no translations teach nothing", _TO_DROP,
+        "disorder", "pairs that are no translations teach nothing",
     ),
     Check(
         "Duplicates", TELL, None, "", "are the same as an earlier pair",
         "they weigh more, and the model learns them by "
-        "heart", _TO_DROP,
+        "heart",
     ),
     Check(
         "NearDuplicates", TELL, None, "",
         "are the same as an earlier pair but for case, accents, digits and punctuation",
-        "they weigh more", _TO_DROP,
+        "they weigh more",
     ),
     Check(
         "TestOverlap", TELL, None, "", "stand in validation or test too, but for case, accents, digits and punctuation",
         "scores say little of new text",
-        _TO_DROP + "; nmt split takes new sets out of a corpus",
+        remedy="nmt split takes new sets out of a corpus",
     ),
 )  # fmt: skip
 _BY_NAME = {check.name: check for check in CHECKS}

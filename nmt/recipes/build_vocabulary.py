@@ -131,15 +131,16 @@ def read_training_corpus(
     # What is tagged may be text of other languages, or made by a model.
     plain = [name for name in data.names("train") if data.tag_of(name) is None]
     names = [*plain, *(name for name in data.names("train") if name not in plain)]
-    pairs = chain.from_iterable(corpus.Corpus.of(data, name).pairs() for name in names)
-    first_pairs = list(islice(pairs, CHECKED_PAIRS))
+    streams = {name: corpus.Corpus.of(data, name).pairs() for name in names}
+    first = {name: list(islice(pairs, CHECKED_PAIRS // len(names))) for name, pairs in streams.items()}
     judging = {name: each for name, each in validation.items() if data.tag_of(name) is None}
     if plain:
         languages = (data.source_language, data.target_language)
-        doubts.report_doubts({"train": first_pairs, **judging}, languages=languages, segmentation=data.segmentation)
+        looked_at = {name: first[name] for name in plain} | judging
+        doubts.report_doubts(looked_at, languages=languages, segmentation=data.segmentation)
     else:
-        doubts.report_marks({"train": first_pairs, **validation}, data.segmentation)
-    for block in in_blocks(chain(first_pairs, pairs)):
+        doubts.report_marks({**first, **validation}, data.segmentation)
+    for block in in_blocks(chain.from_iterable(chain(first[name], streams[name]) for name in names)):
         count += len(block)
         for reader in readers:
             reader(block)

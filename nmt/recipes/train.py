@@ -183,9 +183,9 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     """
     directory, before = Path(config.model_directory), None
     if not overwrite and has_checkpoint(directory):
-        if options := forgotten_imports(directory / CONFIG_NAME):
+        if forgotten := forgotten_imports(directory / CONFIG_NAME):
             raise ConfigError(
-                f"{directory} holds a run with {options}: give that again, without it this is another run"
+                f"{directory} holds a run with {forgotten}: give that again, without it this is another run"
             )
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)

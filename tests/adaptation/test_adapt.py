@@ -79,6 +79,46 @@ def test_what_is_planned_is_written(run, corpus):
     assert again.config.data == data
 
 
+def test_a_limit_of_ones_own_decides_what_follows_from_it(run, corpus):
+    overrides = ["training.max_updates=30", "training.optimizer.learning_rate=0.001"]
+    planned = plan_adaptation(run, corpus, extend_vocabulary=False, overrides=overrides)
+    training = planned.config.training
+    assert (training.max_updates, training.schedule.warmup_updates, training.validate_every_updates) == (30, 3, 3)
+    assert any("learning rate 0.001, batches of 512 tokens, 30 updates" in remark for remark in planned.remarks)
+    overrides += ["training.schedule.warmup_updates=7", "training.validate_every_updates=10"]
+    training = plan_adaptation(run, corpus, extend_vocabulary=False, overrides=overrides).config.training
+    assert (training.schedule.warmup_updates, training.validate_every_updates) == (7, 10)
+
+
+def test_new_text_whose_sides_are_swapped_is_warned_of(run, tmp_path, caplog):
+    old = [[*read_lines(f"{tmp_path}/train.{side}")] for side in ("en", "es")]
+    for side, lines in zip(("es", "en"), old, strict=True):
+        (tmp_path / f"swapped.{side}").write_text("".join(f"{line}\n" for line in lines * 8))
+    given = f"{tmp_path}/swapped.es,{tmp_path}/swapped.en"
+    (tmp_path / "far.tsv").write_text("ocho nueve diez\teight nine ten\n")
+    judging = f"{tmp_path}/far.tsv"
+    plan_adaptation(run, given, validation=judging, test=judging, replay=0.0, extend_vocabulary=False)
+    assert "the new text: source and target look swapped beside the old data.train: " in caplog.text
+    caplog.clear()
+    right = given.replace("swapped", "train")
+    plan_adaptation(run, right, validation=judging, test=judging, replay=0.0, extend_vocabulary=False)
+    assert "swapped" not in caplog.text
+
+
+def test_the_same_command_goes_on_and_another_is_refused(run, corpus, tmp_path):
+    how = {"replay": 0.25, "extend_vocabulary": False, "overrides": ["training.max_updates=2"]}
+    planned = plan_adaptation(run, corpus, **how)
+    shutil.copytree(f"{run}/checkpoints", f"{run}-adapted/checkpoints")  # as if it had been stopped
+    shutil.copy(f"{run}-adapted/adaptation/settings.yaml", f"{run}-adapted/config.yaml")
+    (tmp_path / "new.es").unlink()  # which is read no more
+    again = plan_adaptation(f"{run}/", corpus, **how)
+    assert again.config == planned.config
+    assert again.tests == planned.tests
+    assert again.remarks == (f"{run}-adapted goes on, which the same command began",)
+    with pytest.raises(CheckpointError, match="holds a model already, adapted with another --replay or --set: go on"):
+        plan_adaptation(run, corpus, replay=0.5, extend_vocabulary=False)
+
+
 def test_no_line_near_to_one_that_is_held_out_is_trained_on(run, corpus, tmp_path):
     (tmp_path / "near.es").write_text("UNO, nuevo: 7!\nocho\n")
     (tmp_path / "near.en").write_text("nueve\nÚno nuevo 8\n")

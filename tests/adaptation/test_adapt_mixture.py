@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nmt.adaptation.adapt import adapt, plan_adaptation
-from nmt.adaptation.corpora import HeldOut, replayed_corpora
+from nmt.adaptation.corpora import HeldOut, describe, replayed_corpora
 from nmt.checkpoint.manager import CheckpointManager
 from nmt.cli.main import main
 from nmt.config import load, write
@@ -257,7 +257,10 @@ def test_shares_are_those_of_the_last_stage(tmp_path):
     assert shares(data((0.0, 3.0))) == {"two": 1.0}
     stages = [{"weights": {"one": 1.0}, "until": {"updates": 5}}, {"weights": {"one": 1.0, "two": 9.0}}]
     assert shares(data(stages=stages)) == {"one": 0.1, "two": 0.9}
-    assert shares(data(stages=[stages[0], {"weights": {"two": 2.0}}])) == {"two": 1.0}
+    late = data(stages=[stages[0], {"weights": {"two": 2.0}}])
+    assert shares(late) == {"two": 1.0}
+    said = describe(replayed_corpora(late, HeldOut([])), 0.25, late.names("train"))
+    assert said.endswith("; nothing of train.one: no part of the old run's end, or near to held-out lines as a whole")
     assert shares(data(), [("Aab!", "x"), ("aaab", "x")]) == {"one": 1.0}
     with pytest.raises(DataError, match="no pair of the old corpus is left that is not near to"):
         shares(data((0.0, 1.0)), [("aab", "x"), ("aaab", "x")])

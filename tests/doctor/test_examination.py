@@ -198,6 +198,49 @@ def test_broken_corpora_are_said(found, clean, damage):
     assert report.is_fatal(results) == (severity == "fatal")
 
 
+SWAPS = {
+    "train": ({"train": "most sources are in en, most targets in es"}, {"validation": "one of the two"}),
+    "validation": ({"validation": "most sources are in en, most targets in es"}, {"validation": "one of the two"}),
+    "both": ({"train": "most sources are in en", "validation": "most sources are in en"}, {}),
+}
+
+
+@pytest.mark.parametrize("which", SWAPS)
+def test_what_is_swapped_is_told_by_language_or_else_beside_each_other(found, clean, which):
+    pytest.importorskip("py3langid")
+    train, validation = (swapped(pairs) if which in (name, "both") else pairs for name, pairs in
+                         zip(("train", "validation"), clean, strict=True))  # fmt: skip
+    for checks, expected in zip(((), ("LanguageIDFilter=off",)), SWAPS[which], strict=True):
+        findings, results = found(train, validation, *checks)
+        said = {corpus: each.sentence for (corpus, check), each in findings.items() if check == "SwappedSides"}
+        assert said.keys() == expected.keys()
+        assert all(words in said[corpus] for corpus, words in expected.items())
+        assert not any(check == "LanguageIDFilter" and corpus in said for corpus, check in findings)
+        assert report.is_fatal(results) == bool(expected)
+
+
+def test_unrelated_text_in_one_of_several_files_is_fatal(tmp_path):
+    pairs, paths = travel("train", 3000), []
+    for name, part in (("good", pairs[:2400]), ("bad", shuffled(pairs[2400:]))):
+        paths.append(tmp_path / f"{name}.tsv")
+        paths[-1].write_text("".join(f"{source}\t{target}\n" for source, target in part), encoding="utf-8")
+    results = examine({"corpus": Corpus(paths, paths)}, settled_checks(), languages=("es", "en"), count=int)
+    (finding,) = (each for each in results["corpus"].findings if each.check == "UnrelatedSides")
+    assert f"have nothing to do with each other in {tmp_path}/bad.tsv (correlation" in finding.sentence
+    assert report.is_fatal(results)
+
+
+def test_a_remedy_is_of_the_action_that_is_set_and_of_what_is_cleaned(found, clean):
+    pairs = [("", target) if row in ROWS else (source, target) for row, (source, target) in enumerate(clean[0])]
+    doubled = [*clean[1], *clean[1][:5]]
+    findings, _ = found(pairs + pairs[:30], doubled, "EmptyFilter=tell", "Duplicates=drop")
+    assert findings["train", "EmptyFilter"].remedy == "--clean keeps them; --check EmptyFilter=drop drops them"
+    assert findings["train", "Duplicates"].remedy == "--clean drops them"
+    assert findings["validation", "Duplicates"].remedy == (
+        "this set is not cleaned: nmt doctor with its files and --clean OUT writes it without them"
+    )
+
+
 def test_ways_to_be_bad_are_many():
     assert len(BROKEN_LINES) + len(BROKEN_CORPORA) >= 40
 
