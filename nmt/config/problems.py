@@ -233,9 +233,11 @@ def _describe_unknown_key(place: _Place) -> str:
     if owners:
         change = "remove it, or change the type"
         return f"is a setting of {' or '.join(owners)}, but {prefix}type is {place.chosen}: {change}"
+    paths = dict.fromkeys(setting.path for setting in sections.settings_of(Config))
+    if f"{prefix[:-1]}[].{key}" in paths:
+        return f"is for a corpus in a list: write {prefix[:-1]} as a list of corpora, each with a name"
     if near := nearest(key, place.section.model_fields):
         return f"is unknown: did you mean {prefix}{near}?"
-    paths = dict.fromkeys(setting.path for setting in sections.settings_of(Config))
     if near := nearest(key, [path.rpartition(".")[2] for path in paths]):
         places = [path for path in paths if path.rpartition(".")[2] == near]
         return f"is unknown: did you mean {' or '.join(places[:_MOST_PLACES])}?"

@@ -19,6 +19,7 @@ from nmt.corpora import formats, tmx
 from nmt.data.corpus import Corpus, Layout, copy_stream, describe_counts, kind_of, reader_of
 from nmt.data.lines import is_stream
 from nmt.errors import ConfigError, DataError
+from nmt.kinds import READERS
 from nmt.settings.data import files_of_pairs, languages_in
 from nmt.text.tokenizer import in_blocks
 
@@ -135,6 +136,8 @@ class Output(NamedTuple):
         if sides is not None and kind is None:
             return cls(name, *sides, "", languages)
         word = kind or kind_of(name)
+        if word in READERS.built and word not in WRITTEN:
+            raise ConfigError(f"{name}: {word} is read, not written: give one of {', '.join(WRITTEN)}")
         if word not in WRITTEN or sides is not None:
             raise ConfigError(
                 f"the output must end in .{', .'.join(WRITTEN)}, or name a file of lines for each side, as "

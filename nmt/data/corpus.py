@@ -275,7 +275,7 @@ def pairs_of(data: DataSettings, part: str) -> Iterator[tuple[str, str]]:
 def describe_counts(kept: int, dropped: Counter[str]) -> str:
     """Say how many pairs were read, kept and dropped, and why."""
     count = sum(dropped.values())
-    line = f"{kept + count:,} pairs read, {kept:,} kept, {count:,} dropped"
+    line = f"{kept + count:,} pair{'s' * (kept + count != 1)} read, {kept:,} kept, {count:,} dropped"
     return f"{line}: {', '.join(f'{number:,} {reason}' for reason, number in dropped.most_common())}" if count else line
 
 
@@ -396,7 +396,8 @@ class CorpusReport:
 
     def describe(self) -> str:
         """One line for logs."""
-        line = f"{self.pairs_read:,} pairs read, {self.kept:,} kept, {self.dropped:,} dropped"
+        plural = "s" * (self.pairs_read != 1)
+        line = f"{self.pairs_read:,} pair{plural} read, {self.kept:,} kept, {self.dropped:,} dropped"
         return f"{line}: {self.reasons()}" if self.dropped else line
 
     def reasons(self) -> str:

@@ -56,7 +56,7 @@ def load_zstandard() -> Any:
         import zstandard
     except ImportError as error:
         raise ConfigError(
-            'zstd needs the package zstandard: pip install "nmt[zstd]", or in a checkout pip install -e ".[zstd]"; or '
+            'zstd needs the package zstandard: pip install zstandard, or in a checkout pip install -e ".[zstd]"; or '
             "use zstd -d, or gzip"
         ) from error
     return zstandard

@@ -315,9 +315,7 @@ class Languages:
         try:
             from py3langid import langid
         except ImportError as error:
-            raise ConfigError(
-                "the package py3langid is needed: pip install 'nmt[langid]', or pip install py3langid"
-            ) from error
+            raise ConfigError("the package py3langid is needed: pip install py3langid") from error
         self._model = _language_model(langid)
         codes = [language.replace("_", "-").split("-")[0].lower() for language in languages]
         self.codes = [code if code in self._model.labels else "" for code in codes]

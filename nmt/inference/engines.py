@@ -117,7 +117,7 @@ def choose_engine(
             )
         return Choice(CTRANSLATE2, f"as {whose} says", directory or (make and make(found[0])))
     if not is_installed():
-        return Choice(KERAS, 'as CTranslate2 is not installed: pip install "nmt[ctranslate2]" makes this faster')
+        return Choice(KERAS, "as CTranslate2 is not installed: pip install ctranslate2 makes this faster")
     if lacks:
         return Choice(KERAS, f"as CTranslate2 cannot have {', '.join(lacks)}")
     directory = find_engine(found[0])

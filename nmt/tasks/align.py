@@ -214,8 +214,8 @@ def load_matplotlib() -> Any:
         import matplotlib.figure
     except ImportError as error:
         raise ConfigError(
-            'pictures need Matplotlib, which is not installed: pip install "nmt[plot]", or in a checkout '
-            'pip install -e ".[plot]"'
+            "pictures need Matplotlib, which is not installed: pip install matplotlib, or in a checkout pip install -e "
+            '".[plot]"'
         ) from error
     return matplotlib
 

@@ -55,8 +55,8 @@ def load_package() -> Any:
         import ctranslate2
     except ImportError as error:
         raise ConfigError(
-            'CTranslate2 is not installed, and this needs it: pip install "nmt[ctranslate2]", or in a checkout '
-            'pip install -e ".[ctranslate2]"'
+            "CTranslate2 is not installed, and this needs it: pip install ctranslate2, or in a checkout pip install -e "
+            '".[ctranslate2]"'
         ) from error
     return ctranslate2
 

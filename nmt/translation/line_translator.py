@@ -203,9 +203,10 @@ class Tally:
                 _LOGGER.warning("%s", f"{count:,} {noun}{plural}{' so far' if so_far else ''} {verb} {words}")
         if self.repetitive + self.copied > MOST_ODD * self.translations:
             _LOGGER.warning(
-                "of %s translations%s, %s say words again and again, and %s copy the source: the field flags of "
+                "of %s translation%s%s, %s say words again and again, and %s copy the source: the field flags of "
                 "--format jsonl, or of Translation, tells which",
-                f"{self.translations:,}", " so far" if so_far else "", f"{self.repetitive:,}", f"{self.copied:,}",
+                f"{self.translations:,}", "s" * (self.translations != 1),
+                " so far" if so_far else "", f"{self.repetitive:,}", f"{self.copied:,}",
             )  # fmt: skip
 
     def report_unknown(self) -> None:

@@ -17,7 +17,7 @@ from nmt.alignment.links import Links, parse_links
 from nmt.data.sequences import Sequences, uniform
 from nmt.data.store import TokenStore
 from nmt.errors import ConfigError, DataError
-from nmt.kinds import VARIATIONS
+from nmt.kinds import VARIATIONS, either
 from nmt.settings.data import DataSettings
 from nmt.text import EOS_ID, UNK_ID, TextPair
 from nmt.text.hints import encode_hinted
@@ -378,7 +378,9 @@ def rates_of(given: Sequence[str]) -> dict[str, float]:
             rate = float(share or 1)
         except ValueError:
             rate = -1.0
-        VARIATIONS[word]
+        if word not in VARIATIONS.built:
+            known = [kind for kind in VARIATIONS.built if kind not in _HINTS]
+            raise ConfigError(f"--with {word}: must be {either(known)}: {VARIATIONS.remedy(word)}")
         if word in _HINTS:
             raise ConfigError(
                 f"--with {word}: puts symbols of a vocabulary into the source, which no file of text can hold: train "

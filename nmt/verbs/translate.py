@@ -135,7 +135,9 @@ JOIN = (
 
 def evaluate(
     directories: list[Path] | None = typer.Argument(
-        None, metavar="RUN...", help="As in nmt translate, no export; not with --hypotheses."
+        None,
+        metavar="RUN...",
+        help="Several translate together, as in nmt translate; no export; not with --hypotheses.",
     ),
     source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
     references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),

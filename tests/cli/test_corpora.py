@@ -91,7 +91,7 @@ def test_what_is_more_than_both_sides_is_said_not_to_be_written(run_nmt, here):
     said = "; not written, since there is more than both sides: "
     (here / "g.tsv").write_text("id\tfr\ten\tquality\n1\ta b\tc d\t0.5\n")
     done = run_nmt("convert", "g.tsv", "o.jsonl", "--source-column", "fr", "--target-column", "en")
-    assert done.err == f"1 pairs read, 1 kept, 0 dropped{said}id, quality\n"
+    assert done.err == f"1 pair read, 1 kept, 0 dropped{said}id, quality\n"
     (here / "h.tsv").write_text("a b\tc d\t0.5\n" * 30)
     assert run_nmt("convert", "h.tsv", "o.tsv").err.endswith(f"{said}column 3\n")
     (here / "h.jsonl").write_text('{"source": "a", "target": "b", "meta": {"score": 1}}\n')
@@ -244,7 +244,7 @@ def test_a_copy_of_a_corpus_is_varied_on_both_sides_and_the_same_for_the_same_se
     ("words", "message"),
     [
         (["c.fr", "-o", "x", "--with", "merge:0.5"], "--with merge needs both sides, got one"),
-        (["c.fr", "-o", "x", "--with", "typo"], "got typo: did you mean typos"),
+        (["c.fr", "-o", "x", "--with", "typo"], "or noise: did you mean typos"),
         (["c.fr", "-o", "c.fr", "--with", "typos"], "the output must be another file than the input, got c.fr"),
         (["missing.fr", "-o", "x", "--with", "typos"], "missing.fr"),
     ],

@@ -59,9 +59,9 @@ def test_export_refuses_before_it_opens_anything(
         assert outcome.err.count("\n") == 1
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     outcome = run_nmt("export", run, tmp_path / "out")
-    assert (outcome.code, 'pip install "nmt[ctranslate2]"' in outcome.err) == (1, True)
+    assert (outcome.code, "pip install ctranslate2" in outcome.err) == (1, True)
     outcome = run_nmt("translate", exported_run, "--engine", "ctranslate2", stdin=b"uno\n")
-    assert (outcome.code, 'pip install "nmt[ctranslate2]"' in outcome.err) == (1, True)
+    assert (outcome.code, "pip install ctranslate2" in outcome.err) == (1, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -106,6 +106,15 @@ def test_what_does_not_fit_is_refused(path, override, message):
         load(path, [override])
 
 
+def test_what_only_a_corpus_in_a_list_has_is_said_to_be_that(write_config):
+    with pytest.raises(
+        ConfigError, match=r"data\.train\.tag is for a corpus in a list: write data\.train as a list of"
+    ):
+        load(write_config(), ["data.train.tag=<bt>"])
+    with pytest.raises(ConfigError, match=r"data\.train\.sorce is unknown: did you mean data\.train\.source"):
+        load(write_config(), ["data.train.sorce=a"])
+
+
 def test_a_side_of_tags_needs_a_tag(path):
     with pytest.raises(
         ConfigError, match=r"data\.tag_side is for corpora with tags, and there is none: give one a tag"
