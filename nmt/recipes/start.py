@@ -144,10 +144,15 @@ def read_anchor(config: Config, facts: Mapping[str, Any]) -> dict[str, np.ndarra
     if config.training.pull is None:
         return {}
     place = Path(config.model_directory) / ANCHOR_NAME
+    if ANCHOR not in facts:
+        raise CheckpointError(
+            f"{config.model_directory}: no training with training.pull goes on with weights that another verb, say nmt "
+            "update-vocab, made of a run: begin another run with training.initialize_from"
+        )
     try:
         record = FileRecord(**facts[ANCHOR])
         return read_arrays(place, record)
-    except (KeyError, TypeError, CheckpointError) as error:
+    except (TypeError, CheckpointError) as error:
         problem = error if isinstance(error, CheckpointError) else f"{place}: belongs to another run"
         raise CheckpointError(
             f"{problem}: training.pull needs the weights that the run began with; bring the file back, or begin "
