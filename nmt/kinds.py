@@ -57,9 +57,9 @@ class Registry:
 
         return register
 
-    def remedy(self, word: str) -> str:
-        """Return what to do about a word that is no kind."""
-        near = nearest(word, self.built)
+    def remedy(self, word: str, among: Iterable[str] | None = None) -> str:
+        """Return what to do about a word that is no kind, or none of some."""
+        near = nearest(word, self.built if among is None else among)
         own = "a kind of your own needs --import FILE, with the Python file that registers it"
         return f"did you mean {near}?" if near else own
 

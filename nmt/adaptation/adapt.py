@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from nmt.adaptation import update_vocabulary as vocabularies
 from nmt.adaptation.corpora import (
     ASKED,
     FOLDER,
+    SETTINGS,
     HeldOut,
     Pairs,
     Replayed,
@@ -32,7 +34,7 @@ from nmt.config import Config, load, write
 from nmt.config.loader import load_values
 from nmt.control.controls import Control
 from nmt.corpora.convert import BY_LANGUAGE
-from nmt.data.corpus import Corpus, kind_of, pairs_of
+from nmt.data.corpus import Corpus, hash_pairs, kind_of, pairs_of
 from nmt.data.lines import read_lines
 from nmt.directory import model_directory
 from nmt.doctor.doubts import SWAPPED, looks_swapped
@@ -86,7 +88,8 @@ def described_sizes(config: Config) -> str:
     """Return with what sizes a new run is trained, in words."""
     training = config.training
     limit = "no limit of updates" if training.max_updates is None else f"{training.max_updates:,} updates"
-    return f"learning rate {training.optimizer.learning_rate:g}, batches of {training.batch_tokens} tokens, {limit}"
+    tokens = training.batch_tokens if training.batch_tokens == AUTO else f"{training.batch_tokens:,} tokens"
+    return f"learning rate {training.optimizer.learning_rate:g}, batches of {tokens}, {limit}"
 
 
 @dataclass(frozen=True)
@@ -211,16 +214,16 @@ def plan_adaptation(
     old, text = model_directory.read_settings(directory), TextPair.load(directory)
     output = Path(output or model_directory.sibling_directory(directory, "adapted"))
     _refuse(directory, output, replay=replay, replay_source=replay_source)
+    tag = settled_tag(directory, old, text, tag)
+    # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
+    texts, held, remarks = _new_text({"train": corpus, "validation": validation, "test": test}, old, tag)
     asked = {
-        "RUN": [str(Path(directory)), checkpoint], "--with": corpus, "--validation": validation, "--test": test,
-        "--tag": tag, "--replay": replay, "--replay-source": replay_source and str(replay_source),
+        "RUN": [os.path.realpath(directory), checkpoint], "text": {part: hash_pairs(texts[part]) for part in texts},
+        "--tag": tag, "--replay": replay, "--replay-source": replay_source and os.path.realpath(replay_source),
         "--freeze": [*freeze], "--update-vocab": extend_vocabulary, "--set": [*overrides],
     }  # fmt: skip
     if has_checkpoint(output) and not overwrite:
         return _continued(run, asked, old, output)
-    tag = settled_tag(directory, old, text, tag)
-    # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
-    texts, held, remarks = _new_text({"train": corpus, "validation": validation, "test": test}, old, tag)
     new = len(texts["train"])
     wanted, replayed = round(replay / (1 - replay) * new), list[Replayed]()
     if wanted and replay_source is None:
@@ -248,7 +251,7 @@ def plan_adaptation(
     remarks.append(f"{unknown:.2%} of the tokens of the new text are unknown")
     if extends:
         remarks[-1] += _extend(directory, checkpoint, of_run.files("train"), place, joint=text.joint)
-    write(config, output / FOLDER / "settings.yaml")
+    write(config, output / FOLDER / SETTINGS)
     tests, missing = _tests_of(config, old, directory)
     return Adaptation(run, config, tests, (*remarks, *missing))
 
@@ -360,7 +363,7 @@ def _continued(run: str, asked: Mapping[str, Any], old: Config, output: Path) ->
             f"{output}: holds a model already{other}: go on with it by nmt train {output / CONFIG_NAME}, choose "
             "another -o, or replace it with --overwrite"
         )
-    config = load(output / CONFIG_NAME)
+    config = load(output / FOLDER / SETTINGS, [f"model_directory={json.dumps(str(output))}"])  # what differs is refused
     tests, missing = _tests_of(config, old, asked["RUN"][0])
     return Adaptation(run, config, tests, (f"{output} goes on, which the same command began", *missing))
 

@@ -23,8 +23,8 @@ from nmt.text.tokenizer import sample_lines
 FOLDER = "adaptation"
 """Where a new model directory keeps the text that was made for it."""
 
-ASKED = "asked.json"
-"""The file there of what an adaptation was asked to be, by options."""
+ASKED, SETTINGS = "asked.json", "settings.yaml"
+"""The files there of what an adaptation was asked to be, by options, and of the settings that were chosen."""
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -274,7 +274,10 @@ def forgotten_imports(path: PathLike) -> str:
 
 
 def _options_of(recorded: Mapping[str, str]) -> str:
-    return " ".join(f"--import {name}" for name in recorded if name not in imported_hashes())
+    now = imported_hashes()
+    return " ".join(
+        f"--import {name}" for name, sha256 in recorded.items() if name not in now and sha256 not in now.values()
+    )
 
 
 @cache

@@ -170,13 +170,9 @@ class Examiner:
                 )
             )  # fmt: skip
         result.findings += self.traits.findings(result, self.places)
-        if self._identifier is None:
-            return
-        if swapped := [*whole.swapped_languages(result, self._identifier)]:
-            result.findings += swapped
-        elif not self._identifies_all:
+        if self._identifier is not None:
             check = checks["LanguageIDFilter"]
-            result.findings += whole.language_finding(result, check, self._identifier, self.places)
+            result.findings += whole.language_findings(result, check, self._identifier, self.places)
 
     def ratio_of_all(self) -> float | None:
         """The ratio that is usual in all of it, if it is far from the one that pairs were judged by."""

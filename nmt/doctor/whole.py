@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -43,7 +43,6 @@ class Traits:
     """
 
     def __init__(self) -> None:
-        self.shifted = list[tuple[int, int]]()
         self._files = list[_Correlated]()
         self._lengths = np.zeros((2, _MEASURED_CHARACTERS), np.int64)
 
@@ -65,12 +64,11 @@ class Traits:
             return
         best, lag = max((_correlation(source, target, lag), lag) for lag in range(-_LAGS, _LAGS + 1) if lag)
         if best > here + _MUCH_BETTER:
-            self.shifted.append((before, lag))
+            self._files[-1].shifts.append((before, lag))
 
     def findings(self, result: Examination, places: Places) -> Iterator[Finding]:
         """What is to be said of the corpus."""
-        if self.shifted:
-            number, lag = self.shifted[0]
+        for number, lag in (each.shifts[0] for each in self._files if each.shifts):
             place = places.example(number, ("", ""))
             yield Finding(
                 "ShiftedSides", "fatal", result.name,
@@ -80,8 +78,7 @@ class Traits:
                 "nearly all pairs from there on are no translations",
                 f"find the line that one side has too many or too few, near line {place.line} or before",
             )  # fmt: skip
-        else:
-            yield from self._unrelated(result)
+        yield from self._unrelated(result)
         for side, counts in zip(("source", "target"), self._lengths, strict=True):
             if longest := _cut_at(counts):
                 yield Finding(
@@ -96,13 +93,13 @@ class Traits:
 
     def _unrelated(self, result: Examination) -> Iterator[Finding]:
         """That lengths have nothing to do with each other, in all files together or in one that is large enough."""
-        together = _Correlated("all files")
-        for each in self._files:
+        together, files = _Correlated("all files"), [each for each in self._files if not each.shifts]
+        for each in files:
             together.add(each.correlation, each.pairs)
-        if together.is_unrelated:
+        if together.is_unrelated and len(files) == len(self._files):
             found = [together]
         else:
-            found = [each for each in self._files if each.pairs >= _FEWEST_OF_A_FILE and each.is_unrelated]
+            found = [each for each in files if each.pairs >= _FEWEST_OF_A_FILE and each.is_unrelated]
         for each in found:
             where = f" in {each.path}" if len(self._files) > 1 else ""
             yield Finding(
@@ -115,11 +112,15 @@ class Traits:
 
 @dataclass
 class _Correlated:
-    """How the lengths of both sides go together, in the pairs of a file that were looked at."""
+    """How the lengths of both sides go together, in the pairs of a file that were looked at.
+
+    shifts: the number of the first pair of each block whose sides fit better when shifted, and by how many lines.
+    """
 
     path: str
     pairs: int = 0
     correlation: float = 0.0
+    shifts: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, correlation: float, pairs: int) -> None:
         """Take in some more pairs."""
@@ -172,18 +173,6 @@ def overlap_findings(overlap: Overlap, texts: Mapping[str, Pairs]) -> Iterator[F
                 check, severity, name, f"{words} (such as {examples})", doubts.COST_OF_SHARED,
                 _NEW_SETS + (_OR_DROP if check != "NgramOverlap" else ""), int(found.sum()), shared.total,
             )  # fmt: skip
-
-
-def swapped_languages(result: Examination, languages: Languages) -> Iterator[Finding]:
-    """Whether the sides of a corpus are each in the language of the other."""
-    if languages.swapped([pair for _, pair in sorted(result.sample)]):
-        source, target = languages.codes
-        yield Finding(
-            "SwappedSides", "fatal", result.name,
-            f"source and target are swapped: most sources are in {target}, most targets in {source}",
-            "the model learns, or is judged by, the other direction",
-            "swap its paths or columns, or data.source_language and data.target_language; nothing has to be dropped",
-        )  # fmt: skip
 
 
 def sample_findings(
@@ -292,7 +281,8 @@ def token_findings(result: Examination, text: TextPair, *, max_length: int) -> I
 
 
 _FEWEST_LETTERS = 20
-_FEWEST_CLASSIFIED, _CLASSIFIED, _FATAL_SHARE = 20, 500, 0.5
+_FEWEST_CLASSIFIED, _CLASSIFIED, _JOINED = 5, 500, 10
+_FATAL_SHARE, _NEARLY_ALL_SWAPPED = 0.5, 0.9
 
 
 @cache
@@ -330,13 +320,17 @@ class Languages:
                     found[row] = language != code and probability > threshold
         return found
 
-    def swapped(self, pairs: Pairs) -> bool:
-        """Whether most pairs have their source in the language of the target, and the other way round."""
+    def swapped_share(self, pairs: Pairs) -> float:
+        """Share of some pairs that have their source in the language of the target, and the other way round."""
         if not all(self.codes) or self.codes[0] == self.codes[1]:
-            return False
-        longer = [pair for pair in pairs if min(map(len, pair)) >= _FEWEST_LETTERS][:_CLASSIFIED]
+            return 0.0
+        drawn = pairs[:: 1 + len(pairs) // _CLASSIFIED]
+        longer = [pair for pair in drawn if min(map(len, pair)) >= _FEWEST_LETTERS]
+        if len(longer) < _FEWEST_CLASSIFIED:  # of short lines some together
+            joined = (zip(*drawn[at : at + _JOINED], strict=True) for at in range(0, len(drawn), _JOINED))
+            longer = [(" ".join(source), " ".join(target)) for source, target in joined]
         found = [[self._model.classify(line)[0] for line in pair] for pair in longer]
-        return len(found) >= _FEWEST_CLASSIFIED and found.count(self.codes[::-1]) > _FATAL_SHARE * len(found)
+        return found.count(self.codes[::-1]) / len(found) if len(found) >= _FEWEST_CLASSIFIED else 0.0
 
 
 def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> Languages | None:
@@ -362,9 +356,21 @@ def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> L
     return found
 
 
-def language_finding(result: Examination, check: Check, languages: Languages, places: Places) -> Iterator[Finding]:
-    """What languages the sample of a corpus is in, but for one that is swapped."""
+def language_findings(result: Examination, check: Check, languages: Languages, places: Places) -> Iterator[Finding]:
+    """Whether a corpus is swapped by the languages of its sample, and pairs of others, unless all are looked at."""
     sample = sorted(result.sample)
+    swapped = languages.swapped_share([pair for _, pair in sample])
+    if swapped > _FATAL_SHARE:
+        source, target = languages.codes
+        alike = "; nothing has to be dropped" if swapped > _NEARLY_ALL_SWAPPED else ", of the part that is swapped"
+        yield Finding(
+            "SwappedSides", "fatal", result.name,
+            f"source and target are swapped: of some pairs {swapped:.0%} have a source in {target} and a target in "
+            f"{source}", "the model learns, or is judged by, the other direction",
+            f"swap its paths or columns, or data.source_language and data.target_language{alike}",
+        )  # fmt: skip
+    if check.action == DROP or swapped > _NEARLY_ALL_SWAPPED:
+        return
     found = languages.others([pair for _, pair in sample], check.threshold or 0.0)
     if found.any():
         examples = [places.example(*sample[row]) for row in np.flatnonzero(found)[:EXAMPLES].tolist()]

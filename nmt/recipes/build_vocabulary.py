@@ -131,8 +131,9 @@ def read_training_corpus(
     # What is tagged may be text of other languages, or made by a model.
     plain = [name for name in data.names("train") if data.tag_of(name) is None]
     names = [*plain, *(name for name in data.names("train") if name not in plain)]
-    streams = {name: corpus.Corpus.of(data, name).pairs() for name in names}
-    first = {name: list(islice(pairs, CHECKED_PAIRS // len(names))) for name, pairs in streams.items()}
+    opened = {name: corpus.Corpus.of(data, name).pairs() for name in names}
+    first = {name: list(islice(opened.pop(name), CHECKED_PAIRS // len(names))) for name in names[1:]}  # and closed
+    first = {names[0]: list(islice(opened[names[0]], CHECKED_PAIRS // len(names))), **first}
     judging = {name: each for name, each in validation.items() if data.tag_of(name) is None}
     if plain:
         languages = (data.source_language, data.target_language)
@@ -140,7 +141,8 @@ def read_training_corpus(
         doubts.report_doubts(looked_at, languages=languages, segmentation=data.segmentation)
     else:
         doubts.report_marks({**first, **validation}, data.segmentation)
-    for block in in_blocks(chain.from_iterable(chain(first[name], streams[name]) for name in names)):
+    others = chain.from_iterable(corpus.Corpus.of(data, name).pairs() for name in names[1:])
+    for block in in_blocks(chain(first[names[0]], opened[names[0]], others)):
         count += len(block)
         for reader in readers:
             reader(block)

@@ -21,6 +21,7 @@ from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.doctor import doubts
 from nmt.errors import CheckpointError, ConfigError, DataError
+from nmt.kinds import either
 from nmt.recipes.build_vocabulary import (
     GatheredText,
     begin_text,
@@ -183,15 +184,12 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     """
     directory, before = Path(config.model_directory), None
     if not overwrite and has_checkpoint(directory):
-        if forgotten := forgotten_imports(directory / CONFIG_NAME):
-            raise ConfigError(
-                f"{directory} holds a run with {forgotten}: give that again, without it this is another run"
-            )
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)
         refuse_other_settings(before, config)
     else:
         refuse_foreign_text(directory)
+        _refuse_unlearned_tags(config)
     if overwrite and config.training.initialize_from is not None:
         source = Path(parse_run_reference(str(config.training.initialize_from))[0])
         if (folder := folder_around(source, directory)) is not None:
@@ -333,8 +331,11 @@ def settle_facts(prepared: Prepared) -> dict[str, Any]:
             names = _no_longer_encoded(config, text)
             changed = f"text in {' and '.join(f'data.{name}' for name in names)} has"
     if changed is not None:
+        forgotten = forgotten_imports(Path(directory) / CONFIG_NAME)
         raise ConfigError(
-            f"{directory} holds a run on other data: the {changed} changed since {name}; bring back what was "
+            f"{directory} holds a run on other data: the {changed} changed since {name}"
+            + (f", or is read otherwise without {forgotten}" if forgotten else "")
+            + "; bring back what was "
             "there then, start anew with --overwrite, or choose another model_directory, with "
             f"training.initialize_from {directory} to begin with the weights learned here"
         )
@@ -354,7 +355,7 @@ def _no_longer_encoded(config: Config, text: TextPair) -> list[str]:
     """Return which training corpora have other text than was encoded for a run; `train` if none can be told."""
     names = config.data.names("train")
     changed = [name for name in names if find_store_of(config, text, name) is None]
-    return changed if len(changed) < len(names) else ["train"]
+    return changed if 0 < len(changed) < len(names) else ["train"]
 
 
 def refuse_unknown_tags(config: Config, text: TextPair) -> None:
@@ -378,6 +379,20 @@ def refuse_unknown_tags(config: Config, text: TextPair) -> None:
             f"data.variation has {config.data.hints[0]}, whose marks must be symbols of the vocabulary, and that of "
             "this run has none: build one anew, in another model_directory or with --overwrite"
         )
+
+
+def _refuse_unlearned_tags(config: Config) -> None:
+    """Refuse tags of validation and test that nothing would teach to a run that begins.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    data = config.data
+    learned = [*dict.fromkeys(filter(None, map(data.tag_of, data.names("train"))))]
+    for name in data.names("validation", "test") if config.training.initialize_from is None else ():
+        if (tag := data.tag_of(name)) is not None and tag not in learned:
+            known = f"one of data.train, {either(learned)}" if learned else "null, as data.train has no tags"
+            raise ConfigError(f"data.{name}.tag must be {known}, got {tag}, whose symbol no training would learn")
 
 
 def judged_by(config: Config) -> str:
@@ -419,6 +434,8 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> tu
     """
     config = load(list(paths), overrides, announce=True)
     _refuse_one_file(config)
+    if not has_checkpoint(Path(config.model_directory)):
+        _refuse_unlearned_tags(config)
     remarks, training = list(advice(config)), config.training
     if training.batch_tokens == "auto":
         remark = (

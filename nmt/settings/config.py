@@ -295,11 +295,6 @@ class Config(Section):
                 "must be null if data.train is a list, since each corpus ends an epoch elsewhere, got "
                 f"{self.training.max_epochs}: set max_updates, or max_minutes",
             )
-        learned = [tag for tag in map(self.data.tag_of, self.data.names("train")) if tag is not None]
-        for name in self.data.names("validation", "test") if self.training.initialize_from is None else ():
-            if (tag := self.data.tag_of(name)) is not None and tag not in learned:
-                known = f"one of data.train, {kinds.either(learned)}" if learned else "null: data.train has no tags"
-                yield Misfit(f"data.{name}.tag", f"must be {known}, got {tag}, whose symbol no training would learn")
         tie = self.model.tie_embeddings
         if tie in ("source_target", "all") and not self.data.tokenizer.joint:
             yield Misfit(
@@ -426,7 +421,7 @@ def _about_length(training: TrainingSettings, last: int) -> Iterator[str]:
     if (vectors := training.pretrained_embeddings) is not None and vectors.freeze_updates >= last:
         yield (
             f"training.pretrained_embeddings.freeze_updates {vectors.freeze_updates} is not below max_updates {last}: "
-            "the embeddings are never trained"
+            "the embeddings that they are for are never trained"
         )
     if decay is not None and last * (1 - decay) < 1:
         yield (

@@ -269,11 +269,12 @@ class CorpusSettings(Section):
     @classmethod
     def replaced(cls, below: Mapping[str, Any], above: Mapping[str, Any]) -> Iterator[str]:
         """Yields the way in which files were named, if those above are named in the other, and columns with it."""
-        sides = ("source", "target")
-        if below.get("pairs") is not None and any(above.get(side) is not None for side in sides):
-            yield from ("pairs", *_OF_PAIRS)
+        source, target = above.get("source"), above.get("target")
+        if source is not None or target is not None:
+            yield "pairs"
+            yield from _OF_PAIRS if source != target else ()
         elif above.get("pairs") is not None:
-            yield from sides
+            yield from ("source", "target")
 
     def misfits(self) -> Iterator[Misfit]:
         """Yields misfits of the two ways to name files; which there are is not looked at."""

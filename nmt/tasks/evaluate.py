@@ -132,11 +132,6 @@ def prepare_evaluation(
     if output_path is not None:
         inputs = [("--source", source), *(("--reference", path) for path in references)] if source else []
         engines.refuse_output(output_path, inputs)
-    if others:
-        logger.info(
-            "%d models translate together, as one (an ensemble): to compare them, translate with each, and give its "
-            "translations as --hypotheses", len(found),
-        )  # fmt: skip
     config = found[0].config
     test_set, data = read_test_set(config, source=source, references=references, tag=tag), config.data
     warn_of_no_tag(found if source is not None and tag is None else ())

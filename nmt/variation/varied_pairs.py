@@ -380,7 +380,7 @@ def rates_of(given: Sequence[str]) -> dict[str, float]:
             rate = -1.0
         if word not in VARIATIONS.built:
             known = [kind for kind in VARIATIONS.built if kind not in _HINTS]
-            raise ConfigError(f"--with {word}: must be {either(known)}: {VARIATIONS.remedy(word)}")
+            raise ConfigError(f"--with {word}: must be {either(known)}: {VARIATIONS.remedy(word, known)}")
         if word in _HINTS:
             raise ConfigError(
                 f"--with {word}: puts symbols of a vocabulary into the source, which no file of text can hold: train "

@@ -78,6 +78,7 @@ def adapt(
             done = recipe.adapt(planned, most_lost=most_lost, overwrite=overwrite, reporters=reporters, threads=threads)
     except Interrupted as interrupted:
         config = Path(planned.config.model_directory) / "config.yaml"
-        typer.echo(f"{interrupted}; the same command goes on, nmt train {config} without the table", err=True)
+        again = "the same command, without --overwrite," if overwrite else "the same command"
+        typer.echo(f"{interrupted}; {again} goes on, nmt train {config} does without the table", err=True)
         raise typer.Exit(128 + interrupted.signal_number) from None
     typer.echo(json.dumps(recipe.as_json(done)) if as_json else "\n".join(recipe.table(done)))

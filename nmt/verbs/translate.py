@@ -127,6 +127,7 @@ Examples:
 
 TOKENIZE = "How sacreBLEU cuts text for BLEU; as in validations of the run, for files what suits their script."
 HYPOTHESES = "Finished translations to score, no model; several are compared with the first."
+EVALUATED = "Several translate together, as for nmt translate; no export, and not with --hypotheses."
 JOIN = (
     "Join words that were cut, on both sides, before they are scored: bpe (fr@@ om), sentencepiece (▁fr om), "
     "wordpiece (fr ##om) or joiner (fr￭ om); as in the model's config unless given."
@@ -134,11 +135,7 @@ JOIN = (
 
 
 def evaluate(
-    directories: list[Path] | None = typer.Argument(
-        None,
-        metavar="RUN...",
-        help="Several translate together, as in nmt translate; no export; not with --hypotheses.",
-    ),
+    directories: list[Path] | None = typer.Argument(None, metavar="RUN...", help=EVALUATED),
     source: Path | None = options.value("--source", "FILE", "Text to translate, in place of data.test."),
     references: list[Path] | None = options.value("--reference", "FILE", "Its translation, line by line; repeatable."),
     hypotheses: list[Path] | None = options.value("--hypotheses", "FILE", HYPOTHESES),
@@ -182,6 +179,7 @@ def evaluate(
     if (source is None) != (not references) or (tag and source is None):
         raise options.usage_error("--source and --reference go together, and --tag is for them")
     directory, *others = directories
+    _say_together(others)
     of_set: dict[str, Any] = {"source": source, "references": references or (), "engine": engine, "tag": tag}
     prepared = prepare_evaluation(
         directory,
@@ -202,6 +200,15 @@ def evaluate(
     for name, evaluation in {} if as_json else result.sets.items():
         typer.echo(f"{name}, {evaluation.num_lines:,} lines:")
         _show(evaluation, {}, as_json=False)
+
+
+def _say_together(others: Sequence[Path]) -> None:
+    """Say that several models are no comparison."""
+    if others:
+        typer.echo(
+            f"{1 + len(others)} models translate together, as one (an ensemble): to compare them, translate with each, "
+            "and give the translations as --hypotheses", err=True,
+        )  # fmt: skip
 
 
 def _facts(result: ModelEvaluation) -> dict[str, Any]:

@@ -110,13 +110,16 @@ def test_the_same_command_goes_on_and_another_is_refused(run, corpus, tmp_path):
     planned = plan_adaptation(run, corpus, **how)
     shutil.copytree(f"{run}/checkpoints", f"{run}-adapted/checkpoints")  # as if it had been stopped
     shutil.copy(f"{run}-adapted/adaptation/settings.yaml", f"{run}-adapted/config.yaml")
-    (tmp_path / "new.es").unlink()  # which is read no more
     again = plan_adaptation(f"{run}/", corpus, **how)
     assert again.config == planned.config
     assert again.tests == planned.tests
     assert again.remarks == (f"{run}-adapted goes on, which the same command began",)
     with pytest.raises(CheckpointError, match="holds a model already, adapted with another --replay or --set: go on"):
         plan_adaptation(run, corpus, replay=0.5, extend_vocabulary=False)
+    text = (tmp_path / "new.es").read_text()
+    (tmp_path / "new.es").write_text(text.replace("uno", "nueve"))
+    with pytest.raises(CheckpointError, match="holds a model already, adapted with another text: go on"):
+        plan_adaptation(run, corpus, **how)
 
 
 def test_no_line_near_to_one_that_is_held_out_is_trained_on(run, corpus, tmp_path):

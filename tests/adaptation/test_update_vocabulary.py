@@ -197,7 +197,10 @@ def test_a_run_that_is_pulled_to_old_weights_does_not_go_on(trained, tmp_path, c
     assert not done.can_go_on
     assert "training.pull draws to weights of the old vocabulary" in caplog.text
     assert read_contents(done.directory).contents.optimizer is None
-    with tiny.run_eagerly(), pytest.raises(CheckpointError, match=r"new: no training with training\.pull goes on with wei"):
+    with (
+        tiny.run_eagerly(),
+        pytest.raises(CheckpointError, match=r"new: no training with training\.pull goes on with wei"),
+    ):
         train(load(done.directory / "config.yaml"))
 
 

@@ -305,14 +305,20 @@ def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path):
     data = {name: {"pairs": f"{tmp_path}/{name}.bitext"} for name in CORPORA}
     config = tiny.write_config(tmp_path, CORPORA, data=data, training=TRAINING)
     assert run_nmt("train", config, "--import", parts).code == 0
-    parts.write_text(reader + "\n\nnmt.register_cell('a_cell', print)\n", encoding="utf-8")
     forget()
     for name, pairs in CORPORA.items():
         for side, lines in zip(("es", "en"), zip(*pairs, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     plain = [f"--set=data.{name}.pairs={tmp_path}/{name}.{{es,en}}" for name in CORPORA]
+    path = tmp_path / "train.es"
+    path.write_text(path.read_text(encoding="utf-8").replace("uno", "dos", 1), encoding="utf-8")
     refused = run_nmt("train", config, *plain)
-    assert f"{tmp_path}/run holds a run with --import my_parts.py: give that again" in refused.err
+    said = (
+        "the text in data.train has changed since update-00000002, or is read otherwise without --import my_parts.py;"
+    )
+    assert said in refused.err
+    path.write_text(path.read_text(encoding="utf-8").replace("dos", "uno", 1), encoding="utf-8")
+    assert run_nmt("train", config, *plain).code == 0  # the same text, for which no reader is needed
     parts.write_text(reader.replace("yield source,", "yield source.upper(),"), encoding="utf-8")
     refused = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
     assert refused.code != 0

@@ -58,6 +58,13 @@ def test_a_corpus_that_is_named_in_the_other_way_takes_the_place_of_the_first(pa
     assert train.alignment == "a.links"
     train = load([tmp_path / "pairs.yaml", tmp_path / "files.yaml"], ["data.train.pairs=d.tsv"]).data.train
     assert (train.pairs, train.source, train.target) == ("d.tsv", None, None)
+    again = ["data.train.source=d.tsv", "data.train.target=d.tsv"]  # one file with both sides
+    train = load([tmp_path / "pairs.yaml"], again).data.train
+    assert (train.pairs, train.source, train.format, train.loss_weight_column) == (None, "d.tsv", "tsv", 3)
+    both = settings["train"] | {"pairs": None, "source": "a.txt", "target": "a.txt"}
+    both = LISTED | {"data": settings | {"train": both}}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
+    assert load([tmp_path / "both.yaml", tmp_path / "files.yaml"]).data.train.format is None
     web = load(path, ["data.validation.web.source=x.es", "data.validation.web.target=x.en"]).data.validation[1]
     assert (web.pairs, web.target) == (None, "x.en")
     with pytest.raises(ConfigError, match=r"web\)\.target is missing"):
@@ -87,7 +94,6 @@ def test_a_list_or_a_corpus_replaces_the_list(path, tmp_path):
         ("data.train.clean.name=source", "must be of letters, digits, _ and -, and none of the settings, got 'source'"),
         ("data.train.back.tag=<b t>", r"1 \(back\)\.tag must be one word, .*: try <bt> \(--set data\.train\.back\.tag"),
         ("data.train=[]", "data.train must have a corpus at least, got an empty list"),
-        ("data.validation.web.tag=<2en>", "validation.web.tag must be one of data.train, <bt>, got <2en>, whose"),
         ("data.temperature=2", "data.temperature is for corpora without weights"),
         ("data.stages=[{weights: {clena: 1}}]", "must name corpora of data.train, got clena: try clean or back"),
         ("data.stages=[{weights: {clean: 0}}]", r"stages\.0\.weights must give a corpus a weight above 0"),

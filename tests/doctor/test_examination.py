@@ -199,9 +199,9 @@ def test_broken_corpora_are_said(found, clean, damage):
 
 
 SWAPS = {
-    "train": ({"train": "most sources are in en, most targets in es"}, {"validation": "one of the two"}),
-    "validation": ({"validation": "most sources are in en, most targets in es"}, {"validation": "one of the two"}),
-    "both": ({"train": "most sources are in en", "validation": "most sources are in en"}, {}),
+    "train": ({"train": "have a source in en and a target in es"}, {"validation": "one of the two"}),
+    "validation": ({"validation": "have a source in en and a target in es"}, {"validation": "one of the two"}),
+    "both": ({"train": "have a source in en", "validation": "have a source in en"}, {}),
 }
 
 
@@ -219,6 +219,27 @@ def test_what_is_swapped_is_told_by_language_or_else_beside_each_other(found, cl
         assert report.is_fatal(results) == bool(expected)
 
 
+def test_what_is_swapped_in_part_is_judged_by_all_of_it(found, clean):
+    pytest.importorskip("py3langid")
+    train = travel("train", 1400)
+    few, most = swapped(train[:300]) + train[300:], swapped(train[:1000]) + train[1000:]
+    findings, _ = found(few, clean[1])
+    assert ("train", "SwappedSides") not in findings
+    assert findings["train", "LanguageIDFilter"].count > 250
+    findings, _ = found(most, clean[1])
+    assert findings["train", "SwappedSides"].remedy.endswith(", of the part that is swapped")
+    assert findings["train", "LanguageIDFilter"].count > 800
+
+
+def test_short_lines_that_are_swapped_are_known_together(found):
+    pytest.importorskip("py3langid")
+    words = [("el perro", "the dog"), ("la casa", "the house"), ("muy bien", "very good"), ("mi hermano", "my brother"),
+             ("gracias", "thank you"), ("buenos días", "good morning"), ("el queso", "the cheese")]  # fmt: skip
+    findings, _ = found(swapped(words) * 20, words)
+    assert findings["train", "SwappedSides"].severity == "fatal"
+    assert ("validation", "SwappedSides") not in findings
+
+
 def test_unrelated_text_in_one_of_several_files_is_fatal(tmp_path):
     pairs, paths = travel("train", 3000), []
     for name, part in (("good", pairs[:2400]), ("bad", shuffled(pairs[2400:]))):
@@ -228,6 +249,10 @@ def test_unrelated_text_in_one_of_several_files_is_fatal(tmp_path):
     (finding,) = (each for each in results["corpus"].findings if each.check == "UnrelatedSides")
     assert f"have nothing to do with each other in {tmp_path}/bad.tsv (correlation" in finding.sentence
     assert report.is_fatal(results)
+    text = "".join(f"{source}\t{target}\n" for source, target in shifted(pairs[:2400]))
+    paths[0].write_text(text, encoding="utf-8")
+    results = examine({"corpus": Corpus(paths, paths)}, settled_checks(), languages=("es", "en"), count=int)
+    assert {"UnrelatedSides", "ShiftedSides"} <= {each.check for each in results["corpus"].findings}
 
 
 def test_a_remedy_is_of_the_action_that_is_set_and_of_what_is_cleaned(found, clean):

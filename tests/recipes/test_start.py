@@ -266,6 +266,19 @@ def test_a_run_is_named_with_or_without_its_checkpoint(text, directory, checkpoi
     assert parse_run_reference(text) == (directory, checkpoint)
 
 
+def test_a_tag_of_a_test_set_that_nothing_teaches_is_refused(untrained_config, trained_run, tmp_path):
+    """But a run that is there, or begins with weights that may know it, goes on."""
+    test = f"[{{name: a, source: {tmp_path}/train.es, target: {tmp_path}/train.en, tag: <2fr>}}]"
+    wrong = [f"data.test={test}", f"model_directory={tmp_path}/tagged"]
+    for check in (lambda: check_config([untrained_config], wrong), lambda: train(load([untrained_config], wrong))):
+        with pytest.raises(
+            ConfigError, match=r"data\.test\.a\.tag must be null, as data\.train has no tags, got <2fr>"
+        ):
+            check()
+    check_config([untrained_config], [*wrong, f"training.initialize_from={trained_run.directory}"])
+    check_config([trained_run.directory / "config.yaml"], wrong[:1])
+
+
 def test_check_config_remarks_on_a_directory_that_is_not_here(trained_run):
     _, remarks = check_config([trained_run.config], ["training.initialize_from=nowhere@best"])
     assert remarks[-1] == "training.initialize_from: there is no directory nowhere here"
