@@ -35,7 +35,7 @@ from nmt.backend.machine import available_processors
 
 if TYPE_CHECKING:
     from nmt import Translator
-    from nmt.inference.compiled_search import CompiledFor
+    from nmt.inference.compiled_translator import CompiledFor
     from nmt.inference.translator import OpenedModel
     from nmt.search import SearchResult
 

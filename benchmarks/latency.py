@@ -131,7 +131,7 @@ def parts(run: str, *, started: float) -> None:
     session.start(a_core_each=True)
     lap("TensorFlow and Keras")
     from nmt.control.controls import Kinds
-    from nmt.inference.compiled_search import CompiledFor, graph_settings
+    from nmt.inference.compiled_translator import CompiledFor, graph_settings
     from nmt.inference.translator import Translator, open_model
     from nmt.translation.line_translator import banned_ids
 

@@ -68,12 +68,19 @@ def warm_python():
     return os.environ.get("WARM_PYTHON", sys.executable)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Let no test read or write the cache of the user."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 SLOW = (
     "backend/test_cluster.py", "backend/test_session.py", "checkpoint/test_every_way.py",
     "checkpoint/test_manager.py", "checkpoint/test_reader.py", "checkpoint/test_retie.py",
     "checkpoint/test_vocabulary_change.py", "cli/test_average.py", "cli/test_streams.py", "cli/test_update_vocab.py",
     "cli/test_verbs.py", "data/test_parallel_encoding.py", "examples/", "export/",
-    "translation/test_ctranslate2_engine.py", "inference/test_translator.py", "layers/test_tied_output.py", "models/",
+    "translation/test_ctranslate2_engine.py", "inference/test_stored_searches.py",
+    "inference/test_translator.py", "layers/test_tied_output.py", "models/",
     "training/test_batch_size.py", "tasks/test_evaluate_and_translate.py", "recipes/test_run_checks.py",
     "recipes/test_start.py", "recipes/test_training_store.py", "adaptation/",
     "search/test_beam.py", "search/test_compiled_search.py", "search/test_greedy.py", "search/test_leaving.py",

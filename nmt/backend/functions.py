@@ -43,19 +43,22 @@ def compile_function(
             _ALIKE.reset(token)
 
     compiled = tf.function(trace, input_signature=signature, autograph=False, jit_compile=xla or None)
-    is_traced = False
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
-        nonlocal is_traced
-        if not is_traced and not tf.config.functions_run_eagerly():
+        if not call.is_traced and not tf.config.functions_run_eagerly():  # type: ignore[attr-defined]
             with _tracing:
                 compiled.get_concrete_function()
-            is_traced = True
+            call.is_traced = True  # type: ignore[attr-defined]
         return compiled(*arguments)
 
-    call.compiled = compiled  # type: ignore[attr-defined]
+    call.compiled, call.is_traced = compiled, False  # type: ignore[attr-defined]
     return call
+
+
+def is_traced(function: Callable[..., Any]) -> bool:
+    """Return whether a compiled function has been called, and not eagerly."""
+    return function.is_traced  # type: ignore[attr-defined]
 
 
 def output_specs(function: Callable[..., Any]) -> Any:

@@ -8,7 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nmt.backend.machine import processors_for, ram_limit, refuse_to_start
@@ -19,9 +21,14 @@ from nmt.types import PathLike
 
 def has_gpu() -> bool:
     """Return whether TensorFlow sees a GPU."""
-    import tensorflow as tf
+    return bool(_devices().list_physical_devices("GPU"))
 
-    return bool(tf.config.list_physical_devices("GPU"))
+
+def _devices() -> ModuleType:
+    """`tf.config`, by the name of the part that it is of, for which not all of TensorFlow has to be there."""
+    from tensorflow.python.framework import config
+
+    return config
 
 
 KERNEL_BYTES = 88 * 2**10
@@ -67,7 +74,9 @@ _cores_asked_for: int | None = None
 """By `start`. Workers that train together have more threads than cores, since some only wait for other workers."""
 
 
-def start(*, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False) -> None:
+def start(
+    *, threads: int | None = None, list_devices: bool = True, a_core_each: bool = False, whole: bool = True
+) -> None:
     """Import TensorFlow for a program; to be called before anything else imports it.
 
     What TensorFlow says about itself while it starts goes to the log, at level DEBUG. A library that is used by
@@ -79,6 +88,8 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         list_devices: whether TensorFlow may look at its devices now; several workers have to find each other first.
         a_core_each: whether an operation takes one core, and several work side by side: searches of several batches, or
             the gradients of parts of one. Not heeded if a GPU does the work.
+        whole: whether all of it is imported, and Keras with it. What runs a stored function takes a third of the time;
+            the rest is imported when anybody asks for it.
 
     Raises:
         ConfigError: the environment asks Keras for another backend, or a limit of the shell is too small.
@@ -93,15 +104,19 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
         refuse_to_start(processors_for(threads))
     _cores_asked_for, _only_imported = threads, False
     with _held_stderr(), _collector_at_rest():
-        with _without_plots():
-            import tensorflow as tf
+        if whole:
+            with _without_plots():
+                import tensorflow as tf
 
+                tf.config  # noqa: B018, if only parts of it were there
+        elif "tensorflow" not in sys.modules:
+            _import_parts()
         _optimize_less()
         logging.getLogger("tensorflow").addFilter(_says_more_than_retracing)
-        for device in tf.config.list_physical_devices("GPU"):
+        cores = _devices()
+        for device in cores.list_physical_devices("GPU"):
             with suppress(RuntimeError):  # it has started, so this was decided before
-                tf.config.experimental.set_memory_growth(device, True)  # else it takes all of it at its first operation
-        cores = tf.config.threading
+                cores.set_memory_growth(device, True)  # else it takes all of it at its first operation
         if a_core_each and not has_gpu():
             with suppress(RuntimeError):  # it runs already, and threads stay as they are
                 cores.set_intra_op_parallelism_threads(1)
@@ -110,7 +125,33 @@ def start(*, threads: int | None = None, list_devices: bool = True, a_core_each:
             cores.set_intra_op_parallelism_threads(threads)
             cores.set_inter_op_parallelism_threads(threads)
         if list_devices:
-            tf.config.list_logical_devices()  # whatever is said about devices is said here
+            cores.list_logical_devices()  # whatever is said about devices is said here
+
+
+def _import_parts() -> None:
+    """Import what calls a function that was traced before, from a package `tensorflow` that is not imported itself.
+
+    All that its own `__init__` imports follows when a name is asked for that is not there.
+    """
+    spec = util.find_spec("tensorflow")
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+    module, loader = util.module_from_spec(spec), spec.loader
+
+    def rest(name: str) -> Any:
+        if name.startswith("__"):  # which the import system looks for
+            raise AttributeError(name)
+        with _collector_at_rest(), _without_plots():
+            del module.__getattr__
+            loader.exec_module(module)
+        return getattr(module, name)
+
+    module.__getattr__ = rest  # type: ignore[method-assign]
+    sys.modules["tensorflow"] = module
+    from tensorflow.python.framework import errors_impl, ops
+
+    ops.enable_eager_execution()
+    module.errors = errors_impl  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -168,6 +209,11 @@ def is_running() -> bool:
     return "tensorflow" in sys.modules and not _only_imported
 
 
+def _is_whole() -> bool:
+    """Return whether all of TensorFlow is imported, or is being imported."""
+    return "tensorflow" in sys.modules and "__getattr__" not in vars(sys.modules["tensorflow"])
+
+
 def import_files(paths: Sequence[PathLike]) -> None:
     """Load a user's own files, which import TensorFlow as `start` would; that can still say then how it runs.
 
@@ -220,17 +266,13 @@ def searches_at_once() -> int:
 
     It is one if a GPU does the work.
     """
-    import tensorflow as tf
-
-    asked_for = _cores_asked_for or tf.config.threading.get_inter_op_parallelism_threads()
+    asked_for = _cores_asked_for or _devices().get_inter_op_parallelism_threads()
     return 1 if has_gpu() else processors_for(asked_for)
 
 
 def has_a_core_each() -> bool:
     """Return whether an operation takes one processor core, so that several have to work side by side to use more."""
-    import tensorflow as tf
-
-    return not has_gpu() and tf.config.threading.get_intra_op_parallelism_threads() == 1
+    return not has_gpu() and _devices().get_intra_op_parallelism_threads() == 1
 
 
 @contextmanager
@@ -259,7 +301,7 @@ def _collector_at_rest() -> Iterator[None]:
     Its 270,000 objects stay as long as the program. Looking at them took a fourth of the time of the import, and each
     later collection 0.1 s or more.
     """
-    if "tensorflow" in sys.modules or not gc.isenabled():
+    if _is_whole() or not gc.isenabled():
         yield
         return
     gc.disable()

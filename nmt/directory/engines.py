@@ -74,7 +74,7 @@ def engine_name(found: FoundModel) -> str:
         "format": FORMAT,
         "shortlist": shortlist_hash(found.directory),  # of which the vocabulary map is made
         "weights": identity_of(found).files,
-        "text": _text_hashes(found.directory),
+        "text": text_hashes(found.directory),
         "model": found.config.model.model_dump(mode="json"),
         "num_positions": num_positions(found.config),
         "quantization": QUANTIZATION,
@@ -83,7 +83,7 @@ def engine_name(found: FoundModel) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _text_hashes(directory: Path) -> dict[str, str]:
+def text_hashes(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of the tokenizers: with those of another model, a model is refused."""
     paths = [path for pattern in ("tokenizer.*", "vocabulary.*") for path in sorted(directory.glob(pattern))]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
@@ -102,11 +102,15 @@ def num_positions(config: Config) -> int:
     return max(LEAST_POSITIONS, config.search.settled_max_length)
 
 
+def user_cache() -> Path:
+    """Return the folder of nmt in the cache of the user; it may not be there yet."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored if it is relative, by its specification
+    return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "nmt"
+
+
 def engine_folders(found: FoundModel) -> list[Path]:
     """Return where engines of a model may lie: in its directory, or if that cannot be written, in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored if it is relative, by its specification
-    root = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return [found.directory / ENGINES_NAME, root / "nmt" / ENGINES_NAME]
+    return [found.directory / ENGINES_NAME, user_cache() / ENGINES_NAME]
 
 
 def find_engine(found: FoundModel) -> Path | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
-from nmt.backend.functions import Spec, compile_function
+from nmt.backend.functions import Spec, compile_function, is_traced
 from nmt.config import SearchSettings
-from nmt.control.controls import AutomatonTables, Kinds, Sampling
+from nmt.control.controls import AutomatonTables, Kinds
 from nmt.control.lifting import NUM_CLASSES
+from nmt.inference.compiled_translator import CompiledFor
 from nmt.models.contract import DecodingModel
 from nmt.models.ensemble import Ensemble
 from nmt.models.narrowed import Part
@@ -55,27 +56,6 @@ _UNIFORMS = Spec((None, None), "float32")
 
 _FIRST = Spec((None,), "int32")
 """What a search with tags of the target takes besides: (B,), the symbol that each target begins with."""
-
-
-class CompiledFor(NamedTuple):
-    """What is part of the graph of a search; all the rest may differ from batch to batch.
-
-    search: the settings that matter, all others being those of `SearchSettings()`.
-    num_hypotheses: of each group of the beam.
-    tagged: whether each target begins with a token that is given.
-    """
-
-    search: SearchSettings
-    num_hypotheses: int
-    with_token_scores: bool
-    banned_ids: tuple[int, ...]
-    controls: Kinds
-    sampling: Sampling | None
-    tagged: bool = False
-
-
-_OF_BATCH = {"batch_size", "max_length", "max_length_ratio", "max_length_offset", "min_length", "min_length_ratio"}
-"""Settings of a search that may differ from batch to batch."""
 
 
 class CompiledSearches:
@@ -130,6 +110,11 @@ class CompiledSearches:
         signature += _COLUMNS if wanted.search.shortlist else ()
         signature += _TABLES if any(wanted.controls) else ()
         return signature + ((_UNIFORMS,) if wanted.sampling else ())
+
+    def traced(self) -> dict[CompiledFor, Callable[..., SearchResult]]:
+        """Return those that have been called; none if TensorFlow runs functions eagerly."""
+        with self._lock:
+            return {wanted: each for wanted, each in self._compiled.items() if is_traced(each)}
 
     def __call__(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
         """Return the search, which takes what `_signature_of` lists."""
@@ -188,11 +173,6 @@ class CompiledSearches:
             if wanted not in self._compiled:
                 self._compiled[wanted] = compile_function(search, signature)
             return self._compiled[wanted]
-
-
-def graph_settings(settings: SearchSettings) -> SearchSettings:
-    """Return the settings with those at their defaults that may differ from batch to batch."""
-    return settings.model_copy(update=SearchSettings().model_dump(include=_OF_BATCH))
 
 
 def settled_rules(settings: SearchSettings, vocabulary_size: int | Tensor) -> list[Rule]:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from nmt.backend import session
 from nmt.backend.functions import last_elements
 from nmt.backend.machine import stay_in_process
 from nmt.checkpoint.weights import load_weights
 from nmt.config import Config, SearchSettings
-from nmt.control.controls import Control, kinds_of
-from nmt.control.shortlist import Columns, Shortlist
-from nmt.data.sequences import TokenSequences
+from nmt.control.shortlist import Shortlist
 from nmt.directory.model_directory import FoundModel, find_model
 from nmt.errors import CheckpointError, ConfigError
 from nmt.inference.alignment import DEFAULT_READ_OUT, SYMMETRIZATION, Aligner, Alignment, AlignmentTally, How
-from nmt.inference.compiled_search import CompiledFor, CompiledSearches, graph_settings, settled_rules
+from nmt.inference.compiled_search import CompiledSearches, settled_rules
+from nmt.inference.compiled_translator import CompiledFor, CompiledTranslator
 from nmt.inference.engines import load_translator
 from nmt.inference.members import Origin, open_again
 from nmt.models.contract import DecodingModel, Seq2Seq, Vocabularies, build_model, read_in_steps
 from nmt.models.ensemble import Ensemble
 from nmt.models.forced import ReadOut
 from nmt.scoring.forced import PairScore, Scorer, ScoreTally, Target
-from nmt.search import Rule
+from nmt.search import Rule, SearchResult
 from nmt.search.continuation import Continuation, Decoding
-from nmt.search.rules import uniform_numbers
 from nmt.search.step import SpecialIds
-from nmt.text import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, TextPair, Tokenizer
+from nmt.text import BOS_ID, EOS_ID, PAD_ID, TextPair, Tokenizer
 from nmt.translation.completion import BEAM_SIZE, Completer
 from nmt.translation.lengths import length_limits
 from nmt.translation.line_translator import (
-    LineTranslator,
     Progress,
-    Request,
     Tags,
     Tally,
     Translation,
@@ -48,6 +43,7 @@ from nmt.translation.line_translator import (
     checked_pairs,
     encode_lines,
 )
+from nmt.tying import named_variables
 from nmt.types import Memory, PathLike, State, Tensor
 
 
@@ -127,7 +123,7 @@ def vocabularies_of(text: TextPair) -> Vocabularies:
     return Vocabularies(len(source), len(target), shared=source.fingerprint == target.fingerprint)
 
 
-class Translator(LineTranslator):
+class Translator(CompiledTranslator):
     """Translates lines of text with a model, its text processing and a search.
 
     A translator is made for one model and looks at its weights anew each time: of a model in training it shows the
@@ -149,7 +145,6 @@ class Translator(LineTranslator):
         RuntimeError: this process was forked from one in which TensorFlow runs.
     """
 
-    engine_name = "TensorFlow"
     _origin: Origin | None = None
     _loaded: tuple[float, ...] = ()
 
@@ -232,6 +227,10 @@ class Translator(LineTranslator):
     def _look(self) -> tuple[float, ...]:
         """The sum of each variable, which tells whether weights have changed."""
         return tuple(float(np.sum(each.value)) for each in self._variables())
+
+    def variables_of_search(self) -> tuple[dict[str, Any], list[Any]]:
+        """Return the weights of a single model by their names in a checkpoint, and all that it has of variables."""
+        return named_variables(cast(Seq2Seq, self.model)), self._variables()
 
     def _variables(self) -> list[Any]:
         models = self.model.models if isinstance(self.model, Ensemble) else [self.model]
@@ -393,100 +392,8 @@ class Translator(LineTranslator):
                 self._completers[wanted] = Completer(continuation, look, self.text.target, self.segmentation)
             return self._completers[wanted]
 
-    def batches_at_once(self) -> int:
-        """Return one batch a processor core: two searches on a core each are done sooner than two by both cores."""
-        return session.searches_at_once()
-
-    def search_batch(
-        self, requests: Sequence[Request], *, num_hypotheses: int, settings: SearchSettings, token_scores: bool = False
-    ) -> list[list[Translation]]:
-        """Translate a batch.
-
-        Raises:
-            ConfigError: the model has no coverage.
-        """
-        source_ids, *other_ids = (
-            TokenSequences.from_lists(sources).padded(np.arange(len(requests)))[0]
-            for sources in zip(*(request.source_ids for request in requests), strict=True)
-        )
-        lines = requests
-        requests = [request for request in requests for _ in range(settings.diverse_groups)]  # each is a sentence
-        asked = [request.control for request in requests]
-        sampling = requests[0].sampling
-        of_group = settings.beam_size if settings.stop == "first" else num_hypotheses
-        wanted = CompiledFor(
-            graph_settings(settings),
-            1 if sampling else -(-of_group // settings.diverse_groups),
-            token_scores,
-            banned_ids(settings, self.text.target),
-            kinds_of(asked),
-            sampling and sampling._replace(seed=0),
-            requests[0].first_id is not None,
-        )
-        self._check(wanted)
-        least = np.array([request.min_length for request in requests], np.int32)
-        greatest = np.array([request.max_length for request in requests], np.int32)
-        arguments = [source_ids, least, greatest, np.int32(len(requests)), greatest.max(), *other_ids]
-        tables = self.controls.tables(asked) if any(wanted.controls) else ()
-        begun = [np.array([request.first_id for request in requests], np.int32)] if wanted.tagged else []
-        if settings.shortlist:
-            columns = self._columns(lines, settings)
-            begun = [columns.places(each) for each in begun]
-            arguments += [*begun, columns.token_ids, columns.allowed]
-            tables = columns.tables(tables) if tables else ()
-        else:
-            arguments += begun
-        arguments += tables
-        if sampling:
-            draws = [(request.line, request.sample, request.part) for request in requests]
-            arguments.append(uniform_numbers(sampling.seed, draws, int(greatest.max())))
-        result = self.compiled(wanted)(*arguments)
-        fields = [np.asarray(field).tolist() for field in result if field is not None]
-        found = [self._translations(rows, settings)[:num_hypotheses] for rows in zip(*fields, strict=True)]
-        # What came to no end is not as asked.
-        asked = asked[:: settings.diverse_groups]
-        return [
-            each if control.asks_nothing else [one for one in each if one.finished]
-            for control, each in zip(asked, found, strict=True)
-        ]
-
-    def _columns(self, requests: Sequence[Request], settings: SearchSettings) -> Columns:
-        """The tokens in which a batch is searched."""
-        if self.shortlist is None:
-            raise ConfigError(
-                "search.shortlist needs a shortlist: build one with nmt build-shortlist RUN, and load the translator "
-                'with overrides=["search.shortlist=true"]'
-            )
-        needed = list[list[int]]()
-        for request in requests:
-            phrases = () if request.control.asks_nothing else self.controls.needs(request.control)
-            first = () if request.first_id is None else (request.first_id,)
-            needed.append([*phrases, *first, *self._hinted(request.control)])
-        listed = self.shortlist.listed([request.source_ids[0] for request in requests], needed)
-        # The search looks at so many extensions of a hypothesis, banned ones among them.
-        return Columns(listed, least=settings.beam_size + len(SPECIAL_TOKENS))
-
-    def _hinted(self, control: Control) -> Iterator[int]:
-        """The tokens of the translations that hints give, also where they begin a sentence."""
-        for _, translation, _ in control.hints:
-            for text in (translation, translation[:1].upper() + translation[1:]):
-                yield from self.text.target.encode(text)
-
-    def _translations(self, rows: Sequence[list[Any]], settings: SearchSettings) -> list[Translation]:
-        """The hypotheses of a sentence, from the fields of `SearchResult`."""
-        found = []
-        for token_ids, score, log_prob, length, finished, *token_scores in zip(*rows, strict=True):
-            if length:  # else there is no such hypothesis
-                text = self.text_of(token_ids[:length])
-                tokens = self.text.target.tokens(token_ids[:length]) if token_scores else ()
-                scores = tuple(each for row in token_scores for each in row[:length])
-                of_tokens = tuple(tokens), scores
-                made = Translation(text, score, log_prob, length, finished, *of_tokens, shortlist=settings.shortlist)
-                found.append(made)
-        return found
-
-    def _check(self, wanted: CompiledFor) -> None:
-        """Refuse what the model cannot do."""
+    def compiled_for(self, wanted: CompiledFor) -> Callable[..., SearchResult]:
+        """Return a search; a ConfigError if the model cannot do it."""
         if wanted.search.coverage_penalty and not getattr(self.model, "has_coverage", False):
             raise ConfigError(
                 "search.coverage_penalty is for a single recurrent model, whose attention is one: set it to 0"
@@ -497,6 +404,7 @@ class Translator(LineTranslator):
                 "search.shortlist is for models that are a Seq2Seq and without rules of your own, which would see "
                 "other ids: set it to false"
             )
+        return self.compiled(wanted)
 
 
 def decoding(model: DecodingModel | Ensemble) -> Decoding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from nmt.directory.model_directory import FoundModel, is_export, read_export_set
 from nmt.errors import ConfigError, ExportError
 from nmt.inference import engines, output_directory
 from nmt.inference.members import find_members, open_in_keras, open_translator
+from nmt.inference.stored_searches import StoredSearches
 from nmt.settings.section import AUTO
 from nmt.translation.ctranslate2_engine import CTranslate2Translator, load_package, refuse_request
 from nmt.translation.line_translator import LineTranslator
@@ -72,6 +73,8 @@ class Engines:
             self.found = find_members(directories, member_weights=member_weights, **which)
         self.config = self.found[0].config
         self._choice: engines.Choice | None = None
+        self._asks_model = bool(sampling or others)
+        self._keep: Callable[[], None] = lambda: None
         self._lacks = engines.lacking(self.found, control=control, sampling=sampling, others=others)
         if self.wanted == engines.CTRANSLATE2:
             if others:
@@ -132,8 +135,20 @@ class Engines:
                     f"{error}; here: delete {choice.directory}, and it is made anew, or use --engine keras"
                 ) from error
             return made, [(facts.checkpoint, facts.weights)]
+        stored = StoredSearches.of(self.found[0], self.threads) if len(self.found) == 1 else None
+        quick = None if self._asks_model else stored and stored.open()
+        if stored and quick:
+            self._keep = quick.keep
+            return quick, [(stored.identity.checkpoint, stored.identity.weights)]
         translator, opened = open_translator(self.found, threads=self.threads, **self.how)
-        return translator, [(each.checkpoint, each.weights) for each in opened]
+        which = [(each.checkpoint, each.weights) for each in opened]
+        if stored and which == [(stored.identity.checkpoint, stored.identity.weights)]:
+            self._keep = partial(stored.write, translator)
+        return translator, which
+
+    def keep_searches(self) -> None:
+        """Store the searches that Keras has compiled, from which the next start is quicker."""
+        self._keep()
 
     def depends(self, num_lines: int) -> dict[str, Any]:
         """List by which engine, weights and settings so many lines are translated."""

@@ -249,7 +249,13 @@ class PreparedTranslation:
             first = next(rest, [])
             chunks, num_lines = chain([first], rest), len(first)
         self.engines.choose(num_lines or 0)
-        return self.job.translate(chunks, self.engines.open()[0], progress, done or Done())
+        translator, _ = self.engines.open()
+
+        def translated() -> Iterator[TranslatedLine]:
+            yield from self.job.translate(chunks, translator, progress, done or Done())
+            self.engines.keep_searches()  # nobody waits any more
+
+        return translated()
 
     def skip(self, line: str, number: int, done: Done) -> None:
         """Take note of a line, counted from 1, that was translated before."""
