@@ -48,6 +48,10 @@ class Registry:
         for watcher in self.watchers:
             watcher()
 
+    def is_ours(self, word: str) -> bool:
+        """Return whether a kind is one of ours."""
+        return word in self._ours
+
     def register(self, word: str) -> Callable[[Built], Built]:
         """Add the decorated class or function as the kind of a word; see `add`."""
 

@@ -33,8 +33,8 @@ WORK=${WORK:-runs/back_translation}
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-texts
 check with "$CONFIG" "$(mixture back)" # whose text is not there yet
+texts
 
 say "2. a model for each direction, on the pairs alone: one to translate back, one to compare with"
 train reverse "$CONFIG" "$TARGET" "$SOURCE" "$(files pairs "$TARGET" "$SOURCE")"

@@ -33,8 +33,8 @@ WORK=${WORK:-runs/forward_translation}
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-texts
 check with "$STUDENT" "$(mixture forward)" # whose text is not there yet
+texts
 
 say "2. a teacher, and the student to compare with, on the pairs alone"
 train without "$STUDENT" "$SOURCE" "$TARGET" "$(files pairs "$SOURCE" "$TARGET")"

@@ -32,8 +32,8 @@ WORK=${WORK:-runs/self_training}
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 say "1. the text"
-texts
 check mixed1 "$CONFIG" "$(mixture noise1)" # whose text is not there yet
+texts
 
 say "2. the first model, on the pairs alone"
 train without "$CONFIG" "$SOURCE" "$TARGET" "$(files pairs "$SOURCE" "$TARGET")"

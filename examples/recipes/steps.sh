@@ -90,13 +90,19 @@ data:
   train: $4
   validation: $(files validation "$2" "$3")
   test: $(files test "$2" "$3")
+  stages: null # of other corpora
+  temperature: 1
+training: {deciding_validation: null}
 YAML
 }
 
 # check MODEL CONFIG CORPORA: refuses settings of a later training before hours are spent on earlier ones.
 check() {
   config "$1" "$SOURCE" "$TARGET" "$3"
-  nmt check-config "$2" "$WORK/$1.yaml" "${settings[@]}" >&2
+  if ! nmt check-config "$2" "$WORK/$1.yaml" "${settings[@]}" >&2; then
+    if [[ -z $(ls "$WORK/text") ]]; then rm "$WORK/parameters"; fi # nothing was made with them
+    exit 1
+  fi
 }
 
 # train MODEL CONFIG FROM INTO CORPORA SETTING...: a finished training is not repeated, one that was stopped goes on.
@@ -130,7 +136,7 @@ clean() {
 clean_one() {
   local good=$2.good chosen=$2.good ending
   nmt doctor "$1" --source-column "$3" --target-column "$4" --languages "$SOURCE,$TARGET" \
-    --clean "$good.{$SOURCE,$TARGET}" "${checks[@]}" >&2
+    --clean "$good.{$SOURCE,$TARGET}" "${checks[@]}" >&2 || stopped "$1"
   if [[ $KEEP != 1 ]]; then
     chosen=$2.best
     nmt score "$WORK/$5" --source "$good.$SOURCE" --target "$good.$TARGET" --format tsv -o "$good.$5.tsv"
@@ -141,6 +147,13 @@ clean_one() {
       --dual "$good.$5.tsv" "$good.${6:-$5}.tsv" --keep "$KEEP" >&2
   fi
   for ending in "$SOURCE" "$TARGET"; do mv "$chosen.$ending" "$2.$ending"; done
+}
+
+# stopped FILE: what to do where the doctor ends a recipe.
+stopped() {
+  echo "$0: the doctor finds most pairs of $1 bad, see above: look at them, and train longer; with other CHECKS" \
+    "another WORK is needed, to which the models of $WORK can be copied, which are not trained again then" >&2
+  exit 1
 }
 
 # noise NAME OUT SEED: the same pairs with changed sources.

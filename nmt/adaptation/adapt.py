@@ -60,6 +60,9 @@ MUCH_UNKNOWN = 0.005
 
 MOST_NEW_TOKENS = 1_000
 
+LEAST_GAIN = 0.1
+"""BLEU below which no difference is called a gain, however sure it is."""
+
 LEAST_UPDATES, VALIDATIONS = 100, 10
 
 
@@ -268,6 +271,8 @@ def _new_text(
     read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
     texts, held, remark = without_held_out(read, seed=old.seed)
     _warn_of_swapped(old, texts["train"], tag)
+    if texts["validation"] == texts["test"]:
+        logger.warning("--validation and --test are the same: its scores are better than on new text")
     return texts, held, [remark, *_by_language(given.values(), tag, languages)]
 
 
@@ -430,7 +435,10 @@ def compared(planned: Adaptation, name: str, new: str) -> Comparison:
     """Translate a test set with both models, and compare them by paired bootstrap (Koehn 2004)."""
     overrides = [f"data.test={json.dumps(planned.tests[name], ensure_ascii=False)}"]
     prepared = [prepare_evaluation(which, overrides=overrides) for which in (planned.run, new)]
-    evaluations, test_set = [each.run() for each in prepared], prepared[0].test_set
+    evaluations, test_set = list[ModelEvaluation](), prepared[0].test_set
+    for which, each in zip((planned.run, new), prepared, strict=True):
+        logger.info("%s on the %s test set:", which, name)
+        evaluations.append(each.run())
     segmentation = planned.config.data.segmentation
     lines = [*(each.hypotheses for each in evaluations), *test_set.references]
     joined = (marks.joined_side(side, segmentation) for side in lines)
@@ -448,7 +456,7 @@ def judged(comparisons: Sequence[Comparison], *, most_lost: float) -> tuple[str,
     found = {each.name: each for each in comparisons}
     gains = {name: each.after[0] - each.before[0] for name, each in found.items()}
     gain = gains["new"]
-    if gain <= 0 or found["new"].p_value > 0.05:
+    if gain < LEAST_GAIN or found["new"].p_value > 0.05:
         return f"not better: the new test set changed by {gain:+.2f} BLEU (p = {found['new'].p_value:.3f})", False
     if "old" not in gains:
         return f"better on the new test set by {gain:+.2f} BLEU; what it forgot was not measured", False

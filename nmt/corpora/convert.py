@@ -154,6 +154,20 @@ class Output(NamedTuple):
             raise ConfigError("a zip archive needs a file, got standard output")
         return cls(name, name, name, word, languages)
 
+    def refuse_other_languages(self, corpus: Corpus) -> None:
+        """Refuse to write one language as the other: that the names of the input's files end in them shows which is.
+
+        Raises:
+            ConfigError: source and target would change places.
+        """
+        for source, target in zip(*corpus.paths, strict=False):
+            endings = kind_of(source), kind_of(target)
+            if all(endings) and endings == self.languages[::-1] != self.languages:
+                raise ConfigError(
+                    f"{self.name}: {source} would be written as {self.languages[0]}: write {{{','.join(endings)}}}, or "
+                    f"--languages {','.join(endings)}; to swap the sides give {target} first"
+                )
+
     def refuse_inputs(self, corpus: Corpus) -> None:
         """Refuse to replace what is read.
 

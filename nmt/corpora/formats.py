@@ -44,12 +44,17 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Pair]:
                     f"{path}, line 1: must name the columns, one of them {column}, got {found}: give another name, or "
                     "a number from 1 on if the first line is a pair"
                 )
-    elif columns[:2] == (1, 2):
+    else:
         lines = _warned_of_names(lines, path, layout.languages)
     places = [names.index(column) if isinstance(column, str) else column - 1 for column in columns]
     least = max(places) + 1
     for number, line in enumerate(lines, start=1 + len(names[:1])):
         cells = line.split("\t")
+        if names and len(cells) > len(names):
+            raise DataError(
+                f"{path}, line {number}: must have {len(names)} columns between tabs, as line 1 names them, got "
+                f"{len(cells)}: a tab stands within a text"
+            )
         if len(cells) < least:
             if line:
                 raise DataError(
@@ -60,19 +65,34 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Pair]:
         yield layout.unit((cells[places[0]], cells[places[1]]), more, f"{path}, line {number}")
 
 
+_NAME, _NUMBER = re.compile(r"[^\W\d][\w.:-]*"), re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?", re.IGNORECASE)
+
+
 def _warned_of_names(lines: Iterator[str], path: PathLike, languages: tuple[str, str]) -> Iterator[str]:
-    """The same lines; a first one that names columns is a pair, unless somebody says so."""
-    first = next(lines, None)
+    """The same lines; a first one that looks like names of columns is a pair, unless somebody says so."""
+    first, second = next(lines, None), next(lines, None)
     if first is None:
         return lines
-    names = tuple(first.lower().split("\t")[:2])
-    if names in (("source", "target"), ("src", "tgt"), ("src", "trg"), languages):
+    names = first.split("\t")
+    if _look_like_names(names, second, languages):
+        shown = ", ".join(names[:10])
         say_once(
-            f"{path}: the first line, {' and '.join(names)}, is read as a pair: if it names the columns, give "
-            f"source_column {names[0]} and target_column {names[1]}",
+            f"{path}: the first line, {shown}, is read as a pair: if it names the columns, give source_column and "
+            f"target_column by name (--source-column, --target-column), of these",
             logging.WARNING,
         )
-    return chain([first], lines)
+    return chain([first], lines if second is None else chain([second], lines))
+
+
+def _look_like_names(names: list[str], second: str | None, languages: tuple[str, str]) -> bool:
+    """Whether a first line holds usual names, or three words or more of which the next line has a number or more."""
+    if tuple(names[:2]) and tuple(name.lower() for name in names[:2]) in (
+        ("source", "target"), ("src", "tgt"), ("src", "trg"), languages,
+    ):  # fmt: skip
+        return True
+    if len(names) < 3 or second is None or not all(map(_NAME.fullmatch, names)):
+        return False
+    return any(_NUMBER.fullmatch(cell) or " " in cell for cell in second.split("\t"))
 
 
 def write_tsv(source: str, target: str) -> str:

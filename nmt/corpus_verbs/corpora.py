@@ -80,7 +80,9 @@ def _opened(paths: list[str], reading: ReadingOptions, to_format: str | None) ->
         raise options.usage_error(f"give INPUT and OUTPUT, got {output} alone")
     layout = reading.layout(*paths)
     place = convert.Output.parse(output, kind=to_format, languages=layout.languages)
-    return convert.open_corpus(inputs, layout), place
+    corpus = convert.open_corpus(inputs, layout)
+    place.refuse_other_languages(corpus)
+    return corpus, place
 
 
 def convert(

@@ -299,7 +299,30 @@ def reader_of(path: PathLike, layout: Layout = BY_ENDING) -> Reader | None:
         ConfigError: the layout names no format.
     """
     word = layout.format or kind_of(path)
-    return READERS[word] if layout.format or word in READERS.built else None
+    if not layout.format and word not in READERS.built:
+        return None
+    return READERS[word] if READERS.is_ours(word) else _checked_reader(word, READERS[word])
+
+
+def _checked_reader(word: str, reader: Reader) -> Reader:
+    """A reader of a user's own, which must yield pairs of texts without line feeds, or why there is none."""
+
+    def checked(path: PathLike, layout: Layout) -> Iterator[str | Pair]:
+        most = 2 + (layout.weight_column is not None) + (layout.links is not None and layout.links.column is not None)
+        for number, unit in enumerate(reader(path, layout), 1):
+            found: Any = [unit] * 2 if isinstance(unit, str) else unit
+            if not (
+                isinstance(found, tuple | list)
+                and 2 <= len(found) <= most
+                and all(isinstance(each, str) and "\n" not in each for each in found)
+            ):
+                raise DataError(
+                    f"{path}: the reader of {word} must yield source and target, two texts without a line feed, got "
+                    f"{unit!r:.80} at {number:,}"
+                )
+            yield unit
+
+    return checked
 
 
 def kind_of(path: PathLike) -> str:

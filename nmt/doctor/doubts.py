@@ -8,6 +8,7 @@ from itertools import chain, islice, takewhile
 import numpy as np
 
 from nmt.data.corpus import SIDES
+from nmt.data.sequences import Sequences
 from nmt.data.store import TokenStore
 from nmt.text import marks
 from nmt.text.tokenizer import Tokenizer, normalized
@@ -207,8 +208,11 @@ def report_unknown_in_store(store: TokenStore, what: str = "the training corpus"
     """Log the share of unknown tokens in an encoded training corpus, or in pairs spread evenly over it."""
     indices = np.arange(0, len(store), max(1, len(store) // MEASURED_LINES))
     blocks = np.array_split(indices, 1 + len(indices) // 1000)
-    sides = ((row for block in blocks for row in side.padded(block)[0]) for side in (store.source, store.target))
-    report_unknown(what, *sides)
+
+    def rows(side: Sequences) -> Iterator[Sequence[int]]:
+        return (row for block in blocks for row in side.padded(block)[0])
+
+    report_unknown(what, rows(store.source), rows(store.target))
 
 
 def changed_targets(tokenizer: Tokenizer, lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -157,6 +157,13 @@ class Places:
     def begin(self, number: int, corpus: Corpus) -> None:
         """A file begins with the pair of such a number."""
         self._files.append((number, corpus.paths[0][0], first_line(corpus)))
+
+    def by_file(self, sample: Iterable[tuple[int, tuple[str, str]]]) -> dict[str, list[tuple[str, str]]]:
+        """Pairs with their numbers, by their files."""
+        found = dict[str, list[tuple[str, str]]]()
+        for number, pair in sample:
+            found.setdefault(self.example(number, ("", "")).file, []).append(pair)
+        return found
 
     def example(self, number: int, pair: tuple[str, str]) -> Example:
         """A pair with its place."""

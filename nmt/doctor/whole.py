@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -283,6 +284,10 @@ def token_findings(result: Examination, text: TextPair, *, max_length: int) -> I
 _FEWEST_LETTERS = 20
 _FEWEST_CLASSIFIED, _CLASSIFIED, _JOINED = 5, 500, 10
 _FATAL_SHARE, _NEARLY_ALL_SWAPPED = 0.5, 0.9
+_HARDLY_TOLD_APART = (
+    {"bs", "hr", "sr"}, {"da", "nb", "nn", "no"}, {"id", "jv", "ms"}, {"cs", "sk"}, {"es", "gl", "pt"}, {"af", "nl"},
+    {"xh", "zu"}, {"fa", "ps", "ur"}, {"be", "ru", "uk"}, {"bg", "mk"}, {"hi", "mr", "ne"}, {"kk", "ky"}, {"as", "bn"},
+)  # fmt: skip
 
 
 @cache
@@ -320,17 +325,30 @@ class Languages:
                     found[row] = language != code and probability > threshold
         return found
 
-    def swapped_share(self, pairs: Pairs) -> float:
-        """Share of some pairs that have their source in the language of the target, and the other way round."""
-        if not all(self.codes) or self.codes[0] == self.codes[1]:
-            return 0.0
+    def found(self, pairs: Pairs) -> list[tuple[str, str]]:
+        """The languages of both sides of some pairs, or of short ones together; none if there are too few."""
         drawn = pairs[:: 1 + len(pairs) // _CLASSIFIED]
         longer = [pair for pair in drawn if min(map(len, pair)) >= _FEWEST_LETTERS]
-        if len(longer) < _FEWEST_CLASSIFIED:  # of short lines some together
+        if len(longer) < _FEWEST_CLASSIFIED:
             joined = (zip(*drawn[at : at + _JOINED], strict=True) for at in range(0, len(drawn), _JOINED))
             longer = [(" ".join(source), " ".join(target)) for source, target in joined]
-        found = [[self._model.classify(line)[0] for line in pair] for pair in longer]
-        return found.count(self.codes[::-1]) / len(found) if len(found) >= _FEWEST_CLASSIFIED else 0.0
+        if len(longer) < _FEWEST_CLASSIFIED or not all(self.codes):
+            return []
+        return [(self._model.classify(source)[0], self._model.classify(target)[0]) for source, target in longer]
+
+    def swapped_share(self, found: Sequence[tuple[str, str]]) -> float:
+        """Share of what `found` returns that has its source in the language of the target, and the other way round."""
+        source, target = self.codes
+        return 0.0 if source == target else found.count((target, source)) / max(1, len(found))
+
+    def other(self, found: Sequence[tuple[str, str]]) -> str:
+        """The language that most lines of a side are in, in words, if that is another, and no near relative of it."""
+        for side, name in enumerate(("sources", "targets")):
+            language, count = Counter(languages[side] for languages in found).most_common(1)[0]
+            alike = any({language, self.codes[side]} <= group for group in _HARDLY_TOLD_APART)
+            if language != self.codes[side] and count > _FATAL_SHARE * len(found) and not alike:
+                return f"most {name} are in {language}"
+        return ""
 
 
 def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> Languages | None:
@@ -359,25 +377,36 @@ def identifier_for(checks: Mapping[str, Check], languages: tuple[str, str]) -> L
 def language_findings(result: Examination, check: Check, languages: Languages, places: Places) -> Iterator[Finding]:
     """Whether a corpus is swapped by the languages of its sample, and pairs of others, unless all are looked at."""
     sample = sorted(result.sample)
-    swapped = languages.swapped_share([pair for _, pair in sample])
-    if swapped > _FATAL_SHARE:
+    found = languages.found([pair for _, pair in sample])
+    swapped, of_files = languages.swapped_share(found), places.by_file(sample)
+    parts = [("", swapped)] if swapped > _FATAL_SHARE else []
+    if not parts and len(of_files) > 1:
+        shares = {file: languages.swapped_share(languages.found(pairs)) for file, pairs in of_files.items()}
+        parts = [(f" in {file}", share) for file, share in shares.items() if share > _FATAL_SHARE]
+    for where, share in parts:
         source, target = languages.codes
-        alike = "; nothing has to be dropped" if swapped > _NEARLY_ALL_SWAPPED else ", of the part that is swapped"
+        alike = "; nothing has to be dropped" if share > _NEARLY_ALL_SWAPPED else ", of the part that is swapped"
         yield Finding(
             "SwappedSides", "fatal", result.name,
-            f"source and target are swapped: of some pairs {swapped:.0%} have a source in {target} and a target in "
-            f"{source}", "the model learns, or is judged by, the other direction",
+            f"source and target are swapped{where}: of some pairs {share:.0%} have a source in {target} and a target "
+            f"in {source}", "the model learns, or is judged by, the other direction",
             f"swap its paths or columns, or data.source_language and data.target_language{alike}",
+        )  # fmt: skip
+    if not parts and found and (other := languages.other(found)):
+        yield Finding(
+            "WrongLanguage", "fatal", result.name, f"{other}, where {' to '.join(languages.codes)} is wanted",
+            "the model learns another language", "correct paths or columns, or data.source_language and "
+            "data.target_language",
         )  # fmt: skip
     if check.action == DROP or swapped > _NEARLY_ALL_SWAPPED:
         return
-    found = languages.others([pair for _, pair in sample], check.threshold or 0.0)
-    if found.any():
-        examples = [places.example(*sample[row]) for row in np.flatnonzero(found)[:EXAMPLES].tolist()]
-        share = found.mean()
+    others = languages.others([pair for _, pair in sample], check.threshold or 0.0)
+    if others.any():
+        examples = [places.example(*sample[row]) for row in np.flatnonzero(others)[:EXAMPLES].tolist()]
+        share = others.mean()
         yield Finding(
             check.name, "warning" if share > 0.01 else "note", result.name,
             check.words + ("" if len(sample) >= result.pairs else f" (of a sample of {len(sample):,})"), check.cost,
             check.advice(judging=result.name.partition(".")[0] in JUDGING),
-            int(found.sum()), len(sample), tuple(examples),
+            int(others.sum()), len(sample), tuple(examples),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from nmt.data import Corpus, corpus
 from nmt.directory.model_directory import CONFIG_NAME, folder_around, parse_run_reference
 from nmt.doctor import doubts
 from nmt.errors import CheckpointError, ConfigError, DataError
-from nmt.kinds import either
+from nmt.kinds import VARIATIONS, either
 from nmt.recipes.build_vocabulary import (
     GatheredText,
     begin_text,
@@ -183,6 +183,7 @@ def prepare(config: Config, *, overwrite: bool = False) -> Prepared:
     Args and errors: as for `train`.
     """
     directory, before = Path(config.model_directory), None
+    _refuse_unknown_variation(config)
     if not overwrite and has_checkpoint(directory):
         before = load(directory / CONFIG_NAME)
         config = with_kept_settings(config, before)
@@ -381,6 +382,18 @@ def refuse_unknown_tags(config: Config, text: TextPair) -> None:
         )
 
 
+def _refuse_unknown_variation(config: Config) -> None:
+    """Refuse kinds of variation that nobody knows; a trained model may have such, and does not need them.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for word, rate in (config.data.variation or {}).items():
+        if rate and word not in VARIATIONS.built:
+            known = either([*VARIATIONS.built])
+            raise ConfigError(f"data.variation must name {known}, got {word}: {VARIATIONS.remedy(word)}")
+
+
 def _refuse_unlearned_tags(config: Config) -> None:
     """Refuse tags of validation and test that nothing would teach to a run that begins.
 
@@ -434,6 +447,7 @@ def check_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> tu
     """
     config = load(list(paths), overrides, announce=True)
     _refuse_one_file(config)
+    _refuse_unknown_variation(config)
     if not has_checkpoint(Path(config.model_directory)):
         _refuse_unlearned_tags(config)
     remarks, training = list(advice(config)), config.training

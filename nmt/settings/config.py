@@ -346,6 +346,13 @@ def advice(config: Config) -> Iterator[str]:
         if trained & {*corpus.paths[0]}:
             key = "source" if corpus.pairs is None else "pairs"
             yield f"data.{name}.{key} is also read for training: its scores say nothing about new text"
+    judging = {path: name for name in data.names("validation") for path in data.corpora[name].paths[0]}
+    for name in data.names("test"):
+        if common := [path for path in data.corpora[name].paths[0] if path in judging]:
+            yield (
+                f"data.{name} is also data.{judging[common[0]]}, which chooses the best checkpoint: its scores are "
+                "better than on new text"
+            )
     if longest != AUTO and longest < data.max_length:
         yield (
             f"search.max_length {longest} is below data.max_length {data.max_length}: "

@@ -581,10 +581,6 @@ class DataSettings(Section):
 
     def _misfits_of_variation(self, rates: Mapping[str, float]) -> Iterator[Misfit]:
         """Yields misfits of the kinds of variation, and of settings that it does not go with."""
-        for word in rates:
-            if word not in kinds.VARIATIONS.built:
-                known = either([*kinds.VARIATIONS.built])
-                yield Misfit("variation", f"must name {known}, got {word}: {kinds.VARIATIONS.remedy(word)}")
         if self.subword_sampling is not None:
             yield Misfit("variation", "must be null if subword_sampling is set: choose one of the two")
         if self.segmentation != "none":

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,7 +61,11 @@ class Changes:
         self.rates = {word: rates[word] for word in sorted(rates, key=order.index)}
         self.hinting: dict[str, Hinting] = {word: VARIATIONS[word] for word in self.rates if word in _HINTS}
         special = {_MERGE, *self.hinting}
-        self.changes: dict[str, Change] = {word: VARIATIONS[word] for word in self.rates if word not in special}
+        self.changes: dict[str, Change] = {
+            word: VARIATIONS[word] if VARIATIONS.is_ours(word) else _checked(word, VARIATIONS[word])
+            for word in self.rates
+            if word not in special
+        }
         self._seed, self._languages, self._tokenized = tuple(seed), languages, tokenized
 
     def drawn(self, lines: np.ndarray, *, epoch: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -105,6 +109,18 @@ class Changes:
 
     def _counts(self, pair: Pair) -> list[int]:
         return [len(word_spans(line, tokenized=self._tokenized)) for line in pair]
+
+
+def _checked(word: str, change: Change) -> Change:
+    """A kind of a user's own, which must give a pair of lines: a line feed within a text becomes a space."""
+
+    def checked(pair: Pair, chance: Random, languages: Languages) -> Pair:
+        found: Any = change(pair, chance, languages)
+        if not (isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(text, str) for text in found)):
+            raise ConfigError(f"data.variation {word} must return source and target, two texts, got {found!r:.80}")
+        return found[0].replace("\n", " "), found[1].replace("\n", " ")
+
+    return checked
 
 
 def describe_rates(rates: Mapping[str, float]) -> str:

@@ -177,7 +177,9 @@ def evaluate(
     if not directories:
         raise options.usage_error("give a model directory, or --hypotheses and --reference")
     if (source is None) != (not references) or (tag and source is None):
-        raise options.usage_error("--source and --reference go together, and --tag is for them")
+        raise options.usage_error(
+            "--source and --reference go together, and --tag is for them: a set of data.test has its own tag"
+        )
     directory, *others = directories
     _say_together(others)
     of_set: dict[str, Any] = {"source": source, "references": references or (), "engine": engine, "tag": tag}
@@ -196,10 +198,7 @@ def evaluate(
         result = prepared.run(threads=model.threads, progress=count)
         if write is not None:
             write("".join(f"{line}\n" for line in result.hypotheses))
-    _show(result.evaluation, _facts(result), as_json=as_json)
-    for name, evaluation in {} if as_json else result.sets.items():
-        typer.echo(f"{name}, {evaluation.num_lines:,} lines:")
-        _show(evaluation, {}, as_json=False)
+    _show_sets(result, as_json=as_json)
 
 
 def _say_together(others: Sequence[Path]) -> None:
@@ -209,6 +208,16 @@ def _say_together(others: Sequence[Path]) -> None:
             f"{1 + len(others)} models translate together, as one (an ensemble): to compare them, translate with each, "
             "and give the translations as --hypotheses", err=True,
         )  # fmt: skip
+
+
+def _show_sets(result: ModelEvaluation, *, as_json: bool) -> None:
+    """Print the scores of all lines, and of each test set if they are several."""
+    if result.sets and not as_json:
+        typer.echo(f"all sets together, {result.evaluation.num_lines:,} lines:")
+    _show(result.evaluation, _facts(result), as_json=as_json)
+    for name, evaluation in {} if as_json else result.sets.items():
+        typer.echo(f"{name}, {evaluation.num_lines:,} lines:")
+        _show(evaluation, {}, as_json=False)
 
 
 def _facts(result: ModelEvaluation) -> dict[str, Any]:

@@ -234,6 +234,7 @@ def test_a_model_is_adapted_and_compared(run, corpus, capsys):
         (3.0, -0.4, True, r"^better: \+3\.00 BLEU on the new test set, -0\.40 on the old"),
         (3.0, -0.6, False, r"^not better: it gained .* and lost 0\.60 on the old one, above the 0\.5 allowed"),
         (-1.0, 0.0, False, r"^not better: the new test set changed by -1\.00"),
+        (0.05, 0.0, False, r"^not better: the new test set changed by \+0\.05"),
     ],
 )
 def test_what_forgot_is_not_called_better(new, old, is_better, words):

@@ -121,6 +121,11 @@ def test_an_archive_is_written_where_whole_blocks_are_dropped(run_nmt, here):
         (["c.tsv", "o.tmx", "--languages", "fr,fr"], "o.tmx: tmx tells the sides by their languages, got fr for both"),
         (["c.tsv", "o.{fr,fr}"], "o.{fr,fr}: source and target must be two files, got o.fr for both"),
         (["c.tsv", "./c.tsv"], "the output must be another file than the input, got c.tsv for both"),
+        (
+            ["c.fr", "c.en", "o.{en,fr}"],
+            "o.{en,fr}: c.fr would be written as en: write {fr,en}, or --languages fr,en; to",
+        ),
+        (["c.{fr,en}", "o.tmx", "--languages", "en,fr"], "o.tmx: c.fr would be written as en: write {fr,en}, or"),
         (["c.{fr,de}", "o.tsv"], "c.de: cannot be read: No such file"),
         (["c.tsv", "none/o.zip", "--languages", "fr,en"], "none/o.zip: cannot be written: No such file or directory"),
         (["n*.tsv", "o.tsv"], r"n\*.tsv: cannot be read: No such file"),

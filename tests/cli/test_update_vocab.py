@@ -44,6 +44,13 @@ def test_the_difference_is_data_and_the_rest_is_not(run_nmt, trained_run, new_wo
     assert "out: exists already: choose another directory with -o, or replace it with --overwrite" in again.err
 
 
+def test_a_file_with_both_sides_is_no_text_to_learn_from(run_nmt, trained_run, tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"source": "uno", "target": "one"}\n', encoding="utf-8")
+    outcome = run_nmt("update-vocab", trained_run.directory, "--with-source", tmp_path / "new.jsonl", "--dry-run")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "new.jsonl: must be lines of text, got .jsonl, which has both sides: nmt convert makes lines" in outcome.err
+
+
 def test_a_dry_run_writes_nothing_and_needs_no_tensorflow(run_nmt, trained_run, new_words, tmp_path, monkeypatch):
     monkeypatch.setattr("nmt.backend.session.start", lambda **settings: pytest.fail("TensorFlow was started"))
     words = tmp_path / "words.txt"

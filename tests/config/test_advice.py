@@ -25,6 +25,8 @@ def test_a_sound_config_gets_no_advice(write_config):
         (["training.optimizer.learning_rate=0.5"], "training.optimizer.learning_rate 0.5 is very high for adam"),
         (["data.target_language=de"], "data.source_language and data.target_language are both de"),
         (["data.validation.source=train.de"], "data.validation.source is also read for training"),
+        (["data.test={source: valid.de, target: valid.en}", "data.validation={source: valid.de, target: valid.en}"],
+         "data.test is also data.validation, which chooses the best checkpoint: its scores are better than on new"),
         (["search.max_length=50"], "search.max_length 50 is below data.max_length 100"),
         (["training.ema_decay=0.999999"], "training.ema_decay 0.999999 averages over about 1000000 updates"),
         (["training.on_tie_change=average"], "training.on_tie_change average means nothing without training.init"),

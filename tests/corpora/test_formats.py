@@ -57,6 +57,28 @@ def test_a_first_line_of_names_is_said(read, caplog):
     assert "the first line, de and en, is read as a pair: if it names the columns, give source_column de" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("content", "is_said"),
+    [
+        ("id\tenglish\tgerman\n7\tone\teins\n", True),
+        ("id\tenglish\tgerman\nseven\tone dog\tein Hund\n", True),
+        ("one dog\tein Hund\tx\n7\tone\teins\n", False),
+        ("eins\tone\tx\nzwei\ttwo\ty\n", False),
+        ("eins\tone\nein Hund\ta dog\n", False),
+    ],
+)
+def test_a_first_line_that_looks_like_names_is_said(read, caplog, content, is_said):
+    read("names.tsv", content, LAYOUT._replace(columns=(3, 2)))
+    assert ("is read as a pair: if it names the columns" in caplog.text) == is_said
+
+
+def test_a_tab_within_a_text_is_refused_where_columns_have_names(read):
+    with pytest.raises(
+        DataError, match=r"line 3: must have 2 columns between tabs, as line 1 names them, got 3: a tab"
+    ):
+        read("x.tsv", "de\ten\neins\tone\nein\tHund\ta dog\n", LAYOUT._replace(columns=("de", "en")))
+
+
 def test_fields_of_json_lines(read):
     content = '{"source": "a\\r\\nb", "target": "", "t": {"de": "c\\u2028", "en": "d"}, "t.en": "e"}\n\n'
     assert read("x.jsonl", content) == [("a b", ""), ("", "")]

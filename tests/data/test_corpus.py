@@ -247,6 +247,14 @@ def test_columns_between_tabs_get_the_sentence_that_helps(tmp_path):
             assert len(list(pairs)) == 2
 
 
+@pytest.mark.parametrize("wrong", [("a", None), ("a", "b", "x"), ("a",), ("a\nb", "c"), 3, "two\nlines"])
+def test_a_reader_of_ones_own_that_yields_no_pair_is_named(tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(READERS, "built", {**READERS.built, "own": lambda path, layout: iter([("a", "b"), wrong])})
+    (tmp_path / "x.own").touch()
+    with pytest.raises(DataError, match=r"x\.own: the reader of own must yield source and target, two texts .* at 2$"):
+        list(Corpus(tmp_path / "x.own", tmp_path / "x.own").pairs())
+
+
 def test_a_reader_of_ones_own_finds_both_sides_in_one_file(tmp_path, corpus, paths, store, text, monkeypatch, caplog):
     monkeypatch.setattr(READERS, "built", {**READERS.built})
     monkeypatch.setattr(READERS, "watchers", [])

@@ -231,6 +231,27 @@ def test_what_is_swapped_in_part_is_judged_by_all_of_it(found, clean):
     assert findings["train", "LanguageIDFilter"].count > 800
 
 
+def test_a_swapped_file_among_others_is_named(tmp_path):
+    pytest.importorskip("py3langid")
+    pairs, paths = travel("train", 900), []
+    for name, part in (("right", pairs[:600]), ("wrong", swapped(pairs[600:]))):
+        paths.append(tmp_path / f"{name}.tsv")
+        paths[-1].write_text("".join(f"{source}\t{target}\n" for source, target in part), encoding="utf-8")
+    result = examine({"corpus": Corpus(paths, paths)}, settled_checks(), languages=("es", "en"), count=int)["corpus"]
+    (finding,) = (each for each in result.findings if each.severity == "fatal")
+    assert finding.check == "SwappedSides"
+    assert finding.sentence.startswith(f"source and target are swapped in {tmp_path}/wrong.tsv: of some pairs ")
+
+
+@pytest.mark.parametrize(("languages", "is_found"), [(("de", "en"), True), (("gl", "en"), False)])
+def test_a_corpus_of_another_language_is_fatal_unless_that_is_a_near_relative(found, clean, languages, is_found):
+    pytest.importorskip("py3langid")
+    findings, _ = found(*clean, languages=languages)
+    assert (("train", "WrongLanguage") in findings) == is_found
+    if is_found:
+        assert findings["train", "WrongLanguage"].sentence == "most sources are in es, where de to en is wanted"
+
+
 def test_short_lines_that_are_swapped_are_known_together(found):
     pytest.importorskip("py3langid")
     words = [("el perro", "the dog"), ("la casa", "the house"), ("muy bien", "very good"), ("mi hermano", "my brother"),

@@ -244,8 +244,10 @@ def test_an_experiment_takes_a_part_of_the_pairs(ask, tmp_path):
 def test_corpora_of_the_config_are_replaced_whatever_names_them(ask, tmp_path):
     corpus = {"pairs": "a.tsv", "source_column": 2, "target_column": "en", "format": "tsv"}
     data = {"train": {**corpus, "loss_weight_column": 3}, "validation": [{**corpus, "name": "news"}], "test": corpus}
+    data["stages"] = [{"until": {"updates": 9}, "weights": {"clean": 1}}, {"weights": {"clean": 1}}]
     languages = {"source_language": "es", "target_language": "en"}
-    text = yaml.safe_dump({"model_directory": "run", "data": data | languages})
+    training = {"deciding_validation": "news"}
+    text = yaml.safe_dump({"model_directory": "run", "data": data | languages, "training": training})
     (tmp_path / "pairs.yaml").write_text(text, encoding="utf-8")
     files = {side: f"{tmp_path}/b.{side[0]}" for side in ("source", "target")}
     data["train"] = {**files, "alignment": f"{tmp_path}/b.links"}
@@ -299,6 +301,7 @@ def test_pairs_that_are_mostly_bad_end_the_recipe_each_time(ask):
         done, asked = ask("self_training", PAIRS="120", BAD="1")
         assert done.returncode == 1
         assert asked[-1][0] == "doctor"
+        assert "the doctor finds most pairs of " in done.stderr
     done, _ = ask("self_training", PAIRS="120")
     assert done.returncode == 0, done.stderr
 

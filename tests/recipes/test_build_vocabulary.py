@@ -12,6 +12,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nmt.config import load
 from nmt.data import Corpus
+from nmt.data.lines import read_lines
 from nmt.doctor.doubts import report_changed_targets, report_marks, report_unknown_in_store
 from nmt.errors import ConfigError, DataError
 from nmt.recipes.build_vocabulary import build_text, build_vocabulary, find_text, save_text
@@ -19,6 +20,7 @@ from nmt.recipes.train import check_config, check_corpora, train
 from nmt.recipes.training_run import open_training_stores
 from nmt.text import SPECIAL_TOKENS, SentencePieceTokenizer, TextPair
 
+SMALL = "data.tokenizer={type: whitespace, vocabulary_size: 7}"
 TOKENIZERS = {
     "{type: whitespace}": (13, 13),
     "{type: whitespace, joint: true, vocabulary_size: 10}": (10, 10),
@@ -211,6 +213,12 @@ def test_unknown_shares_and_a_vocabulary_that_is_smaller_than_asked_are_said(unt
     store = open_training_stores(config, find_text(config))["train"]
     report_unknown_in_store(store)
     assert caplog.messages == [said[0].getMessage()]
+    source = ("data.train.source", untrained_config.parent / "other.es")
+    source[1].write_text("nada\n" * len(list(read_lines(config.data.train.source))), encoding="utf-8")
+    other = load(untrained_config, [SMALL, "=".join(map(str, source))])
+    caplog.clear()
+    report_unknown_in_store(open_training_stores(other, find_text(config))["train"])
+    assert f"training corpus: 100.00% of the source, {share} of the target: " in caplog.text
     caplog.clear()
     build_text(load(untrained_config, ["data.tokenizer={type: sentencepiece, vocabulary_size: 32000}"]))
     (message,) = (message for message in caplog.messages if "allows" in message)

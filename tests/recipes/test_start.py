@@ -11,7 +11,7 @@ from nmt.checkpoint.manager import CheckpointManager
 from nmt.checkpoint.manifest import read_manifest
 from nmt.checkpoint.weights import read_contents
 from nmt.config import load
-from nmt.directory.model_directory import parse_run_reference
+from nmt.directory.model_directory import parse_run_reference, read_settings
 from nmt.errors import CheckpointError, ConfigError
 from nmt.recipes.start import start_from_other, start_own
 from nmt.recipes.train import check_config, train
@@ -277,6 +277,19 @@ def test_a_tag_of_a_test_set_that_nothing_teaches_is_refused(untrained_config, t
             check()
     check_config([untrained_config], [*wrong, f"training.initialize_from={trained_run.directory}"])
     check_config([trained_run.directory / "config.yaml"], wrong[:1])
+
+
+def test_an_unknown_kind_of_variation_is_refused_where_it_would_vary(untrained_config, trained_run, tmp_path):
+    """A model that was trained with one translates without it."""
+    wrong = ["data.variation={typo: 0.1}"]
+    for check in (lambda: check_config([untrained_config], wrong), lambda: train(load([untrained_config], wrong))):
+        with pytest.raises(ConfigError, match=r"data\.variation must name merge, .*got typo: did you mean typos"):
+            check()
+    check_config([untrained_config], ["data.variation={typo: 0}"])
+    shutil.copytree(trained_run.directory, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    path.write_text(path.read_text().replace("variation: null", "variation: {own_kind: 0.1}"))
+    assert read_settings(tmp_path / "run").data.variation == {"own_kind": 0.1}
 
 
 def test_check_config_remarks_on_a_directory_that_is_not_here(trained_run):

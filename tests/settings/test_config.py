@@ -79,7 +79,6 @@ def test_an_odd_hidden_size_is_refused_with_one_that_works(write_config, setting
         (["training.optimizer={type: sgd, nesterov: true}"], "^training.optimizer.nesterov needs a momentum above 0"),
         (["data.subword_sampling=0.3", "data.tokenizer={type: sentencepiece, model_type: bpe}"],
          "^data.subword_sampling must be null if data.tokenizer has model_type bpe: only a sentencepiece"),
-        (["data.variation={typo: 0.1}"], "^data.variation must name merge, .*got typo: did you mean typos"),
         (["data.variation={typos: 1.5}"], "^data.variation must be a rate from 0 to 1 for each kind, or null, got 1.5"),
         (["data.variation={}", "data.subword_sampling=0.3"], "^data.variation must be null if subword_sampling is set"),
         (["data.variation={}", "data.segmentation=bpe", "data.tokenizer={type: whitespace}"],

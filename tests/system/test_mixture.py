@@ -121,6 +121,9 @@ def test_test_sets_are_scored_in_one_go(whole, capsys):
     found = json.loads(capsys.readouterr().out)
     assert {name: each["num_lines"] for name, each in found["sets"].items()} == {"first": 1, "second": 2}
     assert found["num_lines"] == 3
+    assert main(["evaluate", str(whole)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[at] for at in (0, 3, 6)] == ["all sets together, 3 lines:", "first, 1 lines:", "second, 2 lines:"]
 
 
 def test_a_tag_is_asked_for_by_an_option_or_a_record(whole, tmp_path, capsys):

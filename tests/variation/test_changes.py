@@ -4,7 +4,7 @@ import pytest
 
 from nmt.errors import ConfigError
 from nmt.kinds import VARIATIONS
-from nmt.variation import rates_of
+from nmt.variation import Changes, rates_of
 from nmt.variation.changes import merge
 
 PAIR = ("Wo ist der Bahnhof?", "Where is the station?")
@@ -136,3 +136,18 @@ def test_rates_of_a_command_line():
 def test_rates_that_cannot_be(given, message):
     with pytest.raises(ConfigError, match=message):
         rates_of(given)
+
+
+@pytest.mark.parametrize("wrong", ["one text", ("source", None), None])
+def test_a_kind_of_ones_own_that_gives_no_pair_is_named(monkeypatch, wrong):
+    monkeypatch.setattr(VARIATIONS, "built", {**VARIATIONS.built, "own": lambda pair, chance, languages: wrong})
+    changes = Changes({"own": 1.0}, seed=(1,), languages=("es", "en"))
+    with pytest.raises(ConfigError, match=r"data\.variation own must return source and target, two texts, got"):
+        changes.changed(("uno", "one"), ["own"], 3)
+
+
+def test_a_line_feed_of_a_kind_of_ones_own_is_a_space(monkeypatch):
+    own = lambda pair, chance, languages: [f"{text}\n{text}" for text in pair]  # noqa: E731
+    monkeypatch.setattr(VARIATIONS, "built", {**VARIATIONS.built, "own": own})
+    changes = Changes({"own": 1.0}, seed=(1,), languages=("es", "en"))
+    assert changes.changed(("uno", "one"), ["own"], 3) == ("uno uno", "one one")
