@@ -19,6 +19,7 @@ from nmt.adaptation.corpora import (
     ASKED,
     FOLDER,
     SETTINGS,
+    Columns,
     HeldOut,
     Pairs,
     Replayed,
@@ -182,6 +183,7 @@ def plan_adaptation(
     output: PathLike | None = None,
     validation: str | None = None,
     test: str | None = None,
+    columns: Columns = (None, None),
     tag: str | None = None,
     replay: float = 0.25,
     replay_source: PathLike | None = None,
@@ -201,6 +203,7 @@ def plan_adaptation(
         output: the new model directory; RUN-adapted unless given.
         validation: new text that picks the best checkpoint; unless given a twentieth of the corpus, 500 pairs at most.
         test: new text for the comparison; unless given as much again.
+        columns: where source and target stand in files of pairs of new text; where the format has them unless given.
         tag: one that the old model knows, with which it learns the new text; none, or `none`, if it knows text without.
         replay: share of old pairs in what is trained on, in [0, 1).
         replay_source: old or similar text in the source language, whose translations by the old model are replayed.
@@ -219,7 +222,7 @@ def plan_adaptation(
     _refuse(directory, output, replay=replay, replay_source=replay_source)
     tag = settled_tag(directory, old, text, tag)
     # The new text, without what validates and tests; and what of the old is replayed while it is passed through.
-    texts, held, remarks = _new_text({"train": corpus, "validation": validation, "test": test}, old, tag)
+    texts, held, remarks = _new_text((corpus, validation, test), old, tag, columns)
     asked = {
         "RUN": [os.path.realpath(directory), checkpoint], "text": {part: hash_pairs(texts[part]) for part in texts},
         "--tag": tag, "--replay": replay, "--replay-source": replay_source and os.path.realpath(replay_source),
@@ -232,7 +235,6 @@ def plan_adaptation(
     if wanted and replay_source is None:
         replayed = replayed_corpora(old.data, held, _kept(old, text))
         remarks.append(describe(replayed, replay, old.data.names("train")))
-
     # Sizes, a vocabulary that is extended if too much of the new text is unknown, and the settings they make.
     lengths, unknown = _measured(text, texts["train"], seed=old.seed)
     sizes = chosen_sizes(old, new + wanted, lengths)
@@ -264,16 +266,16 @@ def _languages(old: Config) -> tuple[str, str]:
 
 
 def _new_text(
-    given: Mapping[str, str | None], old: Config, tag: str | None
+    given: Sequence[str | None], old: Config, tag: str | None, columns: Columns
 ) -> tuple[dict[str, Pairs], HeldOut, list[str]]:
-    """Read the new text, by parts; return it with what is held out, and what is to be said of it."""
-    languages = _languages(old)
-    read = {name: list(corpus_of(each, languages).pairs()) for name, each in given.items() if each is not None}
+    """Read the new text, to train, validate and test; return it with what is held out, and what is to be said of it."""
+    languages, parts = _languages(old), zip(("train", "validation", "test"), given, strict=True)
+    read = {part: list(corpus_of(each, languages, columns).pairs()) for part, each in parts if each is not None}
     texts, held, remark = without_held_out(read, seed=old.seed)
     _warn_of_swapped(old, texts["train"], tag)
     if texts["validation"] == texts["test"]:
         logger.warning("--validation and --test are the same: its scores are better than on new text")
-    return texts, held, [remark, *_by_language(given.values(), tag, languages)]
+    return texts, held, [remark, *_by_language(given, tag, languages)]
 
 
 def _by_language(given: Iterable[str | None], tag: str | None, languages: tuple[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import chain
 from itertools import count as numbers_from
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from nmt.atomic_files import replace_file
 from nmt.corpora.split import near_hash
@@ -37,7 +37,11 @@ _WEIGHT = "weight"
 _NO_LINKS = {"alignment": None, "alignment_column": None, "alignment_tokenized": False}
 
 
-def corpus_of(given: str, languages: tuple[str, str]) -> Corpus:
+Columns: TypeAlias = tuple[int | str | None, int | str | None]
+"""Where source and target stand in files of pairs, as `Layout` has it."""
+
+
+def corpus_of(given: str, languages: tuple[str, str], columns: Columns = (None, None)) -> Corpus:
     """Open a corpus that is given as `SOURCE,TARGET`, as a file of pairs, or as `corpus.{es,en}`.
 
     Raises:
@@ -49,7 +53,7 @@ def corpus_of(given: str, languages: tuple[str, str]) -> Corpus:
             f"{languages[1]}: write {{{','.join(languages)}}}, or, if --tag is of the other direction, SOURCE,TARGET"
         )
     source, comma, target = given.partition(",")
-    layout = Layout(languages=languages)
+    layout = Layout(columns=columns, languages=languages)
     sources, targets = ((source,), (target,)) if comma and "{" not in given else files_of_pairs(given)
     for path, other in zip(sources, targets, strict=False):
         if path == other and reader_of(path, layout) is None:

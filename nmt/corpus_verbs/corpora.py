@@ -35,7 +35,6 @@ Paths = Annotated[
         show_default=False,
     ),
 ]
-COLUMN = "Number or name of a column of tsv, field of jsonl, language of tmx or zip."
 
 
 class ReadingOptions(NamedTuple):
@@ -45,8 +44,8 @@ class ReadingOptions(NamedTuple):
         str | None,
         options.value("--from", "FORMAT", "How the input has both sides, if no ending says it.", default=...),
     ] = None
-    source_column: Annotated[str | None, options.value("--source-column", "WHICH", COLUMN, default=...)] = None
-    target_column: Annotated[str | None, options.value("--target-column", "WHICH", COLUMN, default=...)] = None
+    source_column: Annotated[str | None, options.value("--source-column", "WHICH", options.COLUMN, default=...)] = None
+    target_column: Annotated[str | None, options.value("--target-column", "WHICH", options.COLUMN, default=...)] = None
     languages: Annotated[
         str | None,
         options.value("--languages", "S,T", "As es,en; unless names, {es,en}, or a config have them.", default=...),
@@ -57,18 +56,13 @@ class ReadingOptions(NamedTuple):
         from nmt.corpora import convert
         from nmt.data.corpus import Layout
 
-        columns = (_column(self.source_column), _column(self.target_column))
+        columns = options.column_of(self.source_column), options.column_of(self.target_column)
         return Layout(self.from_format, columns, convert.languages_of(self.languages, *paths))
 
 
 ToFormat = Annotated[
     str | None, options.value("--to", "FORMAT", "tsv, jsonl, tmx or zip, if no ending says it.", default=...)
 ]
-
-
-def _column(given: str | None) -> int | str | None:
-    """A column as the command line has it: a number, or a name."""
-    return int(given) if given and given.isdecimal() and int(given) else given
 
 
 def _opened(paths: list[str], reading: ReadingOptions, to_format: str | None) -> tuple[Corpus, Output]:

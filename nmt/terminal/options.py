@@ -71,6 +71,14 @@ def value(names: str, metavar: str, words: str, *, least: float | None = None, d
     return typer.Option(default, *names.split(", "), metavar=metavar, help=words, min=least)
 
 
+COLUMN = "Number or name of a column of tsv, field of jsonl, language of tmx or zip."
+
+
+def column_of(given: str | None) -> int | str | None:
+    """A column as the command line has it: a number, or a name."""
+    return int(given) if given and given.isdecimal() and int(given) else given
+
+
 def flag(name: str, words: str) -> Any:
     """An option without a value: the default of a parameter.
 

@@ -26,6 +26,8 @@ def adapt(
     corpus: str = options.value("--with", "CORPUS", f"The new text: {_CORPUS}.", default=...),
     validation: str | None = options.value("--validation", "CORPUS", "New text to validate on; taken from --with."),
     test: str | None = options.value("--test", "CORPUS", "New text to compare on; taken from --with unless given."),
+    source_column: str | None = options.value("--source-column", "WHICH", options.COLUMN),
+    target_column: str | None = options.value("--target-column", "WHICH", options.COLUMN),
     tag: str | None = options.value(
         "--tag", "TAG", "The tag of data.train with which the new text is trained, or none; if the model has tags."
     ),
@@ -63,6 +65,7 @@ def adapt(
         output=output,
         validation=validation,
         test=test,
+        columns=(options.column_of(source_column), options.column_of(target_column)),
         tag=tag,
         replay=replay,
         replay_source=replay_source,

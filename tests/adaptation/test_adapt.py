@@ -79,6 +79,18 @@ def test_what_is_planned_is_written(run, corpus):
     assert again.config.data == data
 
 
+def test_columns_of_new_text_are_named(run, corpus, tmp_path):
+    sides = [[*read_lines(path)] for path in corpus.split(",")]
+    rows = "".join(
+        f"{number}\t{target}\t{source}\n" for number, (source, target) in enumerate(zip(*sides, strict=True))
+    )
+    (tmp_path / "new.tsv").write_text("id\tenglish\tspanish\n" + rows, encoding="utf-8")
+    plan_adaptation(run, corpus, extend_vocabulary=False)
+    plain = lines_of(run, "new-train")
+    plan_adaptation(run, f"{tmp_path}/new.tsv", columns=("spanish", 2), extend_vocabulary=False)
+    assert lines_of(run, "new-train") == plain
+
+
 def test_a_limit_of_ones_own_decides_what_follows_from_it(run, corpus):
     overrides = ["training.max_updates=30", "training.optimizer.learning_rate=0.001"]
     planned = plan_adaptation(run, corpus, extend_vocabulary=False, overrides=overrides)
