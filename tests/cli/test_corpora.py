@@ -249,7 +249,7 @@ def test_a_copy_of_a_corpus_is_varied_on_both_sides_and_the_same_for_the_same_se
     ("words", "message"),
     [
         (["c.fr", "-o", "x", "--with", "merge:0.5"], "--with merge needs both sides, got one"),
-        (["c.fr", "-o", "x", "--with", "typo"], "or noise: did you mean typos"),
+        (["c.fr", "-o", "x", "--with", "typo"], ": did you mean typos"),
         (["c.fr", "-o", "c.fr", "--with", "typos"], "the output must be another file than the input, got c.fr"),
         (["missing.fr", "-o", "x", "--with", "typos"], "missing.fr"),
     ],

@@ -159,7 +159,7 @@ def test_compressed_files_are_known_by_their_first_bytes(tmp_path, ending, name)
 def test_zstd_needs_a_package(tmp_path, monkeypatch):
     (tmp_path / "corpus.en").write_bytes(b"\x28\xb5\x2f\xfd...")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ConfigError, match=r"zstd needs the package zstandard: pip install .nmt\[zstd\]., or"):
+    with pytest.raises(ConfigError, match=r"zstd needs the package zstandard: pip install zstandard, or"):
         list(read_lines(tmp_path / "corpus.en"))
 
 

@@ -125,7 +125,7 @@ def test_rates_of_a_command_line():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["typo:0.1"], "--with typo: must be .* or noise: did you mean typos"),
+        (["typo:0.1"], "--with typo: must be merge, .*: did you mean typos"),
         (["typos:2"], "--with typos:2: must be a kind with a rate from 0 to 1"),
         (["typos:"], "--with typos:: must be"),
         (["typos:x"], "--with typos:x: must be"),
