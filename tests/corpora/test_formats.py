@@ -54,7 +54,7 @@ def test_columns_by_number_and_by_name(read, columns, content, pairs):
 
 def test_a_first_line_of_names_is_said(read, caplog):
     assert read("x.tsv", "de\ten\neins\tone\n") == [("de", "en"), ("eins", "one")]
-    assert "the first line, de and en, is read as a pair: if it names the columns, give source_column" in caplog.text
+    assert "the first line, de, en, is read as a pair: if it names the columns, give source_column" in caplog.text
 
 
 @pytest.mark.parametrize(
