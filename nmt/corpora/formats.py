@@ -50,7 +50,7 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Pair]:
     least = max(places) + 1
     for number, line in enumerate(lines, start=1 + len(names[:1])):
         cells = line.split("\t")
-        if names and len(cells) > len(names):
+        if names and any(cells[len(names) :]):
             raise DataError(
                 f"{path}, line {number}: must have {len(names)} columns between tabs, as line 1 names them, got "
                 f"{len(cells)}: a tab stands within a text"
@@ -66,6 +66,7 @@ def read_tsv(path: PathLike, layout: Layout) -> Iterator[Pair]:
 
 
 _NAME, _NUMBER = re.compile(r"[^\W\d][\w.:-]*"), re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?", re.IGNORECASE)
+_USUAL = {"id", "source", "target", "src", "tgt", "trg", "text", "score", "quality"}
 
 
 def _warned_of_names(lines: Iterator[str], path: PathLike, languages: tuple[str, str]) -> Iterator[str]:
@@ -85,14 +86,13 @@ def _warned_of_names(lines: Iterator[str], path: PathLike, languages: tuple[str,
 
 
 def _look_like_names(names: list[str], second: str | None, languages: tuple[str, str]) -> bool:
-    """Whether a first line holds usual names, or three words or more of which the next line has a number or more."""
-    if tuple(names[:2]) and tuple(name.lower() for name in names[:2]) in (
-        ("source", "target"), ("src", "tgt"), ("src", "trg"), languages,
-    ):  # fmt: skip
+    """Whether a first line names both sides, or holds three words or more, one of them usual or above a number."""
+    lower = [name.lower() for name in names]
+    if tuple(lower[:2]) in (("source", "target"), ("src", "tgt"), ("src", "trg"), languages):
         return True
     if len(names) < 3 or second is None or not all(map(_NAME.fullmatch, names)):
         return False
-    return any(_NUMBER.fullmatch(cell) or " " in cell for cell in second.split("\t"))
+    return bool(_USUAL & {*lower}) or any(map(_NUMBER.fullmatch, second.split("\t")))
 
 
 def write_tsv(source: str, target: str) -> str:

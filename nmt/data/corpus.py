@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -307,6 +307,7 @@ def reader_of(path: PathLike, layout: Layout = BY_ENDING) -> Reader | None:
 def _checked_reader(word: str, reader: Reader) -> Reader:
     """A reader of a user's own, which must yield pairs of texts without line feeds, or why there is none."""
 
+    @wraps(reader)  # by whose name a store is known
     def checked(path: PathLike, layout: Layout) -> Iterator[str | Pair]:
         most = 2 + (layout.weight_column is not None) + (layout.links is not None and layout.links.column is not None)
         for number, unit in enumerate(reader(path, layout), 1):

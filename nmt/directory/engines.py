@@ -116,5 +116,8 @@ def engine_folders(found: FoundModel) -> list[Path]:
 def find_engine(found: FoundModel) -> Path | None:
     """Return the directory of a model's engine, None if it was not made yet; raises what `engine_name` raises."""
     name = engine_name(found)
-    places = (folder / name for folder in engine_folders(found))
-    return next((place for place in places if (place / EXPORT_NAME).is_file()), None)
+    for folder in engine_folders(found):
+        with suppress(OSError):  # that of the cache may not be looked into
+            if (folder / name / EXPORT_NAME).is_file():
+                return folder / name
+    return None

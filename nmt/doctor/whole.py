@@ -283,10 +283,11 @@ def token_findings(result: Examination, text: TextPair, *, max_length: int) -> I
 
 _FEWEST_LETTERS = 20
 _FEWEST_CLASSIFIED, _CLASSIFIED, _JOINED = 5, 500, 10
-_FATAL_SHARE, _NEARLY_ALL_SWAPPED = 0.5, 0.9
+_FATAL_SHARE, _NEARLY_ALL_SWAPPED, _CUT_SHARE = 0.5, 0.9, 0.8
 _HARDLY_TOLD_APART = (
     {"bs", "hr", "sr"}, {"da", "nb", "nn", "no"}, {"id", "jv", "ms"}, {"cs", "sk"}, {"es", "gl", "pt"}, {"af", "nl"},
-    {"xh", "zu"}, {"fa", "ps", "ur"}, {"be", "ru", "uk"}, {"bg", "mk"}, {"hi", "mr", "ne"}, {"kk", "ky"}, {"as", "bn"},
+    {"wuu", "yue", "zh"}, {"xh", "zu"}, {"fa", "ps", "ur"}, {"be", "ru", "uk"}, {"bg", "mk"}, {"hi", "mr", "ne"},
+    {"kk", "ky"}, {"as", "bn"},
 )  # fmt: skip
 
 
@@ -294,6 +295,12 @@ _HARDLY_TOLD_APART = (
 def _language_model(langid: ModuleType) -> Any:
     """The model of py3langid, which takes half a second to open."""
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+
+
+def _joined(line: str) -> str:
+    """A line without its spaces, if it is cut into characters."""
+    words = line.split()
+    return "".join(words) if sum(len(word) == 1 for word in words) > _CUT_SHARE * len(words) else line
 
 
 class Languages:
@@ -312,7 +319,9 @@ class Languages:
         except ImportError as error:
             raise ConfigError("the package py3langid is needed: pip install py3langid") from error
         self._model = _language_model(langid)
-        codes = [language.replace("_", "-").split("-")[0].lower() for language in languages]
+        parts = [language.replace("_", "-").split("-") for language in languages]
+        codes = [part[0].lower() for part in parts]
+        self._has_script = [any(len(each) == 4 for each in part[1:]) for part in parts]
         self.codes = [code if code in self._model.labels else "" for code in codes]
 
     def others(self, pairs: Pairs, threshold: float) -> Array:
@@ -327,7 +336,7 @@ class Languages:
 
     def found(self, pairs: Pairs) -> list[tuple[str, str]]:
         """The languages of both sides of some pairs, or of short ones together; none if there are too few."""
-        drawn = pairs[:: 1 + len(pairs) // _CLASSIFIED]
+        drawn = [(_joined(source), _joined(target)) for source, target in pairs[:: 1 + len(pairs) // _CLASSIFIED]]
         longer = [pair for pair in drawn if min(map(len, pair)) >= _FEWEST_LETTERS]
         if len(longer) < _FEWEST_CLASSIFIED:
             joined = (zip(*drawn[at : at + _JOINED], strict=True) for at in range(0, len(drawn), _JOINED))
@@ -346,6 +355,8 @@ class Languages:
         for side, name in enumerate(("sources", "targets")):
             language, count = Counter(languages[side] for languages in found).most_common(1)[0]
             alike = any({language, self.codes[side]} <= group for group in _HARDLY_TOLD_APART)
+            if self._has_script[side]:  # Latn say, which the model may not know of this language
+                continue
             if language != self.codes[side] and count > _FATAL_SHARE * len(found) and not alike:
                 return f"most {name} are in {language}"
         return ""

@@ -125,7 +125,10 @@ class StoredSearches(NamedTuple):
         Raises:
             NMTError: the tokenizers cannot be read, or there is no shortlist that fits.
         """
-        if not any(self.folder.glob(f"{self.key}-*")):
+        try:
+            if not any(self.folder.glob(f"{self.key}-*")):
+                return None
+        except OSError:  # a folder that may not be looked into
             return None
         text = TextPair.load(self.found.directory)
         shortlist = Shortlist.load(self.found.directory, text) if self.found.config.search.shortlist else None

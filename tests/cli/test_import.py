@@ -305,6 +305,20 @@ def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path):
     data = {name: {"pairs": f"{tmp_path}/{name}.bitext"} for name in CORPORA}
     config = tiny.write_config(tmp_path, CORPORA, data=data, training=TRAINING)
     assert run_nmt("train", config, "--import", parts).code == 0
+    parts.write_text(reader.replace("yield source,", "yield source.upper(),"), encoding="utf-8")
+    refused = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
+    assert refused.code != 0
+    assert "data.train has changed" in refused.err
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_reader_that_was_forgotten_is_named_where_text_no_longer_fits(run_nmt, parts, tmp_path):
+    parts.write_text(page_parts()[-2], encoding="utf-8")
+    for name, pairs in CORPORA.items():
+        (tmp_path / f"{name}.bitext").write_text("".join(f"{source} ||| {target}\n" for source, target in pairs))
+    data = {name: {"pairs": f"{tmp_path}/{name}.bitext"} for name in CORPORA}
+    config = tiny.write_config(tmp_path, CORPORA, data=data, training=TRAINING)
+    assert run_nmt("train", config, "--import", parts).code == 0
     forget()
     for name, pairs in CORPORA.items():
         for side, lines in zip(("es", "en"), zip(*pairs, strict=True), strict=True):
@@ -319,10 +333,6 @@ def test_a_reader_that_has_changed_encodes_anew(run_nmt, parts, tmp_path):
     assert said in refused.err
     path.write_text(path.read_text(encoding="utf-8").replace("dos", "uno", 1), encoding="utf-8")
     assert run_nmt("train", config, *plain).code == 0  # the same text, for which no reader is needed
-    parts.write_text(reader.replace("yield source,", "yield source.upper(),"), encoding="utf-8")
-    refused = run_nmt("train", config, "--import", parts, "--set", "training.max_updates=6")
-    assert refused.code != 0
-    assert "data.train has changed" in refused.err
 
 
 @pytest.mark.usefixtures("eagerly")

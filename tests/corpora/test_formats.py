@@ -65,6 +65,7 @@ def test_a_first_line_of_names_is_said(read, caplog):
         ("one dog\tein Hund\tx\n7\tone\teins\n", False),
         ("eins\tone\tx\nzwei\ttwo\ty\n", False),
         ("eins\tone\ta dog\nzwei\ttwo\t7\n", False),
+        ("Danke\tThanks\tMerci\nGuten Tag\tGood day\tBonjour\n", False),
     ],
 )
 def test_a_first_line_that_looks_like_names_is_said(read, caplog, content, is_said):
@@ -77,6 +78,7 @@ def test_a_tab_within_a_text_is_refused_where_columns_have_names(read):
         DataError, match=r"line 3: must have 2 columns between tabs, as line 1 names them, got 3: a tab"
     ):
         read("x.tsv", "de\ten\neins\tone\nein\tHund\ta dog\n", LAYOUT._replace(columns=("de", "en")))
+    assert read("y.tsv", "de\ten\neins\tone\t\n", LAYOUT._replace(columns=("de", "en"))) == [("eins", "one")]
 
 
 def test_fields_of_json_lines(read):

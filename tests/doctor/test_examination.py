@@ -252,6 +252,12 @@ def test_a_corpus_of_another_language_is_fatal_unless_that_is_a_near_relative(fo
         assert findings["train", "WrongLanguage"].sentence == "most sources are in es, where de to en is wanted"
 
 
+def test_text_that_is_cut_into_characters_is_of_its_language(found, clean):
+    pytest.importorskip("py3langid")
+    cut = [[(" ".join(source), " ".join(target)) for source, target in pairs] for pairs in clean]
+    assert not {check for _, check in found(*cut)[0]} & {"WrongLanguage", "SwappedSides"}
+
+
 def test_short_lines_that_are_swapped_are_known_together(found):
     pytest.importorskip("py3langid")
     words = [("el perro", "the dog"), ("la casa", "the house"), ("muy bien", "very good"), ("mi hermano", "my brother"),

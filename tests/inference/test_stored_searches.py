@@ -250,3 +250,12 @@ def test_a_process_imports_keras_only_for_what_was_not_stored(trained_run, monke
     assert (first[0], second[0]) == (found[:1], found)
     assert (first[1], second[1]) == (["True"], ["False", "True", "True", "True"])
     assert first[2] == second[2]
+
+
+def test_a_cache_that_may_not_be_looked_into_is_none(trained_run, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    stored = StoredSearches.of(find_model(trained_run.directory), None)
+    monkeypatch.setattr(Path, "glob", refuse)
+    assert stored.open() is None
