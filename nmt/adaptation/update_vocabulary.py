@@ -19,13 +19,13 @@ from nmt.checkpoint.derived import RowMapping, change_vocabulary
 from nmt.checkpoint.manifest import ANCHOR, VALIDATION
 from nmt.config import Config, SearchSettings, changed_settings, load
 from nmt.data import encoding
-from nmt.data.corpus import kind_of, pairs_of
+from nmt.data.corpus import holds_both_sides, kind_of, pairs_of
 from nmt.data.lines import read_lines, text_lines
 from nmt.directory import model_directory
 from nmt.doctor import doubts
 from nmt.errors import ConfigError, DataError
 from nmt.inference import output_directory
-from nmt.kinds import READERS, either
+from nmt.kinds import either
 from nmt.recipes import build_vocabulary, train
 from nmt.settings.config import LEAST_AUTO_LENGTH, LEAST_AUTO_RATIO
 from nmt.settings.data import DataSettings
@@ -243,7 +243,8 @@ def plan_update(
     output_directory.check_output(output, directory, partial(_refusal, overwrite=overwrite))
     old = TextPair.load(directory)
     for path in chain(*corpora):
-        if (kind := kind_of(path)) in READERS.built and (kind != "tsv" or "\t" in next(read_lines(path), "")):
+        kind = kind_of(path)
+        if holds_both_sides(path, next(read_lines(path), "") if kind == "tsv" else ""):
             raise DataError(
                 f"{path}: must be lines of text, got .{kind}, which has both sides: nmt convert makes lines of it"
             )

@@ -143,7 +143,9 @@ def _sources(inputs: Sequence[str], reading: ReadingOptions, overrides: list[str
 
 def _trained_on(sources: Sources) -> list[str]:
     """The corpora that are cleaned: those to train on."""
-    return [name for name in sources.corpora if name.partition(".")[0] not in ("validation", "test")]
+    from nmt.doctor.findings import is_judging
+
+    return [name for name in sources.corpora if not is_judging(name)]
 
 
 def _look_ahead(config: Config | None, results: dict[str, Examination], *, measure: bool) -> list[str]:

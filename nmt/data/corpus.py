@@ -274,9 +274,14 @@ def pairs_of(data: DataSettings, part: str) -> Iterator[tuple[str, str]]:
 
 def describe_counts(kept: int, dropped: Counter[str]) -> str:
     """Say how many pairs were read, kept and dropped, and why."""
-    count = sum(dropped.values())
-    line = f"{kept + count:,} pair{'s' * (kept + count != 1)} read, {kept:,} kept, {count:,} dropped"
-    return f"{line}: {', '.join(f'{number:,} {reason}' for reason, number in dropped.most_common())}" if count else line
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.most_common())
+    return _described(kept, sum(dropped.values()), reasons)
+
+
+def _described(kept: int, dropped: int, reasons: str) -> str:
+    read = kept + dropped
+    line = f"{read:,} pair{'s' * (read != 1)} read, {kept:,} kept, {dropped:,} dropped"
+    return f"{line}: {reasons}" if dropped else line
 
 
 @cache
@@ -331,6 +336,12 @@ def kind_of(path: PathLike) -> str:
     return Path(re.sub(r"\.(gz|xz|bz2|zst)$", "", os.fspath(path))).suffix[1:].lower()
 
 
+def holds_both_sides(path: PathLike, first_line: str) -> bool:
+    """Whether a file that is read as lines has both sides by its name; a .tsv without a tab is lines."""
+    kind = kind_of(path)
+    return kind in READERS.built and (kind != "tsv" or "\t" in first_line)
+
+
 def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
     source_lines, target_lines = read_lines(source_path), read_lines(target_path)
     count = 0
@@ -345,11 +356,10 @@ def _pairs_of(source_path: str, target_path: str) -> Iterator[tuple[str, str]]:
             )
         if count == 0:
             for line, path in ((source, source_path), (target, target_path)):
-                kind = kind_of(path)
-                if kind in READERS.built and (kind != "tsv" or "\t" in line):
+                if holds_both_sides(path, line):
                     raise DataError(
                         f"{path}: must hold one side of a corpus, one sentence per line, got a file with both "
-                        f"(.{kind}): give it as pairs, in a config as in train: {{pairs: {path}}}"
+                        f"(.{kind_of(path)}): give it as pairs, in a config as in train: {{pairs: {path}}}"
                     )
         count += 1
         yield source, target
@@ -420,9 +430,7 @@ class CorpusReport:
 
     def describe(self) -> str:
         """One line for logs."""
-        plural = "s" * (self.pairs_read != 1)
-        line = f"{self.pairs_read:,} pair{plural} read, {self.kept:,} kept, {self.dropped:,} dropped"
-        return f"{line}: {self.reasons()}" if self.dropped else line
+        return _described(self.kept, self.dropped, self.reasons())
 
     def reasons(self) -> str:
         """Why pairs were dropped, as a phrase; empty if none was."""

@@ -18,7 +18,6 @@ from nmt.doctor import whole
 from nmt.doctor.aligned import alignment_scores
 from nmt.doctor.findings import (
     EXAMPLES,
-    JUDGING,
     Examination,
     Example,
     Finding,
@@ -26,6 +25,7 @@ from nmt.doctor.findings import (
     blocks_of,
     files_of,
     finding_of,
+    is_judging,
 )
 from nmt.errors import DataError
 from nmt.filters.checks import DROP, Block, Check, found_by
@@ -252,7 +252,7 @@ def examine(
         segmentation: of `data.segmentation`.
         count: told how many more pairs were read.
     """
-    judging = {name: corpus for name, corpus in corpora.items() if name.partition(".")[0] in JUDGING}
+    judging = {name: corpus for name, corpus in corpora.items() if is_judging(name)}
     results, texts = dict[str, Examination](), dict[str, Sequence[tuple[str, str]]]()
     identifier = whole.identifier_for(checks, languages)
     if tagged:

@@ -13,8 +13,11 @@ from nmt.errors import DataError
 from nmt.filters.checks import Check
 from nmt.filters.features import Array
 
-JUDGING = ("validation", "test")
-"""Parts of the settings whose corpora judge a model, and are not cleaned."""
+
+def is_judging(name: str) -> bool:
+    """Whether a corpus, by its name in the settings, judges a model; such are not cleaned."""
+    return name.partition(".")[0] in ("validation", "test")
+
 
 EXAMPLES = 3
 """Pairs that are shown of each finding."""
@@ -174,5 +177,5 @@ class Places:
 def finding_of(check: Check, corpus: str, count: int, total: int, examples: Sequence[Example]) -> Finding:
     """What a check found in a corpus."""
     words = check.words.format(threshold=check.threshold)
-    remedy = check.advice(judging=corpus.partition(".")[0] in JUDGING)
+    remedy = check.advice(judging=is_judging(corpus))
     return Finding(check.name, check.severity, corpus, words, check.cost, remedy, count, total, tuple(examples))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nmt.doctor import doubts
-from nmt.doctor.findings import EXAMPLES, JUDGING, Examination, Finding, Places
+from nmt.doctor.findings import EXAMPLES, Examination, Finding, Places, is_judging
 from nmt.errors import ConfigError
 from nmt.filters.checks import DROP, Block, Check
 from nmt.filters.features import Array, Lines
@@ -37,11 +37,7 @@ _NEARLY_NONE, _NEARLY_ALL = 0.05, 0.5
 
 
 class Traits:
-    """Counts of one corpus that show what single pairs cannot.
-
-    Attributes:
-        shifted: the number of the first pair of each block whose sides fit better when shifted, and by how many lines.
-    """
+    """Counts of one corpus that show what single pairs cannot."""
 
     def __init__(self) -> None:
         self._files = list[_Correlated]()
@@ -65,11 +61,11 @@ class Traits:
             return
         best, lag = max((_correlation(source, target, lag), lag) for lag in range(-_LAGS, _LAGS + 1) if lag)
         if best > here + _MUCH_BETTER:
-            self._files[-1].shifts.append((before, lag))
+            self._files[-1].shift = self._files[-1].shift or (before, lag)
 
     def findings(self, result: Examination, places: Places) -> Iterator[Finding]:
         """What is to be said of the corpus."""
-        for number, lag in (each.shifts[0] for each in self._files if each.shifts):
+        for number, lag in (each.shift for each in self._files if each.shift):
             place = places.example(number, ("", ""))
             yield Finding(
                 "ShiftedSides", "fatal", result.name,
@@ -94,7 +90,7 @@ class Traits:
 
     def _unrelated(self, result: Examination) -> Iterator[Finding]:
         """That lengths have nothing to do with each other, in all files together or in one that is large enough."""
-        together, files = _Correlated("all files"), [each for each in self._files if not each.shifts]
+        together, files = _Correlated("all files"), [each for each in self._files if not each.shift]
         for each in files:
             together.add(each.correlation, each.pairs)
         if together.is_unrelated and len(files) == len(self._files):
@@ -115,13 +111,13 @@ class Traits:
 class _Correlated:
     """How the lengths of both sides go together, in the pairs of a file that were looked at.
 
-    shifts: the number of the first pair of each block whose sides fit better when shifted, and by how many lines.
+    shift: the number of the first pair of the first block whose sides fit better when shifted, and by how many lines.
     """
 
     path: str
     pairs: int = 0
     correlation: float = 0.0
-    shifts: list[tuple[int, int]] = field(default_factory=list)
+    shift: tuple[int, int] | None = None
 
     def add(self, correlation: float, pairs: int) -> None:
         """Take in some more pairs."""
@@ -389,9 +385,9 @@ def language_findings(result: Examination, check: Check, languages: Languages, p
     """Whether a corpus is swapped by the languages of its sample, and pairs of others, unless all are looked at."""
     sample = sorted(result.sample)
     found = languages.found([pair for _, pair in sample])
-    swapped, of_files = languages.swapped_share(found), places.by_file(sample)
+    swapped = languages.swapped_share(found)
     parts = [("", swapped)] if swapped > _FATAL_SHARE else []
-    if not parts and len(of_files) > 1:
+    if not parts and len(of_files := places.by_file(sample)) > 1:
         shares = {file: languages.swapped_share(languages.found(pairs)) for file, pairs in of_files.items()}
         parts = [(f" in {file}", share) for file, share in shares.items() if share > _FATAL_SHARE]
     for where, share in parts:
@@ -418,6 +414,6 @@ def language_findings(result: Examination, check: Check, languages: Languages, p
         yield Finding(
             check.name, "warning" if share > 0.01 else "note", result.name,
             check.words + ("" if len(sample) >= result.pairs else f" (of a sample of {len(sample):,})"), check.cost,
-            check.advice(judging=result.name.partition(".")[0] in JUDGING),
+            check.advice(judging=is_judging(result.name)),
             int(others.sum()), len(sample), tuple(examples),
         )  # fmt: skip

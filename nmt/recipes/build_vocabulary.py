@@ -131,9 +131,9 @@ def read_training_corpus(
     # What is tagged may be text of other languages, or made by a model.
     plain = [name for name in data.names("train") if data.tag_of(name) is None]
     names = [*plain, *(name for name in data.names("train") if name not in plain)]
-    opened = {name: corpus.Corpus.of(data, name).pairs() for name in names}
-    first = {name: list(islice(opened.pop(name), CHECKED_PAIRS // len(names))) for name in names[1:]}  # and closed
-    first = {names[0]: list(islice(opened[names[0]], CHECKED_PAIRS // len(names))), **first}
+    one, limit = corpus.Corpus.of(data, names[0]).pairs(), CHECKED_PAIRS // len(names)
+    first = {names[0]: list(islice(one, limit))}
+    first |= {name: list(islice(corpus.Corpus.of(data, name).pairs(), limit)) for name in names[1:]}  # read on later
     judging = {name: each for name, each in validation.items() if data.tag_of(name) is None}
     if plain:
         languages = (data.source_language, data.target_language)
@@ -142,7 +142,7 @@ def read_training_corpus(
     else:
         doubts.report_marks({**first, **validation}, data.segmentation)
     others = chain.from_iterable(corpus.Corpus.of(data, name).pairs() for name in names[1:])
-    for block in in_blocks(chain(first[names[0]], opened[names[0]], others)):
+    for block in in_blocks(chain(first[names[0]], one, others)):
         count += len(block)
         for reader in readers:
             reader(block)
